@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Addresses of both families in one shape. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "kubypass.h"
+
+#define MAPPED_PREFIX bpf_htonl(0xffff) /* third word of ::ffff:0:0/96 */
+
+static __always_inline struct address ipv4_address(__be32 word)
+{
+	return (struct address){ .word = { 0, 0, MAPPED_PREFIX, word } };
+}
+
+static __always_inline bool is_ipv4(const struct address *address)
+{
+	return !address->word[0] && !address->word[1] && address->word[2] == MAPPED_PREFIX;
+}
+
+static __always_inline bool same_address(const struct address *a, const struct address *b)
+{
+	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&
+	       a->word[3] == b->word[3];
+}
+
+/* 0.0.0.0 or ::, of the family of `address`. */
+static __always_inline struct address unspecified_address(const struct address *address)
+{
+	return is_ipv4(address) ? ipv4_address(0) : (struct address){};
+}
+
+/* An address that a node's own socket reaches itself by: 127.0.0.0/8, ::1, or the unspecified address. */
+static __always_inline bool is_loopback(const struct address *address)
+{
+	if (is_ipv4(address))
+		return !address->word[3] || (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
+	return !address->word[0] && !address->word[1] && !address->word[2] &&
+	       (address->word[3] & ~bpf_htonl(1)) == 0;
+}
+
+/* Multicast, broadcast and IPv6 link-local destinations belong to the link: they are never routed on. */
+static __always_inline bool is_on_link_only(const struct address *address)
+{
+	if (is_ipv4(address))
+		return (address->word[3] & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000) ||
+		       (address->word[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) ||
+	       (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}

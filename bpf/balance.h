@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Load balancing packet by packet: known connections follow their entry, new ones to a service get a backend. */
+#pragma once
+
+#include "nat.h"
+
+/* The service that a new connection is for. `endpoint` is what lives at its destination, or NULL: a pod's address
+ * never carries a service, a node's carries NodePorts. */
+static __always_inline struct service *lookup_service(const struct packet *packet, const struct endpoint *endpoint)
+{
+	const struct tuple *tuple = &packet->tuple;
+	struct service *service;
+
+	if (endpoint && endpoint->kind == ENDPOINT_POD)
+		return NULL;
+	service = lookup_frontend(&tuple->destination, tuple->destination_port, tuple->protocol);
+	if (!service && endpoint)
+		service = lookup_node_port(&tuple->destination, tuple->destination_port, tuple->protocol);
+	return service;
+}
+
+/* Does the reply have to come back through this node by force? From outside, a pod of another node would answer
+ * the client directly, with its own address. From a pod, only a backend that is the client itself would. */
+static __always_inline bool needs_masquerade(enum hook hook, const struct packet *packet,
+					     const struct backend *backend)
+{
+	if (hook == HOOK_FROM_POD)
+		return same_address(&backend->address, &packet->tuple.source);
+	return !lookup_endpoint(&backend->address);
+}
+
+static __always_inline enum verdict balance_new(context *ctx, enum hook hook, struct packet *packet,
+						const struct service *service, __u64 now)
+{
+	struct flow forward = { .service = service->id };
+	struct backend *backend;
+	enum verdict verdict;
+	struct tuple target;
+
+	if (hook == HOOK_FROM_UPLINK && service->flags == SERVICE_CLUSTER_IP && !config.external_cluster_ip)
+		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
+	if (packet->fragment)
+		return VERDICT_DROP_FRAGMENT;
+	backend = select_backend(service, bpf_get_prandom_u32(), &forward.backend);
+	if (!backend)
+		return VERDICT_DROP_NO_BACKEND;
+	verdict = open_flow(ctx, packet, backend, needs_masquerade(hook, packet, backend), &forward, now);
+	if (verdict != VERDICT_PASS)
+		return verdict;
+	target = flow_target(&forward, packet->tuple.protocol);
+	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+}
+
+/* Translates the packet if it is a known connection's or a service's. Returns VERDICT_PASS (translated or not) or a
+ * drop. */
+static __always_inline enum verdict balance_packet(context *ctx, enum hook hook, struct packet *packet)
+{
+	struct service *service;
+	struct tuple target;
+	struct flow *flow;
+	__u64 now;
+
+	if (!packet->has_ports)
+		return VERDICT_PASS;
+	now = now_ns();
+	flow = lookup_flow(packet, now);
+	if (flow) {
+		if (packet->fragment)
+			return VERDICT_DROP_FRAGMENT;
+		touch_flow(flow, packet, now);
+		target = flow_target(flow, packet->tuple.protocol);
+		return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	}
+	service = lookup_service(packet, lookup_endpoint(&packet->tuple.destination));
+	if (!service)
+		return VERDICT_PASS;
+	return balance_new(ctx, hook, packet, service, now);
+}
+
+/* Gives a reply that the node itself sends its service address back. */
+static __always_inline enum verdict restore_reply(context *ctx, struct packet *packet)
+{
+	struct tuple target;
+	struct flow *flow;
+	__u64 now;
+
+	if (!packet->has_ports || packet->fragment)
+		return VERDICT_PASS;
+	now = now_ns();
+	flow = lookup_flow(packet, now);
+	if (!flow || flow->direction != FLOW_REPLY)
+		return VERDICT_PASS;
+	touch_flow(flow, packet, now);
+	target = flow_target(flow, packet->tuple.protocol);
+	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+}

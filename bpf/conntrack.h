@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Connections that are translated packet by packet. Each has two entries in `flows`, one per direction, whose keys
+ * are packets as they arrive and whose values are what those packets become. The reverse of a value is the key of
+ * the other direction, so either entry finds its partner. An expired entry counts as absent. */
+#pragma once
+
+#include "config.h"
+#include "maps.h"
+#include "packet.h"
+#include "service.h"
+
+#define REFRESH_NS (1ULL << 30) /* an entry's expiry is written at most about once a second */
+
+static __always_inline __u64 now_ns(void)
+{
+	return config.coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
+}
+
+static __always_inline struct tuple flow_target(const struct flow *flow, __u8 protocol)
+{
+	return (struct tuple){
+		.source = flow->source,
+		.destination = flow->destination,
+		.source_port = flow->source_port,
+		.destination_port = flow->destination_port,
+		.protocol = protocol,
+	};
+}
+
+/* The key of the other direction. */
+static __always_inline struct tuple partner_key(const struct flow *flow, __u8 protocol)
+{
+	return (struct tuple){
+		.source = flow->destination,
+		.destination = flow->source,
+		.source_port = flow->destination_port,
+		.destination_port = flow->source_port,
+		.protocol = protocol,
+	};
+}
+
+static __always_inline bool is_new_connection(const struct packet *packet)
+{
+	return packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+/* Is the backend that the flow was given still one of its service's? */
+static __always_inline bool backend_is_valid(const struct flow *flow)
+{
+	struct backend *backend = lookup_backend(flow->backend);
+
+	return backend && backend->state != BACKEND_NONE && backend->service == flow->service &&
+	       backend->port == flow->destination_port && same_address(&backend->address, &flow->destination);
+}
+
+/* May this packet follow the entry? A connection that is already known keeps its backend. A new one must not
+ * inherit that of an older one with the same client port; a repeated SYN stays with its backend while that lives. */
+static __always_inline bool flow_applies(const struct flow *flow, const struct packet *packet)
+{
+	if (flow->direction == FLOW_REPLY)
+		return true;
+	if (packet->tuple.protocol == IPPROTO_UDP)
+		return backend_is_valid(flow);
+	if (!is_new_connection(packet))
+		return true;
+	return flow->state == FLOW_NEW && backend_is_valid(flow);
+}
+
+static __always_inline __u64 flow_timeout_ns(__u8 protocol, __u8 state, __u8 partner_state)
+{
+	if (protocol != IPPROTO_TCP)
+		return config.any_timeout_ns;
+	if (state == FLOW_CLOSING && partner_state == FLOW_CLOSING)
+		return config.tcp_fin_timeout_ns;
+	return state == FLOW_NEW ? config.tcp_syn_timeout_ns : config.tcp_timeout_ns;
+}
+
+static __always_inline __u8 next_state(const struct flow *flow, const struct packet *packet)
+{
+	if (packet->tcp_flags & (TCP_FIN | TCP_RST))
+		return FLOW_CLOSING;
+	if (flow->state == FLOW_NEW && !is_new_connection(packet))
+		return FLOW_ESTABLISHED;
+	return flow->state;
+}
+
+/* Keeps a connection alive: both directions, since traffic may be one-sided for hours. */
+static __always_inline void touch_flow(struct flow *flow, const struct packet *packet, __u64 now)
+{
+	__u8 protocol = packet->tuple.protocol, state = next_state(flow, packet);
+	struct tuple key;
+	struct flow *partner;
+	__u64 timeout;
+
+	timeout = flow_timeout_ns(protocol, flow->state, flow->state);
+	if (state == flow->state && flow->expires_ns - now + REFRESH_NS > timeout)
+		return;
+	key = partner_key(flow, protocol);
+	partner = bpf_map_lookup_elem(&flows, &key);
+	flow->state = state;
+	if (!partner) {
+		flow->expires_ns = now + flow_timeout_ns(protocol, state, FLOW_ESTABLISHED);
+		return;
+	}
+	if (packet->tcp_flags & TCP_RST)
+		partner->state = FLOW_CLOSING;
+	timeout = flow_timeout_ns(protocol, state, partner->state);
+	flow->expires_ns = now + timeout;
+	partner->expires_ns = now + timeout;
+}
+
+/* Returns the live entry of the packet, or NULL. */
+static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
+{
+	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->tuple);
+
+	if (!flow || flow->expires_ns <= now || !flow_applies(flow, packet))
+		return NULL;
+	return flow;
+}

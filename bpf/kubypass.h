@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* The ABI: every struct and enum that Python also sees. Python reads it from BTF (`make layout`). */
+#pragma once
+
+/* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): one set of maps for both. */
+struct address {
+	__be32 word[4];
+};
+
+/* Key of `services`. NodePorts carry the unspecified address of their family (::ffff:0.0.0.0 or ::), which is
+ * looked up for packets to an address of this node. */
+struct frontend {
+	struct address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+/* What a frontend is; a bit each, since one address may be several things. */
+enum service_flag {
+	SERVICE_CLUSTER_IP = 1,
+	SERVICE_NODE_PORT = 2,
+	SERVICE_EXTERNAL_IP = 4,
+	SERVICE_LOAD_BALANCER = 8,
+};
+
+/* Value of `services`: the backends of a service port are slots[first_slot .. first_slot + backends - 1]. One
+ * update of this value moves all new connections from one complete list to another. */
+struct service {
+	__u32 id;
+	__u32 first_slot;
+	__u32 backends;
+	__u32 flags; /* enum service_flag */
+};
+
+enum backend_state {
+	BACKEND_NONE = 0,
+	BACKEND_ACTIVE = 1,
+	BACKEND_TERMINATING = 2,
+};
+
+/* Value of `backends`, at the index that is its identifier. A flow trusts an identifier only if service, address
+ * and port are still the ones it saw: an identifier may be used again. */
+struct backend {
+	struct address address;
+	__u32 service;
+	__be16 port;
+	__u8 protocol;
+	__u8 state; /* enum backend_state */
+};
+
+enum endpoint_kind {
+	ENDPOINT_POD = 1,
+	ENDPOINT_NODE = 2,
+};
+
+/* Value of `endpoints`: an address that lives on this node, a pod's or the node's own. */
+struct endpoint {
+	__u32 ifindex; /* the pod's veth on the node's side; 0 for the node */
+	__u8 mac[6];
+	__u8 host_mac[6];
+	__u32 kind; /* enum endpoint_kind */
+};
+
+/* Key of `flows`: a packet as it arrives. */
+struct tuple {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
+enum flow_state {
+	FLOW_NEW = 0, /* only the client's first packets were seen */
+	FLOW_ESTABLISHED = 1,
+	FLOW_CLOSING = 2,
+};
+
+enum flow_direction {
+	FLOW_FORWARD = 0,
+	FLOW_REPLY = 1,
+};
+
+/* Value of `flows`: what the packet becomes. A connection has two, one for each direction. */
+struct flow {
+	struct address source;
+	struct address destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u32 service;
+	__u32 backend;
+	__u8 state; /* enum flow_state */
+	__u8 direction; /* enum flow_direction */
+	__u8 pad[2];
+	__u64 expires_ns; /* CLOCK_MONOTONIC */
+};
+
+/* Key of `socket_peers`: a socket and the backend it talks to. */
+struct socket_peer {
+	__u64 cookie;
+	struct address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad[5];
+};
+
+/* Value of `socket_peers`: the service address that the application asked for. */
+struct socket_service {
+	struct address address;
+	__be16 port;
+	__u8 pad[2];
+};
+
+/* Where a packet or a socket call is judged. */
+enum hook {
+	HOOK_SOCKET = 0,
+	HOOK_FROM_POD = 1,
+	HOOK_FROM_UPLINK = 2,
+	HOOK_TO_UPLINK = 3,
+	HOOK_TO_POD = 4,
+	HOOK_MAX = 5,
+};
+
+/* Every outcome. Values below VERDICT_DROP let the packet (or the call) go on; the others end it. */
+enum verdict {
+	VERDICT_PASS = 0, /* to the node's own network stack, or a socket call left as it is */
+	VERDICT_TO_POD = 1,
+	VERDICT_TO_NETWORK = 2,
+	VERDICT_TRANSLATED = 3, /* a socket call was given a backend, or its service address back */
+	VERDICT_DROP = 8, /* never returned: where the drops begin */
+	VERDICT_DROP_MALFORMED = 9,
+	VERDICT_DROP_NO_BACKEND = 10,
+	VERDICT_DROP_EXTERNAL_CLUSTER_IP = 11,
+	VERDICT_DROP_FRAGMENT = 12,
+	VERDICT_DROP_FLOWS_FULL = 13,
+	VERDICT_DROP_NO_SNAT_PORT = 14,
+	VERDICT_DROP_TTL_EXPIRED = 15,
+	VERDICT_DROP_NO_ROUTE = 16,
+	VERDICT_DROP_TOO_BIG = 17,
+	VERDICT_DROP_REWRITE = 18,
+	VERDICT_MAX = 19,
+};
+
+/* Value of `metrics`, per CPU, at index hook * VERDICT_MAX + verdict. */
+struct counter {
+	__u64 packets;
+	__u64 bytes;
+};
+
+/* Settings and what the agent found on the node; constant once the programs are loaded. */
+struct config {
+	struct address node_ipv4; /* source of SNATed packets; all zero: the node has none of the family */
+	struct address node_ipv6;
+	__u64 node_netns_cookie; /* sockets with another cookie belong to pods */
+	__u64 tcp_timeout_ns;
+	__u64 tcp_syn_timeout_ns;
+	__u64 tcp_fin_timeout_ns;
+	__u64 any_timeout_ns;
+	__u8 socket_lb_pods; /* translate in pods' socket calls, not only in the node's */
+	__u8 external_cluster_ip; /* ClusterIPs answer to clients outside */
+	__u8 socket_lb_refuse; /* bpf_set_retval exists: connect() to an empty service is refused, not forbidden */
+	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists */
+	__u8 pad[4];
+};

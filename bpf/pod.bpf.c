@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* Programs on the node's side of a pod's veth. */
+#include "balance.h"
+#include "route.h"
+
+/* Every packet that a pod sends. */
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	struct cursor cursor = read_context(skb);
+	struct packet packet = {};
+	struct endpoint *endpoint;
+	enum parse_result parsed;
+	enum verdict verdict;
+
+	parsed = parse_packet(&cursor, skb->protocol, &packet);
+	if (parsed == PARSE_OTHER)
+		return finish(skb, HOOK_FROM_POD, &packet, VERDICT_PASS);
+	if (parsed == PARSE_MALFORMED)
+		return finish(skb, HOOK_FROM_POD, &packet, VERDICT_DROP_MALFORMED);
+	verdict = balance_packet(skb, HOOK_FROM_POD, &packet);
+	if (verdict != VERDICT_PASS)
+		return finish(skb, HOOK_FROM_POD, &packet, verdict);
+	endpoint = lookup_endpoint(&packet.tuple.destination);
+	if (endpoint && endpoint->kind == ENDPOINT_POD)
+		verdict = forward_to_pod(skb, &packet, endpoint);
+	else if (!endpoint && !is_on_link_only(&packet.tuple.destination))
+		verdict = forward_to_network(skb, &packet);
+	return finish(skb, HOOK_FROM_POD, &packet, verdict);
+}
+
+/* Packets that the node's own stack sends to a pod. Only replies of a backend in the node's network need work. */
+SEC("tc")
+int to_pod(struct __sk_buff *skb)
+{
+	struct cursor cursor = read_context(skb);
+	struct packet packet = {};
+
+	if (parse_packet(&cursor, skb->protocol, &packet) != PARSE_IP)
+		return finish(skb, HOOK_TO_POD, &packet, VERDICT_PASS);
+	return finish(skb, HOOK_TO_POD, &packet, restore_reply(skb, &packet));
+}
+
+char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,0 +1,113 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What a tc hook does to its packet. The helpers keep checksums right whether or not the sender left them to
+ * the device (CHECKSUM_PARTIAL). An XDP hook needs a header with these same functions, and nothing else. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/pkt_cls.h>
+#include <bpf/bpf_helpers.h>
+
+#include "packet.h"
+
+typedef struct __sk_buff context;
+
+#define IPV4_TTL_OFFSET (ETH_HLEN + offsetof(struct iphdr, ttl))
+#define IPV4_CHECKSUM_OFFSET (ETH_HLEN + offsetof(struct iphdr, check))
+#define IPV4_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct iphdr, saddr))
+#define IPV6_HOP_LIMIT_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, hop_limit))
+#define IPV6_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
+#define HEADERS_BYTES 128 /* as much as is made readable: Ethernet, IPv6 with a few extensions, TCP */
+
+static __always_inline struct cursor read_context(context *ctx)
+{
+	if (ctx->data_end - ctx->data < HEADERS_BYTES && ctx->len > ctx->data_end - ctx->data)
+		bpf_skb_pull_data(ctx, ctx->len < HEADERS_BYTES ? ctx->len : HEADERS_BYTES);
+	return (struct cursor){ (void *)(long)ctx->data, (void *)(long)ctx->data_end };
+}
+
+static __always_inline __u32 packet_bytes(context *ctx)
+{
+	return ctx->len;
+}
+
+static __always_inline __u32 checksum_offset(const struct packet *packet)
+{
+	return packet->l4_offset + (packet->tuple.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) :
+									    offsetof(struct udphdr, check));
+}
+
+static __always_inline int rewrite_ipv4(context *ctx, const struct packet *packet, const struct tuple *to, __u64 flags)
+{
+	__be32 old[2] = { packet->tuple.source.word[3], packet->tuple.destination.word[3] };
+	__be32 new[2] = { to->source.word[3], to->destination.word[3] };
+	__s64 difference = bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0);
+
+	if (bpf_l3_csum_replace(ctx, IPV4_CHECKSUM_OFFSET, 0, difference, 0) ||
+	    bpf_l4_csum_replace(ctx, checksum_offset(packet), 0, difference, BPF_F_PSEUDO_HDR | flags))
+		return -1;
+	return bpf_skb_store_bytes(ctx, IPV4_ADDRESSES_OFFSET, new, sizeof(new), 0);
+}
+
+static __always_inline int rewrite_ipv6(context *ctx, const struct packet *packet, const struct tuple *to, __u64 flags)
+{
+	__s64 difference = bpf_csum_diff((__be32 *)&packet->tuple, 2 * sizeof(struct address), (__be32 *)to,
+					 2 * sizeof(struct address), 0);
+
+	if (bpf_l4_csum_replace(ctx, checksum_offset(packet), 0, difference, BPF_F_PSEUDO_HDR | flags))
+		return -1;
+	return bpf_skb_store_bytes(ctx, IPV6_ADDRESSES_OFFSET, to, 2 * sizeof(struct address), 0);
+}
+
+/* Gives the packet other addresses and ports (of the same family and protocol). A UDP checksum of zero means
+ * "none" (RFC 768) and stays zero. Returns 0, or negative with the packet in an unusable state. */
+static __always_inline int rewrite_packet(context *ctx, struct packet *packet, const struct tuple *to)
+{
+	__u64 flags = packet->tuple.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	__be16 old[2] = { packet->tuple.source_port, packet->tuple.destination_port };
+	__be16 new[2] = { to->source_port, to->destination_port };
+	int error;
+
+	if (packet->ethertype == bpf_htons(ETH_P_IP))
+		error = rewrite_ipv4(ctx, packet, to, flags);
+	else
+		error = rewrite_ipv6(ctx, packet, to, flags);
+	if (error)
+		return error;
+	if (old[0] != new[0] || old[1] != new[1]) {
+		__u32 old_ports, new_ports;
+
+		__builtin_memcpy(&old_ports, old, sizeof(old));
+		__builtin_memcpy(&new_ports, new, sizeof(new));
+		if (bpf_l4_csum_replace(ctx, checksum_offset(packet), old_ports, new_ports, sizeof(new) | flags) ||
+		    bpf_skb_store_bytes(ctx, packet->l4_offset, new, sizeof(new), 0))
+			return -1;
+	}
+	packet->tuple = *to;
+	packet->translated = true;
+	return 0;
+}
+
+/* A router's duty (RFC 1812 section 5.3.1): one hop less. The caller has seen that ttl > 1. */
+static __always_inline int decrement_ttl(context *ctx, struct packet *packet)
+{
+	__u8 ttl = packet->ttl - 1;
+
+	if (packet->ethertype == bpf_htons(ETH_P_IP)) {
+		/* TTL is the high byte of its 16-bit word, whatever the protocol beside it. */
+		__be16 old = bpf_htons(packet->ttl << 8), new = bpf_htons(ttl << 8);
+
+		if (bpf_l3_csum_replace(ctx, IPV4_CHECKSUM_OFFSET, old, new, sizeof(new)))
+			return -1;
+		return bpf_skb_store_bytes(ctx, IPV4_TTL_OFFSET, &ttl, sizeof(ttl), 0);
+	}
+	return bpf_skb_store_bytes(ctx, IPV6_HOP_LIMIT_OFFSET, &ttl, sizeof(ttl), 0);
+}
+
+static __always_inline int write_macs(context *ctx, const __u8 *destination, const __u8 *source)
+{
+	__u8 macs[2 * ETH_ALEN];
+
+	__builtin_memcpy(macs, destination, ETH_ALEN);
+	__builtin_memcpy(macs + ETH_ALEN, source, ETH_ALEN);
+	return bpf_skb_store_bytes(ctx, 0, macs, sizeof(macs), 0);
+}
