@@ -38,8 +38,7 @@ static __always_inline bool is_loopback(const struct address *address)
 {
 	if (is_ipv4(address))
 		return !address->word[3] || (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
-	return !address->word[0] && !address->word[1] && !address->word[2] &&
-	       (address->word[3] & ~bpf_htonl(1)) == 0;
+	return !address->word[0] && !address->word[1] && !address->word[2] && (address->word[3] & ~bpf_htonl(1)) == 0;
 }
 
 /* Multicast, broadcast and IPv6 link-local destinations belong to the link: they are never routed on. */

@@ -21,8 +21,7 @@ static __always_inline struct service *lookup_service(const struct packet *packe
 
 /* Does the reply have to come back through this node by force? From outside, a pod of another node would answer
  * the client directly, with its own address. From a pod, only a backend that is the client itself would. */
-static __always_inline bool needs_masquerade(enum hook hook, const struct packet *packet,
-					     const struct backend *backend)
+static __always_inline bool needs_masquerade(enum hook hook, const struct packet *packet, const struct backend *backend)
 {
 	if (hook == HOOK_FROM_POD)
 		return same_address(&backend->address, &packet->tuple.source);

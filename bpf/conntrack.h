@@ -66,13 +66,17 @@ static __always_inline bool flow_applies(const struct flow *flow, const struct p
 	return flow->state == FLOW_NEW && backend_is_valid(flow);
 }
 
+/* How long a connection lives without a packet, by the states of its two entries. */
 static __always_inline __u64 flow_timeout_ns(__u8 protocol, __u8 state, __u8 partner_state)
 {
 	if (protocol != IPPROTO_TCP)
 		return config.any_timeout_ns;
 	if (state == FLOW_CLOSING && partner_state == FLOW_CLOSING)
 		return config.tcp_fin_timeout_ns;
-	return state == FLOW_NEW ? config.tcp_syn_timeout_ns : config.tcp_timeout_ns;
+	/* Half of a handshake (a SYN flood's, perhaps) does not deserve a connection's long life. */
+	if (state == FLOW_NEW || partner_state == FLOW_NEW)
+		return config.tcp_syn_timeout_ns;
+	return config.tcp_timeout_ns;
 }
 
 static __always_inline __u8 next_state(const struct flow *flow, const struct packet *packet)

@@ -58,7 +58,7 @@ struct {
 /* Packets and bytes by hook and verdict. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HOOK_MAX * VERDICT_MAX);
+	__uint(max_entries, HOOK_MAX *VERDICT_MAX);
 	__type(key, __u32);
 	__type(value, struct counter);
 } metrics SEC(".maps");

@@ -118,8 +118,7 @@ static __always_inline void copy_ipv6(struct address *to, const struct in6_addr 
 
 /* Walks the extension headers up to the transport header. An unknown one ends the walk: the packet is then
  * forwarded by its addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. */
-static __always_inline enum parse_result parse_extensions(const struct cursor *cursor, struct packet *packet,
-							  __u8 next)
+static __always_inline enum parse_result parse_extensions(const struct cursor *cursor, struct packet *packet, __u8 next)
 {
 	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
 

@@ -20,8 +20,7 @@ static __always_inline enum verdict leave_to_stack(const struct packet *packet, 
 	return packet->translated ? reason : VERDICT_PASS;
 }
 
-static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet,
-						   const struct endpoint *endpoint)
+static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet, const struct endpoint *endpoint)
 {
 	if (packet->ttl <= 1)
 		return leave_to_stack(packet, VERDICT_DROP_TTL_EXPIRED);

@@ -32,8 +32,8 @@ static __always_inline __u32 packet_bytes(context *ctx)
 
 static __always_inline __u32 checksum_offset(const struct packet *packet)
 {
-	return packet->l4_offset + (packet->tuple.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) :
-									    offsetof(struct udphdr, check));
+	return packet->l4_offset + (packet->tuple.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check)
+									  : offsetof(struct udphdr, check));
 }
 
 static __always_inline int rewrite_ipv4(context *ctx, const struct packet *packet, const struct tuple *to, __u64 flags)
