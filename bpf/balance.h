@@ -20,21 +20,24 @@ static __always_inline struct service *lookup_service(const struct packet *packe
 }
 
 /* Does the reply have to come back through this node by force? From outside, a pod of another node would answer
- * the client directly, with its own address. From a pod, only a backend that is the client itself would. */
-static __always_inline bool needs_masquerade(enum hook hook, const struct packet *packet, const struct backend *backend)
+ * the client directly, with its own address. From a pod, only a backend that is the client itself would.
+ * `endpoint` is what lives at the backend's address. */
+static __always_inline bool needs_masquerade(enum hook hook, const struct packet *packet, const struct backend *backend,
+					     const struct endpoint *endpoint)
 {
 	if (hook == HOOK_FROM_POD)
 		return same_address(&backend->address, &packet->tuple.source);
-	return !lookup_endpoint(&backend->address);
+	return !endpoint;
 }
 
 static __always_inline enum verdict balance_new(context *ctx, enum hook hook, struct packet *packet,
-						const struct service *service, __u64 now)
+						const struct service *service, struct endpoint **endpoint, __u64 now)
 {
 	struct flow forward = { .service = service->id };
 	struct backend *backend;
 	enum verdict verdict;
 	struct tuple target;
+	bool masquerade;
 
 	if (hook == HOOK_FROM_UPLINK && service->flags == SERVICE_CLUSTER_IP && !config.external_cluster_ip)
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
@@ -43,43 +46,56 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	backend = select_backend(service, bpf_get_prandom_u32(), &forward.backend);
 	if (!backend)
 		return VERDICT_DROP_NO_BACKEND;
-	verdict = open_flow(ctx, packet, backend, needs_masquerade(hook, packet, backend), &forward, now);
+	*endpoint = lookup_endpoint(&backend->address);
+	masquerade = needs_masquerade(hook, packet, backend, *endpoint);
+	verdict = open_flow(ctx, packet, backend, masquerade, &forward, now);
 	if (verdict != VERDICT_PASS)
 		return verdict;
 	target = flow_target(&forward, packet->tuple.protocol);
 	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
 }
 
+static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
+{
+	struct tuple target = flow_target(flow, packet->tuple.protocol);
+
+	if (packet->fragment)
+		return VERDICT_DROP_FRAGMENT;
+	touch_flow(flow, packet, now);
+	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+}
+
 /* Translates the packet if it is a known connection's or a service's. Returns VERDICT_PASS (translated or not) or a
- * drop. */
-static __always_inline enum verdict balance_packet(context *ctx, enum hook hook, struct packet *packet)
+ * drop; `endpoint` is then what lives at the packet's destination, NULL if that is elsewhere. */
+static __always_inline enum verdict balance_packet(context *ctx, enum hook hook, struct packet *packet,
+						   struct endpoint **endpoint)
 {
 	struct service *service;
-	struct tuple target;
+	enum verdict verdict;
 	struct flow *flow;
 	__u64 now;
 
-	if (!packet->has_ports)
+	if (!packet->has_ports) {
+		*endpoint = lookup_endpoint(&packet->tuple.destination);
 		return VERDICT_PASS;
+	}
 	now = now_ns();
 	flow = lookup_flow(packet, now);
 	if (flow) {
-		if (packet->fragment)
-			return VERDICT_DROP_FRAGMENT;
-		touch_flow(flow, packet, now);
-		target = flow_target(flow, packet->tuple.protocol);
-		return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+		verdict = follow_flow(ctx, packet, flow, now);
+		*endpoint = lookup_endpoint(&packet->tuple.destination);
+		return verdict;
 	}
-	service = lookup_service(packet, lookup_endpoint(&packet->tuple.destination));
+	*endpoint = lookup_endpoint(&packet->tuple.destination);
+	service = lookup_service(packet, *endpoint);
 	if (!service)
 		return VERDICT_PASS;
-	return balance_new(ctx, hook, packet, service, now);
+	return balance_new(ctx, hook, packet, service, endpoint, now);
 }
 
 /* Gives a reply that the node itself sends its service address back. */
 static __always_inline enum verdict restore_reply(context *ctx, struct packet *packet)
 {
-	struct tuple target;
 	struct flow *flow;
 	__u64 now;
 
@@ -89,7 +105,5 @@ static __always_inline enum verdict restore_reply(context *ctx, struct packet *p
 	flow = lookup_flow(packet, now);
 	if (!flow || flow->direction != FLOW_REPLY)
 		return VERDICT_PASS;
-	touch_flow(flow, packet, now);
-	target = flow_target(flow, packet->tuple.protocol);
-	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	return follow_flow(ctx, packet, flow, now);
 }

@@ -9,7 +9,7 @@ int from_pod(struct __sk_buff *skb)
 {
 	struct cursor cursor = read_context(skb);
 	struct packet packet = {};
-	struct endpoint *endpoint;
+	struct endpoint *endpoint = NULL;
 	enum parse_result parsed;
 	enum verdict verdict;
 
@@ -18,10 +18,9 @@ int from_pod(struct __sk_buff *skb)
 		return finish(skb, HOOK_FROM_POD, &packet, VERDICT_PASS);
 	if (parsed == PARSE_MALFORMED)
 		return finish(skb, HOOK_FROM_POD, &packet, VERDICT_DROP_MALFORMED);
-	verdict = balance_packet(skb, HOOK_FROM_POD, &packet);
+	verdict = balance_packet(skb, HOOK_FROM_POD, &packet, &endpoint);
 	if (verdict != VERDICT_PASS)
 		return finish(skb, HOOK_FROM_POD, &packet, verdict);
-	endpoint = lookup_endpoint(&packet.tuple.destination);
 	if (endpoint && endpoint->kind == ENDPOINT_POD)
 		verdict = forward_to_pod(skb, &packet, endpoint);
 	else if (!endpoint && !is_on_link_only(&packet.tuple.destination))
