@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes objects into a box, as `kubectl apply` and `kubectl scale` do into a cluster."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kubypass.box import deploy
+from kubypass.box.addressing import complete_service
+from kubypass.box.box import Box
+from kubypass.box.files import Json, locked, read_all, read_json, write_json
+from kubypass.box.objects import Applied, EndpointSlice, Service, parse_object, read_objects
+from kubypass.errors import ConfigError, KubypassError
+
+Say = Callable[[str], None]
+
+
+def apply_files(box: Box, files: list[Path], say: Say) -> None:
+    """Apply all objects of `files`; what is wrong is raised at the end, after everything else is done."""
+    with locked(box.paths.root):
+        reading = read_objects(files)
+        if reading.skipped:
+            say(f"warning: skipped, a box does not run these: {', '.join(reading.skipped)}")
+        errors: list[KubypassError] = list(reading.errors)
+        for applied in reading.objects:
+            try:
+                say(f"{applied.resource}/{applied.object.metadata.name} {_store(box, applied)}")
+            except ConfigError as error:
+                errors.append(error)
+        failures = deploy.reconcile(box, say)
+        errors += [KubypassError(line) for line in failures]
+    _raise_all(errors, say)
+
+
+def scale(box: Box, target: str, replicas: int, say: Say) -> None:
+    """Change the replicas of `deployment/NAME` (or `deployment/NAMESPACE/NAME`)."""
+    kind, _, name = target.partition("/")
+    if kind not in ("deployment", "deployments", "deploy", "deployment.apps") or not name:
+        raise ConfigError(f"{target}: only Deployments scale", "say deployment/NAME")
+    if not 0 <= replicas <= 1000:
+        raise ConfigError(f"--replicas {replicas}: expected a number from 0 to 1000")
+    namespace, _, name = name.rpartition("/")
+    with locked(box.paths.root):
+        path = box.paths.objects / f"deployment.apps_{namespace or 'default'}_{name}.json"
+        raw = read_json(path)
+        if raw is None:
+            raise KubypassError(f"deployment {name} does not exist in box {box.paths.name}", "see: kubypass box list")
+        changed = copy.deepcopy(raw)
+        spec = changed["spec"]
+        assert isinstance(spec, dict)
+        spec["replicas"] = replicas
+        write_json(path, changed)
+        failures = deploy.reconcile(box, say)
+    say(f"deployment.apps/{name} scaled")
+    _raise_all([KubypassError(line) for line in failures], say)
+
+
+def _raise_all(errors: list[KubypassError], say: Say) -> None:
+    """Say all errors but the last, and raise that one."""
+    for error in errors[:-1]:
+        say(f"error: {error}")
+    if errors:
+        raise errors[-1]
+
+
+def _store(box: Box, applied: Applied) -> str:
+    """Store one object, and for the agents what it becomes; returns created, configured or unchanged."""
+    path = box.paths.objects / f"{applied.key}.json"
+    raw = _normalise(applied)
+    if isinstance(applied.object, Service):
+        _store_service(box, applied)
+    elif isinstance(applied.object, EndpointSlice):
+        write_json(box.paths.manifests / f"{applied.key}.json", raw)
+    existed = path.is_file()
+    changed = write_json(path, raw)
+    return "created" if not existed else "configured" if changed else "unchanged"
+
+
+def _normalise(applied: Applied) -> Json:
+    """The object as written, with its namespace spelled out."""
+    metadata = applied.raw["metadata"]
+    assert isinstance(metadata, dict)
+    return {**applied.raw, "metadata": {"namespace": "default", **metadata}}
+
+
+def _store_service(box: Box, applied: Applied) -> None:
+    path = box.paths.manifests / f"{applied.key}.json"
+    old = read_json(path)
+    others = [
+        raw for raw in read_all(box.paths.manifests) if raw.get("kind") == "Service" and not _same(raw, applied)
+    ]
+    completed = complete_service(applied, old, others, box.topology.service_cidrs)
+    metadata = {**dict(_normalise(applied)["metadata"])}  # type: ignore[call-overload]
+    old_metadata = old["metadata"] if old else {}
+    assert isinstance(old_metadata, dict)
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    metadata["creationTimestamp"] = old_metadata.get("creationTimestamp", now)
+    metadata["uid"] = old_metadata.get("uid") or _uid(applied)
+    write_json(path, {**completed, "metadata": metadata})
+
+
+def _same(raw: Json, applied: Applied) -> bool:
+    other = parse_object(raw, "stored object")
+    return other is not None and other.key == applied.key
+
+
+def _uid(applied: Applied) -> str:
+    digest = hashlib.sha256(f"{applied.key} {time.time_ns()}".encode()).hexdigest()
+    return f"{digest[:8]}-{digest[8:12]}-{digest[12:16]}-{digest[16:20]}-{digest[20:32]}"

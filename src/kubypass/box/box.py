@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A box as a whole: made, found again from its files, and taken down, even when only half of it was made."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubypass.box import agents, wiring
+from kubypass.box.files import Json, locked, read_json, write_json
+from kubypass.box.kubekey import read_kubekey
+from kubypass.box.paths import RUN, BoxPaths, cgroup2_mount
+from kubypass.box.process import kill_cgroup, run
+from kubypass.box.topology import PlannedNode, Topology, describe_topology, parse_topology, plan_topology
+from kubypass.errors import ConfigError, KubypassError
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A box that is up."""
+
+    paths: BoxPaths
+    topology: Topology
+    settings: Path  # the agents' settings file
+
+    @property
+    def nodes(self) -> tuple[PlannedNode, ...]:
+        return self.topology.nodes
+
+
+def open_box(name: str) -> Box:
+    """Find a box again; KubypassError if there is none, or only half of one."""
+    paths = BoxPaths(name)
+    description = read_json(paths.description)
+    if description is None or not description.get("ready"):
+        state = "is only half made" if paths.root.is_dir() else "does not exist"
+        raise KubypassError(f"box {name} {state}", "make it: kubypass box up")
+    return _parse_box(paths, description)
+
+
+def up(name: str, kubekey: Path, settings: Path, say: Say, *, with_agents: bool = True) -> Box:
+    """Make a box, or say what there is of one. An earlier attempt that was cut short is cleared away first."""
+    paths = BoxPaths(name)
+    topology = plan_topology(read_kubekey(kubekey))
+    if not settings.exists():
+        raise ConfigError(f"{settings}: no such file", "give the agents' settings with --settings FILE")
+    description = read_json(paths.description)
+    if description is not None and description.get("ready"):
+        box = _parse_box(paths, description)
+        say(f"box {name} is up already")
+        if with_agents:
+            _restart_agents(box, say)
+        return box
+    if paths.root.is_dir() or paths.namespaces():
+        say(f"box {name} was left half made: clearing it away")
+        down(name, lambda _: None)
+    paths.root.mkdir(parents=True)
+    try:
+        with locked(paths.root):
+            return _make(paths, topology, settings.resolve(), say, with_agents=with_agents)
+    except BaseException:
+        down(name, lambda _: None)
+        raise
+
+
+def down(name: str, say: Say) -> bool:
+    """End everything of a box and remove it; returns False if there was nothing."""
+    paths = BoxPaths(name)
+    cgroup = paths.cgroup
+    found = paths.root.is_dir() or cgroup.is_dir() or bool(paths.namespaces())
+    description = read_json(paths.description)
+    if description is not None:
+        agents.stop_agents(_parse_box(paths, description).paths)
+    kill_cgroup(cgroup)
+    for parent in (cgroup.parent,):
+        if parent.is_dir() and not any(each.is_dir() for each in parent.iterdir()):
+            parent.rmdir()
+    for namespace in paths.namespaces():
+        wiring.delete_namespace(namespace)
+    unmount_all(paths.bpffs)
+    if paths.root.is_dir():
+        shutil.rmtree(paths.root)
+    for directory in (RUN, RUN.parent):
+        if directory.is_dir() and not any(directory.iterdir()):
+            directory.rmdir()
+    say(f"box {name} is gone" if found else f"there is no box {name}")
+    return found
+
+
+def unmount_all(path: Path) -> None:
+    """Unmount whatever is mounted on `path`, however often."""
+    while any(line.split(" ")[1] == str(path) for line in Path("/proc/mounts").read_text().splitlines()):
+        run(["umount", str(path)])
+
+
+def _make(paths: BoxPaths, topology: Topology, settings: Path, say: Say, *, with_agents: bool) -> Box:
+    box = Box(paths, topology, settings)
+    description = _describe_box(box)
+    write_json(paths.description, {**description, "ready": False})
+    cgroup2_mount()
+    for directory in (paths.manifests, paths.objects, paths.pods, paths.bpffs):
+        directory.mkdir(exist_ok=True)
+    run(["mount", "-t", "bpf", "bpf", str(paths.bpffs)])
+    wiring.make_fabric(paths, topology)
+    paths.host_cgroup("client").mkdir(parents=True, exist_ok=True)
+    say(f"client: {', '.join(text.split('/')[0] for text in wiring.CLIENT_ADDRESSES)}")
+    for node in topology.nodes:
+        wiring.make_node(paths, topology, node)
+        paths.host_cgroup(node.name).mkdir(parents=True, exist_ok=True)
+        (paths.agent_run(node.name) / "pods").mkdir(parents=True, exist_ok=True)
+        paths.node_bpffs(node.name).mkdir(exist_ok=True)
+        write_json(paths.manifests / f"node_{node.name}.json", _node_manifest(node))
+        addresses = ", ".join(str(each.ip) for each in node.addresses)
+        say(f"{node.alias}: {node.name}, {addresses}, pods {', '.join(map(str, node.pod_cidrs))}")
+    if with_agents:
+        agents.start_agents(paths, topology, settings)
+        say(f"agents: running, settings from {settings}")
+    write_json(paths.description, {**description, "ready": True})
+    return box
+
+
+def _restart_agents(box: Box, say: Say) -> None:
+    missing = [node for node in box.nodes if not agents.is_running(box.paths, node.name)]
+    if missing:
+        agents.start_agents(box.paths, box.topology, box.settings)
+    for node in box.nodes:
+        state = "agent started again" if node in missing else "agent is running"
+        say(f"{node.alias}: {node.name}, {state}")
+
+
+def _describe_box(box: Box) -> Json:
+    return {
+        "name": box.paths.name,
+        "created": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "settings": str(box.settings),
+        "topology": describe_topology(box.topology),
+    }
+
+
+def _parse_box(paths: BoxPaths, description: Json) -> Box:
+    topology = description["topology"]
+    assert isinstance(topology, dict)
+    return Box(paths, parse_topology(topology), Path(str(description["settings"])))
+
+
+def _node_manifest(node: PlannedNode) -> Json:
+    addresses = [{"type": "InternalIP", "address": str(each.ip)} for each in node.addresses]
+    cidrs = [str(cidr) for cidr in node.pod_cidrs]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": node.name},
+        "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
+        "status": {"addresses": [*addresses, {"type": "Hostname", "address": node.name}]},
+    }

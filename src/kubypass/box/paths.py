@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a box keeps everything it owns: names of directories, namespaces, cgroups and pins."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubypass.errors import ConfigError, KubypassError
+
+RUN = Path("/run/kubypass/box")
+NETNS = Path("/run/netns")
+CGROUP_NAME = "kubypass-box"
+FABRIC = "fabric"
+CLIENT = "client"
+
+_NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
+
+
+def cgroup2_mount() -> Path:
+    """Where this machine mounts cgroup v2 (alone, or beside v1)."""
+    for line in Path("/proc/mounts").read_text().splitlines():
+        _, target, kind, *_ = line.split(" ")
+        if kind == "cgroup2":
+            return Path(target)
+    raise KubypassError("no cgroup2 is mounted", "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified")
+
+
+@dataclass(frozen=True, slots=True)
+class BoxPaths:
+    """The places of the box called `name`."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            message = f"--name {self.name!r}: expected a letter, then at most 15 letters or digits, in lower case"
+            raise ConfigError(message)
+
+    @property
+    def root(self) -> Path:
+        return RUN / self.name
+
+    @property
+    def description(self) -> Path:
+        return self.root / "box.json"
+
+    @property
+    def manifests(self) -> Path:
+        """What the agents follow: one object a file."""
+        return self.root / "manifests"
+
+    @property
+    def objects(self) -> Path:
+        """What the user applied: one object a file."""
+        return self.root / "objects"
+
+    @property
+    def pods(self) -> Path:
+        """One record a pod; its files are in the directory of the same name."""
+        return self.root / "pods"
+
+    @property
+    def bpffs(self) -> Path:
+        return self.root / "bpf"
+
+    @property
+    def cgroup(self) -> Path:
+        return cgroup2_mount() / CGROUP_NAME / self.name
+
+    def agent_run(self, node: str) -> Path:
+        return self.root / "nodes" / node
+
+    def node_bpffs(self, node: str) -> Path:
+        return self.bpffs / node
+
+    def node_cgroup(self, node: str) -> Path:
+        return self.cgroup / node
+
+    def host_cgroup(self, host: str) -> Path:
+        return self.cgroup / host / "host"
+
+    def pod_cgroup(self, node: str, pod: str) -> Path:
+        return self.cgroup / node / "pods" / pod
+
+    def namespace(self, host: str) -> str:
+        return f"kubypass-{self.name}-{host}"
+
+    def pod_namespace(self, pod: str) -> str:
+        return f"kubypass-{self.name}-pod.{pod}"
+
+    def namespaces(self) -> list[str]:
+        """The network namespaces of this box that exist now."""
+        if not NETNS.is_dir():
+            return []
+        return sorted(path.name for path in NETNS.glob(f"kubypass-{self.name}-*"))
+
+
+def existing_boxes() -> list[str]:
+    """Names of the boxes that have a directory."""
+    return sorted(path.name for path in RUN.iterdir() if path.is_dir()) if RUN.is_dir() else []

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass box`: a cluster in a box."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+GUIDE = Path(__file__).resolve().parents[3] / "examples" / "guide"
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `box` and its commands."""
+    parser = subparsers.add_parser("box", help="a cluster in a box: nodes, pods and a client as namespaces")
+    commands = parser.add_subparsers(dest="box_command", required=True, metavar="COMMAND")
+
+    up = _command(commands, "up", "make a box from a KubeKey file", _up)
+    up.add_argument("-f", "--file", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml")
+    up.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
+    up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
+
+    apply = _command(commands, "apply", "take Deployments, Pods, Services and EndpointSlices", _apply)
+    apply.add_argument("-f", "--file", type=Path, action="append", required=True, metavar="FILE")
+
+    scale = _command(commands, "scale", "change the replicas of a Deployment", _scale)
+    scale.add_argument("target", metavar="deployment/NAME")
+    scale.add_argument("--replicas", type=int, required=True)
+
+    run = _command(commands, "exec", "run a command in a node, the client or a pod", _exec)
+    run.add_argument("target", metavar="TARGET", help="node1, node2, a host's name, client, pod/NAME")
+    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+
+    show = _command(commands, "list", "what is in the box", _list)
+    show.add_argument("-o", "--output", choices=["text", "json"], default="text")
+
+    _command(commands, "down", "end the box and remove all of it", _down)
+
+    demo = _command(commands, "demo", "the guide's whole walk, checked", _demo)
+    demo.set_defaults(name="demo")
+    demo.add_argument("--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml")
+    demo.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
+
+
+def _command(commands, name, text, run):  # type: ignore[no-untyped-def]
+    parser = commands.add_parser(name, help=text, description=text)
+    parser.add_argument("--name", default="box", help="name of the box (default: %(default)s)")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    from kubypass.box.box import up
+
+    up(arguments.name, arguments.file, arguments.settings, _say, with_agents=not arguments.no_agent)
+    return 0
+
+
+def _apply(arguments: argparse.Namespace) -> int:
+    from kubypass.box.apply import apply_files
+    from kubypass.box.box import open_box
+
+    apply_files(open_box(arguments.name), arguments.file, _say)
+    return 0
+
+
+def _scale(arguments: argparse.Namespace) -> int:
+    from kubypass.box.apply import scale
+    from kubypass.box.box import open_box
+
+    scale(open_box(arguments.name), arguments.target, arguments.replicas, _say)
+    return 0
+
+
+def _exec(arguments: argparse.Namespace) -> int:
+    from kubypass.box.box import open_box
+    from kubypass.box.enter import enter
+
+    argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
+    sys.stdout.flush()
+    enter(open_box(arguments.name), arguments.target, argv)
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from kubypass.box.box import open_box
+    from kubypass.box.listing import describe_box, format_box
+
+    description = describe_box(open_box(arguments.name))
+    if arguments.output == "json":
+        import json
+
+        _say(json.dumps(description, indent=2))
+    else:
+        _say(format_box(description))
+    return 0
+
+
+def _down(arguments: argparse.Namespace) -> int:
+    from kubypass.box.box import down
+
+    down(arguments.name, _say)
+    return 0
+
+
+def _demo(arguments: argparse.Namespace) -> int:
+    from kubypass.box.demo import demo
+
+    return demo(arguments.name, arguments.config, arguments.settings)
