@@ -42,6 +42,14 @@ def is_running(paths: BoxPaths, node: str) -> bool:
     return is_alive(_recorded(paths, node))
 
 
+def command_line(paths: BoxPaths, node: str) -> list[str]:
+    """The words of the command that the node's agent was started with; none if it does not run."""
+    process = _recorded(paths, node)
+    if process is None or not is_alive(process):
+        return []
+    return Path(f"/proc/{process.pid}/cmdline").read_text().split("\0")
+
+
 def agent_environment(paths: BoxPaths, node: str) -> dict[str, str]:
     """What `kubypass` commands need in the environment to find the node's agent."""
     search = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"

@@ -87,8 +87,13 @@ def spawn(command: Sequence[str], *, cgroup: Path, namespace: str, log: Path, en
 
 def last_line(log: Path) -> str:
     """The last line of a log, or a note that it is empty."""
+    return (last_lines(log, 1) or ["it said nothing"])[0]
+
+
+def last_lines(log: Path, count: int) -> list[str]:
+    """The last `count` lines of a log that may not be there."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
-    return lines[-1] if lines else "it said nothing"
+    return lines[-count:]
 
 
 def is_alive(process: Process | None) -> bool:

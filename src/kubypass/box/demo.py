@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guide's whole walk in a box of its own: every step is carried out and checked.
+
+Each step is a function in `walk` or `proof`; this module runs them in order and cleans up, whatever happens.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+from kubypass.box import proof, walk
+from kubypass.box.box import down
+from kubypass.box.checks import Checks
+from kubypass.box.paths import BoxPaths
+from kubypass.box.process import last_lines
+from kubypass.errors import KubypassError
+
+
+def demo(name: str, kubekey: Path, settings: Path) -> int:
+    """Run all steps in the box `name`; returns 0 if every check passed, else 1."""
+    checks = Checks(_say)
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        _walk(checks, name, kubekey, settings)
+    except KubypassError as error:
+        checks.check("the walk goes on", "no error", error, passed=False)
+    except KeyboardInterrupt:
+        checks.check("the walk goes on", "no interruption", "interrupted", passed=False)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        if checks.failed:
+            _show_logs(name)
+        down(name, lambda _: None)
+    _say("")
+    _say(checks.summary())
+    return 1 if checks.failed else 0
+
+
+def _walk(checks: Checks, name: str, kubekey: Path, settings: Path) -> None:
+    down(name, lambda _: None)
+    box, before = walk.make_box(checks, name, kubekey, settings)
+    walk.configure(checks, box)
+    tour = walk.deploy_nginx(checks, box)
+    walk.show_status(checks, tour)
+    walk.show_services(checks, tour)
+    walk.show_no_rules(checks, tour)
+    walk.access(checks, tour)
+    with proof.traffic(tour) as streams:
+        proof.scale_under_load(checks, tour, streams)
+        proof.kill_agents(checks, tour, streams)
+    proof.clean_up(checks, tour, before)
+
+
+def _show_logs(name: str) -> None:
+    for log in sorted(BoxPaths(name).root.glob("nodes/*/agent.log")):
+        _say(f"\nlast lines of {log.parent.name}'s agent:")
+        for line in last_lines(log, 8):
+            _say(f"    {line}")
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _say(line: str) -> None:
+    print(line, flush=True, file=sys.stdout)

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a node looks like: routes, rules, addresses, sysctls, netfilter, BPF programs. Two of them can be compared.
+
+The box's own pods come and go between two snapshots; lines about their links (lxc…) are left out.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from kubypass.box.box import Box
+from kubypass.box.enter import Place, find_place, run_in
+from kubypass.box.process import run
+from kubypass.errors import KubypassError
+
+_COMMANDS = {
+    "routes": ["ip", "-4", "-j", "route", "show", "table", "all"],
+    "IPv6 routes": ["ip", "-6", "-j", "route", "show", "table", "all"],
+    "rules": ["ip", "-4", "-j", "rule"],
+    "IPv6 rules": ["ip", "-6", "-j", "rule"],
+    "addresses": ["ip", "-j", "address"],
+    "qdiscs": ["tc", "-j", "qdisc"],
+    "BPF on interfaces": ["bpftool", "-j", "net"],
+    "netfilter": ["nft", "list", "ruleset"],
+    "sysctls": ["sysctl", "-a", "--pattern", r"^net\."],
+}
+_POD_LINK = "lxc"
+_COUNTERS = ("nf_conntrack_count",)
+_BPF_KINDS = ("prog", "map", "link")
+
+Snapshot = dict[str, list[str]]  # what -> its lines, sorted
+
+
+def take_snapshot(box: Box, node: str) -> Snapshot:
+    """The state of a node now."""
+    place = find_place(box, node)
+    snapshot = {name: _lines(place, command) for name, command in _COMMANDS.items()}
+    snapshot["BPF on cgroup"] = _attached(place.cgroup.parent)
+    snapshot["pins"] = sorted(str(path) for path in box.paths.node_bpffs(place.name).rglob("*"))
+    return snapshot
+
+
+def compare(before: Snapshot, after: Snapshot) -> list[str]:
+    """One line for each difference: `routes: + …` or `routes: - …`."""
+    lines = []
+    for name, old in before.items():
+        lines += [f"{name}: - {line}" for line in old if line not in after[name]]
+        lines += [f"{name}: + {line}" for line in after[name] if line not in old]
+    return lines
+
+
+def read_bpf_objects(box: Box, node: str) -> set[tuple[str, int]]:
+    """Programs, maps and links, as (kind, id), that are pinned by a node's agent or used by those that are."""
+    found: set[tuple[str, int]] = set()
+    for pin in box.paths.node_bpffs(box.topology.node(node).name).rglob("*"):
+        if pin.is_file():
+            found |= _identify(pin)
+    programs = {entry["id"]: entry for entry in _bpftool("prog", "show") if ("prog", entry["id"]) in found}
+    return found | {("map", number) for entry in programs.values() for number in entry.get("map_ids", [])}
+
+
+def existing_bpf_objects() -> set[tuple[str, int]]:
+    """All programs, maps and links of this machine, as (kind, id)."""
+    return {(kind, entry["id"]) for kind in _BPF_KINDS for entry in _bpftool(kind, "show")}
+
+
+def _identify(pin: Path) -> set[tuple[str, int]]:
+    for kind in ("link", "map", "prog"):
+        try:
+            entries = _bpftool(kind, "show", "pinned", str(pin))
+        except KubypassError:
+            continue  # a pin says what it is only by what can be asked of it
+        found = {(kind, entry["id"]) for entry in entries}
+        return found | {("prog", entry["prog_id"]) for entry in entries if "prog_id" in entry}
+    return set()
+
+
+def _bpftool(*words: str) -> list[dict[str, int]]:
+    value = json.loads(run(["bpftool", "-j", *words]) or "[]")
+    if isinstance(value, dict):
+        if "error" in value:
+            raise KubypassError(f"bpftool {' '.join(words)}: {value['error']}")
+        return [value]
+    return value if isinstance(value, list) else []
+
+
+def _attached(cgroup: Path) -> list[str]:
+    lines = []
+    for directory in (cgroup, cgroup / "host"):
+        text = run(["bpftool", "-j", "cgroup", "show", str(directory)]).strip() or "[]"
+        lines += sorted(json.dumps(entry) for entry in json.loads(text))
+    return lines
+
+
+def _lines(place: Place, command: list[str]) -> list[str]:
+    text = run_in(place, command).stdout
+    if "-j" in command:
+        entries = json.loads(text or "[]")
+        if entries and isinstance(entries[0], dict) and command[0] == "bpftool":
+            entries = [entry for group in entries[0].values() if isinstance(group, list) for entry in group]
+        lines = [json.dumps(entry, sort_keys=True) for entry in entries]
+    else:
+        lines = text.splitlines()
+    return sorted(line for line in lines if _POD_LINK not in line and not any(name in line for name in _COUNTERS))

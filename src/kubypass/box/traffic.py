@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks a web page again and again, a new connection each time: `python -m kubypass.box.traffic --url URL --log FILE`.
+
+Each line of the log is one request: begin and end in seconds of CLOCK_MONOTONIC (the same in every namespace), then
+`ok` or what went wrong. A request is right if the page is nginx's welcome page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 2.0
+PAUSE_S = 0.004
+WELCOME = b"Welcome to nginx!"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; times in seconds of CLOCK_MONOTONIC."""
+
+    begin_s: float
+    end_s: float
+    outcome: str  # `ok`, or the error
+
+
+def read_log(log: Path) -> list[Request]:
+    """All requests that were finished so far."""
+    lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
+    fields = [line.rstrip("\n").split(" ", 2) for line in lines if line.endswith("\n")]
+    return [Request(float(begin), float(end), outcome) for begin, end, outcome in fields]
+
+
+def fetch(host: str, port: int) -> str:
+    """Fetch / once over a new connection; `ok`, or what went wrong."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as client:
+        client.settimeout(TIMEOUT_S)
+        try:
+            client.connect((host, port))
+            client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+            page = b""
+            while piece := client.recv(65536):
+                page += piece
+        except OSError as error:
+            return type(error).__name__ if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
+    return "ok" if WELCOME in page else f"wrong page of {len(page)} bytes"
+
+
+def main() -> None:
+    """Ask until SIGTERM."""
+    parser = argparse.ArgumentParser(description="Asks a web page again and again.")
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--log", required=True, type=Path)
+    arguments = parser.parse_args()
+    url = urlsplit(arguments.url)
+    stopped = False
+
+    def stop(*_: object) -> None:
+        nonlocal stopped
+        stopped = True
+
+    signal.signal(signal.SIGTERM, stop)
+    with arguments.log.open("w", buffering=1) as log:
+        while not stopped:
+            begin_s = time.monotonic()
+            outcome = fetch(url.hostname or "", url.port or 80)
+            log.write(f"{begin_s:.6f} {time.monotonic():.6f} {outcome}\n")
+            time.sleep(PAUSE_S)
+
+
+if __name__ == "__main__":
+    main()
