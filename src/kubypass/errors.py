@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that a user may see.
+
+    KubypassError
+    ├── ConfigError              the user's input is wrong: exit code 2
+    ├── KubeError                what Kubernetes (or a manifest) said
+    └── KernelError              a system call failed
+        ├── VerifierError        the verifier refused a program
+        └── Unsupported          this kernel cannot do it
+
+Raised at the system call, given meaning once, caught only where a request or a loop ends.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+class KubypassError(Exception):
+    """What happened, to which object; `hint` says what to do next."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+
+class ConfigError(KubypassError):
+    """A wrong argument, setting or file."""
+
+
+class KubeError(KubypassError):
+    """A Kubernetes object or API answer that cannot be used."""
+
+
+class KernelError(KubypassError):
+    """A system call that failed: `call` on `subject` with `errno` (0 where the kernel gave none)."""
+
+    def __init__(self, call: str, subject: str, errno: int, hint: str = "") -> None:
+        reason = os.strerror(errno) if errno else "failed"
+        super().__init__(f"{call} {subject}: {reason}", hint)
+        self.call = call
+        self.subject = subject
+        self.errno = errno
+
+
+class VerifierError(KernelError):
+    """The verifier refused a program; `log` is the end of what it said."""
+
+    def __init__(self, subject: str, errno: int, log: str) -> None:
+        super().__init__("load", subject, errno, log.strip().splitlines()[-1] if log.strip() else "")
+        self.log = log
+
+
+class Unsupported(KernelError):
+    """This kernel lacks `what`, which came with version `since`."""
+
+    def __init__(self, what: str, since: str) -> None:
+        super().__init__("use", what, 0, f"needs Linux {since} or newer")
+        self.what = what
+        self.since = since

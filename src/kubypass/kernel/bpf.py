@@ -1,0 +1,380 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Maps, programs and links: bpf(2), by number.
+
+Keys and values are bytes, as the kernel has them. A Map, Program or Link owns its descriptor and closes it when it is
+collected; pins keep the object in the kernel. Layouts of `union bpf_attr`: linux/bpf.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno as errnos
+import os
+import platform
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+
+from kubypass.errors import KernelError
+
+_SYSCALL = {"x86_64": 321, "aarch64": 280}[platform.machine()]
+
+MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 1, 2, 3, 4
+OBJ_PIN, OBJ_GET, PROG_TEST_RUN, OBJ_GET_INFO = 6, 7, 10, 15
+MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
+LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
+MAP_CREATE = 0
+
+ANY, NOEXIST, EXIST = 0, 1, 2
+
+CGROUP_ATTACH = {
+    "connect4": 10,
+    "connect6": 11,
+    "sendmsg4": 14,
+    "sendmsg6": 15,
+    "recvmsg4": 19,
+    "recvmsg6": 20,
+    "getpeername4": 29,
+    "getpeername6": 30,
+}
+TCX_ATTACH = {"ingress": 46, "egress": 47}
+
+# 524 is the kernel's own ENOTSUPP
+_NO_BATCH = (errnos.EINVAL, 524, errnos.EOPNOTSUPP)
+_PER_CPU_TYPES = (5, 6, 10, 21)
+_ATTR_BYTES = 144
+
+
+@cache
+def _syscall() -> ctypes._NamedFuncPointer:
+    function = ctypes.CDLL(None, use_errno=True).syscall
+    function.restype = ctypes.c_long
+    function.argtypes = (ctypes.c_long, ctypes.c_int, ctypes.c_void_p, ctypes.c_uint)
+    return function
+
+
+def _bpf(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
+    """bpf(2); returns its result, or minus the errno."""
+    if isinstance(attributes, ctypes.Array):
+        buffer = attributes
+    else:
+        buffer = ctypes.create_string_buffer(bytes(attributes), max(len(attributes), _ATTR_BYTES))
+    result = int(_syscall()(_SYSCALL, command, ctypes.addressof(buffer), len(buffer)))
+    return result if result >= 0 else -ctypes.get_errno()
+
+
+def _attributes(layout: str, *values: int) -> ctypes.Array[ctypes.c_char]:
+    packed = struct.pack(layout, *values)
+    return ctypes.create_string_buffer(packed, max(len(packed), _ATTR_BYTES))
+
+
+def _check(call: str, subject: str, result: int, hint: str = "") -> int:
+    if result < 0:
+        raise KernelError(call, subject, -result, hint)
+    return result
+
+
+def _pin(fd: int, path: str) -> None:
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    result = _bpf(OBJ_PIN, _attributes("=QII", ctypes.addressof(name), fd, 0))
+    _check("pin", path, result, "is the directory on a bpf filesystem?")
+
+
+def _open_pinned(path: str) -> int:
+    name = ctypes.create_string_buffer(os.fsencode(path))
+    return _check("open pinned", path, _bpf(OBJ_GET, _attributes("=QII", ctypes.addressof(name), 0, 0)))
+
+
+def _info(fd: int, size: int) -> bytes:
+    buffer = ctypes.create_string_buffer(size)
+    result = _bpf(OBJ_GET_INFO, _attributes("=IIQ", fd, size, ctypes.addressof(buffer)))
+    _check("read the description of", f"descriptor {fd}", result)
+    return buffer.raw
+
+
+class _Owned:
+    """A descriptor that is closed with its object."""
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+
+    def close(self) -> None:
+        """Closes the descriptor; once is enough."""
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def __del__(self) -> None:
+        if getattr(self, "fd", -1) >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    def pin(self, path: str) -> None:
+        """Keeps the object in the kernel under `path` on a bpf filesystem."""
+        _pin(self.fd, str(path))
+
+
+@dataclass(frozen=True, slots=True)
+class MapInfo:
+    """What the kernel says of a map; sizes in bytes."""
+
+    type: int
+    id: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    flags: int
+    name: str
+
+
+@cache
+def possible_cpus() -> int:
+    """How many values a per-CPU map holds for a key."""
+    with open("/sys/devices/system/cpu/possible") as file:
+        last = file.read().strip().split(",")[-1].split("-")[-1]
+    return int(last) + 1
+
+
+class Map(_Owned):
+    """A BPF map."""
+
+    def __init__(self, fd: int) -> None:
+        super().__init__(fd)
+        kind, number, key, value, entries, flags = struct.unpack_from("=IIIIII", raw := _info(fd, 80))
+        name = raw[24:40].split(b"\0")[0].decode()
+        self.info = MapInfo(kind, number, key, value, entries, flags, name)
+        self._per_cpu = kind in _PER_CPU_TYPES
+        size = (value + 7) // 8 * 8 * possible_cpus() if self._per_cpu else value
+        self._key = ctypes.create_string_buffer(key)
+        self._value = ctypes.create_string_buffer(size)
+        self._element = _attributes(
+            "=IIQQQ", fd, 0, ctypes.addressof(self._key), ctypes.addressof(self._value), 0
+        )
+        self._key_only = _attributes("=IIQ", fd, 0, ctypes.addressof(self._key))
+
+    @classmethod
+    def create(cls, kind: int, key_size: int, value_size: int, entries: int, name: str = "") -> Map:
+        """A new map; `kind` is a number of enum bpf_map_type."""
+        packed = struct.pack("=IIIIIII16s", kind, key_size, value_size, entries, 0, 0, 0, name.encode()[:15])
+        return cls(_check("create map", name, _bpf(MAP_CREATE, packed)))
+
+    @classmethod
+    def open_pinned(cls, path: str) -> Map:
+        """The map pinned at `path`."""
+        return cls(_open_pinned(str(path)))
+
+    def lookup(self, key: bytes) -> bytes | None:
+        """The value of `key`, or None."""
+        self._key.raw = key
+        result = _bpf(MAP_LOOKUP, self._element)
+        if result == -errnos.ENOENT:
+            return None
+        _check("look up in map", self.info.name, result)
+        return self._value.raw
+
+    def lookup_percpu(self, key: bytes) -> list[bytes]:
+        """One value for each possible CPU; empty where the key is absent."""
+        raw = self.lookup(key)
+        if raw is None:
+            return []
+        step, size = (self.info.value_size + 7) // 8 * 8, self.info.value_size
+        return [raw[at : at + size] for at in range(0, len(raw), step)]
+
+    def update(self, key: bytes, value: bytes, flags: int = ANY) -> None:
+        """Sets one entry. ENOSPC or E2BIG in the KernelError: the map is full."""
+        self._key.raw = key
+        self._value.raw = value
+        struct.pack_into("=Q", self._element, 24, flags)
+        try:
+            _check("update map", self.info.name, _bpf(MAP_UPDATE, self._element))
+        finally:
+            struct.pack_into("=Q", self._element, 24, 0)
+
+    def delete(self, key: bytes) -> bool:
+        """Removes one entry; False where there was none."""
+        self._key.raw = key
+        result = _bpf(MAP_DELETE, self._key_only)
+        if result == -errnos.ENOENT:
+            return False
+        _check("delete from map", self.info.name, result)
+        return True
+
+    def update_batch(self, keys: bytes, values: bytes, count: int) -> None:
+        """Sets `count` entries, whose keys and values stand one after another."""
+        done = self._batch(MAP_UPDATE_BATCH, keys, values, count)
+        key_size, value_size = self.info.key_size, self.info.value_size
+        for at in range(done, count):
+            key = keys[at * key_size : (at + 1) * key_size]
+            self.update(key, values[at * value_size : (at + 1) * value_size])
+
+    def delete_batch(self, keys: bytes, count: int) -> None:
+        """Removes `count` entries; those already gone are passed over."""
+        done = self._batch(MAP_DELETE_BATCH, keys, b"", count)
+        size = self.info.key_size
+        for at in range(done, count):
+            self.delete(keys[at * size : (at + 1) * size])
+
+    def _batch(self, command: int, keys: bytes, values: bytes, count: int) -> int:
+        """Runs a batch and returns how many entries were done before it was refused or met a missing key."""
+        if not count:
+            return 0
+        key_buffer = ctypes.create_string_buffer(keys, len(keys))
+        value_buffer = ctypes.create_string_buffer(values, len(values)) if values else None
+        values_at = ctypes.addressof(value_buffer) if value_buffer is not None else 0
+        attributes = _attributes(
+            "=QQQQIIQQ", 0, 0, ctypes.addressof(key_buffer), values_at, count, self.fd, 0, 0
+        )
+        result = _bpf(command, attributes)
+        if result >= 0:
+            return count
+        if -result in _NO_BATCH:
+            return 0
+        if -result in (errnos.ENOENT, errnos.E2BIG, errnos.ENOSPC, errnos.ENOMEM):
+            done: int = struct.unpack_from("=I", attributes, 32)[0]
+            return min(done, count)
+        raise KernelError("change many entries of map", self.info.name, -result)
+
+    def items(self, chunk: int = 4096) -> Iterator[tuple[bytes, bytes]]:
+        """All entries, in chunks. Entries that come or go meanwhile may or may not be seen."""
+        key_size, value_size = self.info.key_size, len(self._value)
+        for keys, values, count in self.chunks(chunk):
+            for at in range(count):
+                yield (
+                    keys[at * key_size : (at + 1) * key_size],
+                    values[at * value_size : (at + 1) * value_size],
+                )
+
+    def chunks(self, chunk: int = 4096) -> Iterator[tuple[bytes, bytes, int]]:
+        """All entries as (keys, values, count), each the concatenation of up to `chunk` entries."""
+        chunk = min(chunk, self.info.max_entries)
+        cursor_in = 0
+        cursors = (ctypes.create_string_buffer(max(self.info.key_size, 4)), ctypes.create_string_buffer(
+            max(self.info.key_size, 4)))
+        turn = 0
+        while True:
+            keys = ctypes.create_string_buffer(chunk * self.info.key_size)
+            values = ctypes.create_string_buffer(chunk * len(self._value))
+            attributes = _attributes(
+                "=QQQQIIQQ", cursor_in, ctypes.addressof(cursors[turn]), ctypes.addressof(keys),
+                ctypes.addressof(values), chunk, self.fd, 0, 0,
+            )
+            result = _bpf(MAP_LOOKUP_BATCH, attributes)
+            if -result in _NO_BATCH and not cursor_in:
+                yield from self._walk()
+                return
+            if result == -errnos.ENOSPC:  # one hash bucket holds more than a chunk
+                chunk *= 2
+                continue
+            if result < 0 and result != -errnos.ENOENT:
+                raise KernelError("read map", self.info.name, -result)
+            count: int = struct.unpack_from("=I", attributes, 32)[0]
+            if count:
+                key_bytes, value_bytes = count * self.info.key_size, count * len(self._value)
+                yield keys.raw[:key_bytes], values.raw[:value_bytes], count
+            if result == -errnos.ENOENT:
+                return
+            cursor_in = ctypes.addressof(cursors[turn])
+            turn ^= 1
+
+    def _walk(self) -> Iterator[tuple[bytes, bytes, int]]:
+        following = ctypes.create_string_buffer(self.info.key_size)
+        key = 0
+        while True:
+            attributes = _attributes("=IIQQ", self.fd, 0, key, ctypes.addressof(following))
+            if _bpf(MAP_NEXT_KEY, attributes) < 0:
+                return
+            value = self.lookup(following.raw)
+            if value is not None:
+                yield following.raw, value, 1
+            previous = ctypes.create_string_buffer(following.raw, self.info.key_size)
+            key = ctypes.addressof(previous)
+
+
+@dataclass(frozen=True, slots=True)
+class TestRun:
+    """What came of one packet: the program's return value, the packet and context after it, ns a run."""
+
+    retval: int
+    data: bytes
+    context: bytes
+    duration_ns: int
+
+
+class Program(_Owned):
+    """A loaded program."""
+
+    @classmethod
+    def open_pinned(cls, path: str) -> Program:
+        """The program pinned at `path`."""
+        return cls(_open_pinned(str(path)))
+
+    @property
+    def id(self) -> int:
+        """The kernel's number of the program."""
+        number: int = struct.unpack_from("=I", _info(self.fd, 128), 4)[0]
+        return number
+
+    @property
+    def tag(self) -> str:
+        """The kernel's hash of the instructions, 16 hex digits."""
+        return _info(self.fd, 128)[8:16].hex()
+
+    def test_run(self, packet: bytes, *, repeat: int = 1, context: bytes | None = None) -> TestRun:
+        """Runs the program on `packet` with nothing attached (BPF_PROG_TEST_RUN)."""
+        data_in = ctypes.create_string_buffer(packet, len(packet))
+        data_out = ctypes.create_string_buffer(max(len(packet) + 256, 512))
+        context_in = ctypes.create_string_buffer(context or b"", len(context or b"") or 1)
+        context_out = ctypes.create_string_buffer(256)
+        size = len(context) if context else 0
+        attributes = _attributes(
+            "=IIIIQQIIIIQQ", self.fd, 0, len(packet), len(data_out),
+            ctypes.addressof(data_in), ctypes.addressof(data_out), repeat, 0,
+            size, size and len(context_out), ctypes.addressof(context_in) if size else 0,
+            ctypes.addressof(context_out) if size else 0,
+        )
+        _check("test run", f"program {self.fd}", _bpf(PROG_TEST_RUN, attributes))
+        retval, _, length = struct.unpack_from("=III", attributes, 4)
+        duration, _, context_length = struct.unpack_from("=III", attributes, 36)
+        return TestRun(retval, data_out.raw[:length], context_out.raw[:context_length], duration)
+
+
+class Link(_Owned):
+    """An attachment. It ends with its last descriptor or pin."""
+
+    @classmethod
+    def open_pinned(cls, path: str) -> Link:
+        """The link pinned at `path`."""
+        return cls(_open_pinned(str(path)))
+
+    @classmethod
+    def attach_cgroup(cls, program: Program, cgroup_fd: int, hook: str) -> Link:
+        """Attaches to a cgroup v2 directory; `hook` is a key of CGROUP_ATTACH."""
+        result = _bpf(LINK_CREATE, _attributes("=IIII", program.fd, cgroup_fd, CGROUP_ATTACH[hook], 0))
+        return cls(_check("attach to cgroup hook", hook, result))
+
+    @classmethod
+    def attach_tcx(cls, program: Program, ifindex: int, direction: str) -> Link:
+        """Attaches to a device; `direction` is `ingress` or `egress` (Linux 6.6)."""
+        result = _bpf(LINK_CREATE, _attributes("=IIII", program.fd, ifindex, TCX_ATTACH[direction], 0))
+        return cls(_check("attach to device", f"{ifindex} {direction}", result))
+
+    def update(self, program: Program) -> None:
+        """Puts another program in place, with no packet in between unseen."""
+        _check("update link", str(self.fd), _bpf(LINK_UPDATE, _attributes("=IIII", self.fd, program.fd, 0, 0)))
+
+    def detach(self) -> None:
+        """Ends the attachment although pins remain."""
+        _check("detach link", str(self.fd), _bpf(LINK_DETACH, _attributes("=I", self.fd)))
+
+    @property
+    def program_id(self) -> int:
+        """The number of the program that is attached now."""
+        number: int = struct.unpack_from("=I", _info(self.fd, 64), 8)[0]
+        return number
+
+    @property
+    def device(self) -> int:
+        """For tcx: the device's index, 0 once that device is gone."""
+        index: int = struct.unpack_from("=I", _info(self.fd, 64), 16)[0]
+        return index
