@@ -83,7 +83,9 @@ def _pin(fd: int, path: str) -> None:
 
 def _open_pinned(path: str) -> int:
     name = ctypes.create_string_buffer(os.fsencode(path))
-    return _check("open pinned", path, _bpf(OBJ_GET, _attributes("=QII", ctypes.addressof(name), 0, 0)))
+    return _check(
+        "open pinned", path, _bpf(OBJ_GET, _attributes("=QII", ctypes.addressof(name), 0, 0))
+    )
 
 
 def _info(fd: int, size: int) -> bytes:
@@ -141,7 +143,9 @@ class Map(_Owned):
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
-        kind, number, key, value, entries, flags = struct.unpack_from("=IIIIII", raw := _info(fd, 80))
+        kind, number, key, value, entries, flags = struct.unpack_from(
+            "=IIIIII", raw := _info(fd, 80)
+        )
         name = raw[24:40].split(b"\0")[0].decode()
         self.info = MapInfo(kind, number, key, value, entries, flags, name)
         self._per_cpu = kind in _PER_CPU_TYPES
@@ -156,7 +160,9 @@ class Map(_Owned):
     @classmethod
     def create(cls, kind: int, key_size: int, value_size: int, entries: int, name: str = "") -> Map:
         """A new map; `kind` is a number of enum bpf_map_type."""
-        packed = struct.pack("=IIIIIII16s", kind, key_size, value_size, entries, 0, 0, 0, name.encode()[:15])
+        packed = struct.pack(
+            "=IIIIIII16s", kind, key_size, value_size, entries, 0, 0, 0, name.encode()[:15]
+        )
         return cls(_check("create map", name, _bpf(MAP_CREATE, packed)))
 
     @classmethod
@@ -249,15 +255,24 @@ class Map(_Owned):
         """All entries as (keys, values, count), each the concatenation of up to `chunk` entries."""
         chunk = min(chunk, self.info.max_entries)
         cursor_in = 0
-        cursors = (ctypes.create_string_buffer(max(self.info.key_size, 4)), ctypes.create_string_buffer(
-            max(self.info.key_size, 4)))
+        cursors = (
+            ctypes.create_string_buffer(max(self.info.key_size, 4)),
+            ctypes.create_string_buffer(max(self.info.key_size, 4)),
+        )
         turn = 0
         while True:
             keys = ctypes.create_string_buffer(chunk * self.info.key_size)
             values = ctypes.create_string_buffer(chunk * len(self._value))
             attributes = _attributes(
-                "=QQQQIIQQ", cursor_in, ctypes.addressof(cursors[turn]), ctypes.addressof(keys),
-                ctypes.addressof(values), chunk, self.fd, 0, 0,
+                "=QQQQIIQQ",
+                cursor_in,
+                ctypes.addressof(cursors[turn]),
+                ctypes.addressof(keys),
+                ctypes.addressof(values),
+                chunk,
+                self.fd,
+                0,
+                0,
             )
             result = _bpf(MAP_LOOKUP_BATCH, attributes)
             if -result in _NO_BATCH and not cursor_in:
@@ -328,9 +343,18 @@ class Program(_Owned):
         context_out = ctypes.create_string_buffer(256)
         size = len(context) if context else 0
         attributes = _attributes(
-            "=IIIIQQIIIIQQ", self.fd, 0, len(packet), len(data_out),
-            ctypes.addressof(data_in), ctypes.addressof(data_out), repeat, 0,
-            size, size and len(context_out), ctypes.addressof(context_in) if size else 0,
+            "=IIIIQQIIIIQQ",
+            self.fd,
+            0,
+            len(packet),
+            len(data_out),
+            ctypes.addressof(data_in),
+            ctypes.addressof(data_out),
+            repeat,
+            0,
+            size,
+            size and len(context_out),
+            ctypes.addressof(context_in) if size else 0,
             ctypes.addressof(context_out) if size else 0,
         )
         _check("test run", f"program {self.fd}", _bpf(PROG_TEST_RUN, attributes))
@@ -350,18 +374,26 @@ class Link(_Owned):
     @classmethod
     def attach_cgroup(cls, program: Program, cgroup_fd: int, hook: str) -> Link:
         """Attaches to a cgroup v2 directory; `hook` is a key of CGROUP_ATTACH."""
-        result = _bpf(LINK_CREATE, _attributes("=IIII", program.fd, cgroup_fd, CGROUP_ATTACH[hook], 0))
+        result = _bpf(
+            LINK_CREATE, _attributes("=IIII", program.fd, cgroup_fd, CGROUP_ATTACH[hook], 0)
+        )
         return cls(_check("attach to cgroup hook", hook, result))
 
     @classmethod
     def attach_tcx(cls, program: Program, ifindex: int, direction: str) -> Link:
         """Attaches to a device; `direction` is `ingress` or `egress` (Linux 6.6)."""
-        result = _bpf(LINK_CREATE, _attributes("=IIII", program.fd, ifindex, TCX_ATTACH[direction], 0))
+        result = _bpf(
+            LINK_CREATE, _attributes("=IIII", program.fd, ifindex, TCX_ATTACH[direction], 0)
+        )
         return cls(_check("attach to device", f"{ifindex} {direction}", result))
 
     def update(self, program: Program) -> None:
         """Puts another program in place, with no packet in between unseen."""
-        _check("update link", str(self.fd), _bpf(LINK_UPDATE, _attributes("=IIII", self.fd, program.fd, 0, 0)))
+        _check(
+            "update link",
+            str(self.fd),
+            _bpf(LINK_UPDATE, _attributes("=IIII", self.fd, program.fd, 0, 0)),
+        )
 
     def detach(self) -> None:
         """Ends the attachment although pins remain."""

@@ -159,7 +159,9 @@ class ObjectFile:
         """Makes the object use maps that exist, by descriptor, in place of its own."""
         for name, fd in maps.items():
             if name in self.map_names:
-                self._check(f"reuse map {name} in", library().bpf_map__reuse_fd(self._map(name), fd))
+                self._check(
+                    f"reuse map {name} in", library().bpf_map__reuse_fd(self._map(name), fd)
+                )
 
     def load(self) -> None:
         """Creates the maps and gives the programs to the verifier."""

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
+/* Never loaded: refers to every struct and enum of the ABI, so that all of them are in its BTF. */
+#include "config.h"
+#include "maps.h"
+
+struct abi {
+	enum service_flag service_flag;
+	enum backend_state backend_state;
+	enum endpoint_kind endpoint_kind;
+	enum flow_state flow_state;
+	enum flow_direction flow_direction;
+	enum hook hook;
+	enum verdict verdict;
+	struct frontend frontend;
+	struct service service;
+	struct backend backend;
+	struct endpoint endpoint;
+	struct tuple tuple;
+	struct flow flow;
+	struct socket_peer socket_peer;
+	struct socket_service socket_service;
+	struct counter counter;
+};
+
+const struct abi *abi;
