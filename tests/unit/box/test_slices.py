@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""EndpointSlices as Kubernetes makes them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from kubypass.box.files import Json
+from kubypass.box.objects import Container, ContainerPort
+from kubypass.box.record import PodRecord
+from kubypass.box.slices import plan_slices
+
+POD = PodRecord(
+    namespace="default",
+    name="web-1",
+    uid="1",
+    node="node1",
+    owner="deployment.apps_default_web",
+    template="t",
+    created=1.0,
+    labels={"app": "web"},
+    containers=(Container("web", "nginx", (ContainerPort(8080, "http"),)),),
+    addresses=("10.233.64.14", "fd85::e"),
+    interface="lxc1",
+    state="ready",
+)
+OTHER_PORT = replace(POD, name="web-2", addresses=("10.233.65.14",), containers=(Container("web", "nginx", (ContainerPort(81, "http"),)),))
+
+
+def slices(spec: Json, *pods: PodRecord) -> list[Json]:
+    """Slices of a Service that selects `app: web`."""
+    base: Json = {"ports": [{"port": 80, "targetPort": "http", "protocol": "TCP"}], "ipFamilies": ["IPv4"]}
+    full = {**base, "selector": {"app": "web"}, **spec}
+    return plan_slices({"metadata": {"namespace": "default", "name": "web"}, "spec": full}, pods)
+
+
+def endpoints(each: Json) -> list[Json]:
+    value = each["endpoints"]
+    assert isinstance(value, list)
+    return value
+
+
+@pytest.mark.parametrize(
+    ("state", "ready", "serving", "terminating"),
+    [
+        ("starting", False, False, False),
+        ("ready", True, True, False),
+        ("failed", False, False, False),
+        ("terminating", False, True, True),
+    ],
+)
+def test_conditions(state: str, ready: bool, serving: bool, terminating: bool) -> None:
+    (only,) = slices({}, replace(POD, state=state))  # type: ignore[arg-type]
+    (endpoint,) = endpoints(only)
+    assert endpoint["conditions"] == {"ready": ready, "serving": serving, "terminating": terminating}
+    assert endpoint["addresses"] == ["10.233.64.14"]
+    assert endpoint["nodeName"] == "node1"
+
+
+def test_one_slice_for_each_family() -> None:
+    both = slices({"ipFamilies": ["IPv4", "IPv6"]}, POD)
+    assert [each["addressType"] for each in both] == ["IPv4", "IPv6"]
+    assert [endpoints(each)[0]["addresses"] for each in both] == [["10.233.64.14"], ["fd85::e"]]
+
+
+def test_named_port_may_differ_between_pods() -> None:
+    both = slices({}, POD, OTHER_PORT)
+    assert [each["ports"] for each in both] == [
+        [{"name": "", "protocol": "TCP", "port": 8080}],
+        [{"name": "", "protocol": "TCP", "port": 81}],
+    ]
+    names = {str(each["metadata"]) for each in both}
+    assert len(names) == 2
+
+
+@pytest.mark.parametrize("spec", [{"selector": {}}, {"type": "ExternalName"}])
+def test_no_slices(spec: Json) -> None:
+    assert slices(spec, POD) == []
+
+
+def test_other_pods_are_not_selected() -> None:
+    stranger = replace(POD, labels={"app": "other"})
+    elsewhere = replace(POD, namespace="other")
+    (only,) = slices({}, stranger, elsewhere)
+    assert endpoints(only) == []
