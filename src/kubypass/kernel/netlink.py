@@ -1,0 +1,213 @@
+# SPDX-License-Identifier: Apache-2.0
+"""rtnetlink(7), as much of it as an agent needs: addresses, links, routes, neighbours, and their changes.
+
+Addresses are 4 or 16 bytes in network order, as the kernel has them. Works on the current network namespace.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from kubypass.errors import KernelError
+
+_HEADER = struct.Struct("=IHHII")
+_REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 0x1, 0x4, 0x300, 0x100, 0x400
+_ERROR, _DONE = 2, 3
+_NEW_LINK, _DEL_LINK, _GET_LINK = 16, 17, 18
+_NEW_ADDRESS, _GET_ADDRESS = 20, 22
+_NEW_ROUTE, _DEL_ROUTE, _GET_ROUTE = 24, 25, 26
+_GROUP_LINK, _GROUP_IPV4_ADDRESS, _GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
+_MAIN_TABLE, _BOOT, _UNIVERSE, _UNICAST = 254, 3, 0, 1
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU = 1, 3, 4
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_UP = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A network device."""
+
+    index: int
+    name: str
+    mac: bytes
+    mtu: int
+    up: bool
+
+
+@dataclass(frozen=True, slots=True)
+class LinkAddress:
+    """An address of a device."""
+
+    ifindex: int
+    address: bytes
+    prefix: int
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A unicast route of the main table; destination b"" with prefix 0 is the default route."""
+
+    destination: bytes
+    prefix: int
+    gateway: bytes
+    ifindex: int
+    family: int
+    protocol: int = _BOOT
+
+
+def _attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("=HH", len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
+
+
+def _attributes(data: bytes) -> dict[int, bytes]:
+    found, at = {}, 0
+    while at + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, at)
+        if length < 4:
+            break
+        found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
+    return found
+
+
+class Netlink:
+    """A netlink socket in the network namespace in which it was made."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket.bind((0, 0))
+        self._sequence = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+    def _request(self, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+        self._sequence += 1
+        length = _HEADER.size + len(body)
+        self._socket.send(_HEADER.pack(length, kind, flags | _REQUEST, self._sequence, 0) + body)
+        while True:
+            data, at = self._socket.recv(1 << 18), 0
+            while at < len(data):
+                size, answer, _, _, _ = _HEADER.unpack_from(data, at)
+                payload = data[at + _HEADER.size : at + size]
+                at += (size + 3) & ~3
+                if answer == _DONE:
+                    return
+                if answer == _ERROR:
+                    code: int = struct.unpack_from("=i", payload)[0]
+                    if code:
+                        raise OSError(-code, os.strerror(-code))
+                    return
+                yield answer, payload
+
+    def links(self) -> list[Link]:
+        """All devices."""
+        found = []
+        for _, data in self._request(_GET_LINK, _DUMP, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
+            _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
+            fields = _attributes(data[16:])
+            name = fields[_IFLA_IFNAME].rstrip(b"\0").decode()
+            mtu: int = struct.unpack("=I", fields[_IFLA_MTU])[0]
+            found.append(Link(index, name, fields.get(_IFLA_ADDRESS, b""), mtu, bool(flags & _UP)))
+        return found
+
+    def addresses(self) -> list[LinkAddress]:
+        """All addresses of all devices, both families."""
+        found = []
+        for _, data in self._request(_GET_ADDRESS, _DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+            _, prefix, _, _, index = struct.unpack_from("=BBBBi", data)
+            fields = _attributes(data[8:])
+            address = fields.get(_IFA_LOCAL) or fields[_IFA_ADDRESS]
+            found.append(LinkAddress(index, address, prefix))
+        return found
+
+    def routes(self) -> list[Route]:
+        """The unicast routes of the main table, both families."""
+        found = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
+            for _, data in self._request(_GET_ROUTE, _DUMP, request):
+                _, prefix, _, _, table, protocol, _, kind, _ = struct.unpack_from(
+                    "=BBBBBBBBI", data
+                )
+                fields = _attributes(data[12:])
+                if table != _MAIN_TABLE or kind != _UNICAST or _RTA_OIF not in fields:
+                    continue
+                index: int = struct.unpack("=I", fields[_RTA_OIF])[0]
+                target, gateway = fields.get(_RTA_DST, b""), fields.get(_RTA_GATEWAY, b"")
+                found.append(Route(target, prefix, gateway, index, family, protocol))
+        return found
+
+    def _route_body(self, route: Route) -> bytes:
+        head = struct.pack(
+            "=BBBBBBBBI",
+            route.family,
+            route.prefix,
+            0,
+            0,
+            _MAIN_TABLE,
+            route.protocol,
+            _UNIVERSE,
+            _UNICAST,
+            0,
+        )
+        body = _attribute(_RTA_OIF, struct.pack("=I", route.ifindex))
+        if route.destination:
+            body += _attribute(_RTA_DST, route.destination)
+        if route.gateway:
+            body += _attribute(_RTA_GATEWAY, route.gateway)
+        return head + body
+
+    def replace_route(self, route: Route) -> None:
+        """Adds the route, in place of one to the same destination."""
+        self._change("set", _NEW_ROUTE, _CREATE | _REPLACE, route)
+
+    def delete_route(self, route: Route) -> None:
+        """Removes the route; one that is gone already is fine."""
+        try:
+            self._change("delete", _DEL_ROUTE, 0, route)
+        except KernelError as error:
+            if error.errno != 3:  # ESRCH
+                raise
+
+    def _change(self, verb: str, kind: int, flags: int, route: Route) -> None:
+        try:
+            for _ in self._request(kind, flags | _ACK, self._route_body(route)):
+                pass
+        except OSError as error:
+            target = f"{socket.inet_ntop(route.family, route.destination)}/{route.prefix}"
+            raise KernelError(f"{verb} route", target, error.errno or 0, "needs root") from None
+
+
+class Monitor:
+    """Tells when links or addresses change: `fd` becomes readable."""
+
+    def __init__(self) -> None:
+        groups = _GROUP_LINK | _GROUP_IPV4_ADDRESS | _GROUP_IPV6_ADDRESS
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        self._socket.bind((0, groups))
+        self._socket.setblocking(False)
+        self.fd = self._socket.fileno()
+
+    def drain(self) -> None:
+        """Forgets what was told."""
+        while True:
+            try:
+                self._socket.recv(1 << 16)
+            except BlockingIOError:
+                return
+            except OSError:  # ENOBUFS: something was lost, which is as good as told
+                continue
+
+    def close(self) -> None:
+        """Stops listening."""
+        self._socket.close()

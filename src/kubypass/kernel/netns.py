@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Network namespaces: entering one, and the kernel's number (cookie) of the one we are in."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from kubypass.errors import KernelError
+
+_CLONE_NEWNET = 0x40000000
+_SO_NETNS_COOKIE = 71
+
+
+def enter(target: Path | str | int) -> None:
+    """Moves the calling thread into a network namespace, given by path or descriptor (setns(2))."""
+    fd = target if isinstance(target, int) else os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        library = ctypes.CDLL(None, use_errno=True)
+        if library.setns(fd, _CLONE_NEWNET):
+            raise KernelError(
+                "enter network namespace", str(target), ctypes.get_errno(), "needs root"
+            )
+    finally:
+        if not isinstance(target, int):
+            os.close(fd)
+
+
+@contextmanager
+def inside(target: Path | str) -> Iterator[None]:
+    """The calling thread is in `target` for the block, and back where it was afterwards."""
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        enter(target)
+        try:
+            yield
+        finally:
+            enter(home)
+    finally:
+        os.close(home)
+
+
+def netns_cookie() -> int:
+    """The cookie of the current network namespace (Linux 5.14); 0 where the kernel does not tell."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            raw = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)
+        except OSError:
+            return 0
+    cookie: int = struct.unpack("=Q", raw)[0]
+    return cookie
