@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+# `make` lists the targets. Each works as the first command on a fresh Debian 12 machine, as root.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+BUILD := build
+PYTHON := .venv/bin/python
+PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
+	tcpdump procps python3-venv gcc make libc6-dev
+BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
+OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
+
+.PHONY: help install build layout format check test demo box bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(BUILD)/packages: scripts/install-packages
+	@mkdir -p $(BUILD)
+	scripts/install-packages $(PACKAGES)
+	@touch $@
+
+.venv/ready: pyproject.toml $(BUILD)/packages
+	@test -x $(PYTHON) || /usr/bin/python3 -m venv .venv
+	@echo "installing Python packages"
+	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
+	@touch $@
+
+install: $(BUILD)/packages .venv/ready ## Debian packages and the virtual environment
+
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | $(BUILD)/packages
+	@mkdir -p $(@D)
+	clang-19 $(BPF_CFLAGS) -c $< -o $@
+
+$(BUILD)/bench/paired: src/kubypass/bench/paired.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	gcc -O2 -Wall -Wextra -Werror -o $@ $<
+
+build: $(OBJECTS) $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) ## the BPF objects and the measuring client
+
+layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and docs/settings.md
+	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
+	.venv/bin/ruff format --quiet src/kubypass/datapath/layout.py src/kubypass/model/verdict.py
+	$(PYTHON) -m kubypass.agent.settings_doc > docs/settings.md
+
+format: .venv/ready ## format C and Python
+	clang-format-19 -i bpf/*.h bpf/*.c
+	.venv/bin/ruff format src tests
+	.venv/bin/ruff check --fix --quiet src tests
+
+check: install build ## the rules of the house only
+	.venv/bin/pytest -q tests/house
+
+test: install build ## all tests
+	.venv/bin/pytest -q tests
+
+demo: install build ## the guide's whole walk, in a cluster in a box
+	@.venv/bin/kubypass box demo
+
+bench: install build ## paired measurements with a control: bench/connect.json and .png
+	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png
+
+clean: ## everything that was built
+	rm -rf $(BUILD) .venv
