@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass config check FILE`: what every key means, before an agent reads it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kubypass.model.settings import Finding
+
+WRONG = 2
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command; its namespace has `run`, a function from the namespace to an exit code."""
+    parser = subparsers.add_parser("config", help="look at settings", description=__doc__)
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    check = actions.add_parser("check", help="explain every key of a settings file")
+    check.add_argument("file", metavar="FILE", help="directory of files, YAML block or ConfigMap")
+    check.add_argument("-o", "--output", choices=("text", "json"), default="text")
+    check.set_defaults(run=run_check)
+
+
+def run_check(arguments: argparse.Namespace) -> int:
+    """Print a line for each key; 2 if a value is wrong, 0 otherwise."""
+    from kubypass.agent.settings import inspect_settings
+
+    _, findings = inspect_settings(arguments.file)
+    wrong = sum(finding.level == "wrong" for finding in findings)
+    if arguments.output == "json":
+        rows = [
+            {"key": f.key, "value": f.value, "level": f.level, "message": f.message} for f in findings
+        ]
+        print(json.dumps({"file": arguments.file, "wrong": wrong, "settings": rows}, indent=2))
+    else:
+        for finding in findings:
+            print(_line(finding))
+        warnings = sum(finding.level in {"deprecated", "unknown"} for finding in findings)
+        print(f"{len(findings)} keys, {warnings} to look at, {wrong} wrong")
+    return WRONG if wrong else 0
+
+
+def _line(finding: Finding) -> str:
+    said = f"{finding.level:<10} {finding.key}: {json.dumps(finding.value, ensure_ascii=False)}"
+    return f"{said}  {finding.message}" if finding.message else said

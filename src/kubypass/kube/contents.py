@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What one file says: its services, slices and nodes, and what is wrong with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from kubypass.kube import wire
+from kubypass.kube.convert import (
+    convert_node,
+    convert_service,
+    convert_slice,
+    is_selected,
+)
+from kubypass.kube.documents import Document, MalformedError, documents, yaml_parts
+from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.node import Node
+from kubypass.model.problem import Problem
+from kubypass.model.service import Service
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+ObjectKey = tuple[str, str, str]
+"""Kind, namespace (empty for nodes) and name."""
+
+Object = Service | EndpointSlice | Node
+
+
+@dataclass(slots=True)
+class Contents:
+    """Of one file; never changed once it is read."""
+
+    objects: dict[ObjectKey, Object] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+    ignored: int = 0
+    """Objects of kinds that are not used, or that belong to another proxy."""
+
+
+EMPTY: Final = Contents()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How files are read."""
+
+    proxy_name: str = ""
+    """Value of `service.kubernetes.io/service-proxy-name` of the objects to take; empty: those without."""
+    names: dict[str, str] = field(default_factory=dict)
+    """Strings that occur often, each held once."""
+
+    def read(self, label: str, content: bytes, last_good: Contents) -> Contents:
+        """Read a file's content; `label` is how it is called in problems.
+
+        A file that cannot be read as a whole keeps what it said last; so does an object.
+        """
+        is_json = label.endswith(".json")
+        found = Contents()
+        try:
+            self._add(found, label, documents(content, is_json=is_json), last_good)
+        except MalformedError as error:
+            if last_good.objects:
+                message = f"{error}; expected Kubernetes objects; the last good content is kept"
+                return Contents(
+                    last_good.objects, [Problem(f"File {label}", message)], last_good.ignored
+                )
+            return self._salvage(label, [] if is_json else yaml_parts(content), str(error))
+        return found
+
+    def _salvage(self, label: str, parts: list[bytes], message: str) -> Contents:
+        """The documents of a malformed file that are good by themselves."""
+        found = Contents()
+        for part in parts:
+            try:
+                self._add(found, label, documents(part, is_json=False), EMPTY)
+            except MalformedError:
+                continue
+        rest = f"the other {len(found.objects)} objects are used" if found.objects else "skipped"
+        found.problems.insert(
+            0, Problem(f"File {label}", f"{message}; expected Kubernetes objects; {rest}")
+        )
+        return found
+
+    def _add(
+        self, found: Contents, label: str, content: Iterable[Document], last_good: Contents
+    ) -> None:
+        for document in content:
+            wanted = wire.KINDS.get((document.api_version, document.kind))
+            if wanted is None:
+                found.ignored += 1
+                continue
+            notes: list[str] = []
+            key = self._read_object(found, document, wanted, notes)
+            if notes:
+                subject = _subject(key, document.kind, label)
+                if key is not None and key not in found.objects and key in last_good.objects:
+                    found.objects[key] = last_good.objects[key]
+                    notes.append("the last good one is kept")
+                found.problems.append(Problem(subject, "; ".join(notes)))
+
+    def _read_object(
+        self, found: Contents, document: Document, wanted: type[wire.WireObject], notes: list[str]
+    ) -> ObjectKey | None:
+        """Add the object to `found`; its key, as far as it could be read."""
+        try:
+            source = document.decode(wanted)
+        except MalformedError as error:
+            notes.append(f"{error}; the object is skipped")
+            return _key_of(document)
+        metadata = source.metadata
+        if metadata is None or not metadata.name:
+            notes.append("metadata.name is missing; expected a name; the object is skipped")
+            return None
+        key = (document.kind, _namespace(document.kind, metadata), metadata.name)
+        if key in found.objects:
+            notes.append("appears twice in the file; the first one is used")
+            return key
+        converted: Object | None
+        if isinstance(source, wire.Node):
+            converted = convert_node(source, notes)
+        elif not is_selected(metadata, self.proxy_name):
+            converted = None
+        elif isinstance(source, wire.Service):
+            converted = convert_service(source, notes)
+        else:
+            converted = convert_slice(source, self.names, notes)
+        if converted is None:
+            found.ignored += not notes
+        else:
+            found.objects[key] = converted
+        return key
+
+
+class _Named(msgspec.Struct, gc=False):
+    metadata: wire.Metadata | None = None
+
+
+def _namespace(kind: str, metadata: wire.Metadata) -> str:
+    return "" if kind == "Node" else metadata.namespace or "default"
+
+
+def _key_of(document: Document) -> ObjectKey | None:
+    """Of an object that is wrong elsewhere, if its metadata can be read."""
+    try:
+        metadata = document.decode(_Named).metadata
+    except MalformedError:
+        return None
+    if metadata is None or not metadata.name:
+        return None
+    return (document.kind, _namespace(document.kind, metadata), metadata.name)
+
+
+def _subject(key: ObjectKey | None, kind: str, label: str) -> str:
+    if key is None:
+        return f"{kind} in {label}"
+    name = f"{key[1]}/{key[2]}" if key[1] else key[2]
+    return f"{kind} {name} ({label})"

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files into objects: JSON or multi-document YAML, single objects or lists, whatever `kubectl` writes.
+
+An object is not decoded until its apiVersion and kind are known to be of use.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+import msgspec
+import yaml
+
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+SUFFIXES = (".json", ".yaml", ".yml")
+
+Decoded = TypeVar("Decoded")
+
+_SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
+
+
+class MalformedError(Exception):
+    """The file, or an object of it, cannot be read; the message is for the user."""
+
+
+class _Peek(msgspec.Struct, gc=False, rename="camel"):
+    kind: str | None = None
+    api_version: str | None = None
+
+
+class _List(msgspec.Struct, gc=False):
+    items: list[msgspec.Raw] | None = None
+
+
+class _YamlLoader(yaml.CSafeLoader):
+    """YAML as Kubernetes reads it: a date stays text, and so does a lone `=`."""
+
+    yaml_implicit_resolvers = {  # noqa: RUF012
+        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":value"))]
+        for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """One object, not yet decoded."""
+
+    api_version: str
+    kind: str
+    content: object
+    """JSON text (bytes or msgspec.Raw), or what YAML made of it."""
+
+    def decode(self, wanted: type[Decoded]) -> Decoded:
+        """As this type, or MalformedError naming the field."""
+        try:
+            if isinstance(self.content, (bytes, msgspec.Raw)):
+                return _decoder(wanted).decode(self.content)
+            return msgspec.convert(self.content, wanted)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise MalformedError(_one_line(error)) from error
+
+
+_decoders: dict[type, msgspec.json.Decoder[object]] = {}
+
+
+def _decoder(wanted: type[Decoded]) -> msgspec.json.Decoder[Decoded]:
+    found = _decoders.get(wanted)
+    if found is None:
+        found = _decoders[wanted] = msgspec.json.Decoder(wanted)  # type: ignore[assignment]
+    return found  # type: ignore[return-value]
+
+
+def documents(content: bytes, *, is_json: bool) -> Iterator[Document]:
+    """The objects of a file, those in lists too; MalformedError where it cannot go on."""
+    if is_json:
+        if content.strip():
+            yield from _json_documents(content)
+        return
+    try:
+        text = content.decode("utf-8-sig")
+        for parsed in yaml.load_all(text, Loader=_YamlLoader):  # noqa: S506
+            yield from _yaml_documents(parsed)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise MalformedError(f"not YAML: {_one_line(error)}") from error
+
+
+def yaml_parts(content: bytes) -> list[bytes]:
+    """The documents of a YAML file, split at their separators without understanding them."""
+    text = content.decode("utf-8", "replace")
+    return [part.encode() for part in _SEPARATOR.split(text) if part.strip()]
+
+
+def _json_documents(content: bytes) -> Iterator[Document]:
+    try:
+        peek = _decoder(_Peek).decode(content)
+        if not _is_list(peek.kind):
+            yield Document(peek.api_version or "", peek.kind or "", content)
+            return
+        default = _item_header(peek)
+        for item in _decoder(_List).decode(content).items or ():
+            # The whole list was parsed just now: an item is good JSON, but it may not be an object.
+            try:
+                found = _decoder(_Peek).decode(item)
+            except msgspec.ValidationError:
+                found = _Peek()
+            yield Document(
+                found.api_version or default.api_version or "",
+                found.kind or default.kind or "",
+                item,
+            )
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"not a Kubernetes object in JSON: {_one_line(error)}") from error
+
+
+def _yaml_documents(parsed: object) -> Iterator[Document]:
+    if parsed is None:
+        return
+    if not isinstance(parsed, dict):
+        raise MalformedError(f"expected a Kubernetes object, found a {_name_of(parsed)}")
+    peek = _yaml_peek(parsed)
+    if not _is_list(peek.kind):
+        yield Document(peek.api_version or "", peek.kind or "", parsed)
+        return
+    default = _item_header(peek)
+    for item in parsed.get("items") or ():
+        found = _yaml_peek(item) if isinstance(item, dict) else _Peek()
+        yield Document(
+            found.api_version or default.api_version or "", found.kind or default.kind or "", item
+        )
+
+
+def _yaml_peek(parsed: dict[object, object]) -> _Peek:
+    kind, version = parsed.get("kind"), parsed.get("apiVersion")
+    return _Peek(
+        kind if isinstance(kind, str) else None, version if isinstance(version, str) else None
+    )
+
+
+def _is_list(kind: str | None) -> bool:
+    return kind is not None and kind.endswith("List")
+
+
+def _item_header(peek: _Peek) -> _Peek:
+    """What items of this list are when they do not say so: a ServiceList has Services."""
+    kind = (peek.kind or "").removesuffix("List")
+    return _Peek(kind or None, peek.api_version if kind else None)
+
+
+def _name_of(parsed: object) -> str:
+    return {"str": "text", "int": "number", "float": "number"}.get(
+        type(parsed).__name__, type(parsed).__name__
+    )
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"{error.problem}, line {mark.line + 1} column {mark.column + 1}"
+    return " ".join(str(error).split())
+
+

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects from many files as one cluster: which file an object comes from, and what a change touches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar
+
+from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.node import Node
+from kubypass.model.problem import Problem
+from kubypass.model.service import Service, ServiceKey
+
+if TYPE_CHECKING:
+    from kubypass.kube.contents import Contents, Object, ObjectKey
+
+
+Key = TypeVar("Key")
+Item = TypeVar("Item")
+
+
+@dataclass(slots=True)
+class Dirty:
+    """What has to be looked at again."""
+
+    services: set[ServiceKey] = field(default_factory=set)
+    """Changed themselves, or a slice of theirs did."""
+    nodes: set[str] = field(default_factory=set)
+
+
+class Registry:
+    """Of two files with the same object, the first in order of path counts."""
+
+    def __init__(self) -> None:
+        self.services: dict[ServiceKey, Service] = {}
+        self.slices: dict[ServiceKey, tuple[EndpointSlice, ...]] = {}
+        self.nodes: dict[str, Node] = {}
+        self._files: dict[str, Contents] = {}
+        self._holder: dict[ObjectKey, str] = {}
+        self._rivals: dict[ObjectKey, list[str]] = {}
+        self._with_problems: dict[str, Contents] = {}
+        self._ignored = 0
+
+    @property
+    def ignored(self) -> int:
+        """Objects that were read and are of no use here."""
+        return self._ignored
+
+    def contents(self, path: str) -> Contents | None:
+        """What the file said last."""
+        return self._files.get(path)
+
+    def replace(self, path: str, contents: Contents | None, dirty: Dirty) -> None:
+        """Put a file's new contents (None: it is gone) in place; add what that touches to `dirty`."""
+        before = self._files.pop(path, None)
+        if contents is not None:
+            self._files[path] = contents
+        self._with_problems.pop(path, None)
+        if contents is not None and contents.problems:
+            self._with_problems[path] = contents
+        self._ignored += (contents.ignored if contents else 0) - (before.ignored if before else 0)
+        old = before.objects if before else {}
+        new = contents.objects if contents else {}
+        for key in old.keys() - new.keys():
+            self._release(path, key, old[key], dirty)
+        for key, item in new.items():
+            self._claim(path, key, old.get(key), item, dirty)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Of all files, in order of path; and objects that several files have."""
+        found = [
+            problem for _, contents in sorted(self._with_problems.items()) for problem in contents.problems
+        ]
+        for key, paths in sorted(self._rivals.items()):
+            name = "/".join(part for part in key[1:] if part)
+            found.append(
+                Problem(
+                    f"{key[0]} {name}",
+                    f"is in {' and '.join(sorted(paths))}; expected one; the first one is used",
+                )
+            )
+        return tuple(found)
+
+    def _claim(
+        self, path: str, key: ObjectKey, old: Object | None, new: Object, dirty: Dirty
+    ) -> None:
+        holder = self._holder.setdefault(key, path)
+        if holder != path:
+            rivals = self._rivals.setdefault(key, [holder])
+            if path not in rivals:
+                rivals.append(path)
+            if path > holder:
+                return
+            self._holder[key] = path
+            old = self._files[holder].objects.get(key)
+        if old != new:
+            self._store(key, old, new, dirty)
+
+    def _release(self, path: str, key: ObjectKey, old: Object, dirty: Dirty) -> None:
+        holder = self._holder[key]
+        rivals = self._rivals.get(key)
+        successor: str | None = None
+        if rivals:
+            rivals.remove(path)
+            successor = min(rivals)
+            if len(rivals) == 1:
+                del self._rivals[key]
+        if holder != path:
+            return
+        if successor is None:
+            del self._holder[key]
+            self._store(key, old, None, dirty)
+        else:
+            self._holder[key] = successor
+            self._store(key, old, self._files[successor].objects[key], dirty)
+
+    def _store(
+        self, key: ObjectKey, old: Object | None, new: Object | None, dirty: Dirty
+    ) -> None:
+        kind, namespace, name = key
+        if kind == "Node":
+            dirty.nodes.add(name)
+            _put(self.nodes, name, new if isinstance(new, Node) else None)
+        elif kind == "Service":
+            dirty.services.add((namespace, name))
+            _put(self.services, (namespace, name), new if isinstance(new, Service) else None)
+        if isinstance(old, EndpointSlice):
+            dirty.services.add((namespace, old.service))
+            self._drop_slice(old)
+        if isinstance(new, EndpointSlice):
+            dirty.services.add((namespace, new.service))
+            self._add_slice(new)
+
+    def _add_slice(self, item: EndpointSlice) -> None:
+        key = (item.namespace, item.service)
+        present = self.slices.get(key)
+        if present is None:
+            self.slices[key] = (item,)
+        else:
+            self.slices[key] = tuple(sorted((*present, item), key=_slice_name))
+
+    def _drop_slice(self, item: EndpointSlice) -> None:
+        key = (item.namespace, item.service)
+        rest = tuple(other for other in self.slices[key] if other.name != item.name)
+        if rest:
+            self.slices[key] = rest
+        else:
+            del self.slices[key]
+
+
+def _slice_name(item: EndpointSlice) -> str:
+    return item.name
+
+
+def _put(table: dict[Key, Item], key: Key, item: Item | None) -> None:
+    if item is None:
+        table.pop(key, None)
+    else:
+        table[key] = item

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The cluster as far as it is known: read-only views that stay up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.node import Node
+from kubypass.model.problem import Problem
+from kubypass.model.service import Service, ServiceKey
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The mappings are live: they show later changes too; nobody but their source writes them."""
+
+    services: Mapping[ServiceKey, Service]
+    slices: Mapping[ServiceKey, tuple[EndpointSlice, ...]]
+    """By namespace and service name, each tuple in order of the slices' names."""
+    nodes: Mapping[str, Node]
+    problems: tuple[Problem, ...]

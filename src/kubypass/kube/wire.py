@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes objects as they arrive: only the fields that are used, named as in the API.
+
+Everything may be missing or null, as in hand-written manifests and in dumps. Types that Kubernetes
+itself would refuse (a port in quotes) are refused here with the path of the field.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class Metadata(msgspec.Struct, gc=False, rename="camel"):
+    """What every object has."""
+
+    name: str = ""
+    namespace: str | None = None
+    uid: str | None = None
+    creation_timestamp: str | None = None
+    labels: dict[str, str] | None = None
+
+
+class ServicePort(msgspec.Struct, gc=False, rename="camel"):
+    """`spec.ports[]` of a Service."""
+
+    port: int = 0
+    name: str | None = None
+    protocol: str | None = None
+    node_port: int | None = None
+
+
+class ServiceSpec(msgspec.Struct, gc=False, rename="camel"):
+    """`spec` of a Service."""
+
+    type: str | None = None
+    cluster_ip: str | None = msgspec.field(default=None, name="clusterIP")
+    cluster_ips: list[str] | None = msgspec.field(default=None, name="clusterIPs")
+    ip_families: list[str] | None = None
+    external_ips: list[str] | None = msgspec.field(default=None, name="externalIPs")
+    ports: list[ServicePort] | None = None
+
+
+class Ingress(msgspec.Struct, gc=False, rename="camel"):
+    """`status.loadBalancer.ingress[]`."""
+
+    ip: str | None = None
+    ip_mode: str | None = None
+
+
+class LoadBalancer(msgspec.Struct, gc=False):
+    """`status.loadBalancer`."""
+
+    ingress: list[Ingress] | None = None
+
+
+class ServiceStatus(msgspec.Struct, gc=False, rename="camel"):
+    """`status` of a Service."""
+
+    load_balancer: LoadBalancer | None = None
+
+
+class Service(msgspec.Struct, gc=False, rename="camel"):
+    """`v1` Service."""
+
+    api_version: str | None = None
+    metadata: Metadata | None = None
+    spec: ServiceSpec | None = None
+    status: ServiceStatus | None = None
+
+
+class SlicePort(msgspec.Struct, gc=False):
+    """`ports[]` of an EndpointSlice."""
+
+    name: str | None = None
+    protocol: str | None = None
+    port: int | None = None
+
+
+class Conditions(msgspec.Struct, gc=False):
+    """`endpoints[].conditions`; null is not false (see convert)."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class Endpoint(msgspec.Struct, gc=False, rename="camel"):
+    """`endpoints[]`."""
+
+    addresses: list[str] | None = None
+    conditions: Conditions | None = None
+    node_name: str | None = None
+
+
+class EndpointSlice(msgspec.Struct, gc=False, rename="camel"):
+    """`discovery.k8s.io/v1` EndpointSlice."""
+
+    api_version: str | None = None
+    metadata: Metadata | None = None
+    address_type: str | None = None
+    ports: list[SlicePort] | None = None
+    endpoints: list[Endpoint] | None = None
+
+
+class NodeAddress(msgspec.Struct, gc=False):
+    """`status.addresses[]` of a Node."""
+
+    type: str = ""
+    address: str = ""
+
+
+class NodeSpec(msgspec.Struct, gc=False):
+    """`spec` of a Node."""
+
+    pod_cidr: str | None = msgspec.field(default=None, name="podCIDR")
+    pod_cidrs: list[str] | None = msgspec.field(default=None, name="podCIDRs")
+
+
+class NodeStatus(msgspec.Struct, gc=False):
+    """`status` of a Node."""
+
+    addresses: list[NodeAddress] | None = None
+
+
+class Node(msgspec.Struct, gc=False, rename="camel"):
+    """`v1` Node."""
+
+    api_version: str | None = None
+    metadata: Metadata | None = None
+    spec: NodeSpec | None = None
+    status: NodeStatus | None = None
+
+
+
+
+WireObject = Service | EndpointSlice | Node
+
+KINDS: dict[tuple[str, str], type[WireObject]] = {
+    ("v1", "Service"): Service,
+    ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
+    ("v1", "Node"): Node,
+}
+"""By apiVersion and kind; a Knative Service is not a Service."""

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Addresses: 16 bytes in network order, IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), as in the maps.
+
+Text is read as Kubernetes reads it: leading zeros of an IPv4 octet are decimal, never octal. Zones
+(`fe80::1%eth0`) are refused: they name an interface, not an address.
+"""
+
+from __future__ import annotations
+
+import re
+import socket
+from typing import TYPE_CHECKING, Final, Literal, NewType
+
+if TYPE_CHECKING:
+    from kubypass.model.protocol import Protocol
+
+Address = NewType("Address", bytes)
+Family = Literal[4, 6]
+
+IPV4_PREFIX: Final = b"\0" * 10 + b"\xff\xff"
+UNSPECIFIED: Final[dict[int, Address]] = {
+    4: Address(IPV4_PREFIX + bytes(4)),
+    6: Address(bytes(16)),
+}
+
+_DOTTED = re.compile(r"(?:[0-9]{1,9}\.){3}[0-9]{1,9}")
+_MAX_OCTET = 255
+
+
+def parse_address(text: str) -> Address:
+    """Read an IPv4 or IPv6 address; ValueError says what is wrong with the text."""
+    try:
+        if ":" not in text:
+            return Address(IPV4_PREFIX + socket.inet_pton(socket.AF_INET, text))
+        return Address(socket.inet_pton(socket.AF_INET6, text))
+    except (OSError, ValueError):
+        pass
+    head, colon, tail = text.rpartition(":")
+    if not _DOTTED.fullmatch(tail):
+        msg = f"{text!r} is not an IP address"
+        raise ValueError(msg)
+    octets = [int(octet) for octet in tail.split(".")]
+    if max(octets) > _MAX_OCTET:
+        msg = f"{text!r} is not an IP address: an octet is above 255"
+        raise ValueError(msg)
+    if not colon:
+        return Address(IPV4_PREFIX + bytes(octets))
+    try:
+        dotted = ".".join(map(str, octets))
+        return Address(socket.inet_pton(socket.AF_INET6, f"{head}:{dotted}"))
+    except (OSError, ValueError):
+        msg = f"{text!r} is not an IP address"
+        raise ValueError(msg) from None
+
+
+def is_ipv4(address: Address) -> bool:
+    """Whether the address is an IPv4 one."""
+    return address[:12] == IPV4_PREFIX
+
+
+def family(address: Address) -> Family:
+    """4 or 6."""
+    return 4 if address[:12] == IPV4_PREFIX else 6
+
+
+def format_address(address: Address) -> str:
+    """Canonical text: dotted for IPv4, RFC 5952 for IPv6."""
+    if is_ipv4(address):
+        return socket.inet_ntop(socket.AF_INET, address[12:])
+    return socket.inet_ntop(socket.AF_INET6, address)
+
+
+def format_endpoint(address: Address, port: int, protocol: Protocol | None = None) -> str:
+    """`1.2.3.4:80/TCP` or `[::1]:80/TCP`; without the protocol if there is none."""
+    text = format_address(address)
+    host = text if is_ipv4(address) else f"[{text}]"
+    return f"{host}:{port}" if protocol is None else f"{host}:{port}/{protocol.name}"

@@ -1,0 +1,20 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nodes of the cluster."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kubypass.model.address import Address
+from kubypass.model.cidr import Cidr
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A machine that runs pods."""
+
+    name: str
+    addresses: tuple[Address, ...]
+    """Internal addresses, the primary one of each family first."""
+    pod_cidrs: tuple[Cidr, ...]
+    """Where the addresses of its pods come from."""

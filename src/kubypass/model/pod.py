@@ -1,0 +1,22 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods of this node, as their network interfaces were made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kubypass.model.address import Address
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A local pod with its own network namespace."""
+
+    namespace: str
+    name: str
+    uid: str
+    addresses: tuple[Address, ...]
+    interface: str
+    """The veth on the node's side, such as `lxc1234`."""
+    mac: str
+    """Of the pod's side, `aa:bb:cc:dd:ee:ff`."""

@@ -1,0 +1,19 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A problem with one object: reported and counted; everything else goes on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Problem:
+    """One line for a user."""
+
+    subject: str
+    """The object and where it is: `Service default/web (web.yaml)`."""
+    message: str
+    """What is wrong, what was expected, what to do."""
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.message}"

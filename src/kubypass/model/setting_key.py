@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of one key of the configuration, and how a field of Settings carries it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """One key of the configuration."""
+
+    name: str
+    field: str
+    """Of Settings."""
+    type: str
+    """For people: `true or false`, `number of entries`…"""
+    default: str
+    """As it would be written; empty if there is none."""
+    doc: str
+    parse: Callable[[str], object] = field(repr=False, compare=False)
+    choices: tuple[str, ...] = ()
+    deprecated_values: Mapping[str, str] = field(default_factory=dict)
+    """Still understood, and what to know about each."""
+    alias_of: str = ""
+    """The key to write instead."""
+    effect: str = ""
+    """Empty if the setting does what it says; otherwise what it does not do."""
+
+
+def setting(  # noqa: PLR0913 - a row of a table
+    name: str,
+    kind: tuple[str, Callable[[str], Any]],
+    value: object,
+    default: str,
+    doc: str,
+    *,
+    choices: tuple[str, ...] = (),
+    deprecated_values: Mapping[str, str] | None = None,
+    effect: str = "",
+) -> Any:  # noqa: ANN401 - takes the type of its field
+    key = Key(name, "", kind[0], default, doc, kind[1], choices, deprecated_values or {}, "", effect)
+    return field(default=value, metadata={"key": key})

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every setting, once: field, key, values, default and meaning. The keys are those of Cilium's `cilium-config`.
+
+`docs/settings.md` and the command line come from `KEYS`. What was found on the node at run time is not here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from kubypass.model.cilium_keys import CILIUM_KEYS
+from kubypass.model.setting_key import Key, setting
+from kubypass.model.setting_values import (
+    NS_PER_S,
+    parse_bool,
+    parse_choice,
+    parse_cidrs,
+    parse_duration_ns,
+    parse_family_cidr,
+    parse_family_cidrs,
+    parse_optional_bool,
+    parse_port_range,
+    parse_size,
+    parse_text,
+    parse_words,
+)
+
+if TYPE_CHECKING:
+    from kubypass.model.address import Family
+    from kubypass.model.cidr import Cidr
+
+MIN_MAP_ENTRIES: Final = 2**10
+MAX_MAP_ENTRIES: Final = 2**24
+
+_NO_EFFECT = "no effect yet"
+
+
+_SWITCH = ("true or false", parse_bool)
+_UNSET_SWITCH = ("true or false", parse_optional_bool)
+_SIZE = ("number of entries, 1024 to 16777216", parse_size(MIN_MAP_ENTRIES, MAX_MAP_ENTRIES))
+_SERVICE_SIZE = (
+    "number of entries, 1024 to 16777216; 0: as bpf-lb-map-max",
+    parse_size(MIN_MAP_ENTRIES, MAX_MAP_ENTRIES, inherit=True),
+)
+_DURATION = ("duration, such as 60s or 2h30m", parse_duration_ns)
+_NAMES = ("names, separated by commas", parse_words)
+
+_REPLACEMENT_WORDS = {
+    "strict": 'write "true": it means the same, and Cilium 1.16 and newer refuse "strict"',
+    "probe": 'write "true"; as "strict" here',
+    "partial": 'write "true"; NodePorts as enable-node-port says, sockets as bpf-lb-sock says',
+    "disabled": 'write "false"',
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the operator wants. Times are in nanoseconds, sizes in map entries."""
+
+    kube_proxy_replacement: str = setting(
+        "kube-proxy-replacement",
+        ("word", parse_choice("true", "false", *_REPLACEMENT_WORDS)),
+        "true",
+        "true",
+        "Does all of kube-proxy's work. false: only ClusterIPs, and only for pods.",
+        choices=("true", "false"),
+        deprecated_values=_REPLACEMENT_WORDS,
+    )
+    bpf_lb_external_clusterip: bool = setting(
+        "bpf-lb-external-clusterip", _SWITCH, False, "false",
+        "ClusterIPs answer to clients outside of the cluster too, if they route them to a node.",
+    )  # fmt: skip
+    bpf_lb_sock: bool | None = setting(
+        "bpf-lb-sock", _UNSET_SWITCH, None, "",
+        "Chooses the backend when a socket connects. Unset: on, unless kube-proxy-replacement is false. "
+        "false: packet by packet, at the pod's interface.",
+    )  # fmt: skip
+    bpf_lb_sock_hostns_only: bool = setting(
+        "bpf-lb-sock-hostns-only", _SWITCH, False, "false",
+        "Socket load balancing for processes of the node only; pods packet by packet.",
+    )  # fmt: skip
+    enable_node_port: bool = setting(
+        "enable-node-port", _SWITCH, False, "false",
+        "NodePorts with kube-proxy-replacement: partial; true and strict include them.",
+    )  # fmt: skip
+    enable_host_port: bool = setting(
+        "enable-host-port", _SWITCH, False, "false",
+        "Ports of pods on their node's address.", effect=_NO_EFFECT,
+    )  # fmt: skip
+    enable_ipv4: bool = setting("enable-ipv4", _SWITCH, True, "true", "IPv4 services and pods.")
+    enable_ipv6: bool = setting("enable-ipv6", _SWITCH, True, "true", "IPv6 services and pods.")
+    routing_mode: str = setting(
+        "routing-mode", ("word", parse_choice("native")), "native", "native",
+        "Packets of pods are routed as they are; kubypass has no tunnels.", choices=("native",),
+    )  # fmt: skip
+    ipv4_native_routing_cidr: Cidr | None = setting(
+        "ipv4-native-routing-cidr", ("IPv4 network", parse_family_cidr(4)), None, "",
+        "Where packets are routed without masquerading; usually the pods' network.",
+    )  # fmt: skip
+    ipv6_native_routing_cidr: Cidr | None = setting(
+        "ipv6-native-routing-cidr", ("IPv6 network", parse_family_cidr(6)), None, "",
+        "As ipv4-native-routing-cidr.",
+    )  # fmt: skip
+    auto_direct_node_routes: bool = setting(
+        "auto-direct-node-routes", _SWITCH, False, "false",
+        "Routes to the other nodes' pods via those nodes' addresses; all nodes in one segment.",
+    )  # fmt: skip
+    cluster_pool_ipv4_cidr: tuple[Cidr, ...] = setting(
+        "cluster-pool-ipv4-cidr", ("IPv4 networks, separated by commas", parse_family_cidrs(4)), (), "",
+        "Where pods' addresses come from; only to find services that overlap.",
+    )  # fmt: skip
+    cluster_pool_ipv6_cidr: tuple[Cidr, ...] = setting(
+        "cluster-pool-ipv6-cidr", ("IPv6 networks, separated by commas", parse_family_cidrs(6)), (), "",
+        "As cluster-pool-ipv4-cidr.",
+    )  # fmt: skip
+    enable_ipv4_masquerade: bool = setting(
+        "enable-ipv4-masquerade", _SWITCH, True, "true",
+        "Pods' packets to the outside leave with the node's address.", effect=_NO_EFFECT,
+    )  # fmt: skip
+    enable_ipv6_masquerade: bool = setting(
+        "enable-ipv6-masquerade", _SWITCH, True, "true", "As enable-ipv4-masquerade.", effect=_NO_EFFECT,
+    )  # fmt: skip
+    enable_bpf_masquerade: bool = setting(
+        "enable-bpf-masquerade", _SWITCH, False, "false",
+        "Masquerading in BPF programs instead of netfilter.", effect=_NO_EFFECT,
+    )  # fmt: skip
+    devices: tuple[str, ...] = setting(
+        "devices", _NAMES, (), "",
+        "Uplinks, where NodePorts answer; a trailing + stands for any ending. Unset: those with a default route "
+        "or the node's address.",
+    )  # fmt: skip
+    direct_routing_device: str = setting(
+        "direct-routing-device", ("name", parse_text), "", "",
+        "The uplink towards the other nodes. Unset: the one with the node's address.",
+    )  # fmt: skip
+    nodeport_addresses: tuple[Cidr, ...] = setting(
+        "nodeport-addresses", ("networks, separated by commas", parse_cidrs), (), "",
+        "Addresses of the node on which NodePorts answer.",
+        effect="no effect yet: NodePorts answer on every address of the node",
+    )  # fmt: skip
+    node_port_range: tuple[int, int] = setting(
+        "node-port-range", ("first,last", parse_port_range), (30000, 32767), "30000,32767",
+        "Ports that the API server gives to NodePorts.",
+        effect="no effect yet: node ports outside of the range are served too",
+    )  # fmt: skip
+    k8s_service_proxy_name: str = setting(
+        "k8s-service-proxy-name", ("name", parse_text), "", "",
+        "Take only services whose label service.kubernetes.io/service-proxy-name has this value. Unset: only those "
+        "without the label.",
+    )  # fmt: skip
+    bpf_lb_map_max: int = setting(
+        "bpf-lb-map-max", _SIZE, 65536, "65536",
+        "Size of the service maps for which there is no setting of its own.",
+    )  # fmt: skip
+    bpf_lb_service_map_max: int = setting(
+        "bpf-lb-service-map-max", _SERVICE_SIZE, 65536, "65536", "Size of `services`: frontends.",
+    )  # fmt: skip
+    bpf_lb_service_backend_map_max: int = setting(
+        "bpf-lb-service-backend-map-max", _SERVICE_SIZE, 262144, "262144",
+        "Size of `backends` and `slots`.",
+    )  # fmt: skip
+    bpf_ct_global_tcp_max: int = setting(
+        "bpf-ct-global-tcp-max", _SIZE, 524288, "524288",
+        "Size of `flows`: two entries a connection, of every protocol.",
+    )  # fmt: skip
+    bpf_ct_global_any_max: int = setting(
+        "bpf-ct-global-any-max", _SIZE, 262144, "262144", "Flows of other protocols than TCP.",
+        effect="no effect: `flows` is one map for all protocols, sized by bpf-ct-global-tcp-max",
+    )  # fmt: skip
+    bpf_sock_rev_map_max: int = setting(
+        "bpf-sock-rev-map-max", _SIZE, 262144, "262144",
+        "Size of `socket_peers`: connected sockets whose service is remembered.",
+    )  # fmt: skip
+    bpf_ct_timeout_regular_tcp: int = setting(
+        "bpf-ct-timeout-regular-tcp", _DURATION, 8000 * NS_PER_S, "8000s", "An idle TCP connection is forgotten.",
+    )  # fmt: skip
+    bpf_ct_timeout_regular_tcp_syn: int = setting(
+        "bpf-ct-timeout-regular-tcp-syn", _DURATION, 60 * NS_PER_S, "60s",
+        "A TCP connection that was not answered is forgotten.",
+    )  # fmt: skip
+    bpf_ct_timeout_regular_tcp_fin: int = setting(
+        "bpf-ct-timeout-regular-tcp-fin", _DURATION, 10 * NS_PER_S, "10s",
+        "A closed TCP connection is forgotten.",
+    )  # fmt: skip
+    bpf_ct_timeout_regular_any: int = setting(
+        "bpf-ct-timeout-regular-any", _DURATION, 60 * NS_PER_S, "60s", "A UDP or SCTP flow is forgotten.",
+    )  # fmt: skip
+
+    @property
+    def external_services(self) -> bool:
+        """Whether addresses for clients outside are served: externalIPs, load balancer addresses."""
+        return self.kube_proxy_replacement not in {"false", "disabled"}
+
+    @property
+    def node_port(self) -> bool:
+        """Whether NodePorts are served."""
+        if self.kube_proxy_replacement == "partial":
+            return self.enable_node_port
+        return self.external_services
+
+    @property
+    def socket_lb(self) -> bool:
+        """Whether sockets are load balanced at all."""
+        return self.external_services if self.bpf_lb_sock is None else self.bpf_lb_sock
+
+    @property
+    def socket_lb_pods(self) -> bool:
+        """Whether pods' sockets are."""
+        return self.socket_lb and not self.bpf_lb_sock_hostns_only
+
+    def has_family(self, family: Family) -> bool:
+        """Whether the family is switched on."""
+        return self.enable_ipv4 if family == 4 else self.enable_ipv6  # noqa: PLR2004
+
+    def pod_cidrs(self) -> dict[str, tuple[Cidr, ...]]:
+        """Pod networks by the key that gives them."""
+        return {
+            "cluster-pool-ipv4-cidr": self.cluster_pool_ipv4_cidr,
+            "cluster-pool-ipv6-cidr": self.cluster_pool_ipv6_cidr,
+        }
+
+
+def _alias(name: str, target: Key) -> Key:
+    return dataclasses.replace(target, name=name, alias_of=target.name)
+
+
+_OWN = tuple(
+    dataclasses.replace(found.metadata["key"], field=found.name) for found in dataclasses.fields(Settings)
+)
+_BY_NAME = {key.name: key for key in _OWN}
+
+KEYS: Final[tuple[Key, ...]] = (
+    *_OWN,
+    _alias("native-routing-cidr", _BY_NAME["ipv4-native-routing-cidr"]),
+    _alias("enable-host-reachable-services", _BY_NAME["bpf-lb-sock"]),
+)
+"""In the order of the document; aliases at the end."""
+_BY_KEY = {key.name: key for key in KEYS}
+
+Level = Literal["accepted", "deprecated", "unknown", "wrong"]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is to be said about one key that was given."""
+
+    key: str
+    value: str
+    level: Level
+    """Of these only `wrong` stops anything; the value's default is in its place."""
+    message: str
+    """Empty if there is nothing to say."""
+
+    def __str__(self) -> str:
+        said = f"{self.key}: {self.value!r}"
+        return f"{said}: {self.message}" if self.message else said
+
+
+def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding, ...]]:
+    """Settings from text values (booleans and whole numbers are read too); a finding for each key, in order."""
+    values: dict[str, object] = {}
+    findings: list[Finding] = []
+    for name, raw in given.items():
+        text = _text(raw)
+        if text is None:
+            message = "expected text, a whole number, or true or false; put it in quotes"
+            findings.append(Finding(name, str(raw), "wrong", message))
+        elif name == "tunnel":
+            findings.append(_check_tunnel(text))
+        elif name in _BY_KEY:
+            findings.append(_check_value(_BY_KEY[name], text, given, values))
+        else:
+            findings.append(_unlisted(name, text))
+    for name in ("bpf_lb_service_map_max", "bpf_lb_service_backend_map_max"):
+        general = values.get("bpf_lb_map_max", 65536)
+        if values.get(name) == 0 or (name not in values and "bpf_lb_map_max" in values):
+            values[name] = general
+    return Settings(**values), tuple(findings)  # type: ignore[arg-type]
+
+
+def _text(raw: object) -> str | None:
+    if raw is None:
+        return ""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    return str(raw).strip() if isinstance(raw, (str, int, float)) else None
+
+
+def _check_value(
+    key: Key, text: str, given: Mapping[str, object], values: dict[str, object]
+) -> Finding:
+    if key.alias_of and key.alias_of in given:
+        message = f"{key.alias_of} is given too and counts; remove this one"
+        return Finding(key.name, text, "deprecated", message)
+    try:
+        values[key.field] = key.parse(_plain(key, text))
+    except ValueError as error:
+        if key.name == "routing-mode":
+            message = f"{error}: kubypass has no tunnels, pods are routed natively only"
+        elif key.choices:
+            message = "expected " + " or ".join(f'"{choice}"' for choice in key.choices)
+        else:
+            message = str(error)
+        return Finding(key.name, text, "wrong", message)
+    if key.alias_of:
+        return Finding(key.name, text, "deprecated", f"write {key.alias_of}")
+    if text in key.deprecated_values:
+        return Finding(key.name, text, "deprecated", key.deprecated_values[text])
+    if key.name == "kube-proxy-replacement" and values[key.field] == "false":
+        message = "only ClusterIPs, and only for pods: no NodePorts, no external or load balancer addresses"
+        return Finding(key.name, text, "accepted", message)
+    return Finding(key.name, text, "accepted", key.effect)
+
+
+def _plain(key: Key, text: str) -> str:
+    """`True` and `1` are `true` where that is one of the words."""
+    if "true" in key.choices and text not in key.deprecated_values:
+        return "true" if parse_bool(text) else "false"
+    return text
+
+
+def _check_tunnel(text: str) -> Finding:
+    if text == "disabled":
+        return Finding("tunnel", text, "deprecated", 'write routing-mode: "native"')
+    message = 'expected "disabled": kubypass has no tunnels, pods are routed natively only'
+    return Finding("tunnel", text, "wrong", message)
+
+
+def _unlisted(name: str, text: str) -> Finding:
+    if name in CILIUM_KEYS:
+        return Finding(name, text, "accepted", "known Cilium key, no effect yet")
+    close = difflib.get_close_matches(name, _BY_KEY, n=1, cutoff=0.8)
+    message = f"unknown key; did you mean {close[0]}?" if close else "unknown key; it has no effect"
+    return Finding(name, text, "unknown", message)

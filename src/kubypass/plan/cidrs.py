@@ -1,0 +1,94 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Networks that must not overlap: those of different nodes' pods, and service addresses inside any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kubypass.model.address import Address, Family, family, format_address
+from kubypass.model.cidr import Cidr, format_cidr, mask
+from kubypass.model.problem import Problem
+
+if TYPE_CHECKING:
+    from kubypass.model.node import Node
+    from kubypass.model.service import Service
+    from kubypass.model.settings import Settings
+
+
+class PodNetworks:
+    """Finds the pod network that an address is in, in a few dictionary look-ups."""
+
+    def __init__(self, nodes: Iterable[Node], settings: Settings) -> None:
+        self._owners: dict[tuple[Address, int, Family], tuple[Cidr, str]] = {}
+        self._lengths: dict[Family, set[int]] = {4: set(), 6: set()}
+        self.problems: tuple[Problem, ...] = ()
+        """Pod networks of two nodes that overlap."""
+        for setting, cidrs in settings.pod_cidrs().items():
+            for cidr in cidrs:
+                self._add(cidr, f"the setting {setting}")
+        found: list[Problem] = []
+        claimed: dict[Cidr, str] = {}
+        pairs = [(node.name, cidr) for node in nodes for cidr in node.pod_cidrs]
+        pairs.sort(key=lambda pair: (pair[1].bits, pair[0], pair[1].network))
+        for name, cidr in pairs:
+            other = next((c for c in _supernets(cidr) if claimed.get(c, name) != name), None)
+            if other is not None:
+                found.append(_overlap(name, cidr, claimed[other], other))
+            claimed.setdefault(cidr, name)
+            self._add(cidr, f"node {name}")
+        self.problems = tuple(found)
+
+    def containing(self, address: Address) -> tuple[Cidr, str] | None:
+        """The network and whose it is, or None."""
+        version = family(address)
+        for bits in self._lengths[version]:
+            found = self._owners.get((mask(address, bits), bits, version))
+            if found is not None:
+                return found
+        return None
+
+    def check_service(self, service: Service) -> tuple[Problem, ...]:
+        """A problem for each cluster address of the service that is a pod's as well."""
+        found: list[Problem] = []
+        for address in service.cluster_ips:
+            inside = self.containing(address)
+            if inside is not None:
+                found.append(
+                    Problem(
+                        f"Service {service.namespace}/{service.name}",
+                        f"{format_address(address)} is inside {format_cidr(inside[0])} of {inside[1]}; expected "
+                        "services outside of pod networks; a pod with this address cannot be reached",
+                    )
+                )
+        return tuple(found)
+
+    def _add(self, cidr: Cidr, owner: str) -> None:
+        self._owners.setdefault((cidr.network, cidr.bits, cidr.family), (cidr, owner))
+        self._lengths[cidr.family].add(cidr.bits)
+
+
+def check_cidrs(
+    nodes: Iterable[Node], services: Iterable[Service], settings: Settings
+) -> tuple[Problem, ...]:
+    """Everything that overlaps."""
+    networks = PodNetworks(nodes, settings)
+    found = list(networks.problems)
+    for service in services:
+        found.extend(networks.check_service(service))
+    return tuple(found)
+
+
+def _supernets(cidr: Cidr) -> Iterable[Cidr]:
+    """The network itself and all around it."""
+    shift = cidr.bits - cidr.prefix
+    for prefix in range(cidr.prefix, -1, -1):
+        yield Cidr(mask(cidr.network, prefix + shift), prefix)
+
+
+def _overlap(name: str, cidr: Cidr, other_name: str, other: Cidr) -> Problem:
+    return Problem(
+        f"Node {name}",
+        f"pod network {format_cidr(cidr)} overlaps {format_cidr(other)} of node {other_name}; expected networks apart; "
+        "change spec.podCIDRs of one of them",
+    )

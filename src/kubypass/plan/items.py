@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What planning yields: items (one service port in one family) with their frontends and backends.
+
+Named tuples, because there are a hundred thousand of them and they are sorted and compared as a whole.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kubypass.model.address import Address, Family
+from kubypass.model.problem import Problem
+from kubypass.model.protocol import Protocol
+from kubypass.model.verdict import BackendState
+
+
+class ItemKey(NamedTuple):
+    """What one load-balanced item is called; it keeps its identifier as long as this stays."""
+
+    namespace: str
+    name: str
+    port_name: str
+    protocol: Protocol
+    family: Family
+
+    def __str__(self) -> str:
+        port = f":{self.port_name}" if self.port_name else ""
+        return f"{self.namespace}/{self.name}{port} ({self.protocol.name}, IPv{self.family})"
+
+
+class PlannedFrontend(NamedTuple):
+    """An address that clients dial. NodePorts have the unspecified address of their family."""
+
+    address: Address
+    port: int
+    protocol: Protocol
+    flags: int
+    """Bits of ServiceFlag."""
+
+
+class PlannedBackend(NamedTuple):
+    """Where they get to."""
+
+    address: Address
+    port: int
+    state: BackendState
+    """ACTIVE ones get new connections; TERMINATING ones keep those that they have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One service port in one family."""
+
+    key: ItemKey
+    frontends: tuple[PlannedFrontend, ...]
+    backends: tuple[PlannedBackend, ...]
+    """In order of address and port, no two alike."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan:
+    """What one service needs."""
+
+    items: tuple[Item, ...]
+    problems: tuple[Problem, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class PlanNode:
+    """The node that is planned for."""
+
+    name: str
+    addresses: tuple[Address, ...] = ()

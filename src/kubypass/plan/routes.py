@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Native routing between nodes of one segment: each other node's pod networks via that node's address."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, NamedTuple
+
+from kubypass.model.address import Address, family
+from kubypass.model.cidr import Cidr, format_cidr
+from kubypass.model.problem import Problem
+
+if TYPE_CHECKING:
+    from kubypass.model.node import Node
+    from kubypass.model.settings import Settings
+    from kubypass.plan.items import PlanNode
+
+
+class PlannedRoute(NamedTuple):
+    """To a peer's pods."""
+
+    destination: Cidr
+    gateway: Address
+    node: str
+
+
+def plan_routes(
+    nodes: Iterable[Node], node: PlanNode, settings: Settings
+) -> tuple[tuple[PlannedRoute, ...], tuple[Problem, ...]]:
+    """Routes in order of their nodes; none unless `auto-direct-node-routes` is on.
+
+    Of two nodes with the same pod network, the first by name gets the route (cidrs.py reports it).
+    """
+    if not settings.auto_direct_node_routes:
+        return (), ()
+    routes: dict[Cidr, PlannedRoute] = {}
+    problems: list[Problem] = []
+    for peer in sorted(nodes, key=lambda found: found.name):
+        if peer.name == node.name:
+            continue
+        for cidr in peer.pod_cidrs:
+            version = cidr.family
+            if not settings.has_family(version):
+                continue
+            gateway = next((a for a in peer.addresses if family(a) == version), None)
+            if gateway is None:
+                message = (
+                    f"no IPv{version} InternalIP for a route to its pods in {format_cidr(cidr)}; "
+                    "expected one in status.addresses; its pods cannot be reached"
+                )
+                problems.append(Problem(f"Node {peer.name}", message))
+            else:
+                routes.setdefault(cidr, PlannedRoute(cidr, gateway, peer.name))
+    return tuple(routes.values()), tuple(problems)
