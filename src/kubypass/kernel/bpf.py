@@ -24,7 +24,7 @@ MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 1, 2, 3, 4
 OBJ_PIN, OBJ_GET, PROG_TEST_RUN, OBJ_GET_INFO = 6, 7, 10, 15
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
-MAP_CREATE = 0
+MAP_CREATE, PROG_LOAD = 0, 5
 
 ANY, NOEXIST, EXIST = 0, 1, 2
 
@@ -410,3 +410,45 @@ class Link(_Owned):
         """For tcx: the device's index, 0 once that device is gone."""
         index: int = struct.unpack_from("=I", _info(self.fd, 64), 16)[0]
         return index
+
+    @property
+    def cgroup(self) -> int:
+        """For cgroup hooks: the cgroup's number (its directory's inode), 0 once it is gone."""
+        number: int = struct.unpack_from("=Q", _info(self.fd, 64), 16)[0]
+        return number
+
+
+def has_tcx() -> bool:
+    """Does this kernel attach programs to devices by links? Tried on a device that does not exist."""
+    program = Program(_check("load", "a probe", _load_probe()))
+    result = _bpf(LINK_CREATE, _attributes("=IIII", program.fd, 0x7FFFFFFF, TCX_ATTACH["ingress"], 0))
+    if result >= 0:
+        os.close(result)
+    return result >= 0 or -result == errnos.ENODEV
+
+
+def _load_probe(code: bytes = b"", kind: int = 3, attach: int = 0) -> int:
+    """Loads `code` followed by `return 0` as a program of a kind (3: tc); a descriptor or minus the errno."""
+    code += bytes.fromhex("b7000000000000009500000000000000")
+    instructions = ctypes.create_string_buffer(code, len(code))
+    licence = ctypes.create_string_buffer(b"GPL")
+    attributes = _attributes(
+        "=IIQQIIQIIQQII",
+        kind,
+        len(code) // 8,
+        ctypes.addressof(instructions),
+        ctypes.addressof(licence),
+        *(0,) * 8,
+        attach,
+    )
+    return _bpf(PROG_LOAD, attributes)
+
+
+def has_helper(number: int, kind: int = 3, attach: int = 0) -> bool:
+    """May programs of a kind call this helper with no arguments to check (or fail later than for its absence)?"""
+    call = struct.pack("=BBhi", 0x85, 0, 0, number)
+    zero = bytes.fromhex("b701000000000000")  # r1 = 0
+    result = _load_probe(zero + call, kind, attach)
+    if result >= 0:
+        os.close(result)
+    return result >= 0

@@ -37,6 +37,10 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "bpf_map__reuse_fd": (_int, (_pointer, _int)),
     "bpf_map__initial_value": (_pointer, (_pointer, _pointer)),
     "bpf_map__set_initial_value": (_int, (_pointer, _string, _size)),
+    "bpf_tc_hook_create": (_int, (_pointer,)),
+    "bpf_tc_hook_destroy": (_int, (_pointer,)),
+    "bpf_tc_attach": (_int, (_pointer, _pointer)),
+    "bpf_tc_query": (_int, (_pointer, _pointer)),
     "libbpf_set_print": (_pointer, (_PRINT,)),
     "libbpf_version_string": (_string, ()),
 }

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent finds on its node: uplinks, addresses, what the kernel can do."""
+
+from __future__ import annotations
+
+import fnmatch
+import socket
+from dataclasses import dataclass
+
+from kubypass.errors import ConfigError
+from kubypass.kernel import bpf, netns
+from kubypass.kernel.netlink import Link, Netlink, Route
+from kubypass.model.address import IPV4_PREFIX, Address, family
+from kubypass.model.settings import Settings
+
+POD_PREFIX = "lxc"
+_COARSE_CLOCK, _SET_RETVAL = 160, 187
+_CGROUP_SOCK_ADDR, _CONNECT4 = 18, 10
+
+
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What the kernel can do, found by trying."""
+
+    tcx: bool
+    coarse_clock: bool
+    refuse_connect: bool
+    netns_cookie: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeState:
+    """The node's devices and addresses, at one moment."""
+
+    links: dict[str, Link]
+    uplinks: tuple[Link, ...]
+    addresses: tuple[Address, ...]
+    """All but loopback's."""
+    primary: dict[int, Address]
+    """By family: the source of translated packets."""
+
+
+def probe_features() -> Features:
+    """Tries each feature once."""
+    return Features(
+        tcx=bpf.has_tcx(),
+        coarse_clock=bpf.has_helper(_COARSE_CLOCK),
+        refuse_connect=bpf.has_helper(_SET_RETVAL, _CGROUP_SOCK_ADDR, _CONNECT4),
+        netns_cookie=netns.netns_cookie() != 0,
+    )
+
+
+def read_node(settings: Settings) -> NodeState:
+    """Looks at the network namespace that we are in."""
+    with Netlink() as netlink:
+        links = {link.name: link for link in netlink.links()}
+        found = netlink.addresses()
+        routes = netlink.routes()
+    uplinks = _uplinks(links, routes, settings)
+    loopback = {link.index for link in links.values() if link.name == "lo"}
+    by_link: dict[int, list[Address]] = {}
+    for entry in found:
+        by_link.setdefault(entry.ifindex, []).append(_mapped(entry.address))
+    addresses = [a for index, some in by_link.items() for a in some if index not in loopback]
+    addresses += [a for index in loopback for a in by_link.get(index, ()) if not _is_loopback(a)]
+    primary: dict[int, Address] = {}
+    for link in uplinks:
+        for address in by_link.get(link.index, ()):
+            if address[:2] != b"\xfe\x80":
+                primary.setdefault(family(address), address)
+    return NodeState(links, uplinks, tuple(sorted(set(addresses))), primary)
+
+
+def _mapped(raw: bytes) -> Address:
+    return Address(IPV4_PREFIX + raw if len(raw) == 4 else raw)
+
+
+def _is_loopback(address: Address) -> bool:
+    return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
+
+
+def _uplinks(links: dict[str, Link], routes: list[Route], settings: Settings) -> tuple[Link, ...]:
+    """The devices of the setting `devices`, else those with a default route, else the first that is up."""
+    if settings.devices:
+        patterns = [f"{name[:-1]}*" if name.endswith("+") else name for name in settings.devices]
+        chosen = [
+            link for link in links.values() if any(fnmatch.fnmatch(link.name, p) for p in patterns)
+        ]
+        if not chosen:
+            raise ConfigError(
+                f"devices={' '.join(settings.devices)}: no such device",
+                hint=f"devices here are {' '.join(sorted(links))}",
+            )
+        return tuple(chosen)
+    default = {route.ifindex for route in routes if route.prefix == 0}
+    chosen = [link for link in links.values() if link.index in default and not _is_pod(link)]
+    if not chosen:
+        chosen = [x for x in links.values() if x.up and x.name != "lo" and not _is_pod(x)][:1]
+    if not chosen:
+        raise ConfigError("no device leads out of this node", hint="set `devices`, or bring one up")
+    return tuple(chosen)
+
+
+def _is_pod(link: Link) -> bool:
+    return link.name.startswith(POD_PREFIX)
+
+
+def interface_index(name: str) -> int | None:
+    """The index of a device, None where there is none (yet)."""
+    try:
+        return socket.if_nametoindex(name)
+    except OSError:
+        return None

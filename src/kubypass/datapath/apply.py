@@ -1,0 +1,33 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writes changes to the maps, make before break: what is switched to is complete, what goes is no longer used."""
+
+from __future__ import annotations
+
+import struct
+
+from kubypass.datapath import layout
+from kubypass.datapath.tables import Changes
+from kubypass.kernel.bpf import Map
+
+
+def apply_changes(maps: dict[str, Map], changes: Changes) -> int:
+    """Writes all; returns how many entries were written."""
+    _write_numbered(maps["backends"], changes.backends)
+    slots = changes.slots
+    maps["slots"].update_batch(_pack(slots), _pack(slots.values()), len(slots))
+    services = changes.services
+    maps["services"].update_batch(b"".join(services), b"".join(services.values()), len(services))
+    maps["services"].delete_batch(b"".join(changes.removed_services), len(changes.removed_services))
+    empty = bytes(layout.Backend.SIZE)
+    gone = {number: empty for number in changes.removed_backends if number not in changes.backends}
+    _write_numbered(maps["backends"], gone)
+    return len(changes)
+
+
+def _write_numbered(target: Map, values: dict[int, bytes]) -> None:
+    target.update_batch(_pack(values), b"".join(values.values()), len(values))
+
+
+def _pack(numbers: object) -> bytes:
+    values = tuple(numbers)  # type: ignore[call-overload]
+    return struct.pack(f"<{len(values)}I", *values)

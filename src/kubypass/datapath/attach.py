@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts programs on the node's cgroup and on devices, by pinned links: replaced in place, with no packet unseen.
+
+Where the kernel has no tcx (before 6.6), devices get clsact filters instead: they belong to the device, not to a pin.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from kubypass.errors import KernelError
+from kubypass.kernel import clsact
+from kubypass.kernel.bpf import CGROUP_ATTACH, Link, Program
+
+DIRECTIONS = {"from_pod": "ingress", "to_pod": "egress", "from_uplink": "ingress", "to_uplink": "egress"}
+POD_PROGRAMS = ("from_pod", "to_pod")
+UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
+
+
+class Attachments:
+    """The links in one directory. `writes` counts what was attached, replaced or taken off."""
+
+    def __init__(self, directory: Path, *, tcx: bool) -> None:
+        self._directory = directory
+        self._tcx = tcx
+        self.writes = 0
+
+    def attach_cgroup(self, cgroup: Path, programs: dict[str, Program]) -> None:
+        """All socket programs, on one cgroup v2 directory."""
+        number = cgroup.stat().st_ino
+        fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            for hook in CGROUP_ATTACH:
+                program = programs[hook]
+                path = self._directory / f"cgroup-{hook}"
+                if not self._keep(path, program, lambda link: link.cgroup == number):
+                    self._pin(Link.attach_cgroup(program, fd, hook), path)
+        finally:
+            os.close(fd)
+
+    def attach_device(self, name: str, ifindex: int, program_name: str, program: Program) -> None:
+        """One program on one device."""
+        direction = DIRECTIONS[program_name]
+        if not self._tcx:
+            if clsact.attached_id(ifindex, direction) != program.id:
+                clsact.attach(program.fd, ifindex, direction)
+                self.writes += 1
+            return
+        path = self._directory / f"{name}-{direction}"
+        if not self._keep(path, program, lambda link: link.device == ifindex):
+            self._pin(Link.attach_tcx(program, ifindex, direction), path)
+
+    def drop_device(self, name: str) -> None:
+        """Forgets a device: its links end with their pins."""
+        for direction in ("ingress", "egress"):
+            path = self._directory / f"{name}-{direction}"
+            if path.exists():
+                path.unlink()
+                self.writes += 1
+
+    def devices(self) -> set[str]:
+        """The names of devices that have links here."""
+        names = (path.name.rpartition("-")[0] for path in self._directory.iterdir())
+        return {name for name in names if name != "cgroup"}
+
+    def _keep(self, path: Path, program: Program, fits: Callable[[Link], bool]) -> bool:
+        """Uses the pinned link if it is on the right object; puts the program there if it has another."""
+        if not path.exists():
+            return False
+        link = Link.open_pinned(str(path))
+        if not fits(link):
+            path.unlink()
+            return False
+        if link.program_id != program.id:
+            try:
+                link.update(program)
+            except KernelError:  # the object is going away
+                path.unlink()
+                return False
+            self.writes += 1
+        return True
+
+    def _pin(self, link: Link, path: Path) -> None:
+        self._directory.mkdir(parents=True, exist_ok=True)
+        link.pin(str(path))
+        self.writes += 1

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes expired connections out of `flows`, a little at a time.
+
+The programs count an expired entry as absent, so this only gives back memory: it may be as slow as it likes. An entry
+that has been expired for a minute is not about to be refreshed by a packet under way.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+
+from kubypass.datapath import layout
+from kubypass.kernel.bpf import Map
+
+_GRACE_NS = 60_000_000_000
+_EXPIRES = struct.Struct("<Q")
+_CHUNK = 1024
+
+
+class Sweep:
+    """One pass after another over the map; each `step` looks at one chunk."""
+
+    def __init__(self, flows: Map) -> None:
+        self._flows = flows
+        self._pass: Iterator[tuple[bytes, bytes, int]] = iter(())
+        self._seen = 0
+        self.live = 0
+        """Entries that the last complete pass left."""
+        self.removed = 0
+        """Entries removed since the start."""
+
+    def step(self) -> bool:
+        """Looks at the next chunk; False when that was the last one of a pass."""
+        chunk = next(self._pass, None)
+        if chunk is None:
+            self.live, self._seen = self._seen, 0
+            self._pass = self._flows.chunks(_CHUNK)
+            return False
+        keys, values, count = chunk
+        dead = self._expired(keys, values, count, time.monotonic_ns() - _GRACE_NS)
+        self._flows.delete_batch(b"".join(dead), len(dead))
+        self._seen += count - len(dead)
+        self.removed += len(dead)
+        return True
+
+    @staticmethod
+    def _expired(keys: bytes, values: bytes, count: int, before: int) -> list[bytes]:
+        key_size, size = layout.Tuple.SIZE, layout.Flow.SIZE
+        offset = size - _EXPIRES.size
+        return [
+            keys[at * key_size : (at + 1) * key_size]
+            for at in range(count)
+            if _EXPIRES.unpack_from(values, at * size + offset)[0] < before
+        ]

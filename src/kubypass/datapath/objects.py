@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the compiled programs, or finds those that an earlier agent left, and keeps maps and programs pinned.
+
+    <bpffs>/kubypass/<layout hash>/<map>       maps; another layout is another directory
+    <bpffs>/kubypass/programs/<program>        the programs that new pods get
+    <bpffs>/kubypass/links/<hook or device>    attachments (attach.py)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubypass.datapath import layout
+from kubypass.errors import KernelError
+from kubypass.kernel.bpf import Map, Program
+from kubypass.kernel.libbpf import ObjectFile
+
+OBJECTS = ("socket", "pod", "host")
+LINKS = "links"
+_PROGRAMS = "programs"
+
+
+@dataclass(slots=True)
+class Datapath:
+    """Open maps and programs. `loaded` tells whether programs were loaded anew and have to be attached."""
+
+    directory: Path
+    maps: dict[str, Map]
+    programs: dict[str, Program]
+    loaded: bool
+    unpinned: bool
+    """Maps were made anew, and are to be pinned once they are complete."""
+    notes: list[str]
+
+
+def object_directory() -> Path:
+    """Where the compiled objects are: in the package, or in a checkout's build directory."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "bpf", package.parents[1] / "build" / "bpf"):
+        if (candidate / "socket.bpf.o").is_file():
+            return candidate
+    raise KernelError("find", "the compiled BPF objects", 0, "run make build")
+
+
+def signature(config: layout.Config, sizes: Mapping[str, int]) -> str:
+    """Tells programs apart: their code, their constants, and the sizes of their maps."""
+    digest = hashlib.sha256(config.pack() + repr(sorted(sizes.items())).encode())
+    for name in OBJECTS:
+        digest.update((object_directory() / f"{name}.bpf.o").read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def find(directory: Path) -> Datapath | None:
+    """What an earlier agent with the same programs left, or None where a part is missing."""
+    try:
+        pins = directory / layout.LAYOUT_HASH
+        maps = {name: Map.open_pinned(str(pins / name)) for name in layout.MAP_NAMES}
+        found = sorted((directory / _PROGRAMS).iterdir())
+        programs = {path.name: Program.open_pinned(str(path)) for path in found}
+    except (KernelError, FileNotFoundError):
+        return None
+    return Datapath(directory, maps, programs, loaded=False, unpinned=False, notes=[])
+
+
+def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Datapath:
+    """Loads the programs over the pinned maps where these fit, over new ones elsewhere. Attaches nothing."""
+    notes = [
+        f"maps of another layout ({name}) are replaced; their flows are lost, services are planned anew"
+        for name in _other_layouts(directory)
+    ]
+    maps = _reusable(directory / layout.LAYOUT_HASH, sizes, notes)
+    kept = set(maps)
+    programs: dict[str, Program] = {}
+    for name in OBJECTS:
+        with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
+            opened.set_rodata(config.pack())
+            opened.set_max_entries(sizes)
+            opened.reuse_maps({key: value.fd for key, value in maps.items()})
+            opened.load()
+            for key in opened.map_names:
+                maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
+            for key in opened.program_names:
+                programs[key] = Program(os.dup(opened.program_fd(key)))
+    _carry_flows(directory / layout.LAYOUT_HASH, maps, kept, notes)
+    unpinned = kept != set(layout.MAP_NAMES)
+    return Datapath(directory, maps, programs, loaded=True, unpinned=unpinned, notes=notes)
+
+
+def pin(datapath: Datapath) -> None:
+    """Keeps maps and programs; pins of other layouts and sizes go. To be called once the links are switched."""
+    pins = datapath.directory / layout.LAYOUT_HASH
+    pins.mkdir(parents=True, exist_ok=True)
+    for name, opened in datapath.maps.items():
+        _replace_pin(opened, pins / name)
+    (datapath.directory / _PROGRAMS).mkdir(exist_ok=True)
+    for name, program in datapath.programs.items():
+        _replace_pin(program, datapath.directory / _PROGRAMS / name)
+    for other in _other_layouts(datapath.directory):
+        shutil.rmtree(datapath.directory / other)
+
+
+def _replace_pin(opened: Map | Program, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    opened.pin(str(path))
+
+
+def _other_layouts(directory: Path) -> list[str]:
+    if not directory.is_dir():
+        return []
+    known = (LINKS, _PROGRAMS, layout.LAYOUT_HASH)
+    return sorted(path.name for path in directory.iterdir() if path.name not in known)
+
+
+def _reusable(pins: Path, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Map]:
+    maps = {}
+    for name in layout.MAP_NAMES:
+        if not (pins / name).exists():
+            continue
+        opened = Map.open_pinned(str(pins / name))
+        wanted = sizes.get(name, opened.info.max_entries)
+        if opened.info.max_entries == wanted:
+            maps[name] = opened
+        else:
+            notes.append(f"map {name} is made anew: {opened.info.max_entries} -> {wanted} entries")
+    return maps
+
+
+def _carry_flows(pins: Path, maps: Mapping[str, Map], kept: set[str], notes: list[str]) -> None:
+    """Connections survive a change of their map's size."""
+    for name in ("flows", "socket_peers"):
+        if name in kept or not (pins / name).exists():
+            continue
+        count = 0
+        for keys, values, found in Map.open_pinned(str(pins / name)).chunks():
+            maps[name].update_batch(keys, values, found)
+            count += found
+        notes.append(f"{count} entries of {name} were carried over")
