@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agents of a box: one a node, started in the node's namespace and cgroup, asked over their Unix sockets."""
+"""The agents of a box: one a node, in its namespace and cgroup, asked over a Unix socket."""
 
 from __future__ import annotations
 
@@ -13,7 +13,15 @@ from pathlib import Path
 
 from kubypass.box.files import Json, read_json, write_json
 from kubypass.box.paths import BoxPaths
-from kubypass.box.process import Process, is_alive, last_line, parse_process, spawn, stop, wait_until
+from kubypass.box.process import (
+    Process,
+    is_alive,
+    last_line,
+    parse_process,
+    spawn,
+    stop,
+    wait_until,
+)
 from kubypass.box.topology import PlannedNode, Topology
 from kubypass.errors import KubypassError
 
@@ -23,10 +31,11 @@ STOP_S = 5.0
 
 def start_agents(paths: BoxPaths, topology: Topology, settings: Path) -> None:
     """Start the agents that do not run, and wait until each has applied everything once."""
-    started = []
-    for node in topology.nodes:
-        if not is_running(paths, node.name):
-            started.append((node, _start_agent(paths, topology, node, settings)))
+    started = [
+        (node, _start_agent(paths, topology, node, settings))
+        for node in topology.nodes
+        if not is_running(paths, node.name)
+    ]
     for node, process in started:
         _wait_healthy(paths, node, process)
 
@@ -52,7 +61,9 @@ def command_line(paths: BoxPaths, node: str) -> list[str]:
 
 def agent_environment(paths: BoxPaths, node: str) -> dict[str, str]:
     """What `kubypass` commands need in the environment to find the node's agent."""
-    search = f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
+    search = (
+        f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
+    )
     return {
         "KUBYPASS_RUN": str(paths.agent_run(node)),
         "KUBYPASS_BPFFS": str(paths.node_bpffs(node)),
@@ -113,8 +124,10 @@ def _wait_healthy(paths: BoxPaths, node: PlannedNode, process: Process) -> None:
             return False
 
     if not wait_until(healthy, START_S):
-        message = f"the agent of {node.name} is not ready after {START_S:.0f} s: {last_line(run / 'agent.log')}"
-        raise KubypassError(message, f"see {run / 'agent.log'}")
+        message = f"the agent of {node.name} is not ready after {START_S:.0f} s"
+        raise KubypassError(
+            f"{message}: {last_line(run / 'agent.log')}", f"see {run / 'agent.log'}"
+        )
 
 
 def _recorded(paths: BoxPaths, node: str) -> Process | None:

@@ -9,18 +9,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
+
 from kubypass.box import deploy
 from kubypass.box.addressing import complete_service
 from kubypass.box.box import Box
-from kubypass.box.files import Json, locked, read_all, read_json, write_json
-from kubypass.box.objects import Applied, EndpointSlice, Service, parse_object, read_objects
+from kubypass.box.files import Json, locked, mapping, read_all, read_json, write_json
+from kubypass.box.objects import Applied, EndpointSlice, Service, read_objects
 from kubypass.errors import ConfigError, KubypassError
 
 Say = Callable[[str], None]
 
 
 def apply_files(box: Box, files: list[Path], say: Say) -> None:
-    """Apply all objects of `files`; what is wrong is raised at the end, after everything else is done."""
+    """Apply all objects of `files`; what is wrong is raised after everything else is done."""
     with locked(box.paths.root):
         reading = read_objects(files)
         if reading.skipped:
@@ -48,11 +50,12 @@ def scale(box: Box, target: str, replicas: int, say: Say) -> None:
         path = box.paths.objects / f"deployment.apps_{namespace or 'default'}_{name}.json"
         raw = read_json(path)
         if raw is None:
-            raise KubypassError(f"deployment {name} does not exist in box {box.paths.name}", "see: kubypass box list")
+            raise KubypassError(
+                f"deployment {name} does not exist in box {box.paths.name}",
+                "see: kubypass box list",
+            )
         changed = copy.deepcopy(raw)
-        spec = changed["spec"]
-        assert isinstance(spec, dict)
-        spec["replicas"] = replicas
+        mapping(changed["spec"])["replicas"] = replicas
         write_json(path, changed)
         failures = deploy.reconcile(box, say)
     say(f"deployment.apps/{name} scaled")
@@ -68,11 +71,11 @@ def _raise_all(errors: list[KubypassError], say: Say) -> None:
 
 
 def _store(box: Box, applied: Applied) -> str:
-    """Store one object, and for the agents what it becomes; returns created, configured or unchanged."""
+    """Store one object, and what agents see of it; returns created, configured or unchanged."""
     path = box.paths.objects / f"{applied.key}.json"
     raw = _normalise(applied)
     if isinstance(applied.object, Service):
-        _store_service(box, applied)
+        _store_service(box, applied, applied.object)
     elif isinstance(applied.object, EndpointSlice):
         write_json(box.paths.manifests / f"{applied.key}.json", raw)
     existed = path.is_file()
@@ -82,30 +85,30 @@ def _store(box: Box, applied: Applied) -> str:
 
 def _normalise(applied: Applied) -> Json:
     """The object as written, with its namespace spelled out."""
-    metadata = applied.raw["metadata"]
-    assert isinstance(metadata, dict)
-    return {**applied.raw, "metadata": {"namespace": "default", **metadata}}
+    return {**applied.raw, "metadata": {"namespace": "default", **_metadata(applied.raw)}}
 
 
-def _store_service(box: Box, applied: Applied) -> None:
+def _metadata(raw: Json) -> Json:
+    return dict(mapping(raw.get("metadata")))
+
+
+def _store_service(box: Box, applied: Applied, service: Service) -> None:
     path = box.paths.manifests / f"{applied.key}.json"
-    old = read_json(path)
-    others = [
-        raw for raw in read_all(box.paths.manifests) if raw.get("kind") == "Service" and not _same(raw, applied)
-    ]
-    completed = complete_service(applied, old, others, box.topology.service_cidrs)
-    metadata = {**dict(_normalise(applied)["metadata"])}  # type: ignore[call-overload]
-    old_metadata = old["metadata"] if old else {}
-    assert isinstance(old_metadata, dict)
+    stored = read_json(path)
+    old = msgspec.convert(stored, Service) if stored else None
+    manifests = read_all(box.paths.manifests)
+    services = [msgspec.convert(raw, Service) for raw in manifests if raw.get("kind") == "Service"]
+    others = [each for each in services if _name(each) != _name(service)]
+    completed = complete_service(applied, service, old, others, box.topology.service_cidrs)
+    metadata, old_metadata = _metadata(_normalise(applied)), _metadata(stored or {})
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     metadata["creationTimestamp"] = old_metadata.get("creationTimestamp", now)
     metadata["uid"] = old_metadata.get("uid") or _uid(applied)
     write_json(path, {**completed, "metadata": metadata})
 
 
-def _same(raw: Json, applied: Applied) -> bool:
-    other = parse_object(raw, "stored object")
-    return other is not None and other.key == applied.key
+def _name(service: Service) -> tuple[str, str]:
+    return service.metadata.namespace, service.metadata.name
 
 
 def _uid(applied: Applied) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A box as a whole: made, found again from its files, and taken down, even when only half of it was made."""
+"""A box as a whole: made, found again from its files, and taken down, even half made."""
 
 from __future__ import annotations
 
@@ -10,12 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.box import agents, wiring
-from kubypass.box.files import Json, locked, read_json, write_json
+from kubypass.box.files import Json, locked, mapping, read_json, write_json
 from kubypass.box.kubekey import read_kubekey
-from kubypass.box.paths import RUN, BoxPaths, cgroup2_mount
-from kubypass.box.process import kill_cgroup, run
-from kubypass.box.topology import PlannedNode, Topology, describe_topology, parse_topology, plan_topology
+from kubypass.box.paths import RUN, BoxPaths
+from kubypass.box.process import kill_cgroup
+from kubypass.box.topology import (
+    CLIENT_ADDRESSES,
+    PlannedNode,
+    Topology,
+    describe_topology,
+    parse_topology,
+    plan_topology,
+)
 from kubypass.errors import ConfigError, KubypassError
+from kubypass.kernel.mounts import mount_bpffs, unmount
 
 Say = Callable[[str], None]
 
@@ -44,11 +52,13 @@ def open_box(name: str) -> Box:
 
 
 def up(name: str, kubekey: Path, settings: Path, say: Say, *, with_agents: bool = True) -> Box:
-    """Make a box, or say what there is of one. An earlier attempt that was cut short is cleared away first."""
+    """Make a box, or say what there is of one; what an interrupted `up` left is cleared away."""
     paths = BoxPaths(name)
     topology = plan_topology(read_kubekey(kubekey))
     if not settings.exists():
-        raise ConfigError(f"{settings}: no such file", "give the agents' settings with --settings FILE")
+        raise ConfigError(
+            f"{settings}: no such file", "give the agents' settings with --settings FILE"
+        )
     description = read_json(paths.description)
     if description is not None and description.get("ready"):
         box = _parse_box(paths, description)
@@ -73,16 +83,13 @@ def down(name: str, say: Say) -> bool:
     paths = BoxPaths(name)
     cgroup = paths.cgroup
     found = paths.root.is_dir() or cgroup.is_dir() or bool(paths.namespaces())
-    description = read_json(paths.description)
-    if description is not None:
-        agents.stop_agents(_parse_box(paths, description).paths)
+    agents.stop_agents(paths)
     kill_cgroup(cgroup)
-    for parent in (cgroup.parent,):
-        if parent.is_dir() and not any(each.is_dir() for each in parent.iterdir()):
-            parent.rmdir()
+    if cgroup.parent.is_dir() and not any(each.is_dir() for each in cgroup.parent.iterdir()):
+        cgroup.parent.rmdir()
     for namespace in paths.namespaces():
         wiring.delete_namespace(namespace)
-    unmount_all(paths.bpffs)
+    _unmount(paths.bpffs)
     if paths.root.is_dir():
         shutil.rmtree(paths.root)
     for directory in (RUN, RUN.parent):
@@ -92,23 +99,24 @@ def down(name: str, say: Say) -> bool:
     return found
 
 
-def unmount_all(path: Path) -> None:
+def _unmount(path: Path) -> None:
     """Unmount whatever is mounted on `path`, however often."""
-    while any(line.split(" ")[1] == str(path) for line in Path("/proc/mounts").read_text().splitlines()):
-        run(["umount", str(path)])
+    while path.is_mount():
+        unmount(path)
 
 
-def _make(paths: BoxPaths, topology: Topology, settings: Path, say: Say, *, with_agents: bool) -> Box:
+def _make(
+    paths: BoxPaths, topology: Topology, settings: Path, say: Say, *, with_agents: bool
+) -> Box:
     box = Box(paths, topology, settings)
     description = _describe_box(box)
     write_json(paths.description, {**description, "ready": False})
-    cgroup2_mount()
     for directory in (paths.manifests, paths.objects, paths.pods, paths.bpffs):
         directory.mkdir(exist_ok=True)
-    run(["mount", "-t", "bpf", "bpf", str(paths.bpffs)])
+    mount_bpffs(paths.bpffs)
     wiring.make_fabric(paths, topology)
     paths.host_cgroup("client").mkdir(parents=True, exist_ok=True)
-    say(f"client: {', '.join(text.split('/')[0] for text in wiring.CLIENT_ADDRESSES)}")
+    say(f"client: {', '.join(text.split('/')[0] for text in CLIENT_ADDRESSES)}")
     for node in topology.nodes:
         wiring.make_node(paths, topology, node)
         paths.host_cgroup(node.name).mkdir(parents=True, exist_ok=True)
@@ -143,9 +151,8 @@ def _describe_box(box: Box) -> Json:
 
 
 def _parse_box(paths: BoxPaths, description: Json) -> Box:
-    topology = description["topology"]
-    assert isinstance(topology, dict)
-    return Box(paths, parse_topology(topology), Path(str(description["settings"])))
+    topology = parse_topology(mapping(description["topology"]))
+    return Box(paths, topology, Path(str(description["settings"])))
 
 
 def _node_manifest(node: PlannedNode) -> Json:

@@ -18,13 +18,17 @@ class Checks:
         """Begin a step."""
         self.say(f"\n{title}")
 
-    def check(self, what: str, expected: object, seen: object, *, passed: bool | None = None) -> bool:
+    def check(
+        self, what: str, expected: object, seen: object, *, passed: bool | None = None
+    ) -> bool:
         """One check; it passes if `seen` equals `expected`, unless `passed` says otherwise."""
         passed = seen == expected if passed is None else passed
         self.passed += passed
         self.failed += not passed
         number = self.passed + self.failed
-        self.say(f"{number:4}  {'ok  ' if passed else 'FAIL'}  {what}: expected {expected}, seen {seen}")
+        self.say(
+            f"{number:4}  {'ok  ' if passed else 'FAIL'}  {what}: expected {expected}, seen {seen}"
+        )
         return passed
 
     def summary(self) -> str:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The guide's whole walk in a box of its own: every step is carried out and checked.
 
-Each step is a function in `walk` or `proof`; this module runs them in order and cleans up, whatever happens.
+Each step is a function in `walk` or `proof`; this module runs them in order and cleans up, whatever
+happens.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def _show_logs(name: str) -> None:
             _say(f"    {line}")
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     raise KeyboardInterrupt
 
 

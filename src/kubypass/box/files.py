@@ -42,6 +42,11 @@ def read_all(directory: Path) -> list[Json]:
     return [each for each in objects if each is not None]
 
 
+def mapping(value: object) -> Json:
+    """Return `value` if it is an object, else an empty one."""
+    return value if isinstance(value, dict) else {}
+
+
 @contextmanager
 def locked(directory: Path) -> Iterator[None]:
     """Hold `directory`'s lock: one process at a time changes a box."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the part of a KubeKey cluster file that a box needs: hosts, their addresses, and the CIDRs."""
+"""Reads what a box needs of a KubeKey cluster file: hosts, their addresses, and the CIDRs."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class KubeKey:
 
 
 def read_kubekey(path: Path) -> KubeKey:
-    """Read the first document of kind Cluster in `path`; ConfigError names the field that is wrong."""
+    """Read the first document of kind Cluster in `path`; ConfigError names the wrong field."""
     try:
         documents = list(yaml.safe_load_all(path.read_text()))
     except OSError as error:
@@ -47,7 +47,9 @@ def read_kubekey(path: Path) -> KubeKey:
     for document in documents:
         if isinstance(document, dict) and document.get("kind") == "Cluster":
             return parse_kubekey(document, str(path))
-    raise ConfigError(f"{path}: no document of kind Cluster", "see examples/guide/config-sample.yaml")
+    raise ConfigError(
+        f"{path}: no document of kind Cluster", "see examples/guide/config-sample.yaml"
+    )
 
 
 def parse_kubekey(document: dict[str, object], where: str) -> KubeKey:
@@ -59,25 +61,31 @@ def parse_kubekey(document: dict[str, object], where: str) -> KubeKey:
     for pod in pods:
         for service in services:
             if pod.version == service.version and pod.overlaps(service):
-                message = f"{where}: spec.network: kubePodsCIDR {pod} overlaps kubeServiceCIDR {service}"
+                message = (
+                    f"{where}: spec.network: kubePodsCIDR {pod} overlaps kubeServiceCIDR {service}"
+                )
                 raise ConfigError(message, "choose two ranges that share no address")
     if {cidr.version for cidr in pods} != {cidr.version for cidr in services}:
-        raise ConfigError(f"{where}: spec.network: kubePodsCIDR and kubeServiceCIDR have different IP families")
+        raise ConfigError(
+            f"{where}: spec.network: kubePodsCIDR and kubeServiceCIDR have different IP families"
+        )
     entries = spec.get("hosts")
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{where}: spec.hosts: expected a list with at least one host")
-    hosts = tuple(_host(entry, f"{where}: spec.hosts[{index}]") for index, entry in enumerate(entries))
+    hosts = tuple(
+        _host(entry, f"{where}: spec.hosts[{index}]") for index, entry in enumerate(entries)
+    )
     _check_unique(hosts, where)
     return KubeKey(hosts, pods, services)
 
 
 def _check_unique(hosts: tuple[Host, ...], where: str) -> None:
     names = [host.name for host in hosts]
-    addresses = [address for host in hosts for address in host.addresses]
-    for values in (names, addresses):
-        for value in values:
-            if values.count(value) > 1:
-                raise ConfigError(f"{where}: spec.hosts: {value} appears twice")
+    addresses = [str(address) for host in hosts for address in host.addresses]
+    for texts in (names, addresses):
+        for text in texts:
+            if texts.count(text) > 1:
+                raise ConfigError(f"{where}: spec.hosts: {text} appears twice")
 
 
 def _mapping(value: object, where: str) -> dict[str, object]:
@@ -94,7 +102,9 @@ def _cidrs(value: object, where: str) -> tuple[IPNetwork, ...]:
         try:
             networks.append(ipaddress.ip_network(text.strip()))
         except ValueError as error:
-            raise ConfigError(f"{where}: {error}", "expected a CIDR such as 10.233.64.0/18") from error
+            raise ConfigError(
+                f"{where}: {error}", "expected a CIDR such as 10.233.64.0/18"
+            ) from error
     if len({network.version for network in networks}) != len(networks):
         raise ConfigError(f"{where}: {value}: expected one CIDR, or one of each IP family")
     return tuple(networks)
@@ -115,5 +125,7 @@ def _host(entry: object, where: str) -> Host:
         except ValueError as error:
             raise ConfigError(f"{where}.internalAddress: {error}") from error
     if len({address.version for address in addresses}) != len(addresses):
-        raise ConfigError(f"{where}.internalAddress: {text}: expected at most one address of each IP family")
+        raise ConfigError(
+            f"{where}.internalAddress: {text}: expected at most one address of each IP family"
+        )
     return Host(name, tuple(addresses))

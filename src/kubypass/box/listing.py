@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from kubypass.box import agents
 from kubypass.box.box import Box
-from kubypass.box.files import Json, read_all
+from kubypass.box.files import read_all
+from kubypass.box.objects import Service, ServicePort
 from kubypass.box.process import is_alive
 from kubypass.box.record import read_pods
 from kubypass.box.topology import CLIENT_ADDRESSES
@@ -35,8 +38,13 @@ def describe_box(box: Box) -> dict[str, list[dict[str, str]]]:
         }
         for pod in read_pods(box.paths)
     ]
-    services = [_describe_service(raw) for raw in read_all(box.paths.manifests) if raw.get("kind") == "Service"]
-    return {"nodes": nodes, "pods": pods, "services": services}
+    manifests = read_all(box.paths.manifests)
+    services = [msgspec.convert(raw, Service) for raw in manifests if raw.get("kind") == "Service"]
+    return {
+        "nodes": nodes,
+        "pods": pods,
+        "services": [_describe_service(each) for each in services],
+    }
 
 
 def format_box(description: dict[str, list[dict[str, str]]]) -> str:
@@ -44,24 +52,24 @@ def format_box(description: dict[str, list[dict[str, str]]]) -> str:
     return "\n\n".join(_format_table(rows) for rows in description.values() if rows)
 
 
-def _describe_service(raw: Json) -> dict[str, str]:
-    metadata, spec = raw["metadata"], raw["spec"]
-    assert isinstance(metadata, dict)
-    assert isinstance(spec, dict)
-    ports = [
-        f"{port['port']}{':' + str(port['nodePort']) if port.get('nodePort') else ''}/{port.get('protocol', 'TCP')}"
-        for port in spec.get("ports") or ()
-    ]
+def _describe_service(service: Service) -> dict[str, str]:
     return {
-        "namespace": str(metadata.get("namespace", "default")),
-        "name": f"service/{metadata['name']}",
-        "type": str(spec.get("type", "ClusterIP")),
-        "cluster-ip": ",".join(spec.get("clusterIPs") or ["-"]),
-        "ports": ",".join(ports) or "-",
+        "namespace": service.metadata.namespace,
+        "name": f"service/{service.metadata.name}",
+        "type": service.spec.type,
+        "cluster-ip": ",".join(service.spec.cluster_ips or ["-"]),
+        "ports": ",".join(map(_describe_port, service.spec.ports or ())) or "-",
     }
+
+
+def _describe_port(port: ServicePort) -> str:
+    return f"{port.port}{f':{port.node_port}' if port.node_port else ''}/{port.protocol}"
 
 
 def _format_table(rows: list[dict[str, str]]) -> str:
     lines = [[key.upper() for key in rows[0]], *([*row.values()] for row in rows)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )

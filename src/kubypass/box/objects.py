@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Reads the Kubernetes objects that a user applies to a box.
 
-Only what a box uses is checked; the object as written is kept beside it. Shapes follow the Kubernetes API reference
-(apps/v1 Deployment, v1 Pod and Service, discovery.k8s.io/v1 EndpointSlice).
+Only what a box uses is checked; the object as written is kept beside it. Shapes follow the
+Kubernetes API reference (apps/v1 Deployment, v1 Pod and Service, discovery.k8s.io/v1
+EndpointSlice).
 """
 
 from __future__ import annotations
@@ -88,9 +89,11 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     type: Literal["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"] = "ClusterIP"
     cluster_ip: str | None = msgspec.field(default=None, name="clusterIP")
     cluster_ips: tuple[str, ...] | None = msgspec.field(default=None, name="clusterIPs")
-    families: tuple[Literal["IPv4", "IPv6"], ...] | None = msgspec.field(default=None, name="ipFamilies")
-    family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = msgspec.field(
-        default=None, name="ipFamilyPolicy"
+    families: tuple[Literal["IPv4", "IPv6"], ...] | None = msgspec.field(
+        default=None, name="ipFamilies"
+    )
+    family_policy: Literal["SingleStack", "PreferDualStack", "RequireDualStack"] | None = (
+        msgspec.field(default=None, name="ipFamilyPolicy")
     )
     allocate_node_ports: bool = msgspec.field(default=True, name="allocateLoadBalancerNodePorts")
     publish_not_ready: bool = msgspec.field(default=False, name="publishNotReadyAddresses")
@@ -136,7 +139,11 @@ class Applied:
         """An error that names this object, one of its fields, and what is wrong with it."""
         metadata = self.object.metadata
         subject = f"{self.where}: {self.resource} {metadata.namespace}/{metadata.name}"
-        return ConfigError(f"{subject}: {field}: {message}", hint) if hint else ConfigError(f"{subject}: {field}: {message}")
+        return (
+            ConfigError(f"{subject}: {field}: {message}", hint)
+            if hint
+            else ConfigError(f"{subject}: {field}: {message}")
+        )
 
 
 @dataclass(slots=True)
@@ -149,13 +156,15 @@ class Reading:
 
 
 def read_objects(paths: list[Path]) -> Reading:
-    """Read all documents of all files; one that is wrong does not keep the others from being read."""
+    """Read all documents of all files; a wrong one does not keep the others from being read."""
     reading = Reading([], [], [])
     for path in paths:
         try:
             text = path.read_text()
         except (OSError, UnicodeDecodeError) as error:
-            reading.errors.append(ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}"))
+            reading.errors.append(
+                ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}")
+            )
             continue
         try:
             for index, document in enumerate(yaml.load_all(text, Loader=_Loader), start=1):
@@ -167,7 +176,7 @@ def read_objects(paths: list[Path]) -> Reading:
 
 
 def parse_object(raw: Json, where: str) -> Applied | None:
-    """Parse one object; None if a box does not run its kind. ConfigError names the field that is wrong."""
+    """Parse one object; None if a box does not run its kind. ConfigError names the wrong field."""
     group = str(raw.get("apiVersion") or "").rpartition("/")[0]
     found = KINDS.get((group, str(raw.get("kind"))))
     if found is None:
@@ -184,15 +193,19 @@ def parse_object(raw: Json, where: str) -> Applied | None:
 
 
 def selects(selector: dict[str, str] | None, labels: dict[str, str]) -> bool:
-    """Whether a Service with `selector` takes a pod with `labels`; one without a selector takes none."""
-    return bool(selector) and all(labels.get(key) == value for key, value in (selector or {}).items())
+    """Whether a Service with `selector` takes a pod with `labels`; without one it takes none."""
+    return bool(selector) and all(
+        labels.get(key) == value for key, value in (selector or {}).items()
+    )
 
 
 def _read_object(raw: object, where: str, reading: Reading) -> None:
     if raw is None:
         return
     if not isinstance(raw, dict) or not raw.get("kind"):
-        reading.errors.append(ConfigError(f"{where}: expected a Kubernetes object with apiVersion and kind"))
+        reading.errors.append(
+            ConfigError(f"{where}: expected a Kubernetes object with apiVersion and kind")
+        )
         return
     try:
         applied = parse_object(raw, where)
@@ -224,7 +237,9 @@ def _check(applied: Applied) -> None:
     if isinstance(each, Deployment):
         wanted = each.spec.selector.match_labels or {}
         if not selects(wanted, each.spec.template.metadata.labels or {}):
-            raise applied.wrong("spec.selector", "does not match spec.template.metadata.labels", "make them equal")
+            raise applied.wrong(
+                "spec.selector", "does not match spec.template.metadata.labels", "make them equal"
+            )
     if isinstance(each, Service) and each.spec.type != "ExternalName":
         ports = each.spec.ports or ()
         if not ports and each.spec.cluster_ip != "None":

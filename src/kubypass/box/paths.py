@@ -7,7 +7,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubypass.errors import ConfigError, KubypassError
+from kubypass.errors import ConfigError
+from kubypass.kernel.cgroup import mount_point
 
 RUN = Path("/run/kubypass/box")
 NETNS = Path("/run/netns")
@@ -18,15 +19,6 @@ CLIENT = "client"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 
-def cgroup2_mount() -> Path:
-    """Where this machine mounts cgroup v2 (alone, or beside v1)."""
-    for line in Path("/proc/mounts").read_text().splitlines():
-        _, target, kind, *_ = line.split(" ")
-        if kind == "cgroup2":
-            return Path(target)
-    raise KubypassError("no cgroup2 is mounted", "mount it: mount -t cgroup2 none /sys/fs/cgroup/unified")
-
-
 @dataclass(frozen=True, slots=True)
 class BoxPaths:
     """The places of the box called `name`."""
@@ -35,8 +27,8 @@ class BoxPaths:
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
-            message = f"--name {self.name!r}: expected a letter, then at most 15 letters or digits, in lower case"
-            raise ConfigError(message)
+            hint = "expected a letter in lower case, then at most 15 letters and digits"
+            raise ConfigError(f"--name {self.name!r}", hint)
 
     @property
     def root(self) -> Path:
@@ -67,7 +59,7 @@ class BoxPaths:
 
     @property
     def cgroup(self) -> Path:
-        return cgroup2_mount() / CGROUP_NAME / self.name
+        return mount_point() / CGROUP_NAME / self.name
 
     def agent_run(self, node: str) -> Path:
         return self.root / "nodes" / node

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Starts and ends pods: a network namespace, a link to the node, and ordinary processes in a cgroup."""
+"""Starts and ends pods: a network namespace, a link to the node, processes in a cgroup."""
 
 from __future__ import annotations
 
@@ -16,11 +16,15 @@ from kubypass.box.objects import Container, ContainerPort
 from kubypass.box.paths import NETNS
 from kubypass.box.process import Process, is_alive, kill_cgroup, last_line, spawn, stop, wait_until
 from kubypass.box.record import PodRecord, forget_pod, pod_directory, write_pod
+from kubypass.kernel import netns
 
 READY_S = 20.0
 DRAIN_S = 5.0
 QUIT_S = 5.0
-NGINX_PAGES = (Path("/var/www/html/index.nginx-debian.html"), Path("/usr/share/nginx/html/index.html"))
+NGINX_PAGES = (
+    Path("/var/www/html/index.nginx-debian.html"),
+    Path("/usr/share/nginx/html/index.html"),
+)
 
 _NGINX = """\
 daemon off;
@@ -44,11 +48,11 @@ http {{
     }}
 }}
 """
-_WELCOME = "<!DOCTYPE html>\n<html>\n<head>\n<title>Welcome to nginx!</title>\n</head>\n<body></body>\n</html>\n"
+_WELCOME = "<!DOCTYPE html>\n<html><head><title>Welcome to nginx!</title></head></html>\n"
 
 
 def start_pod(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> PodRecord:
-    """Make a pod and start its processes; `ports` are served by its first container besides its own."""
+    """Make a pod and start its processes; its first container also serves `ports`."""
     write_pod(box.paths, pod)
     node, namespace = box.topology.node(pod.node), box.paths.pod_namespace(pod.id)
     node_namespace = box.paths.namespace(pod.node)
@@ -71,7 +75,7 @@ def start_pod(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> Pod
 
 
 def wait_ready(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> PodRecord:
-    """Wait until a pod answers on all its ports, as seen from its node, and record how that ended."""
+    """Wait until a pod answers its node on all its ports, and record how that ended."""
     namespace = box.paths.namespace(pod.node)
     served = (*pod.ports, *ports)
     if is_nginx(pod.containers[0].image) and not served:
@@ -81,8 +85,12 @@ def wait_ready(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> Po
     def answers() -> bool:
         if not all(map(is_alive, pod.processes)):
             return True
-        with probe.inside(NETNS / namespace):
-            return all(probe.answers(address, port, http=nginx) for address in pod.addresses for port in served)
+        with netns.inside(NETNS / namespace):
+            return all(
+                probe.answers(address, port, http=nginx)
+                for address in pod.addresses
+                for port in served
+            )
 
     answered = wait_until(answers, READY_S) and all(map(is_alive, pod.processes))
     pod = replace(pod, state="ready" if answered else "failed")
@@ -143,21 +151,51 @@ def _describe_for_agent(pod: PodRecord, mac: str) -> dict[str, object]:
     }
 
 
-def _command(pod: PodRecord, container: Container, ports: tuple[ContainerPort, ...], directory: Path) -> list[str]:
+def _command(
+    pod: PodRecord, container: Container, ports: tuple[ContainerPort, ...], directory: Path
+) -> list[str]:
     if is_nginx(container.image):
-        return _nginx_command(pod, [port.container_port for port in ports if port.protocol == "TCP"] or [80], directory)
-    command = [sys.executable, "-m", "kubypass.box.responder", "--pod", pod.name, "--node", pod.node]
-    for port in sorted({(port.protocol.lower(), port.container_port) for port in ports if port.protocol != "SCTP"}):
+        return _nginx_command(
+            pod,
+            [port.container_port for port in ports if port.protocol == "TCP"] or [80],
+            directory,
+        )
+    command = [
+        sys.executable,
+        "-m",
+        "kubypass.box.responder",
+        "--pod",
+        pod.name,
+        "--node",
+        pod.node,
+    ]
+    for port in sorted(
+        {(port.protocol.lower(), port.container_port) for port in ports if port.protocol != "SCTP"}
+    ):
         command += [f"--{port[0]}", str(port[1])]
     return command
 
 
 def _nginx_command(pod: PodRecord, ports: list[int], directory: Path) -> list[str]:
-    listen = [line for port in dict.fromkeys(ports) for line in (f"listen {port};", f"listen [::]:{port};")]
-    text = _NGINX.format(directory=directory, pod=pod.name, listen="\n".join(f"        {line}" for line in listen))
+    listen = [
+        line
+        for port in dict.fromkeys(ports)
+        for line in (f"listen {port};", f"listen [::]:{port};")
+    ]
+    text = _NGINX.format(
+        directory=directory, pod=pod.name, listen="\n".join(f"        {line}" for line in listen)
+    )
     (directory / "nginx.conf").write_text(text)
     html = directory / "html"
     html.mkdir(exist_ok=True)
     page = next((path.read_text() for path in NGINX_PAGES if path.is_file()), _WELCOME)
     (html / "index.html").write_text(page)
-    return ["nginx", "-p", str(directory), "-c", str(directory / "nginx.conf"), "-e", str(directory / "error.log")]
+    return [
+        "nginx",
+        "-p",
+        str(directory),
+        "-c",
+        str(directory / "nginx.conf"),
+        "-e",
+        str(directory / "error.log"),
+    ]

@@ -1,12 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at pods from where their node stands: does a port answer, are connections open, is a link there."""
+"""Looks at pods: does a port answer, are connections open, is a link there."""
 
 from __future__ import annotations
 
-import os
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from kubypass.box.objects import ContainerPort
@@ -16,22 +13,8 @@ ANSWER_S = 1.0
 _ESTABLISHED = "01"  # include/net/tcp_states.h
 
 
-@contextmanager
-def inside(namespace: Path) -> Iterator[None]:
-    """Run the calling thread in a network namespace for a while."""
-    own = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        netns.enter(namespace)
-        try:
-            yield
-        finally:
-            netns.enter(own)
-    finally:
-        os.close(own)
-
-
 def answers(address: str, port: ContainerPort, *, http: bool) -> bool:
-    """Whether something answers there now: an HTTP response, a TCP connection, or a datagram. SCTP is not asked."""
+    """Whether HTTP, TCP or UDP answers there now. SCTP is not asked."""
     if port.protocol == "SCTP":
         return True
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -62,5 +45,5 @@ def has_connections(pid: int) -> bool:
 
 def has_interface(namespace: Path, interface: str) -> bool:
     """Whether a namespace has an interface of this name."""
-    with inside(namespace):
+    with netns.inside(namespace):
         return any(name == interface for _, name in socket.if_nameindex())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of a box: started in a cgroup and a network namespace, found again by pid and start time.
+"""Processes of a box: started in a cgroup and a namespace, known by pid and start time.
 
-They outlive the command that started them, so they are not its children: a shell starts them in the background and
-ends, and whoever needs them later knows them by (pid, start time), which no other process can have.
+They outlive the command that started them, so they are not its children: a shell starts them in the
+background and ends, and whoever needs them later knows them by (pid, start time), which no other
+process can have.
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ from kubypass.errors import KubypassError
 
 POLL_S = 0.01
 
-# $1 cgroup directory, $2 network namespace, the rest the command. The cgroup comes first: a socket belongs to the
-# cgroup that its maker was in.
+# The cgroup comes first: a socket belongs to the cgroup that its maker was in.
 _START = """
 cgroup=$1 namespace=$2 log=$3; shift 3
-( echo 0 > "$cgroup/cgroup.procs" && exec nsenter --net="/run/netns/$namespace" -- "$@" ) >>"$log" 2>&1 </dev/null &
+( echo 0 > "$cgroup/cgroup.procs" && exec nsenter --net="/run/netns/$namespace" -- "$@" ) \\
+    >>"$log" 2>&1 </dev/null &
 echo $!
 """
 
@@ -42,19 +43,25 @@ class Process:
 
 def parse_process(value: object) -> Process | None:
     """Inverse of `Process.describe`; None for anything else."""
-    if isinstance(value, dict) and isinstance(value.get("pid"), int) and isinstance(value.get("start"), int):
+    if (
+        isinstance(value, dict)
+        and isinstance(value.get("pid"), int)
+        and isinstance(value.get("start"), int)
+    ):
         return Process(value["pid"], value["start"])
     return None
 
 
 def run(command: Sequence[str], *, stdin: str | None = None) -> str:
-    """Run a command to its end and return its standard output; KubypassError with its last line if it fails."""
+    """Run a command to its end and return its output; KubypassError if it fails."""
     try:
         result = subprocess.run(command, input=stdin, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         raise KubypassError(f"{command[0]} is not installed") from error
     if result.returncode != 0:
-        lines = (result.stderr or result.stdout).strip().splitlines() or [f"exit {result.returncode}"]
+        lines = (result.stderr or result.stdout).strip().splitlines() or [
+            f"exit {result.returncode}"
+        ]
         raise KubypassError(f"{' '.join(command)}: {lines[0]}")
     return result.stdout
 
@@ -68,8 +75,10 @@ def start_time(pid: int) -> int | None:
     return None if fields[0] in "ZX" else int(fields[19])
 
 
-def spawn(command: Sequence[str], *, cgroup: Path, namespace: str, log: Path, env: dict[str, str]) -> Process:
-    """Start a process in `cgroup` and `namespace`, in a session of its own, its output appended to `log`."""
+def spawn(
+    command: Sequence[str], *, cgroup: Path, namespace: str, log: Path, env: dict[str, str]
+) -> Process:
+    """Start a process in a session of its own, its output appended to `log`."""
     result = subprocess.run(
         ["sh", "-c", _START, "sh", str(cgroup), namespace, str(log), *command],
         stdout=subprocess.PIPE,
@@ -112,7 +121,7 @@ def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
 
 
 def stop(process: Process | None, how: signal.Signals, deadline_s: float) -> None:
-    """End a process with signal `how`, and with SIGKILL if it still runs after `deadline_s` seconds."""
+    """End a process with signal `how`, and with SIGKILL if it runs after `deadline_s` seconds."""
     for each in (how, signal.SIGKILL):
         if process is None or not is_alive(process):
             return

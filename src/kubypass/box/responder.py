@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pod of the box runs when its image is not nginx: `python -m kubypass.box.responder --tcp 80 --udp 53`.
+"""What a pod runs when its image is not nginx.
 
-Answers HTTP requests, lines of TCP and datagrams with one line of JSON: pod, node, client address seen, local
-address. Both families; IPv4-mapped addresses are written as IPv4.
+Answers HTTP requests, lines of TCP and datagrams with one line of JSON: pod, node, client address
+seen, local address. Both families; IPv4-mapped addresses are written as IPv4.
 """
 
 from __future__ import annotations
@@ -25,7 +25,9 @@ class Responder:
     def __init__(self, pod: str, node: str) -> None:
         self._identity = {"pod": pod, "node": node}
 
-    def answer(self, protocol: str, client: tuple[str, int], local: tuple[str, int], request: str) -> bytes:
+    def answer(
+        self, protocol: str, client: tuple[str, int], local: tuple[str, int], request: str
+    ) -> bytes:
         """One line of JSON."""
         fields = {
             **self._identity,
@@ -46,7 +48,9 @@ class Responder:
         finally:
             writer.close()
 
-    async def _answer_line(self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer_line(
+        self, line: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
         client, local = writer.get_extra_info("peername"), writer.get_extra_info("sockname")
         text = line.decode(errors="replace").strip()
         if not line.startswith(_HTTP_METHODS):
@@ -59,12 +63,19 @@ class Responder:
             if name.lower() == "content-length" and value.strip().isdigit():
                 length = int(value)
             if name.lower() == "connection":
-                keep = value.strip().lower() == "keep-alive" or (keep and value.strip().lower() != "close")
+                keep = value.strip().lower() == "keep-alive" or (
+                    keep and value.strip().lower() != "close"
+                )
         await reader.readexactly(length)
         body = self.answer("HTTP", client[:2], local[:2], text)
         connection = "keep-alive" if keep else "close"
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
-        writer.write(f"{head}Connection: {connection}\r\n\r\n".encode() + (b"" if line.startswith(b"HEAD ") else body))
+        head = (
+            f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        )
+        writer.write(
+            f"{head}Connection: {connection}\r\n\r\n".encode()
+            + (b"" if line.startswith(b"HEAD ") else body)
+        )
         await writer.drain()
         if not keep:
             reader.feed_eof()
@@ -110,7 +121,9 @@ async def _serve(responder: Responder, tcp: list[int], udp: list[int]) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
     for port in tcp:
-        await asyncio.start_server(responder.serve_tcp, sock=_listen(socket.SOCK_STREAM, port), backlog=1024)
+        await asyncio.start_server(
+            responder.serve_tcp, sock=_listen(socket.SOCK_STREAM, port), backlog=1024
+        )
     for port in udp:
         listener = _listen(socket.SOCK_DGRAM, port)
         loop.add_reader(listener, responder.serve_datagram, listener, port)
@@ -119,7 +132,9 @@ async def _serve(responder: Responder, tcp: list[int], udp: list[int]) -> None:
 
 def main() -> None:
     """Serve until SIGTERM."""
-    parser = argparse.ArgumentParser(description="Answers with pod, node, client address and local address.")
+    parser = argparse.ArgumentParser(
+        description="Answers with pod, node, client address and local address."
+    )
     parser.add_argument("--pod", required=True)
     parser.add_argument("--node", required=True)
     parser.add_argument("--tcp", type=int, action="append", default=[])

@@ -1,59 +1,52 @@
 # SPDX-License-Identifier: Apache-2.0
 """Computes EndpointSlices from pods, as Kubernetes' EndpointSlice controller does. Pure.
 
-One slice for each IP family of the Service and each set of port numbers that its pods resolve to: a named targetPort
-may be another number in another pod.
+One slice for each IP family of the Service and each set of port numbers that its pods resolve to: a
+named targetPort may be another number in another pod.
 """
 
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 from collections.abc import Iterable
+from ipaddress import ip_address
 
-from kubypass.box.addressing import FAMILIES, service_versions
+from kubypass.box.addressing import FAMILIES
 from kubypass.box.files import Json
-from kubypass.box.objects import selects
+from kubypass.box.objects import ContainerPort, Metadata, Service, ServiceSpec, selects
 from kubypass.box.record import PodRecord
 
 Ports = tuple[tuple[str, str, int], ...]  # name, protocol, number
 
 
-def plan_slices(service: Json, pods: Iterable[PodRecord]) -> list[Json]:
+def plan_slices(service: Service, pods: Iterable[PodRecord]) -> list[Json]:
     """The EndpointSlices of a stored Service; none if it has no selector."""
-    metadata, spec = service["metadata"], service["spec"]
-    assert isinstance(metadata, dict)
-    assert isinstance(spec, dict)
-    selector = spec.get("selector")
-    if not selector or spec.get("type") == "ExternalName":
+    spec, namespace = service.spec, service.metadata.namespace
+    if not spec.selector or spec.type == "ExternalName":
         return []
-    namespace, name = str(metadata.get("namespace", "default")), str(metadata["name"])
-    selected = [pod for pod in pods if pod.namespace == namespace and selects(selector, pod.labels)]
-    always = bool(spec.get("publishNotReadyAddresses"))
+    selected = [p for p in pods if p.namespace == namespace and selects(spec.selector, p.labels)]
     slices = []
-    for version in service_versions(spec):
-        groups: dict[Ports, list[Json]] = {_resolve(spec, None): []} if not selected else {}
+    for family in spec.families or ():
+        groups: dict[Ports, list[Json]] = {} if selected else {_resolve(spec, ()): []}
         for pod in selected:
-            address = next((a for a in pod.addresses if ipaddress.ip_address(a).version == version), None)
-            if address is not None:
-                groups.setdefault(_resolve(spec, pod), []).append(_endpoint(pod, address, always=always))
-        slices += [_slice(namespace, name, version, ports, endpoints) for ports, endpoints in groups.items()]
+            for address in (a for a in pod.addresses if FAMILIES[ip_address(a).version] == family):
+                endpoint = _endpoint(pod, address, always=spec.publish_not_ready)
+                groups.setdefault(_resolve(spec, pod.ports), []).append(endpoint)
+        for ports, endpoints in groups.items():
+            slices.append(_slice(service.metadata, family, ports, endpoints))
     return slices
 
 
-def _resolve(spec: Json, pod: PodRecord | None) -> Ports:
+def _resolve(spec: ServiceSpec, named: tuple[ContainerPort, ...]) -> Ports:
     """The Service's ports as numbers of one pod; a name that the pod does not have is left out."""
     resolved = []
-    ports = spec.get("ports")
-    for port in ports if isinstance(ports, list) else []:
-        protocol, target = port.get("protocol", "TCP"), port.get("targetPort", port["port"])
-        if isinstance(target, str) and target.isdigit():
-            target = int(target)
-        if isinstance(target, str):
-            named = (p for p in (pod.ports if pod else ()) if p.name == target and p.protocol == protocol)
-            target = next((p.container_port for p in named), 0)
+    for port in spec.ports or ():
+        target = port.target_port or port.port
+        if isinstance(target, str) and not target.isdigit():
+            matches = (p for p in named if p.name == target and p.protocol == port.protocol)
+            target = next((p.container_port for p in matches), 0)
         if target:
-            resolved.append((str(port.get("name", "")), str(protocol), int(target)))
+            resolved.append((port.name, port.protocol, int(target)))
     return tuple(resolved)
 
 
@@ -71,20 +64,22 @@ def _endpoint(pod: PodRecord, address: str, *, always: bool) -> Json:
     }
 
 
-def _slice(namespace: str, service: str, version: int, ports: Ports, endpoints: list[Json]) -> Json:
-    suffix = hashlib.sha256(repr((version, ports)).encode()).hexdigest()[:5]
+def _slice(service: Metadata, family: str, ports: Ports, endpoints: list[Json]) -> Json:
+    suffix = hashlib.sha256(repr((family, ports)).encode()).hexdigest()[:5]
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
         "metadata": {
-            "namespace": namespace,
-            "name": f"{service}-{suffix}",
+            "namespace": service.namespace,
+            "name": f"{service.name}-{suffix}",
             "labels": {
-                "kubernetes.io/service-name": service,
+                "kubernetes.io/service-name": service.name,
                 "endpointslice.kubernetes.io/managed-by": "box.kubypass",
             },
         },
-        "addressType": FAMILIES[version],
-        "ports": [{"name": name, "protocol": protocol, "port": port} for name, protocol, port in ports],
+        "addressType": family,
+        "ports": [
+            {"name": name, "protocol": protocol, "port": port} for name, protocol, port in ports
+        ],
         "endpoints": endpoints,
     }

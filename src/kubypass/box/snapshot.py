@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node looks like: routes, rules, addresses, sysctls, netfilter, BPF programs. Two of them can be compared.
+"""What a node looks like: routes, rules, addresses, sysctls, netfilter, BPF programs.
 
 The box's own pods come and go between two snapshots; lines about their links (lxc…) are left out.
 """
@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+
+import msgspec
 
 from kubypass.box.box import Box
 from kubypass.box.enter import Place, find_place, run_in
@@ -51,38 +53,46 @@ def compare(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def read_bpf_objects(box: Box, node: str) -> set[tuple[str, int]]:
-    """Programs, maps and links, as (kind, id), that are pinned by a node's agent or used by those that are."""
+    """Programs, maps and links, as (kind, id), that a node's agent has pinned, and their maps."""
     found: set[tuple[str, int]] = set()
     for pin in box.paths.node_bpffs(box.topology.node(node).name).rglob("*"):
         if pin.is_file():
             found |= _identify(pin)
-    programs = {entry["id"]: entry for entry in _bpftool("prog", "show") if ("prog", entry["id"]) in found}
-    return found | {("map", number) for entry in programs.values() for number in entry.get("map_ids", [])}
+    used = {
+        ("map", number)
+        for program in _bpftool("prog", "show")
+        if ("prog", program.id) in found
+        for number in program.map_ids
+    }
+    return found | used
 
 
 def existing_bpf_objects() -> set[tuple[str, int]]:
     """All programs, maps and links of this machine, as (kind, id)."""
-    return {(kind, entry["id"]) for kind in _BPF_KINDS for entry in _bpftool(kind, "show")}
+    return {(kind, entry.id) for kind in _BPF_KINDS for entry in _bpftool(kind, "show")}
+
+
+class _Entry(msgspec.Struct, frozen=True):
+    """What bpftool says of a program, a map or a link."""
+
+    id: int
+    prog_id: int = 0
+    map_ids: tuple[int, ...] = ()
 
 
 def _identify(pin: Path) -> set[tuple[str, int]]:
-    for kind in ("link", "map", "prog"):
+    for kind in _BPF_KINDS:
         try:
-            entries = _bpftool(kind, "show", "pinned", str(pin))
+            (entry,) = _bpftool(kind, "show", "pinned", str(pin))
         except KubypassError:
             continue  # a pin says what it is only by what can be asked of it
-        found = {(kind, entry["id"]) for entry in entries}
-        return found | {("prog", entry["prog_id"]) for entry in entries if "prog_id" in entry}
+        return {(kind, entry.id)} | ({("prog", entry.prog_id)} if entry.prog_id else set())
     return set()
 
 
-def _bpftool(*words: str) -> list[dict[str, int]]:
-    value = json.loads(run(["bpftool", "-j", *words]) or "[]")
-    if isinstance(value, dict):
-        if "error" in value:
-            raise KubypassError(f"bpftool {' '.join(words)}: {value['error']}")
-        return [value]
-    return value if isinstance(value, list) else []
+def _bpftool(*words: str) -> list[_Entry]:
+    text = run(["bpftool", "-j", *words]).strip() or "[]"
+    return msgspec.json.decode(text if text.startswith("[") else f"[{text}]", type=list[_Entry])
 
 
 def _attached(cgroup: Path) -> list[str]:
@@ -95,11 +105,14 @@ def _attached(cgroup: Path) -> list[str]:
 
 def _lines(place: Place, command: list[str]) -> list[str]:
     text = run_in(place, command).stdout
+    lines = text.splitlines()
     if "-j" in command:
         entries = json.loads(text or "[]")
-        if entries and isinstance(entries[0], dict) and command[0] == "bpftool":
-            entries = [entry for group in entries[0].values() if isinstance(group, list) for entry in group]
+        if command[0] == "bpftool":  # one object, whose members are lists by kind of hook
+            entries = [
+                entry for group in entries for members in group.values() for entry in members
+            ]
         lines = [json.dumps(entry, sort_keys=True) for entry in entries]
-    else:
-        lines = text.splitlines()
-    return sorted(line for line in lines if _POD_LINK not in line and not any(name in line for name in _COUNTERS))
+    return sorted(
+        line for line in lines if not any(name in line for name in (_POD_LINK, *_COUNTERS))
+    )

@@ -1,13 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """Plans a box's addresses from a KubeKey file. Pure: nothing is made here.
 
-The nodes share one subnet, the one of the hosts' internal addresses; its gateway is the fabric, which also routes
-to the client and, for each node's pods, to that node (native routing: no encapsulation, no route between nodes).
+The nodes share one subnet, the one of the hosts' internal addresses; its gateway is the fabric,
+which also routes to the client and, for each node's pods, to that node (native routing: no
+encapsulation, no route between nodes).
 """
 
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -24,7 +26,7 @@ SECOND_HOST = "node2"
 
 @dataclass(frozen=True, slots=True)
 class PlannedNode:
-    """One node: its name, short name, addresses with the subnet's prefix, and its slice of the pods' CIDRs."""
+    """One node: its names, its addresses with the subnet's prefix, its slice of the pods' CIDRs."""
 
     name: str
     alias: str  # node1, node2, … in the order of the file
@@ -60,13 +62,15 @@ class Topology:
 
 
 def plan_topology(kubekey: KubeKey) -> Topology:
-    """Give every node its addresses and pod CIDRs; ConfigError if the file's do not fit together."""
+    """Give every node its addresses and pod CIDRs; ConfigError if they do not fit together."""
     hosts = _with_addresses(_with_second_host(kubekey.hosts), kubekey)
     subnets = _subnets(hosts)
     for cidr in (*kubekey.pod_cidrs, *kubekey.service_cidrs):
         for subnet in subnets.values():
             if cidr.version == subnet.version and cidr.overlaps(subnet):
-                raise ConfigError(f"{cidr} overlaps the nodes' subnet {subnet}", "choose another CIDR")
+                raise ConfigError(
+                    f"{cidr} overlaps the nodes' subnet {subnet}", "choose another CIDR"
+                )
     slices = [_slices(cidr, len(hosts)) for cidr in kubekey.pod_cidrs]
     nodes = tuple(
         PlannedNode(
@@ -161,7 +165,7 @@ def _derived_v6(address: IPAddress, hosts: tuple[Host, ...]) -> IPAddress:
     return ipaddress.IPv6Address(f"{NODE_V6_PREFIX.network_address}{':'.join(octets)}")
 
 
-def _common_prefix(addresses: list[IPAddress]) -> int:
+def _common_prefix(addresses: Sequence[IPAddress]) -> int:
     """Bits that the addresses share: at most 24 (IPv4) or 64 (IPv6)."""
     bits = addresses[0].max_prefixlen
     numbers = [int(address) for address in addresses]
@@ -197,9 +201,11 @@ def _gateway(subnet: IPNetwork, taken: set[IPAddress]) -> IPInterface:
 
 
 def _slices(cidr: IPNetwork, count: int) -> list[IPNetwork]:
-    """The first `count` node slices: /24 of an IPv4 CIDR, /64 or 1/256 of an IPv6 one; smaller if they do not fit."""
+    """The first `count` node slices: /24 of IPv4, /64 or 1/256 of IPv6; smaller if need be."""
     usual = 24 if cidr.version == 4 else (64 if cidr.prefixlen <= 56 else cidr.prefixlen + 8)
     prefix = max(usual, cidr.prefixlen + (count - 1).bit_length())
     if prefix > cidr.max_prefixlen - 4:
-        raise ConfigError(f"kubePodsCIDR {cidr} is too small for {count} nodes", "choose a larger range")
+        raise ConfigError(
+            f"kubePodsCIDR {cidr} is too small for {count} nodes", "choose a larger range"
+        )
     return list(islice(cidr.subnets(new_prefix=prefix), count))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks a web page again and again, a new connection each time: `python -m kubypass.box.traffic --url URL --log FILE`.
+"""Asks for a web page again and again, a new connection each time.
 
-Each line of the log is one request: begin and end in seconds of CLOCK_MONOTONIC (the same in every namespace), then
-`ok` or what went wrong. A request is right if the page is nginx's welcome page.
+Each line of the log is one request: begin and end in seconds of CLOCK_MONOTONIC (the same in every
+namespace), then `ok` or what went wrong. A request is right if the page is nginx's welcome page.
 """
 
 from __future__ import annotations
@@ -32,8 +32,23 @@ class Request:
 
 def read_log(log: Path) -> list[Request]:
     """All requests that were finished so far."""
-    lines = log.read_text().splitlines(keepends=True) if log.is_file() else []
-    fields = [line.rstrip("\n").split(" ", 2) for line in lines if line.endswith("\n")]
+    return _parse(log.read_text()) if log.is_file() else []
+
+
+def read_latest(log: Path) -> Request | None:
+    """The request that was finished last."""
+    if not log.is_file():
+        return None
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - 512))
+        text = file.read().decode()
+    requests = _parse(text.partition("\n")[2] or text)
+    return requests[-1] if requests else None
+
+
+def _parse(text: str) -> list[Request]:
+    whole, _, _ = text.rpartition("\n")
+    fields = [line.split(" ", 2) for line in whole.splitlines()]
     return [Request(float(begin), float(end), outcome) for begin, end, outcome in fields]
 
 
@@ -49,7 +64,11 @@ def fetch(host: str, port: int) -> str:
             while piece := client.recv(65536):
                 page += piece
         except OSError as error:
-            return type(error).__name__ if isinstance(error, TimeoutError) else os.strerror(error.errno or 0)
+            return (
+                type(error).__name__
+                if isinstance(error, TimeoutError)
+                else os.strerror(error.errno or 0)
+            )
     return "ok" if WELCOME in page else f"wrong page of {len(page)} bytes"
 
 

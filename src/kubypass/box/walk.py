@@ -1,20 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's steps a to g: a cluster, its settings, nginx, what kubypass shows of it, and the guide's access paths."""
+"""The demo's steps a to g: a cluster, settings, nginx, what kubypass shows, and access."""
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.box import agents
-from kubypass.box.addressing import FAMILIES
 from kubypass.box.apply import apply_files
 from kubypass.box.box import Box, up
 from kubypass.box.checks import Checks
 from kubypass.box.enter import Place, find_place, run_in
 from kubypass.box.files import read_json, write_json
-from kubypass.box.kubekey import read_kubekey
+from kubypass.box.kubekey import IPNetwork, read_kubekey
 from kubypass.box.record import PodRecord, read_pods
 from kubypass.box.snapshot import Snapshot, take_snapshot
 from kubypass.errors import KubypassError
@@ -24,6 +24,7 @@ WELCOME = "Welcome to nginx!"
 TRIES = 4  # new connections for each path: with two backends, both are likely to be seen
 STATUS_LINES = ("KubeProxyReplacement:", "Routing:", "Masquerading:", "Host Routing:")
 VISITOR = "visitor"
+WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 (a row of the list, nothing is bound)
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,10 +42,14 @@ class Tour:
     def node_addresses(self) -> list[str]:
         """Addresses of all nodes, in the families of the Service."""
         versions = self.box.topology.families
-        return [str(a.ip) for node in self.box.nodes for a in node.addresses if a.version in versions]
+        return [
+            str(a.ip) for node in self.box.nodes for a in node.addresses if a.version in versions
+        ]
 
 
-def make_box(checks: Checks, name: str, kubekey: Path, settings: Path) -> tuple[Box, dict[str, Snapshot]]:
+def make_box(
+    checks: Checks, name: str, kubekey: Path, settings: Path
+) -> tuple[Box, dict[str, Snapshot]]:
     """Step a: the cluster that the KubeKey file describes, a second host, and a client outside."""
     checks.step(f"a. a cluster in a box from {kubekey}")
     box = up(name, kubekey, settings, lambda line: checks.say(f"      {line}"), with_agents=False)
@@ -53,23 +58,40 @@ def make_box(checks: Checks, name: str, kubekey: Path, settings: Path) -> tuple[
     addresses = [str(each.ip) for each in box.nodes[0].addresses]
     given = [str(each) for each in first.addresses]
     found = f"{box.nodes[0].name} {' '.join(addresses)}"
-    checks.check("node1 is the file's host", f"{first.name} {' '.join(given)}", found, passed=set(given) <= set(addresses))
-    checks.check("there is a second node", "2 or more nodes", f"{len(box.nodes)} nodes", passed=len(box.nodes) > 1)
+    checks.check(
+        "node1 is the file's host",
+        f"{first.name} {' '.join(given)}",
+        found,
+        passed=set(given) <= set(addresses),
+    )
+    checks.check(
+        "there is a second node",
+        "2 or more nodes",
+        f"{len(box.nodes)} nodes",
+        passed=len(box.nodes) > 1,
+    )
     outside = [
         f"{pods} of {node.name}"
         for node in box.nodes
         for pods in node.pod_cidrs
-        if not any(pods.version == cidr.version and pods.subnet_of(cidr) for cidr in wanted.pod_cidrs)  # type: ignore[arg-type]
+        if not any(_is_within(pods, cidr) for cidr in wanted.pod_cidrs)
     ]
     ranges = " ".join(map(str, wanted.pod_cidrs))
-    checks.check("pods' addresses come from kubePodsCIDR", f"all in {ranges}", outside or f"all in {ranges}", passed=not outside)
+    checks.check(
+        "pods' addresses come from kubePodsCIDR",
+        f"all in {ranges}",
+        outside or f"all in {ranges}",
+        passed=not outside,
+    )
     client = find_place(box, "client")
     for node in box.nodes:
         for address in (a for a in node.addresses if a.version in box.topology.families):
             url = f"http://{_host(str(address.ip))}:9"
             code = run_in(client, ["curl", "-sg", "-m", "3", url]).returncode
             seen = {7: "an answer: refused", 28: "no answer"}.get(code, f"curl's exit code {code}")
-            checks.check(f"the client reaches {address.ip} (no one listens)", "an answer: refused", seen)
+            checks.check(
+                f"the client reaches {address.ip} (no one listens)", "an answer: refused", seen
+            )
     return box, {node.name: take_snapshot(box, node.name) for node in box.nodes}
 
 
@@ -83,8 +105,14 @@ def configure(checks: Checks, box: Box) -> None:
     text = box.settings.read_text()
     checks.check("kubypass accepts the settings", "exit code 0", f"exit code {verdict.returncode}")
     if '"strict"' in text:
-        noted = [line for line in (verdict.stdout + verdict.stderr).splitlines() if "deprecated" in line]
-        checks.check('"strict" works, with a note', "a line that says deprecated", noted[0].strip() if noted else "none")
+        noted = [
+            line for line in (verdict.stdout + verdict.stderr).splitlines() if "deprecated" in line
+        ]
+        checks.check(
+            '"strict" works, with a note',
+            "a line that says deprecated",
+            noted[0].strip() if noted else "none",
+        )
     agents.start_agents(box.paths, box.topology, box.settings)
     for planned in box.nodes:
         command = agents.command_line(box.paths, planned.name)
@@ -106,9 +134,15 @@ def deploy_nginx(checks: Checks, box: Box) -> Tour:
     tour = Tour(box, tuple(spec["clusterIPs"]), int(spec["ports"][0]["nodePort"]))
     pods = tour.pods()
     nodes = sorted({pod.node for pod in pods if pod.state == "ready"})
-    checks.check("two nginx answer, one on each node", f"2 on {sorted(n.name for n in box.nodes[:2])}", f"{len(pods)} on {nodes}")
+    checks.check(
+        "two nginx answer, one on each node",
+        f"2 on {sorted(n.name for n in box.nodes[:2])}",
+        f"{len(pods)} on {nodes}",
+    )
     addresses = " ".join(" ".join(pod.addresses) for pod in pods)
-    checks.say(f"      pods {addresses}, ClusterIP {' '.join(tour.cluster_ips)}, node port {tour.node_port}")
+    checks.say(
+        f"      pods {addresses}, ClusterIP {' '.join(tour.cluster_ips)}, port {tour.node_port}"
+    )
     return tour
 
 
@@ -118,15 +152,27 @@ def show_status(checks: Checks, tour: Tour) -> None:
     strict = '"strict"' in tour.box.settings.read_text()
     for node in tour.box.nodes:
         answer = run_in(find_place(tour.box, node.name), ["kubypass", "status"])
-        lines = {line.split(":")[0].strip() + ":": line.strip() for line in answer.stdout.splitlines() if ":" in line}
+        lines = {
+            line.split(":")[0].strip() + ":": line.strip()
+            for line in answer.stdout.splitlines()
+            if ":" in line
+        }
         if node is tour.box.nodes[0]:
             for line in answer.stdout.splitlines():
                 checks.say(f"      {line}")
         for name in STATUS_LINES:
-            expected = f"{name} {'Strict' if strict else 'True'}" if name == "KubeProxyReplacement:" else f"{name} …"
+            expected = (
+                f"{name} {'Strict' if strict else 'True'}"
+                if name == "KubeProxyReplacement:"
+                else f"{name} …"
+            )
             seen = lines.get(name) or (answer.stderr.strip() or "no such line")
             value = seen.removeprefix(name).strip()
-            passed = name in lines and bool(value) and (name != "KubeProxyReplacement:" or value.startswith(expected.split()[1]))
+            passed = (
+                name in lines
+                and bool(value)
+                and (name != "KubeProxyReplacement:" or value.startswith(expected.split()[1]))
+            )
             checks.check(f"{node.name}", expected, " ".join(seen.split()), passed=passed)
 
 
@@ -142,8 +188,10 @@ def show_services(checks: Checks, tour: Tour) -> None:
                 checks.say(f"      {line}")
         own = [str(a.ip) for a in node.addresses if a.version in versions]
         frontends = [(f"{_host(address)}:80/TCP", "ClusterIP") for address in tour.cluster_ips]
-        wildcards = [{4: "0.0.0.0", 6: "::"}[version] for version in versions]
-        frontends += [(f"{_host(address)}:{tour.node_port}/TCP", "NodePort") for address in (*wildcards, *own)]
+        wildcards = [WILDCARDS[version] for version in versions]
+        frontends += [
+            (f"{_host(address)}:{tour.node_port}/TCP", "NodePort") for address in (*wildcards, *own)
+        ]
         rows = _rows(answer.stdout)
         for frontend, kind in frontends:
             family = ":" in frontend.rpartition(":")[0].strip("[]")
@@ -158,10 +206,14 @@ def show_no_rules(checks: Checks, tour: Tour) -> None:
     script = "(iptables-save; ip6tables-save; nft list ruleset) 2>/dev/null | grep -c KUBE- ; true"
     for node in tour.box.nodes:
         seen = run_in(find_place(tour.box, node.name), ["sh", "-c", script]).stdout.strip()
-        checks.check(f"{node.name}: lines with KUBE- in iptables-save, ip6tables-save and nft", "0", seen)
+        checks.check(
+            f"{node.name}: lines with KUBE- in iptables-save, ip6tables-save and nft", "0", seen
+        )
 
 
-def access(checks: Checks, tour: Tour, title: str = "g. the guide's five access paths", tries: int = TRIES) -> None:
+def access(
+    checks: Checks, tour: Tour, title: str = "g. the guide's five access paths", tries: int = TRIES
+) -> None:
     """Step g: every path from every place where it makes sense."""
     checks.step(title)
     for node in tour.box.nodes:
@@ -171,25 +223,29 @@ def access(checks: Checks, tour: Tour, title: str = "g. the guide's five access 
         _fetch_all(checks, find_place(tour.box, f"pod/{pod.name}"), tour, [], tries)
     client = find_place(tour.box, "client")
     for address in tour.node_addresses():
-        _fetch(checks, client, f"NodePort at {address}", address, tour.node_port, tries)
+        _fetch(
+            checks, client, f"NodePort at {address}", f"{_host(address)}:{tour.node_port}", tries
+        )
 
 
 def _fetch_all(checks: Checks, place: Place, tour: Tour, loopback: list[str], tries: int) -> None:
     for address in loopback:
-        _fetch(checks, place, "NodePort at loopback", address, tour.node_port, tries)
+        _fetch(checks, place, "NodePort at loopback", f"{_host(address)}:{tour.node_port}", tries)
     for address in tour.node_addresses():
-        _fetch(checks, place, "NodePort at a node", address, tour.node_port, tries)
+        _fetch(checks, place, "NodePort at a node", f"{_host(address)}:{tour.node_port}", tries)
     for address in tour.cluster_ips:
-        _fetch(checks, place, "ClusterIP", address, 80, tries)
+        _fetch(checks, place, "ClusterIP", f"{_host(address)}:80", tries)
     for pod in tour.pods():
         for address in pod.addresses:
-            _fetch(checks, place, f"pod on {pod.node}", address, 80, tries)
+            _fetch(checks, place, f"pod on {pod.node}", f"{_host(address)}:80", tries)
 
 
-def _fetch(checks: Checks, place: Place, what: str, address: str, port: int, tries: int) -> None:
+def _fetch(checks: Checks, place: Place, what: str, endpoint: str, tries: int) -> None:
     """Fetch a page with curl, a new connection each time."""
-    url = f"http://{_host(address)}:{port}/"
-    answer = run_in(place, ["curl", "-sSg", "-m", "3", "-H", "Connection: close", *[url] * tries], timeout_s=60)
+    url = f"http://{endpoint}/"
+    answer = run_in(
+        place, ["curl", "-sSg", "-m", "3", "-H", "Connection: close", *[url] * tries], timeout_s=60
+    )
     pages = answer.stdout.count(f"<title>{WELCOME}</title>")
     error = answer.stderr.strip().splitlines()[:1]
     seen = " ".join([f"{pages} welcome pages", *error])
@@ -215,12 +271,24 @@ def _host(address: str) -> str:
     return f"[{address}]" if ":" in address else address
 
 
+def _is_within(inner: IPNetwork, outer: IPNetwork) -> bool:
+    if isinstance(inner, ipaddress.IPv4Network) and isinstance(outer, ipaddress.IPv4Network):
+        return inner.subnet_of(outer)
+    if isinstance(inner, ipaddress.IPv6Network) and isinstance(outer, ipaddress.IPv6Network):
+        return inner.subnet_of(outer)
+    return False
+
+
 def _for_families(box: Box) -> Path:
     """The guide's manifest; in a dual-stack box, with the line that asks for both families."""
     if len(box.topology.families) == 1:
         return MANIFEST
     path = box.paths.root / "my-nginx.yaml"
-    path.write_text(MANIFEST.read_text().replace("  type: NodePort", "  type: NodePort\n  ipFamilyPolicy: PreferDualStack"))
+    path.write_text(
+        MANIFEST.read_text().replace(
+            "  type: NodePort", "  type: NodePort\n  ipFamilyPolicy: PreferDualStack"
+        )
+    )
     return path
 
 
@@ -228,11 +296,11 @@ def _visitor(box: Box) -> Path:
     """A pod that stays while nginx comes and goes."""
     path = box.paths.root / "visitor.yaml"
     container = {"name": VISITOR, "image": "busybox"}
-    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": VISITOR}, "spec": {"containers": [container]}}
+    pod = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": VISITOR},
+        "spec": {"containers": [container]},
+    }
     write_json(path, json.loads(json.dumps(pod)))
     return path
-
-
-def families_text(box: Box) -> str:
-    """The families of a box in words."""
-    return " and ".join(FAMILIES[version] for version in box.topology.families)

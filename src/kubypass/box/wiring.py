@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the namespaces, links, addresses and routes of a box with iproute2, and removes them.
 
-The fabric is the network between the machines: a bridge that joins the nodes' uplinks, and a routed link to the
-client. It knows each node's pod CIDR and knows nothing of services.
+The fabric is the network between the machines: a bridge that joins the nodes' uplinks, and a routed
+link to the client. It knows each node's pod CIDR and knows nothing of services.
 """
 
 from __future__ import annotations
@@ -32,7 +32,9 @@ _FORWARDING = (
     "net.ipv4.conf.all.send_redirects=0",
     "net.ipv4.conf.default.send_redirects=0",
 )
-_NO_BRIDGE_FILTER = tuple(f"net.bridge.bridge-nf-call-{name}=0" for name in ("iptables", "ip6tables", "arptables"))
+_NO_BRIDGE_FILTER = tuple(
+    f"net.bridge.bridge-nf-call-{name}=0" for name in ("iptables", "ip6tables", "arptables")
+)
 
 
 def ip_batch(namespace: str, lines: Iterable[str]) -> None:
@@ -115,12 +117,24 @@ def pod_interface(pod: str) -> str:
     return "lxc" + hashlib.sha256(pod.encode()).hexdigest()[:11]
 
 
-def make_pod_link(node_namespace: str, node: PlannedNode, pod_namespace: str, interface: str, addresses: list[IPAddress]) -> str:
+def make_pod_link(
+    node_namespace: str,
+    node: PlannedNode,
+    pod_namespace: str,
+    interface: str,
+    addresses: list[IPAddress],
+) -> str:
     """Join a pod to its node by a veth and host routes; returns the MAC address of the pod's end.
 
     Neighbours are permanent on both sides: nobody ever has to ask who has the gateway or the pod.
     """
-    ip_batch(node_namespace, [f"link add {interface} type veth peer name eth0 netns {pod_namespace}", f"link set {interface} up"])
+    ip_batch(
+        node_namespace,
+        [
+            f"link add {interface} type veth peer name eth0 netns {pod_namespace}",
+            f"link set {interface} up",
+        ],
+    )
     node_mac = read_mac(node_namespace, interface)
     pod_mac = read_mac(pod_namespace, "eth0")
     pod_lines, node_lines = ["link set eth0 up"], []

@@ -5,22 +5,33 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeAlias
+
+Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (argparse has no public name for it)
+Run = Callable[[argparse.Namespace], int]
 
 GUIDE = Path(__file__).resolve().parents[3] / "examples" / "guide"
 
 
-def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def register(subparsers: Parsers) -> None:
     """Add `box` and its commands."""
-    parser = subparsers.add_parser("box", help="a cluster in a box: nodes, pods and a client as namespaces")
+    parser = subparsers.add_parser(
+        "box", help="a cluster in a box: nodes, pods and a client as namespaces"
+    )
     commands = parser.add_subparsers(dest="box_command", required=True, metavar="COMMAND")
 
     up = _command(commands, "up", "make a box from a KubeKey file", _up)
-    up.add_argument("-f", "--file", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml")
+    up.add_argument(
+        "-f", "--file", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
     up.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
     up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
 
-    apply = _command(commands, "apply", "take Deployments, Pods, Services and EndpointSlices", _apply)
+    apply = _command(
+        commands, "apply", "take Deployments, Pods, Services and EndpointSlices", _apply
+    )
     apply.add_argument("-f", "--file", type=Path, action="append", required=True, metavar="FILE")
 
     scale = _command(commands, "scale", "change the replicas of a Deployment", _scale)
@@ -28,7 +39,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     scale.add_argument("--replicas", type=int, required=True)
 
     run = _command(commands, "exec", "run a command in a node, the client or a pod", _exec)
-    run.add_argument("target", metavar="TARGET", help="node1, node2, a host's name, client, pod/NAME")
+    run.add_argument(
+        "target", metavar="TARGET", help="node1, node2, a host's name, client, pod/NAME"
+    )
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
 
     show = _command(commands, "list", "what is in the box", _list)
@@ -38,11 +51,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
     demo = _command(commands, "demo", "the guide's whole walk, checked", _demo)
     demo.set_defaults(name="demo")
-    demo.add_argument("--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml")
+    demo.add_argument(
+        "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
     demo.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
 
 
-def _command(commands, name, text, run):  # type: ignore[no-untyped-def]
+def _command(commands: Parsers, name: str, text: str, run: Run) -> argparse.ArgumentParser:
     parser = commands.add_parser(name, help=text, description=text)
     parser.add_argument("--name", default="box", help="name of the box (default: %(default)s)")
     parser.set_defaults(run=run)

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import ipaddress
 
+import msgspec
 import pytest
 
-from kubypass.box.addressing import complete_service, next_pod_address
+from kubypass.box.addressing import Cidrs, complete_service, next_pod_address
 from kubypass.box.files import Json
-from kubypass.box.kubekey import IPNetwork
-from kubypass.box.objects import parse_object
+from kubypass.box.kubekey import IPAddress
+from kubypass.box.objects import Service, parse_object
 from kubypass.errors import ConfigError, KubypassError
 
 V4 = ipaddress.ip_network("10.233.0.0/18")
@@ -18,19 +19,23 @@ V6 = ipaddress.ip_network("fd85::1000/116")
 
 
 def complete(
-    spec: Json, name: str = "web", old: Json | None = None, others: list[Json] | None = None, cidrs: tuple[IPNetwork, ...] = (V4,)
+    spec: Json, old: Json | None = None, others: Json | None = None, cidrs: Cidrs = (V4,)
 ) -> Json:
-    """The completed spec of a Service."""
-    raw: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
+    """The completed spec of the Service default/web; `others` is the spec of default/other."""
+    raw: Json = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": spec}
     applied = parse_object(raw, "file.yaml, document 1")
     assert applied is not None
-    result = complete_service(applied, {"spec": old} if old else None, others or [], cidrs)["spec"]
+    assert isinstance(applied.object, Service)
+    before = stored("web", old) if old else None
+    result = complete_service(
+        applied, applied.object, before, [stored("other", others)] if others else [], cidrs
+    )["spec"]
     assert isinstance(result, dict)
     return result
 
 
-def stored(name: str, spec: Json) -> Json:
-    return {"kind": "Service", "metadata": {"namespace": "default", "name": name}, "spec": spec}
+def stored(name: str, spec: Json) -> Service:
+    return msgspec.convert({"metadata": {"name": name}, "spec": spec}, Service)
 
 
 def ports(spec: Json) -> list[Json]:
@@ -47,7 +52,7 @@ def test_node_port_service_is_completed_and_kept() -> None:
     assert port["targetPort"] == 80
     again = complete({"type": "NodePort", "ports": [{"port": 80}]}, old=first)
     assert again == first
-    moved = complete({"type": "NodePort", "ports": [{"port": 80}]}, others=[stored("other", first)])
+    moved = complete({"type": "NodePort", "ports": [{"port": 80}]}, others=first)
     assert moved["clusterIP"] != first["clusterIP"]
     assert ports(moved)[0]["nodePort"] != port["nodePort"]
 
@@ -80,15 +85,24 @@ def test_families(spec: Json, families: list[str]) -> None:
         ({"clusterIP": "10.233.0.999"}, ["spec.clusterIP", "10.233.0.999"]),
         ({"ipFamilies": ["IPv6"]}, ["spec.ipFamilies", "IPv6"]),
         ({"ipFamilyPolicy": "RequireDualStack"}, ["spec.ipFamilyPolicy", "only IPv4"]),
-        ({"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]}, ["nodePort", "30080", "default/other"]),
-        ({"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]}, ["spec.ports[0].nodePort", "30000-32767"]),
+        (
+            {"type": "NodePort", "ports": [{"port": 80, "nodePort": 30080}]},
+            ["nodePort", "30080", "default/other"],
+        ),
+        (
+            {"type": "NodePort", "ports": [{"port": 80, "nodePort": 80}]},
+            ["spec.ports[0].nodePort", "30000-32767"],
+        ),
         ({"ports": [{"port": 80, "nodePort": 30090}]}, ["spec.ports[0].nodePort", "ClusterIP"]),
     ],
 )
 def test_clashes_name_both_sides(spec: Json, parts: list[str]) -> None:
-    taken = {"clusterIPs": ["10.233.0.5"], "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}]}
+    taken = {
+        "clusterIPs": ["10.233.0.5"],
+        "ports": [{"port": 80, "protocol": "TCP", "nodePort": 30080}],
+    }
     with pytest.raises(ConfigError) as error:
-        complete({"ports": [{"port": 80}], **spec}, others=[stored("other", taken)])
+        complete({"ports": [{"port": 80}], **spec}, others=taken)
     for part in ["service default/web", *parts]:
         assert part in str(error.value)
 
@@ -100,6 +114,6 @@ def test_pod_addresses_go_round() -> None:
     second = next_pod_address(cidr, [], first)
     assert str(second) == "10.233.64.15"
     assert str(next_pod_address(cidr, [], ipaddress.ip_address("10.233.64.30"))) == "10.233.64.14"
-    everything = list(cidr)
+    everything: list[IPAddress] = list(cidr)
     with pytest.raises(KubypassError, match="no pod address is free"):
         next_pod_address(cidr, everything, first)

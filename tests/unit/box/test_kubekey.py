@@ -37,7 +37,12 @@ def test_guide() -> None:
                 "addresses": ["192.168.1.31/24"],
                 "podCIDRs": ["10.233.64.0/24"],
             },
-            {"name": "node2", "alias": "node2", "addresses": ["192.168.1.32/24"], "podCIDRs": ["10.233.65.0/24"]},
+            {
+                "name": "node2",
+                "alias": "node2",
+                "addresses": ["192.168.1.32/24"],
+                "podCIDRs": ["10.233.65.0/24"],
+            },
         ],
         "gateways": ["192.168.1.1/24"],
         "podCIDRs": ["10.233.64.0/18"],
@@ -49,8 +54,14 @@ def test_guide() -> None:
 def test_dual_stack_gives_hosts_an_ipv6_address(tmp_path: Path) -> None:
     topology = plan_topology(read(tmp_path, pods=DUAL_PODS, services=DUAL_SERVICES))
     assert topology.families == (4, 6)
-    assert [str(each) for each in topology.nodes[1].addresses] == ["192.168.1.32/24", "fd00:c0a8:1::32/64"]
-    assert [str(each) for each in topology.nodes[1].pod_cidrs] == ["10.233.65.0/24", "fd85:ee78:d8a6:8607::1:100/120"]
+    assert [str(each) for each in topology.nodes[1].addresses] == [
+        "192.168.1.32/24",
+        "fd00:c0a8:1::32/64",
+    ]
+    assert [str(each) for each in topology.nodes[1].pod_cidrs] == [
+        "10.233.65.0/24",
+        "fd85:ee78:d8a6:8607::1:100/120",
+    ]
 
 
 def test_ipv6_hosts_need_no_ipv4(tmp_path: Path) -> None:

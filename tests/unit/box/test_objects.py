@@ -32,15 +32,23 @@ def read(tmp_path: Path, text: str) -> Reading:
 
 def test_several_documents(tmp_path: Path) -> None:
     config_map = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: settings}\n"
-    text = "---".join(["# nothing\n", DEPLOYMENT, f"\n{config_map}", f"\n{SERVICE}{{ports: [{{port: 80}}]}}\n"])
+    text = "---".join(
+        ["# nothing\n", DEPLOYMENT, f"\n{config_map}", f"\n{SERVICE}{{ports: [{{port: 80}}]}}\n"]
+    )
     reading = read(tmp_path, text)
-    assert [each.key for each in reading.objects] == ["deployment.apps_default_web", "service_default_web"]
+    assert [each.key for each in reading.objects] == [
+        "deployment.apps_default_web",
+        "service_default_web",
+    ]
     assert reading.skipped == ["ConfigMap/settings"]
     assert reading.errors == []
 
 
 def test_list_of_a_real_cluster(tmp_path: Path) -> None:
-    item = "{apiVersion: v1, kind: Service, metadata: {name: a, creationTimestamp: 2024-01-01T00:00:00Z}, spec: {ports: [{port: 1}]}}"
+    metadata = "{name: a, creationTimestamp: 2024-01-01T00:00:00Z}"
+    item = (
+        f"{{apiVersion: v1, kind: Service, metadata: {metadata}, spec: {{ports: [{{port: 1}}]}}}}"
+    )
     reading = read(tmp_path, f"apiVersion: v1\nkind: List\nitems: [{item}]")
     assert [each.key for each in reading.objects] == ["service_default_a"]
 
@@ -48,13 +56,19 @@ def test_list_of_a_real_cluster(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "parts"),
     [
-        (SERVICE + "{ports: [{port: 70000}]}", ["document 1", "service web", "spec.ports[0].port", "65535"]),
+        (
+            SERVICE + "{ports: [{port: 70000}]}",
+            ["document 1", "service web", "spec.ports[0].port", "65535"],
+        ),
         (SERVICE + "{ports: [{port: 80, protocol: ICMP}]}", ["spec.ports[0].protocol", "ICMP"]),
         (SERVICE + "{ports: []}", ["spec.ports", "at least one"]),
         (SERVICE + "{ports: [{port: 80}, {port: 81}]}", ["spec.ports", "name"]),
         (SERVICE + "{type: Nodeport, ports: [{port: 80}]}", ["spec.type", "Nodeport"]),
         (DEPLOYMENT.replace("replicas: 2", "replicas: -1"), ["spec.replicas", "0"]),
-        (DEPLOYMENT.replace("labels: {app: web}", "labels: {app: other}"), ["spec.selector", "does not match"]),
+        (
+            DEPLOYMENT.replace("labels: {app: web}", "labels: {app: other}"),
+            ["spec.selector", "does not match"],
+        ),
         (DEPLOYMENT.replace("name: web}", "name: ../web}", 1), ["metadata.name"]),
         ("kind: [", ["not YAML"]),
         ("just text", ["expected a Kubernetes object"]),

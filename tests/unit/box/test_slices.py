@@ -5,10 +5,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from kubypass.box.files import Json
-from kubypass.box.objects import Container, ContainerPort
+from kubypass.box.objects import Container, ContainerPort, Service
 from kubypass.box.record import PodRecord
 from kubypass.box.slices import plan_slices
 
@@ -26,14 +27,19 @@ POD = PodRecord(
     interface="lxc1",
     state="ready",
 )
-OTHER_PORT = replace(POD, name="web-2", addresses=("10.233.65.14",), containers=(Container("web", "nginx", (ContainerPort(81, "http"),)),))
+OTHER_PORT = replace(
+    POD,
+    name="web-2",
+    addresses=("10.233.65.14",),
+    containers=(Container("web", "nginx", (ContainerPort(81, "http"),)),),
+)
 
 
 def slices(spec: Json, *pods: PodRecord) -> list[Json]:
     """Slices of a Service that selects `app: web`."""
-    base: Json = {"ports": [{"port": 80, "targetPort": "http", "protocol": "TCP"}], "ipFamilies": ["IPv4"]}
-    full = {**base, "selector": {"app": "web"}, **spec}
-    return plan_slices({"metadata": {"namespace": "default", "name": "web"}, "spec": full}, pods)
+    ports = [{"port": 80, "targetPort": "http", "protocol": "TCP"}]
+    full = {"ports": ports, "ipFamilies": ["IPv4"], "selector": {"app": "web"}, **spec}
+    return plan_slices(msgspec.convert({"metadata": {"name": "web"}, "spec": full}, Service), pods)
 
 
 def endpoints(each: Json) -> list[Json]:
@@ -54,7 +60,11 @@ def endpoints(each: Json) -> list[Json]:
 def test_conditions(state: str, ready: bool, serving: bool, terminating: bool) -> None:
     (only,) = slices({}, replace(POD, state=state))  # type: ignore[arg-type]
     (endpoint,) = endpoints(only)
-    assert endpoint["conditions"] == {"ready": ready, "serving": serving, "terminating": terminating}
+    assert endpoint["conditions"] == {
+        "ready": ready,
+        "serving": serving,
+        "terminating": terminating,
+    }
     assert endpoint["addresses"] == ["10.233.64.14"]
     assert endpoint["nodeName"] == "node1"
 

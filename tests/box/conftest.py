@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One box for all tests: two nodes, a client, nginx and a responder, both families."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from kubypass.box.apply import apply_files
+from kubypass.box.box import Box, down, up
+from kubypass.box.enter import find_place, run_in
+from kubypass.box.files import read_json
+from kubypass.box.record import PodRecord, read_pods
+
+HERE = Path(__file__).parent
+REPOSITORY = HERE.parents[1]
+GUIDE = REPOSITORY / "examples" / "guide"
+DUAL_STACK = (
+    ("kubePodsCIDR: 10.233.64.0/18", "kubePodsCIDR: 10.233.64.0/18,fd85:ee78:d8a6:8607::1:0/112"),
+    (
+        "kubeServiceCIDR: 10.233.0.0/18",
+        "kubeServiceCIDR: 10.233.0.0/18,fd85:ee78:d8a6:8607::1000/116",
+    ),
+)
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a box needs root")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(HERE):
+            item.add_marker(needs_root)
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """A box with Services, and what tests ask of it."""
+
+    box: Box
+
+    def pods(self, app: str) -> list[PodRecord]:
+        """Pods with the label `app` or `run`, oldest first."""
+        return [pod for pod in read_pods(self.box.paths) if app in pod.labels.values()]
+
+    def spec(self, service: str) -> dict[str, list[object]]:
+        """A Service's stored spec."""
+        stored = read_json(self.box.paths.manifests / f"service_default_{service}.json")
+        assert stored is not None
+        spec = stored["spec"]
+        assert isinstance(spec, dict)
+        return spec
+
+    def run(self, place: str, *argv: str) -> str:
+        """Standard output of a command in a place; the test fails if the command does."""
+        answer = run_in(find_place(self.box, self.place(place)), argv)
+        assert answer.returncode == 0, f"{place}: {' '.join(argv)}: {answer.stderr}"
+        return answer.stdout
+
+    def place(self, place: str) -> str:
+        """`pod1` and `pod2` are the visitors on node1 and node2."""
+        if place in ("pod1", "pod2"):
+            node = self.box.topology.node(f"node{place[-1]}").name
+            return next(f"pod/{pod.name}" for pod in self.pods("visitor") if pod.node == node)
+        return place
+
+    def host(self, version: int, what: str) -> str:
+        """An address of loopback, node1, nginx1 (the pod there), or a Service's ClusterIP."""
+        if what == "loopback":
+            return {4: "127.0.0.1", 6: "[::1]"}[version]
+        if what in ("node1", "node2"):
+            address = str(self.box.topology.node(what).address(version))
+        elif what in ("nginx1", "nginx2"):
+            node = self.box.topology.node(f"node{what[-1]}").name
+            pod = next(pod for pod in self.pods("my-nginx") if pod.node == node)
+            address = next(text for text in pod.addresses if (":" in text) == (version == 6))
+        else:
+            ips = [str(text) for text in self.spec(what)["clusterIPs"]]
+            address = next(text for text in ips if (":" in text) == (version == 6))
+        return f"[{address}]" if ":" in address else address
+
+    def node_port(self, service: str, protocol: str = "TCP") -> int:
+        """A Service's node port."""
+        for port in self.spec(service)["ports"]:
+            assert isinstance(port, dict)
+            if port["protocol"] == protocol:
+                return int(port["nodePort"])
+        raise AssertionError(f"{service} has no {protocol} port")
+
+    def ask(self, place: str, protocol: str, address: str, port: int) -> dict[str, str]:
+        """What a responder answers: its pod, node, and the addresses it saw."""
+        if protocol == "TCP":
+            return dict(
+                json.loads(self.run(place, "curl", "-sSg", "-m", "3", f"http://{address}:{port}/"))
+            )
+        script = (HERE / "ask_udp.py").as_posix()
+        python = (REPOSITORY / ".venv" / "bin" / "python").as_posix()
+        return dict(json.loads(self.run(place, python, script, address.strip("[]"), str(port))))
+
+
+def write_dual_stack(directory: Path) -> Path:
+    """The guide's KubeKey file with IPv6 beside IPv4."""
+    text = (GUIDE / "config-sample.yaml").read_text()
+    for old, new in DUAL_STACK:
+        text = text.replace(old, new)
+    path = directory / "kubekey.yaml"
+    path.write_text(text)
+    return path
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
+    name = f"test{worker_id}" if worker_id != "master" else "test"
+    directory = tmp_path_factory.mktemp("box")
+    down(name, lambda _: None)
+    try:
+        box = up(name, write_dual_stack(directory), GUIDE / "cilium-config.yaml", print)
+        apply_files(box, [HERE / "cluster.yaml"], print)
+        yield Cluster(box)
+    finally:
+        down(name, lambda _: None)
