@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,3 +113,18 @@ def test_errors_do_not_stop_the_rest(box: Box, tmp_path: Path) -> None:
         apply_files(box, [manifest], lines.append)
     assert lines == ["deployment.apps/my-nginx created", "service/my-nginx created"]
     assert len(read_pods(box.paths)) == 2
+
+
+@pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3])
+def test_maker_killed_half_way(name: str, after_s: float) -> None:
+    program = "import sys; from pathlib import Path; from kubypass.box.box import up;"
+    program += "up(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), print, with_agents=False)"
+    command = [sys.executable, "-c", program, name, str(KUBEKEY), str(SETTINGS)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as maker:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            maker.wait(after_s)
+        maker.kill()
+    box = up(name, KUBEKEY, SETTINGS, lambda _: None, with_agents=False)
+    assert open_box(name) == box
+    down(name, lambda _: None)
+    assert_gone(name)

@@ -95,7 +95,7 @@ def active_backends(paths: BoxPaths, node: str) -> set[str]:
 def _start_agent(paths: BoxPaths, topology: Topology, node: PlannedNode, settings: Path) -> Process:
     run = paths.agent_run(node.name)
     (run / "agent.sock").unlink(missing_ok=True)
-    command = [sys.executable, "-m", "kubypass.cli", "agent"]
+    command = [str(Path(sys.executable).with_name("kubypass")), "agent"]
     command += ["--manifests", str(paths.manifests), "--node", node.name, "--config", str(settings)]
     command += ["--run", str(run), "--bpffs", str(paths.node_bpffs(node.name))]
     command += ["--cgroup", str(paths.node_cgroup(node.name))]

@@ -46,13 +46,13 @@ class Stream:
 
 
 @contextmanager
-def traffic(tour: Tour) -> Iterator[list[Stream]]:
+def traffic(tour: Tour, visitor: str = VISITOR) -> Iterator[list[Stream]]:
     """Ask without end: the client each node's NodePort, a pod the ClusterIP."""
     targets = [
         ("client", f"http://{_host(address)}:{tour.node_port}/")
         for address in tour.node_addresses()
     ]
-    targets += [(f"pod/{VISITOR}", f"http://{_host(address)}:80/") for address in tour.cluster_ips]
+    targets += [(f"pod/{visitor}", f"http://{_host(address)}:80/") for address in tour.cluster_ips]
     streams: list[Stream] = []
     try:
         for index, (target, url) in enumerate(targets):
