@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+from kubypass.model.address import parse_address
+from kubypass.model.endpoint import Endpoint, EndpointSlice
+from kubypass.model.protocol import Protocol
+from kubypass.model.service import Service, ServicePort
+from kubypass.model.settings import Settings
+from kubypass.model.verdict import BackendState, ServiceFlag
+from kubypass.plan.items import Item, PlanNode
+from kubypass.plan.services import plan_service
+
+TCP, UDP = Protocol.TCP, Protocol.UDP
+NODE = PlanNode("node1")
+
+
+def service(*ports: ServicePort, ips: str = "10.96.0.1", **addresses: str) -> Service:
+    def read(texts: str) -> tuple:
+        return tuple(parse_address(text) for text in texts.split())
+
+    return Service(
+        "default", "web", "ClusterIP", read(ips),
+        read(addresses.get("external", "")), read(addresses.get("load_balancer", "")),
+        ports or (ServicePort("", TCP, 80, 0),),
+    )  # fmt: skip
+
+
+def endpoint(text: str) -> Endpoint:
+    """An address with its state: a word of r(eady), s(erving), t(erminating)."""
+    address, _, state = text.partition("=")
+    state = state or "rs"
+    return Endpoint(parse_address(address), "", "r" in state, "s" in state, "t" in state)
+
+
+def endpoint_slice(
+    *endpoints: str, port: tuple[str, Protocol, int] = ("", TCP, 8080), family: int = 4
+) -> EndpointSlice:
+    found = tuple(map(endpoint, endpoints))
+    return EndpointSlice("default", "web-1", "web", family, (port,), found)  # type: ignore[arg-type]
+
+
+def plan(found: Service, *slices: EndpointSlice, settings: Settings | None = None) -> tuple[Item, ...]:
+    return plan_service(found, slices, NODE, settings or Settings()).items
+
+
+def frontends(item: Item) -> list[tuple[str, int, ServiceFlag]]:
+    from kubypass.model.address import format_address
+
+    return [(format_address(f.address), f.port, ServiceFlag(f.flags) if f.flags in list(ServiceFlag) else f.flags) for f in item.frontends]
+
+
+def backends(item: Item) -> str:
+    from kubypass.model.address import format_endpoint
+
+    marks = {BackendState.ACTIVE: "", BackendState.TERMINATING: "t"}
+    return " ".join(format_endpoint(b.address, b.port) + marks[b.state] for b in item.backends)
+
+
+def check(expected: str, *slices: EndpointSlice, port: ServicePort | None = None) -> None:
+    """Backends of a service with one port."""
+    (item,) = plan(service(port or ServicePort("", TCP, 80, 0)), *slices)
+    assert backends(item) == expected
+
+
+def test_backends_are_in_order_and_once() -> None:
+    check(
+        "10.0.0.1:8080 10.0.0.2:8080 10.0.0.10:8080",
+        endpoint_slice("10.0.0.10", "10.0.0.2"),
+        endpoint_slice("10.0.0.2", "10.0.0.1"),
+    )
+
+
+def test_no_slices_no_backends_but_an_item() -> None:
+    check("")
+
+
+def test_not_ready_is_never_used() -> None:
+    check("10.0.0.2:8080", endpoint_slice("10.0.0.1=s", "10.0.0.2"))
+    check("", endpoint_slice("10.0.0.1=s", "10.0.0.2=t"))
+
+
+def test_terminating_ones_step_in_only_when_none_is_ready() -> None:
+    check("10.0.0.1:8080 10.0.0.2:8080t", endpoint_slice("10.0.0.1", "10.0.0.2=st"))
+    check("10.0.0.2:8080", endpoint_slice("10.0.0.1=s", "10.0.0.2=st"))
+
+
+def test_ready_and_terminating_is_ready() -> None:
+    check("10.0.0.1:8080", endpoint_slice("10.0.0.1=rst"))
+
+
+def test_slices_that_disagree() -> None:
+    check("10.0.0.1:8080", endpoint_slice("10.0.0.1=st"), endpoint_slice("10.0.0.1=rs"))
+
+
+def test_ports_bind_by_name_and_protocol() -> None:
+    named = ServicePort("http", TCP, 80, 0)
+    check("10.0.0.1:8080", endpoint_slice("10.0.0.1", port=("http", TCP, 8080)), port=named)
+    check("", endpoint_slice("10.0.0.1", port=("", TCP, 8080)), port=named)
+    check("", endpoint_slice("10.0.0.1", port=("http", UDP, 8080)), port=named)
+
+
+def test_a_named_port_has_another_number_in_another_slice() -> None:
+    check(
+        "10.0.0.1:81 10.0.0.1:8080",
+        endpoint_slice("10.0.0.1", port=("http", TCP, 8080)),
+        endpoint_slice("10.0.0.1", port=("http", TCP, 81)),
+        port=ServicePort("http", TCP, 80, 0),
+    )
+
+
+def test_frontends_and_their_flags() -> None:
+    found = service(
+        ServicePort("", TCP, 80, 30080), external="192.0.2.1 192.0.2.2 2001:db8::1", load_balancer="192.0.2.2"
+    )  # fmt: skip
+    (item,) = plan(found)
+    both = ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
+    assert frontends(item) == [
+        ("10.96.0.1", 80, ServiceFlag.CLUSTER_IP),
+        ("192.0.2.1", 80, ServiceFlag.EXTERNAL_IP),
+        ("192.0.2.2", 80, both),
+        ("0.0.0.0", 30080, ServiceFlag.NODE_PORT),  # noqa: S104
+    ]
+
+
+def test_both_families_are_items_of_their_own() -> None:
+    four, six = plan(
+        service(ServicePort("", TCP, 80, 30080), ips="10.96.0.1 fd00::1", external="2001:db8::1"),
+        endpoint_slice("10.0.0.1"),
+        endpoint_slice("fd01::1", family=6),
+    )
+    assert (four.key.family, backends(four)) == (4, "10.0.0.1:8080")
+    assert (six.key.family, backends(six)) == (6, "[fd01::1]:8080")
+    assert [row[0] for row in frontends(six)] == ["fd00::1", "2001:db8::1", "::"]
+
+
+def test_a_family_that_is_off_is_left_out() -> None:
+    (item,) = plan(service(ips="10.96.0.1 fd00::1"), settings=Settings(enable_ipv4=False))
+    assert item.key.family == 6
+
+
+def test_replacement_off_means_cluster_ips_only() -> None:
+    found = service(ServicePort("", TCP, 80, 30080), external="192.0.2.1")
+    for value, count in [("false", 1), ("disabled", 1), ("partial", 2), ("strict", 3), ("true", 3)]:
+        (item,) = plan(found, settings=Settings(kube_proxy_replacement=value))
+        assert len(item.frontends) == count, value
+    (item,) = plan(found, settings=Settings(kube_proxy_replacement="partial", enable_node_port=True))
+    assert len(item.frontends) == 3

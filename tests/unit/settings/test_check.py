@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+import pytest
+
+from kubypass.model.cilium_keys import CILIUM_KEYS
+from kubypass.model.setting_values import NS_PER_S
+from kubypass.model.settings import KEYS, Settings, check_settings
+
+GUIDE = {
+    "kube-proxy-replacement": "strict", "bpf-lb-external-clusterip": "true", "bpf-lb-sock": "true",
+    "enable-node-port": "true", "enable-host-port": "true", "routing-mode": "native",
+    "ipv4-native-routing-cidr": "10.233.64.0/18",
+}  # fmt: skip
+
+
+def test_the_guide_is_understood() -> None:
+    settings, findings = check_settings(GUIDE)
+    assert [f.level for f in findings] == ["deprecated"] + ["accepted"] * 6
+    assert settings.kube_proxy_replacement == "strict"
+    assert settings.bpf_lb_external_clusterip
+    assert settings.node_port
+    assert settings.socket_lb_pods
+    assert str(settings.ipv4_native_routing_cidr) == "10.233.64.0/18"
+    assert [f.message for f in findings if f.key == "enable-host-port"] == ["no effect yet"]
+
+
+def test_nothing_given_gives_the_defaults() -> None:
+    assert check_settings({}) == (Settings(), ())
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if key.default and not key.alias_of], ids=lambda k: k.name)
+def test_written_defaults_are_the_defaults(key) -> None:  # noqa: ANN001
+    settings, (finding,) = check_settings({key.name: key.default})
+    assert settings == Settings() or key.name == "bpf-lb-map-max"
+    assert finding.level == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "field", "expected"),
+    [
+        ("kube-proxy-replacement", "True", "kube_proxy_replacement", "true"),
+        ("kube-proxy-replacement", True, "kube_proxy_replacement", "true"),
+        ("kube-proxy-replacement", "0", "kube_proxy_replacement", "false"),
+        ("enable-ipv6", False, "enable_ipv6", False),
+        ("bpf-lb-sock", "F", "bpf_lb_sock", False),
+        ("bpf-ct-global-tcp-max", 1048576, "bpf_ct_global_tcp_max", 1048576),
+        ("bpf-ct-global-tcp-max", "16777216", "bpf_ct_global_tcp_max", 16777216),
+        ("bpf-ct-timeout-regular-tcp", "2h13m20s", "bpf_ct_timeout_regular_tcp", 8000 * NS_PER_S),
+        ("bpf-ct-timeout-regular-any", "1.5s", "bpf_ct_timeout_regular_any", 1_500_000_000),
+        ("node-port-range", "30000,31000", "node_port_range", (30000, 31000)),
+        ("devices", "eth0, eth1 bond+", "devices", ("eth0", "eth1", "bond+")),
+        ("direct-routing-device", "eth0", "direct_routing_device", "eth0"),
+        ("ipv4-native-routing-cidr", "", "ipv4_native_routing_cidr", None),
+        ("nodeport-addresses", None, "nodeport_addresses", ()),
+    ],
+)
+def test_values_are_read(key: str, value: object, field: str, expected: object) -> None:
+    settings, (finding,) = check_settings({key: value})
+    assert getattr(settings, field) == expected
+    assert finding.level == "accepted"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("kube-proxy-replacement", "full", 'expected "true" or "false"'),
+        ("bpf-lb-sock", "yes", 'expected "true" or "false"'),
+        ("bpf-lb-sock", "", 'expected "true" or "false"'),
+        ("routing-mode", "tunnel", "kubypass has no tunnels"),
+        ("tunnel", "vxlan", "kubypass has no tunnels"),
+        ("ipv4-native-routing-cidr", "fd00::/64", "expected an IPv4 network"),
+        ("ipv6-native-routing-cidr", "10.0.0.0/8", "expected an IPv6 network"),
+        ("native-routing-cidr", "10.0.0.0", "expected an IPv4 network"),
+        ("cluster-pool-ipv4-cidr", "10.0.0.0/8,fd00::/64", "expected an IPv4 network"),
+        ("nodeport-addresses", "primary", "expected networks separated by commas"),
+        ("bpf-ct-global-tcp-max", "1023", "expected a whole number from 1024 to 16777216"),
+        ("bpf-ct-global-tcp-max", "16777217", "expected a whole number"),
+        ("bpf-ct-global-tcp-max", "1e6", "expected a whole number"),
+        ("bpf-lb-map-max", "0", "expected a whole number"),
+        ("bpf-ct-timeout-regular-tcp", "60", "expected a duration above zero"),
+        ("bpf-ct-timeout-regular-tcp", "0s", "expected a duration above zero"),
+        ("bpf-ct-timeout-regular-tcp", "9999999h", "expected a duration"),
+        ("node-port-range", "32767,30000", 'expected "first,last"'),
+        ("node-port-range", "30000", 'expected "first,last"'),
+        ("devices", ["eth0"], "put it in quotes"),
+    ],
+)
+def test_wrong_values_say_what_is_allowed(key: str, value: object, message: str) -> None:
+    settings, (finding,) = check_settings({key: value})
+    assert finding.level == "wrong"
+    assert message in finding.message
+    assert str(finding).startswith(f"{key}: ")
+    assert settings == Settings()
+
+
+@pytest.mark.parametrize("value", ["strict", "probe", "partial", "disabled"])
+def test_deprecated_words(value: str) -> None:
+    settings, (finding,) = check_settings({"kube-proxy-replacement": value})
+    assert settings.kube_proxy_replacement == value
+    assert finding.level == "deprecated"
+    assert "write" in finding.message
+
+
+def test_deprecated_keys() -> None:
+    settings, (finding,) = check_settings({"native-routing-cidr": "10.0.0.0/8"})
+    assert str(settings.ipv4_native_routing_cidr) == "10.0.0.0/8"
+    assert (finding.level, finding.message) == ("deprecated", "write ipv4-native-routing-cidr")
+    assert check_settings({"tunnel": "disabled"})[1][0].level == "deprecated"
+
+
+def test_the_new_key_counts_where_both_are_given() -> None:
+    both = {"ipv4-native-routing-cidr": "10.1.0.0/16", "native-routing-cidr": "10.2.0.0/16"}
+    for given in both, dict(reversed(both.items())):
+        assert str(check_settings(given)[0].ipv4_native_routing_cidr) == "10.1.0.0/16"
+
+
+def test_unknown_keys() -> None:
+    _, findings = check_settings({"bpf-lb-socks": "true", "colour": "red", "bpf-lb-mode": "dsr"})
+    assert [(f.level, f.message) for f in findings] == [
+        ("unknown", "unknown key; did you mean bpf-lb-sock?"),
+        ("unknown", "unknown key; it has no effect"),
+        ("accepted", "known Cilium key, no effect yet"),
+    ]
+
+
+def test_no_key_is_both_ours_and_without_effect() -> None:
+    assert not CILIUM_KEYS & {key.name for key in KEYS}
+
+
+@pytest.mark.parametrize(
+    ("given", "services", "backends"),
+    [
+        ({}, 65536, 262144),
+        ({"bpf-lb-map-max": "131072"}, 131072, 131072),
+        ({"bpf-lb-map-max": "131072", "bpf-lb-service-backend-map-max": "1024"}, 131072, 1024),
+        ({"bpf-lb-service-backend-map-max": "0"}, 65536, 65536),
+    ],
+)
+def test_map_sizes_inherit(given: dict[str, str], services: int, backends: int) -> None:
+    settings, _ = check_settings(given)
+    assert settings.bpf_lb_service_map_max == services
+    assert settings.bpf_lb_service_backend_map_max == backends
+
+
+@pytest.mark.parametrize(
+    ("given", "node", "pods"),
+    [
+        ({}, True, True),
+        ({"kube-proxy-replacement": "false"}, False, False),
+        ({"kube-proxy-replacement": "false", "bpf-lb-sock": "true"}, True, True),
+        ({"bpf-lb-sock": "false"}, False, False),
+        ({"bpf-lb-sock-hostns-only": "true"}, True, False),
+    ],
+)
+def test_where_sockets_are_load_balanced(given: dict[str, str], node: bool, pods: bool) -> None:  # noqa: FBT001
+    settings, _ = check_settings(given)
+    assert (settings.socket_lb, settings.socket_lb_pods) == (node, pods)
