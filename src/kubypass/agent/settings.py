@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings from where operators keep them: a directory with a file for each key (a mounted ConfigMap), a YAML
-file with the keys at its top, or a YAML or JSON file with the ConfigMap itself. What they mean is in model/settings.py.
+"""Settings from where operators keep them.
+
+A directory with a file for each key (a mounted ConfigMap), a YAML file with the keys at its top,
+or a YAML or JSON file with the ConfigMap itself. What they mean is in model/settings.py.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ class SettingsText:
 def load_settings(
     path: str | Path | None, overrides: Iterable[str] = ()
 ) -> tuple[Settings, tuple[Finding, ...]]:
-    """Settings from a path, then `--key=value` arguments over them; ConfigError for the first wrong value."""
+    """Settings from a path, `--key=value` arguments over them; ConfigError for a wrong value."""
     settings, findings = inspect_settings(path, overrides)
     for finding in findings:
         if finding.level == "wrong":
@@ -55,7 +57,9 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, str]:
     for argument in arguments:
         key, equals, value = argument.removeprefix("--").partition("=")
         if not argument.startswith("--") or not key:
-            raise ConfigError(f"{argument!r}: expected --key=value", hint="keys are in docs/settings.md")
+            raise ConfigError(
+                f"{argument!r}: expected --key=value", hint="keys are in docs/settings.md"
+            )
         values[key] = value if equals else "true"
     return values
 
@@ -69,7 +73,9 @@ def read_settings(path: str | Path) -> SettingsText:
         content = source.read_bytes()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise ConfigError(f"--config {path}: {reason}", hint="give a file or a directory") from error
+        raise ConfigError(
+            f"--config {path}: {reason}", hint="give a file or a directory"
+        ) from error
     return _read_yaml(source, content)
 
 
@@ -91,7 +97,9 @@ def _read_directory(directory: Path) -> SettingsText:
 def _read_yaml(source: Path, content: bytes) -> SettingsText:
     hint = "expected keys with values, or the ConfigMap cilium-config"
     try:
-        found = [part for part in yaml.load_all(content, Loader=yaml.CSafeLoader) if part is not None]  # noqa: S506
+        found = [
+            part for part in yaml.load_all(content, Loader=yaml.CSafeLoader) if part is not None
+        ]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark is not None else ""
@@ -130,7 +138,9 @@ def _read_config_map(source: Path, item: Mapping[object, object]) -> SettingsTex
     if data is None:
         return SettingsText()
     if not isinstance(data, dict):
-        raise ConfigError(f"--config {source}: data is no mapping", hint="expected keys with values in quotes")
+        raise ConfigError(
+            f"--config {source}: data is no mapping", hint="expected keys with values in quotes"
+        )
     values: dict[str, object] = {}
     findings: list[Finding] = []
     for key, value in data.items():

@@ -25,13 +25,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Print a line for each key; 2 if a value is wrong, 0 otherwise."""
-    from kubypass.agent.settings import inspect_settings
+    from kubypass.agent.settings import inspect_settings  # noqa: PLC0415 - loads YAML
 
     _, findings = inspect_settings(arguments.file)
     wrong = sum(finding.level == "wrong" for finding in findings)
     if arguments.output == "json":
         rows = [
-            {"key": f.key, "value": f.value, "level": f.level, "message": f.message} for f in findings
+            {"key": f.key, "value": f.value, "level": f.level, "message": f.message}
+            for f in findings
         ]
         print(json.dumps({"file": arguments.file, "wrong": wrong, "settings": rows}, indent=2))
     else:

@@ -48,7 +48,7 @@ class Reading:
     """How files are read."""
 
     proxy_name: str = ""
-    """Value of `service.kubernetes.io/service-proxy-name` of the objects to take; empty: those without."""
+    """Value of the label `service-proxy-name` of objects to take; empty: those without it."""
     names: dict[str, str] = field(default_factory=dict)
     """Strings that occur often, each held once."""
 

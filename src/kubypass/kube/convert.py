@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Wire objects into the model's. A bad part is left out and noted; None if nothing usable is left.
 
-Follows what kube-proxy does where the API server would have checked: sloppy addresses, conditions and
-ports by default, only the first address of an endpoint. Notes go to the caller's list, one line each.
+Follows what kube-proxy does where the API server would have checked: sloppy addresses, conditions
+and ports by default, only the first address of an endpoint. Notes go to the caller's list, one
+line each.
 """
 
 from __future__ import annotations
@@ -25,12 +26,16 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 MAX_PORT = 65535
-_PROTOCOLS = {None: Protocol.TCP, "": Protocol.TCP, **Protocol.__members__}
+_PROTOCOLS: dict[str | None, Protocol] = {
+    None: Protocol.TCP,
+    "": Protocol.TCP,
+    **{protocol.name: protocol for protocol in Protocol},
+}
 _FAMILIES: dict[str, Family] = {"IPv4": 4, "IPv6": 6}
 
 
 def is_selected(metadata: wire.Metadata, proxy_name: str) -> bool:
-    """Whether services and slices with these labels are this proxy's (presence of a label is enough)."""
+    """Whether an object with these labels is this proxy's (presence of a label is enough)."""
     labels = metadata.labels
     if not labels:
         return not proxy_name
@@ -100,16 +105,16 @@ def _addresses(field: str, texts: Iterable[str], notes: list[str]) -> tuple[Addr
     return tuple(found)
 
 
-def _service_ports(
-    ports: Iterable[wire.ServicePort], notes: list[str]
-) -> tuple[ServicePort, ...]:
+def _service_ports(ports: Iterable[wire.ServicePort], notes: list[str]) -> tuple[ServicePort, ...]:
     found: dict[tuple[str, Protocol], ServicePort] = {}
     for index, port in enumerate(ports):
         field = f"spec.ports[{index}]"
         protocol = _PROTOCOLS.get(port.protocol)
         name = port.name or ""
         if protocol is None:
-            notes.append(f"{field}.protocol is {port.protocol!r}; expected TCP, UDP or SCTP; left out")
+            notes.append(
+                f"{field}.protocol is {port.protocol!r}; expected TCP, UDP or SCTP; left out"
+            )
         elif not 0 < port.port <= MAX_PORT:
             notes.append(f"{field}.port is {port.port}; expected 1 to {MAX_PORT}; left out")
         elif (name, protocol) in found:
@@ -126,7 +131,7 @@ def _service_ports(
 def convert_slice(
     source: wire.EndpointSlice, names: dict[str, str], notes: list[str]
 ) -> EndpointSlice | None:
-    """A slice of a service; None for FQDN slices and slices without a service. `names` shares strings."""
+    """A slice of a service; None for FQDN ones and those of no service. `names` shares strings."""
     metadata = source.metadata or wire.Metadata()
     service = (metadata.labels or {}).get(SERVICE_LABEL)
     wanted = _FAMILIES.get(source.address_type or "")
@@ -175,15 +180,19 @@ def _endpoints(
         try:
             address = parse_address(text)
         except ValueError:
-            notes.append(f"endpoints[{index}] has {text!r}; expected an IPv{wanted} address; left out")
+            notes.append(
+                f"endpoints[{index}] has {text!r}; expected an IPv{wanted} address; left out"
+            )
             continue
         if family(address) != wanted:
-            notes.append(f"endpoints[{index}] has {text}; expected an IPv{wanted} address; left out")
+            notes.append(
+                f"endpoints[{index}] has {text}; expected an IPv{wanted} address; left out"
+            )
             continue
         node = endpoint.node_name or ""
         said = endpoint.conditions
         if said is None:
-            yield Endpoint(address, share(node, node), True, True, False)  # noqa: FBT003
+            yield Endpoint(address, share(node, node), True, True, False)
         else:
             yield Endpoint(
                 address,

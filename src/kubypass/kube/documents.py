@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files into objects: JSON or multi-document YAML, single objects or lists, whatever `kubectl` writes.
+"""Files into objects: JSON or multi-document YAML, single objects or lists, as `kubectl` writes.
 
 An object is not decoded until its apiVersion and kind are known to be of use.
 """
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import msgspec
 import yaml
-
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,6 +19,8 @@ if TYPE_CHECKING:
 SUFFIXES = (".json", ".yaml", ".yml")
 
 Decoded = TypeVar("Decoded")
+
+_decoders: dict[type, Any] = {}
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
@@ -41,7 +42,9 @@ class _YamlLoader(yaml.CSafeLoader):
     """YAML as Kubernetes reads it: a date stays text, and so does a lone `=`."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
-        first: [(tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":value"))]
+        first: [
+            (tag, regexp) for tag, regexp in resolvers if not tag.endswith((":timestamp", ":value"))
+        ]
         for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
     }
 
@@ -65,14 +68,11 @@ class Document:
             raise MalformedError(_one_line(error)) from error
 
 
-_decoders: dict[type, msgspec.json.Decoder[object]] = {}
-
-
 def _decoder(wanted: type[Decoded]) -> msgspec.json.Decoder[Decoded]:
-    found = _decoders.get(wanted)
+    found: msgspec.json.Decoder[Decoded] | None = _decoders.get(wanted)
     if found is None:
-        found = _decoders[wanted] = msgspec.json.Decoder(wanted)  # type: ignore[assignment]
-    return found  # type: ignore[return-value]
+        found = _decoders[wanted] = msgspec.json.Decoder(wanted)
+    return found
 
 
 def documents(content: bytes, *, is_json: bool) -> Iterator[Document]:
@@ -83,7 +83,7 @@ def documents(content: bytes, *, is_json: bool) -> Iterator[Document]:
         return
     try:
         text = content.decode("utf-8-sig")
-        for parsed in yaml.load_all(text, Loader=_YamlLoader):  # noqa: S506
+        for parsed in yaml.load_all(text, Loader=_YamlLoader):
             yield from _yaml_documents(parsed)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise MalformedError(f"not YAML: {_one_line(error)}") from error
@@ -162,5 +162,3 @@ def _one_line(error: Exception) -> str:
         mark = error.problem_mark
         return f"{error.problem}, line {mark.line + 1} column {mark.column + 1}"
     return " ".join(str(error).split())
-
-

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Manifests in files as a source of cluster objects: a file, or a directory with all below it.
 
-Nothing is watched here: whoever is told of a change (inotify) calls `reread` with the paths; `scan` finds
-out by itself, by comparing inode, time and size of every file. A file that cannot be read keeps what it
-said last. Files of other names (not .json, .yaml, .yml) and hidden ones are not looked at.
+Nothing is watched here: whoever is told of a change (inotify) calls `reread` with the paths;
+`scan` finds out by itself, by comparing inode, time and size of every file. A file that cannot be
+read keeps what it said last. Files of other names (not .json, .yaml, .yml) and hidden ones are not
+looked at.
 """
 
 from __future__ import annotations
@@ -41,10 +42,12 @@ class ManifestSource:
     """Follows the manifests at a path. `proxy_name` is the setting `k8s-service-proxy-name`."""
 
     def __init__(self, path: str | os.PathLike[str], *, proxy_name: str = "") -> None:
-        self.path = Path(os.path.abspath(path))  # noqa: PTH100
+        self.path = Path(os.path.abspath(path))
         if not self.path.exists():
             message = f"--manifests {path}: no such file or directory"
-            raise ConfigError(message, hint="give a directory or a file with Kubernetes YAML or JSON")
+            raise ConfigError(
+                message, hint="give a directory or a file with Kubernetes YAML or JSON"
+            )
         self.changed_nodes: set[str] = set()
         """Nodes that changed since the caller last cleared this."""
         self._root = str(self.path)
@@ -114,10 +117,14 @@ class ManifestSource:
         A path that is a directory, or a link in the manner of mounted ConfigMaps, causes a scan.
         """
         dirty = Dirty()
-        for path in {os.path.abspath(path) for path in paths}:  # noqa: PTH100
-            if self._is_manifest(path) and not os.path.isdir(path):  # noqa: PTH112
+        for path in {os.path.abspath(path) for path in paths}:
+            if self._is_manifest(path) and not os.path.isdir(path):
                 self._read_file(path, dirty)
-            elif os.path.basename(path) == "..data" or path in self._directories or os.path.isdir(path):  # noqa: PTH112, PTH119
+            elif (
+                os.path.basename(path) == "..data"
+                or path in self._directories
+                or os.path.isdir(path)
+            ):
                 dirty.services |= self.scan()
         return self._finish(dirty)
 
@@ -134,9 +141,9 @@ class ManifestSource:
 
     def _find(self, directories: list[str]) -> Iterator[tuple[str, _Stamp]]:
         """Every manifest with its stamp; adds the directories that were visited."""
-        if not os.path.isdir(self._root):  # noqa: PTH112
-            directories.append(os.path.dirname(self._root))  # noqa: PTH120
-            yield self._root, _stamp(os.stat(self._root))  # noqa: PTH116
+        if not os.path.isdir(self._root):
+            directories.append(os.path.dirname(self._root))
+            yield self._root, _stamp(os.stat(self._root))
             return
         waiting = [self._root]
         while waiting:
@@ -157,7 +164,7 @@ class ManifestSource:
     def _read_file(self, path: str, dirty: Dirty) -> None:
         """Take in what the file says now."""
         try:
-            with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+            with open(path, "rb", buffering=0) as file:
                 stamp = _stamp(os.fstat(file.fileno()))
                 content = file.read()
         except OSError as error:
@@ -181,7 +188,7 @@ class ManifestSource:
 
     def _label(self, path: str) -> str:
         """How problems call the file: below the directory, or its name."""
-        return os.path.relpath(path, self._root) if path != self._root else os.path.basename(path)  # noqa: PTH119
+        return os.path.relpath(path, self._root) if path != self._root else os.path.basename(path)
 
 
 def _stamp(found: os.stat_result) -> _Stamp:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects from many files as one cluster: which file an object comes from, and what a change touches."""
+"""Objects from many files as one cluster: where each comes from, and what a change touches."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Registry:
         return self._files.get(path)
 
     def replace(self, path: str, contents: Contents | None, dirty: Dirty) -> None:
-        """Put a file's new contents (None: it is gone) in place; add what that touches to `dirty`."""
+        """Put a file's new contents (None: it is gone) in place; add to `dirty` what changes."""
         before = self._files.pop(path, None)
         if contents is not None:
             self._files[path] = contents
@@ -69,7 +69,9 @@ class Registry:
     def problems(self) -> tuple[Problem, ...]:
         """Of all files, in order of path; and objects that several files have."""
         found = [
-            problem for _, contents in sorted(self._with_problems.items()) for problem in contents.problems
+            problem
+            for _, contents in sorted(self._with_problems.items())
+            for problem in contents.problems
         ]
         for key, paths in sorted(self._rivals.items()):
             name = "/".join(part for part in key[1:] if part)
@@ -114,9 +116,7 @@ class Registry:
             self._holder[key] = successor
             self._store(key, old, self._files[successor].objects[key], dirty)
 
-    def _store(
-        self, key: ObjectKey, old: Object | None, new: Object | None, dirty: Dirty
-    ) -> None:
+    def _store(self, key: ObjectKey, old: Object | None, new: Object | None, dirty: Dirty) -> None:
         kind, namespace, name = key
         if kind == "Node":
             dirty.nodes.add(name)

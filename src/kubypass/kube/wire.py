@@ -131,8 +131,6 @@ class Node(msgspec.Struct, gc=False, rename="camel"):
     status: NodeStatus | None = None
 
 
-
-
 WireObject = Service | EndpointSlice | Node
 
 KINDS: dict[tuple[str, str], type[WireObject]] = {

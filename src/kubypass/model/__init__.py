@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of kubypass: what a service, an endpoint, a node and a setting are. Imports nothing else of kubypass."""
+"""The words of kubypass: service, endpoint, node, setting. Imports nothing else of kubypass."""

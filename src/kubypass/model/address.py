@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses: 16 bytes in network order, IPv4 as `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2), as in the maps.
+"""Addresses: 16 bytes in network order, as in the maps.
 
+IPv4 is `::ffff:a.b.c.d` (RFC 4291 section 2.5.5.2).
 Text is read as Kubernetes reads it: leading zeros of an IPv4 octet are decimal, never octal. Zones
 (`fe80::1%eth0`) are refused: they name an interface, not an address.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network: an address with its host bits zero, and a prefix in the family's own bits (0-32 or 0-128)."""
+"""Networks: an address with zero host bits, and a prefix in the family's bits (0-32 or 0-128)."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services, as far as the datapath is concerned: addresses and ports, not selectors or target ports."""
+"""Services as the datapath sees them: addresses and ports, not selectors or target ports."""
 
 from __future__ import annotations
 

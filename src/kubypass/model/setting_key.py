@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
+
 
 @dataclass(frozen=True, slots=True)
 class Key:
@@ -19,9 +21,9 @@ class Key:
     default: str
     """As it would be written; empty if there is none."""
     doc: str
-    parse: Callable[[str], object] = field(repr=False, compare=False)
+    parse: Callable[[str], object] = dataclasses.field(repr=False, compare=False)
     choices: tuple[str, ...] = ()
-    deprecated_values: Mapping[str, str] = field(default_factory=dict)
+    deprecated_values: Mapping[str, str] = dataclasses.field(default_factory=dict)
     """Still understood, and what to know about each."""
     alias_of: str = ""
     """The key to write instead."""
@@ -29,7 +31,7 @@ class Key:
     """Empty if the setting does what it says; otherwise what it does not do."""
 
 
-def setting(  # noqa: PLR0913 - a row of a table
+def setting(
     name: str,
     kind: tuple[str, Callable[[str], Any]],
     value: object,
@@ -40,5 +42,8 @@ def setting(  # noqa: PLR0913 - a row of a table
     deprecated_values: Mapping[str, str] | None = None,
     effect: str = "",
 ) -> Any:  # noqa: ANN401 - takes the type of its field
-    key = Key(name, "", kind[0], default, doc, kind[1], choices, deprecated_values or {}, "", effect)
-    return field(default=value, metadata={"key": key})
+    """Make a field of Settings that carries its key."""
+    key = Key(
+        name, "", kind[0], default, doc, kind[1], choices, deprecated_values or {}, "", effect
+    )
+    return dataclasses.field(default=value, metadata={"key": key})

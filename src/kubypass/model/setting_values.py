@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the text of a setting is read: each function gives the value, or a ValueError saying what is allowed."""
+"""How the text of a setting is read: the value, or a ValueError saying what is allowed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,15 @@ NS_PER_S: Final = 1_000_000_000
 
 _TRUE = frozenset({"1", "t", "T", "TRUE", "true", "True"})
 _FALSE = frozenset({"0", "f", "F", "FALSE", "false", "False"})
-_UNITS_NS = {"ns": 1, "us": 1000, "µs": 1000, "ms": 10**6, "s": NS_PER_S, "m": 60 * NS_PER_S, "h": 3600 * NS_PER_S}
+_UNITS_NS = {
+    "ns": 1,
+    "us": 1000,
+    "µs": 1000,
+    "ms": 10**6,
+    "s": NS_PER_S,
+    "m": 60 * NS_PER_S,
+    "h": 3600 * NS_PER_S,
+}
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _MAX_DURATION_NS = 2**63 - 1
 _MAX_PORT = 65535
@@ -51,7 +59,9 @@ def parse_size(low: int, high: int, *, inherit: bool = False) -> Callable[[str],
     """A number of map entries; `inherit` allows 0, which stands for the general setting."""
 
     def parse(text: str) -> int:
-        number = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(high)) else -1
+        number = (
+            int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(high)) else -1
+        )
         if (inherit and number == 0) or low <= number <= high:
             return number
         msg = f"expected a whole number from {low} to {high}" + (", or 0" if inherit else "")
@@ -83,7 +93,7 @@ def parse_family_cidr(family: Family) -> Callable[[str], Cidr | None]:
         except ValueError:
             cidr = None
         if cidr is None or cidr.family != family:
-            example = "10.0.0.0/8" if family == 4 else "fd00::/48"  # noqa: PLR2004
+            example = "10.0.0.0/8" if family == 4 else "fd00::/48"
             msg = f"expected an IPv{family} network, such as {example}"
             raise ValueError(msg)
         return cidr
@@ -103,7 +113,9 @@ def parse_cidrs(text: str) -> tuple[Cidr, ...]:
         try:
             found.append(parse_cidr(word))
         except ValueError as error:
-            msg = f"{error}; expected networks separated by commas, such as 192.168.1.0/24,fd00::/64"
+            msg = (
+                f"{error}; expected networks separated by commas, such as 192.168.1.0/24,fd00::/64"
+            )
             raise ValueError(msg) from None
     return tuple(found)
 
@@ -121,8 +133,8 @@ def parse_family_cidrs(family: Family) -> Callable[[str], tuple[Cidr, ...]]:
 def parse_port_range(text: str) -> tuple[int, int]:
     """`first,last`, both included."""
     words = parse_words(text)
-    numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 5]  # noqa: PLR2004
-    if len(words) != 2 or len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] <= _MAX_PORT:  # noqa: PLR2004
+    numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 5]
+    if len(words) != 2 or len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] <= _MAX_PORT:
         msg = 'expected "first,last" with ports from 1 to 65535, such as "30000,32767"'
         raise ValueError(msg)
     return numbers[0], numbers[1]

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every setting, once: field, key, values, default and meaning. The keys are those of Cilium's `cilium-config`.
+"""Every setting, once: field, key, values, default and meaning.
 
-`docs/settings.md` and the command line come from `KEYS`. What was found on the node at run time is not here.
+The keys are those of Cilium's `cilium-config`. `docs/settings.md` and the command line come from
+`KEYS`. What was found on the node at run time is not here.
 """
 
 from __future__ import annotations
@@ -76,8 +77,8 @@ class Settings:
     )  # fmt: skip
     bpf_lb_sock: bool | None = setting(
         "bpf-lb-sock", _UNSET_SWITCH, None, "",
-        "Chooses the backend when a socket connects. Unset: on, unless kube-proxy-replacement is false. "
-        "false: packet by packet, at the pod's interface.",
+        "Chooses the backend when a socket connects. Unset: on, unless kube-proxy-replacement is "
+        "false. false: packet by packet, at the pod's interface.",
     )  # fmt: skip
     bpf_lb_sock_hostns_only: bool = setting(
         "bpf-lb-sock-hostns-only", _SWITCH, False, "false",
@@ -97,11 +98,11 @@ class Settings:
         "routing-mode", ("word", parse_choice("native")), "native", "native",
         "Packets of pods are routed as they are; kubypass has no tunnels.", choices=("native",),
     )  # fmt: skip
-    ipv4_native_routing_cidr: Cidr | None = setting(
+    ipv4_native_routing_cidr: Cidr | None = setting(  # noqa: RUF009
         "ipv4-native-routing-cidr", ("IPv4 network", parse_family_cidr(4)), None, "",
         "Where packets are routed without masquerading; usually the pods' network.",
     )  # fmt: skip
-    ipv6_native_routing_cidr: Cidr | None = setting(
+    ipv6_native_routing_cidr: Cidr | None = setting(  # noqa: RUF009
         "ipv6-native-routing-cidr", ("IPv6 network", parse_family_cidr(6)), None, "",
         "As ipv4-native-routing-cidr.",
     )  # fmt: skip
@@ -110,11 +111,11 @@ class Settings:
         "Routes to the other nodes' pods via those nodes' addresses; all nodes in one segment.",
     )  # fmt: skip
     cluster_pool_ipv4_cidr: tuple[Cidr, ...] = setting(
-        "cluster-pool-ipv4-cidr", ("IPv4 networks, separated by commas", parse_family_cidrs(4)), (), "",
+        "cluster-pool-ipv4-cidr", ("IPv4 networks, with commas", parse_family_cidrs(4)), (), "",
         "Where pods' addresses come from; only to find services that overlap.",
     )  # fmt: skip
     cluster_pool_ipv6_cidr: tuple[Cidr, ...] = setting(
-        "cluster-pool-ipv6-cidr", ("IPv6 networks, separated by commas", parse_family_cidrs(6)), (), "",
+        "cluster-pool-ipv6-cidr", ("IPv6 networks, with commas", parse_family_cidrs(6)), (), "",
         "As cluster-pool-ipv4-cidr.",
     )  # fmt: skip
     enable_ipv4_masquerade: bool = setting(
@@ -122,7 +123,8 @@ class Settings:
         "Pods' packets to the outside leave with the node's address.", effect=_NO_EFFECT,
     )  # fmt: skip
     enable_ipv6_masquerade: bool = setting(
-        "enable-ipv6-masquerade", _SWITCH, True, "true", "As enable-ipv4-masquerade.", effect=_NO_EFFECT,
+        "enable-ipv6-masquerade", _SWITCH, True, "true",
+        "As enable-ipv4-masquerade.", effect=_NO_EFFECT,
     )  # fmt: skip
     enable_bpf_masquerade: bool = setting(
         "enable-bpf-masquerade", _SWITCH, False, "false",
@@ -130,8 +132,8 @@ class Settings:
     )  # fmt: skip
     devices: tuple[str, ...] = setting(
         "devices", _NAMES, (), "",
-        "Uplinks, where NodePorts answer; a trailing + stands for any ending. Unset: those with a default route "
-        "or the node's address.",
+        "Uplinks, where NodePorts answer; a trailing + stands for any ending. Unset: those with a "
+        "default route or the node's address.",
     )  # fmt: skip
     direct_routing_device: str = setting(
         "direct-routing-device", ("name", parse_text), "", "",
@@ -149,8 +151,8 @@ class Settings:
     )  # fmt: skip
     k8s_service_proxy_name: str = setting(
         "k8s-service-proxy-name", ("name", parse_text), "", "",
-        "Take only services whose label service.kubernetes.io/service-proxy-name has this value. Unset: only those "
-        "without the label.",
+        "Take only services whose label service.kubernetes.io/service-proxy-name has this value. "
+        "Unset: only those without the label.",
     )  # fmt: skip
     bpf_lb_map_max: int = setting(
         "bpf-lb-map-max", _SIZE, 65536, "65536",
@@ -176,7 +178,8 @@ class Settings:
         "Size of `socket_peers`: connected sockets whose service is remembered.",
     )  # fmt: skip
     bpf_ct_timeout_regular_tcp: int = setting(
-        "bpf-ct-timeout-regular-tcp", _DURATION, 8000 * NS_PER_S, "8000s", "An idle TCP connection is forgotten.",
+        "bpf-ct-timeout-regular-tcp", _DURATION, 8000 * NS_PER_S, "8000s",
+        "An idle TCP connection is forgotten.",
     )  # fmt: skip
     bpf_ct_timeout_regular_tcp_syn: int = setting(
         "bpf-ct-timeout-regular-tcp-syn", _DURATION, 60 * NS_PER_S, "60s",
@@ -187,12 +190,13 @@ class Settings:
         "A closed TCP connection is forgotten.",
     )  # fmt: skip
     bpf_ct_timeout_regular_any: int = setting(
-        "bpf-ct-timeout-regular-any", _DURATION, 60 * NS_PER_S, "60s", "A UDP or SCTP flow is forgotten.",
+        "bpf-ct-timeout-regular-any", _DURATION, 60 * NS_PER_S, "60s",
+        "A UDP or SCTP flow is forgotten.",
     )  # fmt: skip
 
     @property
     def external_services(self) -> bool:
-        """Whether addresses for clients outside are served: externalIPs, load balancer addresses."""
+        """Whether addresses for clients outside are served: externalIPs, load balancers'."""
         return self.kube_proxy_replacement not in {"false", "disabled"}
 
     @property
@@ -214,7 +218,7 @@ class Settings:
 
     def has_family(self, family: Family) -> bool:
         """Whether the family is switched on."""
-        return self.enable_ipv4 if family == 4 else self.enable_ipv6  # noqa: PLR2004
+        return self.enable_ipv4 if family == 4 else self.enable_ipv6
 
     def pod_cidrs(self) -> dict[str, tuple[Cidr, ...]]:
         """Pod networks by the key that gives them."""
@@ -229,7 +233,8 @@ def _alias(name: str, target: Key) -> Key:
 
 
 _OWN = tuple(
-    dataclasses.replace(found.metadata["key"], field=found.name) for found in dataclasses.fields(Settings)
+    dataclasses.replace(found.metadata["key"], field=found.name)
+    for found in dataclasses.fields(Settings)
 )
 _BY_NAME = {key.name: key for key in _OWN}
 
@@ -261,7 +266,7 @@ class Finding:
 
 
 def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding, ...]]:
-    """Settings from text values (booleans and whole numbers are read too); a finding for each key, in order."""
+    """Settings from text (booleans and numbers are read too); a finding for each key, in order."""
     values: dict[str, object] = {}
     findings: list[Finding] = []
     for name, raw in given.items():
@@ -311,7 +316,7 @@ def _check_value(
     if text in key.deprecated_values:
         return Finding(key.name, text, "deprecated", key.deprecated_values[text])
     if key.name == "kube-proxy-replacement" and values[key.field] == "false":
-        message = "only ClusterIPs, and only for pods: no NodePorts, no external or load balancer addresses"
+        message = "only ClusterIPs, only for pods: no NodePorts, no external addresses"
         return Finding(key.name, text, "accepted", message)
     return Finding(key.name, text, "accepted", key.effect)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks that must not overlap: those of different nodes' pods, and service addresses inside any of them."""
+"""Networks that must not overlap: the nodes' pod networks, and service addresses in them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kubypass.model.address import Address, Family, family, format_address
-from kubypass.model.cidr import Cidr, format_cidr, mask
+from kubypass.model.cidr import Cidr, mask
 from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
@@ -57,8 +57,8 @@ class PodNetworks:
                 found.append(
                     Problem(
                         f"Service {service.namespace}/{service.name}",
-                        f"{format_address(address)} is inside {format_cidr(inside[0])} of {inside[1]}; expected "
-                        "services outside of pod networks; a pod with this address cannot be reached",
+                        f"{format_address(address)} is inside {inside[0]} of {inside[1]}; "
+                        "expected services outside of pod networks; move one of them",
                     )
                 )
         return tuple(found)
@@ -89,6 +89,6 @@ def _supernets(cidr: Cidr) -> Iterable[Cidr]:
 def _overlap(name: str, cidr: Cidr, other_name: str, other: Cidr) -> Problem:
     return Problem(
         f"Node {name}",
-        f"pod network {format_cidr(cidr)} overlaps {format_cidr(other)} of node {other_name}; expected networks apart; "
-        "change spec.podCIDRs of one of them",
+        f"pod network {cidr} overlaps {other} of node {other_name}; "
+        "expected networks apart; change spec.podCIDRs of one of them",
     )

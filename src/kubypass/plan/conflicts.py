@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Two items that want the same frontend: the older service has it, the other one is told.
 
-Older is earlier created, then first by namespace and name; within a service, the item that comes first.
-A service without a creation time (hand-written manifests) counts as older than any with one.
-The only state of planning: who claims what. Services are added and removed one by one, and the outcome
-does not depend on the order in which that happens.
+Older is earlier created, then first by namespace and name; within a service, the item that comes
+first. A service without a creation time (hand-written manifests) counts as older than any with
+one. The only state of planning: who claims what. Services are added and removed one by one, and
+the outcome does not depend on the order in which that happens.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class Claims:
         self._rivals: dict[_Place, set[ServiceKey]] = {}
         self._contested: dict[ServiceKey, int] = {}
 
-    def replace(self, key: ServiceKey, plan: ServicePlan | None, created: str = "") -> set[ServiceKey]:
+    def replace(
+        self, key: ServiceKey, plan: ServicePlan | None, created: str = ""
+    ) -> set[ServiceKey]:
         """Put a service's claims (None: it is gone) in place; other services to settle anew."""
         places = _places(plan) if plan else ()
         rank = (created, *key)
@@ -116,7 +118,9 @@ class Claims:
             self._contested.pop(key, None)
 
 
-def settle_all(plans: Iterable[tuple[ServiceKey, str, ServicePlan]]) -> dict[ServiceKey, ServicePlan]:
+def settle_all(
+    plans: Iterable[tuple[ServiceKey, str, ServicePlan]],
+) -> dict[ServiceKey, ServicePlan]:
     """All services at once, each with its creation time: the same answer as one by one."""
     claims = Claims()
     known = {key: (created, plan) for key, created, plan in plans}
@@ -126,9 +130,7 @@ def settle_all(plans: Iterable[tuple[ServiceKey, str, ServicePlan]]) -> dict[Ser
 
 
 def _places(plan: ServicePlan) -> tuple[_Place, ...]:
-    found = dict.fromkeys(
-        _place(frontend) for item in plan.items for frontend in item.frontends
-    )
+    found = dict.fromkeys(_place(frontend) for item in plan.items for frontend in item.frontends)
     return tuple(found)
 
 

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What planning yields: items (one service port in one family) with their frontends and backends.
 
-Named tuples, because there are a hundred thousand of them and they are sorted and compared as a whole.
+Named tuples, because there are a hundred thousand of them and they are sorted and compared as a
+whole.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Native routing between nodes of one segment: each other node's pod networks via that node's address."""
+"""Native routing between nodes of one segment: peers' pod networks via the peers' addresses."""
 
 from __future__ import annotations
 

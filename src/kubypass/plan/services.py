@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """One service with its slices -> its items.
 
-Follows kube-proxy: an item is (namespace, name, port name, protocol), once per family; endpoints bind by
-port name and protocol; ready endpoints, or if there is none, those that still serve while they terminate.
-NodePorts are planned on the unspecified address, which stands for every address of the node:
-`nodeport-addresses` is not applied here. Traffic policies, affinity and topology are not planned yet.
+Follows kube-proxy: an item is (namespace, name, port name, protocol), once per family; endpoints
+bind by port name and protocol; ready endpoints, or if there is none, those that still serve while
+they terminate. NodePorts are planned on the unspecified address, which stands for every address of
+the node: `nodeport-addresses` is not applied here. Traffic policies, affinity and topology are not
+planned yet.
 """
 
 from __future__ import annotations
@@ -13,7 +14,14 @@ from typing import TYPE_CHECKING
 
 from kubypass.model.address import UNSPECIFIED, Address, Family, family
 from kubypass.model.verdict import BackendState, ServiceFlag
-from kubypass.plan.items import Item, ItemKey, PlannedBackend, PlannedFrontend, PlanNode, ServicePlan
+from kubypass.plan.items import (
+    Item,
+    ItemKey,
+    PlannedBackend,
+    PlannedFrontend,
+    PlanNode,
+    ServicePlan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

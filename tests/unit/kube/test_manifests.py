@@ -78,8 +78,10 @@ def test_no_such_path(tmp_path: Path) -> None:
 
 def test_yaml_that_trips_over_yaml(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(
-        "apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  creationTimestamp: 2024-05-01T10:00:00Z\n"
-        "spec: {clusterIP: 10.96.0.1}\n---\n# nothing\n---\nkind: CustomResourceDefinition\nenum:\n- =\n- !=\n"
+        "apiVersion: v1\nkind: Service\n"
+        "metadata:\n  name: web\n  creationTimestamp: 2024-05-01T10:00:00Z\n"
+        "spec: {clusterIP: 10.96.0.1}\n---\n# nothing\n---\n"
+        "kind: CustomResourceDefinition\nenum:\n- =\n- !=\n"
     )
     snapshot = ManifestSource(tmp_path).read()
     assert snapshot.services[WEB].created == "2024-05-01T10:00:00Z"
@@ -87,7 +89,9 @@ def test_yaml_that_trips_over_yaml(tmp_path: Path) -> None:
 
 def test_one_bad_document_leaves_the_others(tmp_path: Path) -> None:
     good = json.dumps(service())
-    (tmp_path / "a.yaml").write_text(f"{good}\n---\nkind: [\n---\n{json.dumps(service('b', '10.96.0.2'))}")
+    (tmp_path / "a.yaml").write_text(
+        f"{good}\n---\nkind: [\n---\n{json.dumps(service('b', '10.96.0.2'))}"
+    )
     snapshot = ManifestSource(tmp_path).read()
     assert set(snapshot.services) == {WEB, ("default", "b")}
     (problem,) = snapshot.problems
@@ -125,7 +129,9 @@ def test_bytes_that_are_no_text(tmp_path: Path, name: str, content: bytes) -> No
 
 @pytest.mark.parametrize("name", ["a.yaml", "a.json"])
 def test_items_that_are_no_objects(tmp_path: Path, name: str) -> None:
-    text = json.dumps({"kind": "ServiceList", "apiVersion": "v1", "items": [1, None, service(), {"metadata": 3}]})
+    text = json.dumps(
+        {"kind": "ServiceList", "apiVersion": "v1", "items": [1, None, service(), {"metadata": 3}]}
+    )
     (tmp_path / name).write_text(text)
     snapshot = ManifestSource(tmp_path).read()
     assert set(snapshot.services) == {WEB}
@@ -231,7 +237,12 @@ def test_a_mounted_config_map_that_swaps(tmp_path: Path) -> None:
 
 
 def test_nodes_that_changed_are_kept_for_the_caller(tmp_path: Path) -> None:
-    node = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}, "spec": {"podCIDR": "10.0.0.0/24"}}
+    node = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "node1"},
+        "spec": {"podCIDR": "10.0.0.0/24"},
+    }
     path = write(tmp_path / "n.yaml", node)
     source = ManifestSource(tmp_path)
     assert source.scan() == set()

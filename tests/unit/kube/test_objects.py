@@ -14,7 +14,9 @@ from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service
 
 
-def read(tmp_path: Path, text: str, *, name: str = "objects.yaml", proxy_name: str = "") -> Snapshot:
+def read(
+    tmp_path: Path, text: str, *, name: str = "objects.yaml", proxy_name: str = ""
+) -> Snapshot:
     (tmp_path / name).write_text(textwrap.dedent(text))
     return ManifestSource(tmp_path, proxy_name=proxy_name).read()
 
@@ -29,7 +31,9 @@ def service(tmp_path: Path, spec: str, extra: str = "") -> tuple[Service | None,
     {extra}
     """
     found = read(tmp_path, text)
-    assert all(problem.subject == "Service default/web (objects.yaml)" for problem in found.problems)
+    assert all(
+        problem.subject == "Service default/web (objects.yaml)" for problem in found.problems
+    )
     return found.services.get(("default", "web")), tuple(p.message for p in found.problems)
 
 
@@ -72,8 +76,14 @@ def test_services_that_are_none(tmp_path: Path, spec: str) -> None:
     [
         ("{}", "spec.clusterIP is missing"),
         ("{clusterIP: 10.96.0.300}", "spec.clusterIP has '10.96.0.300'; expected an IP address"),
-        ("{clusterIP: 10.96.0.1, clusterIPs: ['fd00::1'], ipFamilies: [IPv4]}", "where ipFamilies says IPv4"),
-        ("{clusterIP: 10.96.0.1, ports: [{port: '80'}]}", "Expected `int`, got `str` - at `$.spec.ports[0].port`"),
+        (
+            "{clusterIP: 10.96.0.1, clusterIPs: ['fd00::1'], ipFamilies: [IPv4]}",
+            "where ipFamilies says IPv4",
+        ),
+        (
+            "{clusterIP: 10.96.0.1, ports: [{port: '80'}]}",
+            "Expected `int`, got `str` - at `$.spec.ports[0].port`",
+        ),
     ],
 )  # fmt: skip
 def test_services_that_are_wrong(tmp_path: Path, spec: str, message: str) -> None:
@@ -85,7 +95,11 @@ def test_services_that_are_wrong(tmp_path: Path, spec: str, message: str) -> Non
 @pytest.mark.parametrize(
     ("ports", "kept", "message"),
     [
-        ("[{port: 70000}, {port: 80, name: a}]", 1, "spec.ports[0].port is 70000; expected 1 to 65535"),
+        (
+            "[{port: 70000}, {port: 80, name: a}]",
+            1,
+            "spec.ports[0].port is 70000; expected 1 to 65535",
+        ),
         ("[{port: 0}]", 0, "spec.ports[0].port is 0"),
         ("[{port: 80, protocol: HTTP}]", 0, "protocol is 'HTTP'; expected TCP, UDP or SCTP"),
         ("[{port: 80, nodePort: 65536}]", 1, "nodePort is 65536"),
@@ -100,7 +114,9 @@ def test_ports_that_are_wrong(tmp_path: Path, ports: str, kept: int, message: st
 
 
 def test_ports(tmp_path: Path) -> None:
-    ports = "[{port: 80, name: a, nodePort: 30080, targetPort: x}, {port: 80, name: a, protocol: UDP}]"
+    ports = (
+        "[{port: 80, name: a, nodePort: 30080, targetPort: x}, {port: 80, name: a, protocol: UDP}]"
+    )
     found, _ = service(tmp_path, f"{{clusterIP: 10.96.0.1, ports: {ports}}}")
     assert found is not None
     rows = [(p.name, p.protocol, p.port, p.node_port) for p in found.ports]
@@ -110,7 +126,8 @@ def test_ports(tmp_path: Path) -> None:
 def test_addresses_for_clients_outside(tmp_path: Path) -> None:
     found, _ = service(
         tmp_path,
-        "{clusterIP: 10.96.0.1, externalIPs: [192.0.2.01, 192.0.2.1, '2001:db8::1'], type: LoadBalancer}",
+        "{clusterIP: 10.96.0.1, type: LoadBalancer, "
+        "externalIPs: [192.0.2.01, 192.0.2.1, '2001:db8::1']}",
         "status: {loadBalancer: {ingress: [{ip: 192.0.2.5}, {ip: 192.0.2.6, ipMode: VIP}, "
         "{ip: 192.0.2.7, ipMode: Proxy}, {hostname: lb.example}]}}",
     )
@@ -132,7 +149,7 @@ def test_addresses_for_clients_outside(tmp_path: Path) -> None:
         ("{app: web}", "mine", False),
     ],
 )
-def test_labels(tmp_path: Path, labels: str, proxy_name: str, kept: bool) -> None:  # noqa: FBT001
+def test_labels(tmp_path: Path, labels: str, proxy_name: str, kept: bool) -> None:
     text = f"""
     apiVersion: v1
     kind: Service
@@ -142,7 +159,9 @@ def test_labels(tmp_path: Path, labels: str, proxy_name: str, kept: bool) -> Non
     assert bool(read(tmp_path, text, proxy_name=proxy_name).services) == kept
 
 
-def slices(tmp_path: Path, rest: str, family: str = "IPv4") -> tuple[EndpointSlice, tuple[str, ...]]:
+def slices(
+    tmp_path: Path, rest: str, family: str = "IPv4"
+) -> tuple[EndpointSlice, tuple[str, ...]]:
     text = f"""
     apiVersion: discovery.k8s.io/v1
     kind: EndpointSlice
@@ -191,8 +210,8 @@ def test_endpoints(tmp_path: Path) -> None:
 def test_slice_ports(tmp_path: Path) -> None:
     found, problems = slices(
         tmp_path,
-        "ports: [{port: 1}, {name: '', port: 2}, {name: a, port: 0}, {name: a}, {name: b, port: 3, protocol: UDP}, "
-        "{name: c, port: 70000}]\n    endpoints: null",
+        "ports: [{port: 1}, {name: '', port: 2}, {name: a, port: 0}, {name: a}, "
+        "{name: b, port: 3, protocol: UDP}, {name: c, port: 70000}]\n    endpoints: null",
     )
     assert found.ports == (("", Protocol.TCP, 2), ("b", Protocol.UDP, 3))
     assert problems == ("ports[5].port is 70000; expected 1 to 65535; left out",)

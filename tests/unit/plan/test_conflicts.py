@@ -17,7 +17,11 @@ def plan(name: str, *ports: int, address: str = "10.0.0.1") -> ServicePlan:
     place = UNSPECIFIED[4] if address == "node" else parse_address(address)
     return ServicePlan(
         tuple(
-            Item(ItemKey("default", name, str(n), TCP, 4), (PlannedFrontend(place, port, TCP, 1),), ())
+            Item(
+                ItemKey("default", name, str(n), TCP, 4),
+                (PlannedFrontend(place, port, TCP, 1),),
+                (),
+            )
             for n, port in enumerate(ports)
         )
     )
@@ -71,7 +75,11 @@ def test_the_loser_gets_it_when_the_owner_goes() -> None:
 
 names = st.sampled_from(["a", "b", "c", "d"])
 steps = st.lists(
-    st.tuples(names, st.none() | st.lists(st.integers(80, 83), max_size=3), st.sampled_from(["", "2023", "2024"])),
+    st.tuples(
+        names,
+        st.none() | st.lists(st.integers(80, 83), max_size=3),
+        st.sampled_from(["", "2023", "2024"]),
+    ),
     max_size=20,
 )  # fmt: skip
 

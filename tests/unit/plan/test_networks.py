@@ -17,12 +17,16 @@ DIRECT = Settings(auto_direct_node_routes=True)
 
 
 def node(name: str, addresses: str, cidrs: str) -> Node:
-    return Node(name, tuple(map(parse_address, addresses.split())), tuple(map(parse_cidr, cidrs.split())))
+    return Node(
+        name, tuple(map(parse_address, addresses.split())), tuple(map(parse_cidr, cidrs.split()))
+    )
 
 
 def service(ips: str) -> Service:
     addresses = tuple(map(parse_address, ips.split()))
-    return Service("default", "web", "ClusterIP", addresses, (), (), (ServicePort("", Protocol.TCP, 80, 0),))
+    return Service(
+        "default", "web", "ClusterIP", addresses, (), (), (ServicePort("", Protocol.TCP, 80, 0),)
+    )
 
 
 NODES = [
@@ -45,7 +49,9 @@ def test_no_routes_unless_asked_for() -> None:
 
 
 def test_a_family_that_is_off_has_no_routes() -> None:
-    routes, _ = plan_routes(NODES, PlanNode("node1"), dataclasses.replace(DIRECT, enable_ipv6=False))
+    routes, _ = plan_routes(
+        NODES, PlanNode("node1"), dataclasses.replace(DIRECT, enable_ipv6=False)
+    )
     assert [r.destination.family for r in routes] == [4]
 
 

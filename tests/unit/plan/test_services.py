@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
-from kubypass.model.address import parse_address
+from kubypass.model.address import format_address, format_endpoint, parse_address
 from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServicePort
@@ -39,19 +39,24 @@ def endpoint_slice(
     return EndpointSlice("default", "web-1", "web", family, (port,), found)  # type: ignore[arg-type]
 
 
-def plan(found: Service, *slices: EndpointSlice, settings: Settings | None = None) -> tuple[Item, ...]:
+def plan(
+    found: Service, *slices: EndpointSlice, settings: Settings | None = None
+) -> tuple[Item, ...]:
     return plan_service(found, slices, NODE, settings or Settings()).items
 
 
 def frontends(item: Item) -> list[tuple[str, int, ServiceFlag]]:
-    from kubypass.model.address import format_address
-
-    return [(format_address(f.address), f.port, ServiceFlag(f.flags) if f.flags in list(ServiceFlag) else f.flags) for f in item.frontends]
+    return [
+        (
+            format_address(f.address),
+            f.port,
+            ServiceFlag(f.flags) if f.flags in list(ServiceFlag) else f.flags,
+        )
+        for f in item.frontends
+    ]
 
 
 def backends(item: Item) -> str:
-    from kubypass.model.address import format_endpoint
-
     marks = {BackendState.ACTIVE: "", BackendState.TERMINATING: "t"}
     return " ".join(format_endpoint(b.address, b.port) + marks[b.state] for b in item.backends)
 
@@ -110,7 +115,8 @@ def test_a_named_port_has_another_number_in_another_slice() -> None:
 
 def test_frontends_and_their_flags() -> None:
     found = service(
-        ServicePort("", TCP, 80, 30080), external="192.0.2.1 192.0.2.2 2001:db8::1", load_balancer="192.0.2.2"
+        ServicePort("", TCP, 80, 30080), external="192.0.2.1 192.0.2.2 2001:db8::1",
+        load_balancer="192.0.2.2"
     )  # fmt: skip
     (item,) = plan(found)
     both = ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
@@ -143,5 +149,7 @@ def test_replacement_off_means_cluster_ips_only() -> None:
     for value, count in [("false", 1), ("disabled", 1), ("partial", 2), ("strict", 3), ("true", 3)]:
         (item,) = plan(found, settings=Settings(kube_proxy_replacement=value))
         assert len(item.frontends) == count, value
-    (item,) = plan(found, settings=Settings(kube_proxy_replacement="partial", enable_node_port=True))
+    (item,) = plan(
+        found, settings=Settings(kube_proxy_replacement="partial", enable_node_port=True)
+    )
     assert len(item.frontends) == 3

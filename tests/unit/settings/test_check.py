@@ -29,7 +29,9 @@ def test_nothing_given_gives_the_defaults() -> None:
     assert check_settings({}) == (Settings(), ())
 
 
-@pytest.mark.parametrize("key", [key for key in KEYS if key.default and not key.alias_of], ids=lambda k: k.name)
+@pytest.mark.parametrize(
+    "key", [key for key in KEYS if key.default and not key.alias_of], ids=lambda k: k.name
+)
 def test_written_defaults_are_the_defaults(key) -> None:  # noqa: ANN001
     settings, (finding,) = check_settings({key.name: key.default})
     assert settings == Settings() or key.name == "bpf-lb-map-max"
@@ -153,6 +155,6 @@ def test_map_sizes_inherit(given: dict[str, str], services: int, backends: int) 
         ({"bpf-lb-sock-hostns-only": "true"}, True, False),
     ],
 )
-def test_where_sockets_are_load_balanced(given: dict[str, str], node: bool, pods: bool) -> None:  # noqa: FBT001
+def test_where_sockets_are_load_balanced(given: dict[str, str], node: bool, pods: bool) -> None:
     settings, _ = check_settings(given)
     assert (settings.socket_lb, settings.socket_lb_pods) == (node, pods)

@@ -57,7 +57,7 @@ def test_a_config_map(tmp_path: Path) -> None:
 
 def test_a_config_map_holds_text(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", CONFIG_MAP % "true")
-    with pytest.raises(ConfigError, match='bpf-lb-sock.*write it in quotes, "true"'):
+    with pytest.raises(ConfigError, match=r'bpf-lb-sock.*write it in quotes, "true"'):
         load_settings(path)
     assert load_settings(path, ["--bpf-lb-sock=true"])[0].bpf_lb_sock
 
@@ -73,7 +73,8 @@ def test_no_file_and_an_empty_one(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["[", "- a", "text", "kind: Service", "a: 1\n---\nb: 2", "kind: ConfigMap\ndata: []\n", "\0"]
+    "text",
+    ["[", "- a", "text", "kind: Service", "a: 1\n---\nb: 2", "kind: ConfigMap\ndata: []\n", "\0"],
 )
 def test_files_that_are_no_settings(tmp_path: Path, text: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -121,4 +122,6 @@ def test_config_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_the_document_is_fresh() -> None:
     written = (ROOT / "docs/settings.md").read_text()
-    assert written == settings_document(), "run: python -m kubypass.agent.settings_doc > docs/settings.md"
+    assert written == settings_document(), (
+        "run: python -m kubypass.agent.settings_doc > docs/settings.md"
+    )
