@@ -51,7 +51,9 @@ class VerifierError(KernelError):
     """The verifier refused a program; `log` is the end of what it said."""
 
     def __init__(self, subject: str, errno: int, log: str) -> None:
-        super().__init__("load", subject, errno, log.strip().splitlines()[-1] if log.strip() else "")
+        super().__init__(
+            "load", subject, errno, log.strip().splitlines()[-1] if log.strip() else ""
+        )
         self.log = log
 
 

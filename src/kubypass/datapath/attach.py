@@ -14,7 +14,12 @@ from kubypass.errors import KernelError
 from kubypass.kernel import clsact
 from kubypass.kernel.bpf import CGROUP_ATTACH, Link, Program
 
-DIRECTIONS = {"from_pod": "ingress", "to_pod": "egress", "from_uplink": "ingress", "to_uplink": "egress"}
+DIRECTIONS = {
+    "from_pod": "ingress",
+    "to_pod": "egress",
+    "from_uplink": "ingress",
+    "to_uplink": "egress",
+}
 POD_PROGRAMS = ("from_pod", "to_pod")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Loads the compiled programs, or finds those that an earlier agent left, and keeps maps and programs pinned.
 
-    <bpffs>/kubypass/<layout hash>/<map>       maps; another layout is another directory
-    <bpffs>/kubypass/programs/<program>        the programs that new pods get
-    <bpffs>/kubypass/links/<hook or device>    attachments (attach.py)
+<bpffs>/kubypass/<layout hash>/<map>       maps; another layout is another directory
+<bpffs>/kubypass/programs/<program>        the programs that new pods get
+<bpffs>/kubypass/links/<hook or device>    attachments (attach.py)
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ class Changes:
     backends: dict[int, bytes] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
     services: dict[bytes, bytes] = field(default_factory=dict)
-    removed_services: list[bytes] = field(default_factory=list)
+    removed_services: set[bytes] = field(default_factory=set)
     removed_backends: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -140,7 +140,7 @@ class Tables:
         wanted = {_key(f) for entry in self.entries.values() for f in entry.frontends}
         for key in self._services.keys() - wanted:
             del self._services[key]
-            changes.removed_services.append(key)
+            changes.removed_services.add(key)
         for number, found in self._found.items():
             if number in claimed:
                 continue
@@ -168,7 +168,9 @@ class Tables:
         slots = self._found_slots[found.first_slot * 4 : (found.first_slot + found.count) * 4]
         return Entry(
             number,
-            tuple(f for f in item.frontends if self._services.get(_key(f)) == _value(number, found, f)),
+            tuple(
+                f for f in item.frontends if self._services.get(_key(f)) == _value(number, found, f)
+            ),
             tuple(
                 PlannedBackend(place[0], place[1], BackendState(found.backends[place][1]))  # type: ignore[arg-type]
                 for place in places
@@ -201,6 +203,7 @@ class Tables:
             value = layout.Service(number, first, len(active), frontend.flags).pack()
             if self._services.get(key) != value:
                 self._services[key] = changes.services[key] = value
+                changes.removed_services.discard(key)
         if entry:
             kept = set(item.frontends)
             gone = tuple(f for f in entry.frontends if f not in kept)
@@ -258,7 +261,7 @@ class Tables:
                 continue  # another item has it by now
             del self._services[key]
             changes.services.pop(key, None)
-            changes.removed_services.append(key)
+            changes.removed_services.add(key)
 
     def _drop_backend(self, number: int, changes: Changes) -> None:
         changes.backends.pop(number, None)

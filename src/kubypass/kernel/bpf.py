@@ -421,7 +421,9 @@ class Link(_Owned):
 def has_tcx() -> bool:
     """Does this kernel attach programs to devices by links? Tried on a device that does not exist."""
     program = Program(_check("load", "a probe", _load_probe()))
-    result = _bpf(LINK_CREATE, _attributes("=IIII", program.fd, 0x7FFFFFFF, TCX_ATTACH["ingress"], 0))
+    result = _bpf(
+        LINK_CREATE, _attributes("=IIII", program.fd, 0x7FFFFFFF, TCX_ATTACH["ingress"], 0)
+    )
     if result >= 0:
         os.close(result)
     return result >= 0 or -result == errnos.ENODEV

@@ -1,0 +1,263 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent: starts the datapath, follows manifests, pods and addresses, and keeps the maps true.
+
+One thread does all the work. An event only says "look again at these"; a look at everything, once a minute, must find
+nothing to do. Ending the agent leaves the datapath in place.
+"""
+
+from __future__ import annotations
+
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from kubypass.agent.log import log
+from kubypass.agent.network import Network, enable_forwarding, sync_routes
+from kubypass.agent.node import Features, NodeState, probe_features, read_node
+from kubypass.agent.options import Options
+from kubypass.agent.prepare import check_host, datapath_config, map_sizes
+from kubypass.agent.services import Result, Services
+from kubypass.agent.settings import load_settings
+from kubypass.agent.state import State, load_state, lock
+from kubypass.datapath import objects
+from kubypass.datapath.attach import Attachments
+from kubypass.datapath.flows import Sweep
+from kubypass.datapath.objects import Datapath
+from kubypass.kernel.inotify import Watch
+from kubypass.kernel.netlink import Monitor
+from kubypass.kube.manifests import ManifestSource
+from kubypass.model.problem import Problem
+from kubypass.plan.cidrs import check_cidrs
+from kubypass.plan.items import PlanNode
+from kubypass.plan.routes import plan_routes
+
+_FULL_CHECK_S = 60.0
+_SWEEP_S = 0.25
+_PASS_S = 15.0
+
+
+class Agent:
+    """One node's agent. The attributes are what `report` shows of it."""
+
+    def __init__(self, options: Options) -> None:
+        self.options = options
+        overrides = [f"--{key}={value}" for key, value in options.overrides.items()]
+        self.settings, self.findings = load_settings(options.config, overrides)
+        self.cgroup, self.mounted = check_host(options)
+        options.run.mkdir(parents=True, exist_ok=True)
+        (options.run / "pods").mkdir(exist_ok=True)
+        self._lock = lock(options.run)
+        self.state: State = load_state(options.run)
+        self.features: Features = probe_features()
+        self.node: NodeState = read_node(self.settings)
+        self.source = ManifestSource(
+            options.manifests, proxy_name=self.settings.k8s_service_proxy_name
+        )
+        self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
+        self.timings: dict[str, float] = {}
+        self.healthy = False
+        self._route_problems: list[Problem] = []
+        self._cidr_problems: list[Problem] = []
+        self.datapath: Datapath
+        self.services: Services
+        self.network: Network
+        self.attachments: Attachments
+        self._sweep: Sweep
+
+    def start(self) -> None:
+        """From nothing, or from what an earlier agent left, to a datapath that is complete and attached."""
+        started = time.perf_counter()
+        if self.mounted:
+            self.state.mounted_bpffs = True
+        self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
+        snapshot = self.source.read()
+        self.timings["parse_s"] = time.perf_counter() - started
+        self._open_datapath()
+        self.services = Services(
+            snapshot,
+            PlanNode(self.options.node, self.node.addresses),
+            self.settings,
+            self.datapath.maps,
+        )
+        self._note_result(self.services.sync_all(), "services complete")
+        self.check_nodes()
+        self._attach()
+        self.healthy = True
+        self.timings["start_s"] = time.perf_counter() - started
+
+    def _open_datapath(self) -> None:
+        directory = self.options.bpffs / "kubypass"
+        config = datapath_config(self.settings, self.features, self.node)
+        sizes = map_sizes(self.settings)
+        wanted = objects.signature(config, sizes)
+        found = objects.find(directory) if self.state.signature == wanted else None
+        self.datapath = found or objects.load(directory, config, sizes)
+        for note in self.datapath.notes:
+            log("datapath rebuilt", note=note)
+        log(
+            "datapath ready",
+            programs="loaded" if self.datapath.loaded else "kept",
+            signature=wanted,
+        )
+        self.state.signature = wanted
+        self.attachments = Attachments(directory / objects.LINKS, tcx=self.features.tcx)
+        self._sweep = Sweep(self.datapath.maps["flows"])
+
+    def _attach(self) -> None:
+        """Switches traffic to programs and maps that are complete."""
+        (self.options.bpffs / "kubypass" / objects.LINKS).mkdir(parents=True, exist_ok=True)
+        self.state.uplinks = [link.name for link in self.node.uplinks]
+        self.state.tcx = self.features.tcx
+        self.state.save()
+        self.network = Network(self.datapath, self.attachments, self.options.run / "pods")
+        self.writes["maps"] += self.network.sync(self.node)
+        self.network.attach_uplinks(self.node)
+        if self.settings.external_services or self.settings.socket_lb:
+            self.attachments.attach_cgroup(self.cgroup, self.datapath.programs)
+        if self.datapath.loaded:
+            objects.pin(self.datapath)
+        log("attached", writes=self.attachments.writes, pods=self.network.pods)
+
+    def _note_result(self, result: Result, event: str) -> None:
+        self.writes["maps"] += result.writes
+        self.timings.update(plan_s=result.plan_s, kernel_s=result.kernel_s)
+        self.timings["apply_s"] = result.plan_s + result.kernel_s
+        if result.writes or not self.healthy:
+            spent = 1000 * (result.plan_s + result.kernel_s)
+            log(event, services=result.services, writes=result.writes, ms=spent)
+
+    def problems(self) -> list[Problem]:
+        """Everything that is wrong now."""
+        found = [*self.source.problems(), *self.services.problems(), *self.network.problems]
+        return [*found, *self._route_problems, *self._cidr_problems]
+
+    def on_manifests(self, paths: set[Path] | None) -> None:
+        """Files changed (None: no telling which)."""
+        started = time.perf_counter()
+        dirty = self.source.scan() if paths is None else self.source.reread(paths)
+        if dirty:
+            self._note_result(self.services.sync(dirty), "services changed")
+            self.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
+        if self.source.changed_nodes:
+            self.check_nodes()
+
+    def check_nodes(self) -> None:
+        """Routes to other nodes' pods, and networks that overlap."""
+        self.source.changed_nodes.clear()
+        snapshot = self.source.snapshot()
+        me = PlanNode(self.options.node, self.node.addresses)
+        routes, problems = plan_routes(snapshot.nodes.values(), me, self.settings)
+        changed, failed = sync_routes(routes, self.node)
+        self.writes["routes"] += changed
+        self._route_problems = [*problems, *failed]
+        services = snapshot.services.values()
+        self._cidr_problems = list(check_cidrs(snapshot.nodes.values(), services, self.settings))
+
+    def on_network(self) -> None:
+        """Devices, addresses or pods changed."""
+        self.node = read_node(self.settings)
+        config = datapath_config(self.settings, self.features, self.node)
+        if objects.signature(config, map_sizes(self.settings)) != self.state.signature:
+            log("the node's addresses changed: programs are replaced")
+            self._open_datapath()
+            self._attach()
+            return
+        written = self.network.sync(self.node)
+        self.writes["maps"] += written
+        if written:
+            log("endpoints changed", writes=written, pods=self.network.pods)
+
+    def full_check(self) -> None:
+        """Everything again; what this finds, an event has failed to tell."""
+        dirty = self.source.scan()
+        if dirty:
+            log("a change was missed until now", "WARNING", services=len(dirty))
+        result = self.services.sync_all()
+        if result.writes:
+            log("maps repaired", "WARNING", writes=result.writes)
+            self.writes["maps"] += result.writes
+        self.on_network()
+
+    def sweep(self) -> float:
+        """One step through the flows; returns seconds until the next."""
+        return _SWEEP_S if self._sweep.step() else _PASS_S
+
+    @property
+    def flows(self) -> tuple[int, int]:
+        """Flows that the last pass over the map found, and expired ones removed since the start."""
+        return self._sweep.live, self._sweep.removed
+
+
+class Loop:
+    """Waits for events and timers until a signal ends it."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._selector = selectors.DefaultSelector()
+        self._manifests = Watch()
+        self._pods = Watch()
+        self._monitor = Monitor()
+        self._running = True
+        self._wake, wakeup = socket.socketpair()
+        wakeup.setblocking(False)
+        self._wakeup = wakeup
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        signal.set_wakeup_fd(wakeup.fileno())
+
+    def _stop(self, *_: object) -> None:
+        self._running = False
+
+    def _watch_manifests(self) -> None:
+        for directory in self._agent.source.directories:
+            self._manifests.add(Path(directory))
+
+    def watch(self) -> None:
+        """Starts watching; to be called before the first look, so that no change falls between."""
+        source = self._agent.source.path
+        self._manifests.add(source if source.is_dir() else source.parent)
+        self._pods.add(self._agent.options.run / "pods")
+
+    def run(self) -> None:
+        """Serves events until SIGTERM or SIGINT."""
+        self._watch_manifests()
+        handlers: dict[int, Callable[[], None]] = {
+            self._manifests.fd: self._on_manifests,
+            self._pods.fd: self._on_pods,
+            self._monitor.fd: self._on_monitor,
+            self._wake.fileno(): lambda: None,
+        }
+        for fd in handlers:
+            self._selector.register(fd, selectors.EVENT_READ)
+        next_check = time.monotonic() + _FULL_CHECK_S
+        next_sweep = time.monotonic() + _SWEEP_S
+        while self._running:
+            wait = max(0.0, min(next_check, next_sweep) - time.monotonic())
+            for key, _ in self._selector.select(wait):
+                handlers[key.fd]()
+            now = time.monotonic()
+            if now >= next_sweep:
+                next_sweep = now + self._agent.sweep()
+            if now >= next_check:
+                self._agent.full_check()
+                next_check = time.monotonic() + _FULL_CHECK_S
+
+    def _on_manifests(self) -> None:
+        paths = self._manifests.read()
+        if paths is None or paths:
+            before = self._agent.source.directories
+            self._agent.on_manifests(paths)
+            if self._agent.source.directories != before:
+                self._watch_manifests()
+                self._agent.on_manifests(None)
+
+    def _on_pods(self) -> None:
+        self._pods.read()
+        self._agent.on_network()
+
+    def _on_monitor(self) -> None:
+        self._monitor.drain()
+        self._agent.on_network()

@@ -1,0 +1,80 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes everything of ours off this node: programs, pins, routes, sysctl changes. Pods' own devices stay."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+
+from kubypass.agent.network import ROUTE_PROTOCOL
+from kubypass.agent.node import interface_index
+from kubypass.agent.state import forget_state, load_state, running_agent
+from kubypass.errors import ConfigError, KernelError
+from kubypass.kernel import clsact, mounts, sysctl
+from kubypass.kernel.netlink import Netlink
+
+_STOP_S = 10.0
+
+
+def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
+    """Returns a line for each thing that was removed or put back; doing it twice is fine."""
+    pid = running_agent(run)
+    if pid is not None:
+        if not force:
+            raise ConfigError(
+                f"--run {run}: an agent runs (pid {pid})", hint="stop it, or use --force"
+            )
+        _stop(pid, run)
+    state = load_state(run)
+    done = [f"stopped the agent (pid {pid})"] if pid is not None else []
+    if not state.tcx:
+        for path in [*state.uplinks, *_pod_devices(run)]:
+            index = interface_index(path)
+            if index is not None:
+                clsact.remove(index)
+                done.append(f"removed the filters of {path}")
+    directory = bpffs / "kubypass"
+    if directory.is_dir():
+        count = sum(1 for path in directory.rglob("*") if path.is_file())
+        shutil.rmtree(directory)
+        done.append(f"removed {count} pinned programs, links and maps from {directory}")
+    done += _remove_routes()
+    for name, value in state.sysctls.items():
+        if sysctl.read(name) != value:
+            sysctl.write(name, value)
+            done.append(f"set {name} back to {value}")
+    if state.mounted_bpffs and mounts.is_bpffs(bpffs):
+        mounts.unmount(bpffs)
+        done.append(f"unmounted {bpffs}")
+    forget_state(run)
+    for name in ("agent.sock", "agent.lock"):
+        (run / name).unlink(missing_ok=True)
+    return done
+
+
+def _pod_devices(run: Path) -> list[str]:
+    from kubypass.agent.pods import read_pods  # noqa: PLC0415
+
+    return [pod.interface for pod in read_pods(run / "pods")[0]]
+
+
+def _stop(pid: int, run: Path) -> None:
+    os.kill(pid, signal.SIGTERM)
+    deadline = time.monotonic() + _STOP_S
+    while running_agent(run) is not None:
+        if time.monotonic() > deadline:
+            raise KernelError(
+                "stop", f"the agent (pid {pid})", 0, "end it by hand and run cleanup again"
+            )
+        time.sleep(0.02)
+
+
+def _remove_routes() -> list[str]:
+    with Netlink() as netlink:
+        ours = [route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL]
+        for route in ours:
+            netlink.delete_route(route)
+    return [f"removed {len(ours)} routes"] if ours else []

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's side of the datapath: its devices, pods, endpoints, forwarding and routes."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterable
+from pathlib import Path
+
+from kubypass.agent.node import NodeState
+from kubypass.agent.pods import read_pods
+from kubypass.agent.state import State
+from kubypass.datapath.attach import POD_PROGRAMS, UPLINK_PROGRAMS, Attachments
+from kubypass.datapath.endpoints import Endpoints, node_endpoints, pod_endpoints
+from kubypass.datapath.objects import Datapath
+from kubypass.errors import KernelError
+from kubypass.kernel.netlink import Netlink, Route
+from kubypass.model.address import family
+from kubypass.model.problem import Problem
+from kubypass.model.settings import Settings
+from kubypass.plan.routes import PlannedRoute
+
+ROUTE_PROTOCOL = 75
+"""rtm_protocol of our routes (`ip route` shows `proto 75`)."""
+
+
+def enable_forwarding(state: State, settings: Settings) -> int:
+    """The FIB answers only for devices that forward; returns how many sysctls were changed."""
+    wanted = []
+    if settings.enable_ipv4:
+        wanted.append("net.ipv4.ip_forward")
+    if settings.enable_ipv6:
+        wanted.append("net.ipv6.conf.all.forwarding")
+    return sum(state.set_sysctl(name, "1") for name in wanted)
+
+
+class Network:
+    """Follows pods and addresses; `problems` are those of the last look."""
+
+    def __init__(self, datapath: Datapath, attachments: Attachments, pods: Path) -> None:
+        self._programs = datapath.programs
+        self._attachments = attachments
+        self._pods = pods
+        self._endpoints = Endpoints(datapath.maps["endpoints"])
+        self.problems: list[Problem] = []
+        self.pods = 0
+
+    def sync(self, node: NodeState) -> int:
+        """Attaches programs to new pods, then makes them known; returns how many entries were written."""
+        found, self.problems = read_pods(self._pods)
+        wanted = node_endpoints(node.addresses)
+        names = {link.name for link in node.uplinks}
+        self.pods = 0
+        for pod in found:
+            link = node.links.get(pod.interface)
+            if link is None:
+                message = f"has no device {pod.interface} on this node; it gets no traffic until it is there"
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+                continue
+            try:
+                for name in POD_PROGRAMS:
+                    self._attachments.attach_device(
+                        link.name, link.index, name, self._programs[name]
+                    )
+            except KernelError as error:
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", str(error)))
+                continue
+            names.add(link.name)
+            self.pods += 1
+            wanted.update(pod_endpoints(pod, link.index, link.mac))
+        written = self._endpoints.apply(wanted)
+        for name in self._attachments.devices() - names:
+            self._attachments.drop_device(name)
+        return written
+
+    def attach_uplinks(self, node: NodeState) -> None:
+        """Puts the uplink programs in place."""
+        for link in node.uplinks:
+            for name in UPLINK_PROGRAMS:
+                self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+
+
+def sync_routes(planned: Iterable[PlannedRoute], node: NodeState) -> tuple[int, list[Problem]]:
+    """Makes our routes just the planned ones; returns how many were changed, and those that cannot be."""
+    wanted = {}
+    for route in planned:
+        is_ipv4 = family(route.destination.network) == 4
+        cut = 12 if is_ipv4 else 0
+        made = Route(
+            route.destination.network[cut:],
+            route.destination.prefix,
+            route.gateway[cut:],
+            node.uplinks[0].index,
+            socket.AF_INET if is_ipv4 else socket.AF_INET6,
+            ROUTE_PROTOCOL,
+        )
+        wanted[made] = route
+    changed, problems = 0, []
+    with Netlink() as netlink:
+        present = {route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL}
+        for route in present - wanted.keys():
+            netlink.delete_route(route)
+            changed += 1
+        for made in wanted.keys() - present:
+            try:
+                netlink.replace_route(made)
+                changed += 1
+            except KernelError as error:
+                message = (
+                    f"{error}: its address is not on our link; route it in the network instead"
+                )
+                problems.append(Problem(f"Node {wanted[made].node}", message))
+    return changed, problems

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line of `kubypass agent`."""
+
+    manifests: Path
+    node: str
+    config: Path | None
+    overrides: Mapping[str, str]
+    """Settings by key, over those of the file."""
+    run: Path
+    bpffs: Path
+    cgroup: Path | None
+    """None: where cgroup v2 is mounted."""

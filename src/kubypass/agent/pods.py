@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The records of this node's pods: one JSON file each, written by whoever made the pod's interface."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from kubypass.model.address import parse_address
+from kubypass.model.pod import Pod
+from kubypass.model.problem import Problem
+
+_MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
+
+
+def read_pods(directory: Path) -> tuple[list[Pod], list[Problem]]:
+    """All records that can be read, and a problem for each that cannot."""
+    pods, problems = [], []
+    for path in sorted(directory.glob("*.json")):
+        try:
+            pods.append(_pod(json.loads(path.read_bytes())))
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            message = f"cannot be used ({reason}); expected name, addresses, interface and mac"
+            problems.append(Problem(f"Pod record {path.name}", message))
+    return pods, problems
+
+
+def _pod(fields: dict[str, object]) -> Pod:
+    mac = str(fields["mac"])
+    if not _MAC.fullmatch(mac):
+        raise ValueError(f"mac {mac!r} is not a MAC address")
+    addresses = fields["addresses"]
+    if not isinstance(addresses, list):
+        raise TypeError("addresses is not a list")
+    return Pod(
+        str(fields.get("namespace", "")),
+        str(fields["name"]),
+        str(fields.get("uid", "")),
+        tuple(parse_address(str(address)) for address in addresses),
+        str(fields["interface"]),
+        mac,
+    )

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent tells: status, services, counters. Called by the API's threads: maps are opened anew each time."""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from kubypass.agent.agent import Agent
+from kubypass.agent.prepare import map_sizes
+from kubypass.datapath import layout
+from kubypass.datapath.counters import Count, read_counts
+from kubypass.datapath.listing import pinned_services
+from kubypass.errors import KernelError
+from kubypass.kernel import libbpf
+from kubypass.kernel.bpf import Map
+from kubypass.model.address import format_address
+from kubypass.model.verdict import Verdict
+
+VERSION = "0.1.0"
+_NOT_YET = "not part of this version"
+
+
+def _feature(wanted: str, effective: str, why: str = "") -> dict[str, object]:
+    return {"wanted": wanted, "effective": effective, "why": why if wanted != effective else ""}
+
+
+class Report:
+    """A read-only view of the agent (kubypass.api.view.View)."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+    def healthy(self) -> bool:
+        """After the first complete sync."""
+        return self._agent.healthy
+
+    def services(self) -> list[dict[str, object]]:
+        """Rows of `kubypass service list`."""
+        return pinned_services(self._agent.options.bpffs) if self._agent.healthy else []
+
+    def counters(self) -> list[tuple[str, str, int, int]]:
+        """(hook, verdict, packets, bytes), in lower case."""
+        return [
+            (count.hook.name.lower(), count.verdict.name.lower(), count.packets, count.bytes)
+            for count in self._counts()
+        ]
+
+    def _counts(self) -> list[Count]:
+        pins = self._agent.options.bpffs / "kubypass" / layout.LAYOUT_HASH
+        try:
+            return read_counts(Map.open_pinned(str(pins / "metrics")))
+        except KernelError:
+            return []
+
+    def gauges(self) -> dict[str, float]:
+        """Numbers that are no counters of packets."""
+        agent = self._agent
+        if not agent.healthy:
+            return {}
+        services, frontends, backends = agent.services.count
+        live, removed = agent.flows
+        numbers = {
+            "services": services,
+            "frontends": frontends,
+            "backends": backends,
+            "pods": agent.network.pods,
+            "problems": len(agent.problems()),
+            "flows": live,
+            "flows_expired": removed,
+        }
+        return {name: float(value) for name, value in numbers.items()}
+
+    def status(self) -> dict[str, object]:
+        """The shape of /status; lists are empty until the first complete sync."""
+        agent = self._agent
+        ready = agent.healthy
+        services, frontends, backends = agent.services.count if ready else (0, 0, 0)
+        attached = agent.attachments.writes if ready else 0
+        return {
+            **self._features(),
+            "attach_mode": "TCX" if agent.features.tcx else "Legacy TC",
+            "bpf_maps": [
+                {"name": n, "max_entries": size} for n, size in map_sizes(agent.settings).items()
+            ],
+            "problems": [asdict(problem) for problem in agent.problems()] if ready else [],
+            "drops": self._drops(),
+            "writes": {**agent.writes, "links": attached},
+            "timings": dict(agent.timings),
+            "memory": _memory(),
+            "layout": layout.LAYOUT_HASH,
+            "agent": {
+                "pid": os.getpid(),
+                "started": self._started,
+                "version": VERSION,
+                "node": agent.options.node,
+                "healthy": ready,
+            },
+            "features": {**asdict(agent.features), "libbpf": libbpf.version()},
+            "services": services,
+            "frontends": frontends,
+            "backends": backends,
+            "pods": agent.network.pods if ready else 0,
+            "notes": [str(found) for found in agent.findings if found.level != "accepted"],
+        }
+
+    def _drops(self) -> list[dict[str, object]]:
+        return [
+            {
+                "hook": count.hook.name.lower(),
+                "reason": count.verdict.name.removeprefix("DROP_").lower(),
+                "packets": count.packets,
+                "bytes": count.bytes,
+            }
+            for count in self._counts()
+            if count.verdict > Verdict.DROP
+        ]
+
+    def _features(self) -> dict[str, object]:
+        settings, node = self._agent.settings, self._agent.node
+        word = settings.kube_proxy_replacement
+        replaced = {"true": "True", "false": "False"}.get(word, word.capitalize())
+        addresses = " ".join(format_address(a) for a in node.primary.values())
+        devices = [f"{link.name} {addresses} (Direct Routing)" for link in node.uplinks]
+        return {
+            "kube_proxy_replacement": {**_feature(replaced, replaced), "devices": devices},
+            "socket_lb": self._socket_lb(),
+            "routing": _feature("Network: Native   Host: BPF", "Network: Native   Host: BPF"),
+            "masquerading": self._masquerading(),
+            "host_routing": _feature("BPF", "BPF"),
+            "bandwidth_manager": _feature("Disabled", "Disabled"),
+            "ipv4_big_tcp": _feature("Disabled", "Disabled"),
+            "ipv6_big_tcp": _feature("Disabled", "Disabled"),
+            "xdp_acceleration": _feature("Disabled", "Disabled"),
+            "hubble": _feature("Disabled", "Disabled"),
+        }
+
+    def _socket_lb(self) -> dict[str, object]:
+        settings = self._agent.settings
+        if settings.socket_lb_pods:
+            return _feature("Enabled", "Enabled")
+        if settings.external_services or settings.socket_lb:
+            wanted = "Hostns-only" if settings.bpf_lb_sock_hostns_only else "Disabled"
+            why = "pods are translated packet by packet; the node's own sockets have no other hook"
+            return _feature(wanted, "Hostns-only", why)
+        return _feature("Disabled", "Disabled")
+
+    def _masquerading(self) -> dict[str, object]:
+        settings = self._agent.settings
+        wanted = settings.enable_ipv4_masquerade or settings.enable_ipv6_masquerade
+        how = "BPF" if settings.enable_bpf_masquerade else "IPTables"
+        why = f"{_NOT_YET}: pods reach the outside with their own addresses"
+        return _feature(how if wanted else "Disabled", "Disabled", why)
+
+
+def _memory() -> dict[str, int]:
+    """Resident memory of this process in kB, now and at most."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    found = dict(line.split(":", 1) for line in lines)
+    return {name: int(found[name].split()[0]) for name in ("VmRSS", "VmHWM")}

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans services that changed and brings the maps up to date: snapshot -> plan -> tables -> maps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kubypass.datapath.apply import apply_changes
+from kubypass.datapath.tables import Sizes, Tables
+from kubypass.kernel.bpf import Map
+from kubypass.kube.snapshot import Snapshot
+from kubypass.model.problem import Problem
+from kubypass.model.service import ServiceKey
+from kubypass.model.settings import Settings
+from kubypass.plan.conflicts import Claims
+from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
+from kubypass.plan.services import plan_service
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What one pass did; seconds of planning (with identifiers) and in the kernel."""
+
+    services: int
+    writes: int
+    plan_s: float
+    kernel_s: float
+
+
+class Services:
+    """The services of the cluster in the maps of this node."""
+
+    def __init__(
+        self, snapshot: Snapshot, node: PlanNode, settings: Settings, maps: dict[str, Map]
+    ) -> None:
+        self._snapshot = snapshot
+        self._node = node
+        self._settings = settings
+        self._maps = maps
+        self._claims = Claims()
+        self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
+        self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
+        self._tables = self._adopt()
+
+    def _adopt(self) -> Tables:
+        """Tables as an earlier agent left them."""
+        services, slots, backends = (self._maps[name] for name in ("services", "slots", "backends"))
+        sizes = Sizes(services.info.max_entries, backends.info.max_entries, slots.info.max_entries)
+        tables = Tables(sizes)
+        found = list(services.items())
+        raw_slots = raw_backends = b""
+        if found:
+            raw_slots = b"".join(values for _, values, _ in slots.chunks(65536))
+            raw_backends = b"".join(values for _, values, _ in backends.chunks(65536))
+        tables.adopt(found, raw_slots, raw_backends)
+        return tables
+
+    @property
+    def count(self) -> tuple[int, int, int]:
+        """How many services, frontends and backends are in the maps."""
+        entries = self._tables.entries.values()
+        frontends = sum(len(entry.frontends) for entry in entries)
+        return len(self._items), frontends, sum(len(entry.backends) for entry in entries)
+
+    def problems(self) -> list[Problem]:
+        """What was wrong with services as they are now."""
+        return [problem for some in self._problems.values() for problem in some]
+
+    def sync_all(self) -> Result:
+        """Plans everything. The first time, what no service wants is taken out of the maps."""
+        return self._sync(self._snapshot.services.keys() | self._items.keys(), everything=True)
+
+    def sync(self, dirty: Iterable[ServiceKey]) -> Result:
+        """Plans these services anew, and those that share a frontend with them."""
+        return self._sync(set(dirty), everything=False)
+
+    def _sync(self, dirty: set[ServiceKey], *, everything: bool) -> Result:
+        started = time.perf_counter()
+        plans = {key: self._plan(key) for key in dirty}
+        touched: set[ServiceKey] = set()
+        for key, plan in plans.items():
+            service = self._snapshot.services.get(key)
+            touched |= self._claims.replace(key, plan, service.created if service else "")
+        for key in touched - plans.keys():
+            plans[key] = self._plan(key)
+        changes = self._tables.begin()
+        for key, plan in plans.items():
+            wanted = self._claims.settle(key, plan) if plan else None
+            problems = list(wanted.problems) if wanted else []
+            keys = []
+            for item in wanted.items if wanted else ():
+                problem = self._tables.put(item, changes)
+                keys.append(item.key)
+                if problem:
+                    problems.append(problem)
+            for gone in set(self._items.get(key, ())) - set(keys):
+                self._tables.remove(gone, changes)
+            self._remember(key, tuple(keys), problems)
+        if everything:
+            self._tables.finish_adoption(changes)
+        planned = time.perf_counter()
+        writes = apply_changes(self._maps, changes) if changes else 0
+        done = time.perf_counter()
+        return Result(len(plans), writes, planned - started, done - planned)
+
+    def _plan(self, key: ServiceKey) -> ServicePlan | None:
+        service = self._snapshot.services.get(key)
+        if service is None:
+            return None
+        return plan_service(service, self._snapshot.slices.get(key, ()), self._node, self._settings)
+
+    def _remember(
+        self, key: ServiceKey, items: tuple[ItemKey, ...], problems: list[Problem]
+    ) -> None:
+        if items:
+            self._items[key] = items
+        else:
+            self._items.pop(key, None)
+        if problems:
+            self._problems[key] = tuple(problems)
+        else:
+            self._problems.pop(key, None)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the agent changed on its node, on disk before it is done, so that `kubypass cleanup` can put it back."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from kubypass.errors import ConfigError
+from kubypass.kernel import sysctl
+
+_FILE = "state.json"
+_LOCK = "agent.lock"
+
+
+@dataclass(slots=True)
+class State:
+    """The record. `signature` names the programs that are attached."""
+
+    run: Path
+    signature: str = ""
+    tcx: bool = True
+    uplinks: list[str] = field(default_factory=list)
+    mounted_bpffs: bool = False
+    sysctls: dict[str, str] = field(default_factory=dict)
+    """Original values."""
+
+    def save(self) -> None:
+        """Writes the record in one step."""
+        fields = asdict(self)
+        del fields["run"]
+        temporary = self.run / f".{_FILE}"
+        temporary.write_text(json.dumps(fields, indent=1))
+        temporary.replace(self.run / _FILE)
+
+    def set_sysctl(self, name: str, value: str) -> bool:
+        """Sets a sysctl, its original recorded first; False where nothing had to be done."""
+        current = sysctl.read(name)
+        if current is None or current == value:
+            return False
+        self.sysctls.setdefault(name, current)
+        self.save()
+        sysctl.write(name, value)
+        return True
+
+
+def load_state(run: Path) -> State:
+    """The record in a run directory; an empty one where there is none that can be read."""
+    try:
+        fields = json.loads((run / _FILE).read_text())
+        return State(run, **fields)
+    except (OSError, ValueError, TypeError):
+        return State(run)
+
+
+def forget_state(run: Path) -> None:
+    """Removes the record: nothing is left to put back."""
+    (run / _FILE).unlink(missing_ok=True)
+
+
+def lock(run: Path) -> int:
+    """Makes us the only agent of this run directory; the descriptor holds the lock."""
+    fd = os.open(run / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        pid = os.read(fd, 32).decode().strip()
+        os.close(fd)
+        raise ConfigError(
+            f"--run {run}: an agent runs already (pid {pid or 'unknown'})",
+            hint="stop it first, or give another --run",
+        ) from None
+    os.truncate(fd, 0)
+    os.write(fd, str(os.getpid()).encode())
+    return fd
+
+
+def running_agent(run: Path) -> int | None:
+    """The pid of the agent that holds the lock, None where none runs."""
+    try:
+        fd = os.open(run / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return int(os.read(fd, 32) or b"0")
+    finally:
+        os.close(fd)
+    return None

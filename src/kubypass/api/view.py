@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the API needs of an agent."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class View(Protocol):
+    """A read-only view; its methods are called from the API's threads."""
+
+    def healthy(self) -> bool:
+        """After the first complete sync."""
+
+    def status(self) -> dict[str, object]:
+        """Everything that `kubypass status` shows."""
+
+    def services(self) -> list[dict[str, object]]:
+        """A row a frontend: id, frontend, type, backends."""
+
+    def counters(self) -> list[tuple[str, str, int, int]]:
+        """(hook, verdict, packets, bytes)."""
+
+    def gauges(self) -> dict[str, float]:
+        """Other numbers, by name."""

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command line: faces of the other rooms. Only the chosen command's module is imported."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+
+from kubypass.errors import ConfigError, KubypassError
+
+COMMANDS = {
+    "agent": "serve the services of a directory of manifests on this node",
+    "status": "what is effective, and why where that is not what was asked for",
+    "service": "list frontends with their backends",
+    "metrics": "counters, as Prometheus text",
+    "config": "explain a settings file",
+    "cleanup": "take everything of ours off this node",
+    "box": "a cluster in a box: nodes, pods and a client as namespaces",
+    "bench": "measure, side by side",
+    "version": "versions of kubypass, libbpf and the kernel",
+}
+_EPILOG = """examples:
+  kubypass box up && kubypass box apply -f examples/guide/my-nginx.yaml
+  kubypass box exec node1 -- kubypass status
+  kubypass agent --manifests /etc/kubypass/manifests --node node1 --config cilium-config.yaml
+  kubypass config check cilium-config.yaml
+
+exit codes: 0 done and true; 1 it ran and the answer is no; 2 wrong usage or configuration
+"""
+
+
+def _parser(chosen: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kubypass",
+        description="Kubernetes services without kube-proxy: an eBPF datapath and its tools.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, text in COMMANDS.items():
+        if name == chosen:
+            importlib.import_module(f"kubypass.cli.{name}").register(commands)
+        else:
+            commands.add_parser(name, help=text)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs one command; returns its exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    chosen = words[0] if words and words[0] in COMMANDS else None
+    try:
+        parser = _parser(chosen)
+        options, extra = parser.parse_known_args(words)
+        if extra and chosen != "agent":
+            parser.error(f"unrecognized arguments: {' '.join(extra)}")
+        options.extra = extra
+        return int(options.run(options))
+    except KubypassError as error:
+        print(f"kubypass: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+    except KeyboardInterrupt:
+        return 130

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass agent`: runs in the network namespace of its node, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import socket
+from pathlib import Path
+
+from kubypass.cli.places import add_bpffs, add_run
+
+_EPILOG = """Any settings key (docs/settings.md) is an option too, and goes before the file's:
+  kubypass agent --manifests DIR --config cilium-config.yaml --ipv4-native-routing-cidr=10.233.64.0/18
+
+Ending the agent leaves the datapath in place; `kubypass cleanup` removes it."""
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "agent",
+        help="serve services on this node",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="kubypass agent --manifests PATH [--node NAME] [--config FILE] [--KEY=VALUE …]",
+        allow_abbrev=False,
+    )
+    parser.add_argument(
+        "--manifests",
+        type=Path,
+        required=True,
+        metavar="PATH",
+        help="a file, or a directory with all below it",
+    )
+    parser.add_argument(
+        "--node", default=socket.gethostname(), help="this node's name (default %(default)s)"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="PATH", help="settings: YAML, ConfigMap, or a directory"
+    )
+    cgroup = os.environ.get("KUBYPASS_CGROUP")
+    parser.add_argument(
+        "--cgroup",
+        type=Path,
+        default=Path(cgroup) if cgroup else None,
+        metavar="DIR",
+        help="where socket load balancing is attached (KUBYPASS_CGROUP; default: where cgroup v2 is mounted)",
+    )
+    add_run(parser)
+    add_bpffs(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from kubypass.agent import run
+    from kubypass.agent.options import Options
+    from kubypass.agent.settings import parse_overrides
+
+    return run(
+        Options(
+            manifests=arguments.manifests,
+            node=arguments.node,
+            config=arguments.config,
+            overrides=parse_overrides(arguments.extra),
+            run=arguments.run_directory,
+            bpffs=arguments.bpffs,
+            cgroup=arguments.cgroup,
+        )
+    )

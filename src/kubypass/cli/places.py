@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an agent keeps its things: the options that its commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """`--run`."""
+    default = Path(os.environ.get("KUBYPASS_RUN", "/run/kubypass"))
+    text = "the agent's run directory (KUBYPASS_RUN; default %(default)s)"
+    parser.add_argument(
+        "--run", type=Path, default=default, metavar="DIR", dest="run_directory", help=text
+    )
+
+
+def add_bpffs(parser: argparse.ArgumentParser) -> None:
+    """`--bpffs`."""
+    default = Path(os.environ.get("KUBYPASS_BPFFS", "/sys/fs/bpf"))
+    text = "a directory on a bpf filesystem (KUBYPASS_BPFFS; default %(default)s)"
+    parser.add_argument("--bpffs", type=Path, default=default, metavar="DIR", help=text)
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """`-o`."""
+    parser.add_argument("-o", "--output", choices=("text", "json"), default="text")

@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass version`."""
+
+from __future__ import annotations
+
+import argparse
+import platform
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser("version", help="versions of kubypass, libbpf and the kernel")
+    parser.set_defaults(run=_run)
+
+
+def _run(_: argparse.Namespace) -> int:
+    from kubypass.agent.report import VERSION
+    from kubypass.kernel import libbpf
+
+    print(f"kubypass {VERSION}, libbpf {libbpf.version()}, Linux {platform.release()}")
+    return 0
