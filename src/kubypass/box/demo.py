@@ -8,7 +8,10 @@ happens.
 from __future__ import annotations
 
 import signal
+import socket
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
@@ -22,6 +25,23 @@ from kubypass.errors import KubypassError
 
 def demo(name: str, kubekey: Path, settings: Path) -> int:
     """Run all steps in the box `name`; returns 0 if every check passed, else 1."""
+    with _alone(name):
+        return _run(name, kubekey, settings)
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Keep a second demo out of the box; an abstract socket needs no cleaning up."""
+    with socket.socket(socket.AF_UNIX) as claim:
+        try:
+            claim.bind(f"\0kubypass-demo-{name}")
+        except OSError as error:
+            message = f"another demo runs in the box {name}"
+            raise KubypassError(message, "wait for it, or give another --name") from error
+        yield
+
+
+def _run(name: str, kubekey: Path, settings: Path) -> int:
     checks = Checks(_say)
     signal.signal(signal.SIGTERM, _interrupt)
     try:
