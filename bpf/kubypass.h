@@ -146,7 +146,7 @@ enum verdict {
 /* Value of `metrics`, per CPU, at index hook * VERDICT_MAX + verdict. */
 struct counter {
 	__u64 packets;
-	__u64 bytes;
+	__u64 octets;
 };
 
 /* Settings and what the agent found on the node; constant once the programs are loaded. */

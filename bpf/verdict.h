@@ -12,5 +12,5 @@ static __always_inline void count(enum hook hook, enum verdict verdict, __u32 by
 	if (!counter)
 		return;
 	counter->packets++;
-	counter->bytes += bytes;
+	counter->octets += bytes;
 }

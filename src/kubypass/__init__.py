@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes service networking without kube-proxy: an eBPF datapath and its control plane."""

@@ -58,7 +58,7 @@ class VerifierError(KernelError):
 
 
 class Unsupported(KernelError):
-    """This kernel lacks `what`, which came with version `since`."""
+    """The kernel here lacks `what`, which came with version `since`."""
 
     def __init__(self, what: str, since: str) -> None:
         super().__init__("use", what, 0, f"needs Linux {since} or newer")

@@ -7,11 +7,7 @@ nothing to do. Ending the agent leaves the datapath in place.
 
 from __future__ import annotations
 
-import selectors
-import signal
-import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 from kubypass.agent.log import log
@@ -26,16 +22,13 @@ from kubypass.datapath import objects
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
-from kubypass.kernel.inotify import Watch
-from kubypass.kernel.netlink import Monitor
 from kubypass.kube.manifests import ManifestSource
 from kubypass.model.problem import Problem
 from kubypass.plan.cidrs import check_cidrs
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
 
-_FULL_CHECK_S = 60.0
-_SWEEP_S = 0.25
+SWEEP_S = 0.25
 _PASS_S = 15.0
 
 
@@ -183,81 +176,9 @@ class Agent:
 
     def sweep(self) -> float:
         """One step through the flows; returns seconds until the next."""
-        return _SWEEP_S if self._sweep.step() else _PASS_S
+        return SWEEP_S if self._sweep.step() else _PASS_S
 
     @property
     def flows(self) -> tuple[int, int]:
         """Flows that the last pass over the map found, and expired ones removed since the start."""
         return self._sweep.live, self._sweep.removed
-
-
-class Loop:
-    """Waits for events and timers until a signal ends it."""
-
-    def __init__(self, agent: Agent) -> None:
-        self._agent = agent
-        self._selector = selectors.DefaultSelector()
-        self._manifests = Watch()
-        self._pods = Watch()
-        self._monitor = Monitor()
-        self._running = True
-        self._wake, wakeup = socket.socketpair()
-        wakeup.setblocking(False)
-        self._wakeup = wakeup
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        signal.set_wakeup_fd(wakeup.fileno())
-
-    def _stop(self, *_: object) -> None:
-        self._running = False
-
-    def _watch_manifests(self) -> None:
-        for directory in self._agent.source.directories:
-            self._manifests.add(Path(directory))
-
-    def watch(self) -> None:
-        """Starts watching; to be called before the first look, so that no change falls between."""
-        source = self._agent.source.path
-        self._manifests.add(source if source.is_dir() else source.parent)
-        self._pods.add(self._agent.options.run / "pods")
-
-    def run(self) -> None:
-        """Serves events until SIGTERM or SIGINT."""
-        self._watch_manifests()
-        handlers: dict[int, Callable[[], None]] = {
-            self._manifests.fd: self._on_manifests,
-            self._pods.fd: self._on_pods,
-            self._monitor.fd: self._on_monitor,
-            self._wake.fileno(): lambda: None,
-        }
-        for fd in handlers:
-            self._selector.register(fd, selectors.EVENT_READ)
-        next_check = time.monotonic() + _FULL_CHECK_S
-        next_sweep = time.monotonic() + _SWEEP_S
-        while self._running:
-            wait = max(0.0, min(next_check, next_sweep) - time.monotonic())
-            for key, _ in self._selector.select(wait):
-                handlers[key.fd]()
-            now = time.monotonic()
-            if now >= next_sweep:
-                next_sweep = now + self._agent.sweep()
-            if now >= next_check:
-                self._agent.full_check()
-                next_check = time.monotonic() + _FULL_CHECK_S
-
-    def _on_manifests(self) -> None:
-        paths = self._manifests.read()
-        if paths is None or paths:
-            before = self._agent.source.directories
-            self._agent.on_manifests(paths)
-            if self._agent.source.directories != before:
-                self._watch_manifests()
-                self._agent.on_manifests(None)
-
-    def _on_pods(self) -> None:
-        self._pods.read()
-        self._agent.on_network()
-
-    def _on_monitor(self) -> None:
-        self._monitor.drain()
-        self._agent.on_network()

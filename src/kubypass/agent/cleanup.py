@@ -31,11 +31,7 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
     state = load_state(run)
     done = [f"stopped the agent (pid {pid})"] if pid is not None else []
     if not state.tcx:
-        for path in [*state.uplinks, *_pod_devices(run)]:
-            index = interface_index(path)
-            if index is not None:
-                clsact.remove(index)
-                done.append(f"removed the filters of {path}")
+        done += _remove_filters([*state.uplinks, *_pod_devices(run)])
     directory = bpffs / "kubypass"
     if directory.is_dir():
         count = sum(1 for path in directory.rglob("*") if path.is_file())
@@ -52,6 +48,16 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
     forget_state(run)
     for name in ("agent.sock", "agent.lock"):
         (run / name).unlink(missing_ok=True)
+    return done
+
+
+def _remove_filters(devices: list[str]) -> list[str]:
+    done = []
+    for name in devices:
+        index = interface_index(name)
+        if index is not None:
+            clsact.remove(index)
+            done.append(f"removed the filters of {name}")
     return done
 
 

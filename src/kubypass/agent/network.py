@@ -98,8 +98,8 @@ def sync_routes(planned: Iterable[PlannedRoute], node: NodeState) -> tuple[int, 
     changed, problems = 0, []
     with Netlink() as netlink:
         present = {route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL}
-        for route in present - wanted.keys():
-            netlink.delete_route(route)
+        for gone in present - wanted.keys():
+            netlink.delete_route(gone)
             changed += 1
         for made in wanted.keys() - present:
             try:

@@ -54,7 +54,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from kubypass.agent import run
+    from kubypass.agent.main import run
     from kubypass.agent.options import Options
     from kubypass.agent.settings import parse_overrides
 

@@ -25,7 +25,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Print a line for each key; 2 if a value is wrong, 0 otherwise."""
-    from kubypass.agent.settings import inspect_settings  # noqa: PLC0415 - loads YAML
+    from kubypass.agent.settings import inspect_settings
 
     _, findings = inspect_settings(arguments.file)
     wrong = sum(finding.level == "wrong" for finding in findings)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 
 from kubypass.datapath import layout
 from kubypass.datapath.tables import Changes
@@ -18,7 +19,7 @@ def apply_changes(maps: dict[str, Map], changes: Changes) -> int:
     services = changes.services
     maps["services"].update_batch(b"".join(services), b"".join(services.values()), len(services))
     maps["services"].delete_batch(b"".join(changes.removed_services), len(changes.removed_services))
-    empty = bytes(layout.Backend.SIZE)
+    empty = bytes(layout.BACKEND_SIZE)
     gone = {number: empty for number in changes.removed_backends if number not in changes.backends}
     _write_numbered(maps["backends"], gone)
     return len(changes)
@@ -28,6 +29,6 @@ def _write_numbered(target: Map, values: dict[int, bytes]) -> None:
     target.update_batch(_pack(values), b"".join(values.values()), len(values))
 
 
-def _pack(numbers: object) -> bytes:
-    values = tuple(numbers)  # type: ignore[call-overload]
+def _pack(numbers: Iterable[int]) -> bytes:
+    values = tuple(numbers)
     return struct.pack(f"<{len(values)}I", *values)

@@ -47,7 +47,7 @@ class Sweep:
 
     @staticmethod
     def _expired(keys: bytes, values: bytes, count: int, before: int) -> list[bytes]:
-        key_size, size = layout.Tuple.SIZE, layout.Flow.SIZE
+        key_size, size = layout.TUPLE_SIZE, layout.FLOW_SIZE
         offset = size - _EXPIRES.size
         return [
             keys[at * key_size : (at + 1) * key_size]

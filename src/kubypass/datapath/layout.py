@@ -10,18 +10,11 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "fedc28a73943"
-MAP_NAMES = (
-    "services",
-    "slots",
-    "backends",
-    "endpoints",
-    "flows",
-    "socket_peers",
-    "metrics",
-)
+LAYOUT_HASH = "f91bf57b0dd9"
+MAP_NAMES = ("services", "slots", "backends", "endpoints", "flows", "socket_peers", "metrics")
 
 _FRONTEND = Struct("<16sHB1x")
+FRONTEND_SIZE = 20
 
 
 class Frontend(NamedTuple):
@@ -30,8 +23,6 @@ class Frontend(NamedTuple):
     address: bytes
     port: int
     protocol: int
-
-    SIZE = 20
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -45,6 +36,7 @@ class Frontend(NamedTuple):
 
 
 _SERVICE = Struct("<IIII")
+SERVICE_SIZE = 16
 
 
 class Service(NamedTuple):
@@ -54,8 +46,6 @@ class Service(NamedTuple):
     first_slot: int
     backends: int
     flags: int
-
-    SIZE = 16
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -69,6 +59,7 @@ class Service(NamedTuple):
 
 
 _BACKEND = Struct("<16sIHBB")
+BACKEND_SIZE = 24
 
 
 class Backend(NamedTuple):
@@ -79,8 +70,6 @@ class Backend(NamedTuple):
     port: int
     protocol: int
     state: int
-
-    SIZE = 24
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -96,6 +85,7 @@ class Backend(NamedTuple):
 
 
 _ENDPOINT = Struct("<I6s6sI")
+ENDPOINT_SIZE = 20
 
 
 class Endpoint(NamedTuple):
@@ -105,8 +95,6 @@ class Endpoint(NamedTuple):
     mac: bytes
     host_mac: bytes
     kind: int
-
-    SIZE = 20
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -120,6 +108,7 @@ class Endpoint(NamedTuple):
 
 
 _TUPLE = Struct("<16s16sHHB3x")
+TUPLE_SIZE = 40
 
 
 class Tuple(NamedTuple):
@@ -130,8 +119,6 @@ class Tuple(NamedTuple):
     source_port: int
     destination_port: int
     protocol: int
-
-    SIZE = 40
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -151,6 +138,7 @@ class Tuple(NamedTuple):
 
 
 _FLOW = Struct("<16s16sHHIIBB2xQ")
+FLOW_SIZE = 56
 
 
 class Flow(NamedTuple):
@@ -165,8 +153,6 @@ class Flow(NamedTuple):
     state: int
     direction: int
     expires_ns: int
-
-    SIZE = 56
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -210,6 +196,7 @@ class Flow(NamedTuple):
 
 
 _SOCKET_PEER = Struct("<Q16sHB5x")
+SOCKET_PEER_SIZE = 32
 
 
 class SocketPeer(NamedTuple):
@@ -219,8 +206,6 @@ class SocketPeer(NamedTuple):
     address: bytes
     port: int
     protocol: int
-
-    SIZE = 32
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -234,6 +219,7 @@ class SocketPeer(NamedTuple):
 
 
 _SOCKET_SERVICE = Struct("<16sH2x")
+SOCKET_SERVICE_SIZE = 20
 
 
 class SocketService(NamedTuple):
@@ -241,8 +227,6 @@ class SocketService(NamedTuple):
 
     address: bytes
     port: int
-
-    SIZE = 20
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -256,28 +240,28 @@ class SocketService(NamedTuple):
 
 
 _COUNTER = Struct("<QQ")
+COUNTER_SIZE = 16
 
 
 class Counter(NamedTuple):
     """struct counter, 16 bytes."""
 
     packets: int
-    bytes: int
-
-    SIZE = 16
+    octets: int
 
     def pack(self) -> bytes:
         """As the kernel has it."""
-        return _COUNTER.pack(self.packets, self.bytes)
+        return _COUNTER.pack(self.packets, self.octets)
 
     @classmethod
     def unpack(cls, data: bytes) -> Counter:
         """From the kernel's bytes."""
-        packets, bytes = _COUNTER.unpack(data)
-        return cls(packets, bytes)
+        packets, octets = _COUNTER.unpack(data)
+        return cls(packets, octets)
 
 
 _CONFIG = Struct("<16s16sQQQQQBBBB4x")
+CONFIG_SIZE = 80
 
 
 class Config(NamedTuple):
@@ -294,8 +278,6 @@ class Config(NamedTuple):
     external_cluster_ip: int
     socket_lb_refuse: int
     coarse_clock: int
-
-    SIZE = 80
 
     def pack(self) -> bytes:
         """As the kernel has it."""

@@ -13,12 +13,13 @@ from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.ranges import Full, Numbers, Ranges
+from kubypass.model.address import Address
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendState
 from kubypass.plan.items import Item, ItemKey, PlannedBackend, PlannedFrontend
 
 _Place = tuple[bytes, int]
-_NO_BACKEND = bytes(layout.Backend.SIZE)
+_NO_BACKEND = bytes(layout.BACKEND_SIZE)
 
 
 @dataclass(slots=True)
@@ -32,8 +33,8 @@ class Changes:
     removed_backends: list[int] = field(default_factory=list)
 
     def __len__(self) -> int:
-        parts = (self.backends, self.slots, self.services, self.removed_services)
-        return sum(map(len, parts)) + len(self.removed_backends)
+        set_ = len(self.backends) + len(self.slots) + len(self.services)
+        return set_ + len(self.removed_services) + len(self.removed_backends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,7 @@ class Tables:
         for raw in self._services.values():
             value = layout.Service.unpack(raw)
             self._found.setdefault(value.id, _Found(value.first_slot, value.backends))
-        used, size = set(), layout.Backend.SIZE
+        used, size = set(), layout.BACKEND_SIZE
         for number in range(1, len(backends) // size):
             raw = backends[number * size : (number + 1) * size]
             if raw == _NO_BACKEND:
@@ -216,7 +217,7 @@ class Tables:
         self,
         item: Item,
         service: int,
-        known: tuple[dict[PlannedBackend, int], dict[tuple[bytes, int], int]],
+        known: tuple[dict[PlannedBackend, int], dict[tuple[Address, int], int]],
         taken: list[int],
         changes: Changes,
     ) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from kubypass.errors import KernelError, VerifierError
 
@@ -67,7 +68,7 @@ _keep_print = _PRINT(_print)  # libbpf holds only a pointer to it
 
 @cache
 def library() -> ctypes.CDLL:
-    """libbpf itself, with every function used here declared."""
+    """Libbpf itself, with every function used here declared."""
     name = ctypes.util.find_library("bpf") or "libbpf.so.1"
     try:
         loaded = ctypes.CDLL(name, use_errno=True)
@@ -99,7 +100,7 @@ class ObjectFile:
         if not self._handle:
             raise KernelError("open BPF object", self._path, ctypes.get_errno(), "run make build")
 
-    def __enter__(self) -> ObjectFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
