@@ -8,7 +8,7 @@ import socket
 from dataclasses import dataclass
 
 from kubypass.errors import ConfigError
-from kubypass.kernel import bpf, netns
+from kubypass.kernel import netns, program
 from kubypass.kernel.netlink import Link, Netlink, Route
 from kubypass.model.address import IPV4_PREFIX, Address, family
 from kubypass.model.settings import Settings
@@ -43,9 +43,9 @@ class NodeState:
 def probe_features() -> Features:
     """Tries each feature once."""
     return Features(
-        tcx=bpf.has_tcx(),
-        coarse_clock=bpf.has_helper(_COARSE_CLOCK),
-        refuse_connect=bpf.has_helper(_SET_RETVAL, _CGROUP_SOCK_ADDR, _CONNECT4),
+        tcx=program.has_tcx(),
+        coarse_clock=program.has_helper(_COARSE_CLOCK),
+        refuse_connect=program.has_helper(_SET_RETVAL, _CGROUP_SOCK_ADDR, _CONNECT4),
         netns_cookie=netns.netns_cookie() != 0,
     )
 

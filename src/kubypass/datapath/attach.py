@@ -12,7 +12,7 @@ from pathlib import Path
 
 from kubypass.errors import KernelError
 from kubypass.kernel import clsact
-from kubypass.kernel.bpf import CGROUP_ATTACH, Link, Program
+from kubypass.kernel.program import CGROUP_ATTACH, Link, Program
 
 DIRECTIONS = {
     "from_pod": "ingress",

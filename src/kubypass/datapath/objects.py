@@ -17,8 +17,9 @@ from pathlib import Path
 
 from kubypass.datapath import layout
 from kubypass.errors import KernelError
-from kubypass.kernel.bpf import Map, Program
+from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
+from kubypass.kernel.program import Program
 
 OBJECTS = ("socket", "pod", "host")
 LINKS = "links"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Maps, programs and links: bpf(2), by number.
+"""bpf(2), and maps. Programs and links are in program.py.
 
-Keys and values are bytes, as the kernel has them. A Map, Program or Link owns its descriptor and closes it when it is
-collected; pins keep the object in the kernel. Layouts of `union bpf_attr`: linux/bpf.h.
+Keys and values are bytes, as the kernel has them. A map owns its descriptor and closes it when it is collected; pins
+keep the object in the kernel. Layouts of `union bpf_attr`: linux/bpf.h.
 """
 
 from __future__ import annotations
@@ -21,24 +21,12 @@ from kubypass.errors import KernelError
 _SYSCALL = {"x86_64": 321, "aarch64": 280}[platform.machine()]
 
 MAP_LOOKUP, MAP_UPDATE, MAP_DELETE, MAP_NEXT_KEY = 1, 2, 3, 4
-OBJ_PIN, OBJ_GET, PROG_TEST_RUN, OBJ_GET_INFO = 6, 7, 10, 15
+OBJ_PIN, OBJ_GET, OBJ_GET_INFO = 6, 7, 15
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
-LINK_CREATE, LINK_UPDATE, LINK_DETACH = 28, 29, 34
-MAP_CREATE, PROG_LOAD = 0, 5
+MAP_CREATE = 0
 
 ANY, NOEXIST, EXIST = 0, 1, 2
 
-CGROUP_ATTACH = {
-    "connect4": 10,
-    "connect6": 11,
-    "sendmsg4": 14,
-    "sendmsg6": 15,
-    "recvmsg4": 19,
-    "recvmsg6": 20,
-    "getpeername4": 29,
-    "getpeername6": 30,
-}
-TCX_ATTACH = {"ingress": 46, "egress": 47}
 
 # 524 is the kernel's own ENOTSUPP
 _NO_BATCH = (errnos.EINVAL, 524, errnos.EOPNOTSUPP)
@@ -54,7 +42,7 @@ def _syscall() -> ctypes._NamedFuncPointer:
     return function
 
 
-def _bpf(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
+def call(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
     """bpf(2); returns its result, or minus the errno."""
     if isinstance(attributes, ctypes.Array):
         buffer = attributes
@@ -64,12 +52,14 @@ def _bpf(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
     return result if result >= 0 else -ctypes.get_errno()
 
 
-def _attributes(layout: str, *values: int) -> ctypes.Array[ctypes.c_char]:
+def attributes_of(layout: str, *values: int) -> ctypes.Array[ctypes.c_char]:
+    """A zeroed union bpf_attr that starts with these values."""
     packed = struct.pack(layout, *values)
     return ctypes.create_string_buffer(packed, max(len(packed), _ATTR_BYTES))
 
 
-def _check(call: str, subject: str, result: int, hint: str = "") -> int:
+def check(call: str, subject: str, result: int, hint: str = "") -> int:
+    """The result of a call, or a KernelError that names it."""
     if result < 0:
         raise KernelError(call, subject, -result, hint)
     return result
@@ -77,25 +67,27 @@ def _check(call: str, subject: str, result: int, hint: str = "") -> int:
 
 def _pin(fd: int, path: str) -> None:
     name = ctypes.create_string_buffer(os.fsencode(path))
-    result = _bpf(OBJ_PIN, _attributes("=QII", ctypes.addressof(name), fd, 0))
-    _check("pin", path, result, "is the directory on a bpf filesystem?")
+    result = call(OBJ_PIN, attributes_of("=QII", ctypes.addressof(name), fd, 0))
+    check("pin", path, result, "is the directory on a bpf filesystem?")
 
 
-def _open_pinned(path: str) -> int:
+def open_pin(path: str) -> int:
+    """A descriptor of what is pinned at `path`."""
     name = ctypes.create_string_buffer(os.fsencode(path))
-    return _check(
-        "open pinned", path, _bpf(OBJ_GET, _attributes("=QII", ctypes.addressof(name), 0, 0))
+    return check(
+        "open pinned", path, call(OBJ_GET, attributes_of("=QII", ctypes.addressof(name), 0, 0))
     )
 
 
-def _info(fd: int, size: int) -> bytes:
+def describe(fd: int, size: int) -> bytes:
+    """What the kernel tells of a descriptor: struct bpf_{map,prog,link}_info, `size` bytes of it."""
     buffer = ctypes.create_string_buffer(size)
-    result = _bpf(OBJ_GET_INFO, _attributes("=IIQ", fd, size, ctypes.addressof(buffer)))
-    _check("read the description of", f"descriptor {fd}", result)
+    result = call(OBJ_GET_INFO, attributes_of("=IIQ", fd, size, ctypes.addressof(buffer)))
+    check("read the description of", f"descriptor {fd}", result)
     return buffer.raw
 
 
-class _Owned:
+class Owned:
     """A descriptor that is closed with its object."""
 
     def __init__(self, fd: int) -> None:
@@ -138,13 +130,13 @@ def possible_cpus() -> int:
     return int(last) + 1
 
 
-class Map(_Owned):
+class Map(Owned):
     """A BPF map."""
 
     def __init__(self, fd: int) -> None:
         super().__init__(fd)
         kind, number, key, value, entries, flags = struct.unpack_from(
-            "=IIIIII", raw := _info(fd, 80)
+            "=IIIIII", raw := describe(fd, 80)
         )
         name = raw[24:40].split(b"\0")[0].decode()
         self.info = MapInfo(kind, number, key, value, entries, flags, name)
@@ -152,10 +144,10 @@ class Map(_Owned):
         size = (value + 7) // 8 * 8 * possible_cpus() if self._per_cpu else value
         self._key = ctypes.create_string_buffer(key)
         self._value = ctypes.create_string_buffer(size)
-        self._element = _attributes(
+        self._element = attributes_of(
             "=IIQQQ", fd, 0, ctypes.addressof(self._key), ctypes.addressof(self._value), 0
         )
-        self._key_only = _attributes("=IIQ", fd, 0, ctypes.addressof(self._key))
+        self._key_only = attributes_of("=IIQ", fd, 0, ctypes.addressof(self._key))
 
     @classmethod
     def create(cls, kind: int, key_size: int, value_size: int, entries: int, name: str = "") -> Map:
@@ -163,20 +155,20 @@ class Map(_Owned):
         packed = struct.pack(
             "=IIIIIII16s", kind, key_size, value_size, entries, 0, 0, 0, name.encode()[:15]
         )
-        return cls(_check("create map", name, _bpf(MAP_CREATE, packed)))
+        return cls(check("create map", name, call(MAP_CREATE, packed)))
 
     @classmethod
     def open_pinned(cls, path: str) -> Map:
         """The map pinned at `path`."""
-        return cls(_open_pinned(str(path)))
+        return cls(open_pin(str(path)))
 
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`, or None."""
         self._key.raw = key
-        result = _bpf(MAP_LOOKUP, self._element)
+        result = call(MAP_LOOKUP, self._element)
         if result == -errnos.ENOENT:
             return None
-        _check("look up in map", self.info.name, result)
+        check("look up in map", self.info.name, result)
         return self._value.raw
 
     def lookup_percpu(self, key: bytes) -> list[bytes]:
@@ -193,17 +185,17 @@ class Map(_Owned):
         self._value.raw = value
         struct.pack_into("=Q", self._element, 24, flags)
         try:
-            _check("update map", self.info.name, _bpf(MAP_UPDATE, self._element))
+            check("update map", self.info.name, call(MAP_UPDATE, self._element))
         finally:
             struct.pack_into("=Q", self._element, 24, 0)
 
     def delete(self, key: bytes) -> bool:
         """Removes one entry; False where there was none."""
         self._key.raw = key
-        result = _bpf(MAP_DELETE, self._key_only)
+        result = call(MAP_DELETE, self._key_only)
         if result == -errnos.ENOENT:
             return False
-        _check("delete from map", self.info.name, result)
+        check("delete from map", self.info.name, result)
         return True
 
     def update_batch(self, keys: bytes, values: bytes, count: int) -> None:
@@ -228,10 +220,10 @@ class Map(_Owned):
         key_buffer = ctypes.create_string_buffer(keys, len(keys))
         value_buffer = ctypes.create_string_buffer(values, len(values)) if values else None
         values_at = ctypes.addressof(value_buffer) if value_buffer is not None else 0
-        attributes = _attributes(
+        attributes = attributes_of(
             "=QQQQIIQQ", 0, 0, ctypes.addressof(key_buffer), values_at, count, self.fd, 0, 0
         )
-        result = _bpf(command, attributes)
+        result = call(command, attributes)
         if result >= 0:
             return count
         if -result in _NO_BATCH:
@@ -263,7 +255,7 @@ class Map(_Owned):
         while True:
             keys = ctypes.create_string_buffer(chunk * self.info.key_size)
             values = ctypes.create_string_buffer(chunk * len(self._value))
-            attributes = _attributes(
+            attributes = attributes_of(
                 "=QQQQIIQQ",
                 cursor_in,
                 ctypes.addressof(cursors[turn]),
@@ -274,7 +266,7 @@ class Map(_Owned):
                 0,
                 0,
             )
-            result = _bpf(MAP_LOOKUP_BATCH, attributes)
+            result = call(MAP_LOOKUP_BATCH, attributes)
             if -result in _NO_BATCH and not cursor_in:
                 yield from self._walk()
                 return
@@ -296,161 +288,11 @@ class Map(_Owned):
         following = ctypes.create_string_buffer(self.info.key_size)
         key = 0
         while True:
-            attributes = _attributes("=IIQQ", self.fd, 0, key, ctypes.addressof(following))
-            if _bpf(MAP_NEXT_KEY, attributes) < 0:
+            attributes = attributes_of("=IIQQ", self.fd, 0, key, ctypes.addressof(following))
+            if call(MAP_NEXT_KEY, attributes) < 0:
                 return
             value = self.lookup(following.raw)
             if value is not None:
                 yield following.raw, value, 1
             previous = ctypes.create_string_buffer(following.raw, self.info.key_size)
             key = ctypes.addressof(previous)
-
-
-@dataclass(frozen=True, slots=True)
-class TestRun:
-    """What came of one packet: the program's return value, the packet and context after it, ns a run."""
-
-    retval: int
-    data: bytes
-    context: bytes
-    duration_ns: int
-
-
-class Program(_Owned):
-    """A loaded program."""
-
-    @classmethod
-    def open_pinned(cls, path: str) -> Program:
-        """The program pinned at `path`."""
-        return cls(_open_pinned(str(path)))
-
-    @property
-    def id(self) -> int:
-        """The kernel's number of the program."""
-        number: int = struct.unpack_from("=I", _info(self.fd, 128), 4)[0]
-        return number
-
-    @property
-    def tag(self) -> str:
-        """The kernel's hash of the instructions, 16 hex digits."""
-        return _info(self.fd, 128)[8:16].hex()
-
-    def test_run(self, packet: bytes, *, repeat: int = 1, context: bytes | None = None) -> TestRun:
-        """Runs the program on `packet` with nothing attached (BPF_PROG_TEST_RUN)."""
-        data_in = ctypes.create_string_buffer(packet, len(packet))
-        data_out = ctypes.create_string_buffer(max(len(packet) + 256, 512))
-        context_in = ctypes.create_string_buffer(context or b"", len(context or b"") or 1)
-        context_out = ctypes.create_string_buffer(256)
-        size = len(context) if context else 0
-        attributes = _attributes(
-            "=IIIIQQIIIIQQ",
-            self.fd,
-            0,
-            len(packet),
-            len(data_out),
-            ctypes.addressof(data_in),
-            ctypes.addressof(data_out),
-            repeat,
-            0,
-            size,
-            size and len(context_out),
-            ctypes.addressof(context_in) if size else 0,
-            ctypes.addressof(context_out) if size else 0,
-        )
-        _check("test run", f"program {self.fd}", _bpf(PROG_TEST_RUN, attributes))
-        retval, _, length = struct.unpack_from("=III", attributes, 4)
-        duration, _, context_length = struct.unpack_from("=III", attributes, 36)
-        return TestRun(retval, data_out.raw[:length], context_out.raw[:context_length], duration)
-
-
-class Link(_Owned):
-    """An attachment. It ends with its last descriptor or pin."""
-
-    @classmethod
-    def open_pinned(cls, path: str) -> Link:
-        """The link pinned at `path`."""
-        return cls(_open_pinned(str(path)))
-
-    @classmethod
-    def attach_cgroup(cls, program: Program, cgroup_fd: int, hook: str) -> Link:
-        """Attaches to a cgroup v2 directory; `hook` is a key of CGROUP_ATTACH."""
-        result = _bpf(
-            LINK_CREATE, _attributes("=IIII", program.fd, cgroup_fd, CGROUP_ATTACH[hook], 0)
-        )
-        return cls(_check("attach to cgroup hook", hook, result))
-
-    @classmethod
-    def attach_tcx(cls, program: Program, ifindex: int, direction: str) -> Link:
-        """Attaches to a device; `direction` is `ingress` or `egress` (Linux 6.6)."""
-        result = _bpf(
-            LINK_CREATE, _attributes("=IIII", program.fd, ifindex, TCX_ATTACH[direction], 0)
-        )
-        return cls(_check("attach to device", f"{ifindex} {direction}", result))
-
-    def update(self, program: Program) -> None:
-        """Puts another program in place, with no packet in between unseen."""
-        _check(
-            "update link",
-            str(self.fd),
-            _bpf(LINK_UPDATE, _attributes("=IIII", self.fd, program.fd, 0, 0)),
-        )
-
-    def detach(self) -> None:
-        """Ends the attachment although pins remain."""
-        _check("detach link", str(self.fd), _bpf(LINK_DETACH, _attributes("=I", self.fd)))
-
-    @property
-    def program_id(self) -> int:
-        """The number of the program that is attached now."""
-        number: int = struct.unpack_from("=I", _info(self.fd, 64), 8)[0]
-        return number
-
-    @property
-    def device(self) -> int:
-        """For tcx: the device's index, 0 once that device is gone."""
-        index: int = struct.unpack_from("=I", _info(self.fd, 64), 16)[0]
-        return index
-
-    @property
-    def cgroup(self) -> int:
-        """For cgroup hooks: the cgroup's number (its directory's inode), 0 once it is gone."""
-        number: int = struct.unpack_from("=Q", _info(self.fd, 64), 16)[0]
-        return number
-
-
-def has_tcx() -> bool:
-    """Does this kernel attach programs to devices by links? Tried on a device that does not exist."""
-    program = Program(_check("load", "a probe", _load_probe()))
-    result = _bpf(
-        LINK_CREATE, _attributes("=IIII", program.fd, 0x7FFFFFFF, TCX_ATTACH["ingress"], 0)
-    )
-    if result >= 0:
-        os.close(result)
-    return result >= 0 or -result == errnos.ENODEV
-
-
-def _load_probe(code: bytes = b"", kind: int = 3, attach: int = 0) -> int:
-    """Loads `code` followed by `return 0` as a program of a kind (3: tc); a descriptor or minus the errno."""
-    code += bytes.fromhex("b7000000000000009500000000000000")
-    instructions = ctypes.create_string_buffer(code, len(code))
-    licence = ctypes.create_string_buffer(b"GPL")
-    attributes = _attributes(
-        "=IIQQIIQIIQQII",
-        kind,
-        len(code) // 8,
-        ctypes.addressof(instructions),
-        ctypes.addressof(licence),
-        *(0,) * 8,
-        attach,
-    )
-    return _bpf(PROG_LOAD, attributes)
-
-
-def has_helper(number: int, kind: int = 3, attach: int = 0) -> bool:
-    """May programs of a kind call this helper with no arguments to check (or fail later than for its absence)?"""
-    call = struct.pack("=BBhi", 0x85, 0, 0, number)
-    zero = bytes.fromhex("b701000000000000")  # r1 = 0
-    result = _load_probe(zero + call, kind, attach)
-    if result >= 0:
-        os.close(result)
-    return result >= 0

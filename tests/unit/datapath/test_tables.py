@@ -1,0 +1,172 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Identifiers, slots and entries: rounds of changes against a plain model of the three maps."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kubypass.datapath import layout
+from kubypass.datapath.tables import Changes, Sizes, Tables
+from kubypass.model.address import UNSPECIFIED, Address, parse_address
+from kubypass.model.protocol import Protocol
+from kubypass.model.verdict import BackendState, ServiceFlag
+from kubypass.plan.items import Item, ItemKey, PlannedBackend, PlannedFrontend
+
+SIZES = Sizes(services=16, backends=32, slots=64)
+
+
+class Kernel:
+    """The maps, as dictionaries; written in the agent's order, looked at after every single write."""
+
+    def __init__(self) -> None:
+        self.services: dict[bytes, bytes] = {}
+        self.slots = [0] * SIZES.slots
+        self.backends = [bytes(layout.BACKEND_SIZE)] * SIZES.backends
+
+    def write(self, changes: Changes) -> None:
+        for number, value in changes.backends.items():
+            self.backends[number] = value
+        for slot, number in changes.slots.items():
+            self.slots[slot] = number
+            self.check()
+        for key, value in changes.services.items():
+            self.services[key] = value
+            self.check()
+        for key in changes.removed_services:
+            del self.services[key]
+        for number in changes.removed_backends:
+            if number not in changes.backends:
+                self.backends[number] = bytes(layout.BACKEND_SIZE)
+        self.check()
+
+    def check(self) -> None:
+        """Whatever a packet finds at any moment is a live backend of the service."""
+        for raw in self.services.values():
+            service = layout.Service.unpack(raw)
+            for slot in range(service.first_slot, service.first_slot + service.backends):
+                backend = layout.Backend.unpack(self.backends[self.slots[slot]])
+                assert backend.state != BackendState.NONE
+                assert backend.service == service.id
+
+    def adopted(self) -> Tables:
+        tables = Tables(SIZES)
+        slots = struct.pack(f"<{SIZES.slots}I", *self.slots)
+        tables.adopt(self.services.items(), slots, b"".join(self.backends))
+        return tables
+
+    def view(self) -> dict[tuple[bytes, int], set[tuple[bytes, int]]]:
+        """Frontend -> the backends that new connections get."""
+        found = {}
+        for key, raw in self.services.items():
+            frontend, service = layout.Frontend.unpack(key), layout.Service.unpack(raw)
+            slots = self.slots[service.first_slot : service.first_slot + service.backends]
+            backends = [layout.Backend.unpack(self.backends[number]) for number in slots]
+            found[frontend.address, frontend.port] = {(b.address, b.port) for b in backends}
+        return found
+
+
+def item(name: str, backends: dict[str, BackendState], node_port: int = 0) -> Item:
+    key = ItemKey("default", name, "", Protocol.TCP, 4)
+    address = parse_address(f"10.233.0.{ord(name[0])}")
+    frontends = [PlannedFrontend(address, 80, Protocol.TCP, ServiceFlag.CLUSTER_IP)]
+    if node_port:
+        frontend = PlannedFrontend(UNSPECIFIED[4], node_port, Protocol.TCP, ServiceFlag.NODE_PORT)
+        frontends.append(frontend)
+    planned = sorted(PlannedBackend(parse_address(a), 80, s) for a, s in backends.items())
+    return Item(key, tuple(frontends), tuple(planned))
+
+
+def expected(items: list[Item]) -> dict[tuple[bytes, int], set[tuple[bytes, int]]]:
+    return {
+        (frontend.address, frontend.port): {
+            (b.address, b.port) for b in one.backends if b.state == BackendState.ACTIVE
+        }
+        for one in items
+        for frontend in one.frontends
+    }
+
+
+def sync(tables: Tables, kernel: Kernel, items: list[Item], *, first: bool = False) -> Changes:
+    changes = tables.begin()
+    for one in items:
+        assert tables.put(one, changes) is None
+    for key in set(tables.entries) - {one.key for one in items}:
+        tables.remove(key, changes)
+    if first:
+        tables.finish_adoption(changes)
+    kernel.write(changes)
+    return changes
+
+
+STATES = st.sampled_from([BackendState.ACTIVE, BackendState.TERMINATING])
+BACKENDS = st.dictionaries(
+    st.sampled_from([f"10.0.0.{n}" for n in range(1, 7)]), STATES, max_size=4
+)
+CLUSTERS = st.dictionaries(
+    st.sampled_from("abc"), st.tuples(BACKENDS, st.sampled_from([0, 1, 2])), max_size=3
+)
+
+
+def build(cluster: dict[str, tuple[dict[str, BackendState], int]]) -> list[Item]:
+    return [
+        item(name, backends, 30000 + 10 * ord(name) + port if port else 0)
+        for name, (backends, port) in cluster.items()
+    ]
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(st.tuples(CLUSTERS, st.booleans()), min_size=1, max_size=8))
+def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(rounds):
+    kernel = Kernel()
+    tables = kernel.adopted()
+    first = True
+    for cluster, restart in rounds:
+        items = build(cluster)
+        sync(tables, kernel, items, first=first)
+        first = False
+        assert kernel.view() == expected(items)
+        if restart:
+            tables = kernel.adopted()
+            assert not len(sync(tables, kernel, items, first=True)), "a restart writes nothing"
+
+
+def test_a_change_while_the_agent_was_away_is_made_good():
+    kernel = Kernel()
+    active = BackendState.ACTIVE
+    sync(
+        kernel.adopted(), kernel, build({"a": ({"10.0.0.1": active}, 1), "b": ({}, 0)}), first=True
+    )
+    items = build({"a": ({"10.0.0.1": active, "10.0.0.2": active}, 2)})
+    changes = sync(kernel.adopted(), kernel, items, first=True)
+    assert kernel.view() == expected(items)
+    assert len(changes.backends) == 1, "the backend that stayed keeps its identifier"
+
+
+def test_identifiers_stay_while_the_endpoint_lives():
+    kernel, active = Kernel(), BackendState.ACTIVE
+    tables = kernel.adopted()
+    sync(tables, kernel, build({"a": ({"10.0.0.1": active, "10.0.0.2": active}, 0)}), first=True)
+    (entry,) = tables.entries.values()
+    before = dict(zip(entry.backends, entry.ids, strict=True))
+    sync(tables, kernel, build({"a": ({"10.0.0.2": active, "10.0.0.3": active}, 0)}))
+    (entry,) = tables.entries.values()
+    after = dict(zip(entry.backends, entry.ids, strict=True))
+    kept = PlannedBackend(Address(parse_address("10.0.0.2")), 80, active)
+    assert before[kept] == after[kept]
+
+
+def test_a_full_map_is_a_problem_of_the_service_that_does_not_fit():
+    kernel, active = Kernel(), BackendState.ACTIVE
+    tables = kernel.adopted()
+    large = item("a", {f"10.0.0.{n}": active for n in range(1, 31)})
+    changes = tables.begin()
+    assert tables.put(large, changes) is None
+    problem = tables.put(item("b", {"10.0.1.1": active, "10.0.1.2": active}), changes)
+    assert problem
+    assert "bpf-lb-service-backend-map-max" in problem.message
+    assert tables.put(item("c", {"10.0.1.1": active}), changes) is None
+    kernel.write(changes)
+    assert len(kernel.view()) == 2
