@@ -88,13 +88,43 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	}
 	*endpoint = lookup_endpoint(&packet->tuple.destination);
 	service = lookup_service(packet, *endpoint);
-	if (!service)
+	if (!service) {
+		if (is_new_connection(packet))
+			replies_are_claimed(packet, now);
 		return VERDICT_PASS;
+	}
 	return balance_new(ctx, hook, packet, service, endpoint, now);
 }
 
-/* Gives a reply that the node itself sends its service address back. */
-static __always_inline enum verdict restore_reply(context *ctx, struct packet *packet)
+/* May replies to this packet of the node's own meet a key that SNAT holds? */
+static __always_inline bool shares_ports_with_snat(const struct packet *packet)
+{
+	struct address node = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
+
+	return (is_new_connection(packet) || packet->tuple.protocol == IPPROTO_UDP) &&
+	       same_address(&packet->tuple.source, &node);
+}
+
+/* Gives a connection of the node's own another source port, since a translated one holds its reply key. */
+static __always_inline enum verdict change_port(context *ctx, struct packet *packet, __u64 now)
+{
+	const struct backend peer = {
+		.address = packet->tuple.destination,
+		.port = packet->tuple.destination_port,
+	};
+	struct flow forward = {};
+	enum verdict verdict = open_flow(ctx, packet, &peer, true, &forward, now);
+	struct tuple target;
+
+	if (verdict != VERDICT_PASS)
+		return verdict;
+	target = flow_target(&forward, packet->tuple.protocol);
+	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+}
+
+/* What the node's own stack sends: replies get their service address back, and no new connection takes the place
+ * of one that SNAT has given the same port. */
+static __always_inline enum verdict balance_own(context *ctx, struct packet *packet)
 {
 	struct flow *flow;
 	__u64 now;
@@ -103,7 +133,9 @@ static __always_inline enum verdict restore_reply(context *ctx, struct packet *p
 		return VERDICT_PASS;
 	now = now_ns();
 	flow = lookup_flow(packet, now);
-	if (!flow || flow->direction != FLOW_REPLY)
-		return VERDICT_PASS;
-	return follow_flow(ctx, packet, flow, now);
+	if (flow)
+		return follow_flow(ctx, packet, flow, now);
+	if (shares_ports_with_snat(packet) && replies_are_claimed(packet, now))
+		return change_port(ctx, packet, now);
+	return VERDICT_PASS;
 }

@@ -59,17 +59,18 @@ static __always_inline bool claim_reply(const struct tuple *key, const struct fl
 }
 
 /* Finds a source port for which the reply key is free. The client's own comes first: a port drawn at random meets
- * the backend's TIME_WAIT sockets, whose timestamps then make it ignore the SYN. */
+ * the backend's TIME_WAIT sockets, whose timestamps then make it ignore the SYN. With `node_source`, the source is an
+ * address of the node, whose sockets have ports too. */
 static __always_inline enum verdict claim_source_port(context *ctx, const struct packet *packet, struct tuple *key,
-						      const struct flow *reply, bool masquerade, __u64 now)
+						      const struct flow *reply, bool node_source, __u64 now)
 {
 	for (int i = 0; i < SNAT_TRIES; i++) {
-		if (i || (masquerade && bpf_ntohs(key->destination_port) < 1024)) {
+		if (i || (node_source && bpf_ntohs(key->destination_port) < 1024)) {
 			__u32 random = bpf_get_prandom_u32() >> 16;
 
 			key->destination_port = bpf_htons(SNAT_PORT_FIRST + ((random * SNAT_PORTS) >> 16));
 		}
-		if (masquerade && node_socket_has(ctx, packet, key))
+		if (node_source && node_socket_has(ctx, packet, key))
 			continue;
 		if (claim_reply(key, reply, now))
 			return VERDICT_PASS;
@@ -77,10 +78,17 @@ static __always_inline enum verdict claim_source_port(context *ctx, const struct
 	return VERDICT_DROP_NO_SNAT_PORT;
 }
 
+/* How a connection is opened. */
+enum open_mode {
+	OPEN_DNAT, /* the client's address stays */
+	OPEN_MASQUERADE, /* the source becomes the node's address */
+	OPEN_FROM_NODE, /* the client is the node itself: only its port may have to change */
+};
+
 /* Opens the connection of `packet` to `backend` and leaves in `forward` what the packet becomes. Returns
  * VERDICT_PASS or the reason why not. */
 static __always_inline enum verdict open_flow(context *ctx, struct packet *packet, const struct backend *backend,
-					      bool masquerade, struct flow *forward, __u64 now)
+					      enum open_mode mode, struct flow *forward, __u64 now)
 {
 	struct tuple key = {
 		.source = backend->address,
@@ -101,9 +109,9 @@ static __always_inline enum verdict open_flow(context *ctx, struct packet *packe
 	enum verdict verdict;
 
 	reply.expires_ns = now + flow_timeout_ns(packet->tuple.protocol, FLOW_NEW, FLOW_NEW);
-	if (masquerade)
+	if (mode == OPEN_MASQUERADE)
 		key.destination = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
-	verdict = claim_source_port(ctx, packet, &key, &reply, masquerade, now);
+	verdict = claim_source_port(ctx, packet, &key, &reply, mode != OPEN_DNAT, now);
 	if (verdict != VERDICT_PASS)
 		return verdict;
 	forward->source = key.destination;
