@@ -38,6 +38,7 @@ class Box:
 
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:
+        """Its nodes, node1 first."""
         return self.topology.nodes
 
 

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node and an outside client use the same source ports towards the same pods at the same time."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from kubypass.box.enter import command_in, find_place
+from tests.box.conftest import Cluster
+
+SCRIPT = str(Path(__file__).with_name("ask_from_ports.py"))
+PORTS = 16
+FIRST_PORTS = count(40000, PORTS)  # each test has its own
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+@pytest.mark.parametrize("nginx", ["nginx1", "nginx2"])
+def test_ports_of_ended_connections(cluster: Cluster, version: int, nginx: str) -> None:
+    first = str(next(FIRST_PORTS))
+    node, pod = (cluster.host(version, name).strip("[]") for name in ("node1", nginx))
+    port = str(cluster.node_port("my-nginx"))
+    cluster.run("client", sys.executable, SCRIPT, node, port, first, str(PORTS))
+    cluster.run("node1", sys.executable, SCRIPT, pod, "80", first, str(PORTS))
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+def test_ports_of_open_connections(cluster: Cluster, version: int) -> None:
+    first = str(next(FIRST_PORTS))
+    node, pod = (cluster.host(version, name).strip("[]") for name in ("node1", "nginx2"))
+    port = str(cluster.node_port("my-nginx"))
+    argv = [sys.executable, SCRIPT, node, port, first, str(PORTS), "keep"]
+    command = command_in(find_place(cluster.box, "client"), argv)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ) as client:
+        assert client.stdin
+        assert client.stdout
+        assert client.stdout.readline() == "open\n"
+        cluster.run("node1", sys.executable, SCRIPT, pod, "80", first, str(PORTS))
+        client.stdin.write("go\n")
+    assert client.returncode == 0
