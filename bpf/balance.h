@@ -30,14 +30,36 @@ static __always_inline bool needs_masquerade(enum hook hook, const struct packet
 	return !endpoint;
 }
 
+static __always_inline enum verdict open_and_rewrite(context *ctx, struct packet *packet, const struct backend *backend,
+						     enum open_mode mode, struct flow *forward, __u64 now)
+{
+	enum verdict verdict = open_flow(ctx, packet, backend, mode, forward, now);
+	struct tuple target;
+
+	if (verdict != VERDICT_PASS)
+		return verdict;
+	target = flow_target(forward, packet->tuple.protocol);
+	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+}
+
+/* A new connection that is no service's keeps its addresses, but gets another source port where its replies would be
+ * taken for those of a translated connection. */
+static __always_inline enum verdict keep_apart(context *ctx, struct packet *packet, enum open_mode mode, __u64 now)
+{
+	struct backend itself = { .address = packet->tuple.destination, .port = packet->tuple.destination_port };
+	struct flow forward = {};
+
+	if (packet->fragment || !reply_is_taken(packet, now))
+		return VERDICT_PASS;
+	return open_and_rewrite(ctx, packet, &itself, mode, &forward, now);
+}
+
 static __always_inline enum verdict balance_new(context *ctx, enum hook hook, struct packet *packet,
 						const struct service *service, struct endpoint **endpoint, __u64 now)
 {
 	struct flow forward = { .service = service->id };
 	struct backend *backend;
-	enum verdict verdict;
-	struct tuple target;
-	bool masquerade;
+	enum open_mode mode;
 
 	if (hook == HOOK_FROM_UPLINK && service->flags == SERVICE_CLUSTER_IP && !config.external_cluster_ip)
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
@@ -47,12 +69,8 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	if (!backend)
 		return VERDICT_DROP_NO_BACKEND;
 	*endpoint = lookup_endpoint(&backend->address);
-	masquerade = needs_masquerade(hook, packet, backend, *endpoint);
-	verdict = open_flow(ctx, packet, backend, masquerade, &forward, now);
-	if (verdict != VERDICT_PASS)
-		return verdict;
-	target = flow_target(&forward, packet->tuple.protocol);
-	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	mode = needs_masquerade(hook, packet, backend, *endpoint) ? OPEN_MASQUERADE : OPEN_DNAT;
+	return open_and_rewrite(ctx, packet, backend, mode, &forward, now);
 }
 
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
@@ -88,43 +106,14 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	}
 	*endpoint = lookup_endpoint(&packet->tuple.destination);
 	service = lookup_service(packet, *endpoint);
-	if (!service) {
-		if (is_new_connection(packet))
-			replies_are_claimed(packet, now);
-		return VERDICT_PASS;
-	}
+	if (!service)
+		return is_new_connection(packet) ? keep_apart(ctx, packet, OPEN_DNAT, now) : VERDICT_PASS;
 	return balance_new(ctx, hook, packet, service, endpoint, now);
 }
 
-/* May replies to this packet of the node's own meet a key that SNAT holds? */
-static __always_inline bool shares_ports_with_snat(const struct packet *packet)
-{
-	struct address node = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
-
-	return (is_new_connection(packet) || packet->tuple.protocol == IPPROTO_UDP) &&
-	       same_address(&packet->tuple.source, &node);
-}
-
-/* Gives a connection of the node's own another source port, since a translated one holds its reply key. */
-static __always_inline enum verdict change_port(context *ctx, struct packet *packet, __u64 now)
-{
-	const struct backend peer = {
-		.address = packet->tuple.destination,
-		.port = packet->tuple.destination_port,
-	};
-	struct flow forward = {};
-	enum verdict verdict = open_flow(ctx, packet, &peer, true, &forward, now);
-	struct tuple target;
-
-	if (verdict != VERDICT_PASS)
-		return verdict;
-	target = flow_target(&forward, packet->tuple.protocol);
-	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
-}
-
-/* What the node's own stack sends: replies get their service address back, and no new connection takes the place
- * of one that SNAT has given the same port. */
-static __always_inline enum verdict balance_own(context *ctx, struct packet *packet)
+/* What the node itself sends: replies of a backend in its network get their service address back, and its own
+ * connections are kept apart from those that are translated to its address. */
+static __always_inline enum verdict balance_node(context *ctx, struct packet *packet)
 {
 	struct flow *flow;
 	__u64 now;
@@ -134,8 +123,9 @@ static __always_inline enum verdict balance_own(context *ctx, struct packet *pac
 	now = now_ns();
 	flow = lookup_flow(packet, now);
 	if (flow)
-		return follow_flow(ctx, packet, flow, now);
-	if (shares_ports_with_snat(packet) && replies_are_claimed(packet, now))
-		return change_port(ctx, packet, now);
+		return flow->direction == FLOW_REPLY || !flow->service ? follow_flow(ctx, packet, flow, now)
+								       : VERDICT_PASS;
+	if (packet->tuple.protocol == IPPROTO_UDP || is_new_connection(packet))
+		return keep_apart(ctx, packet, OPEN_FROM_NODE, now);
 	return VERDICT_PASS;
 }

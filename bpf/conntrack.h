@@ -44,8 +44,7 @@ static __always_inline bool is_new_connection(const struct packet *packet)
 	return packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* Is the backend that the flow was given still one of its service's? A connection of the node's own that merely
- * changes its port has no service: it chose its peer itself. */
+/* Is the backend that the flow was given still one of its service's? A flow of no service has no backend to lose. */
 static __always_inline bool backend_is_valid(const struct flow *flow)
 {
 	struct backend *backend;
@@ -117,32 +116,6 @@ static __always_inline void touch_flow(struct flow *flow, const struct packet *p
 	partner->expires_ns = now + timeout;
 }
 
-/* A connection that is not translated would have its replies taken for those of a translated one whose reply key
- * they carry. One that has ended gives way; returns whether one that lives is in the way. */
-static __always_inline bool replies_are_claimed(const struct packet *packet, __u64 now)
-{
-	const struct tuple *tuple = &packet->tuple;
-	struct flow *reply, *forward;
-	struct tuple key = {
-		.source = tuple->destination,
-		.destination = tuple->source,
-		.source_port = tuple->destination_port,
-		.destination_port = tuple->source_port,
-		.protocol = tuple->protocol,
-	};
-	struct tuple partner;
-
-	reply = bpf_map_lookup_elem(&flows, &key);
-	if (!reply || reply->direction != FLOW_REPLY || reply->expires_ns <= now)
-		return false;
-	partner = partner_key(reply, tuple->protocol);
-	forward = bpf_map_lookup_elem(&flows, &partner);
-	if (reply->state != FLOW_CLOSING || (forward && forward->state != FLOW_CLOSING))
-		return true;
-	bpf_map_delete_elem(&flows, &key);
-	return false;
-}
-
 /* Returns the live entry of the packet, or NULL. */
 static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
 {
@@ -154,7 +127,7 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
 }
 
 /* Would the replies to this packet be taken for those of a connection that is translated? A socket may dial a
- * backend from a port that a translated connection to the same backend has, too. */
+ * backend from the port that a translated connection to that backend has, too. */
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)
 {
 	struct tuple key = {

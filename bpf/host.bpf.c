@@ -28,8 +28,9 @@ int from_uplink(struct __sk_buff *skb)
 	return finish(skb, HOOK_FROM_UPLINK, &packet, verdict);
 }
 
-/* Packets that the node's own stack sends out. Replies of a backend in the node's network, and the rare connection
- * whose port SNAT uses too, need work; what our own hooks have forwarded is left alone (and was counted there). */
+/* Packets that the node's own stack sends out. Replies of a backend in the node's network need work, and
+ * ports that clash; what our
+ * own hooks have forwarded is left alone (and was counted there). */
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
@@ -43,7 +44,7 @@ int to_uplink(struct __sk_buff *skb)
 	cursor = read_context(skb);
 	if (parse_packet(&cursor, skb->protocol, &packet) != PARSE_IP)
 		return finish(skb, HOOK_TO_UPLINK, &packet, VERDICT_PASS);
-	return finish(skb, HOOK_TO_UPLINK, &packet, balance_own(skb, &packet));
+	return finish(skb, HOOK_TO_UPLINK, &packet, balance_node(skb, &packet));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -28,7 +28,8 @@ int from_pod(struct __sk_buff *skb)
 	return finish(skb, HOOK_FROM_POD, &packet, verdict);
 }
 
-/* Packets that the node's own stack sends to a pod: as those it sends to the network. */
+/* Packets that the node's own stack sends to a pod. Replies of a backend in the node's network need work, and
+ * ports that clash. */
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
@@ -37,7 +38,7 @@ int to_pod(struct __sk_buff *skb)
 
 	if (parse_packet(&cursor, skb->protocol, &packet) != PARSE_IP)
 		return finish(skb, HOOK_TO_POD, &packet, VERDICT_PASS);
-	return finish(skb, HOOK_TO_POD, &packet, balance_own(skb, &packet));
+	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, &packet));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";
