@@ -87,8 +87,3 @@ class BoxPaths:
         if not NETNS.is_dir():
             return []
         return sorted(path.name for path in NETNS.glob(f"kubypass-{self.name}-*"))
-
-
-def existing_boxes() -> list[str]:
-    """Names of the boxes that have a directory."""
-    return sorted(path.name for path in RUN.iterdir() if path.is_dir()) if RUN.is_dir() else []

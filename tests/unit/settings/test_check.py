@@ -32,7 +32,7 @@ def test_nothing_given_gives_the_defaults() -> None:
 @pytest.mark.parametrize(
     "key", [key for key in KEYS if key.default and not key.alias_of], ids=lambda k: k.name
 )
-def test_written_defaults_are_the_defaults(key) -> None:  # noqa: ANN001
+def test_written_defaults_are_the_defaults(key) -> None:
     settings, (finding,) = check_settings({key.name: key.default})
     assert settings == Settings() or key.name == "bpf-lb-map-max"
     assert finding.level == "accepted"
