@@ -21,7 +21,7 @@ $(BUILD)/packages: scripts/install-packages
 	scripts/install-packages $(PACKAGES)
 	@touch $@
 
-.venv/ready: pyproject.toml $(BUILD)/packages
+.venv/ready: pyproject.toml $(BUILD)/packages | $(OBJECTS)
 	@test -x $(PYTHON) || /usr/bin/python3 -m venv .venv
 	@echo "installing Python packages"
 	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
