@@ -17,7 +17,7 @@ failed: list[str] = []
 
 def open_connection(source: int) -> socket.socket | None:
     client = socket.socket(family, socket.SOCK_STREAM)
-    client.settimeout(2.5)
+    client.settimeout(8)  # a port may meet a TIME_WAIT socket of the pod: SYN again after 1, 3, 7 s
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     client.bind(("", source))
     try:

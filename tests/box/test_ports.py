@@ -16,7 +16,7 @@ from tests.box.conftest import Cluster
 
 SCRIPT = str(Path(__file__).with_name("ask_from_ports.py"))
 PORTS = 16
-FIRST_PORTS = count(40000, PORTS)  # each test has its own
+FIRST_PORTS = count(20000, PORTS)  # each test has its own, none is an ephemeral one
 
 
 @pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])

@@ -1,0 +1,260 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real programs on crafted packets, by test run: nothing is attached, and whole packets come back.
+
+The lab is a network namespace with an uplink, a gateway and routes, so that FIB lookups have something to find.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import struct
+import subprocess
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
+from kubypass.datapath import layout
+from kubypass.datapath.counters import read_counts
+from kubypass.datapath.objects import object_directory
+from kubypass.kernel.bpf import Map
+from kubypass.kernel.libbpf import ObjectFile
+from kubypass.kernel.netns import inside
+from kubypass.kernel.program import Program
+from kubypass.model.address import UNSPECIFIED, family, parse_address
+from kubypass.model.verdict import BackendState, EndpointKind, Hook, ServiceFlag, Verdict
+
+PASS, SHOT, REDIRECT = 0, 2, 7
+GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
+POD_MAC, VETH_MAC = "02:00:00:00:64:14", "02:00:00:00:64:01"
+_NUMBERS = {"TCP": 6, "UDP": 17}
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Addresses:
+    """Who is who, in one family."""
+
+    version: int
+    node: str
+    other_node: str
+    client: str
+    service: str
+    pod: str
+    second_pod: str
+    remote_pod: str
+
+    def ip(self, source: str, destination: str, ttl: int = 64) -> Packet:
+        """An IP header of this family."""
+        if self.version == 4:
+            return IP(src=source, dst=destination, ttl=ttl, id=7)
+        return IPv6(src=source, dst=destination, hlim=ttl)
+
+
+V4 = Addresses(
+    4, "192.168.1.31", "192.168.1.32", "203.0.113.9", "10.233.30.47",
+    "10.233.64.14", "10.233.64.15", "10.233.65.14",
+)  # fmt: skip
+V6 = Addresses(
+    6, "fd00:c0a8:1::31", "fd00:c0a8:1::32", "2001:db8:cafe::9", "fd00:10:233::47",
+    "fd00:10:233:64::14", "fd00:10:233:64::15", "fd00:10:233:65::14",
+)  # fmt: skip
+
+_SETUP = """
+link add eth0 address {node_mac} type veth peer name far
+link set eth0 up
+link set far up
+link set lo up
+addr add 192.168.1.31/24 dev eth0
+addr add fd00:c0a8:1::31/64 dev eth0 nodad
+neigh add 192.168.1.1 lladdr {gateway} dev eth0 nud permanent
+neigh add 192.168.1.32 lladdr {gateway} dev eth0 nud permanent
+neigh add fd00:c0a8:1::32 lladdr {gateway} dev eth0 nud permanent
+neigh add fd00:c0a8:1::1 lladdr {gateway} dev eth0 nud permanent
+route add default via 192.168.1.1
+route add default via fd00:c0a8:1::1
+"""
+
+
+@contextmanager
+def namespace() -> Iterator[str]:
+    """A network namespace with the uplink; its path."""
+    name = f"packet-lab-{os.getpid()}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        path = f"/run/netns/{name}"
+        settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
+        subprocess.run(["nsenter", f"--net={path}", "sysctl", "-qw", *settings], check=True)
+        lines = _SETUP.format(node_mac=NODE_MAC, gateway=GATEWAY_MAC)
+        subprocess.run(["ip", "-n", name, "-batch", "-"], input=lines, text=True, check=True)
+        yield path
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+@dataclass
+class Result:
+    """What became of a packet."""
+
+    code: int
+    packet: bytes
+    counted: Counter[tuple[Hook, Verdict]]
+    duration_ns: int
+
+
+def config(**changes: int) -> layout.Config:
+    """The constants of the programs, with some of them changed."""
+    fields = {
+        "node_ipv4": parse_address(V4.node),
+        "node_ipv6": parse_address(V6.node),
+        "node_netns_cookie": 1,
+        "tcp_timeout_ns": 8000 * _SECOND,
+        "tcp_syn_timeout_ns": 60 * _SECOND,
+        "tcp_fin_timeout_ns": 10 * _SECOND,
+        "any_timeout_ns": 60 * _SECOND,
+        "socket_lb_pods": 1,
+        "external_cluster_ip": 0,
+        "socket_lb_refuse": 1,
+        "coarse_clock": 1,
+    }
+    return layout.Config(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+@dataclass
+class Lab:
+    """Loaded programs over maps of their own, and what was put into these."""
+
+    path: str
+    maps: dict[str, Map] = field(default_factory=dict)
+    programs: dict[str, Program] = field(default_factory=dict)
+    _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _slots: Iterator[int] = field(default_factory=itertools.count)
+
+    def load(self, constants: layout.Config) -> None:
+        """Loads both objects; the second uses the maps of the first."""
+        for name in ("pod", "host"):
+            with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
+                opened.set_rodata(constants.pack())
+                opened.set_max_entries({"flows": 4096, "backends": 256, "slots": 256})
+                opened.reuse_maps({key: value.fd for key, value in self.maps.items()})
+                opened.load()
+                for key in opened.map_names:
+                    self.maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
+                for key in opened.program_names:
+                    self.programs[key] = Program(os.dup(opened.program_fd(key)))
+        self.reset()
+
+    def reset(self) -> None:
+        """Empty maps, but for what lives on the node."""
+        self._ids, self._slots = itertools.count(1), itertools.count()
+        for name in ("services", "flows", "endpoints"):
+            keys = [key for key, _ in self.maps[name].items()]
+            self.maps[name].delete_batch(b"".join(keys), len(keys))
+        for who in (V4, V6):
+            self.endpoint(who.node, EndpointKind.NODE)
+            self.endpoint(who.pod, EndpointKind.POD, 14)
+            self.endpoint(who.second_pod, EndpointKind.POD, 15)
+
+    def endpoint(self, address: str, kind: EndpointKind, ifindex: int = 0) -> None:
+        """An address that lives on the node."""
+        macs = [bytes.fromhex(mac.replace(":", "")) for mac in (POD_MAC, VETH_MAC)]
+        value = layout.Endpoint(ifindex, *macs, kind)
+        self.maps["endpoints"].update(parse_address(address), value.pack())
+
+    def service(
+        self,
+        address: str,
+        port: int,
+        backends: list[str],
+        *,
+        protocol: str = "TCP",
+        flags: int = ServiceFlag.CLUSTER_IP,
+        target: int = 8080,
+    ) -> list[int]:
+        """A frontend with its backends; returns their identifiers. A NodePort is given any address of its family."""
+        number, ids = next(self._ids), []
+        first = next(self._slots)
+        for slot, backend in enumerate(backends, first):
+            place = parse_address(backend)
+            ids.append(next(self._ids))
+            value = layout.Backend(place, number, target, _NUMBERS[protocol], BackendState.ACTIVE)
+            self.maps["backends"].update(struct.pack("<I", ids[-1]), value.pack())
+            self.maps["slots"].update(struct.pack("<I", slot), struct.pack("<I", ids[-1]))
+        for _ in backends:
+            next(self._slots)
+        key = parse_address(address)
+        if flags & ServiceFlag.NODE_PORT:
+            key = UNSPECIFIED[family(key)]
+        frontend = layout.Frontend(key, port, _NUMBERS[protocol])
+        self.maps["services"].update(
+            frontend.pack(), layout.Service(number, first, len(backends), flags).pack()
+        )
+        return ids
+
+    def remove_backend(self, number: int) -> None:
+        """The endpoint is gone."""
+        self.maps["backends"].update(struct.pack("<I", number), bytes(layout.BACKEND_SIZE))
+
+    def empty_service(self, address: str, port: int) -> None:
+        """The service stays, its backends do not."""
+        key = layout.Frontend(parse_address(address), port, 6).pack()
+        raw = self.maps["services"].lookup(key)
+        assert raw
+        self.maps["services"].update(key, layout.Service.unpack(raw)._replace(backends=0).pack())
+
+    def flows(self) -> dict[layout.Tuple, layout.Flow]:
+        """All tracking entries."""
+        items = self.maps["flows"].items()
+        return {layout.Tuple.unpack(key): layout.Flow.unpack(value) for key, value in items}
+
+    def expire_flows(self) -> None:
+        """Time passes."""
+        for key, flow in self.flows().items():
+            self.maps["flows"].update(key.pack(), flow._replace(expires_ns=1).pack())
+
+    def run(self, program: str, packet: Packet | bytes, repeat: int = 1) -> Result:
+        """One packet through one program, as if it came (or left) by the uplink."""
+        before = self._counts()
+        with inside(self.path):
+            context = bytearray(192)
+            struct.pack_into("<I", context, 40, _INDEX[0])
+            run = self.programs[program].test_run(
+                bytes(packet), repeat=repeat, context=bytes(context)
+            )
+        counted = self._counts()
+        counted.subtract(before)
+        return Result(run.retval, run.data, +counted, run.duration_ns)
+
+    def _counts(self) -> Counter[tuple[Hook, Verdict]]:
+        return Counter({(c.hook, c.verdict): c.packets for c in read_counts(self.maps["metrics"])})
+
+
+_INDEX: list[int] = []
+
+
+def remember_uplink(path: str) -> None:
+    """The uplink's index in the lab's namespace."""
+    name = Path(path).name
+    text = subprocess.run(
+        ["ip", "-n", name, "-o", "link", "show", "eth0"], capture_output=True, check=True
+    )
+    _INDEX[:] = [int(text.stdout.split(b":")[0])]
+
+
+def segment(who: Addresses, flow: tuple[str, int, str, int], **options: object) -> Packet:
+    """A TCP or UDP packet; options: protocol, flags, ttl, payload, source and destination MAC."""
+    source, source_port, destination, port = flow
+    ethernet = Ether(src=options.get("smac", POD_MAC), dst=options.get("dmac", VETH_MAC))
+    ip = who.ip(source, destination, int(str(options.get("ttl", 64))))
+    if options.get("protocol") == "UDP":
+        transport = UDP(sport=source_port, dport=port)
+    else:
+        transport = TCP(sport=source_port, dport=port, flags=options.get("flags", "S"), seq=100)
+    return ethernet / ip / transport / bytes(str(options.get("payload", "hello")), "ascii")

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets to services, and their replies: whole packets, both families, TCP and UDP."""
+
+from __future__ import annotations
+
+import pytest
+from lab import (
+    GATEWAY_MAC,
+    NODE_MAC,
+    PASS,
+    POD_MAC,
+    REDIRECT,
+    SHOT,
+    V4,
+    VETH_MAC,
+    Lab,
+    config,
+    segment,
+)
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+
+from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
+
+TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
+TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
+NODE_PORT = ServiceFlag.NODE_PORT
+
+
+def follow(lab, who, program, sent, expected, where, **options):
+    """One packet in, one whole packet out."""
+    result = lab.run(program, segment(who, sent, **options))
+    assert result.code == REDIRECT, result.counted
+    assert result.packet == bytes(segment(who, expected, **{**options, **where}))
+
+
+def reply_flags(protocol):
+    return {"protocol": protocol, "flags": "SA"}
+
+
+def test_pod_to_cluster_ip_with_a_local_backend_and_back(lab, who, protocol):
+    lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+    request = (who.pod, 40000, who.service, 80)
+    follow(
+        lab,
+        who,
+        "from_pod",
+        request,
+        (who.pod, 40000, who.second_pod, 8080),
+        TO_POD,
+        protocol=protocol,
+    )
+    answer = (who.second_pod, 8080, who.pod, 40000)
+    back = (who.service, 80, who.pod, 40000)
+    follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
+
+
+def test_pod_to_cluster_ip_with_a_remote_backend_and_back(lab, who, protocol):
+    lab.service(who.service, 80, [who.remote_pod], protocol=protocol)
+    request = (who.pod, 40000, who.service, 80)
+    follow(
+        lab,
+        who,
+        "from_pod",
+        request,
+        (who.pod, 40000, who.remote_pod, 8080),
+        TO_NETWORK,
+        protocol=protocol,
+    )
+    answer = (who.remote_pod, 8080, who.pod, 40000)
+    back = (who.service, 80, who.pod, 40000)
+    follow(lab, who, "from_uplink", answer, back, TO_POD, **reply_flags(protocol))
+
+
+def test_a_pod_that_is_its_own_backend_sees_the_node(lab, who, protocol):
+    lab.service(who.service, 80, [who.pod], protocol=protocol)
+    request = (who.pod, 40000, who.service, 80)
+    follow(
+        lab, who, "from_pod", request, (who.node, 40000, who.pod, 8080), TO_POD, protocol=protocol
+    )
+    answer = (who.pod, 8080, who.node, 40000)
+    back = (who.service, 80, who.pod, 40000)
+    follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
+
+
+def test_node_port_with_a_local_backend_keeps_the_client(lab, who, protocol):
+    lab.service(who.node, 30080, [who.pod], protocol=protocol, flags=NODE_PORT)
+    request = (who.client, 40000, who.node, 30080)
+    follow(
+        lab,
+        who,
+        "from_uplink",
+        request,
+        (who.client, 40000, who.pod, 8080),
+        TO_POD,
+        protocol=protocol,
+    )
+    answer = (who.pod, 8080, who.client, 40000)
+    back = (who.node, 30080, who.client, 40000)
+    follow(lab, who, "from_pod", answer, back, TO_NETWORK, **reply_flags(protocol))
+
+
+def test_node_port_with_a_remote_backend_and_back(lab, who, protocol):
+    lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
+    request = (who.client, 40000, who.node, 30080)
+    sent_on = (who.node, 40000, who.remote_pod, 8080)
+    follow(lab, who, "from_uplink", request, sent_on, TO_NETWORK, protocol=protocol)
+    answer = (who.remote_pod, 8080, who.node, 40000)
+    back = (who.node, 30080, who.client, 40000)
+    follow(lab, who, "from_uplink", answer, back, TO_NETWORK, **reply_flags(protocol))
+
+
+def test_a_backend_in_the_nodes_own_network(lab, who, protocol):
+    lab.service(who.node, 30080, [who.node], protocol=protocol, flags=NODE_PORT)
+    request = segment(who, (who.client, 40000, who.node, 30080), protocol=protocol)
+    result = lab.run("from_uplink", request)
+    seen = (who.client, 40000, who.node, 8080)
+    assert (result.code, result.packet) == (PASS, bytes(segment(who, seen, protocol=protocol)))
+    answer = segment(who, (who.node, 8080, who.client, 40000), **reply_flags(protocol))
+    result = lab.run("to_uplink", answer)
+    back = (who.node, 30080, who.client, 40000)
+    assert (result.code, result.packet) == (
+        PASS,
+        bytes(segment(who, back, **reply_flags(protocol))),
+    )
+
+
+def test_another_nodes_port_is_not_ours(lab, who):
+    lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
+    packet = (who.pod, 40000, who.other_node, 30080)
+    follow(lab, who, "from_pod", packet, packet, TO_NETWORK)
+
+
+@pytest.mark.parametrize("program", ["from_pod", "from_uplink"])
+def test_no_backends(lab, who, program):
+    lab.service(who.node, 30080, [], flags=NODE_PORT)
+    result = lab.run(program, segment(who, (who.client, 40000, who.node, 30080)))
+    assert result.code == SHOT
+    assert [verdict for _, verdict in result.counted] == [Verdict.DROP_NO_BACKEND]
+
+
+def test_cluster_ip_from_outside_is_closed_unless_opened(place, lab, who):
+    packet = segment(who, (who.client, 40000, who.service, 80))
+    lab.service(who.service, 80, [who.pod])
+    result = lab.run("from_uplink", packet)
+    assert result.code == SHOT
+    assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.DROP_EXTERNAL_CLUSTER_IP): 1}
+    opened = Lab(place)
+    opened.load(config(external_cluster_ip=1))
+    opened.service(who.service, 80, [who.pod])
+    follow(
+        opened, who, "from_uplink", (who.client, 40000, who.service, 80),
+        (who.client, 40000, who.pod, 8080), TO_POD,
+    )  # fmt: skip
+
+
+def destination(packet: bytes) -> str:
+    return str((IP if packet[12:14] == b"\x08\x00" else IPv6)(packet[14:]).dst)
+
+
+def test_a_repeated_syn_stays_with_its_backend(lab, who):
+    lab.service(who.service, 80, [who.second_pod, who.remote_pod])
+    packet = segment(who, (who.pod, 40000, who.service, 80))
+    assert len({destination(lab.run("from_pod", packet).packet) for _ in range(20)}) == 1
+
+
+def test_a_reused_port_does_not_inherit_its_backend(lab, who):
+    lab.service(who.service, 80, [who.second_pod, who.remote_pod])
+    seen = set()
+    for _ in range(40):
+        for flags in ("S", "A", "FA"):
+            packet = segment(who, (who.pod, 40000, who.service, 80), flags=flags)
+            last = destination(lab.run("from_pod", packet).packet)
+        seen.add(last)
+    assert seen == {who.second_pod, who.remote_pod}
+
+
+def test_a_syn_never_goes_to_a_backend_that_is_gone(lab, who):
+    first, second = lab.service(who.service, 80, [who.second_pod, who.remote_pod])
+    packet = segment(who, (who.pod, 40000, who.service, 80))
+    gone = destination(lab.run("from_pod", packet).packet)
+    lab.remove_backend(first if gone == who.second_pod else second)
+    results = [lab.run("from_pod", packet) for _ in range(20)]
+    assert gone not in {destination(r.packet) for r in results if r.code == REDIRECT}
+
+
+def test_an_established_connection_outlives_its_backend_and_udp_does_not(lab, who, protocol):
+    (number,) = lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+    for flags in ("S", "A"):
+        lab.run(
+            "from_pod",
+            segment(who, (who.pod, 40000, who.service, 80), protocol=protocol, flags=flags),
+        )
+    lab.remove_backend(number)
+    packet = segment(who, (who.pod, 40000, who.service, 80), protocol=protocol, flags="A")
+    result = lab.run("from_pod", packet)
+    if protocol == "TCP":
+        assert destination(result.packet) == who.second_pod
+    else:
+        assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_NO_BACKEND): 1}
+
+
+def test_an_expired_flow_is_absent(lab, who):
+    lab.service(who.service, 80, [who.second_pod])
+    request = (who.pod, 40000, who.service, 80)
+    for flags in ("S", "A"):
+        lab.run("from_pod", segment(who, request, flags=flags))
+    lab.empty_service(who.service, 80)
+    assert lab.run("from_pod", segment(who, request, flags="A")).code == REDIRECT
+    lab.expire_flows()
+    result = lab.run("from_pod", segment(who, request, flags="A"))
+    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_NO_BACKEND): 1}
+
+
+def ports(packet: bytes) -> tuple[int, int]:
+    parsed = (IP if packet[12:14] == b"\x08\x00" else IPv6)(packet[14:])
+    layer = parsed[TCP] if TCP in parsed else parsed[UDP]
+    return layer.sport, layer.dport
+
+
+def test_two_clients_with_one_port_get_different_ones(lab, who, protocol):
+    lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
+    other = "203.0.113.10" if who.version == 4 else "2001:db8:cafe::10"
+    first = lab.run(
+        "from_uplink", segment(who, (who.client, 40000, who.node, 30080), protocol=protocol)
+    )
+    second = lab.run(
+        "from_uplink", segment(who, (other, 40000, who.node, 30080), protocol=protocol)
+    )
+    assert ports(first.packet)[0] == 40000
+    port = ports(second.packet)[0]
+    assert 61000 <= port <= 65535
+    answer = (who.remote_pod, 8080, who.node, port)
+    follow(
+        lab, who, "from_uplink", answer, (who.node, 30080, other, 40000), TO_NETWORK,
+        **reply_flags(protocol),
+    )  # fmt: skip
+
+
+def test_one_backend_behind_two_services_and_one_client_port(lab, who):
+    """The replies of both connections can be told apart."""
+    other = "10.233.30.48" if who.version == 4 else "fd00:10:233::48"
+    for service in (who.service, other):
+        lab.service(service, 80, [who.second_pod])
+    lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80)))
+    second = lab.run("from_pod", segment(who, (who.pod, 40000, other, 80)))
+    port = ports(second.packet)[0]
+    assert port >= 61000
+    back = (other, 80, who.pod, 40000)
+    follow(lab, who, "from_pod", (who.second_pod, 8080, who.pod, port), back, TO_POD, flags="SA")
+
+
+def test_a_direct_connection_is_kept_apart_from_a_translated_one(lab, who):
+    lab.service(who.service, 80, [who.second_pod])
+    lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80)))
+    direct = lab.run("from_pod", segment(who, (who.pod, 40000, who.second_pod, 8080)))
+    port = ports(direct.packet)[0]
+    assert port >= 61000
+    back = (who.second_pod, 8080, who.pod, 40000)
+    follow(lab, who, "from_pod", (who.second_pod, 8080, who.pod, port), back, TO_POD, flags="SA")
+
+
+def test_the_nodes_own_connection_is_kept_apart_from_snat(lab, who, protocol):
+    lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
+    lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080), protocol=protocol))
+    own = lab.run(
+        "to_uplink", segment(who, (who.node, 40000, who.remote_pod, 8080), protocol=protocol)
+    )
+    port = ports(own.packet)[0]
+    assert (own.code, port >= 61000) == (PASS, True)
+    answer = segment(who, (who.remote_pod, 8080, who.node, port), **reply_flags(protocol))
+    result = lab.run("from_uplink", answer)
+    back = (who.remote_pod, 8080, who.node, 40000)
+    assert (result.code, result.packet) == (
+        PASS,
+        bytes(segment(who, back, **reply_flags(protocol))),
+    )
+
+
+def test_a_udp_checksum_of_zero_stays_zero(lab):
+    lab.service(V4.service, 80, [V4.second_pod], protocol="UDP")
+    packet = segment(V4, (V4.pod, 40000, V4.service, 80), protocol="UDP")
+    packet[UDP].chksum = 0
+    result = lab.run("from_pod", packet)
+    assert IP(result.packet[14:])[UDP].chksum == 0
+
+
+def test_the_last_hop_to_a_service_is_dropped(lab, who):
+    lab.service(who.service, 80, [who.second_pod])
+    result = lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80), ttl=1))
+    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_TTL_EXPIRED): 1}
+
+
+def test_a_first_fragment_to_a_service_is_dropped_and_counted(lab):
+    lab.service(V4.service, 80, [V4.second_pod], protocol="UDP")
+    packet = segment(V4, (V4.pod, 40000, V4.service, 80), protocol="UDP")
+    packet[IP].flags = "MF"
+    result = lab.run("from_pod", packet)
+    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_FRAGMENT): 1}
+
+
+def test_every_backend_gets_its_share(lab, who):
+    lab.service(who.service, 80, [who.second_pod, who.remote_pod])
+    seen = [
+        destination(lab.run("from_pod", segment(who, (who.pod, port, who.service, 80))).packet)
+        for port in range(40000, 40200)
+    ]
+    assert 60 < seen.count(who.second_pod) < 140
+
+
+def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(lab, who):
+    second = "192.168.9.9" if who.version == 4 else "fd00:9::9"
+    lab.endpoint(second, EndpointKind.NODE)
+    lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
+    request = (who.client, 40000, second, 30080)
+    follow(lab, who, "from_uplink", request, (who.client, 40000, who.pod, 8080), TO_POD)
+    back = (second, 30080, who.client, 40000)
+    follow(lab, who, "from_pod", (who.pod, 8080, who.client, 40000), back, TO_NETWORK, flags="SA")
