@@ -70,6 +70,7 @@ def _walk(checks: Checks, name: str, kubekey: Path, settings: Path) -> None:
     walk.show_services(checks, tour)
     walk.show_no_rules(checks, tour)
     walk.access(checks, tour)
+    walk.access_from_outside(checks, tour)
     with proof.traffic(tour) as streams:
         proof.scale_under_load(checks, tour, streams)
         proof.kill_agents(checks, tour, streams)

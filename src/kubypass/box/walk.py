@@ -15,8 +15,10 @@ from kubypass.box.checks import Checks
 from kubypass.box.enter import Place, find_place, run_in
 from kubypass.box.files import read_json, write_json
 from kubypass.box.kubekey import IPNetwork, read_kubekey
+from kubypass.box.paths import FABRIC
 from kubypass.box.record import PodRecord, read_pods
 from kubypass.box.snapshot import Snapshot, take_snapshot
+from kubypass.box.wiring import ip_batch
 from kubypass.errors import KubypassError
 
 MANIFEST = Path(__file__).resolve().parents[3] / "examples" / "guide" / "my-nginx.yaml"
@@ -227,6 +229,26 @@ def access(
         _fetch(
             checks, client, f"NodePort at {address}", f"{_host(address)}:{tour.node_port}", tries
         )
+
+
+def access_from_outside(checks: Checks, tour: Tour) -> None:
+    """The rest of step g: bpf-lb-external-clusterip, with the route that an operator would add."""
+    if 'bpf-lb-external-clusterip: "true"' not in tour.box.settings.read_text():
+        return
+    fabric = tour.box.paths.namespace(FABRIC)
+    node = tour.box.nodes[0]
+    routes = [
+        f"{cidr} via {node.address(cidr.version)}" for cidr in tour.box.topology.service_cidrs
+    ]
+    ip_batch(fabric, [f"route add {route}" for route in routes])
+    try:
+        client = find_place(tour.box, "client")
+        for address in tour.cluster_ips:
+            _fetch(
+                checks, client, f"ClusterIP by way of {node.name}", f"{_host(address)}:80", TRIES
+            )
+    finally:
+        ip_batch(fabric, [f"route delete {route}" for route in routes])
 
 
 def _fetch_all(checks: Checks, place: Place, tour: Tour, loopback: list[str], tries: int) -> None:
