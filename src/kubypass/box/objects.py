@@ -120,6 +120,18 @@ KINDS: dict[tuple[str, str], tuple[type[Object], str]] = {
 }
 
 
+# Field -> what it may be, where a type does not say it.
+ALLOWED = {
+    "name": "lower-case letters, digits, - and .",
+    "namespace": "lower-case letters, digits, - and .",
+    "protocol": "TCP, UDP or SCTP",
+    "type": "ClusterIP, NodePort, LoadBalancer or ExternalName",
+    "ipFamilies": "IPv4 and IPv6",
+    "ipFamilyPolicy": "SingleStack, PreferDualStack or RequireDualStack",
+    "addressType": "IPv4, IPv6 or FQDN",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Applied:
     """One object as the user wrote it."""
@@ -187,7 +199,9 @@ def parse_object(raw: Json, where: str) -> Applied | None:
     except msgspec.ValidationError as error:
         message, _, field = str(error).partition(" - at `$")
         field = field.strip("`.") or "object"
-        raise ConfigError(f"{where}: {resource} {_name_of(raw)}: {field}: {message}") from error
+        allowed = ALLOWED.get(field.rpartition(".")[2].partition("[")[0], "")
+        subject = f"{where}: {resource} {_name_of(raw)}: {field}"
+        raise ConfigError(f"{subject}: {message.partition(' matching')[0]}", allowed) from error
     _check(applied)
     return applied
 

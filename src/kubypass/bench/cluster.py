@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Manifests of clusters as large as asked for."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+Object = dict[str, object]
+CHANGED = "slice-changed.json"
+"""The slice of service 0 has a file of its own."""
+
+
+def service(number: int) -> Object:
+    """A ClusterIP service with one port."""
+    return named_service(f"service-{number}", f"10.96.{number >> 8 & 255}.{number & 255}")
+
+
+def named_service(name: str, address: str) -> Object:
+    """A ClusterIP service with one port, by name and address."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": "default"},
+        "spec": {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80}]},
+    }
+
+
+def numbered_slice(number: int, endpoints: int, shift: int = 0) -> Object:
+    """The slice of a numbered service; another `shift` moves one endpoint."""
+    places = [(number * endpoints + shift + at) & 0xFFFFFF for at in range(endpoints)]
+    addresses = [f"10.{128 + (n >> 16 & 63)}.{n >> 8 & 255}.{n & 255}" for n in places]
+    return named_slice(f"service-{number}", addresses, 8080)
+
+
+def named_slice(service_name: str, addresses: list[str], port: int) -> Object:
+    """The slice of a service, by name."""
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": f"{service_name}-slice",
+            "namespace": "default",
+            "labels": {"kubernetes.io/service-name": service_name},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": port, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [a], "conditions": {"ready": True}} for a in addresses],
+    }
+
+
+def write_file(path: Path, item: Object) -> None:
+    """One object (or List) in one step."""
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(json.dumps(item))
+    temporary.replace(path)
+
+
+def write_list(path: Path, items: list[Object]) -> None:
+    """A List."""
+    write_file(path, {"apiVersion": "v1", "kind": "List", "items": items})
+
+
+def write_cluster(directory: Path, services: int, endpoints: int) -> None:
+    """Two List files, and the slice of service 0 in a file of its own."""
+    write_list(directory / "services.json", [service(n) for n in range(services)])
+    slices = [numbered_slice(n, endpoints) for n in range(1, services)]
+    write_list(directory / "slices.json", slices)
+    write_file(directory / CHANGED, numbered_slice(0, endpoints))

@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A node with nothing on it: a network namespace with an uplink, a cgroup and a bpf filesystem, for one agent."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kubypass.errors import KubypassError
+from kubypass.kernel import cgroup, mounts
+
+_ROOT = Path("/run/kubypass/bench")
+_DEADLINE_S = 120.0
+_LINKS = """link add eth0 type veth peer name far
+link set eth0 up
+link set far up
+addr add 192.168.1.31/24 dev eth0
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class BareNode:
+    """Where its things are."""
+
+    namespace: str
+    root: Path
+    cgroup: Path
+
+    @property
+    def manifests(self) -> Path:
+        """What the agent follows."""
+        return self.root / "manifests"
+
+    @property
+    def run(self) -> Path:
+        """The agent's run directory."""
+        return self.root / "run"
+
+    def ask(self, path: str) -> tuple[int, bytes]:
+        """One request to the agent; 0 while it does not answer."""
+        command = [
+            "curl",
+            "-s",
+            "-o",
+            "-",
+            "-w",
+            "\n%{http_code}",
+            "--unix-socket",
+            str(self.run / "agent.sock"),
+        ]
+        done = subprocess.run([*command, f"http://agent{path}"], capture_output=True, check=False)
+        body, _, code = done.stdout.rpartition(b"\n")
+        return int(code or b"0"), body
+
+    def status(self) -> dict[str, Any]:
+        """The agent's /status."""
+        found: dict[str, Any] = json.loads(self.ask("/status")[1])
+        return found
+
+
+@contextmanager
+def bare_node() -> Iterator[BareNode]:
+    """A node for the length of a block."""
+    name = f"kubypass-bench-{os.getpid()}"
+    node = BareNode(name, _ROOT / name, cgroup.mount_point() / name)
+    for directory in (node.manifests, node.run, node.root / "bpf"):
+        directory.mkdir(parents=True)
+    node.cgroup.mkdir()
+    mounts.mount_bpffs(node.root / "bpf")
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        subprocess.run(["ip", "-n", name, "-batch", "-"], input=_LINKS, text=True, check=True)
+        yield node
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+        mounts.unmount(node.root / "bpf")
+        node.cgroup.rmdir()
+        subprocess.run(["rm", "-rf", str(node.root)], check=True)
+
+
+@contextmanager
+def agent(node: BareNode) -> Iterator[float]:
+    """An agent on the node for the length of a block; gives the seconds from exec until it is healthy."""
+    started = time.perf_counter()
+    with (node.root / "agent.log").open("ab") as log:
+        process = subprocess.Popen(
+            [
+                *[
+                    "nsenter",
+                    f"--net=/run/netns/{node.namespace}",
+                    str(Path(sys.executable).parent / "kubypass"),
+                ],
+                *[
+                    "agent",
+                    "--manifests",
+                    str(node.manifests),
+                    "--node",
+                    "bench",
+                    "--run",
+                    str(node.run),
+                ],
+                *["--bpffs", str(node.root / "bpf"), "--cgroup", str(node.cgroup)],
+            ],
+            stderr=log,
+        )
+    try:
+        while not ((node.run / "agent.sock").exists() and node.ask("/healthz")[0] == 200):
+            if process.poll() is not None or time.perf_counter() - started > _DEADLINE_S:
+                text = (node.root / "agent.log").read_text().splitlines()
+                raise KubypassError(
+                    f"the agent did not start: {text[-1] if text else 'it said nothing'}"
+                )
+            time.sleep(0.005)
+        yield time.perf_counter() - started
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(_DEADLINE_S)
