@@ -115,6 +115,17 @@ def test_errors_do_not_stop_the_rest(box: Box, tmp_path: Path) -> None:
     assert len(read_pods(box.paths)) == 2
 
 
+def test_slices_get_the_defaults_of_the_api_server(box: Box, tmp_path: Path) -> None:
+    manifest = tmp_path / "slice.yaml"
+    labels = "{kubernetes.io/service-name: web}"
+    text = "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n"
+    text += f"metadata: {{name: web-1, labels: {labels}}}\naddressType: IPv4\n"
+    manifest.write_text(f"{text}ports: [{{port: 80}}]\nendpoints: [{{addresses: [192.0.2.1]}}]\n")
+    apply_files(box, [manifest], lambda _: None)
+    (path,) = box.paths.manifests.glob("endpointslice*.json")
+    assert json.loads(path.read_text())["ports"] == [{"name": "", "protocol": "TCP", "port": 80}]
+
+
 @pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3])
 def test_maker_killed_half_way(name: str, after_s: float) -> None:
     program = "import sys; from pathlib import Path; from kubypass.box.box import up;"

@@ -15,7 +15,7 @@ from kubypass.box import deploy
 from kubypass.box.addressing import complete_service
 from kubypass.box.box import Box
 from kubypass.box.files import Json, locked, mapping, read_all, read_json, write_json
-from kubypass.box.objects import Applied, EndpointSlice, Service, read_objects
+from kubypass.box.objects import Applied, EndpointPort, EndpointSlice, Service, read_objects
 from kubypass.errors import ConfigError, KubypassError
 
 Say = Callable[[str], None]
@@ -77,10 +77,16 @@ def _store(box: Box, applied: Applied) -> str:
     if isinstance(applied.object, Service):
         _store_service(box, applied, applied.object)
     elif isinstance(applied.object, EndpointSlice):
-        write_json(box.paths.manifests / f"{applied.key}.json", raw)
+        completed = {**raw, "ports": [_complete_port(port) for port in applied.object.ports or ()]}
+        write_json(box.paths.manifests / f"{applied.key}.json", completed)
     existed = path.is_file()
     changed = write_json(path, raw)
     return "created" if not existed else "configured" if changed else "unchanged"
+
+
+def _complete_port(port: EndpointPort) -> Json:
+    """A slice's port with the API server's defaults: a port without a name has an empty one."""
+    return {"name": port.name or "", "protocol": port.protocol or "TCP", "port": port.port}
 
 
 def _normalise(applied: Applied) -> Json:

@@ -104,9 +104,18 @@ class Service(msgspec.Struct, frozen=True):
     spec: ServiceSpec
 
 
+class EndpointPort(msgspec.Struct, frozen=True):
+    """A port of an EndpointSlice."""
+
+    port: Port | None = None
+    name: str | None = None
+    protocol: Protocol | None = None
+
+
 class EndpointSlice(msgspec.Struct, frozen=True, rename="camel"):
     metadata: Metadata
     address_type: Literal["IPv4", "IPv6", "FQDN"]
+    ports: tuple[EndpointPort, ...] | None = None
 
 
 Object = Deployment | Pod | Service | EndpointSlice
