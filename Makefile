@@ -58,8 +58,9 @@ test: install build ## all tests
 demo: install build ## the guide's whole walk, in a cluster in a box
 	@.venv/bin/kubypass box demo
 
-bench: install build ## paired measurements with a control: bench/connect.json and .png
+bench: install build ## paired measurements with a control, and the agent at scale: bench/
 	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png
+	.venv/bin/kubypass bench scale --json bench/scale.json
 
 clean: ## everything that was built
 	rm -rf $(BUILD) .venv

@@ -88,7 +88,7 @@ def bare_node() -> Iterator[BareNode]:
 
 
 @contextmanager
-def agent(node: BareNode) -> Iterator[float]:
+def agent(node: BareNode, *options: str) -> Iterator[float]:
     """An agent on the node for the length of a block; gives the seconds from exec until it is healthy."""
     started = time.perf_counter()
     with (node.root / "agent.log").open("ab") as log:
@@ -108,7 +108,7 @@ def agent(node: BareNode) -> Iterator[float]:
                     "--run",
                     str(node.run),
                 ],
-                *["--bpffs", str(node.root / "bpf"), "--cgroup", str(node.cgroup)],
+                *["--bpffs", str(node.root / "bpf"), "--cgroup", str(node.cgroup), *options],
             ],
             stderr=log,
         )

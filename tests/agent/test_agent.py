@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Real agents on a node of their own: bad input, restarts, upgrades. Every wait is for a condition."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kubypass.bench.cluster import named_service, named_slice, write_cluster, write_file
+from kubypass.bench.node import BareNode, agent, bare_node
+from kubypass.datapath import layout
+
+KUBYPASS = Path(sys.executable).parent / "kubypass"
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
+
+
+@pytest.fixture
+def node():
+    with bare_node() as made:
+        yield made
+
+
+def command(node: BareNode, *words: str) -> subprocess.CompletedProcess[str]:
+    """A kubypass command on the node."""
+    return subprocess.run(
+        ["nsenter", f"--net=/run/netns/{node.namespace}", KUBYPASS, *words],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+
+
+def start(node: BareNode, **changes: str) -> subprocess.CompletedProcess[str]:
+    """An agent that is expected to refuse."""
+    options = {
+        "manifests": str(node.manifests),
+        "run": str(node.run),
+        "bpffs": str(node.root / "bpf"),
+        "cgroup": str(node.cgroup),
+        **changes,
+    }
+    return command(node, "agent", *(f"--{name}={value}" for name, value in options.items()))
+
+
+def wait(condition, what: str):
+    """Until the condition holds; its value."""
+    deadline = time.monotonic() + 10
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within 10 s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+def problems(node: BareNode) -> list[str]:
+    return [f"{p['subject']}: {p['message']}" for p in node.status()["problems"]]
+
+
+def frontends(node: BareNode) -> dict[str, list[str]]:
+    rows = json.loads(node.ask("/services")[1])["services"]
+    return {row["frontend"]: [b["address"] for b in row["backends"]] for row in rows}
+
+
+def one_service(node: BareNode) -> None:
+    write_file(node.manifests / "service.json", named_service("web", "10.96.0.1"))
+    write_file(node.manifests / "slice.json", named_slice("web", ["10.1.0.1"], 80))
+
+
+def test_a_malformed_file_is_one_problem_and_the_rest_goes_on(node):
+    one_service(node)
+    with agent(node):
+        (node.manifests / "broken.yaml").write_text("kind: Service\nmetadata: {name: [\n")
+        (line,) = wait(lambda: problems(node), "a problem")
+        assert "broken.yaml" in line
+        write_file(node.manifests / "slice.json", named_slice("web", ["10.1.0.2"], 80))
+        wait(
+            lambda: frontends(node) == {"10.96.0.1:80/TCP": ["10.1.0.2:80/TCP"]}, "the new backend"
+        )
+        (node.manifests / "broken.yaml").unlink()
+        wait(lambda: not problems(node), "the problem to be gone")
+
+
+def test_bad_objects_are_problems_that_name_them(node):
+    one_service(node)
+    impossible = named_service("impossible", "10.96.0.2")
+    impossible["spec"]["ports"] = [{"port": 70000}]
+    write_file(node.manifests / "impossible.json", impossible)
+    write_file(node.manifests / "rival.json", named_service("zweb", "10.96.0.1"))
+    with agent(node):
+        text = "\n".join(problems(node))
+        assert "impossible" in text
+        assert "70000" in text
+        assert "zweb" in text
+        assert "10.96.0.1:80/TCP" in frontends(node)
+
+
+def test_a_second_agent_is_refused(node):
+    with agent(node):
+        done = start(node)
+    assert done.returncode == 2
+    assert "an agent runs already (pid " in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"bpffs": "/tmp"}, "not on a bpf filesystem"),
+        ({"cgroup": "/tmp"}, "not a directory of cgroup v2"),
+        ({"manifests": "/nonexistent"}, "no such file or directory"),
+        ({"config": "/nonexistent"}, "No such file or directory"),
+        ({"routing-mode": "tunnel"}, "routing-mode"),
+        ({"devices": "eth9"}, "no such device"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_a_host_or_setting_that_is_wrong_gets_one_line(node, changes, words):
+    done = start(node, **changes)
+    assert done.returncode == 2
+    assert words in done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_map_is_a_problem_and_everything_else_is_served(node):
+    write_cluster(node.manifests, 120, 10)
+    write_file(node.root / "settings.yaml", {"bpf-lb-service-backend-map-max": 1024})
+    with agent(node, "--config", str(node.root / "settings.yaml")):
+        found = problems(node)
+        assert all("bpf-lb-service-backend-map-max" in line for line in found)
+        served = [name for name, backends in frontends(node).items() if backends]
+        assert len(found) + len(served) == 120
+        assert len(served) > 90
+
+
+def test_killed_and_started_again_it_writes_nothing(node):
+    write_cluster(node.manifests, 50, 4)
+    with agent(node):
+        before = frontends(node)
+        os.kill(node.status()["agent"]["pid"], 9)
+    with agent(node):
+        assert set(node.status()["writes"].values()) == {0}
+        assert frontends(node) == before
+
+
+def test_a_change_made_while_it_was_away_is_taken_in(node):
+    one_service(node)
+    with agent(node):
+        pass
+    write_file(node.manifests / "slice.json", named_slice("web", ["10.1.0.1", "10.1.0.2"], 80))
+    with agent(node):
+        assert frontends(node) == {"10.96.0.1:80/TCP": ["10.1.0.1:80/TCP", "10.1.0.2:80/TCP"]}
+
+
+def test_another_map_size_keeps_the_flows(node):
+    from kubypass.kernel.bpf import Map
+
+    one_service(node)
+    pin = node.root / "bpf/kubypass" / layout.LAYOUT_HASH / "flows"
+    with agent(node):
+        flows = Map.open_pinned(str(pin))
+        flows.update(bytes(layout.TUPLE_SIZE), bytes(layout.FLOW_SIZE))
+    write_file(node.root / "settings.yaml", {"bpf-ct-global-tcp-max": 4096})
+    with agent(node, "--config", str(node.root / "settings.yaml")):
+        flows = Map.open_pinned(str(pin))
+        assert flows.info.max_entries == 4096
+        assert flows.lookup(bytes(layout.TUPLE_SIZE)) is not None
+        assert "1 entries of flows were carried over" in (node.root / "agent.log").read_text()
+
+
+def test_maps_of_another_version_are_replaced_and_it_says_so(node):
+    one_service(node)
+    stale = node.root / "bpf/kubypass/0123456789ab"
+    stale.mkdir(parents=True)
+    with agent(node):
+        assert not stale.exists()
+        assert "maps of another layout (0123456789ab)" in (node.root / "agent.log").read_text()
+
+
+def test_cleanup_refuses_while_the_agent_runs_and_is_idempotent(node):
+    one_service(node)
+    where = ("--run", str(node.run), "--bpffs", str(node.root / "bpf"))
+    with agent(node):
+        refused = command(node, "cleanup", *where)
+        assert (refused.returncode, "an agent runs" in refused.stderr) == (2, True)
+    assert command(node, "cleanup", *where).returncode == 0
+    assert not (node.root / "bpf/kubypass").exists()
+    again = command(node, "cleanup", *where)
+    assert (again.returncode, again.stdout) == (0, "nothing of ours is on this node\n")
+
+
+def test_status_without_an_agent_is_one_line(node):
+    done = command(node, "status", "--run", str(node.run))
+    assert done.returncode == 1
+    assert "no agent answers" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
