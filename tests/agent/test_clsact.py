@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernels without tcx: the same programs by clsact filters, replaced in place, and taken off."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import pytest
+
+from kubypass.bench.node import bare_node
+from kubypass.datapath.attach import Attachments
+from kubypass.datapath.objects import object_directory
+from kubypass.kernel import clsact
+from kubypass.kernel.libbpf import ObjectFile
+from kubypass.kernel.netns import inside
+from kubypass.kernel.program import Program
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
+
+
+def load() -> dict[str, Program]:
+    with ObjectFile(object_directory() / "host.bpf.o") as opened:
+        opened.set_max_entries({"flows": 1024, "backends": 64, "slots": 64})
+        opened.load()
+        return {name: Program(os.dup(opened.program_fd(name))) for name in opened.program_names}
+
+
+def test_filters_are_attached_replaced_and_removed():
+    with bare_node() as node, inside(f"/run/netns/{node.namespace}"):
+        index = socket.if_nametoindex("eth0")
+        attachments = Attachments(node.root / "links", tcx=False)
+        first, second = load(), load()
+        for programs in (first, first, second):
+            for name in ("from_uplink", "to_uplink"):
+                attachments.attach_device("eth0", index, name, programs[name])
+        assert attachments.writes == 4, "what is there already is not attached again"
+        assert clsact.attached_id(index, "ingress") == second["from_uplink"].id
+        assert clsact.attached_id(index, "egress") == second["to_uplink"].id
+        clsact.remove(index)
+        assert clsact.attached_id(index, "ingress") == 0
+        clsact.remove(index)
