@@ -192,8 +192,8 @@ def _let_flow(streams: list[Stream], duration_s: float) -> None:
 
 def _wait_gone(objects: set[tuple[str, int]]) -> list[tuple[str, int]]:
     """Wait until the kernel has freed BPF objects; returns those that stay."""
-    wait_until(lambda: not objects & existing_bpf_objects(), 5.0)
-    return sorted(objects & existing_bpf_objects())
+    wait_until(lambda: not existing_bpf_objects(objects), 5.0)
+    return sorted(existing_bpf_objects(objects))
 
 
 def _host(address: str) -> str:

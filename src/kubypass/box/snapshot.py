@@ -58,18 +58,13 @@ def read_bpf_objects(box: Box, node: str) -> set[tuple[str, int]]:
     for pin in box.paths.node_bpffs(box.topology.node(node).name).rglob("*"):
         if pin.is_file():
             found |= _identify(pin)
-    used = {
-        ("map", number)
-        for program in _bpftool("prog", "show")
-        if ("prog", program.id) in found
-        for number in program.map_ids
-    }
-    return found | used
+    programs = [_show("prog", "id", str(number)) for kind, number in found if kind == "prog"]
+    return found | {("map", number) for each in programs if each for number in each.map_ids}
 
 
-def existing_bpf_objects() -> set[tuple[str, int]]:
-    """All programs, maps and links of this machine, as (kind, id)."""
-    return {(kind, entry.id) for kind in _BPF_KINDS for entry in _bpftool(kind, "show")}
+def existing_bpf_objects(objects: set[tuple[str, int]]) -> set[tuple[str, int]]:
+    """Those of `objects` that the kernel still has."""
+    return {(kind, number) for kind, number in objects if _show(kind, "id", str(number))}
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -81,18 +76,19 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 def _identify(pin: Path) -> set[tuple[str, int]]:
-    for kind in _BPF_KINDS:
-        try:
-            (entry,) = _bpftool(kind, "show", "pinned", str(pin))
-        except KubypassError:
-            continue  # a pin says what it is only by what can be asked of it
-        return {(kind, entry.id)} | ({("prog", entry.prog_id)} if entry.prog_id else set())
+    for kind in _BPF_KINDS:  # a pin says what it is only by what can be asked of it
+        entry = _show(kind, "pinned", str(pin))
+        if entry:
+            return {(kind, entry.id)} | ({("prog", entry.prog_id)} if entry.prog_id else set())
     return set()
 
 
-def _bpftool(*words: str) -> list[_Entry]:
-    text = run(["bpftool", "-j", *words]).strip() or "[]"
-    return msgspec.json.decode(text if text.startswith("[") else f"[{text}]", type=list[_Entry])
+def _show(kind: str, by: str, which: str) -> _Entry | None:
+    """One object, or None if there is none. Lists are not asked for: others' objects come and go."""
+    try:
+        return msgspec.json.decode(run(["bpftool", "-j", kind, "show", by, which]), type=_Entry)
+    except KubypassError:
+        return None
 
 
 def _attached(cgroup: Path) -> list[str]:
