@@ -13,6 +13,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from kubypass.datapath import layout
@@ -50,10 +51,14 @@ def object_directory() -> Path:
 
 def signature(config: layout.Config, sizes: Mapping[str, int]) -> str:
     """Tells programs apart: their code, their constants, and the sizes of their maps."""
-    digest = hashlib.sha256(config.pack() + repr(sorted(sizes.items())).encode())
-    for name in OBJECTS:
-        digest.update((object_directory() / f"{name}.bpf.o").read_bytes())
-    return digest.hexdigest()[:16]
+    constants = config.pack() + repr(sorted(sizes.items())).encode()
+    return hashlib.sha256(constants + _code()).hexdigest()[:16]
+
+
+@cache
+def _code() -> bytes:
+    """The objects that this process started with, whatever is built meanwhile."""
+    return b"".join((object_directory() / f"{name}.bpf.o").read_bytes() for name in OBJECTS)
 
 
 def find(directory: Path) -> Datapath | None:
