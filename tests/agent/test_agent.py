@@ -196,3 +196,44 @@ def test_status_without_an_agent_is_one_line(node):
     assert done.returncode == 1
     assert "no agent answers" in done.stderr
     assert len(done.stderr.splitlines()) == 1
+
+
+def test_routes_to_other_nodes_come_go_and_are_cleaned_up(node):
+    def routes() -> str:
+        shown = subprocess.run(
+            ["ip", "-n", node.namespace, "route", "show", "proto", "75"],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return shown.stdout.strip()
+
+    def peer(address: str) -> dict[str, object]:
+        return {
+            "apiVersion": "v1",
+            "kind": "Node",
+            "metadata": {"name": "peer"},
+            "spec": {"podCIDR": "10.9.0.0/24", "podCIDRs": ["10.9.0.0/24"]},
+            "status": {"addresses": [{"type": "InternalIP", "address": address}]},
+        }
+
+    write_file(node.manifests / "peer.json", peer("192.168.1.32"))
+    with agent(node, "--auto-direct-node-routes=true"):
+        assert routes() == "10.9.0.0/24 via 192.168.1.32 dev eth0"
+        write_file(node.manifests / "peer.json", peer("192.168.1.33"))
+        wait(lambda: routes() == "10.9.0.0/24 via 192.168.1.33 dev eth0", "the new route")
+        write_file(node.manifests / "peer.json", peer("172.16.0.1"))
+        (line,) = wait(lambda: problems(node), "a problem")
+        assert "not on our link" in line
+        write_file(node.manifests / "peer.json", peer("192.168.1.34"))
+        wait(lambda: routes() == "10.9.0.0/24 via 192.168.1.34 dev eth0", "the last route")
+    command(node, "cleanup", "--run", str(node.run), "--bpffs", str(node.root / "bpf"))
+    assert not routes()
+
+
+def test_without_root_it_says_so():
+    done = subprocess.run(
+        ["setpriv", "--reuid=65534", "--clear-groups", KUBYPASS, "agent", "--manifests", "/tmp"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "needs root" in done.stderr
+    assert "Traceback" not in done.stderr

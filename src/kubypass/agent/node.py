@@ -56,7 +56,8 @@ def read_node(settings: Settings) -> NodeState:
         links = {link.name: link for link in netlink.links()}
         found = netlink.addresses()
         routes = netlink.routes()
-    uplinks = _uplinks(links, routes, settings)
+    addressed = {entry.ifindex for entry in found if entry.address[:2] != b"\xfe\x80"}
+    uplinks = _uplinks(links, routes, addressed, settings)
     loopback = {link.index for link in links.values() if link.name == "lo"}
     by_link: dict[int, list[Address]] = {}
     for entry in found:
@@ -79,8 +80,10 @@ def _is_loopback(address: Address) -> bool:
     return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
 
 
-def _uplinks(links: dict[str, Link], routes: list[Route], settings: Settings) -> tuple[Link, ...]:
-    """The devices of the setting `devices`, else those with a default route, else the first that is up."""
+def _uplinks(
+    links: dict[str, Link], routes: list[Route], addressed: set[int], settings: Settings
+) -> tuple[Link, ...]:
+    """The devices of the setting `devices`, else those with a default route, else the first that has an address."""
     if settings.devices:
         patterns = [f"{name[:-1]}*" if name.endswith("+") else name for name in settings.devices]
         chosen = [
@@ -95,9 +98,12 @@ def _uplinks(links: dict[str, Link], routes: list[Route], settings: Settings) ->
     default = {route.ifindex for route in routes if route.prefix == 0}
     chosen = [link for link in links.values() if link.index in default and not _is_pod(link)]
     if not chosen:
-        chosen = [x for x in links.values() if x.up and x.name != "lo" and not _is_pod(x)][:1]
+        candidates = (x for x in links.values() if x.index in addressed and x.name != "lo")
+        chosen = [link for link in candidates if link.up and not _is_pod(link)][:1]
     if not chosen:
-        raise ConfigError("no device leads out of this node", hint="set `devices`, or bring one up")
+        raise ConfigError(
+            "no device leads out of this node", hint="set `devices`, or give one an address"
+        )
     return tuple(chosen)
 
 
