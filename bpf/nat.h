@@ -58,18 +58,18 @@ static __always_inline bool claim_reply(const struct tuple *key, const struct fl
 	return !bpf_map_update_elem(&flows, key, reply, BPF_ANY);
 }
 
-/* Finds a source port for which the reply key is free. The client's own comes first: a port drawn at random meets
- * the backend's TIME_WAIT sockets, whose timestamps then make it ignore the SYN. With `node_source`, the source is an
+/* Counts the ports handed out in place of clients' own; CPUs may skip or repeat some, which costs another try. */
+static __u32 ports_drawn;
+
+/* Finds a source port for which the reply key is free. The client's own comes first, then the range in turn: a port
+ * drawn at random meets the backend's TIME_WAIT sockets, whose timestamps then make it ignore the SYN. With `node_source`, the source is an
  * address of the node, whose sockets have ports too. */
 static __always_inline enum verdict claim_source_port(context *ctx, const struct packet *packet, struct tuple *key,
 						      const struct flow *reply, bool node_source, __u64 now)
 {
 	for (int i = 0; i < SNAT_TRIES; i++) {
-		if (i || (node_source && bpf_ntohs(key->destination_port) < 1024)) {
-			__u32 random = bpf_get_prandom_u32() >> 16;
-
-			key->destination_port = bpf_htons(SNAT_PORT_FIRST + ((random * SNAT_PORTS) >> 16));
-		}
+		if (i || (node_source && bpf_ntohs(key->destination_port) < 1024))
+			key->destination_port = bpf_htons(SNAT_PORT_FIRST + ports_drawn++ % SNAT_PORTS);
 		if (node_source && node_socket_has(ctx, packet, key))
 			continue;
 		if (claim_reply(key, reply, now))

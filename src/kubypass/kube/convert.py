@@ -158,9 +158,13 @@ def _slice_ports(
     found: list[SlicePort] = []
     for index, port in enumerate(ports):
         protocol = _PROTOCOLS.get(port.protocol)
-        if port.name is None or not port.port:
+        if port.name is None:
+            notes.append(
+                f'ports[{index}] has no name; expected one ("" for an unnamed service port); left out'
+            )
+        elif not port.port:
             continue
-        if protocol is None:
+        elif protocol is None:
             notes.append(
                 f"ports[{index}].protocol is {port.protocol!r}; expected TCP, UDP or SCTP; left out"
             )

@@ -214,7 +214,9 @@ def test_slice_ports(tmp_path: Path) -> None:
         "{name: b, port: 3, protocol: UDP}, {name: c, port: 70000}]\n    endpoints: null",
     )
     assert found.ports == (("", Protocol.TCP, 2), ("b", Protocol.UDP, 3))
-    assert problems == ("ports[5].port is 70000; expected 1 to 65535; left out",)
+    (problem,) = problems
+    assert problem.startswith('ports[0] has no name; expected one ("" for an unnamed service port)')
+    assert problem.endswith("ports[5].port is 70000; expected 1 to 65535; left out")
 
 
 def test_slices_that_are_none(tmp_path: Path) -> None:
