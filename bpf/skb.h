@@ -16,6 +16,7 @@ typedef struct __sk_buff context;
 #define IPV4_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct iphdr, saddr))
 #define IPV6_HOP_LIMIT_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, hop_limit))
 #define IPV6_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
+#define CHECKSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6, newer than some headers */
 #define HEADERS_BYTES 128 /* as much as is made readable: Ethernet, IPv6 with a few extensions, TCP */
 
 static __always_inline struct cursor read_context(context *ctx)
@@ -53,7 +54,12 @@ static __always_inline int rewrite_ipv6(context *ctx, const struct packet *packe
 	__s64 difference = bpf_csum_diff((__be32 *)&packet->tuple, 2 * sizeof(struct address), (__be32 *)to,
 					 2 * sizeof(struct address), 0);
 
-	if (bpf_l4_csum_replace(ctx, checksum_offset(packet), 0, difference, BPF_F_PSEUDO_HDR | flags))
+	flags |= BPF_F_PSEUDO_HDR;
+	/* IPv6 has no header checksum that would make up for the addresses in a sum that the device has taken over the
+	 * packet. The kernel knows that since 6.16 (and in stable ones), and refuses the flag before it changes anything
+	 * elsewhere. */
+	if (bpf_l4_csum_replace(ctx, checksum_offset(packet), 0, difference, flags | CHECKSUM_IPV6) &&
+	    bpf_l4_csum_replace(ctx, checksum_offset(packet), 0, difference, flags))
 		return -1;
 	return bpf_skb_store_bytes(ctx, IPV6_ADDRESSES_OFFSET, to, 2 * sizeof(struct address), 0);
 }
@@ -100,7 +106,7 @@ static __always_inline int decrement_ttl(context *ctx, struct packet *packet)
 			return -1;
 		return bpf_skb_store_bytes(ctx, IPV4_TTL_OFFSET, &ttl, sizeof(ttl), 0);
 	}
-	return bpf_skb_store_bytes(ctx, IPV6_HOP_LIMIT_OFFSET, &ttl, sizeof(ttl), 0);
+	return bpf_skb_store_bytes(ctx, IPV6_HOP_LIMIT_OFFSET, &ttl, sizeof(ttl), BPF_F_RECOMPUTE_CSUM);
 }
 
 static __always_inline int write_macs(context *ctx, const __u8 *destination, const __u8 *source)

@@ -13,6 +13,10 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from lab import V4, V6, Lab, config, namespace, remember_uplink
+from scapy.layers.l2 import ARP, Ether
+
+from kubypass.errors import KernelError
+from kubypass.kernel.program import CHECKSUM_COMPLETE
 
 
 def pytest_collection_modifyitems(items):
@@ -36,9 +40,16 @@ def loaded(place: str) -> Lab:
     return made
 
 
-@pytest.fixture
-def lab(loaded: Lab) -> Lab:
+@pytest.fixture(params=[0, CHECKSUM_COMPLETE], ids=["plain", "summed"])
+def lab(loaded: Lab, request) -> Lab:
+    """Each row twice: with a checksum that nobody looked at, and as from a device that has summed the packet."""
     loaded.reset()
+    loaded.flags = request.param
+    if loaded.flags:
+        try:
+            loaded.run("to_uplink", Ether() / ARP())
+        except KernelError:
+            pytest.skip("this kernel's test run knows no CHECKSUM_COMPLETE (Linux 6.11)")
     return loaded
 
 

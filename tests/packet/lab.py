@@ -132,6 +132,8 @@ class Lab:
     """Loaded programs over maps of their own, and what was put into these."""
 
     path: str
+    flags: int = 0
+    """Of test runs: how packets' checksums come."""
     maps: dict[str, Map] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -226,7 +228,7 @@ class Lab:
             context = bytearray(192)
             struct.pack_into("<I", context, 40, _INDEX[0])
             run = self.programs[program].test_run(
-                bytes(packet), repeat=repeat, context=bytes(context)
+                bytes(packet), repeat=repeat, context=bytes(context), flags=self.flags
             )
         counted = self._counts()
         counted.subtract(before)

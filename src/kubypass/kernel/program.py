@@ -13,6 +13,7 @@ from kubypass.kernel.bpf import Owned, attributes_of, call, check, describe, ope
 
 PROG_LOAD, PROG_TEST_RUN = 5, 10
 LINK_CREATE, LINK_UPDATE = 28, 29
+CHECKSUM_COMPLETE = 4  # of test runs
 
 CGROUP_ATTACH = {
     "connect4": 10,
@@ -56,15 +57,21 @@ class Program(Owned):
         """The kernel's hash of the instructions, 16 hex digits."""
         return describe(self.fd, 128)[8:16].hex()
 
-    def test_run(self, packet: bytes, *, repeat: int = 1, context: bytes | None = None) -> TestRun:
-        """Runs the program on `packet` with nothing attached (BPF_PROG_TEST_RUN)."""
+    def test_run(
+        self, packet: bytes, *, repeat: int = 1, context: bytes | None = None, flags: int = 0
+    ) -> TestRun:
+        """Runs the program on `packet` with nothing attached (BPF_PROG_TEST_RUN).
+
+        With the flag CHECKSUM_COMPLETE (Linux 6.11) the packet comes as from a device that has summed it, and EBADMSG
+        says that the program has left that sum wrong.
+        """
         data_in = ctypes.create_string_buffer(packet, len(packet))
         data_out = ctypes.create_string_buffer(max(len(packet) + 256, 512))
         context_in = ctypes.create_string_buffer(context or b"", len(context or b"") or 1)
         context_out = ctypes.create_string_buffer(256)
         size = len(context) if context else 0
         attributes = attributes_of(
-            "=IIIIQQIIIIQQ",
+            "=IIIIQQIIIIQQI",
             self.fd,
             0,
             len(packet),
@@ -77,6 +84,7 @@ class Program(Owned):
             size and len(context_out),
             ctypes.addressof(context_in) if size else 0,
             ctypes.addressof(context_out) if size else 0,
+            flags,
         )
         check("test run", f"program {self.fd}", call(PROG_TEST_RUN, attributes))
         retval, _, length = struct.unpack_from("=III", attributes, 4)
