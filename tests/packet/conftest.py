@@ -19,11 +19,28 @@ from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
 
 
+def pytest_addoption(parser):
+    parser.addoption("--cost", action="store_true", help="ns a packet, of the packets of every row")
+
+
+def pytest_terminal_summary(terminalreporter):
+    if COSTS:
+        terminalreporter.section(
+            "ns a packet: median of single runs, less that of a packet that is not IP"
+        )
+        for name, program, ns in sorted(COSTS):
+            terminalreporter.write_line(f"{ns:7.0f}  {program:<12} {name}")
+
+
 def pytest_collection_modifyitems(items):
     """These need root, for BPF and namespaces."""
     if os.geteuid() != 0:
         for item in items:
             item.add_marker(pytest.mark.skip(reason="needs root: loads BPF programs"))
+
+
+RUNS = 100
+COSTS: list[tuple[str, str, float]] = []
 
 
 @pytest.fixture(scope="session")
@@ -41,16 +58,24 @@ def loaded(place: str) -> Lab:
 
 
 @pytest.fixture(params=[0, CHECKSUM_COMPLETE], ids=["plain", "summed"])
-def lab(loaded: Lab, request) -> Lab:
+def lab(loaded: Lab, request) -> Iterator[Lab]:
     """Each row twice: with a checksum that nobody looked at, and as from a device that has summed the packet."""
     loaded.reset()
-    loaded.flags = request.param
+    loaded.flags, loaded.repeats = request.param, 0
     if loaded.flags:
         try:
             loaded.run("to_uplink", Ether() / ARP())
         except KernelError:
             pytest.skip("this kernel's test run knows no CHECKSUM_COMPLETE (Linux 6.11)")
-    return loaded
+    elif request.config.getoption("--cost", default=False):
+        loaded.repeats = RUNS
+    yield loaded
+    measured = list(loaded.costs)
+    if measured:
+        loaded.reset()
+        loaded.run("to_uplink", Ether() / ARP())
+        ((_, nothing),) = loaded.costs
+        COSTS.extend((request.node.name, program, ns - nothing) for program, ns in measured)
 
 
 @pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import statistics
 import struct
 import subprocess
 from collections import Counter
@@ -27,7 +28,7 @@ from kubypass.datapath.objects import object_directory
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.netns import inside
-from kubypass.kernel.program import Program
+from kubypass.kernel.program import Program, TestRun
 from kubypass.model.address import UNSPECIFIED, family, parse_address
 from kubypass.model.verdict import BackendState, EndpointKind, Hook, ServiceFlag, Verdict
 
@@ -106,7 +107,6 @@ class Result:
     code: int
     packet: bytes
     counted: Counter[tuple[Hook, Verdict]]
-    duration_ns: int
 
 
 def config(**changes: int) -> layout.Config:
@@ -134,6 +134,10 @@ class Lab:
     path: str
     flags: int = 0
     """Of test runs: how packets' checksums come."""
+    repeats: int = 0
+    """Of each packet, to find out what it costs."""
+    costs: list[tuple[str, float]] = field(default_factory=list)
+    """Program and ns, of the packets since the last reset."""
     maps: dict[str, Map] = field(default_factory=dict)
     programs: dict[str, Program] = field(default_factory=dict)
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
@@ -155,6 +159,7 @@ class Lab:
 
     def reset(self) -> None:
         """Empty maps, but for what lives on the node."""
+        self.costs.clear()
         self._ids, self._slots = itertools.count(1), itertools.count()
         for name in ("services", "flows", "endpoints"):
             keys = [key for key, _ in self.maps[name].items()]
@@ -221,18 +226,24 @@ class Lab:
         for key, flow in self.flows().items():
             self.maps["flows"].update(key.pack(), flow._replace(expires_ns=1).pack())
 
-    def run(self, program: str, packet: Packet | bytes, repeat: int = 1) -> Result:
+    def run(self, program: str, packet: Packet | bytes) -> Result:
         """One packet through one program, as if it came (or left) by the uplink."""
         before = self._counts()
+        context = bytearray(192)
+        struct.pack_into("<I", context, 40, _INDEX[0])
         with inside(self.path):
-            context = bytearray(192)
-            struct.pack_into("<I", context, 40, _INDEX[0])
-            run = self.programs[program].test_run(
-                bytes(packet), repeat=repeat, context=bytes(context), flags=self.flags
-            )
-        counted = self._counts()
+            run = self._run(program, bytes(packet), bytes(context))
+            counted = self._counts()
+            if self.repeats:
+                again = [
+                    self._run(program, bytes(packet), bytes(context)) for _ in range(self.repeats)
+                ]
+                self.costs.append((program, statistics.median(one.duration_ns for one in again)))
         counted.subtract(before)
-        return Result(run.retval, run.data, +counted, run.duration_ns)
+        return Result(run.retval, run.data, +counted)
+
+    def _run(self, program: str, packet: bytes, context: bytes) -> TestRun:
+        return self.programs[program].test_run(packet, context=context, flags=self.flags)
 
     def _counts(self) -> Counter[tuple[Hook, Verdict]]:
         return Counter({(c.hook, c.verdict): c.packets for c in read_counts(self.maps["metrics"])})
