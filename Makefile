@@ -11,10 +11,13 @@ PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftabl
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
-.PHONY: help install build layout format check test demo box bench clean
+LINUX_5_10 := http://deb.debian.org/debian-security/pool/updates/main/l/linux-signed-amd64/linux-image-5.10.0-46-amd64_5.10.262-1_amd64.deb
+GUEST_TESTS := .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
+
+.PHONY: help install build layout format check test test-kernels demo box bench clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 $(BUILD)/packages: scripts/install-packages
 	@mkdir -p $(BUILD)
@@ -54,6 +57,11 @@ check: install build ## the rules of the house only
 
 test: install build ## all tests
 	.venv/bin/pytest -q tests
+
+test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
+	scripts/with-kernel $(LINUX_5_10) $(GUEST_TESTS) tests/packet
+	scripts/with-kernel linux-image-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
+	scripts/with-kernel linux-image-6.12-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
 
 demo: install build ## the guide's whole walk, in a cluster in a box
 	@.venv/bin/kubypass box demo

@@ -153,7 +153,7 @@ struct counter {
 struct config {
 	struct address node_ipv4; /* source of SNATed packets; all zero: the node has none of the family */
 	struct address node_ipv6;
-	__u64 node_netns_cookie; /* sockets with another cookie belong to pods */
+	__u64 node_netns_cookie; /* sockets with another cookie belong to pods; 0: of the initial one */
 	__u64 tcp_timeout_ns;
 	__u64 tcp_syn_timeout_ns;
 	__u64 tcp_fin_timeout_ns;

@@ -22,7 +22,10 @@ struct socket_address {
 
 static __always_inline bool is_node_socket(struct bpf_sock_addr *ctx)
 {
-	return bpf_get_netns_cookie(ctx) == config.node_netns_cookie;
+	/* Before Linux 5.14 a program in user space cannot ask for its own: the node is in the initial namespace then. */
+	__u64 node = config.node_netns_cookie ? config.node_netns_cookie : bpf_get_netns_cookie(NULL);
+
+	return bpf_get_netns_cookie(ctx) == node;
 }
 
 static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)

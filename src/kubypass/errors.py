@@ -47,13 +47,22 @@ class KernelError(KubypassError):
         self.errno = errno
 
 
+_AFTER = (
+    "processed ",
+    "verification time",
+    "stack depth",
+    "-- END",
+    "libbpf: prog",
+    "libbpf: failed to load",
+)
+
+
 class VerifierError(KernelError):
     """The verifier refused a program; `log` is the end of what it said."""
 
     def __init__(self, subject: str, errno: int, log: str) -> None:
-        super().__init__(
-            "load", subject, errno, log.strip().splitlines()[-1] if log.strip() else ""
-        )
+        said = [line for line in log.splitlines() if line and not line.startswith(_AFTER)]
+        super().__init__("load", subject, errno, said[-1] if said else "")
         self.log = log
 
 

@@ -69,8 +69,10 @@ def test_interrupted_start(delay_s):
         time.sleep(delay_s)
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-        assert "Traceback" not in said
-        assert process.returncode in (0, 130)
+        assert (
+            "Traceback" not in said or "src/kubypass" not in said
+        )  # Python's own start cannot be guarded
+        assert process.returncode in (0, 130, -signal.SIGINT)  # the last: before Python was there
         check_maps(node)
         with agent(node):
             assert check_maps(node) == SERVICES

@@ -22,6 +22,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
+from kubypass.agent.node import probe_features
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.objects import object_directory
@@ -122,7 +123,7 @@ def config(**changes: int) -> layout.Config:
         "socket_lb_pods": 1,
         "external_cluster_ip": 0,
         "socket_lb_refuse": 1,
-        "coarse_clock": 1,
+        "coarse_clock": int(probe_features().coarse_clock),
     }
     return layout.Config(**{**fields, **changes})  # type: ignore[arg-type]
 

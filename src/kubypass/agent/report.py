@@ -20,6 +20,7 @@ from kubypass.model.address import format_address
 from kubypass.model.verdict import Verdict
 
 VERSION = "0.1.0"
+_COOKIE = "the node's sockets are taken to be those of the initial network namespace (Linux 5.14 would tell)"
 _NOT_YET = "not part of this version"
 
 
@@ -141,7 +142,8 @@ class Report:
     def _socket_lb(self) -> dict[str, object]:
         settings = self._agent.settings
         if settings.socket_lb_pods:
-            return _feature("Enabled", "Enabled")
+            assumed = "" if self._agent.features.netns_cookie else _COOKIE
+            return _feature("Enabled", "Enabled", assumed)
         if settings.external_services or settings.socket_lb:
             wanted = "Hostns-only" if settings.bpf_lb_sock_hostns_only else "Disabled"
             why = "pods are translated packet by packet; the node's own sockets have no other hook"

@@ -25,7 +25,7 @@ from kubypass.box.process import (
 from kubypass.box.topology import PlannedNode, Topology
 from kubypass.errors import KubypassError
 
-START_S = 20.0
+START_S = 60.0
 STOP_S = 5.0
 
 
