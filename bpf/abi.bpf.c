@@ -5,11 +5,14 @@
 
 struct abi {
 	enum service_flag service_flag;
+	enum backend_list backend_list;
 	enum backend_state backend_state;
 	enum endpoint_kind endpoint_kind;
 	enum flow_state flow_state;
 	enum flow_direction flow_direction;
 	enum hook hook;
+	enum client_kind client_kind;
+	enum local_detector local_detector;
 	enum verdict verdict;
 	struct frontend frontend;
 	struct service service;
@@ -19,7 +22,11 @@ struct abi {
 	struct flow flow;
 	struct socket_peer socket_peer;
 	struct socket_service socket_service;
+	struct source_range source_range;
+	struct affinity_client affinity_client;
+	struct affinity affinity;
 	struct counter counter;
+	struct decision_record decision_record;
 };
 
 const struct abi *abi;

@@ -27,6 +27,12 @@ static __always_inline bool same_address(const struct address *a, const struct a
 	       a->word[3] == b->word[3];
 }
 
+/* All zero: no address at all, or ::. */
+static __always_inline bool is_unspecified(const struct address *address)
+{
+	return !address->word[0] && !address->word[1] && !address->word[2] && !address->word[3];
+}
+
 /* 0.0.0.0 or ::, of the family of `address`. */
 static __always_inline struct address unspecified_address(const struct address *address)
 {
@@ -39,6 +45,14 @@ static __always_inline bool is_loopback(const struct address *address)
 	if (is_ipv4(address))
 		return !address->word[3] || (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
 	return !address->word[0] && !address->word[1] && !address->word[2] && (address->word[3] & ~bpf_htonl(1)) == 0;
+}
+
+static __always_inline bool in_network(const struct address *address, const volatile struct network *network)
+{
+	return (address->word[0] & network->mask.word[0]) == network->address.word[0] &&
+	       (address->word[1] & network->mask.word[1]) == network->address.word[1] &&
+	       (address->word[2] & network->mask.word[2]) == network->address.word[2] &&
+	       (address->word[3] & network->mask.word[3]) == network->address.word[3];
 }
 
 /* Multicast, broadcast and IPv6 link-local destinations belong to the link: they are never routed on. */

@@ -3,9 +3,12 @@
 #pragma once
 
 #include "nat.h"
+#include "policy.h"
+#include "unserved.h"
 
 /* The service that a new connection is for. `endpoint` is what lives at its destination, or NULL: a pod's address
- * never carries a service, a node's carries NodePorts. */
+ * never carries a service, a node's carries NodePorts (some of its addresses, where a setting says so) and ports of
+ * pods. */
 static __always_inline struct service *lookup_service(const struct packet *packet, const struct endpoint *endpoint)
 {
 	const struct tuple *tuple = &packet->tuple;
@@ -14,20 +17,10 @@ static __always_inline struct service *lookup_service(const struct packet *packe
 	if (endpoint && endpoint->kind == ENDPOINT_POD)
 		return NULL;
 	service = lookup_frontend(&tuple->destination, tuple->destination_port, tuple->protocol);
-	if (!service && endpoint)
-		service = lookup_node_port(&tuple->destination, tuple->destination_port, tuple->protocol);
-	return service;
-}
-
-/* Does the reply have to come back through this node by force? From outside, a pod of another node would answer
- * the client directly, with its own address. From a pod, only a backend that is the client itself would.
- * `endpoint` is what lives at the backend's address. */
-static __always_inline bool needs_masquerade(enum hook hook, const struct packet *packet, const struct backend *backend,
-					     const struct endpoint *endpoint)
-{
-	if (hook == HOOK_FROM_POD)
-		return same_address(&backend->address, &packet->tuple.source);
-	return !endpoint;
+	if (service || !endpoint)
+		return service;
+	service = lookup_node_port(&tuple->destination, tuple->destination_port, tuple->protocol);
+	return service && node_port_answers(service, endpoint) ? service : NULL;
 }
 
 static __always_inline enum verdict open_and_rewrite(context *ctx, struct packet *packet, const struct backend *backend,
@@ -54,23 +47,37 @@ static __always_inline enum verdict keep_apart(context *ctx, struct packet *pack
 	return open_and_rewrite(ctx, packet, &itself, mode, &forward, now);
 }
 
+static __always_inline enum client_kind client_kind(enum hook hook, const struct packet *packet)
+{
+	if (hook == HOOK_FROM_POD)
+		return kind_of_pod(&packet->tuple.source);
+	return hook == HOOK_TO_UPLINK ? CLIENT_NODE : CLIENT_OUTSIDE;
+}
+
+/* A new connection to a service. `endpoint` is afterwards what lives at its backend's address. */
 static __always_inline enum verdict balance_new(context *ctx, enum hook hook, struct packet *packet,
 						const struct service *service, struct endpoint **endpoint, __u64 now)
 {
+	struct client client = { packet->tuple.source, client_kind(hook, packet), hook };
 	struct flow forward = { .service = service->id };
-	struct backend *backend;
-	enum open_mode mode;
+	struct decision decision;
+	struct backend *backend = NULL;
+	enum verdict verdict;
 
-	if (hook == HOOK_FROM_UPLINK && service->flags == SERVICE_CLUSTER_IP && !config.external_cluster_ip)
+	if (hook == HOOK_FROM_UPLINK && !config.external_cluster_ip && is_internal(service))
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
 	if (packet->fragment)
 		return VERDICT_DROP_FRAGMENT;
-	backend = select_backend(service, bpf_get_prandom_u32(), &forward.backend);
+	verdict = judge(service, &client, &client.address, bpf_get_prandom_u32(), &decision, &backend,
+			&forward.backend);
 	if (!backend)
-		return VERDICT_DROP_NO_BACKEND;
+		return verdict;
 	*endpoint = lookup_endpoint(&backend->address);
-	mode = needs_masquerade(hook, packet, backend, *endpoint) ? OPEN_MASQUERADE : OPEN_DNAT;
-	return open_and_rewrite(ctx, packet, backend, mode, &forward, now);
+	/* The node itself would take its own address for a forged one. */
+	if (*endpoint && (*endpoint)->kind != ENDPOINT_POD)
+		decision.masquerade = false;
+	return open_and_rewrite(ctx, packet, backend, decision.masquerade ? OPEN_MASQUERADE : OPEN_DNAT, &forward,
+				now);
 }
 
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
@@ -95,7 +102,7 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 
 	if (!packet->has_ports) {
 		*endpoint = lookup_endpoint(&packet->tuple.destination);
-		return VERDICT_PASS;
+		return *endpoint ? VERDICT_PASS : without_service(ctx, hook, packet);
 	}
 	now = now_ns();
 	flow = lookup_flow(packet, now);
@@ -106,15 +113,23 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	}
 	*endpoint = lookup_endpoint(&packet->tuple.destination);
 	service = lookup_service(packet, *endpoint);
-	if (!service)
-		return is_new_connection(packet) ? keep_apart(ctx, packet, OPEN_DNAT, now) : VERDICT_PASS;
-	return balance_new(ctx, hook, packet, service, endpoint, now);
+	if (service)
+		return balance_new(ctx, hook, packet, service, endpoint, now);
+	if (!*endpoint && (hook == HOOK_FROM_UPLINK || may_be_new(packet))) {
+		verdict = without_service(ctx, hook, packet);
+		if (verdict != VERDICT_PASS)
+			return verdict;
+	}
+	return is_new_connection(packet) ? keep_apart(ctx, packet, OPEN_DNAT, now) : VERDICT_PASS;
 }
 
-/* What the node itself sends: replies of a backend in its network get their service address back, and its own
- * connections are kept apart from those that are translated to its address. */
-static __always_inline enum verdict balance_node(context *ctx, struct packet *packet)
+/* What the node itself sends: replies of a backend in its network get their service address back, connections to
+ * services that no socket call has translated get a backend, and others are kept apart from those that are translated
+ * to the node's address. `endpoint` as in balance_packet, of packets that were translated. */
+static __always_inline enum verdict balance_node(context *ctx, enum hook hook, struct packet *packet,
+						 struct endpoint **endpoint)
 {
+	struct service *service;
 	struct flow *flow;
 	__u64 now;
 
@@ -122,10 +137,18 @@ static __always_inline enum verdict balance_node(context *ctx, struct packet *pa
 		return VERDICT_PASS;
 	now = now_ns();
 	flow = lookup_flow(packet, now);
-	if (flow)
-		return flow->direction == FLOW_REPLY || !flow->service ? follow_flow(ctx, packet, flow, now)
-								       : VERDICT_PASS;
-	if (packet->tuple.protocol == IPPROTO_UDP || is_new_connection(packet))
-		return keep_apart(ctx, packet, OPEN_FROM_NODE, now);
-	return VERDICT_PASS;
+	if (flow && (hook == HOOK_TO_UPLINK || flow->direction == FLOW_REPLY || !flow->service)) {
+		enum verdict verdict = follow_flow(ctx, packet, flow, now);
+
+		*endpoint = lookup_endpoint(&packet->tuple.destination);
+		return verdict;
+	}
+	if (flow || !may_be_new(packet))
+		return VERDICT_PASS;
+	if (hook == HOOK_TO_UPLINK) {
+		service = lookup_service(packet, NULL);
+		if (service)
+			return balance_new(ctx, hook, packet, service, endpoint, now);
+	}
+	return keep_apart(ctx, packet, OPEN_FROM_NODE, now);
 }

@@ -4,17 +4,12 @@
  * the other direction, so either entry finds its partner. An expired entry counts as absent. */
 #pragma once
 
-#include "config.h"
+#include "clock.h"
 #include "maps.h"
 #include "packet.h"
 #include "service.h"
 
 #define REFRESH_NS (1ULL << 30) /* an entry's expiry is written at most about once a second */
-
-static __always_inline __u64 now_ns(void)
-{
-	return config.coarse_clock ? bpf_ktime_get_coarse_ns() : bpf_ktime_get_ns();
-}
 
 static __always_inline struct tuple flow_target(const struct flow *flow, __u8 protocol)
 {
@@ -44,6 +39,12 @@ static __always_inline bool is_new_connection(const struct packet *packet)
 	return packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* All but TCP segments in the midst of a connection. */
+static __always_inline bool may_be_new(const struct packet *packet)
+{
+	return packet->tuple.protocol != IPPROTO_TCP || is_new_connection(packet);
+}
+
 /* Is the backend that the flow was given still one of its service's? A flow of no service has no backend to lose. */
 static __always_inline bool backend_is_valid(const struct flow *flow)
 {
@@ -56,6 +57,21 @@ static __always_inline bool backend_is_valid(const struct flow *flow)
 	       backend->port == flow->destination_port && same_address(&backend->address, &flow->destination);
 }
 
+/* Has the flow to look for another backend? Without any that is usable it stays with the one it had (kube-proxy cleans
+ * up flows of services with endpoints only). */
+static __always_inline bool backend_is_lost(const struct flow *flow, const struct packet *packet)
+{
+	const struct tuple *tuple = &packet->tuple;
+	struct service *service;
+
+	if (backend_is_valid(flow))
+		return false;
+	service = lookup_frontend(&tuple->destination, tuple->destination_port, tuple->protocol);
+	if (!service)
+		service = lookup_node_port(&tuple->destination, tuple->destination_port, tuple->protocol);
+	return !service || service->id != flow->service || (service->flags & SERVICE_HAS_ENDPOINTS);
+}
+
 /* May this packet follow the entry? A connection that is already known keeps its backend. A new one must not
  * inherit that of an older one with the same client port; a repeated SYN stays with its backend while that lives. */
 static __always_inline bool flow_applies(const struct flow *flow, const struct packet *packet)
@@ -63,7 +79,7 @@ static __always_inline bool flow_applies(const struct flow *flow, const struct p
 	if (flow->direction == FLOW_REPLY)
 		return true;
 	if (packet->tuple.protocol == IPPROTO_UDP)
-		return backend_is_valid(flow);
+		return !backend_is_lost(flow, packet);
 	if (!is_new_connection(packet))
 		return true;
 	return flow->state == FLOW_NEW && backend_is_valid(flow);

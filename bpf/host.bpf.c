@@ -28,14 +28,24 @@ int from_uplink(struct __sk_buff *skb)
 	return finish(skb, HOOK_FROM_UPLINK, &packet, verdict);
 }
 
-/* Packets that the node's own stack sends out. Replies of a backend in the node's network need work, and
- * ports that clash; what our
- * own hooks have forwarded is left alone (and was counted there). */
+/* The node's route was chosen for the service's address; the backend's may be another. */
+static __always_inline enum verdict forward_own(context *ctx, struct packet *packet, const struct endpoint *endpoint)
+{
+	if (!endpoint)
+		return forward_to_network(ctx, packet);
+	return endpoint->kind == ENDPOINT_POD ? forward_to_pod(ctx, packet, endpoint) : VERDICT_DROP_NO_ROUTE;
+}
+
+/* Packets that the node's own stack sends out. Replies of a backend in the node's network need work, connections to
+ * services whose socket was not asked, and ports that clash; what our own hooks have forwarded is left alone (and was
+ * counted there). */
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
-	struct packet packet = {};
+	struct endpoint *endpoint = NULL;
+	struct packet packet = { .own = true };
 	struct cursor cursor;
+	enum verdict verdict;
 
 	if (skb->mark == MARK_FORWARDED) {
 		skb->mark = 0;
@@ -44,7 +54,10 @@ int to_uplink(struct __sk_buff *skb)
 	cursor = read_context(skb);
 	if (parse_packet(&cursor, skb->protocol, &packet) != PARSE_IP)
 		return finish(skb, HOOK_TO_UPLINK, &packet, VERDICT_PASS);
-	return finish(skb, HOOK_TO_UPLINK, &packet, balance_node(skb, &packet));
+	verdict = balance_node(skb, HOOK_TO_UPLINK, &packet, &endpoint);
+	if (verdict == VERDICT_PASS && packet.moved)
+		verdict = forward_own(skb, &packet, endpoint);
+	return finish(skb, HOOK_TO_UPLINK, &packet, verdict);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -16,27 +16,62 @@ struct frontend {
 	__u8 pad;
 };
 
-/* What a frontend is; a bit each, since one address may be several things. */
+/* What a frontend is (one address may be several things), and what its service says of it. */
 enum service_flag {
 	SERVICE_CLUSTER_IP = 1,
 	SERVICE_NODE_PORT = 2,
 	SERVICE_EXTERNAL_IP = 4,
 	SERVICE_LOAD_BALANCER = 8,
+	SERVICE_LOCAL = 16, /* its traffic policy is Local */
+	SERVICE_SOURCE_RANGES = 32, /* only for clients in `source_ranges` */
+	SERVICE_HAS_ENDPOINTS = 64, /* some endpoint is usable, if perhaps not from here */
+	SERVICE_ADDRESS = 128, /* no frontend: the address itself, at port 0 and protocol 0 */
+	SERVICE_HOST_PORT = 256, /* a port of a pod on its node */
+	SERVICE_SOURCE_DENY = 512, /* `source_ranges` are those that are kept out */
 };
 
-/* Value of `services`: the backends of a service port are slots[first_slot .. first_slot + backends - 1]. One
- * update of this value moves all new connections from one complete list to another. */
+/* The two lists of a service port: what the policies Cluster and Local choose from. */
+enum backend_list {
+	LIST_CLUSTER = 1,
+	LIST_LOCAL = 2,
+};
+
+/* Value of `services`. The backends of a service port are slots[first_slot ..]: first those of the Cluster list, then
+ * those of the Local list. One update of this value moves all new connections from complete lists to others. */
 struct service {
 	__u32 id;
 	__u32 first_slot;
-	__u32 backends;
+	__u32 backends; /* in the Cluster list */
+	__u32 local_backends; /* in the Local list */
 	__u32 flags; /* enum service_flag */
+	__u32 affinity_s; /* a client keeps its backend for so long after its last new connection; 0: not at all */
+};
+
+/* Key of `source_ranges`, a trie of prefixes: 32 bits of service, then those of the client's address. */
+struct source_range {
+	__u32 bits;
+	__u32 service;
+	struct address client;
+};
+
+/* Key of `affinities`. The client is its address; a pod's or the node's sockets are its network namespace. */
+struct affinity_client {
+	struct address client;
+	__u32 service;
+};
+
+/* Value of `affinities`. */
+struct affinity {
+	__u64 used_ns; /* CLOCK_MONOTONIC, of the last new connection */
+	__u32 backend;
+	__u32 pad;
 };
 
 enum backend_state {
 	BACKEND_NONE = 0,
 	BACKEND_ACTIVE = 1,
 	BACKEND_TERMINATING = 2,
+	BACKEND_NOT_READY = 3, /* it still serves: it keeps what it has, and gets nothing new */
 };
 
 /* Value of `backends`, at the index that is its identifier. A flow trusts an identifier only if service, address
@@ -47,11 +82,13 @@ struct backend {
 	__be16 port;
 	__u8 protocol;
 	__u8 state; /* enum backend_state */
+	__u32 lists; /* enum backend_list: those that it is in */
 };
 
 enum endpoint_kind {
 	ENDPOINT_POD = 1,
 	ENDPOINT_NODE = 2,
+	ENDPOINT_NODE_PORTS = 3, /* an address of the node on which NodePorts answer */
 };
 
 /* Value of `endpoints`: an address that lives on this node, a pod's or the node's own. */
@@ -140,13 +177,61 @@ enum verdict {
 	VERDICT_DROP_NO_ROUTE = 16,
 	VERDICT_DROP_TOO_BIG = 17,
 	VERDICT_DROP_REWRITE = 18,
-	VERDICT_MAX = 19,
+	VERDICT_DROP_NO_LOCAL_BACKEND = 19, /* the policy is Local, and the backends are elsewhere */
+	VERDICT_DROP_SOURCE_RANGE = 20,
+	VERDICT_DROP_NO_SERVICE = 21, /* an address that is reserved for services, and no service has */
+	VERDICT_DROP_LOOP = 22, /* a service address, but no service: the network would send it back for ever */
+	VERDICT_ANSWER = 32, /* never returned: what follows tells the sender, by ICMP or an error of its call */
+	VERDICT_REJECT_NO_BACKEND = 33,
+	VERDICT_REJECT_NO_SERVICE = 34, /* a port that no service has, on an address that one has */
+	VERDICT_MAX = 40,
 };
 
 /* Value of `metrics`, per CPU, at index hook * VERDICT_MAX + verdict. */
 struct counter {
 	__u64 packets;
 	__u64 octets;
+};
+
+/* How a pod is told from the outside by its address. */
+enum local_detector {
+	DETECT_NONE = 0,
+	DETECT_NETWORK = 1, /* it is in one of pod_networks */
+	DETECT_INTERFACE = 2, /* its packets come from a pod's interface */
+};
+
+struct network {
+	struct address address;
+	struct address mask;
+};
+
+#define NETWORKS_MAX 4
+
+/* Who opens a connection. */
+enum client_kind {
+	CLIENT_OUTSIDE = 0,
+	CLIENT_POD = 1,
+	CLIENT_NODE = 2,
+};
+
+/* What was decided of a new connection, for `kubypass trace`: value of `decisions`. `backend` is 0 where none was
+ * found; `verdict` is that of the decision, before the packet is forwarded. */
+struct decision_record {
+	struct service service;
+	struct address client;
+	__u32 backend;
+	__u32 hook;
+	__u32 verdict;
+	__u8 client_kind; /* enum client_kind */
+	__u8 list; /* enum backend_list */
+	__u8 masquerade;
+	__u8 found; /* a decision was made: without one there is no service */
+};
+
+/* Tokens for the ICMP messages that we make, per CPU. */
+struct icmp_budget {
+	__u64 refilled_ns;
+	__u64 tokens;
 };
 
 /* Settings and what the agent found on the node; constant once the programs are loaded. */
@@ -162,5 +247,15 @@ struct config {
 	__u8 external_cluster_ip; /* ClusterIPs answer to clients outside */
 	__u8 socket_lb_refuse; /* bpf_set_retval exists: connect() to an empty service is refused, not forbidden */
 	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists */
+	__u8 local_detector; /* enum local_detector */
+	__u8 masquerade_all; /* hide every client of a ClusterIP */
+	__u8 localhost_node_ports; /* NodePorts answer the node itself on loopback addresses */
+	__u8 reject; /* tell clients of a service without backends, with ICMP; otherwise their packets are dropped */
+	__u8 answer_ping; /* service addresses answer echo requests */
+	__u8 pod_network_count;
+	__u8 service_network_count;
+	__u8 tracing; /* each decision is written to `decisions` */
 	__u8 pad[4];
+	struct network pod_networks[NETWORKS_MAX];
+	struct network service_networks[NETWORKS_MAX]; /* where cluster addresses come from */
 };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is known of a packet, and how it is read: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200), TCP, UDP. */
+/* What is known of a packet, and how it is read: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200), TCP, UDP, SCTP. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -30,14 +30,24 @@
 #define TCP_ACK 0x10
 #define TCP_FLAGS_OFFSET 13
 
+struct sctp_header { /* RFC 9260 section 3.1 */
+	__be16 source;
+	__be16 dest;
+	__be32 tag;
+	__u32 checksum; /* CRC32c, little endian */
+};
+
 struct packet {
 	struct tuple tuple; /* as it is now: rewriting keeps it true */
 	__be16 ethertype;
 	__u8 tcp_flags;
-	bool has_ports; /* TCP or UDP with its ports in this packet */
+	bool has_ports; /* TCP, UDP or SCTP with its ports in this packet */
 	bool fragment;
 	bool translated;
+	bool moved; /* to another destination address */
+	bool own; /* sent by the node itself: no hop of a router's */
 	__u16 l4_offset; /* from the Ethernet header */
+	__u16 l4_bytes; /* as the IP header says; 0 in a jumbogram */
 	__u8 ttl;
 	int action; /* what the tc hook returns once the packet was redirected */
 };
@@ -82,6 +92,13 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 			return PARSE_MALFORMED;
 		packet->tuple.source_port = udp->source;
 		packet->tuple.destination_port = udp->dest;
+	} else if (packet->tuple.protocol == IPPROTO_SCTP) {
+		struct sctp_header *sctp = header_at(cursor, offset, sizeof(*sctp));
+
+		if (!sctp)
+			return PARSE_MALFORMED;
+		packet->tuple.source_port = sctp->source;
+		packet->tuple.destination_port = sctp->dest;
 	} else {
 		return PARSE_IP;
 	}
@@ -101,6 +118,7 @@ static __always_inline enum parse_result parse_ipv4(const struct cursor *cursor,
 	packet->tuple.protocol = ip->protocol;
 	packet->ttl = ip->ttl;
 	packet->l4_offset = ETH_HLEN + ip->ihl * 4;
+	packet->l4_bytes = bpf_ntohs(ip->tot_len) - ip->ihl * 4;
 	fragment = bpf_ntohs(ip->frag_off) & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET);
 	packet->fragment = fragment != 0;
 	if (fragment & IPV4_FRAGMENT_OFFSET)
@@ -153,6 +171,7 @@ static __always_inline enum parse_result parse_extensions(const struct cursor *c
 		return PARSE_IP;
 	packet->tuple.protocol = next;
 	packet->l4_offset = offset;
+	packet->l4_bytes -= offset - ETH_HLEN - sizeof(struct ipv6hdr);
 	return parse_ports(cursor, packet);
 }
 
@@ -165,6 +184,7 @@ static __always_inline enum parse_result parse_ipv6(const struct cursor *cursor,
 	copy_ipv6(&packet->tuple.source, &ip->saddr);
 	copy_ipv6(&packet->tuple.destination, &ip->daddr);
 	packet->ttl = ip->hop_limit;
+	packet->l4_bytes = bpf_ntohs(ip->payload_len);
 	return parse_extensions(cursor, packet, ip->nexthdr);
 }
 

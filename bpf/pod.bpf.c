@@ -34,11 +34,12 @@ SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
 	struct cursor cursor = read_context(skb);
+	struct endpoint *endpoint = NULL;
 	struct packet packet = {};
 
 	if (parse_packet(&cursor, skb->protocol, &packet) != PARSE_IP)
 		return finish(skb, HOOK_TO_POD, &packet, VERDICT_PASS);
-	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, &packet));
+	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, HOOK_TO_POD, &packet, &endpoint));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

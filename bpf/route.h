@@ -3,6 +3,7 @@
  * Redirects pass by netfilter and rp_filter; a router's duties (TTL, MAC addresses, next hop) are therefore ours. */
 #pragma once
 
+#include "reject.h"
 #include "skb.h"
 #include "service.h"
 #include "verdict.h"
@@ -22,7 +23,7 @@ static __always_inline enum verdict leave_to_stack(const struct packet *packet, 
 
 static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet, const struct endpoint *endpoint)
 {
-	if (packet->ttl <= 1)
+	if (packet->ttl <= 1 && !packet->own)
 		return leave_to_stack(packet, VERDICT_DROP_TTL_EXPIRED);
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, endpoint->mac, endpoint->host_mac))
 		return VERDICT_DROP_REWRITE;
@@ -63,7 +64,7 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	struct bpf_fib_lookup fib = {};
 	long result;
 
-	if (packet->ttl <= 1)
+	if (packet->ttl <= 1 && !packet->own)
 		return leave_to_stack(packet, VERDICT_DROP_TTL_EXPIRED);
 	fill_fib(&fib, ctx, packet);
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
@@ -84,10 +85,21 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	return VERDICT_TO_NETWORK;
 }
 
+/* Tells the sender that nothing serves it: out of the device that the packet came in by, or up to the node's stack. */
+static __always_inline int refuse(context *ctx, enum hook hook, const struct packet *packet)
+{
+	if (answer_unreachable(ctx, packet))
+		return TC_ACT_SHOT;
+	ctx->mark = MARK_FORWARDED;
+	return bpf_redirect(ctx->ifindex, hook == HOOK_TO_UPLINK ? BPF_F_INGRESS : 0);
+}
+
 /* Counts the outcome and turns it into what the tc hook returns. */
 static __always_inline int finish(context *ctx, enum hook hook, const struct packet *packet, enum verdict verdict)
 {
 	count(hook, verdict, packet_bytes(ctx));
+	if (verdict > VERDICT_ANSWER)
+		return refuse(ctx, hook, packet);
 	if (verdict > VERDICT_DROP)
 		return TC_ACT_SHOT;
 	return verdict == VERDICT_PASS ? TC_ACT_OK : packet->action;

@@ -3,7 +3,10 @@
 #pragma once
 
 #include "address.h"
+#include "clock.h"
 #include "maps.h"
+
+#define NS_PER_S 1000000000ULL
 
 static __always_inline struct service *lookup_frontend(const struct address *address, __be16 port, __u8 protocol)
 {
@@ -20,6 +23,19 @@ static __always_inline struct service *lookup_node_port(const struct address *ad
 	return lookup_frontend(&any, port, protocol);
 }
 
+/* Does the service of a NodePort or a pod's port answer at this address of the node? */
+static __always_inline bool node_port_answers(const struct service *service, const struct endpoint *endpoint)
+{
+	return endpoint->kind == ENDPOINT_NODE_PORTS || (service->flags & SERVICE_HOST_PORT);
+}
+
+/* Is the frontend for clients in the cluster only? */
+static __always_inline bool is_internal(const struct service *service)
+{
+	return (service->flags & (SERVICE_CLUSTER_IP | SERVICE_EXTERNAL_IP | SERVICE_LOAD_BALANCER)) ==
+	       SERVICE_CLUSTER_IP;
+}
+
 static __always_inline struct endpoint *lookup_endpoint(const struct address *address)
 {
 	return bpf_map_lookup_elem(&endpoints, address);
@@ -30,16 +46,19 @@ static __always_inline struct backend *lookup_backend(__u32 id)
 	return bpf_map_lookup_elem(&backends, &id);
 }
 
-/* One of the service's active backends, chosen by `random` (32 uniform bits). Returns NULL where there is none;
- * `id` is set otherwise. */
-static __always_inline struct backend *select_backend(const struct service *service, __u32 random, __u32 *id)
+/* The backend of a list that `random` (32 uniform bits) chooses. Returns NULL where there is none. */
+static __always_inline struct backend *pick_backend(const struct service *service, enum backend_list list, __u32 random,
+						    __u32 *id)
 {
+	__u32 count = list == LIST_LOCAL ? service->local_backends : service->backends;
 	struct backend *backend;
 	__u32 slot, *found;
 
 	/* random * n / 2^32 is uniform in 0..n-1, and cheaper than a division. */
-	slot = service->first_slot + (__u32)(((__u64)random * service->backends) >> 32);
-	if (!service->backends)
+	slot = service->first_slot + (__u32)(((__u64)random * count) >> 32);
+	if (list == LIST_LOCAL)
+		slot += service->backends;
+	if (!count)
 		return NULL;
 	found = bpf_map_lookup_elem(&slots, &slot);
 	if (!found)
@@ -48,5 +67,44 @@ static __always_inline struct backend *select_backend(const struct service *serv
 	backend = lookup_backend(*id);
 	if (!backend || backend->state == BACKEND_NONE)
 		return NULL;
+	return backend;
+}
+
+/* The client's backend of before, unless that is long ago or the backend is not in the list any more. */
+static __always_inline struct backend *recall_backend(const struct service *service, enum backend_list list,
+						      const struct affinity_client *client, __u64 now, __u32 *id)
+{
+	struct affinity *affinity = bpf_map_lookup_elem(&affinities, client);
+	struct backend *backend;
+
+	if (!affinity || affinity->used_ns + service->affinity_s * NS_PER_S < now)
+		return NULL;
+	*id = affinity->backend;
+	backend = lookup_backend(*id);
+	if (!backend || backend->state == BACKEND_NONE || backend->service != service->id || !(backend->lists & list))
+		return NULL;
+	affinity->used_ns = now;
+	return backend;
+}
+
+/* The backend for a new connection of `client` to the service, from one of its lists. Returns NULL where the list is
+ * empty; `id` is set otherwise. */
+static __always_inline struct backend *select_backend(const struct service *service, enum backend_list list,
+						      const struct address *client, __u32 random, __u32 *id)
+{
+	struct affinity_client key = { .client = *client, .service = service->id };
+	struct affinity affinity = {};
+	struct backend *backend;
+
+	if (!service->affinity_s)
+		return pick_backend(service, list, random, id);
+	affinity.used_ns = now_ns();
+	backend = recall_backend(service, list, &key, affinity.used_ns, id);
+	if (backend)
+		return backend;
+	backend = pick_backend(service, list, random, id);
+	affinity.backend = *id;
+	if (backend)
+		bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
 	return backend;
 }

@@ -7,6 +7,7 @@
 #include <linux/pkt_cls.h>
 #include <bpf/bpf_helpers.h>
 
+#include "crc32c.h"
 #include "packet.h"
 
 typedef struct __sk_buff context;
@@ -37,13 +38,21 @@ static __always_inline __u32 checksum_offset(const struct packet *packet)
 									  : offsetof(struct udphdr, check));
 }
 
+/* Does the transport's checksum cover the addresses (RFC 9293, RFC 768)? SCTP's covers its own bytes only. */
+static __always_inline bool has_pseudo_header(const struct packet *packet)
+{
+	return packet->tuple.protocol != IPPROTO_SCTP;
+}
+
 static __always_inline int rewrite_ipv4(context *ctx, const struct packet *packet, const struct tuple *to, __u64 flags)
 {
 	__be32 old[2] = { packet->tuple.source.word[3], packet->tuple.destination.word[3] };
 	__be32 new[2] = { to->source.word[3], to->destination.word[3] };
 	__s64 difference = bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0);
 
-	if (bpf_l3_csum_replace(ctx, IPV4_CHECKSUM_OFFSET, 0, difference, 0) ||
+	if (bpf_l3_csum_replace(ctx, IPV4_CHECKSUM_OFFSET, 0, difference, 0))
+		return -1;
+	if (has_pseudo_header(packet) &&
 	    bpf_l4_csum_replace(ctx, checksum_offset(packet), 0, difference, BPF_F_PSEUDO_HDR | flags))
 		return -1;
 	return bpf_skb_store_bytes(ctx, IPV4_ADDRESSES_OFFSET, new, sizeof(new), 0);
@@ -54,6 +63,9 @@ static __always_inline int rewrite_ipv6(context *ctx, const struct packet *packe
 	__s64 difference = bpf_csum_diff((__be32 *)&packet->tuple, 2 * sizeof(struct address), (__be32 *)to,
 					 2 * sizeof(struct address), 0);
 
+	if (!has_pseudo_header(packet))
+		return bpf_skb_store_bytes(ctx, IPV6_ADDRESSES_OFFSET, to, 2 * sizeof(struct address),
+					   BPF_F_RECOMPUTE_CSUM);
 	flags |= BPF_F_PSEUDO_HDR;
 	/* IPv6 has no header checksum that would make up for the addresses in a sum that the device has taken over the
 	 * packet. The kernel knows that since 6.16 (and in stable ones), and refuses the flag before it changes anything
@@ -62,6 +74,26 @@ static __always_inline int rewrite_ipv6(context *ctx, const struct packet *packe
 	    bpf_l4_csum_replace(ctx, checksum_offset(packet), 0, difference, flags))
 		return -1;
 	return bpf_skb_store_bytes(ctx, IPV6_ADDRESSES_OFFSET, to, 2 * sizeof(struct address), 0);
+}
+
+/* Other ports, whose change the checksum has to follow. */
+static __always_inline int rewrite_ports(context *ctx, const struct packet *packet, __u32 old, __u32 new, __u64 flags)
+{
+	__u32 offset = packet->l4_offset, checksum;
+
+	if (packet->tuple.protocol == IPPROTO_SCTP) {
+		__u32 at = offset + offsetof(struct sctp_header, checksum);
+
+		if (bpf_skb_load_bytes(ctx, at, &checksum, sizeof(checksum)))
+			return -1;
+		checksum ^= crc32c_change(old ^ new, packet->l4_bytes);
+		if (bpf_skb_store_bytes(ctx, at, &checksum, sizeof(checksum), BPF_F_RECOMPUTE_CSUM))
+			return -1;
+		return bpf_skb_store_bytes(ctx, offset, &new, sizeof(new), BPF_F_RECOMPUTE_CSUM);
+	}
+	if (bpf_l4_csum_replace(ctx, checksum_offset(packet), old, new, sizeof(new) | flags))
+		return -1;
+	return bpf_skb_store_bytes(ctx, offset, &new, sizeof(new), 0);
 }
 
 /* Gives the packet other addresses and ports (of the same family and protocol). A UDP checksum of zero means
@@ -84,10 +116,10 @@ static __always_inline int rewrite_packet(context *ctx, struct packet *packet, c
 
 		__builtin_memcpy(&old_ports, old, sizeof(old));
 		__builtin_memcpy(&new_ports, new, sizeof(new));
-		if (bpf_l4_csum_replace(ctx, checksum_offset(packet), old_ports, new_ports, sizeof(new) | flags) ||
-		    bpf_skb_store_bytes(ctx, packet->l4_offset, new, sizeof(new), 0))
+		if (rewrite_ports(ctx, packet, old_ports, new_ports, flags))
 			return -1;
 	}
+	packet->moved |= !same_address(&packet->tuple.destination, &to->destination);
 	packet->tuple = *to;
 	packet->translated = true;
 	return 0;
@@ -98,6 +130,8 @@ static __always_inline int decrement_ttl(context *ctx, struct packet *packet)
 {
 	__u8 ttl = packet->ttl - 1;
 
+	if (packet->own)
+		return 0;
 	if (packet->ethertype == bpf_htons(ETH_P_IP)) {
 		/* TTL is the high byte of its 16-bit word, whatever the protocol beside it. */
 		__be16 old = bpf_htons(packet->ttl << 8), new = bpf_htons(ttl << 8);

@@ -2,11 +2,13 @@
 /* Socket load balancing: a socket that dials a service is given a backend when it connects (or sends), and sees the
  * service's address wherever it asks. Its packets then need no translation at all. */
 #include "config.h"
-#include "service.h"
+#include "policy.h"
 #include "verdict.h"
 
 #define SOCKET_REFUSE 0
 #define SOCKET_PROCEED 1
+#define EPERM 1
+#define ETIMEDOUT 110
 #define ECONNREFUSED 111
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
@@ -20,12 +22,10 @@ struct socket_address {
 	bool connect; /* not one datagram of an unconnected socket */
 };
 
-static __always_inline bool is_node_socket(struct bpf_sock_addr *ctx)
+static __always_inline __u64 node_namespace(void)
 {
 	/* Before Linux 5.14 a program in user space cannot ask for its own: the node is in the initial namespace then. */
-	__u64 node = config.node_netns_cookie ? config.node_netns_cookie : bpf_get_netns_cookie(NULL);
-
-	return bpf_get_netns_cookie(ctx) == node;
+	return config.node_netns_cookie ? config.node_netns_cookie : bpf_get_netns_cookie(NULL);
 }
 
 static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)
@@ -36,12 +36,13 @@ static __always_inline struct service *lookup_socket_service(const struct socket
 	if (service)
 		return service;
 	/* NodePorts of this node only: another node's may be subject to that node's traffic policy. */
-	if (!node_socket || !is_loopback(&to->address)) {
-		endpoint = lookup_endpoint(&to->address);
-		if (!endpoint || endpoint->kind != ENDPOINT_NODE)
-			return NULL;
-	}
-	return lookup_node_port(&to->address, to->port, to->protocol);
+	if (node_socket && config.localhost_node_ports && is_loopback(&to->address))
+		return lookup_node_port(&to->address, to->port, to->protocol);
+	endpoint = lookup_endpoint(&to->address);
+	if (!endpoint || endpoint->kind == ENDPOINT_POD)
+		return NULL;
+	service = lookup_node_port(&to->address, to->port, to->protocol);
+	return service && node_port_answers(service, endpoint) ? service : NULL;
 }
 
 /* Datagrams of one unconnected socket to one service keep their backend while the list stays the same. */
@@ -67,24 +68,66 @@ static __always_inline int remember_service(__u64 cookie, const struct backend *
 	return bpf_map_update_elem(&socket_peers, &peer, &service, BPF_ANY);
 }
 
+/* The address that the socket is bound to; all zero while it is not. */
+static __always_inline struct address bound_address(struct bpf_sock_addr *ctx, const struct socket_address *to)
+{
+	struct bpf_sock *socket = ctx->sk;
+	struct address address = {};
+
+	if (!socket)
+		return address;
+	if (is_ipv4(&to->address))
+		return socket->src_ip4 ? ipv4_address(socket->src_ip4) : address;
+	address.word[0] = socket->src_ip6[0];
+	address.word[1] = socket->src_ip6[1];
+	address.word[2] = socket->src_ip6[2];
+	address.word[3] = socket->src_ip6[3];
+	return address;
+}
+
+/* How a socket counts as a client. Its address may not be chosen yet: a node's is then the primary one, and a pod
+ * counts as one wherever pods can be told. */
+static __always_inline struct client socket_client(const struct address *bound, bool node_socket, bool is_ipv4)
+{
+	bool known = !is_unspecified(bound);
+
+	if (node_socket)
+		return (struct client){ known	? *bound :
+					is_ipv4 ? config.node_ipv4 :
+						  config.node_ipv6,
+					CLIENT_NODE, HOOK_SOCKET };
+	if (known)
+		return (struct client){ *bound, kind_of_pod(bound), HOOK_SOCKET };
+	return (struct client){ {}, config.local_detector == DETECT_NONE ? CLIENT_OUTSIDE : CLIENT_POD, HOOK_SOCKET };
+}
+
 /* Finds the backend for a call to `to` and puts it there. Returns VERDICT_PASS where `to` is no service. */
 static __always_inline enum verdict balance_socket(struct bpf_sock_addr *ctx, struct socket_address *to)
 {
-	bool node_socket = is_node_socket(ctx);
+	__u64 namespace = bpf_get_netns_cookie(ctx), cookie;
+	bool node_socket = namespace == node_namespace();
+	struct address affine = { .word = { 0, 1, namespace >> 32, namespace } }, bound;
+	struct decision decision;
+	struct backend *backend = NULL;
 	struct service *service;
-	struct backend *backend;
-	__u64 cookie;
-	__u32 id;
+	struct client client;
+	enum verdict verdict;
+	__u32 id = 0;
 
 	if (!node_socket && !config.socket_lb_pods)
 		return VERDICT_PASS;
 	service = lookup_socket_service(to, node_socket);
 	if (!service)
 		return VERDICT_PASS;
+	bound = bound_address(ctx, to);
+	/* Whether a pod's address is let in, its packets tell if the socket does not. */
+	if (!node_socket && (service->flags & SERVICE_SOURCE_RANGES) && is_unspecified(&bound))
+		return VERDICT_PASS;
+	client = socket_client(&bound, node_socket, is_ipv4(&to->address));
 	cookie = bpf_get_socket_cookie(ctx);
-	backend = select_backend(service, choose_randomly(to, cookie), &id);
+	verdict = judge(service, &client, &affine, choose_randomly(to, cookie), &decision, &backend, &id);
 	if (!backend)
-		return VERDICT_DROP_NO_BACKEND;
+		return verdict;
 	if (remember_service(cookie, backend, to) && to->protocol == IPPROTO_UDP)
 		return VERDICT_DROP_FLOWS_FULL;
 	to->address = backend->address;
@@ -107,13 +150,19 @@ static __always_inline enum verdict restore_service(struct bpf_sock_addr *ctx, s
 	return VERDICT_TRANSLATED;
 }
 
-static __always_inline int finish_call(enum verdict verdict)
+/* What the application gets: a refusal as if the backend's node had answered, and where packets would be dropped the
+ * error that those would end in. */
+static __always_inline int finish_call(enum verdict verdict, const struct socket_address *to)
 {
 	count(HOOK_SOCKET, verdict, 0);
 	if (verdict < VERDICT_DROP)
 		return SOCKET_PROCEED;
-	if (config.socket_lb_refuse)
-		bpf_set_retval(-ECONNREFUSED);
+	if (config.socket_lb_refuse) {
+		if (verdict > VERDICT_ANSWER)
+			bpf_set_retval(-ECONNREFUSED);
+		else
+			bpf_set_retval(to->protocol == IPPROTO_UDP ? -EPERM : -ETIMEDOUT);
+	}
 	return SOCKET_REFUSE;
 }
 
@@ -160,7 +209,7 @@ static __always_inline int forward4(struct bpf_sock_addr *ctx, bool connect)
 		ctx->user_ip4 = to.address.word[3];
 		ctx->user_port = to.port;
 	}
-	return finish_call(verdict);
+	return finish_call(verdict, &to);
 }
 
 static __always_inline int forward6(struct bpf_sock_addr *ctx, bool connect)
@@ -174,7 +223,7 @@ static __always_inline int forward6(struct bpf_sock_addr *ctx, bool connect)
 	verdict = balance_socket(ctx, &to);
 	if (verdict == VERDICT_TRANSLATED)
 		write_ipv6(ctx, &to);
-	return finish_call(verdict);
+	return finish_call(verdict, &to);
 }
 
 static __always_inline int reverse4(struct bpf_sock_addr *ctx)
@@ -190,7 +239,7 @@ static __always_inline int reverse4(struct bpf_sock_addr *ctx)
 		ctx->user_ip4 = from.address.word[3];
 		ctx->user_port = from.port;
 	}
-	return finish_call(verdict);
+	return finish_call(verdict, &from);
 }
 
 static __always_inline int reverse6(struct bpf_sock_addr *ctx)
@@ -204,7 +253,7 @@ static __always_inline int reverse6(struct bpf_sock_addr *ctx)
 	verdict = restore_service(ctx, &from);
 	if (verdict == VERDICT_TRANSLATED)
 		write_ipv6(ctx, &from);
-	return finish_call(verdict);
+	return finish_call(verdict, &from);
 }
 
 SEC("cgroup/connect4")

@@ -8,8 +8,12 @@ nothing to do. Ending the agent leaves the datapath in place.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
+from kubypass.agent.health import Health
+from kubypass.agent.http_ports import HttpPorts
+from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
 from kubypass.agent.network import Network, enable_forwarding, sync_routes
 from kubypass.agent.node import Features, NodeState, probe_features, read_node
@@ -18,12 +22,16 @@ from kubypass.agent.prepare import check_host, datapath_config, map_sizes
 from kubypass.agent.services import Result, Services
 from kubypass.agent.settings import load_settings
 from kubypass.agent.state import State, load_state, lock
+from kubypass.agent.sync_metrics import SyncMetrics
+from kubypass.api.metrics import Metric
 from kubypass.datapath import objects
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
 from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.snapshot import Snapshot
 from kubypass.model.problem import Problem
+from kubypass.model.service import ServiceKey
 from kubypass.plan.cidrs import check_cidrs
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
@@ -52,6 +60,10 @@ class Agent:
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
         self.timings: dict[str, float] = {}
         self.healthy = False
+        self.health = Health()
+        self.ports = HttpPorts(self.settings, options.node, self.health)
+        self._sync_metrics = SyncMetrics(self.settings)
+        self._snapshot: Snapshot
         self._route_problems: list[Problem] = []
         self._cidr_problems: list[Problem] = []
         self.datapath: Datapath
@@ -66,7 +78,7 @@ class Agent:
         if self.mounted:
             self.state.mounted_bpffs = True
         self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
-        snapshot = self.source.read()
+        snapshot = self._snapshot = self.source.read()
         self.timings["parse_s"] = time.perf_counter() - started
         self._open_datapath()
         self.services = Services(
@@ -75,9 +87,11 @@ class Agent:
             self.settings,
             self.datapath.maps,
         )
-        self._note_result(self.services.sync_all(), "services complete")
+        result = self.services.sync_all()
+        self._note_result(result, "services complete")
         self.check_nodes()
         self._attach()
+        self._tell(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
         self.healthy = True
         self.timings["start_s"] = time.perf_counter() - started
 
@@ -122,17 +136,35 @@ class Agent:
             spent = 1000 * (result.plan_s + result.kernel_s)
             log(event, services=result.services, writes=result.writes, ms=spent)
 
+    def _tell(self, result: Result, keys: Iterable[ServiceKey], *, full: bool) -> None:
+        """These services are served as they are now: metrics and load balancers' probes may know."""
+        spent, health = result.plan_s + result.kernel_s, self.health
+        self._sync_metrics.count_pass(spent, full=full, queued=health.queued, done=health.now())
+        self._sync_metrics.count_changes(self._snapshot, keys)
+        self.ports.follow(self._snapshot, keys, self.node.addresses)
+
+    def proxy_metrics(self) -> list[Metric]:
+        """kube-proxy's metrics."""
+        without_local = {}
+        if self.healthy:
+            services = list(self._snapshot.services.values())
+            slices, node = self._snapshot.slices, self.options.node
+            without_local = count_without_local(services, slices, node, self.settings)
+        return self._sync_metrics.metrics(self.ports.answers, without_local)
+
     def problems(self) -> list[Problem]:
         """Everything that is wrong now."""
         found = [*self.source.problems(), *self.services.problems(), *self.network.problems]
-        return [*found, *self._route_problems, *self._cidr_problems]
+        return [*found, *self._route_problems, *self._cidr_problems, *self.ports.problems]
 
     def on_manifests(self, paths: set[Path] | None) -> None:
         """Files changed (None: no telling which)."""
         started = time.perf_counter()
         dirty = self.source.scan() if paths is None else self.source.reread(paths)
         if dirty:
-            self._note_result(self.services.sync(dirty), "services changed")
+            result = self.services.sync(dirty)
+            self._note_result(result, "services changed")
+            self._tell(result, dirty, full=False)
             self.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
         if self.source.changed_nodes:
             self.check_nodes()
@@ -158,6 +190,7 @@ class Agent:
             self._open_datapath()
             self._attach()
             return
+        self.ports.follow(self._snapshot, (), self.node.addresses)
         written = self.network.sync(self.node)
         self.writes["maps"] += written
         if written:
@@ -172,6 +205,7 @@ class Agent:
         if result.writes:
             log("maps repaired", "WARNING", writes=result.writes)
             self.writes["maps"] += result.writes
+        self._tell(result, self._snapshot.services.keys() | dirty, full=True)
         self.on_network()
 
     def sweep(self) -> float:

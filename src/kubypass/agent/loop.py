@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kubypass.agent.agent import SWEEP_S, Agent
+from kubypass.agent.http_ports import RETRY_S
 from kubypass.kernel.inotify import Watch
 from kubypass.kernel.netlink import Monitor
 
@@ -60,15 +61,21 @@ class Loop:
             self._selector.register(fd, selectors.EVENT_READ)
         next_check = time.monotonic() + _FULL_CHECK_S
         next_sweep = time.monotonic() + SWEEP_S
+        next_retry = time.monotonic() + RETRY_S
         while self._running:
-            wait = max(0.0, min(next_check, next_sweep) - time.monotonic())
+            wait = max(0.0, min(next_check, next_sweep, next_retry) - time.monotonic())
             for key, _ in self._selector.select(wait):
-                handlers[key.fd]()
+                with self._agent.health.update():
+                    handlers[key.fd]()
             now = time.monotonic()
             if now >= next_sweep:
                 next_sweep = now + self._agent.sweep()
+            if now >= next_retry:
+                self._agent.ports.retry()
+                next_retry = time.monotonic() + RETRY_S
             if now >= next_check:
-                self._agent.full_check()
+                with self._agent.health.update():
+                    self._agent.full_check()
                 next_check = time.monotonic() + _FULL_CHECK_S
 
     def _on_manifests(self) -> None:

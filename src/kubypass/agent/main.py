@@ -21,17 +21,23 @@ def run(options: Options) -> int:
             log("setting", "WARNING", key=finding.key, message=finding.message)
     loop = Loop(agent)
     loop.watch()
-    server = Server(options.run / "agent.sock", Report(agent))
+    report = Report(agent)
+    server = Server(options.run / "agent.sock", report)
     server.start()
     try:
-        agent.start()
+        agent.ports.start(report)
+        with agent.health.update():
+            agent.start()
         gc.collect()
         gc.freeze()  # the cluster's objects live long: no collection walks them
         log("ready", node=options.node, ms=1000 * agent.timings["start_s"])
         for problem in agent.problems():
+            if problem in agent.ports.problems:
+                continue  # told when they came up
             log("problem", "WARNING", subject=problem.subject, message=problem.message)
         loop.run()
     finally:
+        agent.ports.stop()
         server.stop()
     log("ended: the datapath stays in place")
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from kubypass.agent.agent import Agent
 from kubypass.agent.prepare import map_sizes
+from kubypass.api.metrics import Metric
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
 from kubypass.datapath.listing import pinned_services
@@ -74,6 +75,10 @@ class Report:
             "flows_expired": removed,
         }
         return {name: float(value) for name, value in numbers.items()}
+
+    def proxy_metrics(self) -> list[Metric]:
+        """kube-proxy's metrics."""
+        return self._agent.proxy_metrics()
 
     def status(self) -> dict[str, object]:
         """The shape of /status; lists are empty until the first complete sync."""

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kubypass.api.metrics import Metric
 
 
 class View(Protocol):
@@ -23,3 +26,6 @@ class View(Protocol):
 
     def gauges(self) -> dict[str, float]:
         """Other numbers, by name."""
+
+    def proxy_metrics(self) -> list[Metric]:
+        """kube-proxy's metrics."""

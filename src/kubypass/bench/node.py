@@ -20,7 +20,8 @@ from kubypass.kernel import cgroup, mounts
 
 _ROOT = Path("/run/kubypass/bench")
 _DEADLINE_S = 120.0
-_LINKS = """link add eth0 type veth peer name far
+_LINKS = """link set lo up
+link add eth0 type veth peer name far
 link set eth0 up
 link set far up
 addr add 192.168.1.31/24 dev eth0

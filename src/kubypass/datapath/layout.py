@@ -10,8 +10,20 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "f91bf57b0dd9"
-MAP_NAMES = ("services", "slots", "backends", "endpoints", "flows", "socket_peers", "metrics")
+LAYOUT_HASH = "036dda3c19aa"
+MAP_NAMES = (
+    "services",
+    "slots",
+    "backends",
+    "endpoints",
+    "flows",
+    "socket_peers",
+    "source_ranges",
+    "affinities",
+    "icmp_budget",
+    "decisions",
+    "metrics",
+)
 
 _FRONTEND = Struct("<16sHB1x")
 FRONTEND_SIZE = 20
@@ -35,53 +47,63 @@ class Frontend(NamedTuple):
         return cls(address, ntohs(port), protocol)
 
 
-_SERVICE = Struct("<IIII")
-SERVICE_SIZE = 16
+_SERVICE = Struct("<IIIIII")
+SERVICE_SIZE = 24
 
 
 class Service(NamedTuple):
-    """struct service, 16 bytes."""
+    """struct service, 24 bytes."""
 
     id: int
     first_slot: int
     backends: int
+    local_backends: int
     flags: int
+    affinity_s: int
 
     def pack(self) -> bytes:
         """As the kernel has it."""
-        return _SERVICE.pack(self.id, self.first_slot, self.backends, self.flags)
+        return _SERVICE.pack(
+            self.id,
+            self.first_slot,
+            self.backends,
+            self.local_backends,
+            self.flags,
+            self.affinity_s,
+        )
 
     @classmethod
     def unpack(cls, data: bytes) -> Service:
         """From the kernel's bytes."""
-        id, first_slot, backends, flags = _SERVICE.unpack(data)
-        return cls(id, first_slot, backends, flags)
+        id, first_slot, backends, local_backends, flags, affinity_s = _SERVICE.unpack(data)
+        return cls(id, first_slot, backends, local_backends, flags, affinity_s)
 
 
-_BACKEND = Struct("<16sIHBB")
-BACKEND_SIZE = 24
+_BACKEND = Struct("<16sIHBBI")
+BACKEND_SIZE = 28
 
 
 class Backend(NamedTuple):
-    """struct backend, 24 bytes."""
+    """struct backend, 28 bytes."""
 
     address: bytes
     service: int
     port: int
     protocol: int
     state: int
+    lists: int
 
     def pack(self) -> bytes:
         """As the kernel has it."""
         return _BACKEND.pack(
-            self.address, self.service, htons(self.port), self.protocol, self.state
+            self.address, self.service, htons(self.port), self.protocol, self.state, self.lists
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> Backend:
         """From the kernel's bytes."""
-        address, service, port, protocol, state = _BACKEND.unpack(data)
-        return cls(address, service, ntohs(port), protocol, state)
+        address, service, port, protocol, state, lists = _BACKEND.unpack(data)
+        return cls(address, service, ntohs(port), protocol, state, lists)
 
 
 _ENDPOINT = Struct("<I6s6sI")
@@ -239,6 +261,70 @@ class SocketService(NamedTuple):
         return cls(address, ntohs(port))
 
 
+_SOURCE_RANGE = Struct("<II16s")
+SOURCE_RANGE_SIZE = 24
+
+
+class SourceRange(NamedTuple):
+    """struct source_range, 24 bytes."""
+
+    bits: int
+    service: int
+    client: bytes
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _SOURCE_RANGE.pack(self.bits, self.service, self.client)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> SourceRange:
+        """From the kernel's bytes."""
+        bits, service, client = _SOURCE_RANGE.unpack(data)
+        return cls(bits, service, client)
+
+
+_AFFINITY_CLIENT = Struct("<16sI")
+AFFINITY_CLIENT_SIZE = 20
+
+
+class AffinityClient(NamedTuple):
+    """struct affinity_client, 20 bytes."""
+
+    client: bytes
+    service: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _AFFINITY_CLIENT.pack(self.client, self.service)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> AffinityClient:
+        """From the kernel's bytes."""
+        client, service = _AFFINITY_CLIENT.unpack(data)
+        return cls(client, service)
+
+
+_AFFINITY = Struct("<QI4x")
+AFFINITY_SIZE = 16
+
+
+class Affinity(NamedTuple):
+    """struct affinity, 16 bytes."""
+
+    used_ns: int
+    backend: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _AFFINITY.pack(self.used_ns, self.backend)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Affinity:
+        """From the kernel's bytes."""
+        used_ns, backend = _AFFINITY.unpack(data)
+        return cls(used_ns, backend)
+
+
 _COUNTER = Struct("<QQ")
 COUNTER_SIZE = 16
 
@@ -260,12 +346,52 @@ class Counter(NamedTuple):
         return cls(packets, octets)
 
 
-_CONFIG = Struct("<16s16sQQQQQBBBB4x")
-CONFIG_SIZE = 80
+_DECISION_RECORD = Struct("<24s16sIIIBBBB")
+DECISION_RECORD_SIZE = 56
+
+
+class DecisionRecord(NamedTuple):
+    """struct decision_record, 56 bytes."""
+
+    service: bytes
+    client: bytes
+    backend: int
+    hook: int
+    verdict: int
+    client_kind: int
+    list: int
+    masquerade: int
+    found: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _DECISION_RECORD.pack(
+            self.service,
+            self.client,
+            self.backend,
+            self.hook,
+            self.verdict,
+            self.client_kind,
+            self.list,
+            self.masquerade,
+            self.found,
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> DecisionRecord:
+        """From the kernel's bytes."""
+        service, client, backend, hook, verdict, client_kind, list, masquerade, found = (
+            _DECISION_RECORD.unpack(data)
+        )
+        return cls(service, client, backend, hook, verdict, client_kind, list, masquerade, found)
+
+
+_CONFIG = Struct("<16s16sQQQQQBBBBBBBBBBBB4x128s128s")
+CONFIG_SIZE = 344
 
 
 class Config(NamedTuple):
-    """struct config, 80 bytes."""
+    """struct config, 344 bytes."""
 
     node_ipv4: bytes
     node_ipv6: bytes
@@ -278,6 +404,16 @@ class Config(NamedTuple):
     external_cluster_ip: int
     socket_lb_refuse: int
     coarse_clock: int
+    local_detector: int
+    masquerade_all: int
+    localhost_node_ports: int
+    reject: int
+    answer_ping: int
+    pod_network_count: int
+    service_network_count: int
+    tracing: int
+    pod_networks: bytes
+    service_networks: bytes
 
     def pack(self) -> bytes:
         """As the kernel has it."""
@@ -293,6 +429,16 @@ class Config(NamedTuple):
             self.external_cluster_ip,
             self.socket_lb_refuse,
             self.coarse_clock,
+            self.local_detector,
+            self.masquerade_all,
+            self.localhost_node_ports,
+            self.reject,
+            self.answer_ping,
+            self.pod_network_count,
+            self.service_network_count,
+            self.tracing,
+            self.pod_networks,
+            self.service_networks,
         )
 
     @classmethod
@@ -310,6 +456,16 @@ class Config(NamedTuple):
             external_cluster_ip,
             socket_lb_refuse,
             coarse_clock,
+            local_detector,
+            masquerade_all,
+            localhost_node_ports,
+            reject,
+            answer_ping,
+            pod_network_count,
+            service_network_count,
+            tracing,
+            pod_networks,
+            service_networks,
         ) = _CONFIG.unpack(data)
         return cls(
             node_ipv4,
@@ -323,4 +479,14 @@ class Config(NamedTuple):
             external_cluster_ip,
             socket_lb_refuse,
             coarse_clock,
+            local_detector,
+            masquerade_all,
+            localhost_node_ports,
+            reject,
+            answer_ping,
+            pod_network_count,
+            service_network_count,
+            tracing,
+            pod_networks,
+            service_networks,
         )

@@ -25,7 +25,11 @@ PROXY_NAME_LABEL = "service.kubernetes.io/service-proxy-name"
 HEADLESS_LABEL = "service.kubernetes.io/headless"
 SERVICE_LABEL = "kubernetes.io/service-name"
 
+ZONE_LABEL = "topology.kubernetes.io/zone"
+
 MAX_PORT = 65535
+MAX_AFFINITY_S = 86400
+DEFAULT_AFFINITY_S = 10800
 _PROTOCOLS: dict[str | None, Protocol] = {
     None: Protocol.TCP,
     "": Protocol.TCP,
@@ -71,9 +75,57 @@ def convert_service(source: wire.Service, notes: list[str]) -> Service | None:
         external_ips=_addresses("spec.externalIPs", spec.external_ips or (), notes),
         load_balancer_ips=_addresses("status.loadBalancer.ingress", vips, notes),
         ports=_service_ports(spec.ports or (), notes),
+        external_local=_is_local(spec.external_traffic_policy, "spec.externalTrafficPolicy", notes),
+        internal_local=_is_local(spec.internal_traffic_policy, "spec.internalTrafficPolicy", notes),
+        affinity_s=_affinity(spec, notes),
+        source_ranges=_source_ranges(spec.load_balancer_source_ranges or (), notes),
+        health_check_port=_health_check_port(spec),
         uid=metadata.uid or "",
         created=metadata.creation_timestamp or "",
     )
+
+
+def _is_local(text: str | None, field: str, notes: list[str]) -> bool:
+    if text not in {None, "", "Cluster", "Local"}:
+        notes.append(f"{field} is {text!r}; expected Cluster or Local; taken as Cluster")
+    return text == "Local"
+
+
+def _affinity(spec: wire.ServiceSpec, notes: list[str]) -> int:
+    """Seconds; 0 for none."""
+    if spec.session_affinity not in {None, "", "None", "ClientIP"}:
+        notes.append(
+            f"spec.sessionAffinity is {spec.session_affinity!r}; expected None or ClientIP; "
+            "taken as None"
+        )
+    if spec.session_affinity != "ClientIP":
+        return 0
+    config = spec.session_affinity_config
+    said = config.client_ip.timeout_seconds if config and config.client_ip else None
+    if said is not None and not 0 < said <= MAX_AFFINITY_S:
+        notes.append(
+            f"sessionAffinityConfig.clientIP.timeoutSeconds is {said}; "
+            f"expected 1 to {MAX_AFFINITY_S}; taken as {DEFAULT_AFFINITY_S}"
+        )
+        said = None
+    return DEFAULT_AFFINITY_S if said is None else said
+
+
+def _source_ranges(texts: Iterable[str], notes: list[str]) -> tuple[Cidr, ...]:
+    """Without an unreadable one: fewer clients are let in then, not more."""
+    found: dict[Cidr, None] = {}
+    for text in texts:
+        try:
+            found[parse_cidr(text.strip())] = None
+        except ValueError as error:
+            notes.append(f"spec.loadBalancerSourceRanges: {error}; left out")
+    return tuple(found)
+
+
+def _health_check_port(spec: wire.ServiceSpec) -> int:
+    port = spec.health_check_node_port or 0
+    asked = spec.type == "LoadBalancer" and spec.external_traffic_policy == "Local"
+    return port if asked and 0 < port <= MAX_PORT else 0
 
 
 def _cluster_ips(spec: wire.ServiceSpec, notes: list[str]) -> tuple[Address, ...]:
@@ -194,17 +246,30 @@ def _endpoints(
             )
             continue
         node = endpoint.node_name or ""
-        said = endpoint.conditions
-        if said is None:
-            yield Endpoint(address, share(node, node), True, True, False)
-        else:
-            yield Endpoint(
-                address,
-                share(node, node),
-                said.ready is not False,
-                said.serving is not False,
-                said.terminating is True,
-            )
+        said = endpoint.conditions or _READY
+        zones, nodes = _hints(endpoint.hints, names) if endpoint.hints else ((), ())
+        yield Endpoint(
+            address,
+            share(node, node),
+            said.ready is not False,
+            said.serving is not False,
+            said.terminating is True,
+            zones,
+            nodes,
+        )
+
+
+_READY = wire.Conditions()
+
+
+def _hints(
+    hints: wire.Hints, names: dict[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    zones, nodes = (
+        tuple([names.setdefault(hint.name, hint.name) for hint in some or ()])
+        for some in (hints.for_zones, hints.for_nodes)
+    )
+    return zones, nodes
 
 
 def convert_node(source: wire.Node, notes: list[str]) -> Node:
@@ -219,4 +284,9 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
             cidrs.append(parse_cidr(text))
         except ValueError as error:
             notes.append(f"spec.podCIDRs: {error}; left out")
-    return Node(metadata.name, _addresses("status.addresses", internal, notes), tuple(cidrs))
+    return Node(
+        metadata.name,
+        _addresses("status.addresses", internal, notes),
+        tuple(cidrs),
+        (metadata.labels or {}).get(ZONE_LABEL, ""),
+    )

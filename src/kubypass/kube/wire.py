@@ -29,6 +29,18 @@ class ServicePort(msgspec.Struct, gc=False, rename="camel"):
     node_port: int | None = None
 
 
+class ClientIpConfig(msgspec.Struct, gc=False, rename="camel"):
+    """`spec.sessionAffinityConfig.clientIP`."""
+
+    timeout_seconds: int | None = None
+
+
+class AffinityConfig(msgspec.Struct, gc=False):
+    """`spec.sessionAffinityConfig`."""
+
+    client_ip: ClientIpConfig | None = msgspec.field(default=None, name="clientIP")
+
+
 class ServiceSpec(msgspec.Struct, gc=False, rename="camel"):
     """`spec` of a Service."""
 
@@ -38,6 +50,12 @@ class ServiceSpec(msgspec.Struct, gc=False, rename="camel"):
     ip_families: list[str] | None = None
     external_ips: list[str] | None = msgspec.field(default=None, name="externalIPs")
     ports: list[ServicePort] | None = None
+    external_traffic_policy: str | None = None
+    internal_traffic_policy: str | None = None
+    session_affinity: str | None = None
+    session_affinity_config: AffinityConfig | None = None
+    load_balancer_source_ranges: list[str] | None = None
+    health_check_node_port: int | None = None
 
 
 class Ingress(msgspec.Struct, gc=False, rename="camel"):
@@ -84,12 +102,26 @@ class Conditions(msgspec.Struct, gc=False):
     terminating: bool | None = None
 
 
+class Hint(msgspec.Struct, gc=False):
+    """`endpoints[].hints.forZones[]` and `.forNodes[]`."""
+
+    name: str = ""
+
+
+class Hints(msgspec.Struct, gc=False, rename="camel"):
+    """`endpoints[].hints`."""
+
+    for_zones: list[Hint] | None = None
+    for_nodes: list[Hint] | None = None
+
+
 class Endpoint(msgspec.Struct, gc=False, rename="camel"):
     """`endpoints[]`."""
 
     addresses: list[str] | None = None
     conditions: Conditions | None = None
     node_name: str | None = None
+    hints: Hints | None = None
 
 
 class EndpointSlice(msgspec.Struct, gc=False, rename="camel"):

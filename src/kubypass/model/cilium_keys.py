@@ -207,7 +207,6 @@ CILIUM_KEYS: Final = frozenset(
         "k8s-require-ipv6-pod-cidr",
         "k8s-sync-timeout",
         "keep-config",
-        "kube-proxy-replacement-healthz-bind-address",
         "kvstore",
         "kvstore-opt",
         "labels",

@@ -22,6 +22,10 @@ class Endpoint:
     ready: bool
     serving: bool
     terminating: bool
+    zones: tuple[str, ...] = ()
+    """`hints.forZones`"""
+    nodes: tuple[str, ...] = ()
+    """`hints.forNodes`"""
 
 
 @dataclass(frozen=True, slots=True)

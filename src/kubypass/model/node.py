@@ -18,3 +18,5 @@ class Node:
     """Internal addresses, the primary one of each family first."""
     pod_cidrs: tuple[Cidr, ...]
     """Where the addresses of its pods come from."""
+    zone: str = ""
+    """Label `topology.kubernetes.io/zone`."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kubypass.model.address import Address
+from kubypass.model.cidr import Cidr
 from kubypass.model.protocol import Protocol
 
 ServiceKey = tuple[str, str]
@@ -39,6 +40,16 @@ class Service:
     load_balancer_ips: tuple[Address, ...]
     """Ingress addresses that nodes answer for: `ipMode` VIP or unset."""
     ports: tuple[ServicePort, ...]
+    external_local: bool = False
+    """`externalTrafficPolicy: Local`: clients outside get endpoints of the node that they dial."""
+    internal_local: bool = False
+    """`internalTrafficPolicy: Local`: the cluster addresses lead to endpoints of the client's node."""
+    affinity_s: int = 0
+    """`sessionAffinity: ClientIP`: how long a client keeps its endpoint after its last new connection."""
+    source_ranges: tuple[Cidr, ...] = ()
+    """`loadBalancerSourceRanges`: who may use the load balancer addresses; of a family without any, all may."""
+    health_check_port: int = 0
+    """`healthCheckNodePort`, where it means something: LoadBalancer with `externalTrafficPolicy: Local`."""
     uid: str = ""
     created: str = ""
     """RFC 3339; the older of two services keeps an address that both claim."""

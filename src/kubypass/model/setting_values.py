@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from kubypass.model.address import Family
+from kubypass.model.address import UNSPECIFIED, Address, Family, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 
 NS_PER_S: Final = 1_000_000_000
@@ -138,6 +138,23 @@ def parse_port_range(text: str) -> tuple[int, int]:
         msg = 'expected "first,last" with ports from 1 to 65535, such as "30000,32767"'
         raise ValueError(msg)
     return numbers[0], numbers[1]
+
+
+def parse_bind_address(text: str) -> tuple[Address, int] | None:
+    """`address:port`, IPv6 in brackets; without an address, every one; empty text is none."""
+    if not text:
+        return None
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    try:
+        address = parse_address(host[1:-1] if bracketed else host) if host else UNSPECIFIED[4]
+        number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    except ValueError:
+        number = 0
+    if not 0 < number <= _MAX_PORT or (":" in host) != bracketed:
+        msg = 'expected "address:port" with a port from 1 to 65535, such as "0.0.0.0:10256" or "[::1]:10256"; or ""'
+        raise ValueError(msg)
+    return address, number
 
 
 def parse_text(text: str) -> str:

@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
+from kubypass.model.address import UNSPECIFIED, parse_address
 from kubypass.model.cilium_keys import CILIUM_KEYS
 from kubypass.model.setting_key import Key, setting
 from kubypass.model.setting_values import (
     NS_PER_S,
+    parse_bind_address,
     parse_bool,
     parse_choice,
     parse_cidrs,
@@ -31,7 +33,7 @@ from kubypass.model.setting_values import (
 )
 
 if TYPE_CHECKING:
-    from kubypass.model.address import Family
+    from kubypass.model.address import Address, Family
     from kubypass.model.cidr import Cidr
 
 MIN_MAP_ENTRIES: Final = 2**10
@@ -48,6 +50,7 @@ _SERVICE_SIZE = (
     parse_size(MIN_MAP_ENTRIES, MAX_MAP_ENTRIES, inherit=True),
 )
 _DURATION = ("duration, such as 60s or 2h30m", parse_duration_ns)
+_BIND_ADDRESS = ("address:port; empty: off", parse_bind_address)
 _NAMES = ("names, separated by commas", parse_words)
 
 _REPLACEMENT_WORDS = {
@@ -153,6 +156,17 @@ class Settings:
         "k8s-service-proxy-name", ("name", parse_text), "", "",
         "Take only services whose label service.kubernetes.io/service-proxy-name has this value. "
         "Unset: only those without the label.",
+    )  # fmt: skip
+    kube_proxy_replacement_healthz_bind_address: tuple[Address, int] | None = setting(
+        "kube-proxy-replacement-healthz-bind-address", _BIND_ADDRESS,
+        (UNSPECIFIED[4], 10256), "0.0.0.0:10256",
+        "/healthz and /livez as kube-proxy's, for load balancers. 0.0.0.0 is every address, IPv6 too. "
+        "Cilium's default is off.",
+    )  # fmt: skip
+    metrics_bind_address: tuple[Address, int] | None = setting(
+        "metrics-bind-address", _BIND_ADDRESS,
+        (parse_address("127.0.0.1"), 10249), "127.0.0.1:10249",
+        "/metrics, /proxyMode and /healthz, as kube-proxy's; not one of Cilium's keys.",
     )  # fmt: skip
     bpf_lb_map_max: int = setting(
         "bpf-lb-map-max", _SIZE, 65536, "65536",

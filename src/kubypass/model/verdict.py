@@ -9,12 +9,28 @@ from __future__ import annotations
 from enum import IntEnum
 
 
+class BackendList(IntEnum):
+    """enum backend_list."""
+
+    CLUSTER = 1
+    LOCAL = 2
+
+
 class BackendState(IntEnum):
     """enum backend_state."""
 
     NONE = 0
     ACTIVE = 1
     TERMINATING = 2
+    NOT_READY = 3
+
+
+class ClientKind(IntEnum):
+    """enum client_kind."""
+
+    OUTSIDE = 0
+    POD = 1
+    NODE = 2
 
 
 class EndpointKind(IntEnum):
@@ -22,6 +38,7 @@ class EndpointKind(IntEnum):
 
     POD = 1
     NODE = 2
+    NODE_PORTS = 3
 
 
 class FlowDirection(IntEnum):
@@ -50,6 +67,14 @@ class Hook(IntEnum):
     MAX = 5
 
 
+class LocalDetector(IntEnum):
+    """enum local_detector."""
+
+    NONE = 0
+    NETWORK = 1
+    INTERFACE = 2
+
+
 class ServiceFlag(IntEnum):
     """enum service_flag."""
 
@@ -57,6 +82,12 @@ class ServiceFlag(IntEnum):
     NODE_PORT = 2
     EXTERNAL_IP = 4
     LOAD_BALANCER = 8
+    LOCAL = 16
+    SOURCE_RANGES = 32
+    HAS_ENDPOINTS = 64
+    ADDRESS = 128
+    HOST_PORT = 256
+    SOURCE_DENY = 512
 
 
 class Verdict(IntEnum):
@@ -77,4 +108,11 @@ class Verdict(IntEnum):
     DROP_NO_ROUTE = 16
     DROP_TOO_BIG = 17
     DROP_REWRITE = 18
-    MAX = 19
+    DROP_NO_LOCAL_BACKEND = 19
+    DROP_SOURCE_RANGE = 20
+    DROP_NO_SERVICE = 21
+    DROP_LOOP = 22
+    ANSWER = 32
+    REJECT_NO_BACKEND = 33
+    REJECT_NO_SERVICE = 34
+    MAX = 40

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import pytest
 
+from kubypass.model.address import UNSPECIFIED
 from kubypass.model.cilium_keys import CILIUM_KEYS
 from kubypass.model.setting_values import NS_PER_S
 from kubypass.model.settings import KEYS, Settings, check_settings
@@ -55,6 +56,9 @@ def test_written_defaults_are_the_defaults(key) -> None:
         ("direct-routing-device", "eth0", "direct_routing_device", "eth0"),
         ("ipv4-native-routing-cidr", "", "ipv4_native_routing_cidr", None),
         ("nodeport-addresses", None, "nodeport_addresses", ()),
+        ("metrics-bind-address", "", "metrics_bind_address", None),
+        ("metrics-bind-address", ":9100", "metrics_bind_address", (UNSPECIFIED[4], 9100)),
+        ("metrics-bind-address", "[::]:1", "metrics_bind_address", (UNSPECIFIED[6], 1)),
     ],
 )
 def test_values_are_read(key: str, value: object, field: str, expected: object) -> None:
@@ -86,6 +90,12 @@ def test_values_are_read(key: str, value: object, field: str, expected: object) 
         ("node-port-range", "32767,30000", 'expected "first,last"'),
         ("node-port-range", "30000", 'expected "first,last"'),
         ("devices", ["eth0"], "put it in quotes"),
+        ("metrics-bind-address", "127.0.0.1", 'expected "address:port"'),
+        ("metrics-bind-address", "::1:9100", 'expected "address:port"'),
+        ("metrics-bind-address", "[127.0.0.1]:9100", 'expected "address:port"'),
+        ("metrics-bind-address", "localhost:9100", 'expected "address:port"'),
+        ("kube-proxy-replacement-healthz-bind-address", "0.0.0.0:0", "a port from 1 to 65535"),
+        ("kube-proxy-replacement-healthz-bind-address", "0.0.0.0:65536", "a port from 1 to 65535"),
     ],
 )
 def test_wrong_values_say_what_is_allowed(key: str, value: object, message: str) -> None:

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Counts endpoints of this node, as kube-proxy counts them. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from kubypass.model.address import Family, family
+from kubypass.model.endpoint import Endpoint, EndpointSlice
+from kubypass.model.service import Service, ServiceKey, ServicePort
+from kubypass.model.settings import Settings
+
+
+def count_local_ready(
+    service: Service, slices: Iterable[EndpointSlice], node: str, settings: Settings
+) -> int:
+    """Distinct addresses on the node, over all ports and both families; terminating ones never count."""
+    families = {family(ip) for ip in service.cluster_ips}
+    found = {
+        endpoint.address
+        for version in families
+        if settings.has_family(version)
+        for port in service.ports
+        for endpoint in _endpoints(slices, port, version)
+        if endpoint.node == node and endpoint.ready and not endpoint.terminating
+    }
+    return len(found)
+
+
+def count_without_local(
+    services: Iterable[Service],
+    slices: Mapping[ServiceKey, Sequence[EndpointSlice]],
+    node: str,
+    settings: Settings,
+) -> dict[tuple[Family, str], int]:
+    """Service ports by family and policy (internal, external) that are Local: usable endpoints, none on the node."""
+    versions: tuple[Family, ...] = (4, 6)
+    policies = ("external", "internal")
+    counts = {(v, p): 0 for v in versions if settings.has_family(v) for p in policies}
+    for service in services:
+        local = {
+            "external": service.external_local and _is_external(service),
+            "internal": service.internal_local,
+        }
+        if not any(local.values()):
+            continue
+        for version in {family(ip) for ip in service.cluster_ips}:
+            for port in service.ports:
+                usable = _endpoints(slices.get(service.key, ()), port, version)
+                nodes = [e.node == node for e in usable if e.ready or (e.serving and e.terminating)]
+                if not nodes or any(nodes):
+                    continue
+                for policy in policies:
+                    if local[policy] and (version, policy) in counts:
+                        counts[version, policy] += 1
+    return counts
+
+
+def _is_external(service: Service) -> bool:
+    """Whether clients outside can reach it."""
+    addresses = service.external_ips or service.load_balancer_ips
+    return bool(addresses) or any(port.node_port for port in service.ports)
+
+
+def _endpoints(
+    slices: Iterable[EndpointSlice], port: ServicePort, version: Family
+) -> list[Endpoint]:
+    """Of one service port."""
+    name = (port.name, port.protocol)
+    return [
+        endpoint
+        for found in slices
+        if found.family == version and any(slice_port[:2] == name for slice_port in found.ports)
+        for endpoint in found.endpoints
+    ]

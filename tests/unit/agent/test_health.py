@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Healthy, unless something waits too long."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubypass.agent.health import TIMEOUT_S, Health
+
+
+class Clock:
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_healthy_from_the_start():
+    clock = Clock()
+    health = Health(clock, clock)
+    clock.now += 10 * TIMEOUT_S
+    assert health.is_healthy()
+    assert (health.queued, health.updated) == (None, None)
+
+
+def test_unhealthy_while_something_waits_for_too_long():
+    clock = Clock()
+    health = Health(clock, clock)
+    with health.update():
+        clock.now += TIMEOUT_S - 1
+        assert health.is_healthy()
+        clock.now += 1
+        assert not health.is_healthy()
+        assert health.updated is None
+    assert health.is_healthy()
+    assert (health.queued, health.updated) == (100.0, 100.0 + TIMEOUT_S)
+
+
+def test_what_failed_still_waits_and_the_oldest_counts():
+    clock = Clock()
+    health = Health(clock, clock)
+    with pytest.raises(OSError, match="no"), health.update():
+        raise OSError("no")
+    clock.now += TIMEOUT_S - 1
+    with health.update():
+        assert health.is_healthy()
+        clock.now += 1
+        assert not health.is_healthy()
+    assert health.is_healthy()
