@@ -68,16 +68,15 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
 	if (packet->fragment)
 		return VERDICT_DROP_FRAGMENT;
-	verdict = judge(service, &client, &client.address, bpf_get_prandom_u32(), &decision, &backend,
-			&forward.backend);
+	verdict =
+		judge(service, &client, &client.address, bpf_get_prandom_u32(), &decision, &backend, &forward.backend);
 	if (!backend)
 		return verdict;
 	*endpoint = lookup_endpoint(&backend->address);
 	/* The node itself would take its own address for a forged one. */
 	if (*endpoint && (*endpoint)->kind != ENDPOINT_POD)
 		decision.masquerade = false;
-	return open_and_rewrite(ctx, packet, backend, decision.masquerade ? OPEN_MASQUERADE : OPEN_DNAT, &forward,
-				now);
+	return open_and_rewrite(ctx, packet, backend, decision.masquerade ? OPEN_MASQUERADE : OPEN_DNAT, &forward, now);
 }
 
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)

@@ -92,8 +92,8 @@ struct client {
 };
 
 /* Leaves what was decided where `kubypass trace` finds it; no code at all in other programs. */
-static __always_inline void record(const struct service *service, const struct client *client,
-				   struct decision decision, __u32 backend, enum verdict verdict)
+static __always_inline void record(const struct service *service, const struct client *client, struct decision decision,
+				   __u32 backend, enum verdict verdict)
 {
 	struct decision_record found = {
 		.service = *service,

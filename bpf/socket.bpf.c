@@ -92,9 +92,9 @@ static __always_inline struct client socket_client(const struct address *bound, 
 	bool known = !is_unspecified(bound);
 
 	if (node_socket)
-		return (struct client){ known	? *bound :
-					is_ipv4 ? config.node_ipv4 :
-						  config.node_ipv6,
+		return (struct client){ known	  ? *bound
+					: is_ipv4 ? config.node_ipv4
+						  : config.node_ipv6,
 					CLIENT_NODE, HOOK_SOCKET };
 	if (known)
 		return (struct client){ *bound, kind_of_pod(bound), HOOK_SOCKET };

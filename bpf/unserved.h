@@ -25,9 +25,9 @@ static __always_inline enum verdict without_service(context *ctx, enum hook hook
 	struct service *address = lookup_frontend(destination, 0, 0);
 
 	if (!address)
-		return in_networks(destination, config.service_networks, config.service_network_count) ?
-			       VERDICT_DROP_NO_SERVICE :
-			       VERDICT_PASS;
+		return in_networks(destination, config.service_networks, config.service_network_count)
+			       ? VERDICT_DROP_NO_SERVICE
+			       : VERDICT_PASS;
 	if (!(address->flags & SERVICE_CLUSTER_IP))
 		return hook == HOOK_FROM_UPLINK && leads_back(ctx, packet) ? VERDICT_DROP_LOOP : VERDICT_PASS;
 	if (!packet->has_ports || packet->fragment || !config.reject)
