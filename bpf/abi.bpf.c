@@ -26,6 +26,7 @@ struct abi {
 	struct affinity_client affinity_client;
 	struct affinity affinity;
 	struct counter counter;
+	struct network network;
 	struct decision_record decision_record;
 };
 

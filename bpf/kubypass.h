@@ -249,7 +249,7 @@ struct config {
 	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists */
 	__u8 local_detector; /* enum local_detector */
 	__u8 masquerade_all; /* hide every client of a ClusterIP */
-	__u8 localhost_node_ports; /* NodePorts answer the node itself on loopback addresses */
+	__u8 localhost_node_ports; /* NodePorts answer the node on loopback: bit 0 of IPv4, bit 1 of IPv6 */
 	__u8 reject; /* tell clients of a service without backends, with ICMP; otherwise their packets are dropped */
 	__u8 answer_ping; /* service addresses answer echo requests */
 	__u8 pod_network_count;

@@ -116,7 +116,7 @@ static __always_inline int answer_ipv4(context *ctx, const struct packet *packet
 	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp), 0));
 	answer.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(answer), sum));
 	answer.ip.check = checksum(bpf_csum_diff(NULL, 0, (__be32 *)&answer.ip, sizeof(answer.ip), 0));
-	return bpf_skb_store_bytes(ctx, ETH_HLEN, &answer, sizeof(answer), 0);
+	return bpf_skb_store_bytes(ctx, ETH_HLEN, &answer, sizeof(answer), BPF_F_RECOMPUTE_CSUM);
 }
 
 static __always_inline int answer_ipv6(context *ctx, const struct packet *packet, __u32 quoted)
@@ -139,7 +139,7 @@ static __always_inline int answer_ipv6(context *ctx, const struct packet *packet
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp), sum);
 	sum = fold(sum) + answer.ip.payload_len + bpf_htons(IPPROTO_ICMPV6);
 	answer.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(answer), sum));
-	return bpf_skb_store_bytes(ctx, ETH_HLEN, &answer, sizeof(answer), 0);
+	return bpf_skb_store_bytes(ctx, ETH_HLEN, &answer, sizeof(answer), BPF_F_RECOMPUTE_CSUM);
 }
 
 /* Makes the packet the answer. Negative where that is not possible, or too many were sent: it is to be dropped. */

@@ -36,7 +36,8 @@ static __always_inline struct service *lookup_socket_service(const struct socket
 	if (service)
 		return service;
 	/* NodePorts of this node only: another node's may be subject to that node's traffic policy. */
-	if (node_socket && config.localhost_node_ports && is_loopback(&to->address))
+	if (node_socket && is_loopback(&to->address) &&
+	    config.localhost_node_ports & (is_ipv4(&to->address) ? 1 : 2))
 		return lookup_node_port(&to->address, to->port, to->protocol);
 	endpoint = lookup_endpoint(&to->address);
 	if (!endpoint || endpoint->kind == ENDPOINT_POD)

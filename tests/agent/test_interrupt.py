@@ -17,6 +17,7 @@ from kubypass.bench.cluster import write_cluster
 from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
+from kubypass.model.verdict import ServiceFlag
 from kubypass.model.verdict import BackendState
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
@@ -34,6 +35,8 @@ def check_maps(node: BareNode) -> int:
     count = 0
     for _, raw in services.items():  # noqa: PERF102 -- a Map, not a dict
         service = layout.Service.unpack(raw)
+        if service.flags & ServiceFlag.ADDRESS:
+            continue
         assert service.backends == ENDPOINTS
         for slot in range(service.first_slot, service.first_slot + service.backends):
             number = slots.lookup(struct.pack("<I", slot))

@@ -23,6 +23,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from kubypass.agent.node import probe_features
+from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.objects import object_directory
@@ -31,12 +32,20 @@ from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun
 from kubypass.model.address import UNSPECIFIED, family, parse_address
-from kubypass.model.verdict import BackendState, EndpointKind, Hook, ServiceFlag, Verdict
+from kubypass.model.cidr import parse_cidr
+from kubypass.model.verdict import (
+    BackendState,
+    EndpointKind,
+    Hook,
+    LocalDetector,
+    ServiceFlag,
+    Verdict,
+)
 
 PASS, SHOT, REDIRECT = 0, 2, 7
 GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
 POD_MAC, VETH_MAC = "02:00:00:00:64:14", "02:00:00:00:64:01"
-_NUMBERS = {"TCP": 6, "UDP": 17}
+NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 _SECOND = 1_000_000_000
 
 
@@ -110,7 +119,7 @@ class Result:
     counted: Counter[tuple[Hook, Verdict]]
 
 
-def config(**changes: int) -> layout.Config:
+def config(**changes: object) -> layout.Config:
     """The constants of the programs, with some of them changed."""
     fields = {
         "node_ipv4": parse_address(V4.node),
@@ -124,8 +133,14 @@ def config(**changes: int) -> layout.Config:
         "external_cluster_ip": 0,
         "socket_lb_refuse": 1,
         "coarse_clock": int(probe_features().coarse_clock),
+        "local_detector": LocalDetector.INTERFACE,
+        "localhost_node_ports": 3,
+        "reject": 1,
+        "pod_networks": pack_networks(()),
+        "service_networks": pack_networks(()),
     }
-    return layout.Config(**{**fields, **changes})  # type: ignore[arg-type]
+    unset = dict.fromkeys(layout.Config._fields, 0)
+    return layout.Config(**{**unset, **fields, **changes})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -162,11 +177,11 @@ class Lab:
         """Empty maps, but for what lives on the node."""
         self.costs.clear()
         self._ids, self._slots = itertools.count(1), itertools.count()
-        for name in ("services", "flows", "endpoints"):
+        for name in ("services", "flows", "endpoints", "affinities", "source_ranges"):
             keys = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(keys), len(keys))
         for who in (V4, V6):
-            self.endpoint(who.node, EndpointKind.NODE)
+            self.endpoint(who.node, EndpointKind.NODE_PORTS)
             self.endpoint(who.pod, EndpointKind.POD, 14)
             self.endpoint(who.second_pod, EndpointKind.POD, 15)
 
@@ -182,40 +197,73 @@ class Lab:
         port: int,
         backends: list[str],
         *,
+        local: list[str] | None = None,
         protocol: str = "TCP",
         flags: int = ServiceFlag.CLUSTER_IP,
         target: int = 8080,
+        affinity_s: int = 0,
     ) -> list[int]:
-        """A frontend with its backends; returns their identifiers. A NodePort is given any address of its family."""
-        number, ids = next(self._ids), []
-        first = next(self._slots)
-        for slot, backend in enumerate(backends, first):
-            place = parse_address(backend)
-            ids.append(next(self._ids))
-            value = layout.Backend(place, number, target, _NUMBERS[protocol], BackendState.ACTIVE)
-            self.maps["backends"].update(struct.pack("<I", ids[-1]), value.pack())
-            self.maps["slots"].update(struct.pack("<I", slot), struct.pack("<I", ids[-1]))
-        for _ in backends:
-            next(self._slots)
+        """A frontend with its backends (the Cluster list, and the Local one); returns their identifiers, in order.
+
+        A NodePort is given any address of its family. The flag HAS_ENDPOINTS comes by itself with backends.
+        """
+        number, of_node = next(self._ids), local or []
+        ids: dict[str, int] = {}
+        for backend in [*backends, *of_node]:
+            if backend not in ids:
+                ids[backend] = next(self._ids)
+                lists = (backend in backends) | (backend in of_node) << 1
+                value = layout.Backend(
+                    parse_address(backend),
+                    number,
+                    target,
+                    NUMBERS[protocol],
+                    BackendState.ACTIVE,
+                    lists,
+                )
+                self.maps["backends"].update(struct.pack("<I", ids[backend]), value.pack())
+        slots = [ids[backend] for backend in [*backends, *of_node]]
+        places = [next(self._slots) for _ in slots] or [0]
+        for place, slot in zip(places, slots, strict=False):
+            self.maps["slots"].update(struct.pack("<I", place), struct.pack("<I", slot))
+        if slots:
+            flags |= ServiceFlag.HAS_ENDPOINTS
         key = parse_address(address)
-        if flags & ServiceFlag.NODE_PORT:
+        if flags & (ServiceFlag.NODE_PORT | ServiceFlag.HOST_PORT):
             key = UNSPECIFIED[family(key)]
-        frontend = layout.Frontend(key, port, _NUMBERS[protocol])
-        self.maps["services"].update(
-            frontend.pack(), layout.Service(number, first, len(backends), flags).pack()
+        frontend = layout.Frontend(key, port, NUMBERS[protocol]).pack()
+        counts = (len(backends), len(of_node))
+        value = layout.Service(number, places[0], *counts, flags, affinity_s)
+        self.maps["services"].update(frontend, value.pack())
+        kinds = flags & (
+            ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
         )
-        return ids
+        if kinds:
+            value = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0)
+            self.maps["services"].update(layout.Frontend(key, 0, 0).pack(), value.pack())
+        return list(ids.values())
+
+    def source_range(self, address: str, port: int, cidr: str, protocol: str = "TCP") -> None:
+        """Clients of a frontend with the flag SOURCE_RANGES."""
+        raw = self.maps["services"].lookup(
+            layout.Frontend(parse_address(address), port, NUMBERS[protocol]).pack()
+        )
+        assert raw
+        found = parse_cidr(cidr)
+        key = layout.SourceRange(32 + found.bits, layout.Service.unpack(raw).id, found.network)
+        self.maps["source_ranges"].update(key.pack(), bytes(4))
 
     def remove_backend(self, number: int) -> None:
         """The endpoint is gone."""
         self.maps["backends"].update(struct.pack("<I", number), bytes(layout.BACKEND_SIZE))
 
-    def empty_service(self, address: str, port: int) -> None:
+    def empty_service(self, address: str, port: int, protocol: str = "TCP") -> None:
         """The service stays, its backends do not."""
-        key = layout.Frontend(parse_address(address), port, 6).pack()
+        key = layout.Frontend(parse_address(address), port, NUMBERS[protocol]).pack()
         raw = self.maps["services"].lookup(key)
         assert raw
-        self.maps["services"].update(key, layout.Service.unpack(raw)._replace(backends=0).pack())
+        value = layout.Service.unpack(raw)._replace(backends=0, flags=ServiceFlag.CLUSTER_IP)
+        self.maps["services"].update(key, value.pack())
 
     def flows(self) -> dict[layout.Tuple, layout.Flow]:
         """All tracking entries."""

@@ -83,8 +83,9 @@ def test_a_pod_that_is_its_own_backend_sees_the_node(lab, who, protocol):
     follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
 
 
-def test_node_port_with_a_local_backend_keeps_the_client(lab, who, protocol):
-    lab.service(who.node, 30080, [who.pod], protocol=protocol, flags=NODE_PORT)
+def test_node_port_with_policy_local_keeps_the_client(lab, who, protocol):
+    local = NODE_PORT | ServiceFlag.LOCAL
+    lab.service(who.node, 30080, [], local=[who.pod], protocol=protocol, flags=local)
     request = (who.client, 40000, who.node, 30080)
     follow(
         lab,
@@ -135,8 +136,7 @@ def test_another_nodes_port_is_not_ours(lab, who):
 def test_no_backends(lab, who, program):
     lab.service(who.node, 30080, [], flags=NODE_PORT)
     result = lab.run(program, segment(who, (who.client, 40000, who.node, 30080)))
-    assert result.code == SHOT
-    assert [verdict for _, verdict in result.counted] == [Verdict.DROP_NO_BACKEND]
+    assert [verdict for _, verdict in result.counted] == [Verdict.REJECT_NO_BACKEND]
 
 
 def test_cluster_ip_from_outside_is_closed_unless_opened(place, lab, who):
@@ -150,7 +150,7 @@ def test_cluster_ip_from_outside_is_closed_unless_opened(place, lab, who):
     opened.service(who.service, 80, [who.pod])
     follow(
         opened, who, "from_uplink", (who.client, 40000, who.service, 80),
-        (who.client, 40000, who.pod, 8080), TO_POD,
+        (who.node, 40000, who.pod, 8080), TO_POD,
     )  # fmt: skip
 
 
@@ -185,19 +185,28 @@ def test_a_syn_never_goes_to_a_backend_that_is_gone(lab, who):
 
 
 def test_an_established_connection_outlives_its_backend_and_udp_does_not(lab, who, protocol):
-    (number,) = lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+    ids = lab.service(who.service, 80, [who.second_pod, who.remote_pod], protocol=protocol)
+    request = (who.pod, 40000, who.service, 80)
     for flags in ("S", "A"):
-        lab.run(
-            "from_pod",
-            segment(who, (who.pod, 40000, who.service, 80), protocol=protocol, flags=flags),
-        )
+        result = lab.run("from_pod", segment(who, request, protocol=protocol, flags=flags))
+    had = destination(result.packet)
+    lab.remove_backend(ids[had == who.remote_pod])
+    packets = [segment(who, request, protocol=protocol, flags="A") for _ in range(20)]
+    results = [lab.run("from_pod", packet) for packet in packets]
+    seen = {destination(r.packet) for r in results if r.code == REDIRECT}
+    assert seen == ({had} if protocol == "TCP" else {who.second_pod, who.remote_pod} - {had})
+
+
+def test_a_udp_flow_stays_while_nothing_else_serves(lab, who):
+    (number,) = lab.service(who.service, 80, [who.second_pod], protocol="UDP")
+    packet = segment(who, (who.pod, 40000, who.service, 80), protocol="UDP")
+    lab.run("from_pod", packet)
     lab.remove_backend(number)
-    packet = segment(who, (who.pod, 40000, who.service, 80), protocol=protocol, flags="A")
-    result = lab.run("from_pod", packet)
-    if protocol == "TCP":
-        assert destination(result.packet) == who.second_pod
-    else:
-        assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_NO_BACKEND): 1}
+    lab.empty_service(who.service, 80, "UDP")
+    assert destination(lab.run("from_pod", packet).packet) == who.second_pod
+    other = segment(who, (who.pod, 40001, who.service, 80), protocol="UDP")
+    counted = dict(lab.run("from_pod", other).counted)
+    assert counted == {(Hook.FROM_POD, Verdict.REJECT_NO_BACKEND): 1}
 
 
 def test_an_expired_flow_is_absent(lab, who):
@@ -209,7 +218,7 @@ def test_an_expired_flow_is_absent(lab, who):
     assert lab.run("from_pod", segment(who, request, flags="A")).code == REDIRECT
     lab.expire_flows()
     result = lab.run("from_pod", segment(who, request, flags="A"))
-    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_NO_BACKEND): 1}
+    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.REJECT_NO_BACKEND): 1}
 
 
 def ports(packet: bytes) -> tuple[int, int]:
@@ -312,9 +321,16 @@ def test_every_backend_gets_its_share(lab, who):
 
 def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(lab, who):
     second = "192.168.9.9" if who.version == 4 else "fd00:9::9"
-    lab.endpoint(second, EndpointKind.NODE)
+    lab.endpoint(second, EndpointKind.NODE_PORTS)
     lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
     request = (who.client, 40000, second, 30080)
-    follow(lab, who, "from_uplink", request, (who.client, 40000, who.pod, 8080), TO_POD)
+    follow(lab, who, "from_uplink", request, (who.node, 40000, who.pod, 8080), TO_POD)
     back = (second, 30080, who.client, 40000)
-    follow(lab, who, "from_pod", (who.pod, 8080, who.client, 40000), back, TO_NETWORK, flags="SA")
+    follow(lab, who, "from_pod", (who.pod, 8080, who.node, 40000), back, TO_NETWORK, flags="SA")
+
+
+def test_node_ports_answer_on_chosen_addresses_only(lab, who):
+    lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
+    lab.endpoint(who.node, EndpointKind.NODE)
+    result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080)))
+    assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.PASS): 1}

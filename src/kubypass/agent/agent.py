@@ -24,7 +24,7 @@ from kubypass.agent.settings import load_settings
 from kubypass.agent.state import State, load_state, lock
 from kubypass.agent.sync_metrics import SyncMetrics
 from kubypass.api.metrics import Metric
-from kubypass.datapath import objects
+from kubypass.datapath import layout, objects
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
@@ -81,12 +81,7 @@ class Agent:
         snapshot = self._snapshot = self.source.read()
         self.timings["parse_s"] = time.perf_counter() - started
         self._open_datapath()
-        self.services = Services(
-            snapshot,
-            PlanNode(self.options.node, self.node.addresses),
-            self.settings,
-            self.datapath.maps,
-        )
+        self.services = Services(snapshot, self._plan_node(), self.settings, self.datapath.maps)
         result = self.services.sync_all()
         self._note_result(result, "services complete")
         self.check_nodes()
@@ -95,9 +90,19 @@ class Agent:
         self.healthy = True
         self.timings["start_s"] = time.perf_counter() - started
 
+    def _plan_node(self) -> PlanNode:
+        own = self._snapshot.nodes.get(self.options.node)
+        addresses = tuple(self.node.primary.values())
+        return PlanNode(self.options.node, addresses, own.zone if own else "")
+
+    def _config(self) -> layout.Config:
+        own = self._snapshot.nodes.get(self.options.node)
+        pod_cidrs = own.pod_cidrs if own else ()
+        return datapath_config(self.settings, self.features, self.node, pod_cidrs)
+
     def _open_datapath(self) -> None:
         directory = self.options.bpffs / "kubypass"
-        config = datapath_config(self.settings, self.features, self.node)
+        config = self._config()
         sizes = map_sizes(self.settings)
         wanted = objects.signature(config, sizes)
         found = objects.find(directory) if self.state.signature == wanted else None
@@ -141,7 +146,11 @@ class Agent:
         spent, health = result.plan_s + result.kernel_s, self.health
         self._sync_metrics.count_pass(spent, full=full, queued=health.queued, done=health.now())
         self._sync_metrics.count_changes(self._snapshot, keys)
-        self.ports.follow(self._snapshot, keys, self.node.addresses)
+        self._follow_ports(keys)
+
+    def _follow_ports(self, keys: Iterable[ServiceKey]) -> None:
+        primary = tuple(self.node.primary.values())
+        self.ports.follow(self._snapshot, keys, self.node.addresses, primary)
 
     def proxy_metrics(self) -> list[Metric]:
         """kube-proxy's metrics."""
@@ -170,27 +179,34 @@ class Agent:
             self.check_nodes()
 
     def check_nodes(self) -> None:
-        """Routes to other nodes' pods, and networks that overlap."""
+        """Routes to other nodes' pods, networks that overlap, and what this node's own object says."""
+        if self.options.node in self.source.changed_nodes and self.healthy:
+            self._move()
         self.source.changed_nodes.clear()
         snapshot = self.source.snapshot()
-        me = PlanNode(self.options.node, self.node.addresses)
-        routes, problems = plan_routes(snapshot.nodes.values(), me, self.settings)
+        routes, problems = plan_routes(snapshot.nodes.values(), self._plan_node(), self.settings)
         changed, failed = sync_routes(routes, self.node)
         self.writes["routes"] += changed
         self._route_problems = [*problems, *failed]
         services = snapshot.services.values()
         self._cidr_problems = list(check_cidrs(snapshot.nodes.values(), services, self.settings))
 
-    def on_network(self) -> None:
-        """Devices, addresses or pods changed."""
-        self.node = read_node(self.settings)
-        config = datapath_config(self.settings, self.features, self.node)
-        if objects.signature(config, map_sizes(self.settings)) != self.state.signature:
+    def _move(self) -> None:
+        """The node's addresses, zone or networks may be others now."""
+        if objects.signature(self._config(), map_sizes(self.settings)) != self.state.signature:
             log("the node's addresses changed: programs are replaced")
             self._open_datapath()
             self._attach()
-            return
-        self.ports.follow(self._snapshot, (), self.node.addresses)
+        if self.services.move(self._plan_node()):
+            result = self.services.sync_all()
+            self._note_result(result, "services planned anew for the node")
+            self._tell(result, self._snapshot.services.keys(), full=True)
+
+    def on_network(self) -> None:
+        """Devices, addresses or pods changed."""
+        self.node = read_node(self.settings)
+        self._move()
+        self._follow_ports(())
         written = self.network.sync(self.node)
         self.writes["maps"] += written
         if written:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import threading
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 
@@ -29,7 +29,7 @@ from kubypass.api.pages import (
 )
 from kubypass.api.view import View
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.address import UNSPECIFIED, Address, Family, format_address
+from kubypass.model.address import UNSPECIFIED, Address, Family, family, format_address
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.model.settings import Settings
@@ -72,6 +72,7 @@ class HttpPorts:
         self._health = health
         self._checks: dict[ServiceKey, ServiceCheck] = {}
         self._addresses: tuple[Address, ...] = ()
+        self._primary: tuple[Address, ...] = ()
         self._fixed: dict[Place, _Use] = {}
         self._listeners: Listeners | None = None
         self._count_lock = threading.Lock()
@@ -110,11 +111,16 @@ class HttpPorts:
             return dict(self._answers)
 
     def follow(
-        self, snapshot: Snapshot, keys: Iterable[ServiceKey], addresses: tuple[Address, ...]
+        self,
+        snapshot: Snapshot,
+        keys: Iterable[ServiceKey],
+        addresses: tuple[Address, ...],
+        primary: tuple[Address, ...],
     ) -> None:
-        """These services changed, or their endpoints; `addresses` are the node's."""
-        before, moved = dict(self._checks), addresses != self._addresses
-        self._addresses = addresses
+        """These services changed, or their endpoints; `addresses` are the node's, some of them `primary`."""
+        before = dict(self._checks)
+        moved = (addresses, primary) != (self._addresses, self._primary)
+        self._addresses, self._primary = addresses, primary
         for key in keys:
             service = snapshot.services.get(key)
             if service is None or not service.health_check_port:
@@ -136,7 +142,7 @@ class HttpPorts:
             return
         wanted = dict(self._fixed)
         problems = []
-        hosts = health_check_hosts(self._settings, self._addresses)
+        hosts = health_check_hosts(self._settings, self._addresses, self._primary)
         for key, check in sorted(self._checks.items()):
             page = partial(self._service_page, key, check.local_endpoints)
             use = _Use(f"Service {'/'.join(key)}", page, "other services go on", _REASON)
@@ -179,16 +185,18 @@ class HttpPorts:
         return service_answer(key, local_endpoints, proxy_healthy=self._health.is_healthy())
 
 
-def health_check_hosts(settings: Settings, addresses: Iterable[Address]) -> list[str]:
-    """Where healthCheckNodePorts listen: where NodePorts do; no network of a family, or a /0, is every address."""
+def health_check_hosts(
+    settings: Settings, addresses: Iterable[Address], primary: Collection[Address]
+) -> list[str]:
+    """Where healthCheckNodePorts listen: where NodePorts answer."""
     found = []
     versions: tuple[Family, ...] = (4, 6)
+    where = settings.nodeport_addresses
     for version in filter(settings.has_family, versions):
-        cidrs = [cidr for cidr in settings.nodeport_addresses if cidr.family == version]
-        if not cidrs or any(cidr.prefix == 0 for cidr in cidrs):
+        if where.all_of(version):
             found.append(format_address(UNSPECIFIED[version]))
         else:
-            chosen = [a for a in addresses if any(cidr.contains(a) for cidr in cidrs)]
+            chosen = [a for a in addresses if family(a) == version and where.selects(a, primary)]
             found += [format_address(a) for a in chosen if a[:2] != b"\xfe\x80"]
     return found
 

@@ -48,7 +48,7 @@ class Network:
     def sync(self, node: NodeState) -> int:
         """Attaches programs to new pods, then makes them known; returns how many entries were written."""
         found, self.problems = read_pods(self._pods)
-        wanted = node_endpoints(node.addresses)
+        wanted = node_endpoints(node.addresses, node.with_node_ports)
         names = {link.name for link in node.uplinks}
         self.pods = 0
         for pod in found:

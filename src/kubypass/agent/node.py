@@ -38,6 +38,8 @@ class NodeState:
     """All but loopback's."""
     primary: dict[int, Address]
     """By family: the source of translated packets."""
+    with_node_ports: frozenset[Address]
+    """Those of the addresses on which NodePorts answer."""
 
 
 def probe_features() -> Features:
@@ -69,7 +71,10 @@ def read_node(settings: Settings) -> NodeState:
         for address in by_link.get(link.index, ()):
             if address[:2] != b"\xfe\x80":
                 primary.setdefault(family(address), address)
-    return NodeState(links, uplinks, tuple(sorted(set(addresses))), primary)
+    own = tuple(sorted(set(addresses)))
+    where, first = settings.nodeport_addresses, primary.values()
+    with_node_ports = frozenset(address for address in own if where.selects(address, first))
+    return NodeState(links, uplinks, own, primary, with_node_ports)
 
 
 def _mapped(raw: bytes) -> Address:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kubypass.agent.node import Features, NodeState
@@ -11,10 +12,16 @@ from kubypass.agent.options import Options
 from kubypass.datapath import layout
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import cgroup, mounts, netns
+from kubypass.model.address import Address, parse_address
+from kubypass.model.cidr import Cidr, mask
 from kubypass.model.settings import Settings
+from kubypass.model.verdict import LocalDetector
 
 DEFAULT_BPFFS = Path("/sys/fs/bpf")
+NETWORKS_MAX = 4
+"""As in bpf/kubypass.h; the setting's reader refuses more."""
 _NO_ADDRESS = bytes(16)
+_LOOPBACK = (parse_address("127.0.0.1"), parse_address("::1"))
 
 
 def check_host(options: Options) -> tuple[Path, bool]:
@@ -42,8 +49,11 @@ def _cgroup_mount() -> Path:
         raise ConfigError("cgroup v2 is not mounted", hint=error.hint) from None
 
 
-def datapath_config(settings: Settings, features: Features, node: NodeState) -> layout.Config:
-    """The constants of the programs."""
+def datapath_config(
+    settings: Settings, features: Features, node: NodeState, pod_cidrs: Sequence[Cidr]
+) -> layout.Config:
+    """The constants of the programs; `pod_cidrs` are those of this node's Node object."""
+    detector, networks = _detector(settings, pod_cidrs)
     return layout.Config(
         node_ipv4=node.primary.get(4, _NO_ADDRESS),
         node_ipv6=node.primary.get(6, _NO_ADDRESS),
@@ -56,7 +66,43 @@ def datapath_config(settings: Settings, features: Features, node: NodeState) -> 
         external_cluster_ip=int(settings.bpf_lb_external_clusterip),
         socket_lb_refuse=int(features.refuse_connect),
         coarse_clock=int(features.coarse_clock),
+        local_detector=detector,
+        masquerade_all=int(settings.masquerade_all),
+        localhost_node_ports=localhost_node_ports(settings),
+        reject=int(settings.service_no_backend_response == "reject"),
+        answer_ping=0,
+        pod_network_count=len(networks),
+        service_network_count=len(settings.service_cidrs),
+        tracing=0,
+        pod_networks=pack_networks(networks),
+        service_networks=pack_networks(settings.service_cidrs),
     )
+
+
+def _detector(
+    settings: Settings, pod_cidrs: Sequence[Cidr]
+) -> tuple[LocalDetector, Sequence[Cidr]]:
+    """How pods are told from others. A mode without its networks tells nothing, as with kube-proxy."""
+    if settings.detect_local_mode == "InterfaceNamePrefix":
+        return LocalDetector.INTERFACE, ()
+    by_mode = {"ClusterCIDR": settings.local_networks(), "NodeCIDR": pod_cidrs[:NETWORKS_MAX]}
+    networks = by_mode.get(settings.detect_local_mode, ())
+    return (LocalDetector.NETWORK if networks else LocalDetector.NONE), networks
+
+
+def localhost_node_ports(settings: Settings) -> int:
+    """Bit 0: NodePorts answer on 127.0.0.0/8; bit 1: on ::1."""
+    if not settings.localhost_nodeports:
+        return 0
+    addresses = settings.nodeport_addresses
+    return addresses.selects(_LOOPBACK[0], ()) | addresses.selects(_LOOPBACK[1], ()) << 1
+
+
+def pack_networks(networks: Iterable[Cidr]) -> bytes:
+    """As an array of struct network, with room for NETWORKS_MAX."""
+    ones = Address(b"\xff" * 16)
+    packed = [layout.Network(cidr.network, mask(ones, cidr.bits)).pack() for cidr in networks]
+    return b"".join(packed).ljust(NETWORKS_MAX * layout.NETWORK_SIZE, b"\0")
 
 
 def map_sizes(settings: Settings) -> dict[str, int]:

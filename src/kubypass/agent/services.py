@@ -54,19 +54,25 @@ class Services:
         if found:
             raw_slots = b"".join(values for _, values, _ in slots.chunks(65536))
             raw_backends = b"".join(values for _, values, _ in backends.chunks(65536))
-        tables.adopt(found, raw_slots, raw_backends)
+        ranges = [key for key, _ in self._maps["source_ranges"].items()] if found else []
+        tables.adopt(found, raw_slots, raw_backends, ranges)
         return tables
 
     @property
     def count(self) -> tuple[int, int, int]:
         """How many services, frontends and backends are in the maps."""
         entries = self._tables.entries.values()
-        frontends = sum(len(entry.frontends) for entry in entries)
-        return len(self._items), frontends, sum(len(entry.backends) for entry in entries)
+        frontends = sum(len(entry.item.frontends) for entry in entries)
+        return len(self._items), frontends, sum(len(entry.ids) for entry in entries)
 
     def problems(self) -> list[Problem]:
         """What was wrong with services as they are now."""
         return [problem for some in self._problems.values() for problem in some]
+
+    def move(self, node: PlanNode) -> bool:
+        """The node is now this; whether all has to be planned anew for it."""
+        changed, self._node = node != self._node, node
+        return changed
 
     def sync_all(self) -> Result:
         """Plans everything. The first time, what no service wants is taken out of the maps."""

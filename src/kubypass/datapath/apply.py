@@ -16,12 +16,16 @@ def apply_changes(maps: dict[str, Map], changes: Changes) -> int:
     _write_numbered(maps["backends"], changes.backends)
     slots = changes.slots
     maps["slots"].update_batch(_pack(slots), _pack(slots.values()), len(slots))
+    ranges = changes.source_ranges
+    maps["source_ranges"].update_batch(b"".join(ranges), bytes(4 * len(ranges)), len(ranges))
     services = changes.services
     maps["services"].update_batch(b"".join(services), b"".join(services.values()), len(services))
     maps["services"].delete_batch(b"".join(changes.removed_services), len(changes.removed_services))
     empty = bytes(layout.BACKEND_SIZE)
     gone = {number: empty for number in changes.removed_backends if number not in changes.backends}
     _write_numbered(maps["backends"], gone)
+    ranges = changes.removed_source_ranges
+    maps["source_ranges"].delete_batch(b"".join(ranges), len(ranges))
     return len(changes)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
@@ -14,10 +14,19 @@ from kubypass.model.verdict import EndpointKind
 _NO_MAC = bytes(6)
 
 
-def node_endpoints(addresses: Iterable[Address]) -> dict[bytes, bytes]:
-    """Map entries of the node's own addresses."""
-    value = layout.Endpoint(0, _NO_MAC, _NO_MAC, EndpointKind.NODE).pack()
-    return dict.fromkeys(addresses, value)
+def node_endpoints(
+    addresses: Iterable[Address], with_node_ports: Collection[Address]
+) -> dict[bytes, bytes]:
+    """Map entries of the node's own addresses; NodePorts answer on some of them."""
+    return {
+        address: layout.Endpoint(
+            0,
+            _NO_MAC,
+            _NO_MAC,
+            EndpointKind.NODE_PORTS if address in with_node_ports else EndpointKind.NODE,
+        ).pack()
+        for address in addresses
+    }
 
 
 def pod_endpoints(pod: Pod, ifindex: int, host_mac: bytes) -> dict[bytes, bytes]:

@@ -10,7 +10,7 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "036dda3c19aa"
+LAYOUT_HASH = "c60dfb2937ed"
 MAP_NAMES = (
     "services",
     "slots",
@@ -384,6 +384,27 @@ class DecisionRecord(NamedTuple):
             _DECISION_RECORD.unpack(data)
         )
         return cls(service, client, backend, hook, verdict, client_kind, list, masquerade, found)
+
+
+_NETWORK = Struct("<16s16s")
+NETWORK_SIZE = 32
+
+
+class Network(NamedTuple):
+    """struct network, 32 bytes."""
+
+    address: bytes
+    mask: bytes
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _NETWORK.pack(self.address, self.mask)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Network:
+        """From the kernel's bytes."""
+        address, mask = _NETWORK.unpack(data)
+        return cls(address, mask)
 
 
 _CONFIG = Struct("<16s16sQQQQQBBBBBBBBBBBB4x128s128s")

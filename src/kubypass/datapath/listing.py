@@ -18,6 +18,7 @@ _TYPES = (
     (ServiceFlag.NODE_PORT, "NodePort"),
     (ServiceFlag.EXTERNAL_IP, "ExternalIPs"),
     (ServiceFlag.LOAD_BALANCER, "LoadBalancer"),
+    (ServiceFlag.HOST_PORT, "HostPort"),
 )
 Row = dict[str, object]
 
@@ -37,11 +38,15 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
     rows: list[Row] = []
     for raw_key, raw in maps["services"].items():
         key, value = layout.Frontend.unpack(raw_key), layout.Service.unpack(raw)
-        active = set(struct.unpack_from(f"<{value.backends}I", slots, value.first_slot * 4))
+        if value.flags & ServiceFlag.ADDRESS:
+            continue
+        count = value.backends + value.local_backends
+        active = set(struct.unpack_from(f"<{count}I", slots, value.first_slot * 4))
         backends = [_backend_row(n, found, active) for n, found in by_service.get(value.id, ())]
         backends.sort(key=lambda row: str(row["address"]))
         places: Iterable[Address] = [Address(key.address)]
-        if value.flags & ServiceFlag.NODE_PORT:
+        is_any = key.address in UNSPECIFIED.values()
+        if is_any and value.flags & (ServiceFlag.NODE_PORT | ServiceFlag.HOST_PORT):
             places = [*places, *(a for a in addresses if family(a) == family(Address(key.address)))]
         kind = next((name for flag, name in _TYPES if value.flags & flag), "ClusterIP")
         rows.extend(
@@ -58,11 +63,11 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
 
 
 def node_addresses(endpoints: Map) -> list[Address]:
-    """The node's own addresses, without those of links only (fe80::/10)."""
+    """The node's own addresses where NodePorts answer, without those of links only (fe80::/10)."""
     found = []
     for key, raw in endpoints.items():
-        is_node = layout.Endpoint.unpack(raw).kind == EndpointKind.NODE
-        if is_node and key not in UNSPECIFIED.values() and key[:2] != b"\xfe\x80":
+        answers = layout.Endpoint.unpack(raw).kind == EndpointKind.NODE_PORTS
+        if answers and key not in UNSPECIFIED.values() and key[:2] != b"\xfe\x80":
             found.append(Address(key))
     return sorted(found)
 

@@ -2,8 +2,8 @@
 """Pure: which identifiers, slots and map entries the planned items get, and what has to be written for it.
 
 A service identifier belongs to an item, a backend identifier to an (item, address, port); both stay as long as
-these do, also over a restart, since they are read back from the maps. The active backends of an item are a
-range of `slots`; another set of them gets another range, and then the frontends' values change in one step each.
+these do, also over a restart, since they are read back from the maps. The backends of an item's two lists are a range
+of `slots`; other lists get another range, and then the frontends' values change in one step each.
 """
 
 from __future__ import annotations
@@ -12,14 +12,18 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
+from kubypass.datapath.addresses import Addresses
 from kubypass.datapath.ranges import Full, Numbers, Ranges
-from kubypass.model.address import Address
+from kubypass.model.address import Address, is_ipv4
+from kubypass.model.cidr import Cidr
 from kubypass.model.problem import Problem
-from kubypass.model.verdict import BackendState
+from kubypass.model.verdict import BackendList, BackendState, ServiceFlag
 from kubypass.plan.items import Item, ItemKey, PlannedBackend, PlannedFrontend
 
 _Place = tuple[bytes, int]
 _NO_BACKEND = bytes(layout.BACKEND_SIZE)
+_CLUSTER, _LOCAL = BackendList.CLUSTER, BackendList.LOCAL
+_RANGE_BITS = 32  # of the service's identifier, before those of the address
 
 
 @dataclass(slots=True)
@@ -28,13 +32,16 @@ class Changes:
 
     backends: dict[int, bytes] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
+    source_ranges: set[bytes] = field(default_factory=set)
     services: dict[bytes, bytes] = field(default_factory=dict)
     removed_services: set[bytes] = field(default_factory=set)
     removed_backends: list[int] = field(default_factory=list)
+    removed_source_ranges: set[bytes] = field(default_factory=set)
 
     def __len__(self) -> int:
-        set_ = len(self.backends) + len(self.slots) + len(self.services)
-        return set_ + len(self.removed_services) + len(self.removed_backends)
+        set_ = len(self.backends) + len(self.slots) + len(self.services) + len(self.source_ranges)
+        removed = len(self.removed_services) + len(self.removed_backends)
+        return set_ + removed + len(self.removed_source_ranges)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,62 +53,92 @@ class Sizes:
     slots: int
 
 
+@dataclass(frozen=True, slots=True)
+class Lists:
+    """Where an item's lists are in `slots`: the Cluster list, and after it the Local one."""
+
+    first_slot: int = 0
+    cluster: tuple[int, ...] = ()
+    """Identifiers of backends."""
+    local: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Slots in use."""
+        return len(self.cluster) + len(self.local)
+
+
 @dataclass(slots=True)
 class Entry:
     """What one item has in the maps."""
 
     id: int
-    frontends: tuple[PlannedFrontend, ...]
-    backends: tuple[PlannedBackend, ...]
+    item: Item
     ids: tuple[int, ...]
     """Of the backends, in their order."""
-    first_slot: int
-    active: tuple[int, ...]
-    """What is in the slots."""
+    lists: Lists
 
 
 @dataclass(slots=True)
 class _Found:
     """A service that an earlier agent left in the maps."""
 
-    first_slot: int
-    count: int
-    backends: dict[_Place, tuple[int, int]] = field(default_factory=dict)
-    """Address and port -> identifier and state."""
+    first_slot: int = 0
+    cluster: int = 0
+    local: int = 0
+    affinity_s: int = 0
+    backends: dict[_Place, tuple[int, int, int]] = field(default_factory=dict)
+    """Address and port -> identifier, state and lists."""
+    ranges: set[bytes] = field(default_factory=set)
 
 
 class Tables:
-    """The content of `services`, `slots` and `backends`, as it is or will be once the changes are written."""
+    """The content of the maps of services, as it is or will be once the changes are written."""
 
     def __init__(self, sizes: Sizes) -> None:
         self._sizes = sizes
         self.entries: dict[ItemKey, Entry] = {}
         self._services: dict[bytes, bytes] = {}
+        self._addresses = Addresses()
         self._service_ids = Numbers(1, 1 << 32)
         self._backend_ids = Numbers(1, sizes.backends)
         self._ranges = Ranges(sizes.slots)
         self._found: dict[int, _Found] = {}
         self._found_slots = b""
+        self._adopting = False
 
-    def adopt(self, services: Iterable[tuple[bytes, bytes]], slots: bytes, backends: bytes) -> None:
+    def adopt(
+        self,
+        services: Iterable[tuple[bytes, bytes]],
+        slots: bytes,
+        backends: bytes,
+        source_ranges: Iterable[bytes] = (),
+    ) -> None:
         """Starts from what the maps hold; `slots` and `backends` are all values, one after another."""
         self._services = dict(services)
         self._found_slots = slots
+        self._adopting = True
         for raw in self._services.values():
             value = layout.Service.unpack(raw)
-            self._found.setdefault(value.id, _Found(value.first_slot, value.backends))
+            if not value.flags & ServiceFlag.ADDRESS:
+                lists = (value.first_slot, value.backends, value.local_backends)
+                self._found.setdefault(value.id, _Found(*lists, value.affinity_s))
         used, size = set(), layout.BACKEND_SIZE
         for number in range(1, len(backends) // size):
             raw = backends[number * size : (number + 1) * size]
             if raw == _NO_BACKEND:
                 continue
             used.add(number)
-            value_ = layout.Backend.unpack(raw)
-            found = self._found.setdefault(value_.service, _Found(0, 0))
-            found.backends[value_.address, value_.port] = (number, value_.state)
+            found = layout.Backend.unpack(raw)
+            known = self._found.setdefault(found.service, _Found())
+            known.backends[found.address, found.port] = (number, found.state, found.lists)
+        for key in source_ranges:
+            service = layout.SourceRange.unpack(key).service
+            self._found.setdefault(service, _Found()).ranges.add(key)
         self._backend_ids.reserve(used)
         self._service_ids.reserve(set(self._found))
-        self._ranges.reserve([(f.first_slot, f.count) for f in self._found.values() if f.count])
+        places = [(f.first_slot, f.cluster + f.local) for f in self._found.values()]
+        self._ranges.reserve([(first, count) for first, count in places if count])
 
     def begin(self) -> Changes:
         """A new round of changes; the one before has been written."""
@@ -111,12 +148,13 @@ class Tables:
     def put(self, item: Item, changes: Changes) -> Problem | None:
         """Makes the item what is planned. A problem means that the tables are full and the item stays as it was."""
         entry = self.entries.get(item.key) or self._recover(item)
-        if entry and entry.frontends == item.frontends and entry.backends == item.backends:
+        if entry and entry.item == item:
             self.entries[item.key] = entry
             return None
-        if len(self._services) + len(item.frontends) > self._sizes.services:
-            new = sum(1 for f in item.frontends if _key(f) not in self._services)
-            if len(self._services) + new > self._sizes.services:
+        # A frontend may need an entry for its address as well.
+        if len(self._services) + 2 * len(item.frontends) > self._sizes.services:
+            new = {key for f in item.frontends for key in _keys(f) if key not in self._services}
+            if len(self._services) + len(new) > self._sizes.services:
                 return _full(item, "services", self._sizes.services, "bpf-lb-service-map-max")
         try:
             self._put(item, entry, changes)
@@ -129,27 +167,33 @@ class Tables:
         entry = self.entries.pop(key, None)
         if entry is None:
             return
-        self._drop_frontends(entry.id, entry.frontends, changes)
+        self._drop_frontends(entry.id, entry.item.frontends, changes)
+        self._write_addresses(entry.item.frontends, (), changes)
+        self._write_ranges(entry.id, entry.item.source_ranges, (), changes)
         for number in entry.ids:
             self._drop_backend(number, changes)
-        self._ranges.give_back(entry.first_slot, len(entry.active))
+        self._ranges.give_back(entry.lists.first_slot, entry.lists.size)
         self._service_ids.give_back(entry.id)
 
     def finish_adoption(self, changes: Changes) -> None:
         """After the first complete plan: what nobody claimed goes."""
         claimed = {entry.id for entry in self.entries.values()}
-        wanted = {_key(f) for entry in self.entries.values() for f in entry.frontends}
+        frontends = (f for entry in self.entries.values() for f in entry.item.frontends)
+        wanted = {key for frontend in frontends for key in _keys(frontend)}
         for key in self._services.keys() - wanted:
             del self._services[key]
             changes.removed_services.add(key)
         for number, found in self._found.items():
             if number in claimed:
                 continue
-            for backend, _ in found.backends.values():
+            for backend, _, _ in found.backends.values():
                 self._drop_backend(backend, changes)
-            self._ranges.give_back(found.first_slot, found.count)
+            changes.removed_source_ranges |= found.ranges
+            self._ranges.give_back(found.first_slot, found.cluster + found.local)
         self._found.clear()
         self._found_slots = b""
+        self._adopting = False
+        self._write_addresses((), (), changes)
 
     def _recover(self, item: Item) -> Entry | None:
         """What an earlier agent had written for the item."""
@@ -165,65 +209,65 @@ class Tables:
         if number is None:
             return None
         found = self._found.pop(number)
-        places = sorted(found.backends)
-        slots = self._found_slots[found.first_slot * 4 : (found.first_slot + found.count) * 4]
-        return Entry(
-            number,
-            tuple(
-                f for f in item.frontends if self._services.get(_key(f)) == _value(number, found, f)
-            ),
-            tuple(
-                PlannedBackend(place[0], place[1], BackendState(found.backends[place][1]))  # type: ignore[arg-type]
-                for place in places
-            ),
-            tuple(found.backends[place][0] for place in places),
-            found.first_slot,
-            tuple(memoryview(slots).cast("I")),
+        first, middle = found.first_slot, found.first_slot + found.cluster
+        slots = memoryview(self._found_slots).cast("I")
+        lists = Lists(
+            first, tuple(slots[first:middle]), tuple(slots[middle : middle + found.local])
         )
+        kept = tuple(
+            f
+            for f in item.frontends
+            if self._services.get(_key(f)) == _value(number, lists, f.flags, found.affinity_s)
+        )
+        places = sorted(found.backends)
+        backends = tuple(
+            PlannedBackend(Address(place[0]), place[1], BackendState(state), of)
+            for place in places
+            for _, state, of in (found.backends[place],)
+        )
+        ranges = item.source_ranges
+        if found.ranges != _range_keys(number, ranges):
+            ranges = tuple(map(_range_of, found.ranges))
+        self._addresses.replace((), kept)
+        recovered = Item(item.key, kept, backends, found.affinity_s, ranges)
+        return Entry(number, recovered, tuple(found.backends[p][0] for p in places), lists)
 
     def _put(self, item: Item, entry: Entry | None, changes: Changes) -> None:
-        old = dict(zip(entry.backends, entry.ids, strict=True)) if entry else {}
-        by_place = {backend[:2]: number for backend, number in old.items()}
         number = entry.id if entry else self._service_ids.take()
         taken: list[int] = []
         try:
-            ids, active = self._place_backends(item, number, (old, by_place), taken, changes)
-            first = entry.first_slot if entry else 0
-            if not entry or active != entry.active:
-                first = self._place_slots(active, changes)
+            ids = self._place_backends(item, number, entry, taken, changes)
+            lists = self._place_lists(item, ids, entry, changes)
         except Full:
             for unused in taken:
                 self._drop_backend(unused, changes)
             if not entry:
                 self._service_ids.give_back(number)
             raise
-        if entry and active != entry.active:
-            self._ranges.give_back(entry.first_slot, len(entry.active))
+        before = entry.item.frontends if entry else ()
+        self._write_ranges(
+            number, entry.item.source_ranges if entry else (), item.source_ranges, changes
+        )
         for frontend in item.frontends:
-            key = _key(frontend)
-            value = layout.Service(number, first, len(active), frontend.flags).pack()
-            if self._services.get(key) != value:
-                self._services[key] = changes.services[key] = value
-                changes.removed_services.discard(key)
+            value = _value(number, lists, frontend.flags, item.affinity_s)
+            self._write_service(_key(frontend), value, changes)
         if entry:
-            kept = set(item.frontends)
-            gone = tuple(f for f in entry.frontends if f not in kept)
-            self._drop_frontends(number, gone, changes, {_key(f) for f in item.frontends})
+            if lists is not entry.lists:
+                self._ranges.give_back(entry.lists.first_slot, entry.lists.size)
+            kept = {_key(f) for f in item.frontends}
+            self._drop_frontends(number, (f for f in before if _key(f) not in kept), changes)
             for unused in set(entry.ids) - set(ids):
                 self._drop_backend(unused, changes)
-        self.entries[item.key] = Entry(number, item.frontends, item.backends, ids, first, active)
+        self._write_addresses(before, item.frontends, changes)
+        self.entries[item.key] = Entry(number, item, ids, lists)
 
     def _place_backends(
-        self,
-        item: Item,
-        service: int,
-        known: tuple[dict[PlannedBackend, int], dict[tuple[Address, int], int]],
-        taken: list[int],
-        changes: Changes,
-    ) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Identifiers of all backends and of the active ones; `known` are those of before, with and without state."""
-        same, by_place = known
-        ids, active = [], []
+        self, item: Item, service: int, entry: Entry | None, taken: list[int], changes: Changes
+    ) -> tuple[int, ...]:
+        """Identifiers of all backends: those that they had, or new ones, which are added to `taken`."""
+        same = dict(zip(entry.item.backends, entry.ids, strict=True)) if entry else {}
+        by_place = {backend[:2]: number for backend, number in same.items()}
+        ids = []
         for backend in item.backends:
             number = same.get(backend)
             if number is None:
@@ -231,32 +275,65 @@ class Tables:
                 if number is None:
                     number = self._backend_ids.take()
                     taken.append(number)
-                address, port, state = backend
-                value = layout.Backend(address, service, port, item.key.protocol, state)
+                address, port, state, lists = backend
+                value = layout.Backend(address, service, port, item.key.protocol, state, lists)
                 changes.backends[number] = value.pack()
             ids.append(number)
-            if backend.state == BackendState.ACTIVE:
-                active.append(number)
-        return tuple(ids), tuple(active)
+        return tuple(ids)
 
-    def _place_slots(self, active: tuple[int, ...], changes: Changes) -> int:
-        if not active:
-            return 0
-        first = self._ranges.take(len(active))
-        changes.slots.update(enumerate(active, first))
-        return first
+    def _place_lists(
+        self, item: Item, ids: tuple[int, ...], entry: Entry | None, changes: Changes
+    ) -> Lists:
+        """The lists of before if they are still the same, or new ones in another range."""
+        cluster, local = (
+            tuple([n for n, backend in zip(ids, item.backends, strict=True) if backend.lists & one])
+            for one in (_CLUSTER, _LOCAL)
+        )
+        if entry and (cluster, local) == (entry.lists.cluster, entry.lists.local):
+            return entry.lists
+        slots = cluster + local
+        if not slots:
+            return Lists()
+        first = self._ranges.take(len(slots))
+        changes.slots.update(enumerate(slots, first))
+        return Lists(first, cluster, local)
+
+    def _write_service(self, key: bytes, value: bytes, changes: Changes) -> None:
+        if self._services.get(key) != value:
+            self._services[key] = changes.services[key] = value
+            changes.removed_services.discard(key)
+
+    def _write_addresses(
+        self,
+        old: Iterable[PlannedFrontend],
+        new: Iterable[PlannedFrontend],
+        changes: Changes,
+    ) -> None:
+        self._addresses.replace(old, new)
+        if self._adopting:
+            return  # what an address is, is known once all items are
+        for key, value in self._addresses.changed().items():
+            if value is not None:
+                self._write_service(key, value, changes)
+            elif self._services.pop(key, None) is not None:
+                changes.services.pop(key, None)
+                changes.removed_services.add(key)
+
+    def _write_ranges(
+        self, number: int, old: tuple[Cidr, ...], new: tuple[Cidr, ...], changes: Changes
+    ) -> None:
+        if old == new:
+            return
+        before, after = _range_keys(number, old), _range_keys(number, new)
+        changes.source_ranges |= after - before
+        changes.removed_source_ranges -= after
+        changes.removed_source_ranges |= before - after
 
     def _drop_frontends(
-        self,
-        number: int,
-        frontends: Iterable[PlannedFrontend],
-        changes: Changes,
-        kept: set[bytes] | None = None,
+        self, number: int, frontends: Iterable[PlannedFrontend], changes: Changes
     ) -> None:
         for frontend in frontends:
             key = _key(frontend)
-            if kept and key in kept:
-                continue
             raw = self._services.get(key)
             if raw is None or layout.Service.unpack(raw).id != number:
                 continue  # another item has it by now
@@ -274,8 +351,26 @@ def _key(frontend: PlannedFrontend) -> bytes:
     return layout.Frontend(frontend.address, frontend.port, frontend.protocol).pack()
 
 
-def _value(number: int, found: _Found, frontend: PlannedFrontend) -> bytes:
-    return layout.Service(number, found.first_slot, found.count, frontend.flags).pack()
+def _keys(frontend: PlannedFrontend) -> tuple[bytes, bytes]:
+    """Of the frontend, and of its address alone."""
+    return _key(frontend), layout.Frontend(frontend.address, 0, 0).pack()
+
+
+def _value(number: int, lists: Lists, flags: int, affinity_s: int) -> bytes:
+    counts = (len(lists.cluster), len(lists.local))
+    return layout.Service(number, lists.first_slot, *counts, flags, affinity_s).pack()
+
+
+def _range_keys(number: int, ranges: Iterable[Cidr]) -> set[bytes]:
+    return {
+        layout.SourceRange(_RANGE_BITS + cidr.bits, number, cidr.network).pack() for cidr in ranges
+    }
+
+
+def _range_of(key: bytes) -> Cidr:
+    found = layout.SourceRange.unpack(key)
+    network, bits = Address(found.client), found.bits - _RANGE_BITS
+    return Cidr(network, bits - 96 if is_ipv4(network) else bits)
 
 
 def _full(item: Item, name: str, size: int, setting: str) -> Problem:

@@ -262,9 +262,7 @@ def _endpoints(
 _READY = wire.Conditions()
 
 
-def _hints(
-    hints: wire.Hints, names: dict[str, str]
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def _hints(hints: wire.Hints, names: dict[str, str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
     zones, nodes = (
         tuple([names.setdefault(hint.name, hint.name) for hint in some or ()])
         for some in (hints.for_zones, hints.for_nodes)

@@ -262,7 +262,6 @@ CILIUM_KEYS: Final = frozenset(
         "read-cni-conf",
         "remove-cilium-node-taints",
         "restore",
-        "service-no-backend-response",
         "set-cilium-is-up-condition",
         "set-cilium-node-taints",
         "sidecar-istio-proxy-image",

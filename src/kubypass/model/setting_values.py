@@ -4,10 +4,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Final
 
-from kubypass.model.address import UNSPECIFIED, Address, Family, parse_address
+from kubypass.model.address import UNSPECIFIED, Address, Family, family, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 
 NS_PER_S: Final = 1_000_000_000
@@ -26,6 +27,7 @@ _UNITS_NS = {
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _MAX_DURATION_NS = 2**63 - 1
 _MAX_PORT = 65535
+_MAX_NETWORKS = 4
 
 
 def parse_bool(text: str) -> bool:
@@ -82,7 +84,7 @@ def parse_duration_ns(text: str) -> int:
     return int(total)
 
 
-def parse_family_cidr(family: Family) -> Callable[[str], Cidr | None]:
+def parse_family_cidr(version: Family) -> Callable[[str], Cidr | None]:
     """One network of the family; empty text is none."""
 
     def parse(text: str) -> Cidr | None:
@@ -92,9 +94,9 @@ def parse_family_cidr(family: Family) -> Callable[[str], Cidr | None]:
             cidr = parse_cidr(text)
         except ValueError:
             cidr = None
-        if cidr is None or cidr.family != family:
-            example = "10.0.0.0/8" if family == 4 else "fd00::/48"
-            msg = f"expected an IPv{family} network, such as {example}"
+        if cidr is None or cidr.family != version:
+            example = "10.0.0.0/8" if version == 4 else "fd00::/48"
+            msg = f"expected an IPv{version} network, such as {example}"
             raise ValueError(msg)
         return cidr
 
@@ -120,9 +122,49 @@ def parse_cidrs(text: str) -> tuple[Cidr, ...]:
     return tuple(found)
 
 
-def parse_family_cidrs(family: Family) -> Callable[[str], tuple[Cidr, ...]]:
+def parse_networks(text: str) -> tuple[Cidr, ...]:
+    """As many networks as the datapath keeps of a kind: four."""
+    found = parse_cidrs(text)
+    if len(found) > _MAX_NETWORKS:
+        msg = f"expected at most {_MAX_NETWORKS} networks"
+        raise ValueError(msg)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class NodePortAddresses:
+    """On which of the node's addresses NodePorts answer; each family by itself."""
+
+    primary: bool = False
+    """Only on the primary address of each family."""
+    cidrs: tuple[Cidr, ...] = ()
+    """Only on those in a network of their family; a family without any has all."""
+
+    def all_of(self, version: Family) -> bool:
+        """Whether every address of the family is meant."""
+        cidrs = [cidr for cidr in self.cidrs if cidr.family == version]
+        return not self.primary and (not cidrs or any(cidr.prefix == 0 for cidr in cidrs))
+
+    def selects(self, address: Address, primary: Collection[Address]) -> bool:
+        """Whether NodePorts answer on this address; `primary` are the node's primary ones."""
+        if self.primary:
+            return address in primary
+        return self.all_of(family(address)) or any(cidr.contains(address) for cidr in self.cidrs)
+
+
+def parse_node_port_addresses(text: str) -> NodePortAddresses:
+    """`primary`, or networks separated by commas; empty text is every address."""
+    if text == "primary":
+        return NodePortAddresses(primary=True)
+    try:
+        return NodePortAddresses(cidrs=parse_cidrs(text))
+    except ValueError as error:
+        raise ValueError(f'{error}; or "primary"') from None
+
+
+def parse_family_cidrs(version: Family) -> Callable[[str], tuple[Cidr, ...]]:
     """Networks of one family, separated by commas or blanks."""
-    one = parse_family_cidr(family)
+    one = parse_family_cidr(version)
 
     def parse(text: str) -> tuple[Cidr, ...]:
         return tuple(cidr for word in parse_words(text) if (cidr := one(word)) is not None)

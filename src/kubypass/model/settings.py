@@ -18,6 +18,7 @@ from kubypass.model.cilium_keys import CILIUM_KEYS
 from kubypass.model.setting_key import Key, setting
 from kubypass.model.setting_values import (
     NS_PER_S,
+    NodePortAddresses,
     parse_bind_address,
     parse_bool,
     parse_choice,
@@ -25,6 +26,8 @@ from kubypass.model.setting_values import (
     parse_duration_ns,
     parse_family_cidr,
     parse_family_cidrs,
+    parse_networks,
+    parse_node_port_addresses,
     parse_optional_bool,
     parse_port_range,
     parse_size,
@@ -52,6 +55,8 @@ _SERVICE_SIZE = (
 _DURATION = ("duration, such as 60s or 2h30m", parse_duration_ns)
 _BIND_ADDRESS = ("address:port; empty: off", parse_bind_address)
 _NAMES = ("names, separated by commas", parse_words)
+
+_DETECTORS = ("InterfaceNamePrefix", "ClusterCIDR", "NodeCIDR", "none")
 
 _REPLACEMENT_WORDS = {
     "strict": 'write "true": it means the same, and Cilium 1.16 and newer refuse "strict"',
@@ -142,10 +147,39 @@ class Settings:
         "direct-routing-device", ("name", parse_text), "", "",
         "The uplink towards the other nodes. Unset: the one with the node's address.",
     )  # fmt: skip
-    nodeport_addresses: tuple[Cidr, ...] = setting(
-        "nodeport-addresses", ("networks, separated by commas", parse_cidrs), (), "",
-        "Addresses of the node on which NodePorts answer.",
-        effect="no effect yet: NodePorts answer on every address of the node",
+    nodeport_addresses: NodePortAddresses = setting(  # noqa: RUF009
+        "nodeport-addresses", ('"primary", or networks with commas', parse_node_port_addresses),
+        NodePortAddresses(), "",
+        "Addresses of the node on which NodePorts answer: the primary one of each family, or those in a "
+        "network of their family (a family without any has all). Unset: every address.",
+    )  # fmt: skip
+    localhost_nodeports: bool = setting(
+        "localhost-nodeports", _SWITCH, True, "true",
+        "NodePorts answer the node itself on loopback addresses too, unless nodeport-addresses leaves "
+        "these out; kube-proxy's iptables-localhost-nodeports.",
+    )  # fmt: skip
+    detect_local_mode: str = setting(
+        "detect-local-mode", ("word", parse_choice(*_DETECTORS)), "InterfaceNamePrefix",
+        "InterfaceNamePrefix",
+        "How pods are told from the outside: by the interface that their packets come from, by "
+        "cluster-cidr, by the node's podCIDRs, or not at all. As kube-proxy's.", choices=_DETECTORS,
+    )  # fmt: skip
+    cluster_cidr: tuple[Cidr, ...] = setting(
+        "cluster-cidr", ("networks, with commas; of each family the first counts", parse_cidrs), (), "",
+        "Pods' network for detect-local-mode: ClusterCIDR. Unset: as cluster-pool-ipv4-cidr and -ipv6-.",
+    )  # fmt: skip
+    masquerade_all: bool = setting(
+        "masquerade-all", _SWITCH, False, "false",
+        "Clients of ClusterIPs are hidden behind the node's address, pods too.",
+    )  # fmt: skip
+    service_cidrs: tuple[Cidr, ...] = setting(
+        "service-cidrs", ("at most 4 networks, with commas", parse_networks), (), "",
+        "Where ClusterIPs come from: what no service has there is dropped.",
+    )  # fmt: skip
+    service_no_backend_response: str = setting(
+        "service-no-backend-response", ("word", parse_choice("reject", "drop")), "reject", "reject",
+        "What clients of a service without endpoints get: port unreachable (a refused connection), or "
+        "nothing.", choices=("reject", "drop"),
     )  # fmt: skip
     node_port_range: tuple[int, int] = setting(
         "node-port-range", ("first,last", parse_port_range), (30000, 32767), "30000,32767",
@@ -229,6 +263,12 @@ class Settings:
     def socket_lb_pods(self) -> bool:
         """Whether pods' sockets are."""
         return self.socket_lb and not self.bpf_lb_sock_hostns_only
+
+    def local_networks(self) -> tuple[Cidr, ...]:
+        """Where pods are, for detect-local-mode ClusterCIDR: the first network of each family."""
+        pools = self.cluster_pool_ipv4_cidr + self.cluster_pool_ipv6_cidr
+        found = self.cluster_cidr or pools
+        return tuple({cidr.family: cidr for cidr in reversed(found)}.values())
 
     def has_family(self, family: Family) -> bool:
         """Whether the family is switched on."""

@@ -10,6 +10,7 @@ the outcome does not depend on the order in which that happens.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kubypass.model.address import UNSPECIFIED, format_endpoint
@@ -73,7 +74,7 @@ class Claims:
                 else:
                     problems.append(_problem(item, frontend, owner))
             same = len(kept) == len(item.frontends)
-            items.append(item if same else Item(item.key, tuple(kept), item.backends))
+            items.append(item if same else replace(item, frontends=tuple(kept)))
         if len(problems) == len(plan.problems):
             return plan
         return ServicePlan(tuple(items), tuple(problems))

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from kubypass.model.address import Address, Family
+from kubypass.model.cidr import Cidr
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendState
+from kubypass.model.verdict import BackendList, BackendState
 
 
 class ItemKey(NamedTuple):
@@ -46,7 +47,9 @@ class PlannedBackend(NamedTuple):
     address: Address
     port: int
     state: BackendState
-    """ACTIVE ones get new connections; TERMINATING ones keep those that they have."""
+    """What the endpoint is; new connections go by the lists."""
+    lists: int = int(BackendList.CLUSTER)
+    """Bits of BackendList: from which lists new connections get it. None: it keeps those that it has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,10 @@ class Item:
     frontends: tuple[PlannedFrontend, ...]
     backends: tuple[PlannedBackend, ...]
     """In order of address and port, no two alike."""
+    affinity_s: int = 0
+    """How long a client keeps its backend; 0: it does not."""
+    source_ranges: tuple[Cidr, ...] = ()
+    """Clients that frontends with SOURCE_RANGES let in (or, with SOURCE_DENY, keep out)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +80,5 @@ class PlanNode:
 
     name: str
     addresses: tuple[Address, ...] = ()
+    """The primary one of each family."""
+    zone: str = ""

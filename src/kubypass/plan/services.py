@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """One service with its slices -> its items.
 
-Follows kube-proxy: an item is (namespace, name, port name, protocol), once per family; endpoints
-bind by port name and protocol; ready endpoints, or if there is none, those that still serve while
-they terminate. NodePorts are planned on the unspecified address, which stands for every address of
-the node: `nodeport-addresses` is not applied here. Traffic policies, affinity and topology are not
-planned yet.
+Follows kube-proxy: an item is (namespace, name, port name, protocol), once per family; endpoints bind by port name
+and protocol (backends.py). NodePorts are planned on the unspecified address, which stands for every address of the
+node on which they answer (node_ports.py).
+
+frontend                policy                  clients
+ClusterIP               internalTrafficPolicy   those in the cluster (others with bpf-lb-external-clusterip)
+external address        externalTrafficPolicy   all
+load balancer's address externalTrafficPolicy   those in loadBalancerSourceRanges of its family; all without any
+NodePort                externalTrafficPolicy   all
+
+What the policies mean for each client is decided by the datapath (bpf/policy.h).
 """
 
 from __future__ import annotations
@@ -13,15 +19,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubypass.model.address import UNSPECIFIED, Address, Family, family
-from kubypass.model.verdict import BackendState, ServiceFlag
-from kubypass.plan.items import (
-    Item,
-    ItemKey,
-    PlannedBackend,
-    PlannedFrontend,
-    PlanNode,
-    ServicePlan,
-)
+from kubypass.model.cidr import Cidr
+from kubypass.model.verdict import ServiceFlag
+from kubypass.plan.backends import is_usable, plan_backends
+from kubypass.plan.items import Item, ItemKey, PlannedFrontend, PlanNode, ServicePlan
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -30,86 +31,81 @@ if TYPE_CHECKING:
     from kubypass.model.service import Service, ServicePort
     from kubypass.model.settings import Settings
 
-_ACTIVE = BackendState.ACTIVE
-_TERMINATING = BackendState.TERMINATING
 _CLUSTER_IP = int(ServiceFlag.CLUSTER_IP)
 _NODE_PORT = int(ServiceFlag.NODE_PORT)
 _EXTERNAL_IP = int(ServiceFlag.EXTERNAL_IP)
 _LOAD_BALANCER = int(ServiceFlag.LOAD_BALANCER)
+_LOCAL = int(ServiceFlag.LOCAL)
+_SOURCE_RANGES = int(ServiceFlag.SOURCE_RANGES)
+_HAS_ENDPOINTS = int(ServiceFlag.HAS_ENDPOINTS)
 
 
 def plan_service(
     service: Service, slices: Sequence[EndpointSlice], node: PlanNode, settings: Settings
 ) -> ServicePlan:
     """What the service needs on the node; families that are switched off are left out."""
-    del node  # Traffic policies will need it; what is planned today is the same on every node.
     items: list[Item] = []
+    local = service.external_local or service.internal_local
     for cluster_ip in service.cluster_ips:
         version = family(cluster_ip)
         if not settings.has_family(version):
             continue
         usable = [found for found in slices if found.family == version]
-        addresses = _addresses(service, cluster_ip, version, settings)
+        ranges = _source_ranges(service, version, node)
+        addresses = _addresses(service, cluster_ip, settings, guarded=bool(ranges))
         for port in service.ports:
+            backends = plan_backends(usable, port, node, local=local)
+            flags = _HAS_ENDPOINTS if is_usable(backends) else 0
+            frontends = _frontends(addresses, port, flags)
+            if port.node_port and settings.node_port:
+                flags |= _NODE_PORT | (_LOCAL if service.external_local else 0)
+                place = (UNSPECIFIED[version], port.node_port, port.protocol)
+                frontends.append(PlannedFrontend(*place, flags))
             key = ItemKey(service.namespace, service.name, port.name, port.protocol, version)
-            frontends = _frontends(addresses, port, version, settings)
-            items.append(Item(key, frontends, _backends(usable, port)))
+            items.append(Item(key, tuple(frontends), backends, service.affinity_s, ranges))
     return ServicePlan(tuple(items))
 
 
 def _addresses(
-    service: Service, cluster_ip: Address, version: Family, settings: Settings
+    service: Service, cluster_ip: Address, settings: Settings, *, guarded: bool
 ) -> dict[Address, int]:
     """Addresses of one family with their flags, the cluster address first."""
-    found = {cluster_ip: _CLUSTER_IP}
+    found = {cluster_ip: _CLUSTER_IP | (_LOCAL if service.internal_local else 0)}
     if settings.external_services and (service.external_ips or service.load_balancer_ips):
-        _add(found, service.external_ips, version, _EXTERNAL_IP)
-        _add(found, service.load_balancer_ips, version, _LOAD_BALANCER)
+        local = _LOCAL if service.external_local else 0
+        guard = _SOURCE_RANGES if guarded else 0
+        version = family(cluster_ip)
+        _add(found, service.external_ips, version, _EXTERNAL_IP | local)
+        _add(found, service.load_balancer_ips, version, _LOAD_BALANCER | local | guard)
     return found
 
 
 def _add(
-    found: dict[Address, int], addresses: Iterable[Address], version: Family, flag: int
+    found: dict[Address, int], addresses: Iterable[Address], version: Family, flags: int
 ) -> None:
+    """An address that is the service's cluster address too keeps that one's policy."""
     for address in addresses:
         if family(address) == version:
-            found[address] = found.get(address, 0) | flag
+            before = found.get(address, 0)
+            found[address] = before | (flags & ~_LOCAL if before & _CLUSTER_IP else flags)
 
 
 def _frontends(
-    addresses: dict[Address, int], port: ServicePort, version: Family, settings: Settings
-) -> tuple[PlannedFrontend, ...]:
+    addresses: dict[Address, int], port: ServicePort, flags: int
+) -> list[PlannedFrontend]:
     number, protocol = port.port, port.protocol
-    found = [
-        PlannedFrontend(address, number, protocol, flags) for address, flags in addresses.items()
+    return [
+        PlannedFrontend(address, number, protocol, some | flags)
+        for address, some in addresses.items()
     ]
-    if port.node_port and settings.node_port:
-        found.append(PlannedFrontend(UNSPECIFIED[version], port.node_port, protocol, _NODE_PORT))
-    return tuple(found)
 
 
-def _backends(slices: Iterable[EndpointSlice], port: ServicePort) -> tuple[PlannedBackend, ...]:
-    """Of one item. The best state counts where slices disagree about an address and port."""
-    ready: set[tuple[Address, int]] = set()
-    ending: set[tuple[Address, int]] = set()
-    name, protocol = port.name, port.protocol
-    for found in slices:
-        for slice_port in found.ports:
-            if slice_port[0] != name or slice_port[1] != protocol:
-                continue
-            number = slice_port[2]
-            for endpoint in found.endpoints:
-                if endpoint.ready:
-                    ready.add((endpoint.address, number))
-                elif endpoint.serving and endpoint.terminating:
-                    ending.add((endpoint.address, number))
-    if not ready:
-        return tuple([PlannedBackend(address, port, _ACTIVE) for address, port in sorted(ending)])
-    if not ending:
-        return tuple([PlannedBackend(address, port, _ACTIVE) for address, port in sorted(ready)])
-    return tuple(
-        [
-            PlannedBackend(*place, _ACTIVE if place in ready else _TERMINATING)
-            for place in sorted(ready | ending)
-        ]
-    )
+def _source_ranges(service: Service, version: Family, node: PlanNode) -> tuple[Cidr, ...]:
+    """Of one family. Where the node is let in, so are the load balancer's addresses: an agent may bind them on it."""
+    if not service.source_ranges or not service.load_balancer_ips:
+        return ()
+    ranges = [cidr for cidr in service.source_ranges if cidr.family == version]
+    if any(cidr.contains(address) for cidr in ranges for address in node.addresses):
+        prefix = 32 if version == 4 else 128
+        ranges += [Cidr(a, prefix) for a in service.load_balancer_ips if family(a) == version]
+    return tuple(dict.fromkeys(ranges))

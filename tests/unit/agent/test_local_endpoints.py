@@ -117,8 +117,9 @@ def test_without_local_of_a_family_that_is_off():
         ({"nodeport-addresses": "192.168.1.0/24"}, ["192.168.1.31", "::"]),
         ({"nodeport-addresses": "0.0.0.0/0,fd00::/64"}, [ALL, "fd00::31"]),
         ({"nodeport-addresses": "192.168.9.0/24,fe80::/64"}, []),
+        ({"nodeport-addresses": "primary"}, ["192.168.1.31"]),
     ],
 )
 def test_where_health_checks_listen(given, expected):
     addresses = [parse_address(a) for a in ("10.0.0.9", "192.168.1.31", "fd00::31", "fe80::1")]
-    assert health_check_hosts(check_settings(given)[0], addresses) == expected
+    assert health_check_hosts(check_settings(given)[0], addresses, addresses[1:2]) == expected

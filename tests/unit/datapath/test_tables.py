@@ -10,12 +10,13 @@ from hypothesis import strategies as st
 
 from kubypass.datapath import layout
 from kubypass.datapath.tables import Changes, Sizes, Tables
-from kubypass.model.address import UNSPECIFIED, Address, parse_address
+from kubypass.model.address import UNSPECIFIED, parse_address
+from kubypass.model.cidr import parse_cidr
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendState, ServiceFlag
+from kubypass.model.verdict import BackendList, BackendState, ServiceFlag
 from kubypass.plan.items import Item, ItemKey, PlannedBackend, PlannedFrontend
 
-SIZES = Sizes(services=16, backends=32, slots=64)
+SIZES = Sizes(services=32, backends=32, slots=64)
 
 
 class Kernel:
@@ -25,6 +26,7 @@ class Kernel:
         self.services: dict[bytes, bytes] = {}
         self.slots = [0] * SIZES.slots
         self.backends = [bytes(layout.BACKEND_SIZE)] * SIZES.backends
+        self.source_ranges: set[bytes] = set()
 
     def write(self, changes: Changes) -> None:
         for number, value in changes.backends.items():
@@ -32,6 +34,7 @@ class Kernel:
         for slot, number in changes.slots.items():
             self.slots[slot] = number
             self.check()
+        self.source_ranges |= changes.source_ranges
         for key, value in changes.services.items():
             self.services[key] = value
             self.check()
@@ -40,53 +43,94 @@ class Kernel:
         for number in changes.removed_backends:
             if number not in changes.backends:
                 self.backends[number] = bytes(layout.BACKEND_SIZE)
+        self.source_ranges -= changes.removed_source_ranges
         self.check()
 
     def check(self) -> None:
         """Whatever a packet finds at any moment is a live backend of the service."""
         for raw in self.services.values():
             service = layout.Service.unpack(raw)
-            for slot in range(service.first_slot, service.first_slot + service.backends):
-                backend = layout.Backend.unpack(self.backends[self.slots[slot]])
+            count = service.backends + service.local_backends
+            for at in range(count):
+                backend = layout.Backend.unpack(self.backends[self.slots[service.first_slot + at]])
                 assert backend.state != BackendState.NONE
                 assert backend.service == service.id
 
     def adopted(self) -> Tables:
         tables = Tables(SIZES)
         slots = struct.pack(f"<{SIZES.slots}I", *self.slots)
-        tables.adopt(self.services.items(), slots, b"".join(self.backends))
+        backends = b"".join(self.backends)
+        tables.adopt(self.services.items(), slots, backends, self.source_ranges)
         return tables
 
-    def view(self) -> dict[tuple[bytes, int], set[tuple[bytes, int]]]:
-        """Frontend -> the backends that new connections get."""
+    def view(self) -> dict[tuple[bytes, int], View]:
+        """Frontend -> its two lists, and what else new connections meet; addresses -> their flags."""
         found = {}
         for key, raw in self.services.items():
             frontend, service = layout.Frontend.unpack(key), layout.Service.unpack(raw)
-            slots = self.slots[service.first_slot : service.first_slot + service.backends]
-            backends = [layout.Backend.unpack(self.backends[number]) for number in slots]
-            found[frontend.address, frontend.port] = {(b.address, b.port) for b in backends}
+            if service.flags & ServiceFlag.ADDRESS:
+                found[frontend.address, 0] = (service.flags,)
+                continue
+            middle = service.first_slot + service.backends
+            lists = tuple(
+                frozenset(self._place(slot) for slot in range(*bounds))
+                for bounds in (
+                    (service.first_slot, middle),
+                    (middle, middle + service.local_backends),
+                )
+            )
+            ranges = [layout.SourceRange.unpack(key) for key in self.source_ranges]
+            mine = frozenset((r.bits, r.client) for r in ranges if r.service == service.id)
+            found[frontend.address, frontend.port] = (*lists, service.affinity_s, mine)
         return found
 
+    def _place(self, slot: int) -> tuple[bytes, int]:
+        backend = layout.Backend.unpack(self.backends[self.slots[slot]])
+        return backend.address, backend.port
 
-def item(name: str, backends: dict[str, BackendState], node_port: int = 0) -> Item:
+
+View = tuple[object, ...]
+RANGES = tuple(map(parse_cidr, ("192.0.2.0/24", "0.0.0.0/0", "203.0.113.9/32")))
+
+
+def item(
+    name: str, backends: dict[str, int], node_port: int = 0, affinity_s: int = 0, ranges: int = 0
+) -> Item:
+    """`backends`: address -> the lists that it is in; every item has one external address, the same for all."""
     key = ItemKey("default", name, "", Protocol.TCP, 4)
-    address = parse_address(f"10.233.0.{ord(name[0])}")
-    frontends = [PlannedFrontend(address, 80, Protocol.TCP, ServiceFlag.CLUSTER_IP)]
+    address, number = parse_address(f"10.233.0.{ord(name[0])}"), ord(name[0])
+    frontends = [
+        PlannedFrontend(address, 80, Protocol.TCP, ServiceFlag.CLUSTER_IP),
+        PlannedFrontend(SHARED, number, Protocol.TCP, ServiceFlag.EXTERNAL_IP),
+    ]
     if node_port:
         frontend = PlannedFrontend(UNSPECIFIED[4], node_port, Protocol.TCP, ServiceFlag.NODE_PORT)
         frontends.append(frontend)
-    planned = sorted(PlannedBackend(parse_address(a), 80, s) for a, s in backends.items())
-    return Item(key, tuple(frontends), tuple(planned))
+    planned = sorted(
+        PlannedBackend(
+            parse_address(a), 80, BackendState.ACTIVE if lists else BackendState.TERMINATING, lists
+        )
+        for a, lists in backends.items()
+    )
+    return Item(key, tuple(frontends), tuple(planned), affinity_s, RANGES[:ranges])
 
 
-def expected(items: list[Item]) -> dict[tuple[bytes, int], set[tuple[bytes, int]]]:
-    return {
-        (frontend.address, frontend.port): {
-            (b.address, b.port) for b in one.backends if b.state == BackendState.ACTIVE
-        }
-        for one in items
-        for frontend in one.frontends
-    }
+SHARED = parse_address("192.0.2.1")
+
+
+def expected(items: list[Item]) -> dict[tuple[bytes, int], View]:
+    found: dict[tuple[bytes, int], View] = {}
+    for one in items:
+        lists = [
+            frozenset((b.address, b.port) for b in one.backends if b.lists & kind)
+            for kind in BackendList
+        ]
+        ranges = frozenset((32 + cidr.bits, cidr.network) for cidr in one.source_ranges)
+        for frontend in one.frontends:
+            found[frontend.address, frontend.port] = (*lists, one.affinity_s, ranges)
+            if frontend.address not in UNSPECIFIED.values():
+                found[frontend.address, 0] = (frontend.flags | ServiceFlag.ADDRESS,)
+    return found
 
 
 def sync(tables: Tables, kernel: Kernel, items: list[Item], *, first: bool = False) -> Changes:
@@ -101,19 +145,20 @@ def sync(tables: Tables, kernel: Kernel, items: list[Item], *, first: bool = Fal
     return changes
 
 
-STATES = st.sampled_from([BackendState.ACTIVE, BackendState.TERMINATING])
 BACKENDS = st.dictionaries(
-    st.sampled_from([f"10.0.0.{n}" for n in range(1, 7)]), STATES, max_size=4
+    st.sampled_from([f"10.0.0.{n}" for n in range(1, 7)]), st.integers(0, 3), max_size=4
 )
 CLUSTERS = st.dictionaries(
-    st.sampled_from("abc"), st.tuples(BACKENDS, st.sampled_from([0, 1, 2])), max_size=3
+    st.sampled_from("abc"),
+    st.tuples(BACKENDS, st.integers(0, 2), st.sampled_from([0, 60]), st.integers(0, 3)),
+    max_size=3,
 )
 
 
-def build(cluster: dict[str, tuple[dict[str, BackendState], int]]) -> list[Item]:
+def build(cluster: dict[str, tuple[object, ...]]) -> list[Item]:
     return [
-        item(name, backends, 30000 + 10 * ord(name) + port if port else 0)
-        for name, (backends, port) in cluster.items()
+        item(name, backends, 30000 + 10 * ord(name) + port if port else 0, *rest)  # type: ignore[arg-type]
+        for name, (backends, port, *rest) in cluster.items()
     ]
 
 
@@ -135,7 +180,7 @@ def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(rounds):
 
 def test_a_change_while_the_agent_was_away_is_made_good():
     kernel = Kernel()
-    active = BackendState.ACTIVE
+    active = BackendList.CLUSTER
     sync(
         kernel.adopted(), kernel, build({"a": ({"10.0.0.1": active}, 1), "b": ({}, 0)}), first=True
     )
@@ -146,20 +191,20 @@ def test_a_change_while_the_agent_was_away_is_made_good():
 
 
 def test_identifiers_stay_while_the_endpoint_lives():
-    kernel, active = Kernel(), BackendState.ACTIVE
+    kernel, active = Kernel(), BackendList.CLUSTER
     tables = kernel.adopted()
     sync(tables, kernel, build({"a": ({"10.0.0.1": active, "10.0.0.2": active}, 0)}), first=True)
     (entry,) = tables.entries.values()
-    before = dict(zip(entry.backends, entry.ids, strict=True))
+    before = dict(zip(entry.item.backends, entry.ids, strict=True))
     sync(tables, kernel, build({"a": ({"10.0.0.2": active, "10.0.0.3": active}, 0)}))
     (entry,) = tables.entries.values()
-    after = dict(zip(entry.backends, entry.ids, strict=True))
-    kept = PlannedBackend(Address(parse_address("10.0.0.2")), 80, active)
+    after = dict(zip(entry.item.backends, entry.ids, strict=True))
+    kept = PlannedBackend(parse_address("10.0.0.2"), 80, BackendState.ACTIVE)
     assert before[kept] == after[kept]
 
 
 def test_a_full_map_is_a_problem_of_the_service_that_does_not_fit():
-    kernel, active = Kernel(), BackendState.ACTIVE
+    kernel, active = Kernel(), BackendList.CLUSTER
     tables = kernel.adopted()
     large = item("a", {f"10.0.0.{n}": active for n in range(1, 31)})
     changes = tables.begin()
@@ -169,4 +214,4 @@ def test_a_full_map_is_a_problem_of_the_service_that_does_not_fit():
     assert "bpf-lb-service-backend-map-max" in problem.message
     assert tables.put(item("c", {"10.0.1.1": active}), changes) is None
     kernel.write(changes)
-    assert len(kernel.view()) == 2
+    assert len(kernel.view()) == 4

@@ -1,7 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from kubypass.model.address import format_address, format_endpoint, parse_address
+from kubypass.model.cidr import parse_cidr
 from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServicePort
@@ -45,20 +50,20 @@ def plan(
     return plan_service(found, slices, NODE, settings or Settings()).items
 
 
-def frontends(item: Item) -> list[tuple[str, int, ServiceFlag]]:
+def frontends(item: Item) -> list[tuple[str, int, int]]:
     return [
-        (
-            format_address(f.address),
-            f.port,
-            ServiceFlag(f.flags) if f.flags in list(ServiceFlag) else f.flags,
-        )
+        (format_address(f.address), f.port, f.flags & ~ServiceFlag.HAS_ENDPOINTS)
         for f in item.frontends
     ]
 
 
 def backends(item: Item) -> str:
-    marks = {BackendState.ACTIVE: "", BackendState.TERMINATING: "t"}
-    return " ".join(format_endpoint(b.address, b.port) + marks[b.state] for b in item.backends)
+    """The state of each that is not ready follows it, and `!` where it is in no list."""
+    marks = {BackendState.ACTIVE: "", BackendState.TERMINATING: "t", BackendState.NOT_READY: "n"}
+    return " ".join(
+        format_endpoint(b.address, b.port) + marks[b.state] + ("" if b.lists else "!")
+        for b in item.backends
+    )
 
 
 def check(expected: str, *slices: EndpointSlice, port: ServicePort | None = None) -> None:
@@ -80,13 +85,13 @@ def test_no_slices_no_backends_but_an_item() -> None:
 
 
 def test_not_ready_is_never_used() -> None:
-    check("10.0.0.2:8080", endpoint_slice("10.0.0.1=s", "10.0.0.2"))
-    check("", endpoint_slice("10.0.0.1=s", "10.0.0.2=t"))
+    check("10.0.0.1:8080n! 10.0.0.2:8080", endpoint_slice("10.0.0.1=s", "10.0.0.2"))
+    check("10.0.0.1:8080n!", endpoint_slice("10.0.0.1=s", "10.0.0.2=t"))
 
 
 def test_terminating_ones_step_in_only_when_none_is_ready() -> None:
-    check("10.0.0.1:8080 10.0.0.2:8080t", endpoint_slice("10.0.0.1", "10.0.0.2=st"))
-    check("10.0.0.2:8080", endpoint_slice("10.0.0.1=s", "10.0.0.2=st"))
+    check("10.0.0.1:8080 10.0.0.2:8080t!", endpoint_slice("10.0.0.1", "10.0.0.2=st"))
+    check("10.0.0.1:8080n! 10.0.0.2:8080t", endpoint_slice("10.0.0.1=s", "10.0.0.2=st"))
 
 
 def test_ready_and_terminating_is_ready() -> None:
@@ -153,3 +158,40 @@ def test_replacement_off_means_cluster_ips_only() -> None:
         found, settings=Settings(kube_proxy_replacement="partial", enable_node_port=True)
     )
     assert len(item.frontends) == 3
+
+
+FLAGS = {
+    "C": ServiceFlag.CLUSTER_IP, "E": ServiceFlag.EXTERNAL_IP, "B": ServiceFlag.LOAD_BALANCER,
+    "N": ServiceFlag.NODE_PORT, "l": ServiceFlag.LOCAL, "r": ServiceFlag.SOURCE_RANGES,
+    "h": ServiceFlag.HAS_ENDPOINTS,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, "C E B N"),
+        ({"external_local": True}, "C El Bl Nl"),
+        ({"internal_local": True}, "Cl E B N"),
+        ({"source_ranges": (parse_cidr("192.0.2.0/24"),)}, "C E Br N"),
+        ({"source_ranges": (parse_cidr("2001:db8::/64"),)}, "C E B N"),
+    ],
+    ids=["Cluster", "external Local", "internal Local", "ranges", "ranges of the other family"],
+)
+def test_what_policies_and_ranges_mean_for_frontends(changes, expected) -> None:
+    found = service(
+        ServicePort("", TCP, 80, 30080), external="192.0.2.1", load_balancer="192.0.2.2"
+    )
+    (item,) = plan(replace(found, **changes))
+    flags = ["".join(c for c, flag in FLAGS.items() if f.flags & flag) for f in item.frontends]
+    assert " ".join(flags) == expected
+    (item,) = plan(replace(found, **changes), endpoint_slice("10.0.0.1=st"))
+    assert all(f.flags & ServiceFlag.HAS_ENDPOINTS for f in item.frontends)
+
+
+def test_load_balancer_addresses_are_let_in_with_the_node() -> None:
+    found = replace(service(load_balancer="192.0.2.2"), source_ranges=(parse_cidr("10.1.0.0/16"),))
+    for node, expected in [("10.1.0.9", "10.1.0.0/16 192.0.2.2/32"), ("10.2.0.9", "10.1.0.0/16")]:
+        me = PlanNode("node1", (parse_address(node),))
+        (item,) = plan_service(found, (), me, Settings()).items
+        assert " ".join(map(str, item.source_ranges)) == expected

@@ -6,6 +6,7 @@ import pytest
 from kubypass.model.address import UNSPECIFIED
 from kubypass.model.cilium_keys import CILIUM_KEYS
 from kubypass.model.setting_values import NS_PER_S
+from kubypass.model.setting_values import NodePortAddresses
 from kubypass.model.settings import KEYS, Settings, check_settings
 
 GUIDE = {
@@ -55,7 +56,10 @@ def test_written_defaults_are_the_defaults(key) -> None:
         ("devices", "eth0, eth1 bond+", "devices", ("eth0", "eth1", "bond+")),
         ("direct-routing-device", "eth0", "direct_routing_device", "eth0"),
         ("ipv4-native-routing-cidr", "", "ipv4_native_routing_cidr", None),
-        ("nodeport-addresses", None, "nodeport_addresses", ()),
+        ("nodeport-addresses", None, "nodeport_addresses", NodePortAddresses()),
+        ("nodeport-addresses", "primary", "nodeport_addresses", NodePortAddresses(primary=True)),
+        ("service-no-backend-response", "drop", "service_no_backend_response", "drop"),
+        ("detect-local-mode", "NodeCIDR", "detect_local_mode", "NodeCIDR"),
         ("metrics-bind-address", "", "metrics_bind_address", None),
         ("metrics-bind-address", ":9100", "metrics_bind_address", (UNSPECIFIED[4], 9100)),
         ("metrics-bind-address", "[::]:1", "metrics_bind_address", (UNSPECIFIED[6], 1)),
@@ -79,7 +83,13 @@ def test_values_are_read(key: str, value: object, field: str, expected: object) 
         ("ipv6-native-routing-cidr", "10.0.0.0/8", "expected an IPv6 network"),
         ("native-routing-cidr", "10.0.0.0", "expected an IPv4 network"),
         ("cluster-pool-ipv4-cidr", "10.0.0.0/8,fd00::/64", "expected an IPv4 network"),
-        ("nodeport-addresses", "primary", "expected networks separated by commas"),
+        ("nodeport-addresses", "secondary", 'or "primary"'),
+        (
+            "service-cidrs",
+            "10.0.0.0/8,10.1.0.0/16,10.2.0.0/16,10.3.0.0/16,fd00::/8",
+            "expected at most 4",
+        ),
+        ("detect-local-mode", "guess", 'expected "InterfaceNamePrefix" or "ClusterCIDR"'),
         ("bpf-ct-global-tcp-max", "1023", "expected a whole number from 1024 to 16777216"),
         ("bpf-ct-global-tcp-max", "16777217", "expected a whole number"),
         ("bpf-ct-global-tcp-max", "1e6", "expected a whole number"),
