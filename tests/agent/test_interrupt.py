@@ -17,8 +17,7 @@ from kubypass.bench.cluster import write_cluster
 from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
-from kubypass.model.verdict import ServiceFlag
-from kubypass.model.verdict import BackendState
+from kubypass.model.verdict import BackendState, ServiceFlag
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 SERVICES, ENDPOINTS = 2000, 5

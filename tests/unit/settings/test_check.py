@@ -5,8 +5,7 @@ import pytest
 
 from kubypass.model.address import UNSPECIFIED
 from kubypass.model.cilium_keys import CILIUM_KEYS
-from kubypass.model.setting_values import NS_PER_S
-from kubypass.model.setting_values import NodePortAddresses
+from kubypass.model.setting_values import NS_PER_S, NodePortAddresses
 from kubypass.model.settings import KEYS, Settings, check_settings
 
 GUIDE = {
