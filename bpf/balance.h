@@ -145,9 +145,14 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 	if (flow || !may_be_new(packet))
 		return VERDICT_PASS;
 	if (hook == HOOK_TO_UPLINK) {
+		enum verdict verdict;
+
 		service = lookup_service(packet, NULL);
 		if (service)
 			return balance_new(ctx, hook, packet, service, endpoint, now);
+		verdict = without_service(ctx, hook, packet);
+		if (verdict != VERDICT_PASS)
+			return verdict;
 	}
 	return keep_apart(ctx, packet, OPEN_FROM_NODE, now);
 }

@@ -10,6 +10,7 @@
 #define EPERM 1
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
+#define MARK_TRACED 0x4b500001 /* of sockets of `kubypass trace`, which no live map shall notice */
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_SCTP 132
@@ -36,8 +37,7 @@ static __always_inline struct service *lookup_socket_service(const struct socket
 	if (service)
 		return service;
 	/* NodePorts of this node only: another node's may be subject to that node's traffic policy. */
-	if (node_socket && is_loopback(&to->address) &&
-	    config.localhost_node_ports & (is_ipv4(&to->address) ? 1 : 2))
+	if (node_socket && is_loopback(&to->address) && config.localhost_node_ports & (is_ipv4(&to->address) ? 1 : 2))
 		return lookup_node_port(&to->address, to->port, to->protocol);
 	endpoint = lookup_endpoint(&to->address);
 	if (!endpoint || endpoint->kind == ENDPOINT_POD)
@@ -75,8 +75,6 @@ static __always_inline struct address bound_address(struct bpf_sock_addr *ctx, c
 	struct bpf_sock *socket = ctx->sk;
 	struct address address = {};
 
-	if (!socket)
-		return address;
 	if (is_ipv4(&to->address))
 		return socket->src_ip4 ? ipv4_address(socket->src_ip4) : address;
 	address.word[0] = socket->src_ip6[0];
@@ -172,6 +170,8 @@ static __always_inline bool read_call(struct bpf_sock_addr *ctx, bool connect, s
 {
 	__u32 protocol = ctx->protocol;
 
+	if (!config.tracing && ctx->sk->mark == MARK_TRACED)
+		return false;
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP)
 		return false;
 	to->protocol = protocol;

@@ -27,10 +27,11 @@ MAY_IMPORT = {
     "kube": {"model"},
     "api": {"model"},
     "datapath": {"model", "plan", "kernel"},
+    "trace": {"model", "plan", "kernel", "datapath"},
     "box": {"model", "kernel"},
     "bench": {"model", "kernel", "box"},
     "agent": {"model", "plan", "kernel", "datapath", "kube", "api"},
-    "cli": {"model", "datapath", "kernel", "agent", "api", "box", "bench", "plan"},
+    "cli": {"model", "datapath", "kernel", "kube", "agent", "api", "box", "bench", "plan", "trace"},
 }
 
 

@@ -114,7 +114,7 @@ class Agent:
             programs="loaded" if self.datapath.loaded else "kept",
             signature=wanted,
         )
-        self.state.signature = wanted
+        self.state.signature, self.state.config = wanted, config.pack().hex()
         self.attachments = Attachments(directory / objects.LINKS, tcx=self.features.tcx)
         self._sweep = Sweep(self.datapath.maps["flows"])
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
 from kubypass.api.metrics import Metric
 from kubypass.datapath import layout
@@ -17,12 +19,16 @@ from kubypass.datapath.listing import pinned_services
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import format_address
-from kubypass.model.verdict import Verdict
+from kubypass.model.address import Address, format_address
+from kubypass.model.verdict import BackendList, Verdict
 
 VERSION = "0.1.0"
 _COOKIE = "the node's sockets are taken to be those of the initial network namespace (Linux 5.14 would tell)"
 _NOT_YET = "not part of this version"
+
+
+def _texts(addresses: Iterable[Address]) -> list[str]:
+    return [format_address(address) for address in addresses]
 
 
 def _feature(wanted: str, effective: str, why: str = "") -> dict[str, object]:
@@ -75,6 +81,32 @@ class Report:
             "flows_expired": removed,
         }
         return {name: float(value) for name, value in numbers.items()}
+
+    def names(self) -> dict[str, object]:
+        """Who has which addresses: nodes, services, and this node's pods."""
+        agent = self._agent
+        snapshot = agent.source.snapshot()
+        pods = read_pods(agent.options.run / "pods")[0]
+        return {
+            "node": agent.options.node,
+            "nodes": {
+                name: _texts(node.addresses)
+                for node in snapshot.nodes.values()
+                for name in (*node.names, node.name)
+            },
+            "services": {
+                "/".join(key): _texts(service.cluster_ips)
+                for key, service in snapshot.services.items()
+            },
+            "pods": {f"{pod.namespace}/{pod.name}": _texts(pod.addresses) for pod in pods},
+        }
+
+    def explain(self, number: int, chosen: int) -> dict[str, object] | None:
+        """Endpoints of a service, by its identifier: which are in a list (BackendList), and why."""
+        if not self._agent.healthy:
+            return None
+        found = self._agent.services.explain(number, BackendList(chosen))
+        return asdict(found) if found else None
 
     def proxy_metrics(self) -> list[Metric]:
         """kube-proxy's metrics."""

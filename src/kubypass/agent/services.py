@@ -14,7 +14,9 @@ from kubypass.kube.snapshot import Snapshot
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.model.settings import Settings
+from kubypass.model.verdict import BackendList
 from kubypass.plan.conflicts import Claims
+from kubypass.plan.explain import Explained, explain
 from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
 from kubypass.plan.services import plan_service
 
@@ -68,6 +70,18 @@ class Services:
     def problems(self) -> list[Problem]:
         """What was wrong with services as they are now."""
         return [problem for some in self._problems.values() for problem in some]
+
+    def explain(self, number: int, chosen: BackendList) -> Explained | None:
+        """The service port with this identifier: each endpoint, and why it is in the list or not."""
+        entries = self._tables.entries
+        key = next((key for key, entry in list(entries.items()) if entry.id == number), None)
+        if key is None:
+            return None
+        service = self._snapshot.services.get((key.namespace, key.name))
+        if service is None:
+            return None
+        slices = self._snapshot.slices.get((key.namespace, key.name), ())
+        return explain(service, key, slices, self._node, chosen)
 
     def move(self, node: PlanNode) -> bool:
         """The node is now this; whether all has to be planned anew for it."""

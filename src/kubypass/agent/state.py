@@ -22,6 +22,8 @@ class State:
 
     run: Path
     signature: str = ""
+    config: str = ""
+    """The constants of the programs, in hexadecimal; `kubypass trace` runs with the same."""
     tcx: bool = True
     uplinks: list[str] = field(default_factory=list)
     mounted_bpffs: bool = False

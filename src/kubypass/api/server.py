@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""HTTP on a unix socket, in a thread: GET /status, /services, /metrics, /healthz."""
+"""HTTP on a unix socket, in a thread: GET /status, /services, /metrics, /healthz, and what `trace` asks."""
 
 from __future__ import annotations
 
 import json
+import re
 import socketserver
 import threading
 from http.server import BaseHTTPRequestHandler
@@ -13,6 +14,9 @@ from typing import Any
 from kubypass.api.metrics import render
 from kubypass.api.view import View
 from kubypass.errors import KubypassError
+
+_EXPLAIN = re.compile(r"/explain/([0-9]{1,10})/([12])")
+_PATHS = "/status, /services, /metrics, /healthz, /names or /explain/SERVICE/LIST"
 
 
 class _Server(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -45,10 +49,13 @@ class _Handler(BaseHTTPRequestHandler):
             healthy = view.healthy()
             text = "ok\n" if healthy else "waiting for the first complete sync\n"
             self._send(200 if healthy else 503, text, "text/plain")
+        elif self.path == "/names":
+            self._send(200, json.dumps(view.names()), "application/json")
+        elif wanted := _EXPLAIN.fullmatch(self.path):
+            found = view.explain(int(wanted[1]), int(wanted[2]))
+            self._send(200 if found else 404, json.dumps(found), "application/json")
         else:
-            text = json.dumps(
-                {"error": f"{self.path}: expected /status, /services, /metrics or /healthz"}
-            )
+            text = json.dumps({"error": f"{self.path}: expected {_PATHS}"})
             self._send(404, text, "application/json")
 
     def _send(self, code: int, text: str, kind: str) -> None:

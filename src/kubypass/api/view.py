@@ -29,3 +29,9 @@ class View(Protocol):
 
     def proxy_metrics(self) -> list[Metric]:
         """kube-proxy's metrics."""
+
+    def names(self) -> dict[str, object]:
+        """Addresses by name: node (our own name), nodes, services, pods."""
+
+    def explain(self, number: int, chosen: int) -> dict[str, object] | None:
+        """A service by its identifier: why each endpoint is in one of its lists, or is not."""

@@ -164,5 +164,11 @@ def _node_manifest(node: PlannedNode) -> Json:
         "kind": "Node",
         "metadata": {"name": node.name},
         "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
-        "status": {"addresses": [*addresses, {"type": "Hostname", "address": node.name}]},
+        "status": {
+            "addresses": [
+                *addresses,
+                {"type": "Hostname", "address": node.name},
+                {"type": "InternalDNS", "address": node.alias},
+            ]
+        },
     }

@@ -13,6 +13,7 @@ COMMANDS = {
     "agent": "serve the services of a directory of manifests on this node",
     "status": "what is effective, and why where that is not what was asked for",
     "service": "list frontends with their backends",
+    "trace": "why a connection goes where it goes: the real programs' decisions, step by step",
     "metrics": "counters, as Prometheus text",
     "config": "explain a settings file",
     "cleanup": "take everything of ours off this node",
@@ -23,6 +24,7 @@ COMMANDS = {
 _EPILOG = """examples:
   kubypass box up && kubypass box apply -f examples/guide/my-nginx.yaml
   kubypass box exec node1 -- kubypass status
+  kubypass trace --from pod/default/web-0 --to 10.233.30.47:80/tcp
   kubypass agent --manifests /etc/kubypass/manifests --node node1 --config cilium-config.yaml
   kubypass config check cilium-config.yaml
 

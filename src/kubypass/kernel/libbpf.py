@@ -137,14 +137,19 @@ class ObjectFile:
 
     def set_rodata(self, value: bytes) -> None:
         """Writes the constants of the programs, which are one `config` at the start of .rodata."""
-        section = self._rodata()
+        new = value + self.rodata()[len(value) :]
+        result = library().bpf_map__set_initial_value(self._rodata(), new, len(new))
+        self._check("set .rodata of", result)
+
+    def rodata(self) -> bytes:
+        """The constants as they are in the file: the `config`, and what the compiler puts after it."""
         size = ctypes.c_size_t()
-        current = library().bpf_map__initial_value(section, ctypes.byref(size))
-        old = ctypes.string_at(current, size.value)
-        if len(value) > len(old):
-            raise KernelError("set .rodata of", self._path, 0, f"{len(value)} > {len(old)} bytes")
-        new = value + old[len(value) :]
-        self._check("set .rodata of", library().bpf_map__set_initial_value(section, new, len(new)))
+        current = library().bpf_map__initial_value(self._rodata(), ctypes.byref(size))
+        return ctypes.string_at(current, size.value)
+
+    def use_rodata(self, fd: int) -> None:
+        """Takes the constants from a map that may still be written: the verifier then keeps every feature."""
+        self._check("set .rodata of", library().bpf_map__reuse_fd(self._rodata(), fd))
 
     def _rodata(self) -> int:
         current = None

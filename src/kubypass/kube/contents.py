@@ -70,6 +70,12 @@ class Reading:
             return self._salvage(label, [] if is_json else yaml_parts(content), str(error))
         return found
 
+    def read_items(self, label: str, items: Iterable[tuple[str, str, object]]) -> Contents:
+        """Objects that are no file's: apiVersion, kind and content (JSON text, or what it means) of each."""
+        found = Contents()
+        self._add(found, label, (Document(*item) for item in items), EMPTY)
+        return found
+
     def _salvage(self, label: str, parts: list[bytes], message: str) -> Contents:
         """The documents of a malformed file that are good by themselves."""
         found = Contents()

@@ -35,6 +35,7 @@ _PROTOCOLS: dict[str | None, Protocol] = {
     "": Protocol.TCP,
     **{protocol.name: protocol for protocol in Protocol},
 }
+_NODE_NAMES = {"Hostname", "InternalDNS", "ExternalDNS"}
 _FAMILIES: dict[str, Family] = {"IPv4": 4, "IPv6": 6}
 
 
@@ -286,5 +287,6 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
         metadata.name,
         _addresses("status.addresses", internal, notes),
         tuple(cidrs),
+        tuple(entry.address for entry in addresses if entry.type in _NODE_NAMES),
         (metadata.labels or {}).get(ZONE_LABEL, ""),
     )

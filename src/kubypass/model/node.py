@@ -18,5 +18,7 @@ class Node:
     """Internal addresses, the primary one of each family first."""
     pod_cidrs: tuple[Cidr, ...]
     """Where the addresses of its pods come from."""
+    names: tuple[str, ...] = ()
+    """Host names and DNS names: what people may call it besides its name."""
     zone: str = ""
     """Label `topology.kubernetes.io/zone`."""

@@ -39,7 +39,7 @@ def plan_backends(
     slices: Iterable[EndpointSlice], port: ServicePort, node: PlanNode, *, local: bool
 ) -> tuple[PlannedBackend, ...]:
     """In order of address and port; `local` says whether the Local list is asked for."""
-    found = _endpoints(slices, port, node.name)
+    found = endpoints_of(slices, port, node.name)
     ready = {place: e for place, e in found.items() if e.ready}
     ending = {place for place, e in found.items() if not e.ready and e.serving and e.terminating}
     cluster: Iterable[_Place] = _near(ready, node) if ready else ending
@@ -63,7 +63,9 @@ def is_usable(backends: Sequence[PlannedBackend]) -> bool:
     return any(backend.state != _NOT_READY for backend in backends)
 
 
-def _endpoints(slices: Iterable[EndpointSlice], port: ServicePort, node: str) -> _Found:
+def endpoints_of(
+    slices: Iterable[EndpointSlice], port: ServicePort, node: str
+) -> dict[_Place, Endpoint]:
     """Of one service port. Where slices disagree about an address and port, this node's counts, then the best one."""
     found: _Found = {}
     name, protocol = port.name, port.protocol

@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Objects -> plan -> maps of our own: what an agent on the node would have written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from kubypass.datapath import layout
+from kubypass.datapath.apply import apply_changes
+from kubypass.datapath.endpoints import node_endpoints
+from kubypass.datapath.tables import Sizes, Tables
+from kubypass.kernel.bpf import Map
+from kubypass.model.address import Address
+from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.problem import Problem
+from kubypass.model.service import Service, ServiceKey
+from kubypass.model.settings import Settings
+from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.plan.conflicts import settle_all
+from kubypass.plan.explain import Explained, explain
+from kubypass.plan.items import Item, PlanNode
+from kubypass.plan.services import plan_service
+
+_NO_MAC, _POD_MAC = bytes(6), bytes.fromhex("024b50000014")
+
+
+@dataclass(frozen=True, slots=True)
+class Objects:
+    """What is known of a cluster, as seen from one node."""
+
+    services: Mapping[ServiceKey, Service]
+    slices: Mapping[ServiceKey, tuple[EndpointSlice, ...]]
+    node: PlanNode
+    addresses: tuple[Address, ...]
+    """All of the node's own."""
+    settings: Settings
+    config: layout.Config
+    problems: tuple[Problem, ...] = ()
+
+
+class Cluster:
+    """Objects, in the maps that `write` was given."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.objects = objects
+        self.problems = list(objects.problems)
+        self._items: dict[int, Item] = {}
+
+    def write(self, maps: dict[str, Map], ifindex: int) -> None:
+        """Makes the maps hold just this cluster; its pods on the node are behind the device `ifindex`."""
+        for name in ("services", "endpoints", "source_ranges"):
+            keys = [key for key, _ in maps[name].items()]
+            maps[name].delete_batch(b"".join(keys), len(keys))
+        sizes = (maps[name].info.max_entries for name in ("services", "backends", "slots"))
+        tables = Tables(Sizes(*sizes))
+        changes = tables.begin()
+        for item in self._plan():
+            problem = tables.put(item, changes)
+            if problem:
+                self.problems.append(problem)
+        apply_changes(maps, changes)
+        self._items = {entry.id: entry.item for entry in tables.entries.values()}
+        for key, value in self._endpoints(ifindex).items():
+            maps["endpoints"].update(key, value)
+
+    def _plan(self) -> Iterable[Item]:
+        found = self.objects
+        plans = [
+            (
+                key,
+                one.created,
+                plan_service(one, found.slices.get(key, ()), found.node, found.settings),
+            )
+            for key, one in found.services.items()
+        ]
+        for settled in settle_all(plans).values():
+            self.problems += settled.problems
+            yield from settled.items
+
+    def _endpoints(self, ifindex: int) -> dict[bytes, bytes]:
+        found, where = self.objects, self.objects.settings.nodeport_addresses
+        answers = {a for a in found.addresses if where.selects(a, found.node.addresses)}
+        entries = {}
+        for slices in found.slices.values():
+            for endpoint in (e for one in slices for e in one.endpoints):
+                if endpoint.node == found.node.name:
+                    pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD)
+                    entries[bytes(endpoint.address)] = pod.pack()
+        return {**entries, **node_endpoints(found.addresses, answers)}
+
+    def explain(self, number: int, chosen: BackendList) -> Explained | None:
+        """The service port with this identifier."""
+        item = self._items.get(number)
+        if item is None:
+            return None
+        key = (item.key.namespace, item.key.name)
+        service = self.objects.services[key]
+        slices = self.objects.slices.get(key, ())
+        return explain(service, item.key, slices, self.objects.node, chosen)

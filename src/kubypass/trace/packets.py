@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets for test runs: Ethernet, IPv4 (RFC 791) or IPv6 (RFC 8200), TCP, UDP or SCTP, with right checksums."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from kubypass.model.address import Address, is_ipv4
+from kubypass.model.protocol import Protocol
+
+SYN: Final = 0x02
+SYN_ACK: Final = 0x12
+_TTL = 64
+_ETHERNET = 14
+_MAC = bytes.fromhex("024b50000001")
+_ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
+_PAYLOAD = b"kubypass"
+_CRC32C = 0x82F63B78
+
+
+@dataclass(frozen=True, slots=True)
+class Flow:
+    """Who talks to whom; ports in host order."""
+
+    source: Address
+    source_port: int
+    destination: Address
+    destination_port: int
+    protocol: Protocol
+
+    def reply(self) -> Flow:
+        """The same, the other way."""
+        return Flow(
+            self.destination, self.destination_port, self.source, self.source_port, self.protocol
+        )
+
+
+def build(flow: Flow, *, reply: bool = False) -> bytes:
+    """The first packet of a flow, or (TCP only shows the difference) the first answer."""
+    if flow.protocol == Protocol.TCP:
+        flags = SYN_ACK if reply else SYN
+        head = struct.pack(
+            "!HHIIBBHHH", flow.source_port, flow.destination_port, 1, 0, 0x50, flags, 65535, 0, 0
+        )
+        transport, at = head, 16
+    elif flow.protocol == Protocol.UDP:
+        length = 8 + len(_PAYLOAD)
+        head = struct.pack("!HHHH", flow.source_port, flow.destination_port, length, 0)
+        transport, at = head + _PAYLOAD, 6
+    else:
+        transport, at = struct.pack("!HHII", flow.source_port, flow.destination_port, 0, 0), 8
+    if flow.protocol == Protocol.SCTP:
+        transport = transport[:at] + _crc32c(transport).to_bytes(4, "little")
+    else:
+        sum_ = _checksum(_pseudo_header(flow, len(transport)) + transport) or 0xFFFF
+        transport = transport[:at] + struct.pack("!H", sum_) + transport[at + 2 :]
+    version = 4 if is_ipv4(flow.source) else 6
+    return _MAC + _MAC + _ETHERTYPES[version] + _header(flow, len(transport), version) + transport
+
+
+def read(packet: bytes) -> Flow:
+    """Addresses and ports of a packet without options or extension headers."""
+    if packet[12:14] == _ETHERTYPES[4]:
+        prefix = bytes(10) + b"\xff\xff"
+        source, destination = prefix + packet[26:30], prefix + packet[30:34]
+        protocol, at = packet[23], _ETHERNET + 20
+    else:
+        source, destination = packet[22:38], packet[38:54]
+        protocol, at = packet[20], _ETHERNET + 40
+    ports = struct.unpack_from("!HH", packet, at)
+    return Flow(Address(source), ports[0], Address(destination), ports[1], Protocol(protocol))
+
+
+def _header(flow: Flow, length: int, version: int) -> bytes:
+    if version == 6:
+        start = struct.pack("!IHBB", 6 << 28, length, flow.protocol, _TTL)
+        return start + flow.source + flow.destination
+    start = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 1, 0x4000, _TTL, flow.protocol, 0)
+    header = start + flow.source[12:] + flow.destination[12:]
+    return header[:10] + struct.pack("!H", _checksum(header)) + header[12:]
+
+
+def _pseudo_header(flow: Flow, length: int) -> bytes:
+    """RFC 9293 section 3.1, RFC 8200 section 8.1; IPv4's mapped prefixes would change the sum and are cut."""
+    if is_ipv4(flow.source):
+        return (
+            flow.source[12:] + flow.destination[12:] + struct.pack("!BBH", 0, flow.protocol, length)
+        )
+    return flow.source + flow.destination + struct.pack("!II", length, flow.protocol)
+
+
+def _checksum(data: bytes) -> int:
+    """RFC 1071."""
+    padded = data + bytes(len(data) % 2)
+    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _crc32c(data: bytes) -> int:
+    """RFC 9260 appendix A; for a header and a half, bit by bit will do."""
+    sum_ = 0xFFFFFFFF
+    for byte in data:
+        sum_ ^= byte
+        for _ in range(8):
+            sum_ = sum_ >> 1 ^ (_CRC32C if sum_ & 1 else 0)
+    return sum_ ^ 0xFFFFFFFF

@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real programs, loaded once more, for packets and socket calls that nobody else sees.
+
+They have every feature, their settings in a map that may be written, and maps of their own for all that they write.
+Packets go through by test run; socket calls are real ones, in a cgroup and network namespaces that only this process is
+in.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import struct
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
+
+from kubypass.datapath import layout
+from kubypass.datapath.counters import read_counts
+from kubypass.datapath.objects import OBJECTS, object_directory
+from kubypass.errors import KernelError
+from kubypass.kernel import cgroup, netns
+from kubypass.kernel.bpf import Map
+from kubypass.kernel.libbpf import ObjectFile
+from kubypass.kernel.program import CGROUP_ATTACH, Link, Program
+from kubypass.model.address import format_address, is_ipv4
+from kubypass.model.protocol import Protocol
+from kubypass.model.verdict import Hook, Verdict
+from kubypass.trace.packets import Flow
+
+SHARED = ("services", "slots", "backends", "endpoints", "source_ranges")
+"""What programs only read: a live agent's maps may stand in for these."""
+_ARRAY = 2
+_CONTEXT_BYTES, _IFINDEX_AT = 192, 40
+_MARK_TRACED = 0x4B500001
+_FREEBIND = 15  # IP_FREEBIND
+_SIZES = {"flows": 1024, "socket_peers": 1024, "affinities": 65536}
+_FIRST_CPU_KEY = bytes(4)
+_LINKS = """
+link set lo up
+link add uplink address 02:4b:50:00:00:02 type veth peer name far
+link set uplink up
+link set far up
+neigh add 192.0.0.8 lladdr 02:4b:50:00:00:03 dev uplink nud permanent
+neigh add fe80::8 lladdr 02:4b:50:00:00:03 dev uplink nud permanent
+route add default via 192.0.0.8 dev uplink onlink
+route add default via fe80::8 dev uplink
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one packet or socket call."""
+
+    program: str
+    hook: Hook
+    verdict: Verdict
+    decision: layout.DecisionRecord | None
+    """None where no service was found."""
+    packet: bytes = b""
+    """As the program left it; nothing for socket calls."""
+    error: int = 0
+    """Of a socket call: errno."""
+
+
+class Programs:
+    """Use `open_programs`."""
+
+    def __init__(self, maps: dict[str, Map], constants: list[tuple[Map, bytes]]) -> None:
+        self.maps = maps
+        self._constants = constants
+        self._programs: dict[str, Program] = {}
+        self._node, self._pod = -1, -1
+        self._node_cookie = 0
+        self._affinities: list[tuple[bytes, bytes, int]] = []
+        self.ifindex = 1
+
+    def add(self, name: str, fd: int) -> None:
+        """One loaded program; the descriptor becomes ours."""
+        self._programs[name] = Program(fd)
+
+    def attach(self, directory: os.PathLike[str]) -> list[Link]:
+        """The socket programs, on a cgroup."""
+        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return [
+                Link.attach_cgroup(self._programs[hook], fd, hook)
+                for hook in CGROUP_ATTACH
+                if hook in self._programs
+            ]
+        finally:
+            os.close(fd)
+
+    def settle_in(self, node: int, pod: int, ifindex: int) -> None:
+        """Where socket calls of the node and of pods are made, and the node's uplink."""
+        self._node, self._pod, self.ifindex = node, pod, ifindex
+        with netns.inside(node):
+            self._node_cookie = netns.netns_cookie()
+
+    def configure(self, config: layout.Config) -> None:
+        """Settings from now on."""
+        ours = config._replace(tracing=1, node_netns_cookie=self._node_cookie, answer_ping=0)
+        packed = ours.pack()
+        for target, rest in self._constants:
+            target.update(_FIRST_CPU_KEY, packed + rest)
+
+    def send(self, program: str, packet: bytes) -> Outcome:
+        """A packet through a tc program, in the network namespace that we are in."""
+        context = bytearray(_CONTEXT_BYTES)
+        struct.pack_into("=I", context, _IFINDEX_AT, self.ifindex)
+        with self._observed(program) as seen:
+            run = self._programs[program].test_run(packet, context=bytes(context))
+        return replace(seen[0], packet=run.data)
+
+    def connect(self, flow: Flow, *, of_node: bool) -> Outcome:
+        """A socket bound to the flow's source dials its destination; nothing answers, nothing leaves."""
+        version = socket.AF_INET if is_ipv4(flow.source) else socket.AF_INET6
+        kind = socket.SOCK_STREAM if flow.protocol == Protocol.TCP else socket.SOCK_DGRAM
+        with netns.inside(self._node if of_node else self._pod):
+            opened = socket.socket(version, kind | socket.SOCK_NONBLOCK)
+        name = "connect4" if version == socket.AF_INET else "connect6"
+        with opened, self._observed(name) as seen:
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _MARK_TRACED)
+            opened.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
+            opened.bind((format_address(flow.source), 0))
+            error = opened.connect_ex((format_address(flow.destination), flow.destination_port))
+        return replace(seen[0], error=error)
+
+    @contextmanager
+    def _observed(self, program: str) -> Iterator[list[Outcome]]:
+        """What the programs note while the block runs."""
+        before = {(c.hook, c.verdict): c.packets for c in read_counts(self.maps["metrics"])}
+        empty = bytes(layout.DECISION_RECORD_SIZE)
+        self.maps["decisions"].update(_FIRST_CPU_KEY, empty)
+        seen: list[Outcome] = []
+        yield seen
+        changed = [
+            (c.hook, c.verdict)
+            for c in read_counts(self.maps["metrics"])
+            if c.packets != before.get((c.hook, c.verdict), 0)
+        ]
+        if not changed:
+            raise KernelError("run", f"program {program}", 0, "it counted nothing")
+        raw = self.maps["decisions"].lookup(_FIRST_CPU_KEY) or empty
+        decision = layout.DecisionRecord.unpack(raw)
+        seen.append(Outcome(program, *changed[0], decision if decision.found else None))
+
+    def forget(self) -> None:
+        """Connections and affinities of before: the next packet is the first one."""
+        for name in ("flows", "affinities", "socket_peers"):
+            keys = [key for key, _ in self.maps[name].items()]
+            self.maps[name].delete_batch(b"".join(keys), len(keys))
+        for keys_, values, count in self._affinities:
+            self.maps["affinities"].update_batch(keys_, values, count)
+
+    def take_affinities(self, live: Map) -> None:
+        """Clients keep the backends that they have in a live agent's map."""
+        self._affinities = list(live.chunks())
+
+
+@contextmanager
+def open_programs(
+    shared: Mapping[str, Map], *, uplink: int | None = None, sizes: Mapping[str, int] | None = None
+) -> Iterator[Programs]:
+    """Everything that a trace needs, for the block.
+
+    `shared` are maps of a live agent (or none); `uplink` is a device of the network namespace that we are in, None to
+    make a namespace with one and to stay there for the block.
+    """
+    with ExitStack() as stack:
+        programs = _load(shared, {**_SIZES, **(sizes or {})})
+        directory = stack.enter_context(cgroup.scratch("kubypass-trace"))
+        links = programs.attach(directory)
+        stack.callback(links.clear)
+        places = [netns.create(), netns.create()]
+        for fd in places:
+            stack.callback(os.close, fd)
+        if uplink is None:
+            stack.enter_context(netns.inside(places[0]))
+            uplink = _make_uplink()
+        programs.settle_in(places[0], places[1], uplink)
+        yield programs
+
+
+def _load(shared: Mapping[str, Map], sizes: Mapping[str, int]) -> Programs:
+    maps = dict(shared)
+    constants: list[tuple[Map, bytes]] = []
+    programs = Programs(maps, constants)
+    for name in OBJECTS:
+        with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
+            raw = opened.rodata()
+            target = Map.create(_ARRAY, 4, len(raw), 1, "constants")
+            target.update(_FIRST_CPU_KEY, raw)
+            constants.append((target, raw[layout.CONFIG_SIZE :]))
+            opened.use_rodata(target.fd)
+            opened.set_max_entries(sizes)
+            opened.reuse_maps({key: value.fd for key, value in maps.items()})
+            opened.load()
+            for key in opened.map_names:
+                maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
+            for key in opened.program_names:
+                programs.add(key, os.dup(opened.program_fd(key)))
+    return programs
+
+
+def _make_uplink() -> int:
+    """A device that leads everywhere, in a namespace that leads nowhere.
+
+    Returns the index of another one, by which packets come in: whether the network would send them back is not known.
+    """
+    with suppress(OSError):
+        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+            with open(f"/proc/sys/net/{path}", "w") as file:
+                file.write("1")
+    done = subprocess.run(
+        ["ip", "-batch", "-"], input=_LINKS, capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        raise KernelError("make", "a scratch network", errno.EIO, done.stderr.strip())
+    return socket.if_nametoindex("far")

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What was decided, in the field's words; and what would change it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from kubypass.datapath import layout
+from kubypass.model.address import format_address, format_endpoint
+from kubypass.model.verdict import BackendList, ClientKind, Hook, ServiceFlag, Verdict
+from kubypass.plan.explain import Explained
+from kubypass.trace.run import Answer, Run
+
+Explain = Callable[[int, BackendList], Explained | None]
+"""From a service identifier and a list to what is known of it."""
+
+_KINDS = (
+    (ServiceFlag.CLUSTER_IP, "ClusterIP"),
+    (ServiceFlag.NODE_PORT, "NodePort"),
+    (ServiceFlag.LOAD_BALANCER, "load balancer address"),
+    (ServiceFlag.EXTERNAL_IP, "external address"),
+    (ServiceFlag.HOST_PORT, "HostPort"),
+)
+_CLIENTS = {
+    ClientKind.OUTSIDE: "outside",
+    ClientKind.POD: "a pod",
+    ClientKind.NODE: "this node",
+}
+WHY: Final = {
+    Verdict.REJECT_NO_BACKEND: "no endpoint of the service is usable, on any node",
+    Verdict.DROP_NO_BACKEND: "no endpoint of the service is usable, on any node "
+    "(service-no-backend-response: drop)",
+    Verdict.DROP_NO_LOCAL_BACKEND: "the traffic policy is Local, and the usable endpoints are on other nodes",
+    Verdict.DROP_SOURCE_RANGE: "loadBalancerSourceRanges leave the client out",
+    Verdict.DROP_EXTERNAL_CLUSTER_IP: "a ClusterIP is for clients in the cluster",
+    Verdict.DROP_NO_SERVICE: "the address is reserved for services, and no service serves this there",
+    Verdict.REJECT_NO_SERVICE: "the ClusterIP has no such port",
+    Verdict.DROP_LOOP: "no service has this port of the address, and the network would send it back for ever",
+    Verdict.DROP_MALFORMED: "the packet cannot be read",
+    Verdict.DROP_TTL_EXPIRED: "its hops are used up",
+    Verdict.DROP_NO_ROUTE: "the node has no route to its destination",
+    Verdict.DROP_TOO_BIG: "it is too big for its route",
+    Verdict.DROP_NO_SNAT_PORT: "no source port is free towards the backend",
+    Verdict.DROP_FLOWS_FULL: "the map of flows is full",
+}
+CHANGE: Final = {
+    Verdict.REJECT_NO_BACKEND: "make one of its pods ready; or look why the selector finds none",
+    Verdict.DROP_NO_BACKEND: "make one of its pods ready; or look why the selector finds none",
+    Verdict.DROP_NO_LOCAL_BACKEND: "run a ready endpoint on this node, dial a node that has one, or set "
+    "the traffic policy to Cluster",
+    Verdict.DROP_SOURCE_RANGE: "add the client to spec.loadBalancerSourceRanges",
+    Verdict.DROP_EXTERNAL_CLUSTER_IP: 'set bpf-lb-external-clusterip: "true", or use a NodePort',
+    Verdict.DROP_NO_SERVICE: "look for the service's address: kubypass service list",
+    Verdict.REJECT_NO_SERVICE: "look for the service's ports: kubypass service list",
+    Verdict.DROP_LOOP: "look for the service's ports: kubypass service list",
+    Verdict.DROP_NO_ROUTE: "add a route; kubypass does for other nodes' pods with auto-direct-node-routes",
+    Verdict.DROP_NO_SNAT_PORT: "spread the clients over more nodes or backends",
+    Verdict.DROP_FLOWS_FULL: "raise bpf-ct-global-tcp-max",
+}
+
+
+def frontend_kind(service: layout.Service) -> str:
+    """ClusterIP, NodePort…"""
+    return next((name for flag, name in _KINDS if service.flags & flag), "frontend")
+
+
+def client_words(decision: layout.DecisionRecord) -> str:
+    """What the client counts as."""
+    return _CLIENTS[ClientKind(decision.client_kind)]
+
+
+def rule(decision: layout.DecisionRecord) -> str:
+    """Which rule chose the list of candidates."""
+    service = layout.Service.unpack(decision.service)
+    name = "Local" if decision.list == BackendList.LOCAL else "Cluster"
+    if service.flags & ServiceFlag.HOST_PORT:
+        return "the pod that has the port"
+    if service.flags & ServiceFlag.CLUSTER_IP:
+        return f"internalTrafficPolicy {name}: the {name} list"
+    if not service.flags & ServiceFlag.LOCAL:
+        return "externalTrafficPolicy Cluster: the Cluster list"
+    if decision.client_kind == ClientKind.OUTSIDE:
+        return "externalTrafficPolicy Local, a client outside: the Local list"
+    return (
+        f"externalTrafficPolicy Local, but the client is {client_words(decision)}: the Cluster list"
+    )
+
+
+def masquerade_words(found: Run) -> str:
+    """Whether the client's address is hidden, and why."""
+    decided = found.decided
+    if not decided or not decided.decision or not found.backend:
+        return ""
+    if not decided.decision.masquerade:
+        return "the client's address is kept"
+    why = _why_masqueraded(found, decided.decision)
+    if decided.hook == Hook.SOCKET:
+        return f"kept by the socket, which has the backend's address itself (packets are masqueraded: {why})"
+    return f"masqueraded: {why}"
+
+
+def _why_masqueraded(found: Run, decision: layout.DecisionRecord) -> str:
+    service = layout.Service.unpack(decision.service)
+    if found.backend and found.backend[0] == decision.client:
+        return "the client is its own backend"
+    if not service.flags & ServiceFlag.CLUSTER_IP:
+        return "the answer has to come back through this node"
+    if decision.client_kind == ClientKind.POD:
+        return "masquerade-all is on"
+    return f"the client is {client_words(decision)}, not a pod"
+
+
+def reason(found: Run, explain: Explain) -> str:
+    """One sentence."""
+    decided = found.decided
+    if decided is None or decided.decision is None:
+        return _without_service(found)
+    decision = decided.decision
+    service = layout.Service.unpack(decision.service)
+    known = explain(service.id, BackendList(decision.list))
+    name = (
+        f"{frontend_kind(service)} of {known.service}:{known.port}"
+        if known
+        else frontend_kind(service)
+    )
+    if found.answer in {Answer.DROP, Answer.REJECT}:
+        return f"{name}: {WHY.get(found.verdict, found.verdict.name.lower())}"
+    place = format_endpoint(*found.backend) if found.backend else ""
+    text = f"{name}; {rule(decision)}, {len(found.candidates)} endpoints; got {place}"
+    return f"{text}; {masquerade_words(found)}"
+
+
+def _without_service(found: Run) -> str:
+    destination = format_endpoint(
+        found.flow.destination, found.flow.destination_port, found.flow.protocol
+    )
+    if found.answer == Answer.ACCEPT:
+        return (
+            f"{destination} is no frontend here: it goes on as it is, and its destination decides"
+        )
+    return f"{format_address(found.flow.destination)}: {WHY.get(found.verdict, found.verdict.name.lower())}"
