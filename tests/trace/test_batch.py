@@ -240,13 +240,24 @@ def test_networks_of_one_family_leave_the_other_alone(ask):
     assert ask(case.ask(OUTSIDE, ALT, NODE_PORT))["verdict"] == "dnat"
 
 
-def test_loopback(check):
-    check(Case(), "127.0.0.1", "127.0.0.1", NODE_PORT, (BOTH, True))
-    check(Case(spec=LOCAL), "127.0.0.1", "127.0.0.1", NODE_PORT, (BOTH, True))
-    check(
-        Case(config={"localhost_nodeports": False}), "127.0.0.1", "127.0.0.1", NODE_PORT, "accept"
-    )
-    check(Case(""), "127.0.0.1", "127.0.0.1", NODE_PORT, "reject")
+@pytest.mark.parametrize(
+    ("case", "verdict"),
+    [
+        (Case(), "dnat"),
+        (Case(spec=LOCAL), "dnat"),
+        (Case(""), "reject"),
+        (Case(config={"localhost_nodeports": False}), "accept"),
+        (
+            Case(config={"localhost_nodeports": False, "nodeport_addresses": ["127.0.0.1/32"]}),
+            "accept",
+        ),
+    ],
+)
+def test_loopback(ask, case, verdict):
+    asked = case.ask("127.0.0.1", "127.0.0.1", NODE_PORT)
+    answer = ask(asked)
+    assert (answer["verdict"], answer["masquerade"]) == (verdict, verdict == "dnat")
+    assert ask(ipv6(asked))["verdict"] == "accept", "kube-proxy has it for IPv4 only"
 
 
 @pytest.mark.parametrize(

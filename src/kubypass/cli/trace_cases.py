@@ -26,6 +26,7 @@ from kubypass.trace.run import Run, Source, run
 from kubypass.trace.words import reason
 
 CLIENT_PORT = 45678
+_IPV4_ONLY = 1  # kube-proxy's localhost NodePorts; ours answer on ::1 too
 Read = TypeVar("Read")
 
 
@@ -147,6 +148,7 @@ def _objects(case: _Case, features: Features) -> Objects:
     answers = frozenset(a for a in everywhere if where.selects(a, first))
     state = NodeState({}, (), everywhere, primary, answers)
     config = datapath_config(settings, features, state, own.pod_cidrs if own else ())
+    config = config._replace(localhost_node_ports=config.localhost_node_ports & _IPV4_ONLY)
     node = PlanNode(case.this_node, tuple(primary.values()), own.zone if own else "")
     found = (snapshot.services, snapshot.slices, node, everywhere, settings, config)
     return Objects(*found, snapshot.problems)
