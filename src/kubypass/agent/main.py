@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.details import opened
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
 from kubypass.agent.options import Options
@@ -19,6 +20,8 @@ def run(options: Options) -> int:
     for finding in agent.findings:
         if finding.level != "accepted":
             log("setting", "WARNING", key=finding.key, message=finding.message)
+    for note in opened(agent.settings):
+        log("open to the outside", "WARNING", message=note)
     loop = Loop(agent)
     loop.watch()
     report = Report(agent)

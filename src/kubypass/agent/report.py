@@ -10,6 +10,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.details import opened, replacement_details
 from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
 from kubypass.api.metrics import Metric
@@ -142,7 +143,11 @@ class Report:
             "frontends": frontends,
             "backends": backends,
             "pods": agent.network.pods if ready else 0,
-            "notes": [str(found) for found in agent.findings if found.level != "accepted"],
+            "details": replacement_details(agent.settings),
+            "notes": [
+                *opened(agent.settings),
+                *(str(found) for found in agent.findings if found.level != "accepted"),
+            ],
         }
 
     def _drops(self) -> list[dict[str, object]]:

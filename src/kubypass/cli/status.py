@@ -84,6 +84,8 @@ def render(status: dict[str, Any], *, verbose: bool) -> str:
     )
     lines += _list("Notes", status["notes"])
     if verbose:
+        rows = [f"{key + ':':<22} {value}" for key, value in status["details"].items()]
+        lines += ["KubeProxyReplacement Details:", *(f"  {row}" for row in rows)]
         for name in ("features", "writes", "timings", "memory"):
             rows = [f"{key:<16} {value}" for key, value in status[name].items()]
             lines += _list(name.capitalize(), rows)
