@@ -11,7 +11,6 @@ PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftabl
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
-LINUX_5_10 := http://deb.debian.org/debian-security/pool/updates/main/l/linux-signed-amd64/linux-image-5.10.0-46-amd64_5.10.262-1_amd64.deb
 GUEST_TESTS := .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
 .PHONY: help install build layout format check test test-kernels demo box bench clean
@@ -59,7 +58,7 @@ test: install build ## all tests
 	.venv/bin/pytest -q tests
 
 test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
-	scripts/with-kernel $(LINUX_5_10) $(GUEST_TESTS) tests/packet
+	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet
 	scripts/with-kernel linux-image-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
 	scripts/with-kernel linux-image-6.12-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
 
