@@ -31,13 +31,17 @@ static __always_inline __u64 node_namespace(void)
 
 static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)
 {
-	struct service *service = lookup_frontend(&to->address, to->port, to->protocol);
+	struct service *service;
 	struct endpoint *endpoint;
 
+	/* A pod's loopback is its own. */
+	if (!node_socket && is_loopback(&to->address))
+		return NULL;
+	service = lookup_frontend(&to->address, to->port, to->protocol);
 	if (service)
 		return service;
 	/* NodePorts of this node only: another node's may be subject to that node's traffic policy. */
-	if (node_socket && is_loopback(&to->address) && config.localhost_node_ports & (is_ipv4(&to->address) ? 1 : 2))
+	if (is_loopback(&to->address) && config.localhost_node_ports & (is_ipv4(&to->address) ? 1 : 2))
 		return lookup_node_port(&to->address, to->port, to->protocol);
 	endpoint = lookup_endpoint(&to->address);
 	if (!endpoint || endpoint->kind == ENDPOINT_POD)

@@ -3,18 +3,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import tempfile
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from kubypass.box import agents
 from kubypass.box.apply import apply_files
 from kubypass.box.box import Box, down, up
 from kubypass.box.enter import find_place, run_in
 from kubypass.box.files import read_json
+from kubypass.box.process import wait_until
 from kubypass.box.record import PodRecord, read_pods
 
 HERE = Path(__file__).parent
@@ -45,6 +50,37 @@ class Cluster:
     def pods(self, app: str) -> list[PodRecord]:
         """Pods with the label `app` or `run`, oldest first."""
         return [pod for pod in read_pods(self.box.paths) if app in pod.labels.values()]
+
+    def apply(self, text: str) -> None:
+        """Apply some YAML."""
+        with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+            file.write(textwrap.dedent(text))
+            file.flush()
+            apply_files(self.box, [Path(file.name)], print)
+
+    def status(self, node: str) -> dict[str, list[dict[str, str]]]:
+        """What the agent of a node says of itself."""
+        return agents.ask(self.box.paths, self.box.topology.node(node).name, "/status")  # type: ignore[return-value]
+
+    def outcome(self, place: str, address: str, port: int) -> str:
+        """The pod that answers one HTTP request, or why none does: refused or silent."""
+        url = f"http://{address}:{port}/"
+        script = f"curl -sg -m 1 {url}; echo =$?"
+        answer, _, code = self.run(place, "sh", "-c", script).rpartition("=")
+        words = {"7": "refused", "28": "silent"}
+        return (
+            str(json.loads(answer)["pod"]) if code.strip() == "0" else words.get(code.strip(), code)
+        )
+
+    def becomes(self, place: str, address: str, port: int, wanted: str) -> None:
+        """Wait until a request has this outcome."""
+        seen: set[str] = set()
+
+        def settled() -> bool:
+            seen.add(self.outcome(place, address, port))
+            return wanted in seen
+
+        assert wait_until(settled, 10), f"{place} {address}:{port}: {seen}, not {wanted}"
 
     def spec(self, service: str) -> dict[str, list[object]]:
         """A Service's stored spec."""
@@ -113,7 +149,8 @@ def write_dual_stack(directory: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
-    name = f"test{worker_id}" if worker_id != "master" else "test"
+    checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:4]
+    name = f"test{checkout}{worker_id if worker_id != 'master' else ''}"
     directory = tmp_path_factory.mktemp("box")
     down(name, lambda _: None)
     try:

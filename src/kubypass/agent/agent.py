@@ -32,7 +32,7 @@ from kubypass.kube.manifests import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.plan.cidrs import check_cidrs
+from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
 
@@ -65,7 +65,7 @@ class Agent:
         self._sync_metrics = SyncMetrics(self.settings)
         self._snapshot: Snapshot
         self._route_problems: list[Problem] = []
-        self._cidr_problems: list[Problem] = []
+        self._overlaps: Overlaps
         self.datapath: Datapath
         self.services: Services
         self.network: Network
@@ -93,7 +93,13 @@ class Agent:
     def _plan_node(self) -> PlanNode:
         own = self._snapshot.nodes.get(self.options.node)
         addresses = tuple(self.node.primary.values())
-        return PlanNode(self.options.node, addresses, own.zone if own else "")
+        return PlanNode(
+            self.options.node,
+            addresses,
+            own.zone if own else "",
+            frozenset(self.node.addresses),
+            own.labels if own else {},
+        )
 
     def _config(self) -> layout.Config:
         own = self._snapshot.nodes.get(self.options.node)
@@ -164,7 +170,7 @@ class Agent:
     def problems(self) -> list[Problem]:
         """Everything that is wrong now."""
         found = [*self.source.problems(), *self.services.problems(), *self.network.problems]
-        return [*found, *self._route_problems, *self._cidr_problems, *self.ports.problems]
+        return [*found, *self._route_problems, *self._overlaps.problems(), *self.ports.problems]
 
     def on_manifests(self, paths: set[Path] | None) -> None:
         """Files changed (None: no telling which)."""
@@ -172,6 +178,7 @@ class Agent:
         dirty = self.source.scan() if paths is None else self.source.reread(paths)
         if dirty:
             result = self.services.sync(dirty)
+            self._overlaps.update(dirty)
             self._note_result(result, "services changed")
             self._tell(result, dirty, full=False)
             self.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
@@ -188,8 +195,7 @@ class Agent:
         changed, failed = sync_routes(routes, self.node)
         self.writes["routes"] += changed
         self._route_problems = [*problems, *failed]
-        services = snapshot.services.values()
-        self._cidr_problems = list(check_cidrs(snapshot.nodes.values(), services, self.settings))
+        self._overlaps = Overlaps(snapshot.nodes.values(), snapshot.services, self.settings)
 
     def _move(self) -> None:
         """The node's addresses, zone or networks may be others now."""

@@ -11,12 +11,14 @@ from kubypass.datapath.apply import apply_changes
 from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot
+from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList
-from kubypass.plan.conflicts import Claims
+from kubypass.plan.conflicts import Claims, Rank
 from kubypass.plan.explain import Explained, explain
+from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
 from kubypass.plan.services import plan_service
 
@@ -41,7 +43,7 @@ class Services:
         self._node = node
         self._settings = settings
         self._maps = maps
-        self._claims = Claims()
+        self._claims = Claims(node.local_addresses)
         self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
         self._tables = self._adopt()
@@ -65,7 +67,8 @@ class Services:
         """How many services, frontends and backends are in the maps."""
         entries = self._tables.entries.values()
         frontends = sum(len(entry.item.frontends) for entry in entries)
-        return len(self._items), frontends, sum(len(entry.ids) for entry in entries)
+        services = sum(1 for key in self._items if not is_pod(key))
+        return services, frontends, sum(len(entry.ids) for entry in entries)
 
     def problems(self) -> list[Problem]:
         """What was wrong with services as they are now."""
@@ -86,11 +89,15 @@ class Services:
     def move(self, node: PlanNode) -> bool:
         """The node is now this; whether all has to be planned anew for it."""
         changed, self._node = node != self._node, node
+        if changed:
+            self._claims.move(node.local_addresses)
         return changed
 
     def sync_all(self) -> Result:
         """Plans everything. The first time, what no service wants is taken out of the maps."""
-        return self._sync(self._snapshot.services.keys() | self._items.keys(), everything=True)
+        snapshot = self._snapshot
+        everything = snapshot.services.keys() | snapshot.pods.keys() | self._items.keys()
+        return self._sync(everything, everything=True)
 
     def sync(self, dirty: Iterable[ServiceKey]) -> Result:
         """Plans these services anew, and those that share a frontend with them."""
@@ -101,8 +108,7 @@ class Services:
         plans = {key: self._plan(key) for key in dirty}
         touched: set[ServiceKey] = set()
         for key, plan in plans.items():
-            service = self._snapshot.services.get(key)
-            touched |= self._claims.replace(key, plan, service.created if service else "")
+            touched |= self._claims.replace(key, plan, self._rank(key))
         for key in touched - plans.keys():
             plans[key] = self._plan(key)
         changes = self._tables.begin()
@@ -126,10 +132,19 @@ class Services:
         return Result(len(plans), writes, planned - started, done - planned)
 
     def _plan(self, key: ServiceKey) -> ServicePlan | None:
-        service = self._snapshot.services.get(key)
+        snapshot = self._snapshot
+        if (pod := snapshot.pods.get(key)) is not None:
+            return plan_host_ports(pod, self._node, self._settings)
+        service = snapshot.services.get(key)
         if service is None:
             return None
-        return plan_service(service, self._snapshot.slices.get(key, ()), self._node, self._settings)
+        return plan_service(service, snapshot.slices.get(key, ()), self._node, self._settings)
+
+    def _rank(self, key: ServiceKey) -> Rank:
+        if (pod := self._snapshot.pods.get(key)) is not None:
+            return pod_rank(pod)
+        service = self._snapshot.services.get(key)
+        return Rank(service.created if service else "")
 
     def _remember(
         self, key: ServiceKey, items: tuple[ItemKey, ...], problems: list[Problem]

@@ -8,12 +8,14 @@ looked for first depends on the name.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from ipaddress import ip_address
+
+import msgspec
 
 from kubypass.box.files import Json, mapping
 from kubypass.box.kubekey import IPAddress, IPNetwork
-from kubypass.box.objects import Applied, Service
+from kubypass.box.objects import AffinityConfig, Applied, Service, ServiceSpec
 from kubypass.errors import KubypassError
 
 FIRST_POD = 14  # the guide's first pod is 10.233.64.14: lower ones are left to the node
@@ -57,7 +59,27 @@ def complete_service(
     if service.spec.type != "ExternalName":
         spec |= _cluster_ips(applied, service, old, others, cidrs)
         spec["ports"] = _ports(applied, service, old, others)
+        spec |= _defaults(service.spec)
+        if service.spec.has_health_check:
+            spec["healthCheckNodePort"] = _health_check_port(applied, service, old, others, spec)
     return {**applied.raw, "spec": spec}
+
+
+def _defaults(spec: ServiceSpec) -> Json:
+    """Policies as the API server writes them out."""
+    external = spec.type in ("NodePort", "LoadBalancer") or spec.external_ips
+    defaults: Json = {
+        "internalTrafficPolicy": spec.internal_policy or "Cluster",
+        "sessionAffinity": spec.affinity or "None",
+    }
+    if external:
+        defaults["externalTrafficPolicy"] = spec.external_policy or "Cluster"
+    if spec.type == "LoadBalancer":
+        defaults["allocateLoadBalancerNodePorts"] = spec.allocate_node_ports
+    if spec.affinity == "ClientIP":
+        config = spec.affinity_config or AffinityConfig()
+        defaults["sessionAffinityConfig"] = msgspec.to_builtins(config)
+    return defaults
 
 
 def _cluster_ips(
@@ -150,12 +172,7 @@ def _ports(
     applied: Applied, service: Service, old: Service | None, others: list[Service]
 ) -> list[Json]:
     kept = {(p.port, p.protocol): p.node_port for p in (old.spec.ports if old else None) or ()}
-    taken: dict[NodePort, str] = {
-        (port.node_port, port.protocol): _full_name(other)
-        for other in others
-        for port in other.spec.ports or ()
-        if port.node_port
-    }
+    taken = _taken(others)
     result: list[Json] = []
     for index, port in enumerate(service.spec.ports or ()):
         entry: Json = {"name": port.name} if port.name else {}
@@ -190,6 +207,31 @@ def _node_port(
     if number or (spec.type == "LoadBalancer" and not spec.allocate_node_ports):
         return number
     return _free_node_port(applied, port.port, port.protocol, taken)
+
+
+def _taken(others: Iterable[Service]) -> dict[NodePort, str]:
+    """Node ports of other Services, those for health checks too."""
+    taken = {}
+    for other in others:
+        for port in other.spec.ports or ():
+            taken[port.node_port, port.protocol] = _full_name(other)
+        taken[other.spec.health_check_port, "TCP"] = _full_name(other)
+    return {place: name for place, name in taken.items() if place[0]}
+
+
+def _health_check_port(
+    applied: Applied, service: Service, old: Service | None, others: list[Service], spec: Json
+) -> int:
+    """Where load balancers ask whether a node has endpoints; `spec` has the node ports already."""
+    taken = _taken(others)
+    ports = spec["ports"]
+    for port in ports if isinstance(ports, list) else ():
+        taken[port.get("nodePort", 0), port["protocol"]] = "the same Service"
+    number = service.spec.health_check_port or (old.spec.health_check_port if old else 0)
+    if number and (number, "TCP") in taken:
+        message = f"{number} is the node port of {taken[number, 'TCP']}"
+        raise applied.wrong("spec.healthCheckNodePort", message, "choose another")
+    return number or _free_node_port(applied, 0, "TCP", taken)
 
 
 def _free_node_port(applied: Applied, port: int, protocol: str, taken: Collection[NodePort]) -> int:

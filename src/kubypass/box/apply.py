@@ -15,7 +15,14 @@ from kubypass.box import deploy
 from kubypass.box.addressing import complete_service
 from kubypass.box.box import Box
 from kubypass.box.files import Json, locked, mapping, read_all, read_json, write_json
-from kubypass.box.objects import Applied, EndpointPort, EndpointSlice, Service, read_objects
+from kubypass.box.objects import (
+    KINDS,
+    Applied,
+    EndpointPort,
+    EndpointSlice,
+    Service,
+    read_objects,
+)
 from kubypass.errors import ConfigError, KubypassError
 
 Say = Callable[[str], None]
@@ -62,6 +69,34 @@ def scale(box: Box, target: str, replicas: int, say: Say) -> None:
     _raise_all([KubypassError(line) for line in failures], say)
 
 
+def delete(box: Box, target: str, say: Say) -> None:
+    """Take away `KIND/NAME` (or `KIND/NAMESPACE/NAME`), and the pods that it asked for."""
+    kind, _, name = target.partition("/")
+    resource = _RESOURCES.get(kind)
+    if resource is None or not name:
+        raise ConfigError(f"{target}: expected KIND/NAME", f"kinds are {', '.join(_RESOURCES)}")
+    namespace, _, name = name.rpartition("/")
+    file = f"{resource}_{namespace or 'default'}_{name}.json"
+    with locked(box.paths.root):
+        path = box.paths.objects / file
+        if not path.is_file():
+            raise KubypassError(
+                f"{target} does not exist in box {box.paths.name}", "see: kubypass box list"
+            )
+        path.unlink()
+        (box.paths.manifests / file).unlink(missing_ok=True)
+        failures = deploy.reconcile(box, say)
+    say(f"{resource}/{name} deleted")
+    _raise_all([KubypassError(line) for line in failures], say)
+
+
+_RESOURCES = {
+    short: resource
+    for _, resource in KINDS.values()
+    for short in dict.fromkeys((resource.partition(".")[0], resource))
+}
+
+
 def _raise_all(errors: list[KubypassError], say: Say) -> None:
     """Say all errors but the last, and raise that one."""
     for error in errors[:-1]:
@@ -106,6 +141,8 @@ def _store_service(box: Box, applied: Applied, service: Service) -> None:
     services = [msgspec.convert(raw, Service) for raw in manifests if raw.get("kind") == "Service"]
     others = [each for each in services if _name(each) != _name(service)]
     completed = complete_service(applied, service, old, others, box.topology.service_cidrs)
+    if service.spec.type == "LoadBalancer" and "status" not in completed and stored:
+        completed["status"] = stored.get("status", {"loadBalancer": {}})
     metadata, old_metadata = _metadata(_normalise(applied)), _metadata(stored or {})
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     metadata["creationTimestamp"] = old_metadata.get("creationTimestamp", now)

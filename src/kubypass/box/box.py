@@ -123,7 +123,7 @@ def _make(
         paths.host_cgroup(node.name).mkdir(parents=True, exist_ok=True)
         (paths.agent_run(node.name) / "pods").mkdir(parents=True, exist_ok=True)
         paths.node_bpffs(node.name).mkdir(exist_ok=True)
-        write_json(paths.manifests / f"node_{node.name}.json", _node_manifest(node))
+        write_json(node_manifest(paths, node), _describe_node(node))
         addresses = ", ".join(str(each.ip) for each in node.addresses)
         say(f"{node.alias}: {node.name}, {addresses}, pods {', '.join(map(str, node.pod_cidrs))}")
     if with_agents:
@@ -156,13 +156,18 @@ def _parse_box(paths: BoxPaths, description: Json) -> Box:
     return Box(paths, topology, Path(str(description["settings"])))
 
 
-def _node_manifest(node: PlannedNode) -> Json:
+def node_manifest(paths: BoxPaths, node: PlannedNode) -> Path:
+    """Where the node's Node object is."""
+    return paths.manifests / f"node_{node.name}.json"
+
+
+def _describe_node(node: PlannedNode) -> Json:
     addresses = [{"type": "InternalIP", "address": str(each.ip)} for each in node.addresses]
     cidrs = [str(cidr) for cidr in node.pod_cidrs]
     return {
         "apiVersion": "v1",
         "kind": "Node",
-        "metadata": {"name": node.name},
+        "metadata": {"name": node.name, "labels": dict(node.labels)},
         "spec": {"podCIDR": cidrs[0], "podCIDRs": cidrs},
         "status": {
             "addresses": [

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import msgspec
 
 from kubypass.box import agents
 from kubypass.box.box import Box
 from kubypass.box.files import read_all
+from kubypass.box.labels import read_zones
 from kubypass.box.process import wait_until
 from kubypass.box.record import PodRecord
 from kubypass.errors import KubypassError
@@ -18,13 +20,20 @@ CONVERGE_S = 10.0
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
+# Services with these are other proxies', or not every node's.
+_ELSEWHERE = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
+_SOME_NODES = ("service.cilium.io/node", "service.cilium.io/node-selector")
+
+
 class _Metadata(msgspec.Struct, frozen=True):
     name: str
     namespace: str = "default"
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
 
 
 class _Spec(msgspec.Struct, frozen=True):
+    type: str = "ClusterIP"
     cluster_ip: str = msgspec.field(default="None", name="clusterIP")
 
 
@@ -32,14 +41,43 @@ class _Service(msgspec.Struct, frozen=True):
     metadata: _Metadata
     spec: _Spec
 
+    @property
+    def is_served(self) -> bool:
+        """Whether every agent serves it."""
+        labels, annotations = self.metadata.labels or {}, self.metadata.annotations or {}
+        return (
+            self.spec.cluster_ip not in {"None", ""}
+            and self.spec.type != "ExternalName"
+            and not any(key in labels for key in _ELSEWHERE)
+            and not any(key in annotations for key in _SOME_NODES)
+        )
+
 
 class _Conditions(msgspec.Struct, frozen=True):
     ready: bool | None = None
 
 
+class _Hint(msgspec.Struct, frozen=True):
+    name: str
+
+
+class _Hints(msgspec.Struct, frozen=True, rename="camel"):
+    for_nodes: tuple[_Hint, ...] = ()
+    for_zones: tuple[_Hint, ...] = ()
+
+
 class _Endpoint(msgspec.Struct, frozen=True):
     addresses: tuple[str, ...]
     conditions: _Conditions = _Conditions()
+    hints: _Hints | None = None
+
+    def is_for(self, node: str, zone: str) -> bool:
+        """Whether a node that chooses among endpoints chooses it."""
+        if self.hints is None:
+            return True
+        if self.hints.for_nodes:
+            return _Hint(node) in self.hints.for_nodes
+        return _Hint(zone) in self.hints.for_zones
 
     @property
     def is_ready(self) -> bool:
@@ -74,10 +112,17 @@ class _Slice(msgspec.Struct, frozen=True, rename="camel"):
 
 def wait_until_active(box: Box) -> bool:
     """Wait until every agent that runs uses every ready endpoint; False after CONVERGE_S."""
-    wanted: set[str] = set()
-    for each in _served_slices(box):
-        wanted |= each.backends(lambda endpoint: endpoint.is_ready)
-    return _wait(box, lambda active: wanted <= active)
+    slices = _served_slices(box)
+    zones = read_zones(read_all(box.paths.manifests))
+    wanted: dict[str, set[str]] = {}
+    for node in box.nodes:
+        chosen = partial(_is_wanted, node=node.name, zone=zones.get(node.name, ""))
+        wanted[node.name] = {backend for each in slices for backend in each.backends(chosen)}
+    return _wait(box, lambda node, active: wanted[node] <= active)
+
+
+def _is_wanted(endpoint: _Endpoint, node: str, zone: str) -> bool:
+    return endpoint.is_ready and endpoint.is_for(node, zone)
 
 
 def wait_until_unused(box: Box, pods: Iterable[PodRecord]) -> bool:
@@ -95,15 +140,15 @@ def wait_until_unused(box: Box, pods: Iterable[PodRecord]) -> bool:
     for each in slices:
         if (each.service, each.address_type) in replaced:
             unwanted |= each.backends(lambda endpoint: endpoint.addresses[0] in addresses)
-    return _wait(box, lambda active: not active & unwanted)
+    return _wait(box, lambda _, active: not active & unwanted)
 
 
-def _wait(box: Box, condition: Callable[[set[str]], bool]) -> bool:
+def _wait(box: Box, condition: Callable[[str, set[str]], bool]) -> bool:
     running = [node.name for node in box.nodes if agents.is_running(box.paths, node.name)]
 
     def converged() -> bool:
         try:
-            return all(condition(agents.active_backends(box.paths, node)) for node in running)
+            return all(condition(node, agents.active_backends(box.paths, node)) for node in running)
         except (OSError, KubypassError):
             return False  # an agent that ends or starts just now; the deadline is the judge
 
@@ -114,8 +159,6 @@ def _served_slices(box: Box) -> list[_Slice]:
     """Slices of Services that agents serve: those with a ClusterIP."""
     objects = read_all(box.paths.manifests)
     services = [msgspec.convert(raw, _Service) for raw in objects if raw.get("kind") == "Service"]
-    served = {
-        (s.metadata.namespace, s.metadata.name) for s in services if s.spec.cluster_ip != "None"
-    }
+    served = {(s.metadata.namespace, s.metadata.name) for s in services if s.is_served}
     slices = [msgspec.convert(raw, _Slice) for raw in objects if raw.get("kind") == "EndpointSlice"]
     return [each for each in slices if each.service in served]

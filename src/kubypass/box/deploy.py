@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a box's pods what the applied objects ask for, and its EndpointSlices what they are.
+"""Makes a box's pods what the applied objects ask for, and tells the agents what they are.
 
 Order matters for traffic: new pods answer before anything old goes; a pod that goes first leaves
 the agents' active backends, then finishes its connections, and only then ends.
@@ -12,13 +12,15 @@ from dataclasses import replace
 
 import msgspec
 
-from kubypass.box import converge, placement, pods
+from kubypass.box import converge, placement, pods, vips
 from kubypass.box.box import Box
 from kubypass.box.files import Json, mapping, read_all, write_json
+from kubypass.box.labels import read_zones
 from kubypass.box.objects import Service
 from kubypass.box.placement import Wanted
 from kubypass.box.process import is_alive
 from kubypass.box.record import PodRecord, read_pods, write_pod
+from kubypass.box.pod_objects import describe_pod
 from kubypass.box.slices import plan_slices
 
 _LATE = f"warning: after {converge.CONVERGE_S:.0f} s the agents do not use all ready pods yet"
@@ -40,28 +42,37 @@ def reconcile(box: Box, say: Callable[[str], None]) -> list[str]:
         missing += [want] * (want.replicas - len(current))
     _remove(box, replaced)
     failures = _start(box, missing)
-    write_slices(box)
+    publish(box)
     if not converge.wait_until_active(box):
         say(_LATE)
     _remove(box, surplus)
     return failures
 
 
-def write_slices(box: Box) -> None:
-    """Write the EndpointSlices of all Services with a selector; remove those that are no more."""
+def publish(box: Box) -> None:
+    """Write what agents see of the pods: the EndpointSlices of Services with a selector, and Pods with host ports.
+
+    Those that are no more are removed.
+    """
     records = read_pods(box.paths)
     manifests = read_all(box.paths.manifests)
     services = [msgspec.convert(raw, Service) for raw in manifests if raw.get("kind") == "Service"]
+    vips.sync_routes(box, services)
+    zones = read_zones(manifests)
     wanted: dict[str, Json] = {}
     for service in services:
-        for each in plan_slices(service, records):
+        for each in plan_slices(service, records, zones):
             metadata = mapping(each["metadata"])
             wanted[f"endpoints_{metadata['namespace']}_{metadata['name']}.json"] = each
+    for pod in records:
+        if any(port.host_port for port in pod.ports):
+            wanted[f"pod_{pod.namespace}_{pod.name}.json"] = describe_pod(pod)
     for name, each in wanted.items():
         write_json(box.paths.manifests / name, each)
-    for path in box.paths.manifests.glob("endpoints_*.json"):
-        if path.name not in wanted:
-            path.unlink()
+    for pattern in ("endpoints_*.json", "pod_*.json"):
+        for path in box.paths.manifests.glob(pattern):
+            if path.name not in wanted:
+                path.unlink()
 
 
 def _is_running(pod: PodRecord) -> bool:
@@ -84,11 +95,11 @@ def _remove(box: Box, surplus: list[PodRecord]) -> None:
         return
     for pod in surplus:
         write_pod(box.paths, replace(pod, state="terminating"))
-    write_slices(box)
+    publish(box)
     converge.wait_until_unused(box, surplus)
     for pod in surplus:
         pods.drain_pod(pod)
     for pod in surplus:
         pods.end_processes(box, pod)
         pods.remove_pod(box, pod)
-    write_slices(box)
+    publish(box)

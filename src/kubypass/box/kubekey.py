@@ -25,6 +25,7 @@ class Host:
 
     name: str
     addresses: tuple[IPAddress, ...]  # of internalAddress, else of address
+    labels: tuple[tuple[str, str], ...] = ()  # of its Node object
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,4 +129,12 @@ def _host(entry: object, where: str) -> Host:
         raise ConfigError(
             f"{where}.internalAddress: {text}: expected at most one address of each IP family"
         )
-    return Host(name, tuple(addresses))
+    return Host(name, tuple(addresses), _labels(fields.get("labels"), f"{where}.labels"))
+
+
+def _labels(value: object, where: str) -> tuple[tuple[str, str], ...]:
+    labels = _mapping(value or {}, where)
+    for key, text in labels.items():
+        if not isinstance(text, str):
+            raise ConfigError(f"{where}.{key}: expected text, found {text!r}")
+    return tuple((str(key), str(text)) for key, text in labels.items())

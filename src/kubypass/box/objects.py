@@ -18,10 +18,14 @@ import yaml
 
 from kubypass.box.files import Json
 from kubypass.errors import ConfigError
+from kubypass.model.address import parse_address
+from kubypass.model.cidr import parse_cidr
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?$")]
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
+NoneOrPort = Annotated[int, msgspec.Meta(ge=0, le=65535)]
 Protocol = Literal["TCP", "UDP", "SCTP"]
+Policy = Literal["Cluster", "Local"]
 
 
 class Metadata(msgspec.Struct, frozen=True):
@@ -34,6 +38,8 @@ class ContainerPort(msgspec.Struct, frozen=True, rename="camel"):
     container_port: Port
     name: str = ""
     protocol: Protocol = "TCP"
+    host_port: NoneOrPort = 0
+    host_ip: str = msgspec.field(default="", name="hostIP")
 
 
 class Container(msgspec.Struct, frozen=True):
@@ -44,6 +50,7 @@ class Container(msgspec.Struct, frozen=True):
 
 class PodSpec(msgspec.Struct, frozen=True):
     containers: Annotated[tuple[Container, ...], msgspec.Meta(min_length=1)]
+    node_name: str = msgspec.field(default="", name="nodeName")
 
 
 class TemplateMetadata(msgspec.Struct, frozen=True):
@@ -80,7 +87,15 @@ class ServicePort(msgspec.Struct, frozen=True, rename="camel"):
     name: str = ""
     protocol: Protocol = "TCP"
     target_port: Port | str | None = None
-    node_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+    node_port: NoneOrPort = 0
+
+
+class ClientIpConfig(msgspec.Struct, frozen=True, rename="camel"):
+    timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=86400)] = 10800
+
+
+class AffinityConfig(msgspec.Struct, frozen=True):
+    client_ip: ClientIpConfig = msgspec.field(default=ClientIpConfig(), name="clientIP")
 
 
 class ServiceSpec(msgspec.Struct, frozen=True):
@@ -97,11 +112,53 @@ class ServiceSpec(msgspec.Struct, frozen=True):
     )
     allocate_node_ports: bool = msgspec.field(default=True, name="allocateLoadBalancerNodePorts")
     publish_not_ready: bool = msgspec.field(default=False, name="publishNotReadyAddresses")
+    external_ips: tuple[str, ...] | None = msgspec.field(default=None, name="externalIPs")
+    external_name: str = msgspec.field(default="", name="externalName")
+    external_policy: Policy | None = msgspec.field(default=None, name="externalTrafficPolicy")
+    internal_policy: Policy | None = msgspec.field(default=None, name="internalTrafficPolicy")
+    health_check_port: NoneOrPort = msgspec.field(default=0, name="healthCheckNodePort")
+    affinity: Literal["None", "ClientIP"] | None = msgspec.field(
+        default=None, name="sessionAffinity"
+    )
+    affinity_config: AffinityConfig | None = msgspec.field(
+        default=None, name="sessionAffinityConfig"
+    )
+    source_ranges: tuple[str, ...] | None = msgspec.field(
+        default=None, name="loadBalancerSourceRanges"
+    )
+    distribution: Literal["PreferClose", "PreferSameZone", "PreferSameNode"] | None = msgspec.field(
+        default=None, name="trafficDistribution"
+    )
+
+    @property
+    def has_health_check(self) -> bool:
+        """Whether load balancers ask each node if it has endpoints."""
+        return self.type == "LoadBalancer" and self.external_policy == "Local"
+
+
+class Ingress(msgspec.Struct, frozen=True, rename="camel"):
+    ip: str = ""
+    ip_mode: Literal["VIP", "Proxy"] = "VIP"
+
+
+class LoadBalancer(msgspec.Struct, frozen=True):
+    ingress: tuple[Ingress, ...] | None = None
+
+
+class ServiceStatus(msgspec.Struct, frozen=True, rename="camel"):
+    load_balancer: LoadBalancer = LoadBalancer()
 
 
 class Service(msgspec.Struct, frozen=True):
     metadata: Metadata
     spec: ServiceSpec
+    status: ServiceStatus = ServiceStatus()
+
+    def external_addresses(self) -> tuple[str, ...]:
+        """Addresses that nodes answer for: externalIPs, and those that a load balancer was given."""
+        ingress = self.status.load_balancer.ingress or ()
+        vips = (each.ip for each in ingress if each.ip and each.ip_mode == "VIP")
+        return tuple(dict.fromkeys((*(self.spec.external_ips or ()), *vips)))
 
 
 class EndpointPort(msgspec.Struct, frozen=True):
@@ -136,6 +193,11 @@ ALLOWED = {
     "protocol": "TCP, UDP or SCTP",
     "type": "ClusterIP, NodePort, LoadBalancer or ExternalName",
     "ipFamilies": "IPv4 and IPv6",
+    "externalTrafficPolicy": "Cluster or Local",
+    "internalTrafficPolicy": "Cluster or Local",
+    "sessionAffinity": "None or ClientIP",
+    "trafficDistribution": "PreferClose, PreferSameZone or PreferSameNode",
+    "ipMode": "VIP or Proxy",
     "ipFamilyPolicy": "SingleStack, PreferDualStack or RequireDualStack",
     "addressType": "IPv4, IPv6 or FQDN",
 }
@@ -263,16 +325,36 @@ def _check(applied: Applied) -> None:
             raise applied.wrong(
                 "spec.selector", "does not match spec.template.metadata.labels", "make them equal"
             )
-    if isinstance(each, Service) and each.spec.type != "ExternalName":
-        ports = each.spec.ports or ()
-        if not ports and each.spec.cluster_ip != "None":
-            raise applied.wrong("spec.ports", "expected at least one port")
-        names = [port.name for port in ports]
-        if len(ports) > 1 and ("" in names or len(set(names)) != len(names)):
-            raise applied.wrong("spec.ports", "each of several ports needs a name of its own")
-        numbers = [(port.port, port.protocol) for port in ports]
-        if len(set(numbers)) != len(numbers):
-            raise applied.wrong("spec.ports", "the same port and protocol appears twice")
+    if isinstance(each, Service):
+        _check_service(applied, each)
+
+
+def _check_service(applied: Applied, service: Service) -> None:
+    spec = service.spec
+    for field, texts, parse in (
+        ("spec.externalIPs", spec.external_ips or (), parse_address),
+        ("spec.loadBalancerSourceRanges", spec.source_ranges or (), parse_cidr),
+        ("status.loadBalancer.ingress", service.external_addresses(), parse_address),
+    ):
+        for text in texts:
+            try:
+                parse(text)
+            except ValueError as error:
+                raise applied.wrong(field, str(error)) from error
+    if spec.health_check_port and not spec.has_health_check:
+        message = "only for type LoadBalancer with externalTrafficPolicy Local"
+        raise applied.wrong("spec.healthCheckNodePort", message, "leave it out")
+    if spec.type == "ExternalName":
+        return
+    ports = spec.ports or ()
+    if not ports and spec.cluster_ip != "None":
+        raise applied.wrong("spec.ports", "expected at least one port")
+    names = [port.name for port in ports]
+    if len(ports) > 1 and ("" in names or len(set(names)) != len(names)):
+        raise applied.wrong("spec.ports", "each of several ports needs a name of its own")
+    numbers = [(port.port, port.protocol) for port in ports]
+    if len(set(numbers)) != len(numbers):
+        raise applied.wrong("spec.ports", "the same port and protocol appears twice")
 
 
 class _Loader(yaml.CSafeLoader):

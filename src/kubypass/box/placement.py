@@ -30,6 +30,7 @@ from kubypass.box.objects import (
 )
 from kubypass.box.record import PodRecord, read_pods
 
+HostPort = tuple[str, int, str]  # hostIP, number, protocol
 _LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # as Kubernetes' names: no vowels, no words
 
 
@@ -45,6 +46,17 @@ class Wanted:
     labels: dict[str, str]
     containers: tuple[Container, ...]
     fixed_name: bool  # a Pod, not a Deployment
+    node: str  # where they run; empty: anywhere
+
+    @property
+    def host_ports(self) -> set[HostPort]:
+        """Ports of the node that each of them has."""
+        return {port for each in self.containers for port in host_ports(each)}
+
+
+def host_ports(container: Container) -> set[HostPort]:
+    """Ports of the node that a container asks for."""
+    return {(p.host_ip, p.host_port, p.protocol) for p in container.ports or () if p.host_port}
 
 
 def read_wanted(box: Box) -> dict[str, Wanted]:
@@ -70,11 +82,25 @@ def choose_surplus(current: Iterable[PodRecord], count: int) -> list[PodRecord]:
 
 
 def place(box: Box, want: Wanted) -> PodRecord:
-    """Choose a name, addresses and a node: with the fewest pods of this object, then of all."""
+    """Choose a name, addresses and a node.
+
+    The node that it asks for, or the one where least pods have its host ports, then with the fewest
+    pods of this object, then of all.
+    """
     records = read_pods(box.paths)
+    busy = Counter(
+        pod.node
+        for pod in records
+        if pod.state != "terminating"
+        and any(want.host_ports & host_ports(each) for each in pod.containers)
+    )
     mine = Counter(pod.node for pod in records if pod.owner == want.key)
     load = Counter(pod.node for pod in records)
-    node = min(box.nodes, key=lambda each: (mine[each.name], load[each.name]))
+    node = (
+        box.topology.node(want.node)
+        if want.node
+        else min(box.nodes, key=lambda each: (busy[each.name], mine[each.name], load[each.name]))
+    )
     taken = {address for pod in records for address in pod.ip_addresses()}
     last = _last_addresses(box, node.name)
     addresses = [next_pod_address(cidr, taken, last.get(cidr.version)) for cidr in node.pod_cidrs]
@@ -127,10 +153,10 @@ def _wanted(applied: Applied) -> Wanted | None:
     each = applied.object
     source: object = applied.raw
     if isinstance(each, Pod):
-        labels, containers, replicas = each.metadata.labels, each.spec.containers, 1
+        labels, pod, replicas = each.metadata.labels, each.spec, 1
     elif isinstance(each, Deployment):
         template, replicas = each.spec.template, each.spec.replicas
-        labels, containers = template.metadata.labels, template.spec.containers
+        labels, pod = template.metadata.labels, template.spec
         spec = applied.raw["spec"]
         source = spec["template"] if isinstance(spec, dict) else None
     else:
@@ -143,8 +169,9 @@ def _wanted(applied: Applied) -> Wanted | None:
         template="".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:5]),
         replicas=replicas,
         labels=labels or {},
-        containers=containers,
+        containers=pod.containers,
         fixed_name=isinstance(each, Pod),
+        node=pod.node_name,
     )
 
 

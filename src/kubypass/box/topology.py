@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 from kubypass.box.kubekey import Host, IPAddress, IPNetwork, KubeKey
@@ -22,6 +22,8 @@ CLIENT_ADDRESSES = ("203.0.113.9/24", "2001:db8:cafe::9/64")
 CLIENT_GATEWAYS = ("203.0.113.1/24", "2001:db8:cafe::1/64")
 NODE_V6_PREFIX = ipaddress.IPv6Network("fd00:c0a8:1::/64")
 SECOND_HOST = "node2"
+ZONE_LABEL = "topology.kubernetes.io/zone"
+_LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class PlannedNode:
     alias: str  # node1, node2, … in the order of the file
     addresses: tuple[IPInterface, ...]
     pod_cidrs: tuple[IPNetwork, ...]
+    labels: tuple[tuple[str, str], ...] = ()  # of its Node object when the box is made
 
     def address(self, version: int) -> IPAddress | None:
         """The node's address of an IP version."""
@@ -78,6 +81,7 @@ def plan_topology(kubekey: KubeKey) -> Topology:
             f"node{index + 1}",
             tuple(_interface(address, subnets) for address in host.addresses),
             tuple(each[index] for each in slices),
+            _labels(host, index),
         )
         for index, host in enumerate(hosts)
     )
@@ -95,6 +99,7 @@ def describe_topology(topology: Topology) -> dict[str, object]:
                 "alias": node.alias,
                 "addresses": [str(each) for each in node.addresses],
                 "podCIDRs": [str(each) for each in node.pod_cidrs],
+                "labels": dict(node.labels),
             }
             for node in topology.nodes
         ],
@@ -120,6 +125,7 @@ def parse_topology(description: dict[str, object]) -> Topology:
             str(entry["alias"]),
             interfaces(entry["addresses"]),
             networks(entry["podCIDRs"]),
+            tuple(dict(entry["labels"]).items()),
         )
         for entry in (entries if isinstance(entries, list) else [])
     )
@@ -133,6 +139,12 @@ def parse_topology(description: dict[str, object]) -> Topology:
 
 def _strings(values: object) -> list[str]:
     return [str(value) for value in values] if isinstance(values, list) else []
+
+
+def _labels(host: Host, index: int) -> tuple[tuple[str, str], ...]:
+    """A host's own, and what every node has; its zone is zone-a, zone-b, … in the order of the file."""
+    defaults = {"kubernetes.io/hostname": host.name, ZONE_LABEL: f"zone-{_LETTERS[index % 26]}"}
+    return tuple({**defaults, **dict(host.labels)}.items())
 
 
 def _with_second_host(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
@@ -154,7 +166,7 @@ def _with_addresses(hosts: tuple[Host, ...], kubekey: KubeKey) -> tuple[Host, ..
             raise ConfigError(message, "add an IPv4 address to its internalAddress")
         if 6 in versions and 6 not in have:
             have[6] = _derived_v6(have[4], hosts)
-        result.append(Host(host.name, tuple(have.values())))
+        result.append(replace(host, addresses=tuple(have.values())))
     return tuple(result)
 
 

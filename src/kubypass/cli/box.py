@@ -30,13 +30,26 @@ def register(subparsers: Parsers) -> None:
     up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
 
     apply = _command(
-        commands, "apply", "take Deployments, Pods, Services and EndpointSlices", _apply
+        commands,
+        "apply",
+        "take Deployments, Pods, Services and EndpointSlices; the network leads externalIPs and load "
+        "balancers' addresses (status.loadBalancer.ingress, as written) to node1",
+        _apply,
     )
     apply.add_argument("-f", "--file", type=Path, action="append", required=True, metavar="FILE")
+
+    delete = _command(commands, "delete", "take an object away, with its pods", _delete)
+    delete.add_argument("target", metavar="KIND/NAME", help="such as service/web or pod/web")
 
     scale = _command(commands, "scale", "change the replicas of a Deployment", _scale)
     scale.add_argument("target", metavar="deployment/NAME")
     scale.add_argument("--replicas", type=int, required=True)
+
+    label = _command(commands, "label", "change labels of a node", _label)
+    label.add_argument("node", metavar="NODE", help="node1, node2 or a host's name")
+    label.add_argument(
+        "changes", nargs="+", metavar="KEY=VALUE", help="a label; KEY- takes it away"
+    )
 
     run = _command(commands, "exec", "run a command in a node, the client or a pod", _exec)
     run.add_argument(
@@ -83,11 +96,27 @@ def _apply(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _delete(arguments: argparse.Namespace) -> int:
+    from kubypass.box.apply import delete
+    from kubypass.box.box import open_box
+
+    delete(open_box(arguments.name), arguments.target, _say)
+    return 0
+
+
 def _scale(arguments: argparse.Namespace) -> int:
     from kubypass.box.apply import scale
     from kubypass.box.box import open_box
 
     scale(open_box(arguments.name), arguments.target, arguments.replicas, _say)
+    return 0
+
+
+def _label(arguments: argparse.Namespace) -> int:
+    from kubypass.box.box import open_box
+    from kubypass.box.labels import label_node
+
+    label_node(open_box(arguments.name), arguments.node, arguments.changes)
     return 0
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one file says: its services, slices and nodes, and what is wrong with it."""
+"""What one file says: its services, slices, nodes and pods, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,10 @@ from kubypass.kube.convert import (
     convert_slice,
     is_selected,
 )
+from kubypass.kube.convert_pod import convert_pod
 from kubypass.kube.documents import Document, MalformedError, documents, yaml_parts
 from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.host_port import HostPortPod
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 ObjectKey = tuple[str, str, str]
 """Kind, namespace (empty for nodes) and name."""
 
-Object = Service | EndpointSlice | Node
+Object = Service | EndpointSlice | Node | HostPortPod
 
 
 @dataclass(slots=True)
@@ -41,6 +43,9 @@ class Contents:
 
 
 EMPTY: Final = Contents()
+
+_MAX_NOTES: Final = 20
+_MAX_NOTE: Final = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +110,7 @@ class Reading:
                 if key is not None and key not in found.objects and key in last_good.objects:
                     found.objects[key] = last_good.objects[key]
                     notes.append("the last good one is kept")
-                found.problems.append(Problem(subject, "; ".join(notes)))
+                found.problems.append(Problem(subject, _summary(notes)))
 
     def _read_object(
         self, found: Contents, document: Document, wanted: type[wire.WireObject], notes: list[str]
@@ -121,12 +126,17 @@ class Reading:
             notes.append("metadata.name is missing; expected a name; the object is skipped")
             return None
         key = (document.kind, _namespace(document.kind, metadata), metadata.name)
+        if "/" in f"{key[1]}{key[2]}":
+            notes.append("a slash in a name or namespace; expected none; the object is skipped")
+            return None
         if key in found.objects:
             notes.append("appears twice in the file; the first one is used")
             return key
         converted: Object | None
         if isinstance(source, wire.Node):
             converted = convert_node(source, notes)
+        elif isinstance(source, wire.Pod):
+            converted = convert_pod(source, notes)
         elif not is_selected(metadata, self.proxy_name):
             converted = None
         elif isinstance(source, wire.Service):
@@ -142,6 +152,14 @@ class Reading:
 
 class _Named(msgspec.Struct, gc=False):
     metadata: wire.Metadata | None = None
+
+
+def _summary(notes: list[str]) -> str:
+    """One line, however much is wrong."""
+    shown = [n if len(n) <= _MAX_NOTE else f"{n[:_MAX_NOTE]}…" for n in notes[:_MAX_NOTES]]
+    if len(notes) > _MAX_NOTES:
+        shown.append(f"and {len(notes) - _MAX_NOTES} more")
+    return "; ".join(shown)
 
 
 def _namespace(kind: str, metadata: wire.Metadata) -> str:

@@ -11,7 +11,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubypass.kube import wire
-from kubypass.model.address import Address, Family, family, parse_address
+from kubypass.kube.annotations import read_exposure, read_nodes, read_source_deny
+from kubypass.model.address import (
+    Address,
+    Family,
+    family,
+    format_address,
+    is_special,
+    parse_address,
+)
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.endpoint import Endpoint, EndpointSlice, SlicePort
 from kubypass.model.node import Node
@@ -30,7 +38,7 @@ ZONE_LABEL = "topology.kubernetes.io/zone"
 MAX_PORT = 65535
 MAX_AFFINITY_S = 86400
 DEFAULT_AFFINITY_S = 10800
-_PROTOCOLS: dict[str | None, Protocol] = {
+PROTOCOLS: dict[str | None, Protocol] = {
     None: Protocol.TCP,
     "": Protocol.TCP,
     **{protocol.name: protocol for protocol in Protocol},
@@ -65,21 +73,24 @@ def convert_service(source: wire.Service, notes: list[str]) -> Service | None:
                 "write one, the service is not served until then"
             )
         return None
+    annotations = metadata.annotations or {}
     status = source.status.load_balancer if source.status else None
     ingress = (status.ingress if status else None) or ()
-    vips = [entry.ip for entry in ingress if entry.ip and entry.ip_mode in {None, "", "VIP"}]
     return Service(
         namespace=metadata.namespace or "default",
         name=metadata.name,
         type=spec.type or "ClusterIP",
         cluster_ips=cluster_ips,
-        external_ips=_addresses("spec.externalIPs", spec.external_ips or (), notes),
-        load_balancer_ips=_addresses("status.loadBalancer.ingress", vips, notes),
+        external_ips=_served("spec.externalIPs", spec.external_ips or (), notes),
+        load_balancer_ips=_served("status.loadBalancer.ingress", _vips(ingress, notes), notes),
         ports=_service_ports(spec.ports or (), notes),
         external_local=_is_local(spec.external_traffic_policy, "spec.externalTrafficPolicy", notes),
         internal_local=_is_local(spec.internal_traffic_policy, "spec.internalTrafficPolicy", notes),
         affinity_s=_affinity(spec, notes),
         source_ranges=_source_ranges(spec.load_balancer_source_ranges or (), notes),
+        source_deny=read_source_deny(annotations, notes),
+        exposure=read_exposure(annotations, notes),
+        nodes=read_nodes(annotations, notes),
         health_check_port=_health_check_port(spec),
         uid=metadata.uid or "",
         created=metadata.creation_timestamp or "",
@@ -136,10 +147,10 @@ def _cluster_ips(spec: wire.ServiceSpec, notes: list[str]) -> tuple[Address, ...
         return ()
     if not spec.ip_families:
         first = spec.cluster_ip or (texts[0] if texts else "")
-        return _addresses("spec.clusterIP", [first] if first else [], notes)
+        return _served("spec.clusterIP", [first] if first else [], notes)
     found: dict[int, Address] = {}
     for text, name in zip(texts, spec.ip_families, strict=False):
-        for address in _addresses("spec.clusterIPs", [text], notes):
+        for address in _served("spec.clusterIPs", [text], notes):
             if family(address) != _FAMILIES.get(name):
                 notes.append(f"spec.clusterIPs has {text} where ipFamilies says {name}; left out")
             else:
@@ -147,7 +158,30 @@ def _cluster_ips(spec: wire.ServiceSpec, notes: list[str]) -> tuple[Address, ...
     return tuple(found.values())
 
 
-def _addresses(field: str, texts: Iterable[str], notes: list[str]) -> tuple[Address, ...]:
+def _vips(ingress: Iterable[wire.Ingress], notes: list[str]) -> Iterable[str]:
+    """Those that nodes answer for: with `Proxy`, the load balancer wants to see the packets."""
+    for index, entry in enumerate(ingress):
+        if entry.ip_mode not in {None, "", "VIP", "Proxy"}:
+            notes.append(
+                f"status.loadBalancer.ingress[{index}].ipMode is {entry.ip_mode!r}; "
+                "expected VIP or Proxy; left out"
+            )
+        elif entry.ip and entry.ip_mode != "Proxy":
+            yield entry.ip
+
+
+def _served(field: str, texts: Iterable[str], notes: list[str]) -> tuple[Address, ...]:
+    """Addresses that a service can have: one host's own, or none's, would be taken from programs that use it."""
+    found = addresses(field, texts, notes)
+    for address in filter(is_special, found):
+        notes.append(
+            f"{field} has {format_address(address)}; expected neither an unspecified nor a loopback "
+            "nor a multicast address; left out"
+        )
+    return tuple(address for address in found if not is_special(address))
+
+
+def addresses(field: str, texts: Iterable[str], notes: list[str]) -> tuple[Address, ...]:
     """The readable ones, without repetitions, in order."""
     found: dict[Address, None] = {}
     for text in texts:
@@ -162,7 +196,7 @@ def _service_ports(ports: Iterable[wire.ServicePort], notes: list[str]) -> tuple
     found: dict[tuple[str, Protocol], ServicePort] = {}
     for index, port in enumerate(ports):
         field = f"spec.ports[{index}]"
-        protocol = _PROTOCOLS.get(port.protocol)
+        protocol = PROTOCOLS.get(port.protocol)
         name = port.name or ""
         if protocol is None:
             notes.append(
@@ -210,7 +244,7 @@ def _slice_ports(
     """A port without a name or a number means nothing to a service; an empty name is a name."""
     found: list[SlicePort] = []
     for index, port in enumerate(ports):
-        protocol = _PROTOCOLS.get(port.protocol)
+        protocol = PROTOCOLS.get(port.protocol)
         if port.name is None:
             notes.append(
                 f'ports[{index}] has no name; expected one ("" for an unnamed service port); left out'
@@ -275,8 +309,8 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
     """A node; without addresses it is still a node."""
     metadata = source.metadata or wire.Metadata()
     spec = source.spec or wire.NodeSpec()
-    addresses = (source.status.addresses if source.status else None) or ()
-    internal = [entry.address for entry in addresses if entry.type == "InternalIP"]
+    given = (source.status.addresses if source.status else None) or ()
+    internal = [entry.address for entry in given if entry.type == "InternalIP"]
     cidrs: list[Cidr] = []
     for text in spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else []):
         try:
@@ -285,8 +319,9 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
             notes.append(f"spec.podCIDRs: {error}; left out")
     return Node(
         metadata.name,
-        _addresses("status.addresses", internal, notes),
+        addresses("status.addresses", internal, notes),
         tuple(cidrs),
         tuple(entry.address for entry in addresses if entry.type in _NODE_NAMES),
         (metadata.labels or {}).get(ZONE_LABEL, ""),
+        metadata.labels or {},
     )

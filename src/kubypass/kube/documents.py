@@ -22,6 +22,10 @@ Decoded = TypeVar("Decoded")
 
 _decoders: dict[type, Any] = {}
 
+_MAX_DIGITS = 400
+_CONSTRUCTOR_ERRORS = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
+"""What PyYAML's constructors raise for a value that does not fit its tag (`!!bool x`)."""
+
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
 
 
@@ -39,7 +43,7 @@ class _List(msgspec.Struct, gc=False):
 
 
 class _YamlLoader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: a date stays text, and so does a lone `=`."""
+    """YAML as Kubernetes reads it: a date stays text, and so do a lone `=`, `1:30` and numbers without end."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [
@@ -47,6 +51,18 @@ class _YamlLoader(yaml.CSafeLoader):
         ]
         for first, resolvers in yaml.CSafeLoader.yaml_implicit_resolvers.items()
     }
+
+
+def _number(loader: _YamlLoader, node: yaml.ScalarNode) -> object:
+    text = node.value
+    if ":" in text or len(text) > _MAX_DIGITS:
+        return text
+    as_float = node.tag.endswith(":float")
+    return loader.construct_yaml_float(node) if as_float else loader.construct_yaml_int(node)
+
+
+for _tag in ("int", "float"):
+    _YamlLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,11 +97,16 @@ def documents(content: bytes, *, is_json: bool) -> Iterator[Document]:
         if content.strip():
             yield from _json_documents(content)
         return
+    for parsed in _yaml_values(content):
+        yield from _yaml_documents(parsed)
+
+
+def _yaml_values(content: bytes) -> Iterator[object]:
+    """What each document of a YAML file says."""
     try:
-        text = content.decode("utf-8-sig")
-        for parsed in yaml.load_all(text, Loader=_YamlLoader):
-            yield from _yaml_documents(parsed)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        values = yaml.load_all(content.decode("utf-8-sig"), Loader=_YamlLoader)
+        yield from values
+    except (yaml.YAMLError, *_CONSTRUCTOR_ERRORS) as error:
         raise MalformedError(f"not YAML: {_one_line(error)}") from error
 
 
@@ -127,7 +148,10 @@ def _yaml_documents(parsed: object) -> Iterator[Document]:
         yield Document(peek.api_version or "", peek.kind or "", parsed)
         return
     default = _item_header(peek)
-    for item in parsed.get("items") or ():
+    items = parsed.get("items")
+    if items is not None and not isinstance(items, list):
+        raise MalformedError(f"expected a list of items, found a {_name_of(items)}")
+    for item in items or ():
         found = _yaml_peek(item) if isinstance(item, dict) else _Peek()
         yield Document(
             found.api_version or default.api_version or "", found.kind or default.kind or "", item

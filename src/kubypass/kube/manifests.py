@@ -85,7 +85,9 @@ class ManifestSource:
     def snapshot(self) -> Snapshot:
         """What is known; no file is touched."""
         registry = self._registry
-        return Snapshot(registry.services, registry.slices, registry.nodes, self.problems())
+        return Snapshot(
+            registry.services, registry.slices, registry.nodes, self.problems(), registry.pods
+        )
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong at present."""

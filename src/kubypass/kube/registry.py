@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.host_port import HostPortPod, pod_key
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
@@ -24,7 +25,7 @@ class Dirty:
     """What has to be looked at again."""
 
     services: set[ServiceKey] = field(default_factory=set)
-    """Changed themselves, or a slice of theirs did."""
+    """Changed themselves, or a slice of theirs did; pods with ports of their node too."""
     nodes: set[str] = field(default_factory=set)
 
 
@@ -34,6 +35,7 @@ class Registry:
     def __init__(self) -> None:
         self.services: dict[ServiceKey, Service] = {}
         self.slices: dict[ServiceKey, tuple[EndpointSlice, ...]] = {}
+        self.pods: dict[ServiceKey, HostPortPod] = {}
         self.nodes: dict[str, Node] = {}
         self._files: dict[str, Contents] = {}
         self._holder: dict[ObjectKey, str] = {}
@@ -124,6 +126,9 @@ class Registry:
         elif kind == "Service":
             dirty.services.add((namespace, name))
             _put(self.services, (namespace, name), new if isinstance(new, Service) else None)
+        elif kind == "Pod":
+            dirty.services.add(pod_key(namespace, name))
+            _put(self.pods, pod_key(namespace, name), new if isinstance(new, HostPortPod) else None)
         if isinstance(old, EndpointSlice):
             dirty.services.add((namespace, old.service))
             self._drop_slice(old)

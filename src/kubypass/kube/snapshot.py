@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.host_port import HostPortPod
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
@@ -21,3 +22,5 @@ class Snapshot:
     """By namespace and service name, each tuple in order of the slices' names."""
     nodes: Mapping[str, Node]
     problems: tuple[Problem, ...]
+    pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
+    """Those with ports of their node, also pods of other nodes."""

@@ -7,7 +7,12 @@ itself would refuse (a port in quotes) are refused here with the path of the fie
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
+
+Integer = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
+"""As the API's int32: what is larger is refused with the object."""
 
 
 class Metadata(msgspec.Struct, gc=False, rename="camel"):
@@ -17,22 +22,24 @@ class Metadata(msgspec.Struct, gc=False, rename="camel"):
     namespace: str | None = None
     uid: str | None = None
     creation_timestamp: str | None = None
+    deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
 
 
 class ServicePort(msgspec.Struct, gc=False, rename="camel"):
     """`spec.ports[]` of a Service."""
 
-    port: int = 0
+    port: Integer = 0
     name: str | None = None
     protocol: str | None = None
-    node_port: int | None = None
+    node_port: Integer | None = None
 
 
 class ClientIpConfig(msgspec.Struct, gc=False, rename="camel"):
     """`spec.sessionAffinityConfig.clientIP`."""
 
-    timeout_seconds: int | None = None
+    timeout_seconds: Integer | None = None
 
 
 class AffinityConfig(msgspec.Struct, gc=False):
@@ -55,7 +62,7 @@ class ServiceSpec(msgspec.Struct, gc=False, rename="camel"):
     session_affinity: str | None = None
     session_affinity_config: AffinityConfig | None = None
     load_balancer_source_ranges: list[str] | None = None
-    health_check_node_port: int | None = None
+    health_check_node_port: Integer | None = None
 
 
 class Ingress(msgspec.Struct, gc=False, rename="camel"):
@@ -91,7 +98,7 @@ class SlicePort(msgspec.Struct, gc=False):
 
     name: str | None = None
     protocol: str | None = None
-    port: int | None = None
+    port: Integer | None = None
 
 
 class Conditions(msgspec.Struct, gc=False):
@@ -163,11 +170,61 @@ class Node(msgspec.Struct, gc=False, rename="camel"):
     status: NodeStatus | None = None
 
 
-WireObject = Service | EndpointSlice | Node
+class ContainerPort(msgspec.Struct, gc=False, rename="camel"):
+    """`ports[]` of a container."""
+
+    container_port: Integer = 0
+    host_port: Integer | None = None
+    host_ip: str | None = msgspec.field(default=None, name="hostIP")
+    protocol: str | None = None
+
+
+class Container(msgspec.Struct, gc=False, rename="camel"):
+    """`containers[]` and `initContainers[]`."""
+
+    name: str = ""
+    ports: list[ContainerPort] | None = None
+    restart_policy: str | None = None
+
+
+class PodSpec(msgspec.Struct, gc=False, rename="camel"):
+    """`spec` of a Pod."""
+
+    node_name: str | None = None
+    host_network: bool | None = None
+    containers: list[Container] | None = None
+    init_containers: list[Container] | None = None
+
+
+class PodIp(msgspec.Struct, gc=False):
+    """`status.podIPs[]`."""
+
+    ip: str | None = None
+
+
+class PodStatus(msgspec.Struct, gc=False):
+    """`status` of a Pod."""
+
+    phase: str | None = None
+    pod_ip: str | None = msgspec.field(default=None, name="podIP")
+    pod_ips: list[PodIp] | None = msgspec.field(default=None, name="podIPs")
+
+
+class Pod(msgspec.Struct, gc=False, rename="camel"):
+    """`v1` Pod."""
+
+    api_version: str | None = None
+    metadata: Metadata | None = None
+    spec: PodSpec | None = None
+    status: PodStatus | None = None
+
+
+WireObject = Service | EndpointSlice | Node | Pod
 
 KINDS: dict[tuple[str, str], type[WireObject]] = {
     ("v1", "Service"): Service,
     ("discovery.k8s.io/v1", "EndpointSlice"): EndpointSlice,
     ("v1", "Node"): Node,
+    ("v1", "Pod"): Pod,
 }
 """By apiVersion and kind; a Knative Service is not a Service."""

@@ -64,6 +64,17 @@ def family(address: Address) -> Family:
     return 4 if address[:12] == IPV4_PREFIX else 6
 
 
+def is_loopback(address: Address) -> bool:
+    """127.0.0.0/8 and ::1."""
+    return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
+
+
+def is_special(address: Address) -> bool:
+    """Unspecified, loopback or multicast: no address that the network leads to one host by."""
+    multicast = address[12] & 0xF0 == 0xE0 if is_ipv4(address) else address[0] == 0xFF
+    return address in UNSPECIFIED.values() or is_loopback(address) or multicast
+
+
 def format_address(address: Address) -> str:
     """Canonical text: dotted for IPv4, RFC 5952 for IPv6."""
     if is_ipv4(address):

@@ -41,7 +41,6 @@ CILIUM_KEYS: Final = frozenset(
         "bpf-lb-rss-ipv4-src-cidr",
         "bpf-lb-rss-ipv6-src-cidr",
         "bpf-lb-sock-terminate-pod-connections",
-        "bpf-lb-source-range-all-types",
         "bpf-lb-source-range-map-max",
         "bpf-map-dynamic-size-ratio",
         "bpf-map-event-buffers",

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kubypass.model.address import Address
 from kubypass.model.cidr import Cidr
@@ -22,3 +23,4 @@ class Node:
     """Host names and DNS names: what people may call it besides its name."""
     zone: str = ""
     """Label `topology.kubernetes.io/zone`."""
+    labels: Mapping[str, str] = field(default_factory=dict)

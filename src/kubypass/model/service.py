@@ -4,13 +4,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import Flag
 
 from kubypass.model.address import Address
 from kubypass.model.cidr import Cidr
 from kubypass.model.protocol import Protocol
+from kubypass.model.selector import Selector
 
 ServiceKey = tuple[str, str]
 """Namespace and name."""
+
+
+class Exposure(Flag):
+    """Which of its frontends a service has; external addresses it has in any case."""
+
+    CLUSTER_IP = 1
+    NODE_PORT = 2
+    LOAD_BALANCER = 4
+
+
+EXPOSE_ALL = Exposure.CLUSTER_IP | Exposure.NODE_PORT | Exposure.LOAD_BALANCER
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +61,12 @@ class Service:
     """`sessionAffinity: ClientIP`: how long a client keeps its endpoint after its last new connection."""
     source_ranges: tuple[Cidr, ...] = ()
     """`loadBalancerSourceRanges`: who may use the load balancer addresses; of a family without any, all may."""
+    source_deny: bool = False
+    """Annotation `service.cilium.io/src-ranges-policy: deny`: those in `source_ranges` are kept out instead."""
+    exposure: Exposure = EXPOSE_ALL
+    """Annotation `service.cilium.io/type`."""
+    nodes: Selector = ()
+    """Annotations `service.cilium.io/node-selector` and `/node`: only nodes with such labels serve it at all."""
     health_check_port: int = 0
     """`healthCheckNodePort`, where it means something: LoadBalancer with `externalTrafficPolicy: Local`."""
     uid: str = ""

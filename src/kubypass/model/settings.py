@@ -98,7 +98,8 @@ class Settings:
     )  # fmt: skip
     enable_host_port: bool = setting(
         "enable-host-port", _SWITCH, False, "false",
-        "Ports of pods on their node's address.", effect=_NO_EFFECT,
+        "Ports of pods on their node's addresses with kube-proxy-replacement: partial; true and strict "
+        "include them.",
     )  # fmt: skip
     enable_ipv4: bool = setting("enable-ipv4", _SWITCH, True, "true", "IPv4 services and pods.")
     enable_ipv6: bool = setting("enable-ipv6", _SWITCH, True, "true", "IPv6 services and pods.")
@@ -181,6 +182,11 @@ class Settings:
         "What clients of a service without endpoints get: port unreachable (a refused connection), or "
         "nothing.", choices=("reject", "drop"),
     )  # fmt: skip
+    bpf_lb_source_range_all_types: bool = setting(
+        "bpf-lb-source-range-all-types", _SWITCH, False, "false",
+        "loadBalancerSourceRanges hold for NodePorts and external addresses of the service too, not only "
+        "for the load balancer's.",
+    )  # fmt: skip
     node_port_range: tuple[int, int] = setting(
         "node-port-range", ("first,last", parse_port_range), (30000, 32767), "30000,32767",
         "Ports that the API server gives to NodePorts.",
@@ -252,6 +258,13 @@ class Settings:
         """Whether NodePorts are served."""
         if self.kube_proxy_replacement == "partial":
             return self.enable_node_port
+        return self.external_services
+
+    @property
+    def host_port(self) -> bool:
+        """Whether ports of pods on their node are served."""
+        if self.kube_proxy_replacement == "partial":
+            return self.enable_host_port
         return self.external_services
 
     @property

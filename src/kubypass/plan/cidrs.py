@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from kubypass.model.address import Address, Family, family, format_address
@@ -12,7 +12,7 @@ from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
     from kubypass.model.node import Node
-    from kubypass.model.service import Service
+    from kubypass.model.service import Service, ServiceKey
     from kubypass.model.settings import Settings
 
 
@@ -49,9 +49,9 @@ class PodNetworks:
         return None
 
     def check_service(self, service: Service) -> tuple[Problem, ...]:
-        """A problem for each cluster address of the service that is a pod's as well."""
+        """A problem for each address of the service that is a pod's as well."""
         found: list[Problem] = []
-        for address in service.cluster_ips:
+        for address in (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips):
             inside = self.containing(address)
             if inside is not None:
                 found.append(
@@ -68,15 +68,31 @@ class PodNetworks:
         self._lengths[cidr.family].add(cidr.bits)
 
 
-def check_cidrs(
-    nodes: Iterable[Node], services: Iterable[Service], settings: Settings
-) -> tuple[Problem, ...]:
-    """Everything that overlaps."""
-    networks = PodNetworks(nodes, settings)
-    found = list(networks.problems)
-    for service in services:
-        found.extend(networks.check_service(service))
-    return tuple(found)
+class Overlaps:
+    """Everything that overlaps, kept up to date as services change; other nodes need another one."""
+
+    def __init__(
+        self, nodes: Iterable[Node], services: Mapping[ServiceKey, Service], settings: Settings
+    ) -> None:
+        self._networks = PodNetworks(nodes, settings)
+        self._services = services
+        self._found: dict[ServiceKey, tuple[Problem, ...]] = {}
+        self.update(services)
+
+    def update(self, keys: Iterable[ServiceKey]) -> None:
+        """Look at these services again."""
+        for key in keys:
+            service = self._services.get(key)
+            found = self._networks.check_service(service) if service else ()
+            if found:
+                self._found[key] = found
+            else:
+                self._found.pop(key, None)
+
+    def problems(self) -> tuple[Problem, ...]:
+        """Of networks, then of services."""
+        of_services = (problem for _, some in sorted(self._found.items()) for problem in some)
+        return (*self._networks.problems, *of_services)
 
 
 def _supernets(cidr: Cidr) -> Iterable[Cidr]:

@@ -1,21 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two items that want the same frontend: the older service has it, the other one is told.
+"""Two that want the same frontend: one of them has it, the other one is told.
 
-Older is earlier created, then first by namespace and name; within a service, the item that comes
-first. A service without a creation time (hand-written manifests) counts as older than any with
-one. The only state of planning: who claims what. Services are added and removed one by one, and
-the outcome does not depend on the order in which that happens.
+Services come before pods with host ports, and pods before those that are being deleted. Of two alike the older one
+has the frontend: earlier created, then first by namespace and name; within a service, the item that comes first. A
+service without a creation time (hand-written manifests) counts as older than any with one.
+
+The same goes for a port on one address of the node (an external address, a host port) against the same port on every
+address (a NodePort, a host port): the older one has that address, and a younger NodePort keeps the others.
+
+The only state of planning: who claims what. Services are added and removed one by one, and the outcome does not depend
+on the order in which that happens.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from enum import IntEnum
+from typing import TYPE_CHECKING, NamedTuple
 
-from kubypass.model.address import UNSPECIFIED, format_endpoint
+from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_loopback
 from kubypass.model.problem import Problem
+from kubypass.model.protocol import Protocol
 from kubypass.plan.items import Item, PlannedFrontend, ServicePlan
+from kubypass.plan.shared_addresses import SharedAddresses, title
 
 if TYPE_CHECKING:
     from kubypass.model.service import ServiceKey
@@ -23,65 +31,132 @@ if TYPE_CHECKING:
 _Place = bytes
 """Address, port and protocol of a frontend."""
 
-_Rank = tuple[str, str, str]
-"""Created, namespace, name: the smallest has the frontend."""
+
+class Precedence(IntEnum):
+    """Who comes first, whatever the age."""
+
+    SERVICE = 0
+    POD = 1
+    TERMINATING_POD = 2
+
+
+class Rank(NamedTuple):
+    """The smallest has the frontend; names decide between equal ones."""
+
+    created: str = ""
+    precedence: Precedence = Precedence.SERVICE
+
+    def of(self, key: ServiceKey) -> _FullRank:
+        return (self.precedence, self.created, *key)
+
+
+_FullRank = tuple[int, str, str, str]
 
 
 class Claims:
-    """Who claims which frontend."""
+    """Who claims which frontend. `addresses` are the node's own."""
 
-    def __init__(self) -> None:
-        self._ranks: dict[ServiceKey, _Rank] = {}
+    def __init__(self, addresses: Iterable[Address] = ()) -> None:
+        self._ranks: dict[ServiceKey, _FullRank] = {}
         self._places: dict[ServiceKey, tuple[_Place, ...]] = {}
         self._owner: dict[_Place, ServiceKey] = {}
         self._rivals: dict[_Place, set[ServiceKey]] = {}
         self._contested: dict[ServiceKey, int] = {}
+        self._local: frozenset[Address] = frozenset(addresses)
+        self._on_one: dict[_Place, set[_Place]] = {}
+        """Place on every address of the node -> places with the same port on one of them."""
+        self._shared = SharedAddresses()
+
+    def move(self, addresses: Iterable[Address]) -> None:
+        """The node has these addresses now; everything has to be settled anew."""
+        self._local = frozenset(addresses)
+        self._on_one = {}
+        for place in filter(self._is_on_one, self._owner):
+            self._on_one.setdefault(_on_every(place), set()).add(place)
 
     def replace(
-        self, key: ServiceKey, plan: ServicePlan | None, created: str = ""
+        self,
+        key: ServiceKey,
+        plan: ServicePlan | None,
+        rank: Rank = Rank(),  # noqa: B008 (immutable)
     ) -> set[ServiceKey]:
         """Put a service's claims (None: it is gone) in place; other services to settle anew."""
-        places = _places(plan) if plan else ()
-        rank = (created, *key)
-        if self._places.get(key) == places and self._ranks.get(key) == rank:
-            return set()
-        touched: set[ServiceKey] = set()
-        for place in self._places.pop(key, ()):
-            self._release(place, key, touched)
-        self._ranks.pop(key, None)
-        if plan is not None:
-            self._ranks[key] = rank
-            self._places[key] = places
-            for place in places:
-                self._claim(place, key, touched)
+        touched = self._shared.replace(key, plan)
+        old, new = self._places.get(key, ()), _places(plan) if plan else ()
+        full = rank.of(key)
+        if old != new or (plan is not None and self._ranks.get(key) != full):
+            for place in old:
+                self._release(place, key, touched)
+            self._ranks.pop(key, None)
+            self._places.pop(key, None)
+            if plan is not None:
+                self._ranks[key] = full
+                self._places[key] = new
+                for place in new:
+                    self._claim(place, key, touched)
+            for place in {*old, *new}:
+                touched |= self._across(place)
         touched.discard(key)
         return touched
 
     def settle(self, key: ServiceKey, plan: ServicePlan) -> ServicePlan:
         """The plan without the frontends that are another's, and a problem for each of those."""
-        problems = list(plan.problems)
+        problems = [*plan.problems, *self._shared.problems(key, plan)]
         taken: set[_Place] = set()
         items: list[Item] = []
-        clean = key not in self._contested
+        clean = key not in self._contested and not self._on_one
         for item in plan.items:
             kept: list[PlannedFrontend] = []
             for frontend in item.frontends:
                 place = _place(frontend)
-                owner = key if clean else self._owner.get(place, key)
+                owner = key if clean else self._holder(place, key)
                 if owner == key and place not in taken:
                     taken.add(place)
                     kept.append(frontend)
+                    problems += [] if clean else self._losses(place, key)
                 else:
-                    problems.append(_problem(item, frontend, owner))
+                    problems.append(_problem(key, place, owner))
             same = len(kept) == len(item.frontends)
             items.append(item if same else replace(item, frontends=tuple(kept)))
         if len(problems) == len(plan.problems):
             return plan
         return ServicePlan(tuple(items), tuple(problems))
 
+    def _holder(self, place: _Place, key: ServiceKey) -> ServiceKey:
+        """Who has a place that `key` claims: its owner, or an older one that has the port on every address."""
+        owner = self._owner.get(place, key)
+        if place in self._on_one.get(every := _on_every(place), ()):
+            other = self._owner.get(every)
+            if other is not None and self._ranks[other] < self._ranks[owner]:
+                return other
+        return owner
+
+    def _losses(self, place: _Place, key: ServiceKey) -> Iterable[Problem]:
+        """Addresses of the node that `key`, which has a port on every one, has not: older ones have them."""
+        for one in sorted(self._on_one.get(place, ())):
+            other = self._owner[one]
+            if self._ranks[other] < self._ranks[key]:
+                yield _problem(key, one, other)
+
+    def _across(self, place: _Place) -> set[ServiceKey]:
+        """Who claims the same port on one of the node's addresses, or has it on every one."""
+        if place[:16] in UNSPECIFIED.values():
+            ones = self._on_one.get(place, ())
+            return {key for one in ones for key in self._rivals.get(one) or (self._owner[one],)}
+        if not self._is_on_one(place):
+            return set()
+        owner = self._owner.get(_on_every(place))
+        return set() if owner is None else {owner}
+
+    def _is_on_one(self, place: _Place) -> bool:
+        address = Address(place[:16])
+        return address in self._local or is_loopback(address)
+
     def _claim(self, place: _Place, key: ServiceKey, touched: set[ServiceKey]) -> None:
         owner = self._owner.setdefault(place, key)
         if owner == key:
+            if self._is_on_one(place):
+                self._on_one.setdefault(_on_every(place), set()).add(place)
             return
         rivals = self._rivals.get(place)
         if rivals is None:
@@ -95,6 +170,11 @@ class Claims:
         rivals = self._rivals.get(place)
         if rivals is None:
             del self._owner[place]
+            if self._is_on_one(place):
+                every = _on_every(place)
+                self._on_one[every].discard(place)
+                if not self._on_one[every]:
+                    del self._on_one[every]
             return
         rivals.discard(key)
         self._count(key, -1)
@@ -120,13 +200,13 @@ class Claims:
 
 
 def settle_all(
-    plans: Iterable[tuple[ServiceKey, str, ServicePlan]],
+    plans: Iterable[tuple[ServiceKey, Rank, ServicePlan]], addresses: Iterable[Address] = ()
 ) -> dict[ServiceKey, ServicePlan]:
-    """All services at once, each with its creation time: the same answer as one by one."""
-    claims = Claims()
-    known = {key: (created, plan) for key, created, plan in plans}
-    for key, (created, plan) in known.items():
-        claims.replace(key, plan, created)
+    """All services at once: the same answer as one by one."""
+    claims = Claims(addresses)
+    known = {key: (rank, plan) for key, rank, plan in plans}
+    for key, (rank, plan) in known.items():
+        claims.replace(key, plan, rank)
     return {key: claims.settle(key, plan) for key, (_, plan) in known.items()}
 
 
@@ -139,20 +219,24 @@ def _place(frontend: PlannedFrontend) -> _Place:
     return frontend.address + (frontend.port << 8 | frontend.protocol).to_bytes(3, "big")
 
 
-def _problem(item: Item, frontend: PlannedFrontend, owner: ServiceKey) -> Problem:
-    key = item.key
-    name = f"{key.namespace}/{key.name}"
-    is_node_port = frontend.address in UNSPECIFIED.values()
-    place = (
-        f"node port {frontend.port}/{frontend.protocol.name}"
-        if is_node_port
-        else format_endpoint(frontend.address, frontend.port, frontend.protocol)
+def _on_every(place: _Place) -> _Place:
+    """The same port on every address of the node."""
+    return UNSPECIFIED[family(Address(place[:16]))] + place[16:]
+
+
+def _problem(key: ServiceKey, place: _Place, owner: ServiceKey) -> Problem:
+    address, port, protocol = Address(place[:16]), int.from_bytes(place[16:18]), Protocol(place[18])
+    name = (
+        f"node port {port}/{protocol.name}"
+        if address in UNSPECIFIED.values()
+        else format_endpoint(address, port, protocol)
     )
-    if (key.namespace, key.name) == owner:
-        message = f"has {place} in two of its ports; the first one gets it; remove one"
+    if key == owner:
+        message = f"has {name} in two of its ports; the first one gets it; remove one"
     else:
         message = (
-            f"wants {place}, which is the older service {owner[0]}/{owner[1]}'s; "
+            f"wants {name}, which is {title(owner)}'s, the one that comes first; "
             "it does not get it; give one of them another"
         )
-    return Problem(f"Service {name}", message)
+    subject = title(key)
+    return Problem(subject[0].upper() + subject[1:], message)

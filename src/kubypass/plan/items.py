@@ -7,7 +7,8 @@ whole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from kubypass.model.address import Address, Family
@@ -82,3 +83,6 @@ class PlanNode:
     addresses: tuple[Address, ...] = ()
     """The primary one of each family."""
     zone: str = ""
+    local_addresses: frozenset[Address] = frozenset()
+    """All that it has."""
+    labels: Mapping[str, str] = field(default_factory=dict)

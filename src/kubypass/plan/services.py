@@ -11,6 +11,9 @@ external address        externalTrafficPolicy   all
 load balancer's address externalTrafficPolicy   those in loadBalancerSourceRanges of its family; all without any
 NodePort                externalTrafficPolicy   all
 
+With bpf-lb-source-range-all-types the ranges are for every frontend but the ClusterIP. Annotations may leave out kinds
+of frontends (`service.cilium.io/type`), or the service on some nodes (`/node`, `/node-selector`).
+
 What the policies mean for each client is decided by the datapath (bpf/policy.h).
 """
 
@@ -20,6 +23,8 @@ from typing import TYPE_CHECKING
 
 from kubypass.model.address import UNSPECIFIED, Address, Family, family
 from kubypass.model.cidr import Cidr
+from kubypass.model.selector import matches
+from kubypass.model.service import Exposure
 from kubypass.model.verdict import ServiceFlag
 from kubypass.plan.backends import is_usable, plan_backends
 from kubypass.plan.items import Item, ItemKey, PlannedFrontend, PlanNode, ServicePlan
@@ -37,6 +42,7 @@ _EXTERNAL_IP = int(ServiceFlag.EXTERNAL_IP)
 _LOAD_BALANCER = int(ServiceFlag.LOAD_BALANCER)
 _LOCAL = int(ServiceFlag.LOCAL)
 _SOURCE_RANGES = int(ServiceFlag.SOURCE_RANGES)
+_SOURCE_DENY = int(ServiceFlag.SOURCE_DENY)
 _HAS_ENDPOINTS = int(ServiceFlag.HAS_ENDPOINTS)
 
 
@@ -45,20 +51,24 @@ def plan_service(
 ) -> ServicePlan:
     """What the service needs on the node; families that are switched off are left out."""
     items: list[Item] = []
+    if not matches(service.nodes, node.labels):
+        return ServicePlan(())
     local = service.external_local or service.internal_local
     for cluster_ip in service.cluster_ips:
         version = family(cluster_ip)
         if not settings.has_family(version):
             continue
         usable = [found for found in slices if found.family == version]
-        ranges = _source_ranges(service, version, node)
-        addresses = _addresses(service, cluster_ip, settings, guarded=bool(ranges))
+        ranges = _source_ranges(service, version, node, settings)
+        guard = _guard(service) if ranges else 0
+        addresses = _addresses(service, cluster_ip, settings, guard)
         for port in service.ports:
             backends = plan_backends(usable, port, node, local=local)
             flags = _HAS_ENDPOINTS if is_usable(backends) else 0
             frontends = _frontends(addresses, port, flags)
-            if port.node_port and settings.node_port:
+            if port.node_port and settings.node_port and Exposure.NODE_PORT in service.exposure:
                 flags |= _NODE_PORT | (_LOCAL if service.external_local else 0)
+                flags |= guard if settings.bpf_lb_source_range_all_types else 0
                 place = (UNSPECIFIED[version], port.node_port, port.protocol)
                 frontends.append(PlannedFrontend(*place, flags))
             key = ItemKey(service.namespace, service.name, port.name, port.protocol, version)
@@ -67,16 +77,19 @@ def plan_service(
 
 
 def _addresses(
-    service: Service, cluster_ip: Address, settings: Settings, *, guarded: bool
+    service: Service, cluster_ip: Address, settings: Settings, guard: int
 ) -> dict[Address, int]:
     """Addresses of one family with their flags, the cluster address first."""
-    found = {cluster_ip: _CLUSTER_IP | (_LOCAL if service.internal_local else 0)}
+    found: dict[Address, int] = {}
+    if Exposure.CLUSTER_IP in service.exposure:
+        found[cluster_ip] = _CLUSTER_IP | (_LOCAL if service.internal_local else 0)
     if settings.external_services and (service.external_ips or service.load_balancer_ips):
         local = _LOCAL if service.external_local else 0
-        guard = _SOURCE_RANGES if guarded else 0
+        guard_all = guard if settings.bpf_lb_source_range_all_types else 0
         version = family(cluster_ip)
-        _add(found, service.external_ips, version, _EXTERNAL_IP | local)
-        _add(found, service.load_balancer_ips, version, _LOAD_BALANCER | local | guard)
+        _add(found, service.external_ips, version, _EXTERNAL_IP | local | guard_all)
+        if Exposure.LOAD_BALANCER in service.exposure:
+            _add(found, service.load_balancer_ips, version, _LOAD_BALANCER | local | guard)
     return found
 
 
@@ -100,12 +113,19 @@ def _frontends(
     ]
 
 
-def _source_ranges(service: Service, version: Family, node: PlanNode) -> tuple[Cidr, ...]:
+def _guard(service: Service) -> int:
+    return _SOURCE_RANGES | (_SOURCE_DENY if service.source_deny else 0)
+
+
+def _source_ranges(
+    service: Service, version: Family, node: PlanNode, settings: Settings
+) -> tuple[Cidr, ...]:
     """Of one family. Where the node is let in, so are the load balancer's addresses: an agent may bind them on it."""
-    if not service.source_ranges or not service.load_balancer_ips:
+    guarded = service.load_balancer_ips or settings.bpf_lb_source_range_all_types
+    if not service.source_ranges or not guarded:
         return ()
     ranges = [cidr for cidr in service.source_ranges if cidr.family == version]
-    if any(cidr.contains(address) for cidr in ranges for address in node.addresses):
+    if not service.source_deny and any(cidr.contains(address) for cidr in ranges for address in node.addresses):
         prefix = 32 if version == 4 else 128
         ranges += [Cidr(a, prefix) for a in service.load_balancer_ips if family(a) == version]
     return tuple(dict.fromkeys(ranges))

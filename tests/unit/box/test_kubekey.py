@@ -36,12 +36,20 @@ def test_guide() -> None:
                 "alias": "node1",
                 "addresses": ["192.168.1.31/24"],
                 "podCIDRs": ["10.233.64.0/24"],
+                "labels": {
+                    "kubernetes.io/hostname": "k8s-single",
+                    "topology.kubernetes.io/zone": "zone-a",
+                },
             },
             {
                 "name": "node2",
                 "alias": "node2",
                 "addresses": ["192.168.1.32/24"],
                 "podCIDRs": ["10.233.65.0/24"],
+                "labels": {
+                    "kubernetes.io/hostname": "node2",
+                    "topology.kubernetes.io/zone": "zone-b",
+                },
             },
         ],
         "gateways": ["192.168.1.1/24"],

@@ -39,7 +39,9 @@ def slices(spec: Json, *pods: PodRecord) -> list[Json]:
     """Slices of a Service that selects `app: web`."""
     ports = [{"port": 80, "targetPort": "http", "protocol": "TCP"}]
     full = {"ports": ports, "ipFamilies": ["IPv4"], "selector": {"app": "web"}, **spec}
-    return plan_slices(msgspec.convert({"metadata": {"name": "web"}, "spec": full}, Service), pods)
+    return plan_slices(
+        msgspec.convert({"metadata": {"name": "web"}, "spec": full}, Service), pods, {}
+    )
 
 
 def endpoints(each: Json) -> list[Json]:

@@ -2,14 +2,16 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 
 from kubypass.model.address import format_address, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.node import Node
+from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServicePort
 from kubypass.model.settings import Settings
-from kubypass.plan.cidrs import check_cidrs
+from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
 
@@ -33,6 +35,12 @@ NODES = [
     node("node2", "192.168.1.32 fd01::2", "10.233.65.0/24 fd02:0:0:2::/64"),
     node("node1", "192.168.1.31 fd01::1", "10.233.64.0/24 fd02:0:0:1::/64"),
 ]
+
+
+def check_cidrs(
+    nodes: Iterable[Node], services: Iterable[Service], settings: Settings
+) -> tuple[Problem, ...]:
+    return Overlaps(nodes, {found.key: found for found in services}, settings).problems()
 
 
 def test_routes_to_the_others() -> None:
@@ -87,3 +95,30 @@ def test_nodes_that_overlap() -> None:
         ("Node node4", "pod network 10.233.65.0/24 overlaps 10.233.65.0/24 of node node2"),
         ("Node node3", "pod network 10.233.64.128/25 overlaps 10.233.64.0/24 of node node1"),
     ]
+
+
+def test_external_addresses_too() -> None:
+    found = dataclasses.replace(
+        service("10.233.0.1"),
+        external_ips=(parse_address("10.233.65.9"),),
+        load_balancer_ips=(parse_address("198.51.100.1"), parse_address("fd02:0:0:1::7")),
+    )
+    first, second = check_cidrs(NODES, [found], Settings())
+    assert first.subject == second.subject == "Service default/web"
+    assert "10.233.65.9 is inside 10.233.65.0/24 of node node2" in first.message
+    assert "fd02:0:0:1::7 is inside fd02:0:0:1::/64 of node node1" in second.message
+
+
+def test_services_come_and_go() -> None:
+    services = {("default", "web"): service("10.233.65.7")}
+    overlaps = Overlaps(NODES, services, Settings())
+    assert len(overlaps.problems()) == 1
+    services["default", "web"] = service("10.233.0.1")
+    overlaps.update([("default", "web")])
+    assert overlaps.problems() == ()
+    services["default", "web"] = service("10.233.65.8")
+    overlaps.update([("default", "web"), ("default", "other")])
+    assert len(overlaps.problems()) == 1
+    del services["default", "web"]
+    overlaps.update([("default", "web")])
+    assert overlaps.problems() == ()

@@ -9,7 +9,8 @@ from kubypass.model.address import format_address, format_endpoint, parse_addres
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.protocol import Protocol
-from kubypass.model.service import Service, ServicePort
+from kubypass.model.selector import parse_selector
+from kubypass.model.service import EXPOSE_ALL, Exposure, Service, ServicePort
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendState, ServiceFlag
 from kubypass.plan.items import Item, PlanNode
@@ -195,3 +196,64 @@ def test_load_balancer_addresses_are_let_in_with_the_node() -> None:
         me = PlanNode("node1", (parse_address(node),))
         (item,) = plan_service(found, (), me, Settings()).items
         assert " ".join(map(str, item.source_ranges)) == expected
+
+
+LB = service(external="198.51.100.1", load_balancer="198.51.100.2")
+EVERYWHERE = replace(LB, ports=(ServicePort("", TCP, 80, 30080),))
+ALL = {"10.96.0.1", "198.51.100.1", "198.51.100.2", "0.0.0.0"}  # noqa: S104 (a NodePort)
+
+
+@pytest.mark.parametrize(
+    ("exposure", "expected"),
+    [
+        (EXPOSE_ALL, ALL),
+        (Exposure.CLUSTER_IP, {"10.96.0.1", "198.51.100.1"}),
+        (Exposure.NODE_PORT, {"0.0.0.0", "198.51.100.1"}),  # noqa: S104
+        (Exposure.LOAD_BALANCER, {"198.51.100.2", "198.51.100.1"}),
+        (Exposure(0), {"198.51.100.1"}),
+    ],
+)
+def test_exposure(exposure: Exposure, expected: set[str]) -> None:
+    (item,) = plan(replace(EVERYWHERE, exposure=exposure))
+    assert {address for address, _, _ in frontends(item)} == expected
+
+
+def test_only_on_some_nodes() -> None:
+    found = replace(EVERYWHERE, nodes=parse_selector("zone=a"))
+    assert plan_service(found, (), replace(NODE, labels={"zone": "a"}), Settings()).items
+    assert not plan_service(found, (), NODE, Settings()).items
+
+
+@pytest.mark.parametrize(
+    ("deny", "all_types", "guarded"),
+    [
+        (False, False, {"198.51.100.2"}),
+        (True, False, {"198.51.100.2"}),
+        (False, True, ALL - {"10.96.0.1"}),
+        (True, True, ALL - {"10.96.0.1"}),
+    ],
+)
+def test_who_is_kept_out_of_what(*, deny: bool, all_types: bool, guarded: set[str]) -> None:
+    ranges = (parse_cidr("203.0.113.0/24"), parse_cidr("2001:db8::/32"))
+    found = replace(EVERYWHERE, source_ranges=ranges, source_deny=deny)
+    settings = Settings(bpf_lb_source_range_all_types=all_types)
+    (item,) = plan(found, settings=settings)
+    assert item.source_ranges == ranges[:1]
+    for address, _, flags in frontends(item):
+        wanted = ServiceFlag.SOURCE_RANGES | (ServiceFlag.SOURCE_DENY if deny else 0)
+        given = flags & (ServiceFlag.SOURCE_RANGES | ServiceFlag.SOURCE_DENY)
+        assert given == (wanted if address in guarded else 0), address
+
+
+def test_denied_ranges_do_not_grow() -> None:
+    """With an allow list the load balancer's own addresses are let in where the node is; here they stay out of it."""
+    found = replace(EVERYWHERE, source_ranges=(parse_cidr("192.0.2.0/24"),), source_deny=True)
+    me = PlanNode("node1", (parse_address("192.0.2.1"),))
+    (item,) = plan_service(found, (), me, Settings()).items
+    assert item.source_ranges == found.source_ranges
+
+
+def test_ranges_without_a_load_balancer_address() -> None:
+    found = replace(service(external="198.51.100.1"), source_ranges=(parse_cidr("192.0.2.0/24"),))
+    assert not plan(found)[0].source_ranges
+    assert plan(found, settings=Settings(bpf_lb_source_range_all_types=True))[0].source_ranges

@@ -23,7 +23,7 @@ def test_the_guide_is_understood() -> None:
     assert settings.node_port
     assert settings.socket_lb_pods
     assert str(settings.ipv4_native_routing_cidr) == "10.233.64.0/18"
-    assert [f.message for f in findings if f.key == "enable-host-port"] == ["no effect yet"]
+    assert [f.message for f in findings if f.key == "enable-host-port"] == [""]
 
 
 def test_nothing_given_gives_the_defaults() -> None:

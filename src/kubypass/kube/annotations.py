@@ -1,0 +1,68 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Annotations of Services that Cilium defines, with Cilium's meaning. A wrong value is noted, and the default stays.
+
+`service.cilium.io/type` takes a list with commas here; in Cilium it is one word. As there, external addresses are
+served whatever it says.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kubypass.model.selector import Requirement, Selector, parse_selector
+from kubypass.model.service import EXPOSE_ALL, Exposure
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_PREFIX: Final = "service.cilium.io/"
+TYPE: Final = f"{_PREFIX}type"
+NODE: Final = f"{_PREFIX}node"
+NODE_SELECTOR: Final = f"{_PREFIX}node-selector"
+SOURCE_RANGES_POLICY: Final = f"{_PREFIX}src-ranges-policy"
+
+_EXPOSURES: Final = {
+    "ClusterIP": Exposure.CLUSTER_IP,
+    "NodePort": Exposure.NODE_PORT,
+    "LoadBalancer": Exposure.LOAD_BALANCER,
+    "ExternalIP": Exposure(0),
+}
+
+
+def read_exposure(annotations: Mapping[str, str], notes: list[str]) -> Exposure:
+    """Which frontends the service has."""
+    text = annotations.get(TYPE)
+    if text is None:
+        return EXPOSE_ALL
+    found = Exposure(0)
+    for word in text.split(","):
+        one = _EXPOSURES.get(word.strip())
+        if one is None:
+            expected = ", ".join(_EXPOSURES)
+            notes.append(f"annotation {TYPE} is {text!r}; expected some of {expected}; left out")
+            return EXPOSE_ALL
+        found |= one
+    return found
+
+
+def read_nodes(annotations: Mapping[str, str], notes: list[str]) -> Selector:
+    """Which nodes serve it, by their labels; the selector counts where both are given."""
+    text = annotations.get(NODE_SELECTOR)
+    if text is not None:
+        try:
+            return parse_selector(text)
+        except ValueError as error:
+            notes.append(f"annotation {NODE_SELECTOR}: {error}; left out")
+            return ()
+    value = annotations.get(NODE)
+    return () if value is None else (Requirement(NODE, "in", (value,)),)
+
+
+def read_source_deny(annotations: Mapping[str, str], notes: list[str]) -> bool:
+    """Whether `loadBalancerSourceRanges` are those that are kept out."""
+    text = annotations.get(SOURCE_RANGES_POLICY, "allow")
+    if text.lower() not in {"allow", "deny"}:
+        notes.append(
+            f"annotation {SOURCE_RANGES_POLICY} is {text!r}; expected allow or deny; taken as allow"
+        )
+    return text.lower() == "deny"

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A pod of this node with host ports -> its items: one a port and family, whose only backend is the pod.
+
+hostIP          frontend
+none            every address of the node, of each family that the pod has
+0.0.0.0 or ::   every address of the node, of that family
+one of the node that address
+loopback        that address; only the node's own sockets get there
+any other       none, and a problem: it would take another machine's traffic
+
+A port that a Service has as its NodePort stays the Service's (conflicts.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kubypass.model.address import (
+    UNSPECIFIED,
+    Address,
+    family,
+    format_address,
+    is_loopback,
+)
+from kubypass.model.problem import Problem
+from kubypass.model.verdict import BackendState, ServiceFlag
+from kubypass.plan.conflicts import Precedence, Rank
+from kubypass.plan.items import (
+    Item,
+    ItemKey,
+    PlannedBackend,
+    PlannedFrontend,
+    PlanNode,
+    ServicePlan,
+)
+
+if TYPE_CHECKING:
+    from kubypass.model.host_port import HostPort, HostPortPod
+    from kubypass.model.settings import Settings
+
+_FLAGS = int(ServiceFlag.HOST_PORT | ServiceFlag.HAS_ENDPOINTS)
+
+
+def plan_host_ports(pod: HostPortPod, node: PlanNode, settings: Settings) -> ServicePlan:
+    """What the pod needs on the node; nothing on another node than its own."""
+    if pod.node != node.name or not settings.host_port:
+        return ServicePlan(())
+    items: list[Item] = []
+    problems: list[Problem] = []
+    for port in pod.ports:
+        if _is_foreign(port, node):
+            message = f"host port {port} is not on an address of this node; it is not served"
+            problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+        else:
+            items += _items(pod, port, settings)
+    return ServicePlan(tuple(items), tuple(problems))
+
+
+def pod_rank(pod: HostPortPod) -> Rank:
+    """Which of two has a port: one that is being deleted has none that another wants."""
+    return Rank(pod.created, Precedence.TERMINATING_POD if pod.terminating else Precedence.POD)
+
+
+def _is_foreign(port: HostPort, node: PlanNode) -> bool:
+    address = port.address
+    if address is None or address in UNSPECIFIED.values():
+        return False
+    return not is_loopback(address) and address not in node.local_addresses
+
+
+def _items(pod: HostPortPod, port: HostPort, settings: Settings) -> Iterator[Item]:
+    name = str(port.port)
+    if port.address is not None:
+        name = f"{format_address(port.address)}/{port.port}"
+    for address in pod.addresses:
+        version = family(address)
+        place: Address = port.address or UNSPECIFIED[version]
+        if not settings.has_family(version) or family(place) != version:
+            continue
+        yield Item(
+            ItemKey(*pod.key, name, port.protocol, version),
+            (PlannedFrontend(place, port.port, port.protocol, _FLAGS),),
+            (PlannedBackend(address, port.container_port, BackendState.ACTIVE),),
+        )

@@ -1,0 +1,320 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Nothing that a manifest can say ends in a traceback or takes long: a wrong part is a problem, the rest is read."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from copy import deepcopy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kubypass.kube.contents import EMPTY, Reading
+from kubypass.kube.manifests import ManifestSource
+from kubypass.model.settings import Settings
+from kubypass.plan.cidrs import Overlaps
+from kubypass.plan.conflicts import Claims
+from kubypass.plan.host_ports import plan_host_ports
+from kubypass.plan.items import PlanNode
+from kubypass.plan.services import plan_service
+
+LIMIT_S = 5.0
+"""Far above what any of this takes; a bomb takes minutes or all memory."""
+
+SERVICE = {
+    "apiVersion": "v1",
+    "kind": "Service",
+    "metadata": {
+        "name": "web",
+        "namespace": "default",
+        "uid": "1",
+        "creationTimestamp": "2024-01-01T00:00:00Z",
+        "labels": {"app": "web"},
+        "annotations": {
+            "service.cilium.io/type": "NodePort",
+            "service.cilium.io/node-selector": "zone in (a, b), !gone",
+            "service.cilium.io/src-ranges-policy": "deny",
+        },
+    },
+    "spec": {
+        "type": "LoadBalancer",
+        "clusterIP": "10.96.0.1",
+        "clusterIPs": ["10.96.0.1", "fd00::1"],
+        "ipFamilies": ["IPv4", "IPv6"],
+        "externalIPs": ["198.51.100.1"],
+        "externalTrafficPolicy": "Local",
+        "internalTrafficPolicy": "Cluster",
+        "sessionAffinity": "ClientIP",
+        "sessionAffinityConfig": {"clientIP": {"timeoutSeconds": 60}},
+        "loadBalancerSourceRanges": ["203.0.113.0/24", " 2001:db8::/32"],
+        "healthCheckNodePort": 30001,
+        "ports": [
+            {"name": "http", "port": 80, "protocol": "TCP", "nodePort": 30080, "targetPort": "web"},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+        ],
+    },
+    "status": {"loadBalancer": {"ingress": [{"ip": "198.51.100.2", "ipMode": "VIP"}]}},
+}
+SLICE = {
+    "apiVersion": "discovery.k8s.io/v1",
+    "kind": "EndpointSlice",
+    "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+    "addressType": "IPv4",
+    "ports": [{"name": "http", "port": 8080, "protocol": "TCP"}],
+    "endpoints": [
+        {
+            "addresses": ["10.0.0.1"],
+            "nodeName": "node1",
+            "conditions": {"ready": True, "serving": True, "terminating": False},
+            "hints": {"forZones": [{"name": "a"}], "forNodes": [{"name": "node1"}]},
+        }
+    ],
+}
+NODE = {
+    "apiVersion": "v1",
+    "kind": "Node",
+    "metadata": {"name": "node1", "labels": {"topology.kubernetes.io/zone": "a"}},
+    "spec": {"podCIDR": "10.0.0.0/24", "podCIDRs": ["10.0.0.0/24", "fd01::/64"]},
+    "status": {"addresses": [{"type": "InternalIP", "address": "192.0.2.1"}]},
+}
+POD = {
+    "apiVersion": "v1",
+    "kind": "Pod",
+    "metadata": {"name": "web-0", "deletionTimestamp": "2024-01-01T00:00:00Z"},
+    "spec": {
+        "nodeName": "node1",
+        "hostNetwork": False,
+        "containers": [
+            {
+                "name": "web",
+                "ports": [
+                    {"containerPort": 80, "hostPort": 8080, "hostIP": "192.0.2.1"},
+                    {"containerPort": 53, "hostPort": 8053, "protocol": "UDP"},
+                ],
+            }
+        ],
+        "initContainers": [{"name": "side", "restartPolicy": "Always", "ports": [{}]}],
+    },
+    "status": {
+        "phase": "Running",
+        "podIP": "10.0.0.7",
+        "podIPs": [{"ip": "10.0.0.7"}, {"ip": "fd01::7"}],
+    },
+}
+OBJECTS = [SERVICE, SLICE, NODE, POD]
+
+BIG = 2**70
+VALUES: list[Any] = [
+    None, True, False, 0, -1, 1, 65535, 65536, 2**31, 2**63, BIG, -BIG, 0.5, 1e308, float("nan"), float("inf"),
+    "", " ", "None", "null", "80", "Local", "TCP", "\0", "\ud800", "é" * 99, "a" * 100_000, "0x10", "1e9",
+    "10.96.0.1", "010.096.000.001", "256.1.1.1", "1.2.3.4.5", "0.0.0.0", "127.0.0.1", "::", "::1", "fe80::1%eth0",
+    "::ffff:1.2.3.4", "224.0.0.1", "ff02::1", "10.0.0.0/33", "10.0.0.0/-1", "::/129", "0/0", "/", "9" * 5000,
+    "in (a", "!", "!!a", "a in ()", "a,,b", "==", "key notin (" + "a," * 500 + ")", "ClusterIP,Foo", "ClusterIP, NodePort",
+    [], {}, [None], [[]], [{}], {"": None}, {"a": {"b": {"c": []}}}, [1, "a", None, {}], ["10.0.0.1"] * 50,
+]  # fmt: skip
+
+
+def paths(value: Any, path: tuple = ()) -> list[tuple]:  # noqa: ANN401 (JSON)
+    """Where something is in an object."""
+    found = [path]
+    if isinstance(value, dict):
+        found += [p for key, inner in value.items() for p in paths(inner, (*path, key))]
+    elif isinstance(value, list):
+        found += [p for index, inner in enumerate(value) for p in paths(inner, (*path, index))]
+    return found
+
+
+def put(value: Any, path: tuple, new: Any) -> Any:  # noqa: ANN401 (JSON)
+    """The object with something else there; `path` may lead nowhere any more."""
+    if not path:
+        return deepcopy(new)
+    try:
+        inner = value[path[0]]
+    except (KeyError, IndexError, TypeError):
+        return value
+    value[path[0]] = put(inner, path[1:], new)
+    return value
+
+
+anything = st.recursive(
+    st.sampled_from(VALUES) | st.text(max_size=20) | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)  # fmt: skip
+
+
+@st.composite
+def mutants(draw: st.DrawFn) -> list[Any]:
+    """Some objects with wrong parts."""
+    found = []
+    for _ in range(draw(st.integers(1, 3))):
+        mutant = deepcopy(draw(st.sampled_from(OBJECTS)))
+        for _ in range(draw(st.integers(1, 4))):
+            mutant = put(mutant, draw(st.sampled_from(paths(mutant))), draw(anything))
+        found.append(mutant)
+    return found
+
+
+def understand(content: bytes, *, json_file: bool) -> int:
+    """Reads a file over a good one and plans what it says; returns the number of problems."""
+    label = "a.json" if json_file else "a.yaml"
+    reading = Reading()
+    good = reading.read("b.yaml", yaml.safe_dump_all(OBJECTS).encode(), EMPTY)
+    assert len(good.objects) == len(OBJECTS)
+    found = reading.read(label, content, good)
+    for contents in (found, reading.read(label, content, EMPTY)):
+        plan_all(contents.objects.values())
+    text = "\n".join(map(str, found.problems))
+    assert text.count("\n") == max(0, len(found.problems) - 1), "one line each"
+    assert all(len(str(problem)) < 20_000 for problem in found.problems)
+    return len(found.problems)
+
+
+def plan_all(objects: Any) -> None:  # noqa: ANN401 (a view of all kinds)
+    """What the agent does with objects."""
+    node = PlanNode("node1", (), "a", frozenset(), {"zone": "a"})
+    by_kind: dict[str, list[Any]] = {}
+    for found in objects:
+        by_kind.setdefault(type(found).__name__, []).append(found)
+    claims = Claims()
+    services = by_kind.get("Service", [])
+    plans = [
+        (s.key, plan_service(s, by_kind.get("EndpointSlice", []), node, Settings()))
+        for s in services
+    ]
+    plans += [(p.key, plan_host_ports(p, node, Settings())) for p in by_kind.get("HostPortPod", [])]
+    for key, plan in plans:
+        claims.replace(key, plan)
+    for key, plan in plans:
+        claims.settle(key, plan)
+    Overlaps(by_kind.get("Node", []), {s.key: s for s in services}, Settings()).problems()
+
+
+def in_time(work: Callable[[], object]) -> None:
+    started = time.monotonic()
+    work()
+    assert time.monotonic() - started < LIMIT_S
+
+
+@given(mutants())
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_wrong_values_anywhere_as_json(objects: list[Any]) -> None:
+    lists = [objects[0], {"apiVersion": "v1", "kind": "List", "items": objects}]
+    for document in lists:
+        content = json.dumps(document, ensure_ascii=True).encode()
+        in_time(lambda content=content: understand(content, json_file=True))  # type: ignore[misc]
+
+
+@given(mutants())
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_wrong_values_anywhere_as_yaml(objects: list[Any]) -> None:
+    content = yaml.safe_dump_all(objects, allow_unicode=False).encode("utf-8", "surrogatepass")
+    in_time(lambda: understand(content, json_file=False))
+
+
+@pytest.mark.parametrize("value", OBJECTS, ids=lambda value: str(value["kind"]))
+def test_every_value_at_every_path(value: dict[str, Any]) -> None:
+    """Not by chance: each of the values in each place of each object."""
+    reading = Reading()
+    for path in paths(value):
+        for new in VALUES:
+            mutant = put(deepcopy(value), path, new)
+            content = json.dumps(mutant).encode()
+            plan_all(reading.read("a.json", content, EMPTY).objects.values())
+
+
+@given(st.data())
+@settings(max_examples=300, deadline=None)
+def test_bytes_that_are_cut_or_changed(data: st.DataObject) -> None:
+    json_file = data.draw(st.booleans())
+    text = json.dumps(SERVICE) if json_file else yaml.safe_dump_all(OBJECTS)
+    content = bytearray(text.encode())
+    for _ in range(data.draw(st.integers(1, 5))):
+        position = data.draw(st.integers(0, len(content) - 1))
+        length = data.draw(st.integers(0, 3))
+        content[position : position + length] = data.draw(st.binary(max_size=3))
+        content = content or bytearray(b"{")
+    in_time(lambda: understand(bytes(content), json_file=json_file))
+
+
+@given(st.binary(max_size=200), st.booleans())
+@settings(max_examples=300, deadline=None)
+def test_any_bytes(content: bytes, json_file: bool) -> None:  # noqa: FBT001 (drawn)
+    in_time(lambda: understand(content, json_file=json_file))
+
+
+def aliases(levels: int, width: int) -> bytes:
+    """`*l8` stands for width ** levels texts (the "billion laughs")."""
+    lines = ["l0: &l0 [x]"]
+    lines += [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * width)}]" for n in range(1, levels)]
+    lines += [f"apiVersion: v1\nkind: Service\nmetadata: {{name: web}}\nspec: *l{levels - 1}"]
+    return "\n".join(lines).encode()
+
+
+ITEMS = b"apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec:\n  clusterIP: 10.96.0.1\n"
+BOMBS = {
+    "aliases.yaml": aliases(30, 10),
+    "aliases-in-place.yaml": aliases(9, 9).replace(b"spec: *l8", b"spec: {ports: *l8}"),
+    "itself.yaml": b"&a {apiVersion: v1, kind: List, items: [*a]}",
+    "itself-deep.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: &s {ports: [*s]}",
+    "itself-list.yaml": b"&a [*a, *a]",
+    "merge.yaml": b"a: &a {x: 1}\nb: &b {<<: [*a, *a]}\n" * 200,
+    "deep.yaml": b"a: " + b"[" * 100_000,
+    "deep-flow.yaml": b"{a: " * 20_000,
+    "deep-block.yaml": b"".join(b" " * n + b"a:\n" for n in range(2000)),
+    "deep.json": b'{"kind": "Service", "apiVersion": "v1", "spec": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "deep-object.json": b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    "number.yaml": ITEMS + b"  ports: [{port: " + b"9" * 200_000 + b"}]",
+    "number.json": b'{"kind": "Service", "apiVersion": "v1", "spec": {"ports": [{"port": ' + b"9" * 200_000 + b"}]}}",
+    "hex.yaml": ITEMS + b"  ports: [{port: 0x" + b"f" * 200_000 + b"}]",
+    "sexagesimal.yaml": ITEMS + b"  ports: [{port: 1" + b":59" * 50_000 + b"}]",
+    "octal-address.yaml": ITEMS + b"  externalIPs: ['" + b"0" * 100_000 + b"1.2.3.4', '" + b"1." * 50_000 + b"1']",
+    "selector.yaml": b"apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  annotations:\n    "
+    b"service.cilium.io/node-selector: '" + b"a-" * 50_000 + b"!'\nspec: {clusterIP: 10.96.0.1}",
+    "selectors.yaml": b"apiVersion: v1\nkind: Service\nmetadata:\n  name: web\n  annotations:\n    "
+    b"service.cilium.io/node-selector: '" + b"a in (b," + b" " * 50_000 + b"'\nspec: {clusterIP: 10.96.0.1}",
+    "duplicates.yaml": b"apiVersion: v1\nkind: Service\nkind: Node\nmetadata: {name: a, name: b}\nspec: {clusterIP: 10.96.0.1}",
+    "duplicates.json": b'{"apiVersion": "v1", "kind": "Pod", "kind": "Service", "metadata": {"name": 1, "name": "web"}}',
+    "nan.json": b'{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": NaN}]}}',
+    "nan.yaml": ITEMS + b"  ports: [{port: .nan}, {port: .inf}, {port: -.inf}, {port: 1_0}, {port: 8e1}, {port: 80.0}]",
+    "utf8.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: \xff\xfe}\n",
+    "utf8.json": b'{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "\xc3\x28"}}',
+    "utf16.yaml": "apiVersion: v1\nkind: Service".encode("utf-16"),
+    "nul.yaml": b"apiVersion: v1\0\nkind: Service",
+    "tags.yaml": b"apiVersion: v1\nkind: !!python/object/apply:os.system ['true']\nmetadata: !!set {a, b}",
+    "binary.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: !!binary aGVsbG8=}\nspec: !!omap [a: 1]",
+    "binary-wrong.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: !!binary '%'}\nspec: {}",
+    "timestamp.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: !!timestamp 2024-99-99}",
+    "integer.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: !!int ''}]}",
+    "float.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: !!float 'x'}]}",
+    "boolean.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: !!bool 'x'}",
+    "keys.yaml": b"apiVersion: v1\nkind: Service\n? [a, b]\n: 1\n? {a: b}\n: 2\nmetadata: {name: web, 1: 2, null: 3}",
+    "items.yaml": b"apiVersion: v1\nkind: List\nitems: 7",
+    "items-text.yaml": b"apiVersion: v1\nkind: List\nitems: text",
+    "items-mapping.yaml": b"apiVersion: v1\nkind: ServiceList\nitems: {a: b}",
+    "items-mixed.yaml": b"apiVersion: v1\nkind: ServiceList\nitems: [null, 1, [], {}, {kind: 3}, {kind: [Node]}]",
+    "kinds.yaml": b"apiVersion: [v1]\nkind: {Service: 1}\n---\n- 1\n---\ntext\n---\n5\n",
+    "documents.yaml": b"---\n" * 50_000,
+    "empty-names.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: '', namespace: ''}",
+    "slash.yaml": b"apiVersion: v1\nkind: Service\nmetadata: {name: pod/web}\nspec: {clusterIP: 10.96.0.9}",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_bombs(name: str, tmp_path: Path) -> None:
+    """By themselves, and beside good files, which are read all the same."""
+    in_time(lambda: understand(BOMBS[name], json_file=name.endswith(".json")))
+    (tmp_path / name).write_bytes(BOMBS[name])
+    (tmp_path / "good.yaml").write_bytes(yaml.safe_dump_all(OBJECTS).encode())
+    source = ManifestSource(tmp_path)
+    in_time(source.scan)
+    snapshot = source.snapshot()
+    assert ("default", "web") in snapshot.services
+    assert "node1" in snapshot.nodes
+    assert ("default", "pod/web-0") in snapshot.pods
