@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""External addresses and load balancers' ones, and annotations that say which of them there are, where, and for whom."""
+"""External addresses and load balancers' ones, and annotations: which of them there are, where, and for whom."""
 
 from __future__ import annotations
 

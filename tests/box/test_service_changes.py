@@ -136,7 +136,7 @@ def test_without_a_selector(cluster: Cluster, version: int) -> None:
     apply(cluster, f"ports: [{WEB}]")
     becomes_served(cluster, address, 80, served=False)
     cluster.becomes("pod1", address, 80, "refused")
-    chosen = sorted(echo(cluster, version))[0].strip("[]")
+    chosen = min(echo(cluster, version)).strip("[]")
     cluster.apply(
         f"""
         apiVersion: discovery.k8s.io/v1
@@ -194,9 +194,13 @@ def test_headless_and_back(cluster: Cluster, version: int) -> None:
     becomes_served(cluster, cluster.host(version, "changing"), 80)
 
 
-def nodes_that_answer(cluster: Cluster, place: str, address: str) -> set[str]:
-    """Of a dozen requests: both of two nodes, but for once in two thousand times."""
-    return {cluster.ask(place, "TCP", address, 80)["node"] for _ in range(12)}
+def becomes_answered_by(cluster: Cluster, place: str, address: str, nodes: set[str]) -> None:
+    """Wait until a dozen requests are answered by pods of just these nodes."""
+
+    def answered() -> bool:
+        return {cluster.ask(place, "TCP", address, 80)["node"] for _ in range(12)} == nodes
+
+    assert wait_until(answered, 10), (place, nodes)
 
 
 @FAMILIES
@@ -207,10 +211,10 @@ def test_traffic_distribution(cluster: Cluster, version: int, distribution: str)
     apply(cluster, f"trafficDistribution: {distribution}, selector: {{app: echo}}, ports: [{WEB}]")
     for place, node in (("pod1", "node1"), ("pod2", "node2")):
         name = cluster.box.topology.node(node).name
-        assert wait_until(lambda: nodes_that_answer(cluster, place, address) == {name}, 10)  # noqa: B023
+        becomes_answered_by(cluster, place, address, {name})
     apply(cluster, f"selector: {{app: echo}}, ports: [{WEB}]")
     everyone = {node.name for node in cluster.box.nodes}
-    assert wait_until(lambda: nodes_that_answer(cluster, "pod1", address) == everyone, 10)
+    becomes_answered_by(cluster, "pod1", address, everyone)
 
 
 def test_zones_are_labels(cluster: Cluster) -> None:
@@ -224,10 +228,7 @@ def test_zones_are_labels(cluster: Cluster) -> None:
             apply(cluster, spec)
             assert ("hints" in str(slices(cluster))) is change.endswith("zone-a")
             for place in ("pod1", "pod2"):
-                done = wait_until(
-                    lambda: nodes_that_answer(cluster, place, address) == everyone, 10
-                )  # noqa: B023
-                assert done, (change, place)
+                becomes_answered_by(cluster, place, address, everyone)
     finally:
         label_node(cluster.box, "node2", [f"{zone}=zone-b"])
 

@@ -14,7 +14,8 @@ from pathlib import Path
 import yaml
 
 from kubypass.errors import ConfigError
-from kubypass.model.settings import Finding, Settings, check_settings
+from kubypass.model.finding import Finding
+from kubypass.model.settings import Settings, check_settings
 
 _CONFIG_MAP = "cilium-config"
 

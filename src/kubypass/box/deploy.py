@@ -18,9 +18,9 @@ from kubypass.box.files import Json, mapping, read_all, write_json
 from kubypass.box.labels import read_zones
 from kubypass.box.objects import Service
 from kubypass.box.placement import Wanted
+from kubypass.box.pod_objects import describe_pod
 from kubypass.box.process import is_alive
 from kubypass.box.record import PodRecord, read_pods, write_pod
-from kubypass.box.pod_objects import describe_pod
 from kubypass.box.slices import plan_slices
 
 _LATE = f"warning: after {converge.CONVERGE_S:.0f} s the agents do not use all ready pods yet"

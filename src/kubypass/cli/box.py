@@ -29,6 +29,29 @@ def register(subparsers: Parsers) -> None:
     up.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
     up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
 
+    _register_objects(commands)
+
+    run = _command(commands, "exec", "run a command in a node, the client or a pod", _exec)
+    run.add_argument(
+        "target", metavar="TARGET", help="node1, node2, a host's name, client, pod/NAME"
+    )
+    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
+
+    show = _command(commands, "list", "what is in the box", _list)
+    show.add_argument("-o", "--output", choices=["text", "json"], default="text")
+
+    _command(commands, "down", "end the box and remove all of it", _down)
+
+    demo = _command(commands, "demo", "the guide's whole walk, checked", _demo)
+    demo.set_defaults(name="demo")
+    demo.add_argument(
+        "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
+    demo.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
+
+
+def _register_objects(commands: Parsers) -> None:
+    """Add what changes Kubernetes objects."""
     apply = _command(
         commands,
         "apply",
@@ -50,24 +73,6 @@ def register(subparsers: Parsers) -> None:
     label.add_argument(
         "changes", nargs="+", metavar="KEY=VALUE", help="a label; KEY- takes it away"
     )
-
-    run = _command(commands, "exec", "run a command in a node, the client or a pod", _exec)
-    run.add_argument(
-        "target", metavar="TARGET", help="node1, node2, a host's name, client, pod/NAME"
-    )
-    run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
-
-    show = _command(commands, "list", "what is in the box", _list)
-    show.add_argument("-o", "--output", choices=["text", "json"], default="text")
-
-    _command(commands, "down", "end the box and remove all of it", _down)
-
-    demo = _command(commands, "demo", "the guide's whole walk, checked", _demo)
-    demo.set_defaults(name="demo")
-    demo.add_argument(
-        "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
-    )
-    demo.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
 
 
 def _command(commands: Parsers, name: str, text: str, run: Run) -> argparse.ArgumentParser:

@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kubypass.model.settings import Finding
+    from kubypass.model.finding import Finding
 
 WRONG = 2
 

@@ -34,6 +34,7 @@ class _Objects(msgspec.Struct):
     services: list[Any] = []
     endpointslices: list[Any] = []
     nodes: list[Any] = []
+    pods: list[Any] = []
 
 
 class _Config(msgspec.Struct):
@@ -149,9 +150,15 @@ def _objects(case: _Case, features: Features) -> Objects:
     state = NodeState({}, (), everywhere, primary, answers)
     config = datapath_config(settings, features, state, own.pod_cidrs if own else ())
     config = config._replace(localhost_node_ports=config.localhost_node_ports & _IPV4_ONLY)
-    node = PlanNode(case.this_node, tuple(primary.values()), own.zone if own else "")
+    node = PlanNode(
+        case.this_node,
+        tuple(primary.values()),
+        own.zone if own else "",
+        frozenset(everywhere),
+        own.labels if own else {},
+    )
     found = (snapshot.services, snapshot.slices, node, everywhere, settings, config)
-    return Objects(*found, snapshot.problems)
+    return Objects(*found, snapshot.problems, snapshot.pods)
 
 
 def _settings(case: _Case) -> Settings:

@@ -196,7 +196,8 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
     answers = frozenset(a for a in own.addresses if where.selects(a, primary.values()))
     state = NodeState({}, (), own.addresses, primary, answers)
     config = datapath_config(settings, probe_features(), state, own.pod_cidrs)
-    node = PlanNode(name, tuple(primary.values()), own.zone)
+    local = frozenset(own.addresses)
+    node = PlanNode(name, tuple(primary.values()), own.zone, local, own.labels)
     cluster = Cluster(
         Objects(
             snapshot.services,
@@ -206,6 +207,7 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
             settings,
             config,
             snapshot.problems,
+            snapshot.pods,
         )
     )
     notes = [str(found) for found in findings if found.level != "accepted"]

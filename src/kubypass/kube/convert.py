@@ -173,11 +173,11 @@ def _vips(ingress: Iterable[wire.Ingress], notes: list[str]) -> Iterable[str]:
 def _served(field: str, texts: Iterable[str], notes: list[str]) -> tuple[Address, ...]:
     """Addresses that a service can have: one host's own, or none's, would be taken from programs that use it."""
     found = addresses(field, texts, notes)
-    for address in filter(is_special, found):
-        notes.append(
-            f"{field} has {format_address(address)}; expected neither an unspecified nor a loopback "
-            "nor a multicast address; left out"
-        )
+    notes.extend(
+        f"{field} has {format_address(address)}; expected neither an unspecified nor a loopback "
+        "nor a multicast address; left out"
+        for address in filter(is_special, found)
+    )
     return tuple(address for address in found if not is_special(address))
 
 
@@ -321,7 +321,7 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
         metadata.name,
         addresses("status.addresses", internal, notes),
         tuple(cidrs),
-        tuple(entry.address for entry in addresses if entry.type in _NODE_NAMES),
+        tuple(entry.address for entry in given if entry.type in _NODE_NAMES),
         (metadata.labels or {}).get(ZONE_LABEL, ""),
         metadata.labels or {},
     )

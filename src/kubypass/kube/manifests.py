@@ -10,7 +10,7 @@ looked at.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,10 +84,7 @@ class ManifestSource:
 
     def snapshot(self) -> Snapshot:
         """What is known; no file is touched."""
-        registry = self._registry
-        return Snapshot(
-            registry.services, registry.slices, registry.nodes, self.problems(), registry.pods
-        )
+        return replace(self._registry.snapshot(), problems=self.problems())
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong at present."""

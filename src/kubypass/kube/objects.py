@@ -14,6 +14,7 @@ LISTS: Final = {
     "services": ("v1", "Service"),
     "endpointslices": ("discovery.k8s.io/v1", "EndpointSlice"),
     "nodes": ("v1", "Node"),
+    "pods": ("v1", "Pod"),
 }
 
 
@@ -22,4 +23,4 @@ def snapshot_of(lists: Mapping[str, Iterable[object]]) -> Snapshot:
     items = [(*LISTS[name], content) for name, contents in lists.items() for content in contents]
     registry = Registry()
     registry.replace("objects", Reading().read_items("objects", items), Dirty())
-    return Snapshot(registry.services, registry.slices, registry.nodes, registry.problems())
+    return registry.snapshot()

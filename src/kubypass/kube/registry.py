@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
+from kubypass.kube.snapshot import Snapshot
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod, pod_key
 from kubypass.model.node import Node
@@ -67,6 +68,10 @@ class Registry:
             self._release(path, key, old[key], dirty)
         for key, item in new.items():
             self._claim(path, key, old.get(key), item, dirty)
+
+    def snapshot(self) -> Snapshot:
+        """Views of all objects, and what is wrong with them now."""
+        return Snapshot(self.services, self.slices, self.nodes, self.problems(), self.pods)
 
     def problems(self) -> tuple[Problem, ...]:
         """Of all files, in order of path; and objects that several files have."""

@@ -11,10 +11,11 @@ import dataclasses
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final
 
 from kubypass.model.address import UNSPECIFIED, parse_address
 from kubypass.model.cilium_keys import CILIUM_KEYS
+from kubypass.model.finding import Finding
 from kubypass.model.setting_key import Key, setting
 from kubypass.model.setting_values import (
     NS_PER_S,
@@ -312,24 +313,6 @@ KEYS: Final[tuple[Key, ...]] = (
 )
 """In the order of the document; aliases at the end."""
 _BY_KEY = {key.name: key for key in KEYS}
-
-Level = Literal["accepted", "deprecated", "unknown", "wrong"]
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """What is to be said about one key that was given."""
-
-    key: str
-    value: str
-    level: Level
-    """Of these only `wrong` stops anything; the value's default is in its place."""
-    message: str
-    """Empty if there is nothing to say."""
-
-    def __str__(self) -> str:
-        said = f"{self.key}: {self.value!r}"
-        return f"{said}: {self.message}" if self.message else said
 
 
 def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding, ...]]:

@@ -47,6 +47,7 @@ class Rank(NamedTuple):
     precedence: Precedence = Precedence.SERVICE
 
     def of(self, key: ServiceKey) -> _FullRank:
+        """What decides for the service or pod with this name."""
         return (self.precedence, self.created, *key)
 
 

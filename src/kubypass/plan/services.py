@@ -125,7 +125,9 @@ def _source_ranges(
     if not service.source_ranges or not guarded:
         return ()
     ranges = [cidr for cidr in service.source_ranges if cidr.family == version]
-    if not service.source_deny and any(cidr.contains(address) for cidr in ranges for address in node.addresses):
+    if not service.source_deny and any(
+        cidr.contains(address) for cidr in ranges for address in node.addresses
+    ):
         prefix = 32 if version == 4 else 128
         ranges += [Cidr(a, prefix) for a in service.load_balancer_ips if family(a) == version]
     return tuple(dict.fromkeys(ranges))

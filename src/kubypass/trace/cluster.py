@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
@@ -13,12 +13,14 @@ from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
 from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.host_port import HostPortPod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, EndpointKind
-from kubypass.plan.conflicts import settle_all
+from kubypass.plan.conflicts import Rank, settle_all
 from kubypass.plan.explain import Explained, explain
+from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import Item, PlanNode
 from kubypass.plan.services import plan_service
 
@@ -37,6 +39,8 @@ class Objects:
     settings: Settings
     config: layout.Config
     problems: tuple[Problem, ...] = ()
+    pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
+    """Those with ports of their node."""
 
 
 class Cluster:
@@ -66,27 +70,31 @@ class Cluster:
 
     def _plan(self) -> Iterable[Item]:
         found = self.objects
+        node, settings = found.node, found.settings
         plans = [
-            (
-                key,
-                one.created,
-                plan_service(one, found.slices.get(key, ()), found.node, found.settings),
-            )
+            (key, Rank(one.created), plan_service(one, found.slices.get(key, ()), node, settings))
             for key, one in found.services.items()
         ]
-        for settled in settle_all(plans).values():
+        plans += [
+            (key, pod_rank(pod), plan_host_ports(pod, node, settings))
+            for key, pod in found.pods.items()
+        ]
+        for settled in settle_all(plans, node.local_addresses).values():
             self.problems += settled.problems
             yield from settled.items
 
     def _endpoints(self, ifindex: int) -> dict[bytes, bytes]:
         found, where = self.objects, self.objects.settings.nodeport_addresses
         answers = {a for a in found.addresses if where.selects(a, found.node.addresses)}
-        entries = {}
+        entries: dict[bytes, bytes] = {}
+        pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD).pack()
         for slices in found.slices.values():
             for endpoint in (e for one in slices for e in one.endpoints):
                 if endpoint.node == found.node.name:
-                    pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD)
-                    entries[bytes(endpoint.address)] = pod.pack()
+                    entries[bytes(endpoint.address)] = pod
+        for with_ports in found.pods.values():
+            if with_ports.node == found.node.name:
+                entries.update(dict.fromkeys(map(bytes, with_ports.addresses), pod))
         return {**entries, **node_endpoints(found.addresses, answers)}
 
     def explain(self, number: int, chosen: BackendList) -> Explained | None:
@@ -95,6 +103,8 @@ class Cluster:
         if item is None:
             return None
         key = (item.key.namespace, item.key.name)
-        service = self.objects.services[key]
+        service = self.objects.services.get(key)
+        if service is None:
+            return None  # a pod's port
         slices = self.objects.slices.get(key, ())
         return explain(service, item.key, slices, self.objects.node, chosen)

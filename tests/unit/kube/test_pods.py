@@ -18,7 +18,7 @@ PORT = {"containerPort": 80, "hostPort": 8080}
 
 
 def document(
-    *ports: dict[str, Any], metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **spec: Any
+    *ports: dict[str, Any], metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **spec: object
 ) -> bytes:  # fmt: skip
     return json.dumps(
         {
@@ -77,7 +77,7 @@ def test_ports(ports: list[dict[str, Any]], expected: str | None, problem: str) 
             {"podIPs": [{"ip": "10.0.0.2"}, {"ip": "10.0.0.3"}, {"ip": "fd00::1"}]},
             "10.0.0.2 fd00::1",
         ),
-        ({"podIPs": [{"ip": "0.0.0.0"}, {}]}, ""),
+        ({"podIPs": [{"ip": "::"}, {}]}, ""),
         ({"phase": "Failed", "podIP": "10.0.0.1"}, None),
         ({"phase": "Succeeded", "podIP": "10.0.0.1"}, None),
     ],
