@@ -117,3 +117,43 @@ def test_pod_addresses_go_round() -> None:
     everything: list[IPAddress] = list(cidr)
     with pytest.raises(KubypassError, match="no pod address is free"):
         next_pod_address(cidr, everything, first)
+
+
+LOCAL: Json = {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": [{"port": 80}]}
+
+
+def test_health_check_ports() -> None:
+    first = complete(LOCAL)
+    number = int(str(first["healthCheckNodePort"]))
+    assert 30000 <= number <= 32767
+    assert number != ports(first)[0]["nodePort"]
+    assert complete(LOCAL, old=first) == first
+    assert complete(LOCAL, others=first)["healthCheckNodePort"] != number
+    assert complete({**LOCAL, "healthCheckNodePort": 31234})["healthCheckNodePort"] == 31234
+    assert "healthCheckNodePort" not in complete({**LOCAL, "externalTrafficPolicy": "Cluster"})
+
+
+@pytest.mark.parametrize(
+    ("spec", "others", "field"),
+    [
+        ({"ports": [{"port": 80}], "healthCheckNodePort": 31234}, None, "healthCheckNodePort"),
+        ({**LOCAL, "healthCheckNodePort": 31234}, {**LOCAL, "healthCheckNodePort": 31234}, "healthCheckNodePort"),
+        ({**LOCAL, "ports": [{"port": 80, "nodePort": 31234}]}, {**LOCAL, "healthCheckNodePort": 31234}, "nodePort"),
+        ({"ports": [{"port": 80}], "externalIPs": ["here"]}, None, "spec.externalIPs"),
+        ({"ports": [{"port": 80}], "loadBalancerSourceRanges": ["10.0.0.1"]}, None, "spec.loadBalancerSourceRanges"),
+        ({"ports": [{"port": 80}], "trafficDistribution": "PreferFar"}, None, "spec.trafficDistribution"),
+        ({"ports": [{"port": 80}], "sessionAffinity": "Cookie"}, None, "spec.sessionAffinity"),
+    ],
+)  # fmt: skip
+def test_what_an_api_server_refuses(spec: Json, others: Json | None, field: str) -> None:
+    with pytest.raises(ConfigError, match=field):
+        complete(spec, others=others)
+
+
+def test_defaults() -> None:
+    found = complete({"ports": [{"port": 80}], "sessionAffinity": "ClientIP"})
+    assert found["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}
+    assert found["internalTrafficPolicy"] == "Cluster"
+    assert "externalTrafficPolicy" not in found
+    found = complete({"ports": [{"port": 80}], "externalIPs": ["198.51.100.1"]})
+    assert found["externalTrafficPolicy"] == "Cluster"

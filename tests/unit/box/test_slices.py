@@ -35,13 +35,17 @@ OTHER_PORT = replace(
 )
 
 
-def slices(spec: Json, *pods: PodRecord) -> list[Json]:
+def slices(
+    spec: Json,
+    *pods: PodRecord,
+    zones: dict[str, str] | None = None,
+    labels: dict[str, str] | None = None,
+) -> list[Json]:
     """Slices of a Service that selects `app: web`."""
     ports = [{"port": 80, "targetPort": "http", "protocol": "TCP"}]
     full = {"ports": ports, "ipFamilies": ["IPv4"], "selector": {"app": "web"}, **spec}
-    return plan_slices(
-        msgspec.convert({"metadata": {"name": "web"}, "spec": full}, Service), pods, {}
-    )
+    raw = {"metadata": {"name": "web", "labels": labels}, "spec": full}
+    return plan_slices(msgspec.convert(raw, Service), pods, zones or {})
 
 
 def endpoints(each: Json) -> list[Json]:
@@ -97,3 +101,45 @@ def test_other_pods_are_not_selected() -> None:
     elsewhere = replace(POD, namespace="other")
     (only,) = slices({}, stranger, elsewhere)
     assert endpoints(only) == []
+
+
+NEAR = replace(POD, name="web-3", node="node1", addresses=("10.233.64.15",))
+FAR = replace(POD, name="web-4", node="node2", addresses=("10.233.65.15",))
+ZONES = {"node1": "a", "node2": "b"}
+
+
+@pytest.mark.parametrize(
+    ("distribution", "zones", "states", "expected"),
+    [
+        (None, ZONES, "ready ready", "- -"),
+        ("PreferClose", ZONES, "ready ready", "a b"),
+        ("PreferSameZone", ZONES, "ready ready", "a b"),
+        ("PreferSameNode", ZONES, "ready ready", "a/node1 b/node2"),
+        ("PreferClose", {"node1": "a"}, "ready ready", "- -"),
+        ("PreferClose", ZONES, "ready failed", "a -"),
+        ("PreferClose", {"node1": "a"}, "ready terminating", "a -"),
+    ],
+)
+def test_hints(distribution: str | None, zones: dict[str, str], states: str, expected: str) -> None:
+    pods = [
+        replace(pod, state=state)  # type: ignore[arg-type]
+        for pod, state in zip((NEAR, FAR), states.split(), strict=True)
+    ]
+    (found,) = slices({"trafficDistribution": distribution}, *pods, zones=zones)
+    words = []
+    for endpoint in found["endpoints"]:  # type: ignore[attr-defined]
+        hints = endpoint.get("hints", {})
+        names = [each["name"] for kind in hints.values() for each in kind]
+        words.append("/".join(names) or "-")
+        assert endpoint.get("zone", "") == zones.get(endpoint["nodeName"], "")
+    assert " ".join(words) == expected
+
+
+def test_labels_of_the_service() -> None:
+    (found,) = slices({}, labels={"app": "x", "kubernetes.io/service-name": "other"})
+    labels = found["metadata"]["labels"]  # type: ignore[index]
+    assert labels["app"] == "x"
+    assert labels["kubernetes.io/service-name"] == "web"
+    assert "service.kubernetes.io/headless" not in labels
+    (found,) = slices({"clusterIP": "None"})
+    assert "service.kubernetes.io/headless" in found["metadata"]["labels"]  # type: ignore[operator]
