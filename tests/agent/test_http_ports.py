@@ -207,3 +207,25 @@ def test_other_addresses_and_none(node):
     with agent(node, "--enable-ipv6=false"):
         assert ask(node, HEALTH, "/healthz")[0] == 200
         assert ask(node, HEALTH, "/healthz", "::1") is None
+
+
+@pytest.mark.parametrize("sign", ["taint", "deletion"])
+def test_a_node_that_leaves_asks_load_balancers_for_nothing_new(node, sign):
+    path = node.manifests / "node.json"
+    own = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}, "spec": {}}
+    write_file(path, own)
+    with agent(node, "--node", "node1"):
+        assert ask(node, HEALTH, "/healthz")[0] == 200
+        leaving = json.loads(json.dumps(own))
+        if sign == "taint":
+            leaving["spec"]["taints"] = [
+                {"key": "ToBeDeletedByClusterAutoscaler", "effect": "NoSchedule"}
+            ]
+        else:
+            leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+        write_file(path, leaving)
+        answer = wait(lambda: (a := ask(node, HEALTH, "/healthz"))[0] == 503 and a, "503")
+        assert json.loads(answer[1])["nodeEligible"] is False
+        assert ask(node, HEALTH, "/livez")[0] == 200
+        write_file(path, own)
+        wait(lambda: ask(node, HEALTH, "/healthz")[0] == 200, "200 again")

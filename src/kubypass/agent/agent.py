@@ -187,6 +187,8 @@ class Agent:
 
     def check_nodes(self) -> None:
         """Routes to other nodes' pods, networks that overlap, and what this node's own object says."""
+        own = self._snapshot.nodes.get(self.options.node)
+        self.health.node_eligible = not (own and own.leaving)
         if self.options.node in self.source.changed_nodes and self.healthy:
             self._move()
         self.source.changed_nodes.clear()

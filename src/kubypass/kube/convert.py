@@ -34,6 +34,7 @@ HEADLESS_LABEL = "service.kubernetes.io/headless"
 SERVICE_LABEL = "kubernetes.io/service-name"
 
 ZONE_LABEL = "topology.kubernetes.io/zone"
+LEAVING_TAINT = "ToBeDeletedByClusterAutoscaler"
 
 MAX_PORT = 65535
 MAX_AFFINITY_S = 86400
@@ -324,4 +325,6 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
         tuple(entry.address for entry in given if entry.type in _NODE_NAMES),
         (metadata.labels or {}).get(ZONE_LABEL, ""),
         metadata.labels or {},
+        leaving=bool(metadata.deletion_timestamp)
+        or any(taint.key == LEAVING_TAINT for taint in spec.taints or ()),
     )

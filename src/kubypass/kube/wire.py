@@ -148,11 +148,18 @@ class NodeAddress(msgspec.Struct, gc=False):
     address: str = ""
 
 
+class Taint(msgspec.Struct, gc=False):
+    """`spec.taints[]` of a Node."""
+
+    key: str = ""
+
+
 class NodeSpec(msgspec.Struct, gc=False):
     """`spec` of a Node."""
 
     pod_cidr: str | None = msgspec.field(default=None, name="podCIDR")
     pod_cidrs: list[str] | None = msgspec.field(default=None, name="podCIDRs")
+    taints: list[Taint] | None = None
 
 
 class NodeStatus(msgspec.Struct, gc=False):

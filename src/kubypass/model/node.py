@@ -24,3 +24,5 @@ class Node:
     zone: str = ""
     """Label `topology.kubernetes.io/zone`."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    leaving: bool = False
+    """It is being deleted, or an autoscaler is about to: load balancers should send nothing new."""
