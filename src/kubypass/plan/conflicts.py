@@ -84,7 +84,7 @@ class Claims:
         """Put a service's claims (None: it is gone) in place; other services to settle anew."""
         touched = self._shared.replace(key, plan)
         old, new = self._places.get(key, ()), _places(plan) if plan else ()
-        full = rank.of(key)
+        full, crossed = rank.of(key), bool(self._on_one)
         if old != new or (plan is not None and self._ranks.get(key) != full):
             for place in old:
                 self._release(place, key, touched)
@@ -95,8 +95,9 @@ class Claims:
                 self._places[key] = new
                 for place in new:
                     self._claim(place, key, touched)
-            for place in {*old, *new}:
-                touched |= self._across(place)
+            if crossed or self._on_one:
+                for place in (*old, *new):
+                    touched |= self._across(place)
         touched.discard(key)
         return touched
 

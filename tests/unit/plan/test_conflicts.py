@@ -162,7 +162,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=400)
+@settings(max_examples=400, deadline=None)
 def test_any_order_of_changes_gives_the_same(changes: list) -> None:
     local = [parse_address(NODE_ADDRESS)]
     claims = Claims(local)
