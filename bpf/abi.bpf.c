@@ -20,6 +20,8 @@ struct abi {
 	struct endpoint endpoint;
 	struct tuple tuple;
 	struct flow flow;
+	struct datagram datagram;
+	struct datagram_ports datagram_ports;
 	struct socket_peer socket_peer;
 	struct socket_service socket_service;
 	struct source_range source_range;

@@ -55,12 +55,20 @@ static __always_inline bool in_network(const struct address *address, const vola
 	       (address->word[3] & network->mask.word[3]) == network->address.word[3];
 }
 
-/* Multicast, broadcast and IPv6 link-local destinations belong to the link: they are never routed on. */
-static __always_inline bool is_on_link_only(const struct address *address)
+/* Multicast, and IPv4's broadcast and reserved addresses. */
+static __always_inline bool is_multicast(const struct address *address)
 {
 	if (is_ipv4(address))
-		return (address->word[3] & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000) ||
-		       (address->word[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
-	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000) ||
-	       (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+		return (address->word[3] & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000);
+	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
+}
+
+/* Multicast, broadcast and link-local destinations belong to the link: they are never routed on. */
+static __always_inline bool is_on_link_only(const struct address *address)
+{
+	if (is_multicast(address))
+		return true;
+	if (is_ipv4(address))
+		return (address->word[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }

@@ -2,6 +2,7 @@
 /* Load balancing packet by packet: known connections follow their entry, new ones to a service get a backend. */
 #pragma once
 
+#include "fragment.h"
 #include "nat.h"
 #include "policy.h"
 #include "unserved.h"
@@ -23,16 +24,28 @@ static __always_inline struct service *lookup_service(const struct packet *packe
 	return service && node_port_answers(service, endpoint) ? service : NULL;
 }
 
-static __always_inline enum verdict open_and_rewrite(context *ctx, struct packet *packet, const struct backend *backend,
-						     enum open_mode mode, struct flow *forward, __u64 now)
+/* Makes the packet what its connection's entry says. */
+static __always_inline enum verdict translate(context *ctx, struct packet *packet, const struct flow *flow, __u64 now)
+{
+	struct tuple target = flow_target(flow, packet->tuple.protocol);
+
+	if (packet->fragment) {
+		/* SCTP's checksum covers pieces that are not here. */
+		if (packet->tuple.protocol == IPPROTO_SCTP && !same_ports(&packet->tuple, &target))
+			return VERDICT_DROP_FRAGMENT;
+		if (keep_ports(packet, now))
+			return VERDICT_DROP_FRAGMENT;
+	}
+	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+}
+
+static __always_inline enum verdict open_and_translate(context *ctx, struct packet *packet,
+						       const struct backend *backend, enum open_mode mode,
+						       struct flow *forward, __u64 now)
 {
 	enum verdict verdict = open_flow(ctx, packet, backend, mode, forward, now);
-	struct tuple target;
 
-	if (verdict != VERDICT_PASS)
-		return verdict;
-	target = flow_target(forward, packet->tuple.protocol);
-	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	return verdict == VERDICT_PASS ? translate(ctx, packet, forward, now) : verdict;
 }
 
 /* A new connection that is no service's keeps its addresses, but gets another source port where its replies would be
@@ -42,9 +55,9 @@ static __always_inline enum verdict keep_apart(context *ctx, struct packet *pack
 	struct backend itself = { .address = packet->tuple.destination, .port = packet->tuple.destination_port };
 	struct flow forward = {};
 
-	if (packet->fragment || !reply_is_taken(packet, now))
+	if (!reply_is_taken(packet, now))
 		return VERDICT_PASS;
-	return open_and_rewrite(ctx, packet, &itself, mode, &forward, now);
+	return open_and_translate(ctx, packet, &itself, mode, &forward, now);
 }
 
 static __always_inline enum client_kind client_kind(enum hook hook, const struct packet *packet)
@@ -66,8 +79,6 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 
 	if (hook == HOOK_FROM_UPLINK && !config.external_cluster_ip && is_internal(service))
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
-	if (packet->fragment)
-		return VERDICT_DROP_FRAGMENT;
 	verdict =
 		judge(service, &client, &client.address, bpf_get_prandom_u32(), &decision, &backend, &forward.backend);
 	if (!backend)
@@ -76,20 +87,17 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	/* The node itself would take its own address for a forged one. */
 	if (*endpoint && (*endpoint)->kind != ENDPOINT_POD)
 		decision.masquerade = false;
-	return open_and_rewrite(ctx, packet, backend, decision.masquerade ? OPEN_MASQUERADE : OPEN_DNAT, &forward, now);
+	return open_and_translate(ctx, packet, backend, decision.masquerade ? OPEN_MASQUERADE : OPEN_DNAT, &forward,
+				  now);
 }
 
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
 {
-	struct tuple target = flow_target(flow, packet->tuple.protocol);
-
-	if (packet->fragment)
-		return VERDICT_DROP_FRAGMENT;
 	touch_flow(flow, packet, now);
-	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	return translate(ctx, packet, flow, now);
 }
 
-/* Translates the packet if it is a known connection's or a service's. Returns VERDICT_PASS (translated or not) or a
+/* Translates a packet with ports if it is a known connection's or a service's. Returns VERDICT_PASS (translated or not) or a
  * drop; `endpoint` is then what lives at the packet's destination, NULL if that is elsewhere. */
 static __always_inline enum verdict balance_packet(context *ctx, enum hook hook, struct packet *packet,
 						   struct endpoint **endpoint)
@@ -99,10 +107,6 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	struct flow *flow;
 	__u64 now;
 
-	if (!packet->has_ports) {
-		*endpoint = lookup_endpoint(&packet->tuple.destination);
-		return *endpoint ? VERDICT_PASS : without_service(ctx, hook, packet);
-	}
 	now = now_ns();
 	flow = lookup_flow(packet, now);
 	if (flow) {
@@ -119,10 +123,12 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 		if (verdict != VERDICT_PASS)
 			return verdict;
 	}
+	if (packet->fragment)
+		forget_ports(packet);
 	return is_new_connection(packet) ? keep_apart(ctx, packet, OPEN_DNAT, now) : VERDICT_PASS;
 }
 
-/* What the node itself sends: replies of a backend in its network get their service address back, connections to
+/* What the node itself sends, with ports: replies of a backend in its network get their service address back, connections to
  * services that no socket call has translated get a backend, and others are kept apart from those that are translated
  * to the node's address. `endpoint` as in balance_packet, of packets that were translated. */
 static __always_inline enum verdict balance_node(context *ctx, enum hook hook, struct packet *packet,
@@ -132,8 +138,6 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 	struct flow *flow;
 	__u64 now;
 
-	if (!packet->has_ports || packet->fragment)
-		return VERDICT_PASS;
 	now = now_ns();
 	flow = lookup_flow(packet, now);
 	if (flow && (hook == HOOK_TO_UPLINK || flow->direction == FLOW_REPLY || !flow->service)) {
@@ -154,5 +158,7 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 		if (verdict != VERDICT_PASS)
 			return verdict;
 	}
+	if (packet->fragment)
+		forget_ports(packet);
 	return keep_apart(ctx, packet, OPEN_FROM_NODE, now);
 }

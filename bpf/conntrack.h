@@ -22,16 +22,23 @@ static __always_inline struct tuple flow_target(const struct flow *flow, __u8 pr
 	};
 }
 
+static __always_inline struct tuple reversed(const struct tuple *tuple)
+{
+	return (struct tuple){
+		.source = tuple->destination,
+		.destination = tuple->source,
+		.source_port = tuple->destination_port,
+		.destination_port = tuple->source_port,
+		.protocol = tuple->protocol,
+	};
+}
+
 /* The key of the other direction. */
 static __always_inline struct tuple partner_key(const struct flow *flow, __u8 protocol)
 {
-	return (struct tuple){
-		.source = flow->destination,
-		.destination = flow->source,
-		.source_port = flow->destination_port,
-		.destination_port = flow->source_port,
-		.protocol = protocol,
-	};
+	struct tuple target = flow_target(flow, protocol);
+
+	return reversed(&target);
 }
 
 static __always_inline bool is_new_connection(const struct packet *packet)
@@ -146,13 +153,7 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
  * backend from the port that a translated connection to that backend has, too. */
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)
 {
-	struct tuple key = {
-		.source = packet->tuple.destination,
-		.destination = packet->tuple.source,
-		.source_port = packet->tuple.destination_port,
-		.destination_port = packet->tuple.source_port,
-		.protocol = packet->tuple.protocol,
-	};
+	struct tuple key = reversed(&packet->tuple);
 	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
 
 	return flow && flow->expires_ns > now;

@@ -9,8 +9,9 @@
 #define CRC32C_POLYNOMIAL 0x82f63b78u /* reflected */
 #define CRC32C_X8 0x00800000u /* x^8: multiplying by it moves a sum past a byte of zeros */
 
-/* a * b modulo the polynomial; bit 31 is x^0. */
-static __always_inline __u32 crc32c_multiply(__u32 a, __u32 b)
+/* a * b modulo the polynomial; bit 31 is x^0. Not static, so that the verifier looks at it once and not for each way that
+ * leads here. */
+__noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 {
 	__u32 product = 0;
 
@@ -22,7 +23,7 @@ static __always_inline __u32 crc32c_multiply(__u32 a, __u32 b)
 }
 
 /* What has to be XORed to the checksum of `bytes` bytes when `difference` is XORed to the first four of them, as they
- * are in memory. Not static, so that the verifier looks at it once and not for each way that leads here. */
+ * are in memory. Not static for the same reason. */
 __noinline __u32 crc32c_change(__u32 difference, __u32 bytes)
 {
 	__u32 sum = difference, power = CRC32C_X8;

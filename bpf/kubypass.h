@@ -134,6 +134,24 @@ struct flow {
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
 };
 
+/* Key of `fragments`: a datagram that arrives in pieces (RFC 791 section 3.2, RFC 8200 section 4.5). */
+struct datagram {
+	struct address source;
+	struct address destination;
+	__be32 identification;
+	__u8 protocol; /* 0 in IPv6, where it does not count */
+	__u8 pad[3];
+};
+
+/* Value of `fragments`: what only the first piece says. */
+struct datagram_ports {
+	__u64 expires_ns; /* CLOCK_MONOTONIC */
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 protocol;
+	__u8 pad[3];
+};
+
 /* Key of `socket_peers`: a socket and the backend it talks to. */
 struct socket_peer {
 	__u64 cookie;
@@ -184,6 +202,9 @@ enum verdict {
 	VERDICT_ANSWER = 32, /* never returned: what follows tells the sender, by ICMP or an error of its call */
 	VERDICT_REJECT_NO_BACKEND = 33,
 	VERDICT_REJECT_NO_SERVICE = 34, /* a port that no service has, on an address that one has */
+	VERDICT_ANSWER_TOO_BIG = 35, /* with the MTU of the way to the backend, or back */
+	VERDICT_ANSWER_TTL_EXPIRED = 36,
+	VERDICT_ANSWER_ECHO = 37, /* a ping of a service's address */
 	VERDICT_MAX = 40,
 };
 

@@ -47,6 +47,14 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
+/* The ports of translated datagrams whose pieces are on their way. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct datagram);
+	__type(value, struct datagram_ports);
+} fragments SEC(".maps");
+
 /* Which service address a socket asked for when it was given a backend. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -20,15 +20,23 @@
 #define MAX_EXTENSION_HEADERS 6
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
+#define IPV4_DO_NOT_FRAGMENT 0x4000
 #define IPV6_FRAGMENT_HEADER 44
 #define IPV6_FRAGMENT_OFFSET 0xfff8
 #define IPV6_MORE_FRAGMENTS 0x0001
+
+#define OFFSET_MASK 0x3ff /* the verifier wants a bound on a variable offset */
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_LENGTH_OFFSET 12 /* in the upper half of the byte, in words of four */
 #define TCP_FLAGS_OFFSET 13
+
+#define L4_BYTES_UNKNOWN 0xffff /* BIG TCP (RFC 2675): the length does not fit, and is zero in the IP header */
+
+typedef struct __sk_buff context;
 
 struct sctp_header { /* RFC 9260 section 3.1 */
 	__be16 source;
@@ -41,15 +49,20 @@ struct packet {
 	struct tuple tuple; /* as it is now: rewriting keeps it true */
 	__be16 ethertype;
 	__u8 tcp_flags;
+	__u8 l4_header_bytes; /* of TCP and UDP */
 	bool has_ports; /* TCP, UDP or SCTP with its ports in this packet */
-	bool fragment;
+	bool fragment; /* a piece of a datagram */
+	bool later_fragment; /* not the first one */
+	bool fixed_size; /* no router may cut it to pieces */
 	bool translated;
 	bool moved; /* to another destination address */
 	bool own; /* sent by the node itself: no hop of a router's */
 	__u16 l4_offset; /* from the Ethernet header */
-	__u16 l4_bytes; /* as the IP header says; 0 in a jumbogram */
+	__u16 l4_bytes; /* as the IP header says, or L4_BYTES_UNKNOWN */
 	__u8 ttl;
+	__be32 identification; /* of a fragment's datagram */
 	int action; /* what the tc hook returns once the packet was redirected */
+	__u32 mtu; /* of the way on, where the packet is too big for it; 0: unknown */
 };
 
 enum parse_result {
@@ -72,36 +85,36 @@ static __always_inline void *header_at(const struct cursor *cursor, __u32 offset
 	return header + size > cursor->end ? NULL : header;
 }
 
+/* Returns the transport header, or NULL where the packet has none of that size, by what was received or by its own word. */
+static __always_inline void *l4_header(const struct cursor *cursor, const struct packet *packet, __u32 size)
+{
+	return packet->l4_bytes < size ? NULL : header_at(cursor, packet->l4_offset & OFFSET_MASK, size);
+}
+
 static __always_inline enum parse_result parse_ports(const struct cursor *cursor, struct packet *packet)
 {
-	/* The verifier wants a bound on a variable offset. */
-	__u32 offset = packet->l4_offset & 0x3ff;
+	__be16 *ports;
 
 	if (packet->tuple.protocol == IPPROTO_TCP) {
-		struct tcphdr *tcp = header_at(cursor, offset, sizeof(*tcp));
+		__u8 *tcp = l4_header(cursor, packet, sizeof(struct tcphdr));
 
 		if (!tcp)
 			return PARSE_MALFORMED;
-		packet->tuple.source_port = tcp->source;
-		packet->tuple.destination_port = tcp->dest;
-		packet->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
+		packet->l4_header_bytes = (tcp[TCP_LENGTH_OFFSET] >> 4) * 4;
+		packet->tcp_flags = tcp[TCP_FLAGS_OFFSET];
+		ports = (__be16 *)tcp;
 	} else if (packet->tuple.protocol == IPPROTO_UDP) {
-		struct udphdr *udp = header_at(cursor, offset, sizeof(*udp));
-
-		if (!udp)
-			return PARSE_MALFORMED;
-		packet->tuple.source_port = udp->source;
-		packet->tuple.destination_port = udp->dest;
+		packet->l4_header_bytes = sizeof(struct udphdr);
+		ports = l4_header(cursor, packet, sizeof(struct udphdr));
 	} else if (packet->tuple.protocol == IPPROTO_SCTP) {
-		struct sctp_header *sctp = header_at(cursor, offset, sizeof(*sctp));
-
-		if (!sctp)
-			return PARSE_MALFORMED;
-		packet->tuple.source_port = sctp->source;
-		packet->tuple.destination_port = sctp->dest;
+		ports = l4_header(cursor, packet, sizeof(struct sctp_header));
 	} else {
 		return PARSE_IP;
 	}
+	if (!ports)
+		return PARSE_MALFORMED;
+	packet->tuple.source_port = ports[0];
+	packet->tuple.destination_port = ports[1];
 	packet->has_ports = true;
 	return PARSE_IP;
 }
@@ -109,21 +122,29 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 static __always_inline enum parse_result parse_ipv4(const struct cursor *cursor, struct packet *packet)
 {
 	struct iphdr *ip = header_at(cursor, ETH_HLEN, sizeof(*ip));
+	__u32 header_bytes, bytes;
 	__u16 fragment;
 
 	if (!ip || ip->version != 4 || ip->ihl < 5)
+		return PARSE_MALFORMED;
+	header_bytes = ip->ihl * 4;
+	bytes = bpf_ntohs(ip->tot_len);
+	if (bytes && bytes < header_bytes)
 		return PARSE_MALFORMED;
 	packet->tuple.source = ipv4_address(ip->saddr);
 	packet->tuple.destination = ipv4_address(ip->daddr);
 	packet->tuple.protocol = ip->protocol;
 	packet->ttl = ip->ttl;
-	packet->l4_offset = ETH_HLEN + ip->ihl * 4;
-	packet->l4_bytes = bpf_ntohs(ip->tot_len) - ip->ihl * 4;
-	fragment = bpf_ntohs(ip->frag_off) & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET);
-	packet->fragment = fragment != 0;
-	if (fragment & IPV4_FRAGMENT_OFFSET)
-		return PARSE_IP;
-	return parse_ports(cursor, packet);
+	packet->l4_offset = ETH_HLEN + header_bytes;
+	packet->l4_bytes = bytes ? bytes - header_bytes : L4_BYTES_UNKNOWN;
+	fragment = bpf_ntohs(ip->frag_off);
+	packet->fixed_size = fragment & IPV4_DO_NOT_FRAGMENT;
+	if (fragment & (IPV4_MORE_FRAGMENTS | IPV4_FRAGMENT_OFFSET)) {
+		packet->fragment = true;
+		packet->later_fragment = fragment & IPV4_FRAGMENT_OFFSET;
+		packet->identification = ip->id;
+	}
+	return packet->later_fragment ? PARSE_IP : parse_ports(cursor, packet);
 }
 
 static __always_inline void copy_ipv6(struct address *to, const struct in6_addr *from)
@@ -134,48 +155,97 @@ static __always_inline void copy_ipv6(struct address *to, const struct in6_addr 
 	to->word[3] = from->in6_u.u6_addr32[3];
 }
 
-/* Walks the extension headers up to the transport header. An unknown one ends the walk: the packet is then
- * forwarded by its addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. */
-static __always_inline enum parse_result parse_extensions(const struct cursor *cursor, struct packet *packet, __u8 next)
-{
-	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
-
-	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
+struct extension {
+	__u8 next;
+	__u8 length; /* in words of eight, less one */
+	union {
+		__be16 fragment;
 		struct {
-			__u8 next;
-			__u8 length;
-			__be16 fragment;
-			__u32 rest;
-		} *extension;
+			__u8 routing_type;
+			__u8 segments_left;
+		};
+	};
+	__be32 identification; /* of a fragment */
+};
 
-		if (next != IPPROTO_HOPOPTS && next != IPPROTO_ROUTING && next != IPPROTO_DSTOPTS &&
-		    next != IPV6_FRAGMENT_HEADER)
+/* Is the next header one that is to be skipped? The transport's checksum covers the last of the addresses that a routing
+ * header names: before it is reached, ports cannot be translated. */
+static __always_inline bool is_extension(__u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPV6_FRAGMENT_HEADER;
+}
+
+/* What the extension headers say. */
+union extensions {
+	__u64 all;
+	struct {
+		__be32 identification;
+		__u16 offset; /* of the transport header */
+		__u8 next;
+		bool malformed : 1;
+		bool fragment : 1;
+		bool later_fragment : 1;
+	};
+};
+
+/* Walks the extension headers up to the transport header. An unknown one ends the walk: the packet is then
+ * forwarded by its addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. Not static, so
+ * that the verifier looks at it once, and at what follows once and not for each number of headers. Returns a
+ * union extensions. */
+__noinline __u64 walk_extensions(struct __sk_buff *ctx, __u8 next)
+{
+	struct cursor cursor = { (void *)(long)ctx->data, (void *)(long)ctx->data_end };
+	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
+	union extensions found = {};
+
+	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next) && !found.later_fragment; i++) {
+		struct extension *extension = header_at(&cursor, offset & OFFSET_MASK, sizeof(*extension));
+
+		if (!extension || offset > OFFSET_MASK) {
+			found.malformed = true;
 			break;
-		extension = header_at(cursor, offset & 0x3ff, sizeof(*extension));
-		if (!extension || offset > 0x3ff)
-			return PARSE_MALFORMED;
+		}
+		if (next == IPPROTO_ROUTING && extension->segments_left)
+			break;
 		if (next == IPV6_FRAGMENT_HEADER) {
 			__u16 fragment = bpf_ntohs(extension->fragment);
 
-			packet->fragment = true;
-			packet->tuple.protocol = extension->next;
-			if (fragment & IPV6_FRAGMENT_OFFSET)
-				return PARSE_IP;
+			found.fragment = fragment & (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS);
+			found.later_fragment = fragment & IPV6_FRAGMENT_OFFSET;
+			found.identification = extension->identification;
 			offset += sizeof(*extension);
 		} else {
 			offset += (extension->length + 1) * 8;
 		}
 		next = extension->next;
 	}
-	if (offset > 0x3ff)
+	found.offset = offset;
+	found.next = next;
+	return found.all;
+}
+
+static __always_inline enum parse_result parse_extensions(context *ctx, const struct cursor *cursor,
+							  struct packet *packet)
+{
+	union extensions found = { .all = walk_extensions(ctx, packet->tuple.protocol) };
+	__u32 bytes = found.offset - ETH_HLEN - sizeof(struct ipv6hdr);
+
+	if (found.malformed || packet->l4_bytes < bytes)
+		return PARSE_MALFORMED;
+	packet->tuple.protocol = found.next;
+	packet->fragment = found.fragment;
+	packet->later_fragment = found.later_fragment;
+	packet->identification = found.identification;
+	packet->l4_offset = found.offset;
+	if (packet->l4_bytes != L4_BYTES_UNKNOWN)
+		packet->l4_bytes -= bytes;
+	if (found.later_fragment || found.offset > OFFSET_MASK)
 		return PARSE_IP;
-	packet->tuple.protocol = next;
-	packet->l4_offset = offset;
-	packet->l4_bytes -= offset - ETH_HLEN - sizeof(struct ipv6hdr);
 	return parse_ports(cursor, packet);
 }
 
-static __always_inline enum parse_result parse_ipv6(const struct cursor *cursor, struct packet *packet)
+static __always_inline enum parse_result parse_ipv6(context *ctx, const struct cursor *cursor, struct packet *packet)
 {
 	struct ipv6hdr *ip = header_at(cursor, ETH_HLEN, sizeof(*ip));
 
@@ -184,18 +254,26 @@ static __always_inline enum parse_result parse_ipv6(const struct cursor *cursor,
 	copy_ipv6(&packet->tuple.source, &ip->saddr);
 	copy_ipv6(&packet->tuple.destination, &ip->daddr);
 	packet->ttl = ip->hop_limit;
-	packet->l4_bytes = bpf_ntohs(ip->payload_len);
-	return parse_extensions(cursor, packet, ip->nexthdr);
+	packet->fixed_size = true;
+	packet->l4_bytes = ip->payload_len ? bpf_ntohs(ip->payload_len) : L4_BYTES_UNKNOWN;
+	packet->l4_offset = ETH_HLEN + sizeof(*ip);
+	packet->tuple.protocol = ip->nexthdr;
+	return is_extension(ip->nexthdr) ? parse_extensions(ctx, cursor, packet) : parse_ports(cursor, packet);
+}
+
+static __always_inline bool same_ports(const struct tuple *a, const struct tuple *b)
+{
+	return a->source_port == b->source_port && a->destination_port == b->destination_port;
 }
 
 /* Reads the headers of a packet whose ethertype is known. */
-static __always_inline enum parse_result parse_packet(const struct cursor *cursor, __be16 ethertype,
+static __always_inline enum parse_result parse_packet(context *ctx, const struct cursor *cursor, __be16 ethertype,
 						      struct packet *packet)
 {
 	packet->ethertype = ethertype;
 	if (ethertype == bpf_htons(ETH_P_IP))
 		return parse_ipv4(cursor, packet);
 	if (ethertype == bpf_htons(ETH_P_IPV6))
-		return parse_ipv6(cursor, packet);
+		return parse_ipv6(ctx, cursor, packet);
 	return PARSE_OTHER;
 }

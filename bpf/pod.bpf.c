@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* Programs on the node's side of a pod's veth. */
 #include "balance.h"
+#include "portless.h"
 #include "route.h"
 
-/* Every packet that a pod sends. */
-SEC("tc")
-int from_pod(struct __sk_buff *skb)
+__noinline int packet_from_pod(struct __sk_buff *skb)
 {
 	struct cursor cursor = read_context(skb);
 	struct packet packet = {};
@@ -13,19 +12,37 @@ int from_pod(struct __sk_buff *skb)
 	enum parse_result parsed;
 	enum verdict verdict;
 
-	parsed = parse_packet(&cursor, skb->protocol, &packet);
+	parsed = parse_packet(skb, &cursor, skb->protocol, &packet);
 	if (parsed == PARSE_OTHER)
 		return finish(skb, HOOK_FROM_POD, &packet, VERDICT_PASS);
 	if (parsed == PARSE_MALFORMED)
 		return finish(skb, HOOK_FROM_POD, &packet, VERDICT_DROP_MALFORMED);
+	if (!packet.has_ports)
+		return STEP_WITHOUT_PORTS;
 	verdict = balance_packet(skb, HOOK_FROM_POD, &packet, &endpoint);
-	if (verdict != VERDICT_PASS)
-		return finish(skb, HOOK_FROM_POD, &packet, verdict);
-	if (endpoint && endpoint->kind == ENDPOINT_POD)
-		verdict = forward_to_pod(skb, &packet, endpoint);
-	else if (!endpoint && !is_on_link_only(&packet.tuple.destination))
-		verdict = forward_to_network(skb, &packet);
+	if (verdict == VERDICT_PASS)
+		verdict = forward(skb, HOOK_FROM_POD, &packet, endpoint);
 	return finish(skb, HOOK_FROM_POD, &packet, verdict);
+}
+
+/* Every packet that a pod sends. */
+SEC("tc")
+int from_pod(struct __sk_buff *skb)
+{
+	return complete(skb, HOOK_FROM_POD, packet_from_pod(skb));
+}
+
+__noinline int packet_to_pod(struct __sk_buff *skb)
+{
+	struct cursor cursor = read_context(skb);
+	struct endpoint *endpoint = NULL;
+	struct packet packet = {};
+
+	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP)
+		return finish(skb, HOOK_TO_POD, &packet, VERDICT_PASS);
+	if (!packet.has_ports)
+		return STEP_WITHOUT_PORTS;
+	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, HOOK_TO_POD, &packet, &endpoint));
 }
 
 /* Packets that the node's own stack sends to a pod. Replies of a backend in the node's network need work, and
@@ -33,13 +50,7 @@ int from_pod(struct __sk_buff *skb)
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
-	struct cursor cursor = read_context(skb);
-	struct endpoint *endpoint = NULL;
-	struct packet packet = {};
-
-	if (parse_packet(&cursor, skb->protocol, &packet) != PARSE_IP)
-		return finish(skb, HOOK_TO_POD, &packet, VERDICT_PASS);
-	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, HOOK_TO_POD, &packet, &endpoint));
+	return complete(skb, HOOK_TO_POD, packet_to_pod(skb));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -3,16 +3,13 @@
  * Redirects pass by netfilter and rp_filter; a router's duties (TTL, MAC addresses, next hop) are therefore ours. */
 #pragma once
 
-#include "reject.h"
+#include "answer.h"
 #include "skb.h"
 #include "service.h"
 #include "verdict.h"
 
 #define AF_INET 2
 #define AF_INET6 10
-
-/* Set on packets that were redirected to a device, so that the device's own hook lets them be. */
-#define MARK_FORWARDED 0x4b500000
 
 /* The packet cannot be forwarded here. As it came, the node's stack may still know what to do (or tell the sender
  * why not); once translated it would be misunderstood. */
@@ -21,14 +18,35 @@ static __always_inline enum verdict leave_to_stack(const struct packet *packet, 
 	return packet->translated ? reason : VERDICT_PASS;
 }
 
+/* The same, where the sender of a translated packet can be told why. */
+static __always_inline enum verdict give_up(const struct packet *packet, enum verdict answer, enum verdict drop)
+{
+	return leave_to_stack(packet, packet->has_ports ? answer : drop);
+}
+
 static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet, const struct endpoint *endpoint)
 {
 	if (packet->ttl <= 1 && !packet->own)
-		return leave_to_stack(packet, VERDICT_DROP_TTL_EXPIRED);
+		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, endpoint->mac, endpoint->host_mac))
 		return VERDICT_DROP_REWRITE;
 	packet->action = bpf_redirect_peer(endpoint->ifindex, 0);
 	return VERDICT_TO_POD;
+}
+
+/* The length that the way's MTU is compared with: of the IP packet, or of those that it will be cut into. 0: unknown, the
+ * kernel then looks at what the device takes. */
+static __always_inline __u16 routed_bytes(context *ctx, const struct packet *packet)
+{
+	__u32 segment = ctx->gso_size, bytes = ctx->len - ETH_HLEN;
+
+	if (segment) {
+		bytes = packet->l4_offset - ETH_HLEN + packet->l4_header_bytes + segment;
+		/* The header of BIG TCP goes when the packet is cut. */
+		if (packet->l4_bytes == L4_BYTES_UNKNOWN && packet->ethertype == bpf_htons(ETH_P_IPV6))
+			bytes -= sizeof(struct extension);
+	}
+	return packet->has_ports && packet->l4_header_bytes && bytes <= 0xffff ? bytes : 0;
 }
 
 static __always_inline void fill_fib(struct bpf_fib_lookup *fib, context *ctx, const struct packet *packet)
@@ -59,17 +77,28 @@ static __always_inline int redirect_to_next_hop(const struct bpf_fib_lookup *fib
 	return bpf_redirect_neigh(fib->ifindex, &next_hop, sizeof(next_hop), 0);
 }
 
+/* The packet does not fit. Kernels before 5.12 do not say what would, and leave the length as it was. */
+static __always_inline enum verdict give_up_too_big(struct packet *packet, __u16 bytes, __u16 mtu)
+{
+	packet->mtu = !bytes || mtu < bytes ? mtu : 0;
+	return give_up(packet, packet->fixed_size ? VERDICT_ANSWER_TOO_BIG : VERDICT_DROP_TOO_BIG,
+		       VERDICT_DROP_TOO_BIG);
+}
+
 static __always_inline enum verdict forward_to_network(context *ctx, struct packet *packet)
 {
 	struct bpf_fib_lookup fib = {};
+	__u16 bytes;
 	long result;
 
 	if (packet->ttl <= 1 && !packet->own)
-		return leave_to_stack(packet, VERDICT_DROP_TTL_EXPIRED);
+		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
 	fill_fib(&fib, ctx, packet);
+	bytes = routed_bytes(ctx, packet);
+	fib.tot_len = bytes;
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return leave_to_stack(packet, VERDICT_DROP_TOO_BIG);
+		return give_up_too_big(packet, bytes, fib.mtu_result);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return leave_to_stack(packet, VERDICT_DROP_NO_ROUTE);
 	if (decrement_ttl(ctx, packet))
@@ -85,21 +114,30 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	return VERDICT_TO_NETWORK;
 }
 
-/* Tells the sender that nothing serves it: out of the device that the packet came in by, or up to the node's stack. */
-static __always_inline int refuse(context *ctx, enum hook hook, const struct packet *packet)
+/* Forwards what was not dropped, as is the custom at each hook. `endpoint` is what lives at the packet's destination, NULL if
+ * that is elsewhere. */
+static __always_inline enum verdict forward(context *ctx, enum hook hook, struct packet *packet,
+					    const struct endpoint *endpoint)
 {
-	if (answer_unreachable(ctx, packet))
-		return TC_ACT_SHOT;
-	ctx->mark = MARK_FORWARDED;
-	return bpf_redirect(ctx->ifindex, hook == HOOK_TO_UPLINK ? BPF_F_INGRESS : 0);
+	/* What the node itself sends goes its way, unless that was chosen for the service's address: the backend's may be
+	 * another. */
+	if (hook == HOOK_TO_POD || (hook == HOOK_TO_UPLINK && !packet->moved))
+		return VERDICT_PASS;
+	if (endpoint && endpoint->kind == ENDPOINT_POD)
+		return forward_to_pod(ctx, packet, endpoint);
+	if (endpoint)
+		return hook == HOOK_TO_UPLINK ? VERDICT_DROP_NO_ROUTE : VERDICT_PASS;
+	if (hook == HOOK_FROM_POD ? is_on_link_only(&packet->tuple.destination) : !packet->translated)
+		return VERDICT_PASS;
+	return forward_to_network(ctx, packet);
 }
 
-/* Counts the outcome and turns it into what the tc hook returns. */
+/* Counts the outcome and turns it into what the tc hook returns, or the step that makes an answer. */
 static __always_inline int finish(context *ctx, enum hook hook, const struct packet *packet, enum verdict verdict)
 {
 	count(hook, verdict, packet_bytes(ctx));
 	if (verdict > VERDICT_ANSWER)
-		return refuse(ctx, hook, packet);
+		return STEP_ANSWER | verdict | packet->mtu << STEP_MTU_SHIFT;
 	if (verdict > VERDICT_DROP)
 		return TC_ACT_SHOT;
 	return verdict == VERDICT_PASS ? TC_ACT_OK : packet->action;

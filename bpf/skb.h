@@ -10,13 +10,12 @@
 #include "crc32c.h"
 #include "packet.h"
 
-typedef struct __sk_buff context;
-
 #define IPV4_TTL_OFFSET (ETH_HLEN + offsetof(struct iphdr, ttl))
 #define IPV4_CHECKSUM_OFFSET (ETH_HLEN + offsetof(struct iphdr, check))
 #define IPV4_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct iphdr, saddr))
 #define IPV6_HOP_LIMIT_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, hop_limit))
 #define IPV6_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
+#define ICMP_CHECKSUM_OFFSET 2 /* <linux/icmp.h> needs headers that this target lacks */
 #define CHECKSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6, newer than some headers */
 #define HEADERS_BYTES 128 /* as much as is made readable: Ethernet, IPv6 with a few extensions, TCP */
 
@@ -34,14 +33,23 @@ static __always_inline __u32 packet_bytes(context *ctx)
 
 static __always_inline __u32 checksum_offset(const struct packet *packet)
 {
-	return packet->l4_offset + (packet->tuple.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check)
-									  : offsetof(struct udphdr, check));
+	__u32 offset = ICMP_CHECKSUM_OFFSET;
+
+	if (packet->tuple.protocol == IPPROTO_TCP)
+		offset = offsetof(struct tcphdr, check);
+	if (packet->tuple.protocol == IPPROTO_UDP)
+		offset = offsetof(struct udphdr, check);
+	return packet->l4_offset + offset;
 }
 
-/* Does the transport's checksum cover the addresses (RFC 9293, RFC 768)? SCTP's covers its own bytes only. */
+/* Does a checksum in the packet cover the addresses, beside the IP header's (RFC 9293, RFC 768, RFC 4443)? SCTP's covers its
+ * own bytes only, and that of a datagram in pieces is in the first one. */
 static __always_inline bool has_pseudo_header(const struct packet *packet)
 {
-	return packet->tuple.protocol != IPPROTO_SCTP;
+	if (packet->later_fragment)
+		return false;
+	return packet->tuple.protocol == IPPROTO_TCP || packet->tuple.protocol == IPPROTO_UDP ||
+	       packet->tuple.protocol == IPPROTO_ICMPV6;
 }
 
 static __always_inline int rewrite_ipv4(context *ctx, const struct packet *packet, const struct tuple *to, __u64 flags)
@@ -76,6 +84,16 @@ static __always_inline int rewrite_ipv6(context *ctx, const struct packet *packe
 	return bpf_skb_store_bytes(ctx, IPV6_ADDRESSES_OFFSET, to, 2 * sizeof(struct address), 0);
 }
 
+/* As they are in the transport header. */
+static __always_inline __u32 both_ports(const struct tuple *tuple)
+{
+	__be16 ports[2] = { tuple->source_port, tuple->destination_port };
+	__u32 both;
+
+	__builtin_memcpy(&both, ports, sizeof(both));
+	return both;
+}
+
 /* Other ports, whose change the checksum has to follow. */
 static __always_inline int rewrite_ports(context *ctx, const struct packet *packet, __u32 old, __u32 new, __u64 flags)
 {
@@ -84,6 +102,8 @@ static __always_inline int rewrite_ports(context *ctx, const struct packet *pack
 	if (packet->tuple.protocol == IPPROTO_SCTP) {
 		__u32 at = offset + offsetof(struct sctp_header, checksum);
 
+		if (packet->l4_bytes == L4_BYTES_UNKNOWN)
+			return -1;
 		if (bpf_skb_load_bytes(ctx, at, &checksum, sizeof(checksum)))
 			return -1;
 		checksum ^= crc32c_change(old ^ new, packet->l4_bytes);
@@ -101,8 +121,6 @@ static __always_inline int rewrite_ports(context *ctx, const struct packet *pack
 static __always_inline int rewrite_packet(context *ctx, struct packet *packet, const struct tuple *to)
 {
 	__u64 flags = packet->tuple.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
-	__be16 old[2] = { packet->tuple.source_port, packet->tuple.destination_port };
-	__be16 new[2] = { to->source_port, to->destination_port };
 	int error;
 
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
@@ -111,27 +129,17 @@ static __always_inline int rewrite_packet(context *ctx, struct packet *packet, c
 		error = rewrite_ipv6(ctx, packet, to, flags);
 	if (error)
 		return error;
-	if (old[0] != new[0] || old[1] != new[1]) {
-		__u32 old_ports, new_ports;
-
-		__builtin_memcpy(&old_ports, old, sizeof(old));
-		__builtin_memcpy(&new_ports, new, sizeof(new));
-		if (rewrite_ports(ctx, packet, old_ports, new_ports, flags))
-			return -1;
-	}
+	if (packet->has_ports && !same_ports(&packet->tuple, to) &&
+	    rewrite_ports(ctx, packet, both_ports(&packet->tuple), both_ports(to), flags))
+		return -1;
 	packet->moved |= !same_address(&packet->tuple.destination, &to->destination);
 	packet->tuple = *to;
 	packet->translated = true;
 	return 0;
 }
 
-/* A router's duty (RFC 1812 section 5.3.1): one hop less. The caller has seen that ttl > 1. */
-static __always_inline int decrement_ttl(context *ctx, struct packet *packet)
+static __always_inline int write_ttl(context *ctx, const struct packet *packet, __u8 ttl)
 {
-	__u8 ttl = packet->ttl - 1;
-
-	if (packet->own)
-		return 0;
 	if (packet->ethertype == bpf_htons(ETH_P_IP)) {
 		/* TTL is the high byte of its 16-bit word, whatever the protocol beside it. */
 		__be16 old = bpf_htons(packet->ttl << 8), new = bpf_htons(ttl << 8);
@@ -141,6 +149,12 @@ static __always_inline int decrement_ttl(context *ctx, struct packet *packet)
 		return bpf_skb_store_bytes(ctx, IPV4_TTL_OFFSET, &ttl, sizeof(ttl), 0);
 	}
 	return bpf_skb_store_bytes(ctx, IPV6_HOP_LIMIT_OFFSET, &ttl, sizeof(ttl), BPF_F_RECOMPUTE_CSUM);
+}
+
+/* A router's duty (RFC 1812 section 5.3.1): one hop less. The caller has seen that ttl > 1. */
+static __always_inline int decrement_ttl(context *ctx, const struct packet *packet)
+{
+	return packet->own ? 0 : write_ttl(ctx, packet, packet->ttl - 1);
 }
 
 static __always_inline int write_macs(context *ctx, const __u8 *destination, const __u8 *source)

@@ -10,13 +10,14 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "c60dfb2937ed"
+LAYOUT_HASH = "c4b5952e750e"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "endpoints",
     "flows",
+    "fragments",
     "socket_peers",
     "source_ranges",
     "affinities",
@@ -215,6 +216,54 @@ class Flow(NamedTuple):
             direction,
             expires_ns,
         )
+
+
+_DATAGRAM = Struct("<16s16s4sB3x")
+DATAGRAM_SIZE = 40
+
+
+class Datagram(NamedTuple):
+    """struct datagram, 40 bytes."""
+
+    source: bytes
+    destination: bytes
+    identification: bytes
+    protocol: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _DATAGRAM.pack(self.source, self.destination, self.identification, self.protocol)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> Datagram:
+        """From the kernel's bytes."""
+        source, destination, identification, protocol = _DATAGRAM.unpack(data)
+        return cls(source, destination, identification, protocol)
+
+
+_DATAGRAM_PORTS = Struct("<QHHB3x")
+DATAGRAM_PORTS_SIZE = 16
+
+
+class DatagramPorts(NamedTuple):
+    """struct datagram_ports, 16 bytes."""
+
+    expires_ns: int
+    source_port: int
+    destination_port: int
+    protocol: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _DATAGRAM_PORTS.pack(
+            self.expires_ns, htons(self.source_port), htons(self.destination_port), self.protocol
+        )
+
+    @classmethod
+    def unpack(cls, data: bytes) -> DatagramPorts:
+        """From the kernel's bytes."""
+        expires_ns, source_port, destination_port, protocol = _DATAGRAM_PORTS.unpack(data)
+        return cls(expires_ns, ntohs(source_port), ntohs(destination_port), protocol)
 
 
 _SOCKET_PEER = Struct("<Q16sHB5x")

@@ -115,4 +115,7 @@ class Verdict(IntEnum):
     ANSWER = 32
     REJECT_NO_BACKEND = 33
     REJECT_NO_SERVICE = 34
+    ANSWER_TOO_BIG = 35
+    ANSWER_TTL_EXPIRED = 36
+    ANSWER_ECHO = 37
     MAX = 40
