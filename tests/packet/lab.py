@@ -177,7 +177,7 @@ class Lab:
         """Empty maps, but for what lives on the node."""
         self.costs.clear()
         self._ids, self._slots = itertools.count(1), itertools.count()
-        for name in ("services", "flows", "endpoints", "affinities", "source_ranges"):
+        for name in ("services", "flows", "fragments", "endpoints", "affinities", "source_ranges"):
             keys = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(keys), len(keys))
         for who in (V4, V6):

@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datagrams in pieces: through services and back, in any order beside them. What comes out are the pieces of the translated
+datagram, with the checksum of the whole in the first."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from lab import (
+    GATEWAY_MAC,
+    NODE_MAC,
+    PASS,
+    POD_MAC,
+    REDIRECT,
+    SHOT,
+    VETH_MAC,
+    segment,
+)
+from scapy.layers.inet import IP, TCP, UDP, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
+from scapy.layers.l2 import Ether
+
+from kubypass.datapath import layout
+from kubypass.model.verdict import Hook, ServiceFlag, Verdict
+
+IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
+TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
+TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
+PAYLOAD = "".join(f"{number:07} " for number in range(375))  # 3000 bytes
+
+
+def pieces(who, flow, where, **options):
+    """The frames that carry the datagram of a flow; options: protocol, number (its identification), payload."""
+    number = options.pop("number", 7)
+    whole = segment(who, flow, **{"payload": PAYLOAD, **where, **options})
+    ethernet, ip = Ether(src=whole.src, dst=whole.dst), whole.payload
+    if who.version == 4:
+        ip.id = number
+        found = fragment(IP(bytes(ip)), 1000)
+    else:
+        transport = ip.payload
+        ip.remove_payload()
+        ip.plen = None
+        found = fragment6(ip / IPv6ExtHdrFragment(id=number) / transport, 1100)
+    assert len(found) >= 3
+    return [bytes(ethernet / piece) for piece in found]
+
+
+def follow(lab, who, program, sent, expected, where, code=REDIRECT, **options):
+    """Every piece in turn."""
+    wanted = pieces(who, expected, where, **options)
+    for piece, whole in zip(pieces(who, sent, IN, **options), wanted, strict=True):
+        result = lab.run(program, piece)
+        assert (result.code, result.packet) == (code, whole), result.counted
+
+
+def test_to_a_backend_of_the_node_and_back(lab, who, protocol):
+    lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+    request, seen = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
+    follow(lab, who, "from_pod", request, seen, TO_POD, protocol=protocol)
+    answer, back = (who.second_pod, 8080, who.pod, 40000), (who.service, 80, who.pod, 40000)
+    follow(lab, who, "from_pod", answer, back, TO_POD, protocol=protocol, flags="SA")
+
+
+def test_to_a_backend_elsewhere_and_back(lab, who, protocol):
+    lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT)
+    request, seen = (who.client, 40000, who.node, 30080), (who.node, 40000, who.remote_pod, 8080)
+    follow(lab, who, "from_uplink", request, seen, TO_NETWORK, protocol=protocol)
+    answer, back = (who.remote_pod, 8080, who.node, 40000), (who.node, 30080, who.client, 40000)
+    follow(lab, who, "from_uplink", answer, back, TO_NETWORK, protocol=protocol, flags="SA")
+
+
+def test_to_a_backend_in_the_nodes_network_and_back(lab, who, protocol):
+    lab.service(who.node, 30080, [who.node], protocol=protocol, flags=ServiceFlag.NODE_PORT)
+    request, seen = (who.client, 40000, who.node, 30080), (who.client, 40000, who.node, 8080)
+    follow(lab, who, "from_uplink", request, seen, IN, code=PASS, protocol=protocol)
+    answer, back = (who.node, 8080, who.client, 40000), (who.node, 30080, who.client, 40000)
+    follow(lab, who, "to_uplink", answer, back, IN, code=PASS, protocol=protocol, flags="SA")
+
+
+def test_from_the_nodes_network_to_a_pod(lab, who, protocol):
+    lab.service(who.service, 80, [who.node], protocol=protocol)
+    request, seen = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.node, 8080)
+    follow(lab, who, "from_pod", request, seen, IN, code=PASS, protocol=protocol)
+    answer, back = (who.node, 8080, who.pod, 40000), (who.service, 80, who.pod, 40000)
+    follow(lab, who, "to_pod", answer, back, IN, code=PASS, protocol=protocol, flags="SA")
+
+
+def test_what_overtakes_the_first_piece_is_dropped(lab, who):
+    lab.service(who.service, 80, [who.second_pod], protocol="UDP")
+    first, second, *_ = pieces(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
+    result = lab.run("from_pod", second)
+    assert (result.code, dict(result.counted)) == (
+        SHOT,
+        {(Hook.FROM_POD, Verdict.DROP_FRAGMENT): 1},
+    )
+    assert [lab.run("from_pod", piece).code for piece in (first, second)] == [REDIRECT, REDIRECT]
+
+
+@pytest.mark.parametrize(
+    "kind", [ServiceFlag.CLUSTER_IP, ServiceFlag.EXTERNAL_IP, ServiceFlag.LOAD_BALANCER]
+)
+def test_later_pieces_to_any_service_address_want_a_first(lab, who, kind):
+    lab.service(who.service, 80, [who.pod], protocol="UDP", flags=kind)
+    _, second, *_ = pieces(who, (who.client, 40000, who.service, 80), IN, protocol="UDP")
+    result = lab.run("from_uplink", second)
+    assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.DROP_FRAGMENT): 1}
+
+
+def test_without_its_flow_a_later_piece_is_dropped(lab, who):
+    lab.service(who.service, 80, [who.second_pod], protocol="UDP")
+    first, second, *_ = pieces(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
+    lab.run("from_pod", first)
+    lab.expire_flows()
+    result = lab.run("from_pod", second)
+    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_FRAGMENT): 1}
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))), ids=str)
+def test_what_no_service_has_to_do_with_keeps_any_order(lab, who, protocol, order):
+    lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+    rows = [
+        ("from_pod", (who.pod, 40000, who.second_pod, 53), TO_POD, REDIRECT),
+        ("from_pod", (who.pod, 40000, who.remote_pod, 53), TO_NETWORK, REDIRECT),
+        ("from_pod", (who.pod, 40000, who.client, 53), TO_NETWORK, REDIRECT),
+        ("from_uplink", (who.remote_pod, 40000, who.pod, 53), TO_POD, REDIRECT),
+        ("from_pod", (who.pod, 40000, who.node, 53), IN, PASS),
+        ("from_uplink", (who.client, 40000, who.node, 53), IN, PASS),
+        ("to_uplink", (who.node, 40000, who.client, 53), IN, PASS),
+        ("to_pod", (who.node, 40000, who.pod, 53), IN, PASS),
+    ]
+    for program, flow, where, code in rows:
+        sent = pieces(who, flow, IN, protocol=protocol)
+        wanted = pieces(who, flow, where, protocol=protocol)
+        for index in order:
+            result = lab.run(program, sent[index])
+            assert (result.code, result.packet) == (code, wanted[index]), (program, flow)
+    assert not list(lab.maps["fragments"].items()), "what is not translated is not kept"
+
+
+def test_an_identification_that_is_used_again(lab, who):
+    """Two connections of the same hosts, one translated: each datagram is its own connection's."""
+    lab.service(who.node, 30080, [who.pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
+    translated, plain = (who.client, 40000, who.node, 30080), (who.client, 40000, who.node, 53)
+    seen = (who.node, 40000, who.pod, 8080)
+    for _ in range(2):
+        follow(lab, who, "from_uplink", translated, seen, TO_POD, protocol="UDP")
+        follow(lab, who, "from_uplink", plain, plain, IN, code=PASS, protocol="UDP")
+
+
+def test_datagrams_at_the_same_time(lab, who):
+    lab.service(who.service, 80, [who.second_pod], protocol="UDP")
+    flows = [(who.pod, 40000 + number, who.service, 80) for number in range(4)]
+    seen = [(who.pod, 40000 + number, who.second_pod, 8080) for number in range(4)]
+    sent = [pieces(who, flow, IN, protocol="UDP", number=9 + i) for i, flow in enumerate(flows)]
+    wanted = [
+        pieces(who, flow, TO_POD, protocol="UDP", number=9 + i) for i, flow in enumerate(seen)
+    ]
+    for together, expected in zip(zip(*sent, strict=True), zip(*wanted, strict=True), strict=True):
+        assert [lab.run("from_pod", piece).packet for piece in together] == list(expected)
+
+
+def test_ports_are_kept_for_as_long_as_pieces_may_come(lab, who):
+    lab.service(who.node, 30080, [who.pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
+    first, second, *_ = pieces(who, (who.client, 40000, who.node, 30080), IN, protocol="UDP")
+    lab.run("from_uplink", first)
+    ((key, value),) = lab.maps["fragments"].items()
+    ports = layout.DatagramPorts.unpack(value)
+    assert (ports.source_port, ports.destination_port, ports.protocol) == (40000, 30080, 17)
+    lab.maps["fragments"].update(key, ports._replace(expires_ns=1).pack())
+    result = lab.run("from_uplink", second)
+    assert (result.code, result.packet) == (PASS, second), "it may be the node's own"
+
+
+def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab):
+    """RFC 6946."""
+    from lab import V6
+
+    lab.service(V6.service, 80, [V6.second_pod], protocol="UDP")
+    packet = segment(V6, (V6.pod, 40000, V6.service, 80), protocol="UDP")
+    udp = packet[UDP]
+    packet[IPv6].remove_payload()
+    result = lab.run("from_pod", packet / IPv6ExtHdrFragment(id=5) / udp)
+    assert IPv6(result.packet[14:]).dst == V6.second_pod
+    assert not list(lab.maps["fragments"].items())
+
+
+def test_a_first_piece_without_a_whole_header_is_malformed(lab):
+    """RFC 1858: it could hide its flags in the second piece."""
+    from lab import V4
+
+    lab.service(V4.service, 80, [V4.second_pod])
+    packet = segment(V4, (V4.pod, 40000, V4.service, 80), payload="")
+    whole = bytes(packet[TCP])
+    packet[IP].remove_payload()
+    packet[IP].flags, packet[IP].proto = "MF", 6
+    result = lab.run("from_pod", packet / whole[:8])
+    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_MALFORMED): 1}
