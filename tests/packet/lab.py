@@ -275,11 +275,12 @@ class Lab:
         for key, flow in self.flows().items():
             self.maps["flows"].update(key.pack(), flow._replace(expires_ns=1).pack())
 
-    def run(self, program: str, packet: Packet | bytes) -> Result:
-        """One packet through one program, as if it came (or left) by the uplink."""
+    def run(self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0) -> Result:
+        """One packet through one program, as if it came (or left) by the uplink; `segment_bytes`: to be cut so (GSO)."""
         before = self._counts()
         context = bytearray(192)
         struct.pack_into("<I", context, 40, _INDEX[0])
+        struct.pack_into("<I", context, 176, segment_bytes)
         with inside(self.path):
             run = self._run(program, bytes(packet), bytes(context))
             counted = self._counts()
