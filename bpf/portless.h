@@ -38,9 +38,6 @@ static __always_inline enum verdict to_elsewhere(context *ctx, enum hook hook, c
 {
 	if (answers_echo(ctx, hook, packet))
 		return VERDICT_ANSWER_ECHO;
-	/* The node's own packets are judged where they are sockets' calls. */
-	if (hook == HOOK_TO_UPLINK)
-		return VERDICT_PASS;
 	if (packet->later_fragment && lookup_frontend(&packet->tuple.destination, 0, 0))
 		return VERDICT_DROP_FRAGMENT;
 	return without_service(ctx, hook, packet);

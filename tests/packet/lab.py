@@ -276,7 +276,7 @@ class Lab:
             self.maps["flows"].update(key.pack(), flow._replace(expires_ns=1).pack())
 
     def run(self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0) -> Result:
-        """One packet through one program, as if it came (or left) by the uplink; `segment_bytes`: to be cut so (GSO)."""
+        """One packet through one program, as if it came (or left) by the uplink; cut into segments later (GSO)."""
         before = self._counts()
         context = bytearray(192)
         struct.pack_into("<I", context, 40, _INDEX[0])

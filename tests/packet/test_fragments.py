@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams in pieces: through services and back, in any order beside them. What comes out are the pieces of the translated
-datagram, with the checksum of the whole in the first."""
+"""Datagrams in pieces: through services and back, in any order beside them.
+
+What comes out are the pieces of the translated datagram, with the checksum of the whole in the first.
+"""
 
 from __future__ import annotations
 

@@ -18,6 +18,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP, SCTPChunkData
+from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 
@@ -32,7 +33,7 @@ def request_and_seen(lab, who, protocol):
     return (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
 
 
-def between(packet, *headers):
+def between(packet, *headers: Packet):
     """The packet with headers behind its IP header."""
     transport = packet[1].payload
     packet[1].remove_payload()

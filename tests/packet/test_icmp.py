@@ -11,14 +11,12 @@ from lab import (
     POD_MAC,
     REDIRECT,
     SHOT,
-    V4,
-    V6,
     VETH_MAC,
     Lab,
     config,
     segment,
 )
-from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption_NOP
+from scapy.layers.inet import ICMP, IP, TCP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoReply,
@@ -105,14 +103,14 @@ def open_flow(lab, who, program, flow):
         assert result.code in (PASS, REDIRECT), result.counted
 
 
-def serve(lab, who, address, port, backends, **options):
+def serve(lab, address, port, backends, **options):
     for protocol in ("TCP", "UDP"):
         lab.service(address, port, backends, protocol=protocol, **options)
 
 
 def test_about_a_request_to_a_backend_elsewhere(lab, who):
     """DNAT alone: a router's error goes to the pod that asked, about what this has sent."""
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     asked = (who.pod, 40000, who.service, 80)
     open_flow(lab, who, "from_pod", asked)
     went = (who.pod, 40000, who.remote_pod, 8080)
@@ -123,7 +121,7 @@ def test_about_a_request_to_a_backend_elsewhere(lab, who):
 
 
 def test_about_a_request_to_a_backend_of_the_node(lab, who):
-    serve(lab, who, who.service, 80, [who.second_pod])
+    serve(lab, who.service, 80, [who.second_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
     open_flow(lab, who, "from_pod", asked)
     arrives, leaves = (who.second_pod, who.pod, went), (who.service, who.pod, asked)
@@ -132,7 +130,7 @@ def test_about_a_request_to_a_backend_of_the_node(lab, who):
 
 def test_about_a_masqueraded_request(lab, who):
     """The client outside gets it, about its NodePort."""
-    serve(lab, who, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
+    serve(lab, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     asked, went = (who.client, 40000, who.node, 30080), (who.node, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "from_uplink", asked)
     way = router(who)
@@ -143,7 +141,7 @@ def test_about_a_masqueraded_request(lab, who):
 
 def test_of_a_client_about_a_reply_of_a_backend_elsewhere(lab, who):
     """The backend gets it: it knows the client by this node's address."""
-    serve(lab, who, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
+    serve(lab, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     open_flow(lab, who, "from_uplink", (who.client, 40000, who.node, 30080))
     went, said = (who.node, 30080, who.client, 40000), (who.remote_pod, 8080, who.node, 40000)
     way = router(who)
@@ -154,7 +152,7 @@ def test_of_a_client_about_a_reply_of_a_backend_elsewhere(lab, who):
 
 def test_of_a_client_about_a_reply_of_a_backend_of_the_node(lab, who):
     flags = NODE_PORT | ServiceFlag.LOCAL
-    serve(lab, who, who.node, 30080, [who.pod], local=[who.pod], flags=flags)
+    serve(lab, who.node, 30080, [who.pod], local=[who.pod], flags=flags)
     open_flow(lab, who, "from_uplink", (who.client, 40000, who.node, 30080))
     went, said = (who.node, 30080, who.client, 40000), (who.pod, 8080, who.client, 40000)
     arrives, leaves = (who.client, who.node, went), (who.client, who.pod, said)
@@ -162,7 +160,7 @@ def test_of_a_client_about_a_reply_of_a_backend_of_the_node(lab, who):
 
 
 def test_of_a_pod_about_a_reply(lab, who):
-    serve(lab, who, who.service, 80, [who.second_pod])
+    serve(lab, who.service, 80, [who.second_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     went, said = (who.service, 80, who.pod, 40000), (who.second_pod, 8080, who.pod, 40000)
     arrives, leaves = (who.pod, who.service, went), (who.pod, who.second_pod, said)
@@ -171,7 +169,7 @@ def test_of_a_pod_about_a_reply(lab, who):
 
 def test_of_the_node_whose_network_has_the_backend(lab, who):
     flags = NODE_PORT | ServiceFlag.LOCAL
-    serve(lab, who, who.node, 30080, [who.node], local=[who.node], flags=flags)
+    serve(lab, who.node, 30080, [who.node], local=[who.node], flags=flags)
     asked, went = (who.client, 40000, who.node, 30080), (who.client, 40000, who.node, 8080)
     open_flow(lab, who, "from_uplink", asked)
     arrives, leaves = (who.node, who.client, went), (who.node, who.client, asked)
@@ -179,7 +177,7 @@ def test_of_the_node_whose_network_has_the_backend(lab, who):
 
 
 def test_of_the_node_to_a_pod(lab, who):
-    serve(lab, who, who.service, 80, [who.node])
+    serve(lab, who.service, 80, [who.node])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.node, 8080)
     open_flow(lab, who, "from_pod", asked)
     arrives, leaves = (who.node, who.pod, went), (who.service, who.pod, asked)
@@ -188,7 +186,7 @@ def test_of_the_node_to_a_pod(lab, who):
 
 def test_about_a_connection_of_the_node_itself(lab, who):
     """A socket that was there before the programs: its packets are translated on their way out."""
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.node, 40000, who.service, 80), (who.node, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "to_uplink", asked)
     way = router(who)
@@ -196,20 +194,21 @@ def test_about_a_connection_of_the_node_itself(lab, who):
 
 
 def test_about_other_packets_they_stay_as_they_are(lab, who):
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     way, other = router(who), (who.pod, 40001, who.remote_pod, 8080)
     check(lab, who, "from_uplink", (way, who.pod, other), (way, who.pod, other), TO_POD)
     sent = quoted(who, (who.pod, 40000, who.remote_pod, 8080))
     stray = error(who, way, who.second_pod, ERRORS[who.version][0], sent, IN)
     result = lab.run("from_uplink", stray)
-    assert result.packet[12:] == error(
-        who, way, who.second_pod, ERRORS[who.version][0], sent, TO_POD
-    )[12:], "it quotes what its receiver has not sent"
+    assert (
+        result.packet[12:]
+        == error(who, way, who.second_pod, ERRORS[who.version][0], sent, TO_POD)[12:]
+    ), "it quotes what its receiver has not sent"
 
 
 def test_of_a_flow_that_is_over(lab, who):
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     lab.expire_flows()
     went = (who.pod, 40000, who.remote_pod, 8080)
@@ -220,7 +219,7 @@ def test_of_a_flow_that_is_over(lab, who):
 @pytest.mark.parametrize("length", [8, 12, 20])
 def test_a_quote_may_be_short(lab, who, length):
     """RFC 792 asks for no more than eight bytes beside the IP header."""
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "from_pod", asked)
     end = length + (20 if who.version == 4 else 40)
@@ -234,7 +233,7 @@ def test_a_quote_may_be_short(lab, who, length):
 
 @pytest.mark.parametrize("length", [0, 3, 19, 21])
 def test_a_quote_that_is_too_short_stays_as_it_is(lab, who, length):
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     quote = bytes(quoted(who, (who.pod, 40000, who.remote_pod, 8080)))[:length]
     message, way = ERRORS[who.version][0], router(who)
@@ -255,7 +254,7 @@ def with_headers(who, packet: Packet) -> Packet:
 
 
 def test_a_quoted_packet_with_options(lab, who):
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "from_pod", asked)
     message, way = ERRORS[who.version][1], router(who)
@@ -266,7 +265,7 @@ def test_a_quoted_packet_with_options(lab, who):
 
 
 def test_an_error_with_options(lab, who):
-    serve(lab, who, who.service, 80, [who.remote_pod])
+    serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "from_pod", asked)
     message, way = ERRORS[who.version][1], router(who)
@@ -286,7 +285,7 @@ def test_an_error_with_options(lab, who):
 
 def test_the_last_hop_of_an_error_is_silent(lab, who):
     """RFC 1122 section 3.2.2: no errors about errors."""
-    serve(lab, who, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
+    serve(lab, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     open_flow(lab, who, "from_uplink", (who.client, 40000, who.node, 30080))
     quote = quoted(who, (who.node, 40000, who.remote_pod, 8080))
     message = ERRORS[who.version][0]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets that cannot go on once they are translated: too big for the backend's route, or out of hops. Their senders are told
-about what they have sent."""
+"""Packets that cannot go on once they are translated: too big for the backend's route, or out of hops.
+
+Their senders are told about what they have sent.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,6 @@ from scapy.layers.inet6 import (
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrHopByHop,
-    PadN,
 )
 from scapy.layers.l2 import Ether
 
@@ -162,9 +163,7 @@ def test_what_is_bigger_than_the_device_takes(lab, who):
     message = ICMP(type=3, code=4, nexthopmtu=1500)
     if who.version == 6:
         message = ICMPv6PacketTooBig(mtu=1500)
-    told(
-        lab.run("from_pod", sent), Verdict.ANSWER_TOO_BIG, answer(who, who.node, sent, message)
-    )
+    told(lab.run("from_pod", sent), Verdict.ANSWER_TOO_BIG, answer(who, who.node, sent, message))
 
 
 @pytest.mark.parametrize("fits", [True, False])
@@ -264,7 +263,13 @@ def test_as_much_is_quoted_as_every_host_takes(lab, who, protocol, length):
         told(lab.run("from_pod", bytes(sent) + padding), Verdict.REJECT_NO_BACKEND, wanted)
 
 
-@pytest.mark.parametrize("sender", ["0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255", "::", "::1", "ff02::5"])
+@pytest.mark.parametrize(
+    "sender",
+    [
+        *("0.0.0.0", "127.0.0.1", "224.0.0.5", "255.255.255.255"),  # noqa: S104
+        *("::", "::1", "ff02::5"),
+    ],
+)
 def test_who_is_no_single_host_gets_no_answer(lab, sender):
     from lab import V4, V6
 

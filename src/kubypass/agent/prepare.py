@@ -70,7 +70,7 @@ def datapath_config(
         masquerade_all=int(settings.masquerade_all),
         localhost_node_ports=localhost_node_ports(settings),
         reject=int(settings.service_no_backend_response == "reject"),
-        answer_ping=0,
+        answer_ping=int(settings.enable_service_ping),
         pod_network_count=len(networks),
         service_network_count=len(settings.service_cidrs),
         tracing=0,
@@ -112,5 +112,6 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "backends": settings.bpf_lb_service_backend_map_max,
         "slots": 2 * settings.bpf_lb_service_backend_map_max,
         "flows": settings.bpf_ct_global_tcp_max,
+        "fragments": settings.bpf_fragments_map_max,
         "socket_peers": settings.bpf_sock_rev_map_max,
     }

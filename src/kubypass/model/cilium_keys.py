@@ -23,7 +23,6 @@ CILIUM_KEYS: Final = frozenset(
         "bpf-events-policy-verdict-enabled",
         "bpf-events-trace-enabled",
         "bpf-filter-priority",
-        "bpf-fragments-map-max",
         "bpf-lb-acceleration",
         "bpf-lb-affinity-map-max",
         "bpf-lb-algorithm",

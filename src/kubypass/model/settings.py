@@ -44,8 +44,6 @@ MIN_MAP_ENTRIES: Final = 2**10
 MAX_MAP_ENTRIES: Final = 2**24
 
 _NO_EFFECT = "no effect yet"
-
-
 _SWITCH = ("true or false", parse_bool)
 _UNSET_SWITCH = ("true or false", parse_optional_bool)
 _SIZE = ("number of entries, 1024 to 16777216", parse_size(MIN_MAP_ENTRIES, MAX_MAP_ENTRIES))
@@ -161,14 +159,16 @@ class Settings:
         "these out; kube-proxy's iptables-localhost-nodeports.",
     )  # fmt: skip
     detect_local_mode: str = setting(
-        "detect-local-mode", ("word", parse_choice(*_DETECTORS)), "InterfaceNamePrefix",
-        "InterfaceNamePrefix",
+        "detect-local-mode", ("word", parse_choice(*_DETECTORS)), _DETECTORS[0], _DETECTORS[0],
         "How pods are told from the outside: by the interface that their packets come from, by "
         "cluster-cidr, by the node's podCIDRs, or not at all. As kube-proxy's.", choices=_DETECTORS,
     )  # fmt: skip
     cluster_cidr: tuple[Cidr, ...] = setting(
         "cluster-cidr", ("networks, with commas; of each family the first counts", parse_cidrs), (), "",
         "Pods' network for detect-local-mode: ClusterCIDR. Unset: as cluster-pool-ipv4-cidr and -ipv6-.",
+    )  # fmt: skip
+    enable_service_ping: bool = setting(
+        "enable-service-ping", _SWITCH, False, "false", "Service addresses answer pings; our own key.",
     )  # fmt: skip
     masquerade_all: bool = setting(
         "masquerade-all", _SWITCH, False, "false",
@@ -232,6 +232,9 @@ class Settings:
         "bpf-sock-rev-map-max", _SIZE, 262144, "262144",
         "Size of `socket_peers`: connected sockets whose service is remembered.",
     )  # fmt: skip
+    bpf_fragments_map_max: int = setting(
+        "bpf-fragments-map-max", _SIZE, 8192, "8192", "Size of `fragments`: datagrams in pieces."
+    )
     bpf_ct_timeout_regular_tcp: int = setting(
         "bpf-ct-timeout-regular-tcp", _DURATION, 8000 * NS_PER_S, "8000s",
         "An idle TCP connection is forgotten.",
