@@ -34,10 +34,11 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 	return VERDICT_TO_POD;
 }
 
-/* The length that the way's MTU is compared with: of the IP packet, or of those that it will be cut into. 0: unknown, the
- * kernel then looks at what the device takes. */
+/* The length that the way's MTU is compared with: of the IP packet, or of those that it will be cut into. 0 where that is
+ * unknown, or fits everywhere: the kernel then looks only at what the device takes. */
 static __always_inline __u16 routed_bytes(context *ctx, const struct packet *packet)
 {
+	__u32 min = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN : IPV6_MTU_MIN;
 	__u32 segment = ctx->gso_size, bytes = ctx->len - ETH_HLEN;
 
 	if (segment) {
@@ -46,7 +47,7 @@ static __always_inline __u16 routed_bytes(context *ctx, const struct packet *pac
 		if (packet->l4_bytes == L4_BYTES_UNKNOWN && packet->ethertype == bpf_htons(ETH_P_IPV6))
 			bytes -= sizeof(struct extension);
 	}
-	return packet->has_ports && packet->l4_header_bytes && bytes <= 0xffff ? bytes : 0;
+	return packet->l4_header_bytes && bytes > min && bytes <= 0xffff ? bytes : 0;
 }
 
 static __always_inline void fill_fib(struct bpf_fib_lookup *fib, context *ctx, const struct packet *packet)
