@@ -8,17 +8,6 @@
 #include "message.h"
 #include "skb.h"
 
-#define ICMP_UNREACHABLE 3
-#define ICMP_PORT 3
-#define ICMP_FRAGMENTATION_NEEDED 4
-#define ICMP_TIME_EXCEEDED 11
-#define ICMP_ECHO_REPLY 0
-#define ICMPV6_UNREACHABLE 1
-#define ICMPV6_PORT 4
-#define ICMPV6_TOO_BIG 2
-#define ICMPV6_TIME_EXCEEDED 3
-#define ICMPV6_ECHO_REPLY 129
-
 /* What a program returns from one of its parts to have it go on in another: beside tc's actions, which are smaller. An
  * answer's verdict and MTU are in it. The parts are functions that the verifier looks at one by one, each with its own
  * stack; a packet that needs only the first pays for nothing else. */

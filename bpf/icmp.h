@@ -5,10 +5,10 @@
 #pragma once
 
 #include "conntrack.h"
+#include "message.h"
+#include "service.h"
 #include "skb.h"
 
-#define ICMP_ECHO 8
-#define ICMPV6_ECHO 128
 #define ICMP_HEADER_BYTES 8
 
 static __always_inline bool is_icmp(const struct packet *packet)
@@ -26,6 +26,11 @@ static __always_inline bool is_icmp_type(context *ctx, const struct packet *pack
 	return type == (packet->ethertype == bpf_htons(ETH_P_IP) ? ipv4 : ipv6);
 }
 
+static __always_inline bool is_time_exceeded(context *ctx, const struct packet *packet)
+{
+	return is_icmp_type(ctx, packet, ICMP_TIME_EXCEEDED, ICMPV6_TIME_EXCEEDED);
+}
+
 static __always_inline bool is_echo_request(context *ctx, const struct packet *packet)
 {
 	return is_icmp_type(ctx, packet, ICMP_ECHO, ICMPV6_ECHO);
@@ -39,8 +44,8 @@ static __always_inline bool is_icmp_error(context *ctx, const struct packet *pac
 	if (!is_icmp(packet) || bpf_skb_load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
 		return false;
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
-		return type == 3 || type == 11 || type == 12;
-	return type >= 1 && type <= 4;
+		return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM;
+	return type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
 }
 
 /* The first bytes of the transport header, which are the ports, may be all of it that is quoted. */
@@ -124,8 +129,18 @@ static __always_inline int rewrite_quoted(context *ctx, const struct packet *pac
 	       bpf_skb_store_bytes(ctx, quoted->l4_offset, &ports, sizeof(ports), 0);
 }
 
-/* Translates an ICMP error about a packet that was translated here, whichever way that went: for who sent it, and, where
- * the packet's destination itself speaks, as if from the address that it was sent to. */
+/* Does a translated error stay one of the router that has sent it? It does for pods of this node, and where a way is traced.
+ * Others that leave the node would be taken for forged ones, on the next router if it is the same. */
+static __always_inline bool keeps_source(context *ctx, const struct packet *packet, const struct packet *quoted,
+					 const struct tuple *sent)
+{
+	if (same_address(&packet->tuple.source, &quoted->tuple.destination))
+		return false;
+	return is_time_exceeded(ctx, packet) || lookup_endpoint(&sent->source);
+}
+
+/* Translates an ICMP error about a packet that was translated here, whichever way that went: it goes to who has sent the
+ * packet, and comes from a router or from the address that the packet was sent to. */
 static __always_inline enum verdict translate_error(context *ctx, struct packet *packet)
 {
 	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;
@@ -148,7 +163,7 @@ static __always_inline enum verdict translate_error(context *ctx, struct packet 
 	if (rewrite_quoted(ctx, packet, &quoted, &sent))
 		return VERDICT_DROP_REWRITE;
 	outer = packet->tuple;
-	if (same_address(&outer.source, &quoted.tuple.destination))
+	if (!keeps_source(ctx, packet, &quoted, &sent))
 		outer.source = sent.destination;
 	outer.destination = sent.source;
 	return rewrite_packet(ctx, packet, &outer) ? VERDICT_DROP_REWRITE : VERDICT_PASS;

@@ -1,11 +1,27 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* ICMP errors (RFC 792, RFC 4443), made of the packet that they are about: its headers and more are quoted, and it goes back
- * where it came from. At most 1000 a second per CPU, 50 at once, as the kernel does. */
+/* ICMP messages (RFC 792, RFC 4443), and errors made of the packet that they are about: its headers and more are quoted, and it
+ * goes back where it came from. At most 1000 a second per CPU, 50 at once, as the kernel does. */
 #pragma once
 
 #include "clock.h"
 #include "maps.h"
 #include "skb.h"
+
+/* Types, and codes of "unreachable"; <linux/icmp.h> needs headers that this target lacks. */
+#define ICMP_ECHO_REPLY 0
+#define ICMP_UNREACHABLE 3
+#define ICMP_ECHO 8
+#define ICMP_TIME_EXCEEDED 11
+#define ICMP_PARAMETER_PROBLEM 12
+#define ICMP_PORT 3
+#define ICMP_FRAGMENTATION_NEEDED 4
+#define ICMPV6_UNREACHABLE 1
+#define ICMPV6_TOO_BIG 2
+#define ICMPV6_TIME_EXCEEDED 3
+#define ICMPV6_PARAMETER_PROBLEM 4
+#define ICMPV6_ECHO 128
+#define ICMPV6_ECHO_REPLY 129
+#define ICMPV6_PORT 4
 
 #define ICMP_BURST 50
 #define ICMP_INTERVAL_NS (NS_PER_S / 1000)

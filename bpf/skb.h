@@ -15,7 +15,7 @@
 #define IPV4_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct iphdr, saddr))
 #define IPV6_HOP_LIMIT_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, hop_limit))
 #define IPV6_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
-#define ICMP_CHECKSUM_OFFSET 2 /* <linux/icmp.h> needs headers that this target lacks */
+#define ICMP_CHECKSUM_OFFSET 2
 #define CHECKSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6, newer than some headers */
 #define HEADERS_BYTES 128 /* as much as is made readable: Ethernet, IPv6 with a few extensions, TCP */
 

@@ -69,9 +69,14 @@ def error(who, source, destination, message, quote, where) -> bytes:
     return bytes(ethernet / who.ip(source, destination, where["ttl"]) / message / bytes(quote))
 
 
-def check(lab, who, program, arrives, leaves, where, code=REDIRECT):
-    """An error, of (source, destination, quoted flow), and what it becomes; every kind of error."""
+def check(lab, who, program, arrives, leaves, where, code=REDIRECT, *, own=None):
+    """An error, of (source, destination, quoted flow), and what it becomes; every kind of error.
+
+    `own` is the source of those that do not keep it: all but those that trace a way.
+    """
+    traced, routed = ERRORS[who.version][2], leaves
     for message in ERRORS[who.version]:
+        leaves = (own, *routed[1:]) if own and message is not traced else routed
         for protocol in ("TCP", "UDP"):
             sent, wanted = (
                 error(who, row[0], row[1], message, quoted(who, row[2], protocol=protocol), way)
@@ -134,7 +139,8 @@ def test_about_a_masqueraded_request(lab, who):
     asked, went = (who.client, 40000, who.node, 30080), (who.node, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "from_uplink", asked)
     way = router(who)
-    check(lab, who, "from_uplink", (way, who.node, went), (way, who.client, asked), TO_NETWORK)
+    arrives, leaves = (way, who.node, went), (way, who.client, asked)
+    check(lab, who, "from_uplink", arrives, leaves, TO_NETWORK, own=who.node)
     arrives, leaves = (who.remote_pod, who.node, went), (who.node, who.client, asked)
     check(lab, who, "from_uplink", arrives, leaves, TO_NETWORK)
 
@@ -145,7 +151,8 @@ def test_of_a_client_about_a_reply_of_a_backend_elsewhere(lab, who):
     open_flow(lab, who, "from_uplink", (who.client, 40000, who.node, 30080))
     went, said = (who.node, 30080, who.client, 40000), (who.remote_pod, 8080, who.node, 40000)
     way = router(who)
-    check(lab, who, "from_uplink", (way, who.node, went), (way, who.remote_pod, said), TO_NETWORK)
+    arrives, leaves = (way, who.node, went), (way, who.remote_pod, said)
+    check(lab, who, "from_uplink", arrives, leaves, TO_NETWORK, own=who.node)
     arrives, leaves = (who.client, who.node, went), (who.node, who.remote_pod, said)
     check(lab, who, "from_uplink", arrives, leaves, TO_NETWORK)
 

@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sends one line or datagram of a size, and reads the answer, which repeats it; fails unless all of it comes back."""
+
+from __future__ import annotations
+
+import json
+import socket
+import sys
+
+kind, address, port, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+text = ("0123456789" * (size // 10 + 1))[:size]
+with socket.socket(family, getattr(socket, kind)) as client:
+    client.settimeout(5)
+    client.connect((address, port))
+    answer = b""
+    client.sendall(text.encode() + b"\n")
+    while not answer.endswith(b"\n"):
+        answer += client.recv(65536)
+found = json.loads(answer)
+if found["request"] != text:
+    sys.exit(f"{len(found['request'])} bytes came back of {size}")
+sys.stdout.write(found["pod"])

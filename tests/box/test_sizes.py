@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datagrams in pieces, and ways that are narrower than both ends know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from kubypass.box.paths import CLIENT, FABRIC
+from kubypass.box.topology import CLIENT_ADDRESSES
+from kubypass.box.wiring import ip_batch
+from tests.box.conftest import HERE, REPOSITORY, Cluster
+
+MTU = 1400
+FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+
+
+def exchange(cluster: Cluster, place: str, kind: str, to: tuple[str, int], size: int) -> str:
+    """The pod that has repeated what was said."""
+    python = (REPOSITORY / ".venv" / "bin" / "python").as_posix()
+    script = (HERE / "exchange.py").as_posix()
+    address = to[0].strip("[]")
+    return cluster.run(place, python, script, kind, address, str(to[1]), str(size))
+
+
+def every_pod_answers(
+    cluster: Cluster, place: str, kind: str, to: tuple[str, int], size: int
+) -> None:
+    """Backends of the node that is asked, and of another."""
+    wanted, seen = {pod.name for pod in cluster.pods("echo")}, set()
+    for _ in range(40):
+        seen.add(exchange(cluster, place, kind, to, size))
+        if seen == wanted:
+            break
+    assert seen == wanted
+
+
+@FAMILIES
+@pytest.mark.parametrize("size", [3000, 9000, 40000])
+@pytest.mark.parametrize("place", ["client", "pod2"])
+def test_big_datagrams_to_a_node_port(
+    cluster: Cluster, version: int, place: str, size: int
+) -> None:
+    to = (cluster.host(version, "node1"), cluster.node_port("echo", "UDP"))
+    every_pod_answers(cluster, place, "SOCK_DGRAM", to, size)
+
+
+@FAMILIES
+@pytest.mark.parametrize("size", [3000, 9000])
+def test_big_datagrams_to_a_cluster_ip(cluster: Cluster, version: int, size: int) -> None:
+    """From outside: no socket call is translated there."""
+    fabric, address = cluster.box.paths.namespace(FABRIC), cluster.host(version, "echo").strip("[]")
+    route = f"{address} via {cluster.box.topology.node('node1').address(version)}"
+    ip_batch(fabric, [f"route add {route}"])
+    try:
+        every_pod_answers(cluster, "client", "SOCK_DGRAM", (address, 53), size)
+    finally:
+        ip_batch(fabric, [f"route delete {route}"])
+
+
+@contextmanager
+def narrow(cluster: Cluster, place: str, version: int) -> Iterator[None]:
+    """The way to the client takes less than all links do, from a node or from the fabric on."""
+    namespace = cluster.box.paths.namespace(place)
+    client = CLIENT_ADDRESSES[version == 6].partition("/")[0]
+    device = CLIENT if place == FABRIC else "eth0"
+    gateways = {each.version: each.ip for each in cluster.box.topology.gateways}
+    via = "" if place == FABRIC else f"via {gateways[version]}"
+    route = f"{client} {via} dev {device}"
+    ip_batch(namespace, [f"route add {route} mtu lock {MTU}"])
+    try:
+        yield
+    finally:
+        ip_batch(namespace, [f"route delete {route}"])
+        for pod in cluster.pods("echo"):
+            cluster.run(f"pod/{pod.name}", "ip", "route", "flush", "cache")
+            cluster.run(f"pod/{pod.name}", "ip", "-6", "route", "flush", "cache")
+
+
+@FAMILIES
+def test_a_router_says_that_replies_are_too_big(cluster: Cluster, version: int) -> None:
+    """Its errors are about the translated packets, and are for the pods that have sent them."""
+    to = (cluster.host(version, "node1"), cluster.node_port("echo"))
+    with narrow(cluster, FABRIC, version):
+        every_pod_answers(cluster, "client", "SOCK_STREAM", to, 30000)
+
+
+@FAMILIES
+@pytest.mark.parametrize("offload", ["on", "off"])
+def test_a_node_says_that_replies_are_too_big(cluster: Cluster, version: int, offload: str) -> None:
+    """Also where the error leaves by a device that writes checksums: that of the packet that it quotes was left to one."""
+    node = cluster.box.topology.node("node1").name
+    pods = [pod for pod in cluster.pods("echo") if pod.node == node]
+    to = (cluster.host(version, "node1"), cluster.node_port("echo"))
+    for pod in pods:
+        cluster.run(node, "ethtool", "-K", pod.interface, "tx", offload)
+    with narrow(cluster, node, version):
+        every_pod_answers(cluster, "client", "SOCK_STREAM", to, 30000)
+    for pod in pods:
+        cluster.run(node, "ethtool", "-K", pod.interface, "tx", "on")
