@@ -90,7 +90,7 @@ def test_a_router_says_that_replies_are_too_big(cluster: Cluster, version: int) 
 @FAMILIES
 @pytest.mark.parametrize("offload", ["on", "off"])
 def test_a_node_says_that_replies_are_too_big(cluster: Cluster, version: int, offload: str) -> None:
-    """Also where the error leaves by a device that writes checksums: that of the packet that it quotes was left to one."""
+    """Also where the error leaves by a device that writes checksums, and the quoted packet's was left to one."""
     node = cluster.box.topology.node("node1").name
     pods = [pod for pod in cluster.pods("echo") if pod.node == node]
     to = (cluster.host(version, "node1"), cluster.node_port("echo"))

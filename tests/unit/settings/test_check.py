@@ -49,6 +49,8 @@ def test_written_defaults_are_the_defaults(key) -> None:
         ("bpf-lb-sock", "F", "bpf_lb_sock", False),
         ("bpf-ct-global-tcp-max", 1048576, "bpf_ct_global_tcp_max", 1048576),
         ("bpf-ct-global-tcp-max", "16777216", "bpf_ct_global_tcp_max", 16777216),
+        ("bpf-fragments-map-max", "4096", "bpf_fragments_map_max", 4096),
+        ("enable-service-ping", "true", "enable_service_ping", True),
         ("bpf-ct-timeout-regular-tcp", "2h13m20s", "bpf_ct_timeout_regular_tcp", 8000 * NS_PER_S),
         ("bpf-ct-timeout-regular-any", "1.5s", "bpf_ct_timeout_regular_any", 1_500_000_000),
         ("node-port-range", "30000,31000", "node_port_range", (30000, 31000)),
