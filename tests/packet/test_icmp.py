@@ -29,6 +29,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrFragment,
 )
 from scapy.layers.l2 import Ether
+from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
@@ -236,6 +237,21 @@ def test_a_quote_may_be_short(lab, who, length):
         quotes[1] = quotes[1][: end - 4] + quotes[0][end - 4 : end - 2] + quotes[1][end - 2 :]
     result = lab.run("from_uplink", error(who, way, who.pod, message, quotes[0], IN))
     assert result.packet == error(who, way, who.pod, message, quotes[1], TO_POD)
+
+
+def test_a_quoted_sctp_packet(lab, who):
+    """Its checksum, of which only a part may be quoted, stays."""
+    lab.service(who.service, 80, [who.remote_pod], protocol="SCTP")
+    asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
+    packets = [
+        who.ip(source, destination) / SCTP(sport=source_port, dport=port, tag=7, chksum=99)
+        for source, source_port, destination, port in (asked, went)
+    ]
+    opened = lab.run("from_pod", Ether(src=POD_MAC, dst=VETH_MAC) / packets[0])
+    assert opened.code == REDIRECT, opened.counted
+    message, way = ERRORS[who.version][0], router(who)
+    result = lab.run("from_uplink", error(who, way, who.pod, message, packets[1], IN))
+    assert result.packet == error(who, way, who.pod, message, packets[0], TO_POD)
 
 
 @pytest.mark.parametrize("length", [0, 3, 19, 21])
