@@ -24,6 +24,8 @@ struct abi {
 	struct datagram_ports datagram_ports;
 	struct socket_peer socket_peer;
 	struct socket_service socket_service;
+	struct node_port node_port;
+	struct refused_bind refused_bind;
 	struct source_range source_range;
 	struct affinity_client affinity_client;
 	struct affinity affinity;

@@ -168,6 +168,22 @@ struct socket_service {
 	__u8 pad[2];
 };
 
+/* Key of `refused_binds`: a NodePort that a process of the node wanted to listen on. */
+struct node_port {
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+/* Value of `refused_binds`: the process that was refused last. */
+struct refused_bind {
+	struct address address;
+	__u64 at_ns; /* CLOCK_MONOTONIC */
+	__u32 pid;
+	__u32 times; /* refusals since the entry was made */
+	__u8 command[16];
+};
+
 /* Where a packet or a socket call is judged. */
 enum hook {
 	HOOK_SOCKET = 0,
@@ -199,6 +215,7 @@ enum verdict {
 	VERDICT_DROP_SOURCE_RANGE = 20,
 	VERDICT_DROP_NO_SERVICE = 21, /* an address that is reserved for services, and no service has */
 	VERDICT_DROP_LOOP = 22, /* a service address, but no service: the network would send it back for ever */
+	VERDICT_DROP_NODE_PORT_TAKEN = 23, /* a process of the node wanted to listen on a NodePort */
 	VERDICT_ANSWER = 32, /* never returned: what follows tells the sender, by ICMP or an error of its call */
 	VERDICT_REJECT_NO_BACKEND = 33,
 	VERDICT_REJECT_NO_SERVICE = 34, /* a port that no service has, on an address that one has */
@@ -266,7 +283,7 @@ struct config {
 	__u64 any_timeout_ns;
 	__u8 socket_lb_pods; /* translate in pods' socket calls, not only in the node's */
 	__u8 external_cluster_ip; /* ClusterIPs answer to clients outside */
-	__u8 socket_lb_refuse; /* bpf_set_retval exists: connect() to an empty service is refused, not forbidden */
+	__u8 socket_lb_refuse; /* bpf_set_retval exists: calls fail with the error that fits, not with EPERM */
 	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists */
 	__u8 local_detector; /* enum local_detector */
 	__u8 masquerade_all; /* hide every client of a ClusterIP */

@@ -63,6 +63,22 @@ struct {
 	__type(value, struct socket_service);
 } socket_peers SEC(".maps");
 
+/* Network namespaces, by cookie, whose sockets are left alone: their packets are translated instead. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u64);
+	__type(value, __u32);
+} socket_lb_off SEC(".maps");
+
+/* NodePorts that processes of the node wanted to listen on. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct node_port);
+	__type(value, struct refused_bind);
+} refused_binds SEC(".maps");
+
 /* Clients that a service's load balancer addresses let in. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);

@@ -1,33 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* Socket load balancing: a socket that dials a service is given a backend when it connects (or sends), and sees the
  * service's address wherever it asks. Its packets then need no translation at all. */
-#include "config.h"
 #include "policy.h"
+#include "socket.h"
 #include "verdict.h"
-
-#define SOCKET_REFUSE 0
-#define SOCKET_PROCEED 1
-#define EPERM 1
-#define ETIMEDOUT 110
-#define ECONNREFUSED 111
-#define MARK_TRACED 0x4b500001 /* of sockets of `kubypass trace`, which no live map shall notice */
-#define IPPROTO_TCP 6
-#define IPPROTO_UDP 17
-#define IPPROTO_SCTP 132
-
-/* The address and port of a socket call, in the shape that the maps use. */
-struct socket_address {
-	struct address address;
-	__be16 port;
-	__u8 protocol;
-	bool connect; /* not one datagram of an unconnected socket */
-};
-
-static __always_inline __u64 node_namespace(void)
-{
-	/* Before Linux 5.14 a program in user space cannot ask for its own: the node is in the initial namespace then. */
-	return config.node_netns_cookie ? config.node_netns_cookie : bpf_get_netns_cookie(NULL);
-}
 
 static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)
 {
@@ -41,7 +17,7 @@ static __always_inline struct service *lookup_socket_service(const struct socket
 	if (service)
 		return service;
 	/* NodePorts of this node only: another node's may be subject to that node's traffic policy. */
-	if (is_loopback(&to->address) && config.localhost_node_ports & (is_ipv4(&to->address) ? 1 : 2))
+	if (answers_on_loopback(&to->address))
 		return lookup_node_port(&to->address, to->port, to->protocol);
 	endpoint = lookup_endpoint(&to->address);
 	if (!endpoint || endpoint->kind == ENDPOINT_POD)
@@ -108,7 +84,7 @@ static __always_inline struct client socket_client(const struct address *bound, 
 static __always_inline enum verdict balance_socket(struct bpf_sock_addr *ctx, struct socket_address *to)
 {
 	__u64 namespace = bpf_get_netns_cookie(ctx), cookie;
-	bool node_socket = namespace == node_namespace();
+	bool node_socket = is_node_namespace(namespace);
 	struct address affine = { .word = { 0, 1, namespace >> 32, namespace } }, bound;
 	struct decision decision;
 	struct backend *backend = NULL;
@@ -121,6 +97,9 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *ctx, st
 		return VERDICT_PASS;
 	service = lookup_socket_service(to, node_socket);
 	if (!service)
+		return VERDICT_PASS;
+	/* Its packets are translated at its interface instead. */
+	if (!node_socket && bpf_map_lookup_elem(&socket_lb_off, &namespace))
 		return VERDICT_PASS;
 	bound = bound_address(ctx, to);
 	/* Whether a pod's address is let in, its packets tell if the socket does not. */
@@ -167,38 +146,6 @@ static __always_inline int finish_call(enum verdict verdict, const struct socket
 			bpf_set_retval(to->protocol == IPPROTO_UDP ? -EPERM : -ETIMEDOUT);
 	}
 	return SOCKET_REFUSE;
-}
-
-/* MPTCP (protocol 262) does not fit the key; it dials over TCP subflows, which come here themselves. */
-static __always_inline bool read_call(struct bpf_sock_addr *ctx, bool connect, struct socket_address *to)
-{
-	__u32 protocol = ctx->protocol;
-
-	if (!config.tracing && ctx->sk->mark == MARK_TRACED)
-		return false;
-	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP)
-		return false;
-	to->protocol = protocol;
-	to->port = ctx->user_port;
-	to->connect = connect;
-	return true;
-}
-
-static __always_inline void read_ipv6(struct bpf_sock_addr *ctx, struct address *address)
-{
-	address->word[0] = ctx->user_ip6[0];
-	address->word[1] = ctx->user_ip6[1];
-	address->word[2] = ctx->user_ip6[2];
-	address->word[3] = ctx->user_ip6[3];
-}
-
-static __always_inline void write_ipv6(struct bpf_sock_addr *ctx, const struct socket_address *address)
-{
-	ctx->user_ip6[0] = address->address.word[0];
-	ctx->user_ip6[1] = address->address.word[1];
-	ctx->user_ip6[2] = address->address.word[2];
-	ctx->user_ip6[3] = address->address.word[3];
-	ctx->user_port = address->port;
 }
 
 static __always_inline int forward4(struct bpf_sock_addr *ctx, bool connect)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
 from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
@@ -18,9 +19,10 @@ from kubypass.agent.log import log
 from kubypass.agent.network import Network, enable_forwarding, sync_routes
 from kubypass.agent.node import Features, NodeState, probe_features, read_node
 from kubypass.agent.options import Options
-from kubypass.agent.prepare import check_host, datapath_config, map_sizes
+from kubypass.agent.prepare import cgroup_hooks, check_host, datapath_config, map_sizes
 from kubypass.agent.services import Result, Services
 from kubypass.agent.settings import load_settings
+from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.agent.state import State, load_state, lock
 from kubypass.agent.sync_metrics import SyncMetrics
 from kubypass.api.metrics import Metric
@@ -68,6 +70,8 @@ class Agent:
         self._overlaps: Overlaps
         self.datapath: Datapath
         self.services: Services
+        self.stale: StaleSockets
+        self.binds: BindProtection
         self.network: Network
         self.attachments: Attachments
         self._sweep: Sweep
@@ -78,10 +82,20 @@ class Agent:
         if self.mounted:
             self.state.mounted_bpffs = True
         self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
+        self.writes["sysctls"] += reserve_node_ports(self.state, self.settings)
         snapshot = self._snapshot = self.source.read()
         self.timings["parse_s"] = time.perf_counter() - started
         self._open_datapath()
-        self.services = Services(snapshot, self._plan_node(), self.settings, self.datapath.maps)
+        maps, closing = self.datapath.maps, self.features.close_sockets
+        self.stale = StaleSockets(self.settings, self.cgroup, maps, possible=closing)
+        self.binds = BindProtection(self.settings, maps["refused_binds"])
+        self.services = Services(
+            snapshot,
+            self._plan_node(),
+            self.settings,
+            maps,
+            self.stale.note,
+        )
         result = self.services.sync_all()
         self._note_result(result, "services complete")
         self.check_nodes()
@@ -130,11 +144,12 @@ class Agent:
         self.state.uplinks = [link.name for link in self.node.uplinks]
         self.state.tcx = self.features.tcx
         self.state.save()
-        self.network = Network(self.datapath, self.attachments, self.options.run / "pods")
+        pods = self.options.run / "pods"
+        self.network = Network(self.datapath, self.attachments, pods, self.settings)
         self.writes["maps"] += self.network.sync(self.node)
         self.network.attach_uplinks(self.node)
-        if self.settings.external_services or self.settings.socket_lb:
-            self.attachments.attach_cgroup(self.cgroup, self.datapath.programs)
+        hooks = cgroup_hooks(self.settings)
+        self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
         if self.datapath.loaded:
             objects.pin(self.datapath)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
@@ -157,6 +172,7 @@ class Agent:
     def _follow_ports(self, keys: Iterable[ServiceKey]) -> None:
         primary = tuple(self.node.primary.values())
         self.ports.follow(self._snapshot, keys, self.node.addresses, primary)
+        self.binds.follow(self._snapshot.services, keys, self.node.with_node_ports)
 
     def proxy_metrics(self) -> list[Metric]:
         """kube-proxy's metrics."""
@@ -170,7 +186,13 @@ class Agent:
     def problems(self) -> list[Problem]:
         """Everything that is wrong now."""
         found = [*self.source.problems(), *self.services.problems(), *self.network.problems]
-        return [*found, *self._route_problems, *self._overlaps.problems(), *self.ports.problems]
+        return [
+            *found,
+            *self._route_problems,
+            *self._overlaps.problems(),
+            *self.ports.problems,
+            *self.binds.problems,
+        ]
 
     def on_manifests(self, paths: set[Path] | None) -> None:
         """Files changed (None: no telling which)."""

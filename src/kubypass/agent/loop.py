@@ -16,6 +16,8 @@ from kubypass.kernel.inotify import Watch
 from kubypass.kernel.netlink import Monitor
 
 _FULL_CHECK_S = 60.0
+_LOOK_S = 1.0
+"""Between looks at what programs have noted."""
 
 
 class Loop:
@@ -61,15 +63,22 @@ class Loop:
             self._selector.register(fd, selectors.EVENT_READ)
         next_check = time.monotonic() + _FULL_CHECK_S
         next_sweep = time.monotonic() + SWEEP_S
+        next_look = time.monotonic() + _LOOK_S
         next_retry = time.monotonic() + RETRY_S
         while self._running:
-            wait = max(0.0, min(next_check, next_sweep, next_retry) - time.monotonic())
+            due = min(next_check, next_sweep, next_retry, next_look, self._agent.stale.due)
+            wait = max(0.0, due - time.monotonic())
             for key, _ in self._selector.select(wait):
                 with self._agent.health.update():
                     handlers[key.fd]()
             now = time.monotonic()
             if now >= next_sweep:
                 next_sweep = now + self._agent.sweep()
+            if now >= self._agent.stale.due:
+                self._agent.stale.step()
+            if now >= next_look:
+                self._agent.binds.look()
+                next_look = time.monotonic() + _LOOK_S
             if now >= next_retry:
                 self._agent.ports.retry()
                 next_retry = time.monotonic() + RETRY_S

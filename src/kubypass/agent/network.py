@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -11,14 +12,18 @@ from kubypass.agent.node import NodeState
 from kubypass.agent.pods import read_pods
 from kubypass.agent.state import State
 from kubypass.datapath.attach import POD_PROGRAMS, UPLINK_PROGRAMS, Attachments
-from kubypass.datapath.endpoints import Endpoints, node_endpoints, pod_endpoints
+from kubypass.datapath.content import Content
+from kubypass.datapath.endpoints import node_endpoints, pod_endpoints
 from kubypass.datapath.objects import Datapath
 from kubypass.errors import KernelError
+from kubypass.kernel import netns
 from kubypass.kernel.netlink import Netlink, Route
 from kubypass.model.address import family
+from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
 from kubypass.model.settings import Settings
 from kubypass.plan.routes import PlannedRoute
+from kubypass.plan.socket_lb import is_excluded
 
 ROUTE_PROTOCOL = 75
 """rtm_protocol of our routes (`ip route` shows `proto 75`)."""
@@ -37,13 +42,19 @@ def enable_forwarding(state: State, settings: Settings) -> int:
 class Network:
     """Follows pods and addresses; `problems` are those of the last look."""
 
-    def __init__(self, datapath: Datapath, attachments: Attachments, pods: Path) -> None:
+    def __init__(
+        self, datapath: Datapath, attachments: Attachments, pods: Path, settings: Settings
+    ) -> None:
+        self._settings = settings
         self._programs = datapath.programs
         self._attachments = attachments
         self._pods = pods
-        self._endpoints = Endpoints(datapath.maps["endpoints"])
+        self._endpoints = Content(datapath.maps["endpoints"])
+        self._socket_lb_off = Content(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.pods = 0
+        self.excluded = 0
+        """Pods whose sockets are left alone."""
 
     def sync(self, node: NodeState) -> int:
         """Attaches programs to new pods, then makes them known; returns how many entries were written."""
@@ -68,10 +79,30 @@ class Network:
             names.add(link.name)
             self.pods += 1
             wanted.update(pod_endpoints(pod, link.index, link.mac))
-        written = self._endpoints.apply(wanted)
+        written = self._endpoints.apply(wanted) + self._exclude_sockets(found)
         for name in self._attachments.devices() - names:
             self._attachments.drop_device(name)
         return written
+
+    def _exclude_sockets(self, pods: list[Pod]) -> int:
+        """Leaves the sockets of some pods alone, those that they connect from now on."""
+        wanted, settings = {}, self._settings
+        excluded = [pod for pod in pods if settings.socket_lb_pods and is_excluded(pod, settings)]
+        self.excluded = 0
+        for pod in excluded:
+            subject = f"Pod {pod.namespace}/{pod.name}"
+            try:
+                cookie = netns.cookie_of(pod.netns) if pod.netns else 0
+                reason = "its record has no netns" if not pod.netns else "it needs Linux 5.14"
+            except (OSError, KernelError) as error:
+                cookie, reason = 0, str(error)
+            if cookie:
+                wanted[struct.pack("=Q", cookie)] = struct.pack("=I", 1)
+                self.excluded += 1
+            else:
+                message = f"is to have no socket load balancing, and has it all the same: {reason}"
+                self.problems.append(Problem(subject, message))
+        return self._socket_lb_off.apply(wanted)
 
     def attach_uplinks(self, node: NodeState) -> None:
         """Puts the uplink programs in place."""

@@ -8,9 +8,9 @@ import socket
 from dataclasses import dataclass
 
 from kubypass.errors import ConfigError
-from kubypass.kernel import netns, program
+from kubypass.kernel import netns, program, sockdiag
 from kubypass.kernel.netlink import Link, Netlink, Route
-from kubypass.model.address import IPV4_PREFIX, Address, family
+from kubypass.model.address import Address, family, is_loopback, mapped_address
 from kubypass.model.settings import Settings
 
 POD_PREFIX = "lxc"
@@ -26,6 +26,7 @@ class Features:
     coarse_clock: bool
     refuse_connect: bool
     netns_cookie: bool
+    close_sockets: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,7 @@ def probe_features() -> Features:
         coarse_clock=program.has_helper(_COARSE_CLOCK),
         refuse_connect=program.has_helper(_SET_RETVAL, _CGROUP_SOCK_ADDR, _CONNECT4),
         netns_cookie=netns.netns_cookie() != 0,
+        close_sockets=sockdiag.can_close(),
     )
 
 
@@ -63,9 +65,9 @@ def read_node(settings: Settings) -> NodeState:
     loopback = {link.index for link in links.values() if link.name == "lo"}
     by_link: dict[int, list[Address]] = {}
     for entry in found:
-        by_link.setdefault(entry.ifindex, []).append(_mapped(entry.address))
+        by_link.setdefault(entry.ifindex, []).append(mapped_address(entry.address))
     addresses = [a for index, some in by_link.items() for a in some if index not in loopback]
-    addresses += [a for index in loopback for a in by_link.get(index, ()) if not _is_loopback(a)]
+    addresses += [a for index in loopback for a in by_link.get(index, ()) if not is_loopback(a)]
     primary: dict[int, Address] = {}
     for link in uplinks:
         for address in by_link.get(link.index, ()):
@@ -75,14 +77,6 @@ def read_node(settings: Settings) -> NodeState:
     where, first = settings.nodeport_addresses, primary.values()
     with_node_ports = frozenset(address for address in own if where.selects(address, first))
     return NodeState(links, uplinks, own, primary, with_node_ports)
-
-
-def _mapped(raw: bytes) -> Address:
-    return Address(IPV4_PREFIX + raw if len(raw) == 4 else raw)
-
-
-def _is_loopback(address: Address) -> bool:
-    return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
 
 
 def _uplinks(

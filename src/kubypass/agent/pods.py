@@ -43,4 +43,15 @@ def _pod(fields: dict[str, object]) -> Pod:
         tuple(parse_address(str(address)) for address in addresses),
         str(fields["interface"]),
         mac,
+        str(fields.get("netns", "")),
+        _texts(fields, "labels"),
+        _texts(fields, "annotations"),
+        str(fields.get("runtime_class", "")),
     )
+
+
+def _texts(fields: dict[str, object], name: str) -> dict[str, str]:
+    found = fields.get(name) or {}
+    if not isinstance(found, dict):
+        raise TypeError(f"{name} is not an object")
+    return {str(key): str(value) for key, value in found.items()}

@@ -10,6 +10,7 @@ from pathlib import Path
 from kubypass.agent.node import Features, NodeState
 from kubypass.agent.options import Options
 from kubypass.datapath import layout
+from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import cgroup, mounts, netns
 from kubypass.model.address import Address, parse_address
@@ -103,6 +104,13 @@ def pack_networks(networks: Iterable[Cidr]) -> bytes:
     ones = Address(b"\xff" * 16)
     packed = [layout.Network(cidr.network, mask(ones, cidr.bits)).pack() for cidr in networks]
     return b"".join(packed).ljust(NETWORKS_MAX * layout.NETWORK_SIZE, b"\0")
+
+
+def cgroup_hooks(settings: Settings) -> tuple[str, ...]:
+    """Where socket calls are seen; the node's own dial external addresses even without socket load balancing."""
+    balanced = settings.external_services or settings.socket_lb
+    protected = settings.node_port and settings.node_port_bind_protection
+    return (BALANCE_HOOKS if balanced else ()) + (BIND_HOOKS if protected else ())
 
 
 def map_sizes(settings: Settings) -> dict[str, int]:

@@ -13,6 +13,13 @@ from kubypass.agent.agent import Agent
 from kubypass.agent.details import opened, replacement_details
 from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
+from kubypass.agent.socket_report import (
+    bind_protection,
+    feature,
+    socket_lb,
+    socket_metrics,
+    socket_termination,
+)
 from kubypass.api.metrics import Metric
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
@@ -24,16 +31,11 @@ from kubypass.model.address import Address, format_address
 from kubypass.model.verdict import BackendList, Verdict
 
 VERSION = "0.1.0"
-_COOKIE = "the node's sockets are taken to be those of the initial network namespace (Linux 5.14 would tell)"
 _NOT_YET = "not part of this version"
 
 
 def _texts(addresses: Iterable[Address]) -> list[str]:
     return [format_address(address) for address in addresses]
-
-
-def _feature(wanted: str, effective: str, why: str = "") -> dict[str, object]:
-    return {"wanted": wanted, "effective": effective, "why": why if wanted != effective else ""}
 
 
 class Report:
@@ -110,8 +112,8 @@ class Report:
         return asdict(found) if found else None
 
     def proxy_metrics(self) -> list[Metric]:
-        """kube-proxy's metrics."""
-        return self._agent.proxy_metrics()
+        """kube-proxy's metrics, and those of sockets."""
+        return [*self._agent.proxy_metrics(), *socket_metrics(self._agent)]
 
     def status(self) -> dict[str, object]:
         """The shape of /status; lists are empty until the first complete sync."""
@@ -169,35 +171,26 @@ class Report:
         addresses = " ".join(format_address(a) for a in node.primary.values())
         devices = [f"{link.name} {addresses} (Direct Routing)" for link in node.uplinks]
         return {
-            "kube_proxy_replacement": {**_feature(replaced, replaced), "devices": devices},
-            "socket_lb": self._socket_lb(),
-            "routing": _feature("Network: Native   Host: BPF", "Network: Native   Host: BPF"),
+            "kube_proxy_replacement": {**feature(replaced, replaced), "devices": devices},
+            "socket_lb": socket_lb(self._agent),
+            "socket_termination": socket_termination(self._agent),
+            "bind_protection": bind_protection(self._agent),
+            "routing": feature("Network: Native   Host: BPF", "Network: Native   Host: BPF"),
             "masquerading": self._masquerading(),
-            "host_routing": _feature("BPF", "BPF"),
-            "bandwidth_manager": _feature("Disabled", "Disabled"),
-            "ipv4_big_tcp": _feature("Disabled", "Disabled"),
-            "ipv6_big_tcp": _feature("Disabled", "Disabled"),
-            "xdp_acceleration": _feature("Disabled", "Disabled"),
-            "hubble": _feature("Disabled", "Disabled"),
+            "host_routing": feature("BPF", "BPF"),
+            "bandwidth_manager": feature("Disabled", "Disabled"),
+            "ipv4_big_tcp": feature("Disabled", "Disabled"),
+            "ipv6_big_tcp": feature("Disabled", "Disabled"),
+            "xdp_acceleration": feature("Disabled", "Disabled"),
+            "hubble": feature("Disabled", "Disabled"),
         }
-
-    def _socket_lb(self) -> dict[str, object]:
-        settings = self._agent.settings
-        if settings.socket_lb_pods:
-            assumed = "" if self._agent.features.netns_cookie else _COOKIE
-            return _feature("Enabled", "Enabled", assumed)
-        if settings.external_services or settings.socket_lb:
-            wanted = "Hostns-only" if settings.bpf_lb_sock_hostns_only else "Disabled"
-            why = "pods are translated packet by packet; the node's own sockets have no other hook"
-            return _feature(wanted, "Hostns-only", why)
-        return _feature("Disabled", "Disabled")
 
     def _masquerading(self) -> dict[str, object]:
         settings = self._agent.settings
         wanted = settings.enable_ipv4_masquerade or settings.enable_ipv6_masquerade
         how = "BPF" if settings.enable_bpf_masquerade else "IPTables"
         why = f"{_NOT_YET}: pods reach the outside with their own addresses"
-        return _feature(how if wanted else "Disabled", "Disabled", why)
+        return feature(how if wanted else "Disabled", "Disabled", why)
 
 
 def _memory() -> dict[str, int]:

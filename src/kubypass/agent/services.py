@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.tables import Sizes, Tables
+from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.host_port import is_pod
@@ -37,12 +37,18 @@ class Services:
     """The services of the cluster in the maps of this node."""
 
     def __init__(
-        self, snapshot: Snapshot, node: PlanNode, settings: Settings, maps: dict[str, Map]
+        self,
+        snapshot: Snapshot,
+        node: PlanNode,
+        settings: Settings,
+        maps: dict[str, Map],
+        before_write: Callable[[Changes], None],
     ) -> None:
         self._snapshot = snapshot
         self._node = node
         self._settings = settings
         self._maps = maps
+        self._before_write = before_write
         self._claims = Claims(node.local_addresses)
         self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
@@ -126,6 +132,7 @@ class Services:
             self._remember(key, tuple(keys), problems)
         if everything:
             self._tables.finish_adoption(changes)
+        self._before_write(changes)
         planned = time.perf_counter()
         writes = apply_changes(self._maps, changes) if changes else 0
         done = time.perf_counter()

@@ -15,7 +15,8 @@ import yaml
 
 from kubypass.errors import ConfigError
 from kubypass.model.finding import Finding
-from kubypass.model.settings import Settings, check_settings
+from kubypass.model.setting_checks import check_settings
+from kubypass.model.settings import Settings
 
 _CONFIG_MAP = "cilium-config"
 

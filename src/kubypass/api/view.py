@@ -28,7 +28,7 @@ class View(Protocol):
         """Other numbers, by name."""
 
     def proxy_metrics(self) -> list[Metric]:
-        """kube-proxy's metrics."""
+        """Metrics with labels: kube-proxy's, and those of sockets."""
 
     def names(self) -> dict[str, object]:
         """Addresses by name: node (our own name), nodes, services, pods."""

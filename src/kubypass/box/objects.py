@@ -32,6 +32,7 @@ class Metadata(msgspec.Struct, frozen=True):
     name: Name
     namespace: Name = "default"
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
 
 
 class ContainerPort(msgspec.Struct, frozen=True, rename="camel"):
@@ -48,13 +49,15 @@ class Container(msgspec.Struct, frozen=True):
     ports: tuple[ContainerPort, ...] | None = None
 
 
-class PodSpec(msgspec.Struct, frozen=True):
+class PodSpec(msgspec.Struct, frozen=True, rename="camel"):
     containers: Annotated[tuple[Container, ...], msgspec.Meta(min_length=1)]
-    node_name: str = msgspec.field(default="", name="nodeName")
+    node_name: str = ""
+    runtime_class_name: str | None = None
 
 
 class TemplateMetadata(msgspec.Struct, frozen=True):
     labels: dict[str, str] | None = None
+    annotations: dict[str, str] | None = None
 
 
 class PodTemplate(msgspec.Struct, frozen=True):

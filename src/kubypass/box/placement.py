@@ -23,8 +23,10 @@ from kubypass.box.objects import (
     Container,
     ContainerPort,
     Deployment,
+    Metadata,
     Pod,
     Service,
+    TemplateMetadata,
     parse_object,
     selects,
 )
@@ -46,6 +48,8 @@ class Wanted:
     labels: dict[str, str]
     containers: tuple[Container, ...]
     fixed_name: bool  # a Pod, not a Deployment
+    annotations: dict[str, str]
+    runtime_class: str
     node: str  # where they run; empty: anywhere
 
     @property
@@ -119,6 +123,8 @@ def place(box: Box, want: Wanted) -> PodRecord:
         labels=want.labels,
         containers=want.containers,
         addresses=tuple(map(str, addresses)),
+        annotations=want.annotations,
+        runtime_class=want.runtime_class,
         interface=wiring.pod_interface(f"{want.namespace}/{name}/{uid}"),
     )
 
@@ -152,13 +158,14 @@ def _read_applied(box: Box) -> list[Applied]:
 def _wanted(applied: Applied) -> Wanted | None:
     each = applied.object
     source: object = applied.raw
+    metadata: Metadata | TemplateMetadata
     if isinstance(each, Pod):
-        labels, pod, replicas = each.metadata.labels, each.spec, 1
+        metadata, pod, replicas = each.metadata, each.spec, 1
     elif isinstance(each, Deployment):
         template, replicas = each.spec.template, each.spec.replicas
-        labels, pod = template.metadata.labels, template.spec
-        spec = applied.raw["spec"]
-        source = spec["template"] if isinstance(spec, dict) else None
+        metadata, pod = template.metadata, template.spec
+        written = applied.raw["spec"]
+        source = written["template"] if isinstance(written, dict) else None
     else:
         return None
     digest = hashlib.sha256(json.dumps(source, sort_keys=True, default=str).encode()).digest()
@@ -168,7 +175,9 @@ def _wanted(applied: Applied) -> Wanted | None:
         name=each.metadata.name,
         template="".join(_LETTERS[byte % len(_LETTERS)] for byte in digest[:5]),
         replicas=replicas,
-        labels=labels or {},
+        labels=metadata.labels or {},
+        annotations=metadata.annotations or {},
+        runtime_class=pod.runtime_class_name or "",
         containers=pod.containers,
         fixed_name=isinstance(each, Pod),
         node=pod.node_name,

@@ -58,7 +58,7 @@ def start_pod(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> Pod
     node_namespace = box.paths.namespace(pod.node)
     wiring.add_namespace(namespace)
     mac = wiring.make_pod_link(node_namespace, node, namespace, pod.interface, pod.ip_addresses())
-    write_json(_agent_record(box, pod), _describe_for_agent(pod, mac))
+    write_json(_agent_record(box, pod), _describe_for_agent(pod, mac, namespace))
     cgroup = box.paths.pod_cgroup(pod.node, pod.id)
     cgroup.mkdir(parents=True, exist_ok=True)
     processes: list[Process] = []
@@ -140,7 +140,7 @@ def _agent_record(box: Box, pod: PodRecord) -> Path:
     return box.paths.agent_run(pod.node) / "pods" / f"{pod.namespace}_{pod.name}.json"
 
 
-def _describe_for_agent(pod: PodRecord, mac: str) -> dict[str, object]:
+def _describe_for_agent(pod: PodRecord, mac: str, namespace: str) -> dict[str, object]:
     return {
         "namespace": pod.namespace,
         "name": pod.name,
@@ -148,6 +148,10 @@ def _describe_for_agent(pod: PodRecord, mac: str) -> dict[str, object]:
         "addresses": list(pod.addresses),
         "interface": pod.interface,
         "mac": mac,
+        "netns": str(NETNS / namespace),
+        "labels": pod.labels,
+        "annotations": pod.annotations,
+        "runtime_class": pod.runtime_class,
     }
 
 

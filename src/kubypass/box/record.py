@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -36,6 +36,8 @@ class PodRecord:
     interface: str  # the node's end of its link
     state: PodState = "starting"
     processes: tuple[Process, ...] = ()
+    annotations: dict[str, str] = field(default_factory=dict)
+    runtime_class: str = ""
 
     @property
     def id(self) -> str:

@@ -12,6 +12,8 @@ from kubypass.cli.places import add_output, add_run
 
 _BLOCKS = (
     ("Socket LB", "socket_lb"),
+    ("Socket Termination", "socket_termination"),
+    ("Bind Protection", "bind_protection"),
     ("Routing", "routing"),
     ("Masquerading", "masquerading"),
     ("Host Routing", "host_routing"),
@@ -49,9 +51,13 @@ def _line(name: str, text: object) -> str:
 
 
 def _block(block: dict[str, Any]) -> str:
+    counts = [f"{number} {name} closed" for name, number in block.get("closed", {}).items()]
+    if block.get("excluded_pods"):
+        counts.append(f"{block['excluded_pods']} pods packet by packet")
+    text = f"{block['effective']}   [{', '.join(counts)}]" if counts else str(block["effective"])
     if block["effective"] == block["wanted"]:
-        return str(block["effective"])
-    return f"{block['effective']}   (wanted {block['wanted']}: {block['why']})"
+        return text
+    return f"{text}   (wanted {block['wanted']}: {block['why']})"
 
 
 def _list(name: str, rows: list[str]) -> list[str]:

@@ -7,7 +7,7 @@ Where the kernel has no tcx (before 6.6), devices get clsact filters instead: th
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from kubypass.errors import KernelError
@@ -20,6 +20,8 @@ DIRECTIONS = {
     "from_uplink": "ingress",
     "to_uplink": "egress",
 }
+BIND_HOOKS = ("bind4", "bind6")
+BALANCE_HOOKS = tuple(hook for hook in CGROUP_ATTACH if hook not in BIND_HOOKS)
 POD_PROGRAMS = ("from_pod", "to_pod")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 
@@ -32,12 +34,17 @@ class Attachments:
         self._tcx = tcx
         self.writes = 0
 
-    def attach_cgroup(self, cgroup: Path, programs: dict[str, Program]) -> None:
-        """All socket programs, on one cgroup v2 directory."""
+    def attach_cgroup(
+        self, cgroup: Path, programs: dict[str, Program], hooks: Iterable[str]
+    ) -> None:
+        """The socket programs of just these hooks, on one cgroup v2 directory."""
+        wanted = set(hooks)
+        for hook in CGROUP_ATTACH.keys() - wanted:
+            self._drop(self._directory / f"cgroup-{hook}")
         number = cgroup.stat().st_ino
         fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            for hook in CGROUP_ATTACH:
+            for hook in sorted(wanted):
                 program = programs[hook]
                 path = self._directory / f"cgroup-{hook}"
                 if not self._keep(path, program, lambda link: link.cgroup == number):
@@ -60,15 +67,17 @@ class Attachments:
     def drop_device(self, name: str) -> None:
         """Forgets a device: its links end with their pins."""
         for direction in ("ingress", "egress"):
-            path = self._directory / f"{name}-{direction}"
-            if path.exists():
-                path.unlink()
-                self.writes += 1
+            self._drop(self._directory / f"{name}-{direction}")
 
     def devices(self) -> set[str]:
         """The names of devices that have links here."""
         names = (path.name.rpartition("-")[0] for path in self._directory.iterdir())
         return {name for name in names if name != "cgroup"}
+
+    def _drop(self, path: Path) -> None:
+        if path.exists():
+            path.unlink()
+            self.writes += 1
 
     def _keep(self, path: Path, program: Program, fits: Callable[[Link], bool]) -> bool:
         """Uses the pinned link if it is on the right object; puts the program there if it has another."""

@@ -10,7 +10,7 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "c4b5952e750e"
+LAYOUT_HASH = "64c6713aab32"
 MAP_NAMES = (
     "services",
     "slots",
@@ -19,6 +19,8 @@ MAP_NAMES = (
     "flows",
     "fragments",
     "socket_peers",
+    "socket_lb_off",
+    "refused_binds",
     "source_ranges",
     "affinities",
     "icmp_budget",
@@ -308,6 +310,51 @@ class SocketService(NamedTuple):
         """From the kernel's bytes."""
         address, port = _SOCKET_SERVICE.unpack(data)
         return cls(address, ntohs(port))
+
+
+_NODE_PORT = Struct("<HB1x")
+NODE_PORT_SIZE = 4
+
+
+class NodePort(NamedTuple):
+    """struct node_port, 4 bytes."""
+
+    port: int
+    protocol: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _NODE_PORT.pack(htons(self.port), self.protocol)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> NodePort:
+        """From the kernel's bytes."""
+        port, protocol = _NODE_PORT.unpack(data)
+        return cls(ntohs(port), protocol)
+
+
+_REFUSED_BIND = Struct("<16sQII16s")
+REFUSED_BIND_SIZE = 48
+
+
+class RefusedBind(NamedTuple):
+    """struct refused_bind, 48 bytes."""
+
+    address: bytes
+    at_ns: int
+    pid: int
+    times: int
+    command: bytes
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _REFUSED_BIND.pack(self.address, self.at_ns, self.pid, self.times, self.command)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> RefusedBind:
+        """From the kernel's bytes."""
+        address, at_ns, pid, times, command = _REFUSED_BIND.unpack(data)
+        return cls(address, at_ns, pid, times, command)
 
 
 _SOURCE_RANGE = Struct("<II16s")

@@ -22,7 +22,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 
-OBJECTS = ("socket", "pod", "host")
+OBJECTS = ("socket", "bind", "pod", "host")
 LINKS = "links"
 _PROGRAMS = "programs"
 

@@ -77,10 +77,11 @@ def _attributes(data: bytes) -> dict[int, bytes]:
 
 
 class Netlink:
-    """A netlink socket in the network namespace in which it was made."""
+    """A netlink socket in the network namespace in which it was made; of rtnetlink, unless said otherwise."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+    def __init__(self, protocol: int = 0) -> None:
+        kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+        self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -88,9 +89,14 @@ class Netlink:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Ends the conversation."""
         self._socket.close()
 
-    def _request(self, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+    def request(self, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
+        """Sends one message; gives the (type, payload) of each answer. OSError is what the kernel said."""
         self._sequence += 1
         length = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(length, kind, flags | _REQUEST, self._sequence, 0) + body)
@@ -112,7 +118,7 @@ class Netlink:
     def links(self) -> list[Link]:
         """All devices."""
         found = []
-        for _, data in self._request(_GET_LINK, _DUMP, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
+        for _, data in self.request(_GET_LINK, _DUMP, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
             _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
             fields = _attributes(data[16:])
             name = fields[_IFLA_IFNAME].rstrip(b"\0").decode()
@@ -123,7 +129,7 @@ class Netlink:
     def addresses(self) -> list[LinkAddress]:
         """All addresses of all devices, both families."""
         found = []
-        for _, data in self._request(_GET_ADDRESS, _DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+        for _, data in self.request(_GET_ADDRESS, _DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
             _, prefix, _, _, index = struct.unpack_from("=BBBBi", data)
             fields = _attributes(data[8:])
             address = fields.get(_IFA_LOCAL) or fields[_IFA_ADDRESS]
@@ -135,7 +141,7 @@ class Netlink:
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
             request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
-            for _, data in self._request(_GET_ROUTE, _DUMP, request):
+            for _, data in self.request(_GET_ROUTE, _DUMP, request):
                 _, prefix, _, _, table, protocol, _, kind, _ = struct.unpack_from(
                     "=BBBBBBBBI", data
                 )
@@ -181,7 +187,7 @@ class Netlink:
 
     def _change(self, verb: str, kind: int, flags: int, route: Route) -> None:
         try:
-            for _ in self._request(kind, flags | _ACK, self._route_body(route)):
+            for _ in self.request(kind, flags | _ACK, self._route_body(route)):
                 pass
         except OSError as error:
             target = f"{socket.inet_ntop(route.family, route.destination)}/{route.prefix}"

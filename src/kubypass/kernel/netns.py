@@ -59,6 +59,12 @@ def inside(target: Path | str | int) -> Iterator[None]:
         os.close(home)
 
 
+def cookie_of(target: Path | str | int) -> int:
+    """The cookie of another network namespace; 0 where the kernel does not tell."""
+    with inside(target):
+        return netns_cookie()
+
+
 def netns_cookie() -> int:
     """The cookie of the current network namespace (Linux 5.14); 0 where the kernel does not tell."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:

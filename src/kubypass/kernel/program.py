@@ -16,6 +16,8 @@ LINK_CREATE, LINK_UPDATE = 28, 29
 CHECKSUM_COMPLETE = 4  # of test runs
 
 CGROUP_ATTACH = {
+    "bind4": 8,
+    "bind6": 9,
     "connect4": 10,
     "connect6": 11,
     "sendmsg4": 14,

@@ -25,7 +25,7 @@ def read(name: str) -> str | None:
 def write(name: str, value: str) -> None:
     """Sets the value."""
     try:
-        _path(name).write_text(value)
+        _path(name).write_text(f"{value}\n")  # also where the value is empty
     except OSError as error:
         raise KernelError(
             "write sysctl", f"{name}={value}", error.errno or 0, "needs root"

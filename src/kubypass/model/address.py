@@ -59,6 +59,11 @@ def is_ipv4(address: Address) -> bool:
     return address[:12] == IPV4_PREFIX
 
 
+def mapped_address(raw: bytes) -> Address:
+    """From 4 or 16 bytes in network order."""
+    return Address(IPV4_PREFIX + raw if len(raw) == 4 else raw)
+
+
 def family(address: Address) -> Family:
     """4 or 6."""
     return 4 if address[:12] == IPV4_PREFIX else 6

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from kubypass.model.address import Address
 
@@ -20,3 +21,8 @@ class Pod:
     """The veth on the node's side, such as `lxc1234`."""
     mac: str
     """Of the pod's side, `aa:bb:cc:dd:ee:ff`."""
+    netns: str = ""
+    """Where its network namespace is found, such as `/run/netns/cni-1234`; empty where nobody said."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    runtime_class: str = ""

@@ -5,8 +5,9 @@ import pytest
 
 from kubypass.model.address import UNSPECIFIED
 from kubypass.model.cilium_keys import CILIUM_KEYS
+from kubypass.model.setting_checks import check_settings
 from kubypass.model.setting_values import NS_PER_S, NodePortAddresses
-from kubypass.model.settings import KEYS, Settings, check_settings
+from kubypass.model.settings import KEYS, Settings
 
 GUIDE = {
     "kube-proxy-replacement": "strict", "bpf-lb-external-clusterip": "true", "bpf-lb-sock": "true",

@@ -1,0 +1,200 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NodePorts and the processes of the node that want them too: the service has the port, and the process is named.
+
+The programs of bind.bpf.c refuse a process that comes later. One that came earlier goes on listening, without the
+clients that dial an address of the node; it is a problem until it ends.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from kubypass.agent.log import log
+from kubypass.agent.prepare import localhost_node_ports
+from kubypass.agent.state import State
+from kubypass.datapath.refused_binds import RefusedBind, read_refused_binds
+from kubypass.errors import KernelError
+from kubypass.kernel import sockdiag, sysctl
+from kubypass.kernel.bpf import Map
+from kubypass.kernel.processes import socket_holders
+from kubypass.kernel.sockdiag import SockDiag
+from kubypass.model.address import (
+    UNSPECIFIED,
+    Address,
+    family,
+    format_endpoint,
+    is_loopback,
+    mapped_address,
+)
+from kubypass.model.problem import Problem
+from kubypass.model.protocol import Protocol
+from kubypass.model.service import Service, ServiceKey
+from kubypass.model.settings import Settings
+
+SHOWN_S = 600
+"""How long a refusal is shown."""
+_RESERVED = "net.ipv4.ip_local_reserved_ports"
+_EPHEMERAL = "net.ipv4.ip_local_port_range"
+_LISTENING = {Protocol.TCP: (sockdiag.LISTEN,), Protocol.UDP: (sockdiag.CLOSE,)}
+_Port = tuple[Protocol, int]
+
+
+class _Listener(NamedTuple):
+    """A socket on a NodePort."""
+
+    protocol: Protocol
+    port: int
+    address: Address
+    inode: int
+
+
+class BindProtection:
+    """Who wants which NodePort. One thread calls this; `problems` is read by others."""
+
+    def __init__(self, settings: Settings, refused_binds: Map) -> None:
+        self._on = settings.node_port and settings.node_port_bind_protection
+        self._refused_binds = refused_binds
+        self._loopback = localhost_node_ports(settings)
+        self._ports: dict[ServiceKey, tuple[_Port, ...]] = {}
+        self._owners: dict[_Port, ServiceKey] = {}
+        self._addresses: frozenset[Address] = frozenset()
+        self._known: dict[int, tuple[int, str]] = {}
+        self._seen: dict[_Port, int] = {
+            (bind.protocol, bind.port): bind.at_ns for bind in read_refused_binds(refused_binds)
+        }
+        self._listening: tuple[Problem, ...] = ()
+        self._refused: tuple[Problem, ...] = ()
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """Of the last look."""
+        return (*self._listening, *self._refused)
+
+    def follow(
+        self,
+        services: Mapping[ServiceKey, Service],
+        keys: Iterable[ServiceKey],
+        addresses: Iterable[Address],
+    ) -> None:
+        """These services changed; `addresses` are those of the node on which NodePorts answer."""
+        if not self._on:
+            return
+        before, here = self._owners.keys(), frozenset(addresses)
+        for key in keys:
+            service = services.get(key)
+            ports = service.ports if service else ()
+            found = tuple((port.protocol, port.node_port) for port in ports if port.node_port)
+            if found != self._ports.get(key, ()):
+                self._ports[key] = found
+                self._owners = {}
+        if not self._owners:
+            self._owners = {port: owner for owner, some in self._ports.items() for port in some}
+        if here != self._addresses or self._owners.keys() != before:
+            self._addresses = here
+            self._look_for_listeners()
+
+    def look(self) -> None:
+        """Refusals since the last look, and listeners that have gone."""
+        if not self._on:
+            return
+        if self._listening:
+            self._look_for_listeners()
+        owners, now_ns = self._owners, time.monotonic_ns()
+        problems = []
+        for bind in read_refused_binds(self._refused_binds):
+            problem = _refusal(bind, owners)
+            if self._seen.get((bind.protocol, bind.port)) != bind.at_ns:
+                self._seen[bind.protocol, bind.port] = bind.at_ns
+                log("bind refused", "WARNING", subject=problem.subject, message=problem.message)
+            if now_ns - bind.at_ns < SHOWN_S * 10**9:
+                problems.append(problem)
+        self._refused = tuple(problems)
+
+    def _look_for_listeners(self) -> None:
+        owners = self._owners
+        try:
+            found = [each for each in _listeners() if self._takes(each)]
+            unknown = [each.inode for each in found if each.inode not in self._known]
+            if unknown:
+                self._known.update(socket_holders(unknown))
+        except (OSError, KernelError) as error:
+            log("listening sockets cannot be read", "WARNING", reason=error)
+            return
+        self._known = {each.inode: self._known.get(each.inode, (0, "")) for each in found}
+        problems = [_conflict(each, *self._known[each.inode], owners) for each in found]
+        for problem in problems:
+            if problem not in self._listening:
+                log("problem", "WARNING", subject=problem.subject, message=problem.message)
+        self._listening = tuple(problems)
+
+    def _takes(self, listener: _Listener) -> bool:
+        address = listener.address
+        if (listener.protocol, listener.port) not in self._owners:
+            return False
+        if is_loopback(address):
+            return bool(self._loopback & (1 if family(address) == 4 else 2))
+        return address in UNSPECIFIED.values() or address in self._addresses
+
+
+def _listeners() -> list[_Listener]:
+    with SockDiag() as diag:
+        return sorted(
+            _Listener(protocol, found.port, mapped_address(found.address), found.inode)
+            for protocol, states in _LISTENING.items()
+            for found in diag.sockets(protocol, states)
+            if found.port and found.inode
+        )
+
+
+def _service(port: _Port, owners: Mapping[_Port, ServiceKey]) -> str:
+    key = owners.get(port)
+    name = f"Service {'/'.join(key)}" if key else "A service that is gone"
+    return f"{name} (node port {port[1]}/{port[0].name})"
+
+
+def _conflict(
+    listener: _Listener, pid: int, command: str, owners: Mapping[_Port, ServiceKey]
+) -> Problem:
+    place = format_endpoint(listener.address, listener.port)
+    who = f"{command} (pid {pid})" if pid else "a process that is not in the node's namespace"
+    message = (
+        f"{who} listens on {place} already and gets no clients: the service has the port; "
+        "end the process, or give one of them another port"
+    )
+    return Problem(_service((listener.protocol, listener.port), owners), message)
+
+
+def _refusal(bind: RefusedBind, owners: Mapping[_Port, ServiceKey]) -> Problem:
+    place = format_endpoint(bind.address, bind.port)
+    times = f", {bind.times} times" if bind.times > 1 else ""
+    message = (
+        f"{bind.command} (pid {bind.pid}) was not let listen on {place}{times}: the service has the "
+        "port; give the process another one, or set node-port-bind-protection: false"
+    )
+    return Problem(_service((bind.protocol, bind.port), owners), message)
+
+
+def reserve_node_ports(state: State, settings: Settings) -> int:
+    """Keeps the kernel from giving NodePorts as ephemeral ports; returns how many sysctls were changed."""
+    if not (settings.node_port and settings.enable_auto_protect_node_port_range):
+        return 0
+    first, last = settings.node_port_range
+    ephemeral, reserved = sysctl.read(_EPHEMERAL), sysctl.read(_RESERVED)
+    if ephemeral is None or reserved is None:
+        return 0
+    low, high = map(int, ephemeral.split())
+    low, high = max(low, first), min(high, last)
+    if low > high or _covers(reserved, low, high):
+        return 0
+    return int(state.set_sysctl(_RESERVED, f"{reserved},{low}-{high}".lstrip(",")))
+
+
+def _covers(reserved: str, low: int, high: int) -> bool:
+    """Whether the kernel's list of ports and ranges, which it keeps sorted and merged, has all of these."""
+    for part in filter(None, reserved.split(",")):
+        begin, _, end = part.partition("-")
+        if int(begin) <= low and high <= int(end or begin):
+            return True
+    return False

@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What /proc tells of processes: the network namespaces that they are in, and who holds a socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Collection, Iterable, Iterator
+from pathlib import Path
+
+
+def cgroup_processes(cgroup: Path) -> Iterator[int]:
+    """The processes in a cgroup v2 directory and below."""
+    for directory, _, _ in os.walk(cgroup):
+        with contextlib.suppress(OSError):  # it is gone, or a threaded one
+            yield from map(int, (Path(directory) / "cgroup.procs").read_text().split())
+
+
+def network_namespaces(places: Iterable[str]) -> Iterator[int]:
+    """Descriptors of the distinct network namespaces at these paths; each is closed when the next one is asked for."""
+    seen: set[tuple[int, int]] = set()
+    for place in places:
+        try:
+            found = os.stat(place)
+            if (found.st_dev, found.st_ino) in seen:
+                continue
+            fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:  # the process ended
+            continue
+        seen.add((found.st_dev, found.st_ino))
+        try:
+            yield fd
+        finally:
+            os.close(fd)
+
+
+def namespace_path(pid: int) -> str:
+    """Where a process's network namespace is found."""
+    return f"/proc/{pid}/ns/net"
+
+
+def socket_holders(inodes: Collection[int]) -> dict[int, tuple[int, str]]:
+    """Socket inodes -> (pid, command) of a process of this network namespace that holds it, where there is one."""
+    wanted = {f"socket:[{inode}]": inode for inode in inodes}
+    found: dict[int, tuple[int, str]] = {}
+    here = os.stat("/proc/thread-self/ns/net").st_ino
+    for entry in os.scandir("/proc"):
+        if len(found) == len(wanted):
+            break
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):  # the process, or its descriptor, is gone
+            if os.stat(f"/proc/{entry.name}/ns/net").st_ino != here:
+                continue
+            for descriptor in os.scandir(f"/proc/{entry.name}/fd"):
+                inode = wanted.get(os.readlink(descriptor.path))
+                if inode is not None:
+                    command = Path(f"/proc/{entry.name}/comm").read_text().strip()
+                    found[inode] = (int(entry.name), command)
+    return found

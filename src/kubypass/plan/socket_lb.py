@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which pods' sockets are left alone, so that their packets are translated instead. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from kubypass.model.selector import matches
+
+if TYPE_CHECKING:
+    from kubypass.model.pod import Pod
+    from kubypass.model.settings import Settings
+
+SOCKET_LB_ANNOTATION: Final = "kubypass.io/socket-lb"
+"""`disabled`: this pod's sockets are left alone."""
+
+
+def is_excluded(pod: Pod, settings: Settings) -> bool:
+    """Whether the pod's annotation, labels or runtime class say so."""
+    if pod.annotations.get(SOCKET_LB_ANNOTATION) == "disabled":
+        return True
+    selector = settings.bpf_lb_sock_exclude_pods
+    if selector and matches(selector, pod.labels):
+        return True
+    return pod.runtime_class in settings.bpf_lb_sock_exclude_runtime_classes

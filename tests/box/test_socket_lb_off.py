@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pods without socket load balancing: their sockets dial the service itself, their packets are translated.
+
+And connections of sockets that end with their backend, where that is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from kubypass.box import agents
+from kubypass.box.apply import apply_files
+from kubypass.box.box import down, up
+from kubypass.box.files import write_json
+from kubypass.box.process import wait_until
+from kubypass.datapath import layout
+from kubypass.kernel.bpf import Map
+from kubypass.model.address import parse_address
+from tests.box.conftest import HERE, Cluster, write_dual_stack
+from tests.box.test_stale_sockets import check_tcp
+
+pytestmark = pytest.mark.xdist_group("changes")
+
+ECHO = """
+import json, socket, sys
+address, kind = sys.argv[1], getattr(socket, sys.argv[2])
+stream = kind == socket.SOCK_STREAM
+family = socket.AF_INET6 if ":" in address else socket.AF_INET
+with socket.socket(family, kind) as client:
+    client.settimeout(3)
+    client.connect((address, 80 if stream else 53))
+    client.send(b"GET / HTTP/1.0\\r\\n\\r\\n" if stream else b"who?")
+    assert client.recv(65536)
+    print(json.dumps([client.getsockname()[:2], client.getpeername()[:2]]))
+"""
+KINDS = {"TCP": (6, "SOCK_STREAM", 80), "UDP": (17, "SOCK_DGRAM", 53)}
+
+
+def visitor(name: str, labels: dict[str, str], annotations: dict[str, str], runtime: str) -> object:
+    """A Deployment of one pod that serves nothing."""
+    metadata = {"labels": {"app": name, **labels}, "annotations": annotations}
+    spec = {"containers": [{"name": name, "image": "busybox"}], "runtimeClassName": runtime}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"metadata": metadata, "spec": spec},
+        },
+    }
+
+
+VISITORS = {
+    "plain": visitor("plain", {}, {}, "runc"),
+    "annotated": visitor("annotated", {}, {"kubypass.io/socket-lb": "disabled"}, "runc"),
+    "meshed": visitor("meshed", {"mesh": "yes"}, {}, "runc"),
+    "exempt": visitor("exempt", {"mesh": "yes", "plain": ""}, {}, "runc"),
+    "sandboxed": visitor("sandboxed", {}, {}, "kata"),
+}
+
+
+def make(name: str, directory: Path, settings: dict[str, str]) -> Iterator[Cluster]:
+    """A box with other settings."""
+    (directory / "settings.yaml").write_text(yaml.safe_dump(settings))
+    (directory / "visitors.yaml").write_text(yaml.safe_dump_all(VISITORS.values()))
+    down(name, lambda _: None)
+    try:
+        box = up(name, write_dual_stack(directory), directory / "settings.yaml", print)
+        apply_files(box, [HERE / "cluster.yaml", directory / "visitors.yaml"], print)
+        yield Cluster(box)
+    finally:
+        down(name, lambda _: None)
+
+
+@pytest.fixture(scope="module")
+def partial(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
+    """Some pods are left alone, by labels and runtime class."""
+    settings = {
+        "bpf-lb-sock-exclude-pods": "mesh in (yes, true), !plain",
+        "bpf-lb-sock-exclude-runtime-classes": "gvisor,kata",
+        "bpf-lb-sock-terminate-all-protos": "true",
+        "node-port-bind-protection": "false",
+    }
+    yield from make(f"partial{worker_id[:8]}", tmp_path_factory.mktemp("partial"), settings)
+
+
+@pytest.fixture(scope="module")
+def node_only(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
+    """All pods are."""
+    settings = {"bpf-lb-sock-hostns-only": "true"}
+    yield from make(f"nodeonl{worker_id[:8]}", tmp_path_factory.mktemp("nodeonly"), settings)
+
+
+def translated_by(cluster: Cluster, place: str, version: int, protocol: str) -> str:
+    """How a connection from a place to `echo` came to its backend; its peer is the service in any case."""
+    number, kind, port = KINDS[protocol]
+    address = cluster.host(version, "echo").strip("[]")
+    source, peer = json.loads(cluster.run(place, "python3", "-c", ECHO, address, kind))
+    assert peer == [address, port]
+    node = cluster.box.nodes[0].name
+    if place != "node1":
+        (pod,) = cluster.pods(place.removeprefix("pod/"))
+        node = pod.node
+    pins = cluster.box.paths.node_bpffs(node) / "kubypass" / layout.LAYOUT_HASH
+    flow = layout.Tuple(parse_address(source[0]), parse_address(address), source[1], port, number)
+    return (
+        "socket" if Map.open_pinned(str(pins / "flows")).lookup(flow.pack()) is None else "packet"
+    )
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_some_pods_are_translated_by_packet(partial: Cluster, version: int, protocol: str) -> None:
+    places = ["node1", *(f"pod/{name}" for name in VISITORS)]
+    found = {place: translated_by(partial, place, version, protocol) for place in places}
+    by_packet = {place for place, how in found.items() if how == "packet"}
+    assert by_packet == {"pod/annotated", "pod/meshed", "pod/sandboxed"}
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_hostns_only(node_only: Cluster, version: int, protocol: str) -> None:
+    assert translated_by(node_only, "node1", version, protocol) == "socket"
+    assert translated_by(node_only, "pod/plain", version, protocol) == "packet"
+
+
+def test_status_tells_which(partial: Cluster, node_only: Cluster) -> None:
+    excluded = 0
+    for node in partial.box.nodes:
+        status = agents.ask(partial.box.paths, node.name, "/status")
+        excluded += status["socket_lb"]["excluded_pods"]
+        assert status["bind_protection"]["effective"] == "Disabled"
+        assert status["socket_termination"]["effective"] == "UDP+TCP of the node and of pods"
+    assert excluded == 3
+    assert "Socket LB:               Hostns-only\n" in node_only.run("node1", "kubypass", "status")
+
+
+def test_a_changed_record_counts_for_new_connections(partial: Cluster) -> None:
+    (pod,) = partial.pods("plain")
+    record = partial.box.paths.agent_run(pod.node) / "pods" / f"{pod.namespace}_{pod.name}.json"
+    fields = json.loads(record.read_text())
+    try:
+        for value, expected in (("disabled", "packet"), ("enabled", "socket")):
+            annotations = {"kubypass.io/socket-lb": value}
+            write_json(record, {**fields, "annotations": annotations})
+            assert wait_until(
+                lambda how=expected: translated_by(partial, "pod/plain", 4, "TCP") == how, 10
+            )
+    finally:
+        write_json(record, fields)
+
+
+def test_a_record_without_a_namespace_is_a_problem(partial: Cluster) -> None:
+    (pod,) = partial.pods("annotated")
+    record = partial.box.paths.agent_run(pod.node) / "pods" / f"{pod.namespace}_{pod.name}.json"
+    fields = json.loads(record.read_text())
+
+    def problems() -> list[str]:
+        found = agents.ask(partial.box.paths, pod.node, "/status")["problems"]
+        return [each["message"] for each in found if each["subject"].endswith(pod.name)]
+
+    try:
+        write_json(record, {**fields, "netns": "/run/netns/nowhere"})
+        assert wait_until(lambda: any("nowhere" in text for text in problems()), 10)
+    finally:
+        write_json(record, fields)
+    assert wait_until(lambda: not problems(), 10)
+
+
+def test_tcp_connections_end_with_their_backend_where_asked(
+    partial: Cluster, tmp_path: Path
+) -> None:
+    check_tcp(partial, tmp_path, ends=True)
