@@ -16,11 +16,12 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
-from kubypass.datapath.objects import OBJECTS, object_directory
-from kubypass.errors import KernelError
+from kubypass.datapath.objects import object_directory
+from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
@@ -32,6 +33,7 @@ from kubypass.trace.packets import Flow
 
 SHARED = ("services", "slots", "backends", "endpoints", "source_ranges")
 """What programs only read: a live agent's maps may stand in for these."""
+_OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _CONTEXT_BYTES, _IFINDEX_AT = 192, 40
 _MARK_TRACED = 0x4B500001
@@ -66,32 +68,58 @@ class Outcome:
 
 
 class Programs:
-    """Use `open_programs`."""
+    """Use `open_programs`.
 
-    def __init__(self, maps: dict[str, Map], constants: list[tuple[Map, bytes]]) -> None:
-        self.maps = maps
-        self._constants = constants
+    Settings are in maps that may be written, so that one load serves all; the verifier then looks at every feature.
+    Where the kernel lacks one, that cannot be: programs are loaded anew for other settings.
+    """
+
+    def __init__(self, shared: Mapping[str, Map], sizes: Mapping[str, int]) -> None:
+        self.maps = dict(shared)
+        self._sizes = {**_SIZES, **sizes}
+        self._constants: list[tuple[Map, bytes]] = []
+        self._config: layout.Config | None = None
         self._programs: dict[str, Program] = {}
+        self._links: dict[str, Link] = {}
+        self._directory = Path()
         self._node, self._pod = -1, -1
         self._node_cookie = 0
         self._affinities: list[tuple[bytes, bytes, int]] = []
         self.ifindex = 1
+        with suppress(VerifierError):
+            self._load(None)
 
-    def add(self, name: str, fd: int) -> None:
-        """One loaded program; the descriptor becomes ours."""
-        self._programs[name] = Program(fd)
+    def _load(self, fixed: layout.Config | None) -> None:
+        constants: list[tuple[Map, bytes]] = []
+        for name in _OBJECTS:
+            with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
+                if fixed is None:
+                    constants.append(_use_map_for_constants(opened))
+                else:
+                    opened.set_rodata(fixed.pack())
+                opened.set_max_entries(self._sizes)
+                opened.reuse_maps({key: value.fd for key, value in self.maps.items()})
+                opened.load()
+                for key in opened.map_names:
+                    self.maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
+                for key in opened.program_names:
+                    self._programs[key] = Program(os.dup(opened.program_fd(key)))
+        self._constants, self._config = constants, fixed
 
-    def attach(self, directory: os.PathLike[str]) -> list[Link]:
-        """The socket programs, on a cgroup."""
+    def attach(self, directory: Path) -> None:
+        """The socket programs, on a cgroup; those that come later too."""
+        self._directory = directory
         fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            return [
-                Link.attach_cgroup(self._programs[hook], fd, hook)
-                for hook in CGROUP_ATTACH
-                if hook in self._programs
-            ]
+            for hook in CGROUP_ATTACH:
+                if hook in self._programs:
+                    self._links[hook] = Link.attach_cgroup(self._programs[hook], fd, hook)
         finally:
             os.close(fd)
+
+    def detach(self) -> None:
+        """Takes them off again."""
+        self._links.clear()
 
     def settle_in(self, node: int, pod: int, ifindex: int) -> None:
         """Where socket calls of the node and of pods are made, and the node's uplink."""
@@ -101,10 +129,13 @@ class Programs:
 
     def configure(self, config: layout.Config) -> None:
         """Settings from now on."""
-        ours = config._replace(tracing=1, node_netns_cookie=self._node_cookie, answer_ping=0)
-        packed = ours.pack()
+        ours = config._replace(tracing=1, node_netns_cookie=self._node_cookie)
         for target, rest in self._constants:
-            target.update(_FIRST_CPU_KEY, packed + rest)
+            target.update(_FIRST_CPU_KEY, ours.pack() + rest)
+        if not self._constants and ours != self._config:
+            self._load(ours)
+            self.detach()
+            self.attach(self._directory)
 
     def send(self, program: str, packet: bytes) -> Outcome:
         """A packet through a tc program, in the network namespace that we are in."""
@@ -170,10 +201,9 @@ def open_programs(
     make a namespace with one and to stay there for the block.
     """
     with ExitStack() as stack:
-        programs = _load(shared, {**_SIZES, **(sizes or {})})
-        directory = stack.enter_context(cgroup.scratch("kubypass-trace"))
-        links = programs.attach(directory)
-        stack.callback(links.clear)
+        programs = Programs(shared, sizes or {})
+        programs.attach(stack.enter_context(cgroup.scratch("kubypass-trace")))
+        stack.callback(programs.detach)
         places = [netns.create(), netns.create()]
         for fd in places:
             stack.callback(os.close, fd)
@@ -184,25 +214,13 @@ def open_programs(
         yield programs
 
 
-def _load(shared: Mapping[str, Map], sizes: Mapping[str, int]) -> Programs:
-    maps = dict(shared)
-    constants: list[tuple[Map, bytes]] = []
-    programs = Programs(maps, constants)
-    for name in OBJECTS:
-        with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
-            raw = opened.rodata()
-            target = Map.create(_ARRAY, 4, len(raw), 1, "constants")
-            target.update(_FIRST_CPU_KEY, raw)
-            constants.append((target, raw[layout.CONFIG_SIZE :]))
-            opened.use_rodata(target.fd)
-            opened.set_max_entries(sizes)
-            opened.reuse_maps({key: value.fd for key, value in maps.items()})
-            opened.load()
-            for key in opened.map_names:
-                maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
-            for key in opened.program_names:
-                programs.add(key, os.dup(opened.program_fd(key)))
-    return programs
+def _use_map_for_constants(opened: ObjectFile) -> tuple[Map, bytes]:
+    """The map, and what the compiler has put after the settings."""
+    raw = opened.rodata()
+    target = Map.create(_ARRAY, 4, len(raw), 1, "constants")
+    target.update(_FIRST_CPU_KEY, raw)
+    opened.use_rodata(target.fd)
+    return target, raw[layout.CONFIG_SIZE :]
 
 
 def _make_uplink() -> int:
