@@ -13,7 +13,9 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from lab import V4, V6, Lab, config, namespace, remember_uplink
+from pipeline import Pipeline, entered, load
 from scapy.layers.l2 import ARP, Ether
+from scenario import PLACE
 
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
@@ -86,3 +88,46 @@ def who(request):
 @pytest.fixture(params=["TCP", "UDP"])
 def protocol(request):
     return request.param
+
+
+SETTINGS = {
+    "interface": {},
+    "opened": {"bpf-lb-external-clusterip": "true"},
+    "no detector": {"detect-local-mode": "none", "bpf-lb-external-clusterip": "true"},
+    "pods' network": {
+        "detect-local-mode": "ClusterCIDR",
+        "cluster-cidr": "10.233.0.0/16,fd00:10:233::/48",
+        "service-cidrs": "10.233.30.0/24,fd00:10:233::/112",
+    },
+    "other network": {
+        "detect-local-mode": "ClusterCIDR",
+        "cluster-cidr": "10.234.0.0/16,fd00:10:234::/48",
+        "bpf-lb-external-clusterip": "true",
+    },
+    "hidden": {"masquerade-all": "true", "nodeport-addresses": "primary"},
+    "silent": {"service-no-backend-response": "drop", "nodeport-addresses": "10.0.0.0/8"},
+}
+"""For rows from objects."""
+
+
+@pytest.fixture(scope="module")
+def start(place: str):
+    """Begins an empty cluster on a node with one of SETTINGS; programs are loaded when they are asked for."""
+    maps, made = {}, {}
+
+    def begin(name: str) -> Pipeline:
+        if name not in made:
+            made[name] = load(place, SETTINGS[name], PLACE, maps)
+        pipeline = Pipeline(made[name], PLACE)
+        pipeline.start(made[name], SETTINGS[name])
+        return pipeline
+
+    first = Lab(place)
+    with entered(first):
+        yield begin
+
+
+@pytest.fixture
+def opened(start) -> Pipeline:
+    """Where ClusterIPs answer to everybody."""
+    return start("opened")

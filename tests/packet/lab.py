@@ -20,6 +20,7 @@ from pathlib import Path
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
+from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from kubypass.agent.node import probe_features
@@ -159,12 +160,12 @@ class Lab:
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _slots: Iterator[int] = field(default_factory=itertools.count)
 
-    def load(self, constants: layout.Config) -> None:
+    def load(self, constants: layout.Config, sizes: int = 256) -> None:
         """Loads both objects; the second uses the maps of the first."""
         for name in ("pod", "host"):
             with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
                 opened.set_rodata(constants.pack())
-                opened.set_max_entries({"flows": 4096, "backends": 256, "slots": 256})
+                opened.set_max_entries({"flows": 4096, "backends": sizes, "slots": sizes})
                 opened.reuse_maps({key: value.fd for key, value in self.maps.items()})
                 opened.load()
                 for key in opened.map_names:
@@ -177,13 +178,21 @@ class Lab:
         """Empty maps, but for what lives on the node."""
         self.costs.clear()
         self._ids, self._slots = itertools.count(1), itertools.count()
-        for name in ("services", "flows", "fragments", "endpoints", "affinities", "source_ranges"):
-            keys = [key for key, _ in self.maps[name].items()]
-            self.maps[name].delete_batch(b"".join(keys), len(keys))
+        self.clear()
         for who in (V4, V6):
             self.endpoint(who.node, EndpointKind.NODE_PORTS)
             self.endpoint(who.pod, EndpointKind.POD, 14)
             self.endpoint(who.second_pod, EndpointKind.POD, 15)
+
+    def clear(self) -> None:
+        """Empty maps."""
+        for name in ("services", "flows", "fragments", "endpoints", "affinities", "source_ranges"):
+            keys = [key for key, _ in self.maps[name].items()]
+            self.maps[name].delete_batch(b"".join(keys), len(keys))
+        backends = self.maps["backends"]
+        count = backends.info.max_entries
+        keys = struct.pack(f"<{count}I", *range(count))
+        backends.update_batch(keys, bytes(layout.BACKEND_SIZE * count), count)
 
     def endpoint(self, address: str, kind: EndpointKind, ifindex: int = 0) -> None:
         """An address that lives on the node."""
@@ -311,13 +320,20 @@ def remember_uplink(path: str) -> None:
     _INDEX[:] = [int(text.stdout.split(b":")[0])]
 
 
+def uplink_index() -> int:
+    """As remembered."""
+    return _INDEX[0]
+
+
 def segment(who: Addresses, flow: tuple[str, int, str, int], **options: object) -> Packet:
-    """A TCP or UDP packet; options: protocol, flags, ttl, payload, source and destination MAC."""
+    """A TCP, UDP or SCTP packet; options: protocol, flags, ttl, payload, source and destination MAC."""
     source, source_port, destination, port = flow
     ethernet = Ether(src=options.get("smac", POD_MAC), dst=options.get("dmac", VETH_MAC))
     ip = who.ip(source, destination, int(str(options.get("ttl", 64))))
     if options.get("protocol") == "UDP":
         transport = UDP(sport=source_port, dport=port)
+    elif options.get("protocol") == "SCTP":
+        transport = SCTP(sport=source_port, dport=port, tag=77)
     else:
         transport = TCP(sport=source_port, dport=port, flags=options.get("flags", "S"), seq=100)
     return ethernet / ip / transport / bytes(str(options.get("payload", "hello")), "ascii")

@@ -1,60 +1,337 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the datapath should do with the first packet of a connection, said once more in plain Python.
+"""kube-proxy's behaviour said once more in plain Python: which frontends the objects make, and what a new connection
+to one of them may get. Written from the description of kube-proxy alone; shares no code with `kubypass`.
 
-Written from the description of the behaviour, for comparison with the programs on random clusters and packets; shares
-no code with `kubypass.plan`.
+Where that description leaves a choice, or the two back-ends differ, ours is marked "decision".
 """
 
 from __future__ import annotations
 
+import functools
+import ipaddress
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+ItemKey = tuple[str, str, str, str, int]
+"""Namespace, service, port name, protocol, family."""
+Backend = tuple[str, int]
+Frontend = tuple[str, int, str]
+"""Address (or "node" and the family), port and protocol."""
+LABELS = {"service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless"}
+DEFAULT_AFFINITY_S = 10800
+
+
+@functools.cache
+def canonical(address: str) -> str:
+    """Leading zeros are decimal."""
+    if ":" not in address:
+        address = ".".join(str(int(part)) for part in address.split("."))
+    return str(ipaddress.ip_address(address))
+
+
+def version(address: str) -> int:
+    return 6 if ":" in address else 4
+
+
+@functools.cache
+def within(address: str, network: str) -> bool:
+    """Whether an address is in a network of its family."""
+    host, _, bits = network.strip().partition("/")
+    wide = ipaddress.ip_network(f"{canonical(host)}/{bits}", strict=False)
+    return ipaddress.ip_address(address) in wide
+
+
+@dataclass(frozen=True)
+class Node:
+    """The node that is asked, and what it was told."""
+
+    name: str
+    primary: tuple[str, ...]
+    others: tuple[str, ...]
+    pods: tuple[str, ...]
+    detect: str = "interface"
+    """Or none, or networks."""
+    networks: tuple[str, ...] = ()
+    masquerade_all: bool = False
+    external_cluster_ip: bool = False
+    reject: bool = True
+    service_networks: tuple[str, ...] = ()
+    node_ports: bool = True
+    external: bool = True
+    """External addresses are served."""
+    node_port_addresses: tuple[str, ...] | str = ()
+    """Networks, or "primary"."""
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return self.primary + self.others
+
+    def answers_node_ports(self, address: str) -> bool:
+        """Section 3; decision: unset means every address."""
+        if self.node_port_addresses == "primary":
+            return address in self.primary
+        networks = [n for n in self.node_port_addresses if version(n) == version(address)]
+        return not networks or any(within(address, network) for network in networks)
+
+
+@dataclass
+class Endpoint:
+    """One of an item's, after the merge of its slices (section 10)."""
+
+    local: bool
+    ready: bool
+    serving: bool
+    terminating: bool
+    zones: frozenset[str]
+    nodes: frozenset[str]
+
+    @property
+    def ending(self) -> bool:
+        """Serving while it terminates."""
+        return not self.ready and self.serving and self.terminating
+
+    @property
+    def rank(self) -> tuple[bool, bool, bool]:
+        """Of duplicates the one with most counts; kube-proxy says so of `local` only. A decision for the others."""
+        return self.local, self.ready, self.serving and self.terminating
+
+
+@dataclass
+class Item:
+    """One service port in one family."""
+
+    key: ItemKey
+    endpoints: dict[Backend, Endpoint] = field(default_factory=dict)
+    affinity_s: int = 0
+    internal_local: bool = False
+    external_local: bool = False
+    source_ranges: tuple[str, ...] = ()
+
+    @property
+    def usable(self) -> bool:
+        """Somewhere."""
+        return any(one.ready or one.ending for one in self.endpoints.values())
+
+    def cluster_list(self, node: str, zone: str) -> set[Backend]:
+        ready = {where: one for where, one in self.endpoints.items() if one.ready}
+        if not ready:
+            return {where for where, one in self.endpoints.items() if one.ending}
+        for mine, said in ((node, "nodes"), (zone, "zones")):
+            hints = {where: getattr(one, said) for where, one in ready.items()}
+            if mine and all(hints.values()):
+                near = {where for where, names in hints.items() if mine in names}
+                if near:
+                    return near
+        return set(ready)
+
+    def local_list(self) -> set[Backend]:
+        here = {where: one for where, one in self.endpoints.items() if one.local}
+        ready = {where for where, one in here.items() if one.ready}
+        return ready or {where for where, one in here.items() if one.ending}
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What a new connection may get."""
+
+    kind: str
+    """backend, reject, none (there is no service), or the name of a drop."""
+    item: ItemKey | None = None
+    backends: frozenset[Backend] = frozenset()
+    masquerade: bool = False
+    """Whatever backend is chosen; a client that is its own backend in any case."""
 
 
 @dataclass
 class Cluster:
-    """Text addresses throughout. Services and node ports: (address or "node", port, protocol) -> backends."""
+    """Objects, and what they mean on one node."""
 
-    node: set[str]
-    local_pods: set[str]
-    cluster_ips: dict[tuple[str, int, str], list[str]] = field(default_factory=dict)
-    node_ports: dict[tuple[int, str], list[str]] = field(default_factory=dict)
+    node: Node
+    objects: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    items: dict[ItemKey, Item] = field(default_factory=dict)
+    frontends: dict[Frontend, tuple[str, ItemKey]] = field(default_factory=dict)
+    """With its kind: cluster, external, balancer or node."""
+    zone: str = ""
+
+    def derive(self) -> None:
+        """Everything anew from the objects."""
+        self.items, self.frontends = {}, {}
+        of = {kind: [] for kind in ("Service", "EndpointSlice", "Node")}
+        for item in self.objects.values():
+            of[item["kind"]].append(item)
+        own = [node for node in of["Node"] if node["metadata"]["name"] == self.node.name]
+        self.zone = _labels(own[0]).get("topology.kubernetes.io/zone", "") if own else ""
+        slices = [one for one in of["EndpointSlice"] if not LABELS & _labels(one).keys()]
+        slices.sort(key=lambda one: one["metadata"]["name"])  # decision: of equal duplicates the first
+        # Decision: of two services with one frontend, the older has it, then the first by name.
+        for service in sorted(of["Service"], key=_age):
+            if not LABELS & _labels(service).keys():
+                self._add_service(service, slices)
+
+    def _add_service(self, service: Mapping[str, Any], slices: list[Mapping[str, Any]]) -> None:
+        spec, where = service["spec"], service["metadata"]
+        if spec.get("type") == "ExternalName":
+            return
+        ingress = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+        vips = [entry["ip"] for entry in ingress if "ip" in entry and _is_vip(entry)]
+        for cluster_ip in cluster_ips(spec):
+            family = version(cluster_ip)
+            for port in spec["ports"]:
+                protocol, name = port.get("protocol", "TCP"), port.get("name", "")
+                key = (where["namespace"], where["name"], name, protocol, family)
+                item = self._item(key, spec, list(map(canonical, vips)))
+                item.endpoints = endpoints(key, slices, self.node.name)
+                self.items[key] = item
+                places = [("cluster", cluster_ip)]
+                if self.node.external:
+                    places += [("external", canonical(a)) for a in spec.get("externalIPs", [])]
+                    places += [("balancer", canonical(a)) for a in vips]
+                for kind, address in places:
+                    if version(address) == family:
+                        self.frontends.setdefault((address, port["port"], protocol), (kind, key))
+                if port.get("nodePort") and self.node.node_ports:
+                    place = (f"node{family}", port["nodePort"], protocol)
+                    self.frontends.setdefault(place, ("node", key))
+
+    def _item(self, key: ItemKey, spec: Mapping[str, Any], vips: list[str]) -> Item:
+        ranges = [r for r in spec.get("loadBalancerSourceRanges", []) if version(r) == key[4]]
+        primary = [a for a in self.node.primary if version(a) == key[4]]
+        if any(within(address, network) for address in primary for network in ranges):
+            ranges += [f"{a}/{32 if key[4] == 4 else 128}" for a in vips if version(a) == key[4]]
+        affinity = 0
+        if spec.get("sessionAffinity") == "ClientIP":
+            config = spec.get("sessionAffinityConfig", {}).get("clientIP", {})
+            affinity = config.get("timeoutSeconds", DEFAULT_AFFINITY_S)
+        return Item(
+            key,
+            affinity_s=affinity,
+            internal_local=spec.get("internalTrafficPolicy") == "Local",
+            external_local=spec.get("externalTrafficPolicy") == "Local",
+            source_ranges=tuple(ranges),
+        )
+
+    def lookup(self, address: str, port: int, protocol: str) -> tuple[str, ItemKey] | None:
+        """What a packet that was not sent by the node is for."""
+        if address in self.node.pods:
+            return None
+        found = self.frontends.get((address, port, protocol))
+        if found or address not in self.node.addresses:
+            return found
+        if not self.node.answers_node_ports(address):
+            return None
+        return self.frontends.get((f"node{version(address)}", port, protocol))
+
+    def kinds(self, address: str) -> set[str]:
+        """What an address is to services."""
+        return {kind for (one, _, _), (kind, _) in self.frontends.items() if one == address}
+
+    def client(self, hook: str, source: str) -> str:
+        """Section 6; decision: who comes by the uplink is outside, whatever the address."""
+        if hook == "to_uplink":
+            return "node"
+        if hook == "from_uplink" or self.node.detect == "none":
+            return "outside"
+        if self.node.detect == "networks":
+            inside = [n for n in self.node.networks if version(n) == version(source)]
+            return "pod" if any(within(source, n) for n in inside) else "outside"
+        return "pod"
+
+    def judge(self, hook: str, source: str, found: tuple[str, ItemKey]) -> Judgement:
+        """A new connection to a frontend (sections 0, 5 to 8, 11)."""
+        kind, key = found
+        item, client = self.items[key], self.client(hook, source)
+        if kind == "cluster" and hook == "from_uplink" and not self.node.external_cluster_ip:
+            return Judgement("DROP_EXTERNAL_CLUSTER_IP")
+        ranges = item.source_ranges if kind == "balancer" else ()
+        if ranges and not any(within(source, network) for network in ranges):
+            return Judgement("DROP_SOURCE_RANGE")
+        if not item.usable:
+            return Judgement("reject" if self.node.reject else "DROP_NO_BACKEND")
+        if kind == "cluster":
+            local, told = item.internal_local, self.node.detect != "none"
+            masquerade = self.node.masquerade_all or (told and client != "pod")
+        else:
+            local = item.external_local and client == "outside"
+            masquerade = client == "node" if item.external_local else True
+        chosen = item.local_list() if local else item.cluster_list(self.node.name, self.zone)
+        if not chosen:
+            return Judgement("DROP_NO_LOCAL_BACKEND")
+        return Judgement("backend", key, frozenset(chosen), masquerade)
+
+    def judge_unserved(self, hook: str, address: str, *, ports: bool) -> Judgement:
+        """Section 2, for packets to no service: ClusterIPs exist for their services only. `ports` are there."""
+        kinds = self.kinds(address)
+        if "cluster" in kinds:
+            return Judgement("reject" if ports and self.node.reject else "DROP_NO_SERVICE")
+        if kinds:
+            # Decision: what the network has sent here is not sent back to it.
+            return Judgement("DROP_LOOP" if hook == "from_uplink" else "none")
+        reserved = [n for n in self.node.service_networks if version(n) == version(address)]
+        if any(within(address, network) for network in reserved):
+            return Judgement("DROP_NO_SERVICE")
+        return Judgement("none")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """Where the packet may end up. `sources` are the addresses it may come from then."""
-
-    kind: str
-    """pass, pod, network or the name of a drop."""
-    destinations: frozenset[str] = frozenset()
-    source: str = ""
-
-
-def judge(cluster: Cluster, hook: str, source: str, target: tuple[str, int, str]) -> list[Outcome]:
-    """Every outcome that is right, for a packet with enough hops left."""
-    address, port, protocol = target
-    if address in cluster.local_pods:
-        return [Outcome("pod", frozenset({address}), source)]
-    backends = cluster.cluster_ips.get(target)
-    if backends is not None and hook == "from_uplink":
-        return [Outcome("external_cluster_ip")]
-    if backends is None and address in cluster.node:
-        backends = cluster.node_ports.get((port, protocol))
-        if backends is None:
-            return [Outcome("pass", frozenset({address}), source)]
-    if backends is None:
-        kind = "network" if hook == "from_pod" else "pass"
-        return [Outcome(kind, frozenset({address}), source)]
-    if not backends:
-        return [Outcome("no_backend")]
-    return [_to_backend(cluster, hook, source, backend) for backend in backends]
+def cluster_ips(spec: Mapping[str, Any]) -> Iterator[str]:
+    """Section 1: by ipFamilies where these are given, clusterIP otherwise."""
+    if spec.get("clusterIP", "None") == "None":
+        return
+    if not spec.get("ipFamilies"):
+        yield canonical(spec["clusterIP"])
+        return
+    for number, family in enumerate(spec["ipFamilies"]):
+        if number < len(spec["clusterIPs"]):
+            address = canonical(spec["clusterIPs"][number])
+            assert version(address) == (4 if family == "IPv4" else 6)
+            yield address
 
 
-def _to_backend(cluster: Cluster, hook: str, source: str, backend: str) -> Outcome:
-    node = next(iter(sorted(cluster.node)))
-    if backend in cluster.node:
-        return Outcome("pass", frozenset({backend}), source)
-    if backend in cluster.local_pods:
-        hairpin = hook == "from_pod" and backend == source
-        return Outcome("pod", frozenset({backend}), node if hairpin else source)
-    return Outcome("network", frozenset({backend}), node if hook == "from_uplink" else source)
+def endpoints(key: ItemKey, slices: list[Mapping[str, Any]], node: str) -> dict[Backend, Endpoint]:
+    """Section 10, "Merge"."""
+    namespace, service, name, protocol, family = key
+    found: dict[Backend, Endpoint] = {}
+    for one in slices:
+        where = one["metadata"]
+        if where["namespace"] != namespace or one["addressType"] != f"IPv{family}":
+            continue
+        if _labels(one).get("kubernetes.io/service-name") != service:
+            continue
+        for port in one["ports"]:
+            if port.get("name") != name or not port.get("port"):
+                continue
+            if port.get("protocol", "TCP") != protocol:
+                continue
+            for endpoint in one["endpoints"]:
+                address = canonical(endpoint["addresses"][0])
+                if version(address) != family:
+                    continue
+                place, made = (address, port["port"]), _endpoint(endpoint, node)
+                if place not in found or made.rank > found[place].rank:
+                    found[place] = made
+    return found
+
+
+def _endpoint(source: Mapping[str, Any], node: str) -> Endpoint:
+    said, hints = source.get("conditions", {}), source.get("hints", {})
+    return Endpoint(
+        local=source.get("nodeName") == node,
+        ready=said.get("ready") in {None, True},
+        serving=said.get("serving") in {None, True},
+        terminating=said.get("terminating") is True,
+        zones=frozenset(zone["name"] for zone in hints.get("forZones", [])),
+        nodes=frozenset(name["name"] for name in hints.get("forNodes", [])),
+    )
+
+
+def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
+    return item["metadata"].get("labels", {})
+
+
+def _age(service: Mapping[str, Any]) -> tuple[str, str, str]:
+    where = service["metadata"]
+    return where.get("creationTimestamp", ""), where["namespace"], where["name"]
+
+
+def _is_vip(entry: Mapping[str, str]) -> bool:
+    return entry.get("ipMode", "VIP") == "VIP"

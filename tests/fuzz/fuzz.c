@@ -1,0 +1,303 @@
+// SPDX-License-Identifier: Apache-2.0
+/* Random and malformed packets through programs, by test run.
+ *
+ *	fuzz SEED COUNT METRICS-FD IFINDEX PROGRAM...
+ *
+ * A PROGRAM is FD:HOOK. The map is that of counters (hook * VERDICTS + verdict, per CPU). Addresses worth hitting come
+ * on standard input, one a line. After each packet: the return code fits the verdict; exactly one counter has moved, by
+ * one; a packet whose checksums were right has right ones; what passes is unchanged, or has other addresses and ports
+ * only; nothing grows but answers, which are no larger than an ICMP error may be.
+ * Prints how often each verdict was met, or the first packet that breaks a rule, with status 1. */
+#define _GNU_SOURCE
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/bpf.h>
+#include <sched.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "packets.h"
+
+#define HOOKS 5
+#define VERDICTS 40
+#define VERDICT_DROP 8
+#define VERDICT_ANSWER 32
+#define COUNTERS (HOOKS * VERDICTS)
+#define CPUS_MAX 512
+#define PROGRAMS_MAX 16
+#define CODE_PASS 0
+#define CODE_SHOT 2
+#define CODE_REDIRECT 7
+#define HOOK_TO_UPLINK 3
+#define MARK_FORWARDED 0x4b500000
+#define CHECKSUM_COMPLETE 4
+#define ANSWER_MAX 1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds (RFC 4443 section 2.4) */
+
+struct counter {
+	uint64_t packets, octets;
+};
+
+struct program {
+	int fd;
+	unsigned int hook;
+};
+
+struct context { /* the part of struct __sk_buff that is given */
+	uint32_t len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority,
+		ingress_ifindex, ifindex;
+	uint8_t rest[148];
+};
+
+struct run {
+	struct program *program;
+	unsigned char in[PACKET_MAX], out[PACKET_MAX + 2048];
+	uint32_t in_bytes, out_bytes, code, mark, flags;
+	int error;
+	unsigned int verdict;
+};
+
+static struct counter before[COUNTERS * CPUS_MAX], after[COUNTERS * CPUS_MAX];
+static uint64_t met[COUNTERS];
+static int metrics_fd, cpus;
+static uint32_t ifindex;
+
+static long bpf(int command, union bpf_attr *attr)
+{
+	return syscall(SYS_bpf, command, attr, sizeof(*attr));
+}
+
+static void read_counters(struct counter *to)
+{
+	static uint32_t keys[COUNTERS], cursor;
+	union bpf_attr attr = {
+		.batch = {
+			.out_batch = (uintptr_t)&cursor,
+			.keys = (uintptr_t)keys,
+			.values = (uintptr_t)to,
+			.count = COUNTERS,
+			.map_fd = metrics_fd,
+		},
+	};
+
+	bpf(BPF_MAP_LOOKUP_BATCH, &attr);
+	if (attr.batch.count == COUNTERS)
+		return;
+	for (uint32_t key = 0; key < COUNTERS; key++) { /* Linux 5.10 has no batches for per-CPU arrays */
+		union bpf_attr one = { .map_fd = metrics_fd,
+				       .key = (uintptr_t)&key,
+				       .value = (uintptr_t)&to[key * cpus] };
+
+		if (bpf(BPF_MAP_LOOKUP_ELEM, &one)) {
+			perror("fuzz: counters");
+			exit(2);
+		}
+	}
+}
+
+static void test_run(struct run *run)
+{
+	struct context context = { .mark = run->mark, .ifindex = ifindex }, context_out;
+	union bpf_attr attr = {
+		.test = {
+			.prog_fd = run->program->fd,
+			.data_size_in = run->in_bytes,
+			.data_size_out = sizeof(run->out),
+			.data_in = (uintptr_t)run->in,
+			.data_out = (uintptr_t)run->out,
+			.ctx_size_in = sizeof(context),
+			.ctx_size_out = sizeof(context_out),
+			.ctx_in = (uintptr_t)&context,
+			.ctx_out = (uintptr_t)&context_out,
+			.flags = run->flags,
+		},
+	};
+
+	run->error = bpf(BPF_PROG_TEST_RUN, &attr) ? errno : 0;
+	run->code = attr.test.retval;
+	run->out_bytes = attr.test.data_size_out;
+}
+
+/* How many counters moved, and `verdict` of the last; -1 where one has moved by more than one. */
+static int find_verdict(struct run *run)
+{
+	int moved = 0;
+
+	if (!memcmp(before, after, COUNTERS * cpus * sizeof(*before)))
+		return 0;
+	for (int i = 0; i < COUNTERS * cpus; i++) {
+		if (before[i].packets == after[i].packets)
+			continue;
+		if (after[i].packets - before[i].packets != 1 || (unsigned int)i / cpus / VERDICTS != run->program->hook)
+			return -1;
+		run->verdict = i / cpus % VERDICTS;
+		met[i / cpus]++;
+		moved++;
+	}
+	return moved;
+}
+
+static const char *judge_passed(struct run *run)
+{
+	if (run->out_bytes != run->in_bytes)
+		return "what passes has another size";
+	if (memcmp(run->in, run->out, run->in_bytes) && !same_but_ends(run->in, run->out, run->in_bytes))
+		return "what passes has changed in more than its addresses and ports";
+	return NULL;
+}
+
+static const char *judge_sums(struct run *run)
+{
+	struct sums was = check_sums(run->in, run->in_bytes), is = check_sums(run->out, run->out_bytes);
+
+	if (was.ip == SUM_RIGHT && is.ip != SUM_RIGHT)
+		return "wrong IP checksum";
+	if (was.transport == SUM_RIGHT && is.transport != SUM_RIGHT)
+		return "wrong transport checksum";
+	if (was.transport == SUM_NONE && is.transport != SUM_NONE)
+		return "a UDP checksum of zero did not stay";
+	return NULL;
+}
+
+static const char *judge_answer(struct run *run)
+{
+	struct sums is = check_sums(run->out, run->out_bytes);
+
+	if (run->code == CODE_SHOT)
+		return NULL; /* too many of them */
+	if (run->code != CODE_REDIRECT)
+		return "code of an answer";
+	if (run->out_bytes > ANSWER_MAX)
+		return "the answer is too large";
+	return is.ip == SUM_WRONG || is.transport != SUM_RIGHT ? "wrong checksum in the answer" : NULL;
+}
+
+/* What is wrong with what became of the packet, or NULL. */
+static const char *judge(struct run *run)
+{
+	int moved = find_verdict(run);
+
+	if (run->error == EINVAL)
+		return moved ? "refused, but counted" : NULL; /* test run wants an Ethernet header and more */
+	if (run->mark == MARK_FORWARDED && run->program->hook == HOOK_TO_UPLINK) {
+		if (moved || run->code != CODE_PASS)
+			return "what our hooks have forwarded is not let through uncounted";
+		return judge_passed(run);
+	}
+	if (moved != 1)
+		return "not counted once";
+	if (run->error == EBADMSG) /* an answer was cut, by which the sum is void */
+		return run->verdict > VERDICT_ANSWER || has_no_sum(run->in, run->in_bytes) ? NULL :
+										     "the device's sum is wrong";
+	if (run->error)
+		return strerror(run->error);
+	if (run->verdict > VERDICT_ANSWER)
+		return judge_answer(run);
+	if (run->verdict > VERDICT_DROP)
+		return run->code == CODE_SHOT ? NULL : "code of a drop";
+	if (run->code != (run->verdict ? CODE_REDIRECT : CODE_PASS))
+		return "code";
+	if (run->out_bytes != run->in_bytes)
+		return "another size";
+	if (!run->verdict && judge_passed(run))
+		return judge_passed(run);
+	return judge_sums(run);
+}
+
+static void print_hex(const char *what, const unsigned char *data, uint32_t bytes)
+{
+	printf("%s ", what);
+	for (uint32_t i = 0; i < bytes; i++)
+		printf("%02x", data[i]);
+	printf("\n");
+}
+
+static int report(const struct run *run, const char *wrong, uint64_t seed, uint64_t number)
+{
+	printf("KUBYPASS_SEED=%llu packet %llu: %s\n", (unsigned long long)seed, (unsigned long long)number, wrong);
+	printf("hook %u verdict %u code %u error %d mark %x flags %u\n", run->program->hook, run->verdict, run->code,
+	       run->error, run->mark, run->flags);
+	print_hex("in ", run->in, run->in_bytes);
+	print_hex("out", run->out, run->out_bytes);
+	return 1;
+}
+
+static void stay_on_one_cpu(void)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	sched_setaffinity(0, sizeof(set), &set);
+}
+
+static int possible_cpus(void)
+{
+	FILE *file = fopen("/sys/devices/system/cpu/possible", "r");
+	int first = 0, last = 0;
+
+	if (!file || fscanf(file, "%d-%d", &first, &last) < 1)
+		exit(2);
+	fclose(file);
+	return (last > first ? last : first) + 1;
+}
+
+/* Does test run know packets that a device has summed (Linux 6.11)? */
+static bool knows_sums(struct program *program)
+{
+	static struct run run;
+
+	run = (struct run){ .program = program, .in_bytes = 64, .flags = CHECKSUM_COMPLETE };
+	test_run(&run);
+	return !run.error;
+}
+
+int main(int argc, char **argv)
+{
+	struct program programs[PROGRAMS_MAX];
+	static struct run run;
+	uint64_t seed, count;
+	int many = 0;
+	bool summed;
+
+	if (argc < 6 || argc - 5 > PROGRAMS_MAX)
+		return 2;
+	seed = strtoull(argv[1], NULL, 10);
+	count = strtoull(argv[2], NULL, 10);
+	metrics_fd = atoi(argv[3]);
+	ifindex = atoi(argv[4]);
+	for (int i = 5; i < argc; i++, many++)
+		if (sscanf(argv[i], "%d:%u", &programs[many].fd, &programs[many].hook) != 2)
+			return 2;
+	cpus = possible_cpus();
+	if (cpus > CPUS_MAX)
+		return 2;
+	read_places(stdin);
+	seed_dice(seed);
+	stay_on_one_cpu();
+	summed = knows_sums(&programs[0]);
+	read_counters(before);
+	for (uint64_t number = 0; number < count; number++) {
+		const char *wrong;
+
+		run.program = &programs[roll(many)];
+		run.mark = roll(64) ? 0 : MARK_FORWARDED;
+		run.flags = summed && !roll(4) ? CHECKSUM_COMPLETE : 0;
+		run.verdict = 0;
+		run.in_bytes = make_packet(run.in);
+		test_run(&run);
+		read_counters(after);
+		wrong = judge(&run);
+		if (wrong)
+			return report(&run, wrong, seed, number);
+		memcpy(before, after, COUNTERS * cpus * sizeof(*before));
+	}
+	for (int i = 0; i < COUNTERS; i++)
+		if (met[i])
+			printf("%d %d %llu\n", i / VERDICTS, i % VERDICTS, (unsigned long long)met[i]);
+	return 0;
+}

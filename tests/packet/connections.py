@@ -1,0 +1,265 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node remembers between packets, once more in plain Python: connections, and clients' affinities.
+
+A packet's outcome is often one of several. `expect` says which are right, `learn` is told which it was.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from raw import Ends
+from reference import Backend, Cluster, Frontend, Item, ItemKey, version
+
+Key = tuple[str, int, str, int, str]
+"""Source and destination with their ports, and the protocol."""
+SNAT_FIRST, NODE_PORT_RANGE = 1024, range(30000, 32768)
+
+
+@dataclass
+class Connection:
+    """One that is translated."""
+
+    client: tuple[str, int]
+    dialled: tuple[str, int]
+    protocol: str
+    backend: Backend
+    source: tuple[str, int]
+    """As the backend sees it."""
+    item: ItemKey | None
+    hook: str
+    answered: bool = False
+    """It is past the client's first packet."""
+    lost: bool = False
+    """Its backend was gone for a while: it may be judged anew even if there is one at its place by now."""
+    orphan: bool = False
+    """Its service was."""
+    uncertain: bool = False
+    """Its service had no frontend when the agent started anew."""
+
+    @property
+    def reply(self) -> Key:
+        return (*self.backend, *self.source, self.protocol)
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is right for one packet."""
+
+    kind: str
+    """translated, untouched, reject or the name of a drop."""
+    backends: frozenset[Backend] = frozenset()
+    item: ItemKey | None = None
+    masquerade: bool = False
+    connection: Connection | None = None
+    """That it goes on with; None: it is a new one."""
+    may_follow: Connection | None = None
+    """That it may go on with as well."""
+    apart: bool = False
+    """No service's: only the source port may change."""
+
+
+@dataclass
+class Affinity:
+    backend: Backend
+    idle_s: int = 0
+
+
+@dataclass
+class Memory:
+    """Of one node."""
+
+    cluster: Cluster
+    connections: dict[Key, Connection] = field(default_factory=dict)
+    replies: dict[Key, tuple[tuple[str, int], tuple[str, int]]] = field(default_factory=dict)
+    """Whose they are: the client and what it dialled. Those of connections that are over count too."""
+    affinities: dict[tuple[ItemKey, str], Affinity] = field(default_factory=dict)
+
+    def forget(self) -> None:
+        """All connections have expired."""
+        self.connections.clear()
+        self.replies.clear()
+
+    def age(self, seconds: int) -> None:
+        for affinity in self.affinities.values():
+            affinity.idle_s += seconds
+
+    def changed(self) -> None:
+        """The objects are others."""
+        items = self.cluster.items
+        for connection in self.connections.values():
+            if connection.item is None:
+                continue
+            item = items.get(connection.item)
+            connection.orphan |= item is None
+            connection.lost |= item is not None and not _serves(item.endpoints, connection.backend)
+        for key, affinity in list(self.affinities.items()):
+            item = items.get(key[0])
+            if item is None or not item.affinity_s or affinity.backend not in self._reachable(item):
+                del self.affinities[key]
+
+    def _reachable(self, item: Item) -> set[Backend]:
+        """Endpoints that some client may get; the affinity to another may be forgotten."""
+        return item.cluster_list(self.cluster.node.name, self.cluster.zone) | item.local_list()
+
+    def restarted(self) -> None:
+        """The agent knows its services by their frontends: one that had none gets another identifier."""
+        with_frontend = {key for _, key in self.cluster.frontends.values()}
+        for connection in self.connections.values():
+            connection.uncertain |= connection.item not in with_frontend
+        for key in list(self.affinities):
+            if key[0] not in with_frontend:
+                del self.affinities[key]
+
+    def expect(self, hook: str, packet: Ends, protocol: str, flags: str) -> Expected:
+        """What may become of a packet that is no reply."""
+        key = _key(packet, protocol)
+        found = self._frontend(hook, packet, protocol)
+        connection = self.connections.get(key)
+        if connection:
+            goes_on, anew = self._continues(connection, found, flags)
+            if goes_on and not anew:
+                return self._follow(connection)
+            expected = self._expect_new(hook, packet, protocol, flags, found)
+            if not goes_on:
+                return expected
+            return replace(expected, may_follow=connection)
+        return self._expect_new(hook, packet, protocol, flags, found)
+
+    def _frontend(self, hook: str, packet: Ends, protocol: str) -> tuple[str, ItemKey] | None:
+        place: Frontend = (packet.destination, packet.destination_port, protocol)
+        if hook == "to_uplink":
+            return self.cluster.frontends.get(place)
+        return self.cluster.lookup(*place)
+
+    def _follow(self, connection: Connection) -> Expected:
+        backends = frozenset({connection.backend})
+        return Expected("translated", backends, connection.item, False, connection)
+
+    def _continues(
+        self, connection: Connection, found: tuple[str, ItemKey] | None, flags: str
+    ) -> tuple[bool, bool]:
+        """Whether it may go on with its backend, and whether it may be judged anew."""
+        if connection.protocol == "SCTP":
+            return True, False
+        if connection.protocol == "TCP" and flags != "S":
+            return True, False
+        gone = connection.lost or connection.orphan
+        if connection.protocol == "TCP":
+            if connection.answered:
+                return False, True
+            return (not gone or connection.uncertain), gone or connection.uncertain
+        if connection.item is None or not (gone or connection.uncertain):
+            return True, False
+        # Section 14; decision: where no endpoint is usable, the flow stays as it is.
+        same = found is not None and found[1] == connection.item and not connection.orphan
+        usable = same and self.cluster.items[connection.item].usable
+        stays = same and not usable
+        return stays or connection.uncertain, not stays or connection.uncertain
+
+    def _expect_new(
+        self,
+        hook: str,
+        packet: Ends,
+        protocol: str,
+        flags: str,
+        found: tuple[str, ItemKey] | None,
+    ) -> Expected:
+        if hook == "to_uplink" and protocol == "TCP" and flags != "S":
+            return Expected(
+                "untouched"
+            )  # the node's sockets have known their backend since the SYN
+        if found is None:
+            return self._expect_unserved(hook, packet, protocol, flags)
+        judged = self.cluster.judge(hook, packet.source, found)
+        if judged.kind != "backend":
+            return Expected(judged.kind)
+        backends = judged.backends
+        affinity = self.affinities.get((found[1], packet.source))
+        timeout = self.cluster.items[found[1]].affinity_s
+        if affinity and affinity.backend in backends and affinity.idle_s < timeout:
+            backends = frozenset({affinity.backend})
+        return Expected("translated", backends, judged.item, judged.masquerade)
+
+    def _expect_unserved(self, hook: str, packet: Ends, protocol: str, flags: str) -> Expected:
+        new = flags == "S" if protocol == "TCP" else hook == "to_uplink"
+        apart = new and _back(packet, protocol) in self.replies
+        if packet.destination in self.cluster.node.pods + self.cluster.node.addresses:
+            return Expected("untouched", apart=apart)
+        if protocol == "TCP" and flags != "S" and hook == "from_pod":
+            return Expected("untouched")  # decision: it is of a connection that nothing is known of
+        ports = protocol in {"TCP", "UDP", "SCTP"}
+        kind = self.cluster.judge_unserved(hook, packet.destination, ports=ports).kind
+        return Expected("untouched" if kind == "none" else kind, apart=apart)
+
+    def check_source(self, expected: Expected, packet: Ends, seen: Ends, protocol: str) -> None:
+        """The source address and port of a new translated connection are such that replies find back."""
+        node = next(a for a in self.cluster.node.primary if version(a) == version(packet.source))
+        hidden = expected.masquerade or seen.destination == packet.source
+        hidden = hidden and seen.destination not in self.cluster.node.addresses
+        assert seen.source == (node if hidden else packet.source), "masquerade"
+        reply = (seen.destination, seen.destination_port, seen.source, seen.source_port, protocol)
+        holder = self.replies.get(reply)
+        me = ((packet.source, packet.source_port), (packet.destination, packet.destination_port))
+        assert holder in {None, me}, f"source port {seen.source_port} is taken by {holder}"
+        if seen.source_port == packet.source_port:
+            return
+        own = (*reply[:3], packet.source_port, protocol)
+        assert hidden or self.replies.get(own) not in {None, me}, "another source port without need"
+        port = seen.source_port
+        assert port >= SNAT_FIRST, f"source port {port}"
+        assert port not in NODE_PORT_RANGE, f"source port {port}"
+
+    def resolve(self, expected: Expected, packet: Ends, seen: Ends) -> Expected:
+        """What was to be expected, now that one sees whether the packet went on with its connection."""
+        connection = expected.may_follow
+        if connection is None:
+            return expected
+        if seen != Ends(*connection.source, *connection.backend):
+            return replace(expected, may_follow=None)
+        if expected.item:  # it may have been a new one that got the same
+            self.affinities.pop((expected.item, packet.source), None)
+        return self._follow(connection)
+
+    def learn(
+        self, expected: Expected, hook: str, packet: Ends, seen: Ends, protocol: str, flags: str
+    ) -> None:
+        """A packet was translated."""
+        if expected.connection:
+            expected.connection.answered |= protocol == "TCP" and flags != "S"
+            return
+        client = (packet.source, packet.source_port)
+        dialled = (packet.destination, packet.destination_port)
+        backend = (seen.destination, seen.destination_port)
+        source = (seen.source, seen.source_port)
+        made = Connection(client, dialled, protocol, backend, source, expected.item, hook)
+        self.connections[_key(packet, protocol)] = made
+        self.replies[made.reply] = (client, dialled)
+        if expected.item and self.cluster.items[expected.item].affinity_s:
+            self.affinities[expected.item, packet.source] = Affinity(backend)
+
+
+def _serves(endpoints: dict[Backend, object], backend: Backend) -> bool:
+    """Section 14: serving, whatever the policies say; ready implies it in a slice that makes sense."""
+    found = endpoints.get(backend)
+    return bool(found) and (found.serving or found.ready)
+
+
+def _key(packet: Ends, protocol: str) -> Key:
+    return (
+        packet.source,
+        packet.source_port,
+        packet.destination,
+        packet.destination_port,
+        protocol,
+    )
+
+
+def _back(packet: Ends, protocol: str) -> Key:
+    return (
+        packet.destination,
+        packet.destination_port,
+        packet.source,
+        packet.source_port,
+        protocol,
+    )

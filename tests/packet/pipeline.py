@@ -1,0 +1,248 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kubernetes objects all the way into the real programs: JSON -> kube -> plan -> tables -> maps, and packets.
+
+Programs are loaded once for each set of settings and share one set of maps, of no use to anybody else.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
+
+from kubypass.agent.node import NodeState, probe_features
+from kubypass.agent.prepare import datapath_config
+from kubypass.agent.services import Result, Services
+from kubypass.datapath import layout
+from kubypass.datapath.counters import read_counts
+from kubypass.kernel import bpf
+from kubypass.kernel.netns import inside
+from kubypass.kube.contents import EMPTY, Contents, Reading
+from kubypass.kube.registry import Dirty, Registry
+from kubypass.kube.snapshot import Snapshot
+from kubypass.model.address import Address, family, parse_address
+from kubypass.model.cidr import parse_cidr
+from kubypass.model.settings import Settings, check_settings
+from kubypass.model.verdict import EndpointKind, Hook, Verdict
+from kubypass.plan.items import PlanNode
+
+NODE = "node1"
+HOOKS = {
+    "from_pod": Hook.FROM_POD,
+    "from_uplink": Hook.FROM_UPLINK,
+    "to_uplink": Hook.TO_UPLINK,
+    "to_pod": Hook.TO_POD,
+}
+TO_POD_MACS, TO_NETWORK_MACS = (POD_MAC, VETH_MAC), (GATEWAY_MAC, NODE_MAC)
+_SECOND = 1_000_000_000
+
+
+@dataclass(frozen=True)
+class Place:
+    """The node, as it would find itself."""
+
+    primary: tuple[str, ...]
+    """Of each family."""
+    others: tuple[str, ...]
+    """More addresses of the node."""
+    pods: tuple[str, ...]
+    pod_networks: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What became of a packet."""
+
+    code: int
+    verdict: Verdict
+    packet: bytes
+
+
+@dataclass
+class Pipeline:
+    """One node of a cluster that is given as objects."""
+
+    lab: Lab
+    place: Place
+    settings: Settings = field(default_factory=Settings)
+    _registry: Registry = field(default_factory=Registry)
+    _dirty: Dirty = field(default_factory=Dirty)
+    _services: Services | None = None
+    _objects: dict[str, Contents] = field(default_factory=dict)
+    _before: bytes = b""
+
+    def start(self, lab: Lab, settings: Mapping[str, str]) -> None:
+        """An empty cluster on a node with these settings; `lab` has programs that were loaded with them."""
+        self.lab = lab
+        self.settings, findings = check_settings(settings)
+        assert not [finding for finding in findings if finding.level == "wrong"]
+        lab.clear()
+        self._registry, self._dirty, self._objects = Registry(), Dirty(), {}
+        self._place_endpoints()
+        self._services = self._connect()
+        self._services.sync_all()
+        self._before = b""
+
+    def _place_endpoints(self) -> None:
+        where, place = self.settings.nodeport_addresses, self.place
+        primary = [parse_address(one) for one in place.primary]
+        for one in place.primary + place.others:
+            chosen = where.selects(parse_address(one), primary)
+            self.lab.endpoint(one, EndpointKind.NODE_PORTS if chosen else EndpointKind.NODE)
+        for number, one in enumerate(place.pods, 14):
+            self.lab.endpoint(one, EndpointKind.POD, number)
+
+    def _connect(self) -> Services:
+        registry = self._registry
+        snapshot = Snapshot(registry.services, registry.slices, registry.nodes, (), registry.pods)
+        return Services(snapshot, self._plan_node(), self.settings, self.lab.maps)
+
+    def _plan_node(self) -> PlanNode:
+        own = self._registry.nodes.get(NODE)
+        primary, others = (
+            tuple(parse_address(one) for one in some)
+            for some in (self.place.primary, self.place.others)
+        )
+        zone, labels = (own.zone, own.labels) if own else ("", {})
+        return PlanNode(NODE, primary, zone, frozenset(primary + others), labels)
+
+    def put(self, name: str, item: Mapping[str, object] | None) -> None:
+        """The object of this name is now this; None: it is gone. The maps follow at the next packet."""
+        before = self._objects.pop(name, EMPTY)
+        contents = None
+        if item is not None:
+            contents = Reading().read(f"{name}.json", json.dumps(item).encode(), before)
+            self._objects[name] = contents
+        self._registry.replace(f"{name}.json", contents, self._dirty)
+
+    def sync(self) -> Result | None:
+        """Brings the maps up to date, as the agent does."""
+        assert self._services
+        dirty, self._dirty = self._dirty, Dirty()
+        if NODE in dirty.nodes and self._services.move(self._plan_node()):
+            return self._services.sync_all()
+        return self._services.sync(dirty.services) if dirty.services else None
+
+    def restart(self) -> Result:
+        """Another agent over the same maps."""
+        self.sync()
+        self._services = self._connect()
+        return self._services.sync_all()
+
+    def age(self, seconds: int) -> None:
+        """So much time passes for session affinity."""
+        timeouts = {entry.id: entry.item.affinity_s for entry in self._entries()}
+        table = self.lab.maps["affinities"]
+        for key, raw in list(table.items()):
+            value = layout.Affinity.unpack(raw)
+            used = value.used_ns - seconds * _SECOND
+            # A machine that runs for less time than that cannot say it.
+            if used <= 0 and seconds > timeouts.get(layout.AffinityClient.unpack(key).service, 0):
+                table.delete(key)
+            else:
+                table.update(key, value._replace(used_ns=max(used, 1)).pack())
+
+    def _entries(self) -> Iterator[object]:
+        assert self._services
+        return iter(self._services._tables.entries.values())
+
+    def run(self, hook: str, packet: bytes, *, cut: bool = False) -> Seen:
+        """One packet through one program, in the lab's namespace. When a packet is `cut` the kernel takes the device's
+        sum for void, but test run would still compare it.
+        """
+        self.lab.maps["icmp_budget"].update(bytes(4), _full_budget())
+        self._before = self._before or self._counters(hook)[0]
+        flags = 0 if cut else self.lab.flags
+        run = self.lab.programs[hook].test_run(packet, context=_context(), flags=flags)
+        after, found = self._counters(hook)
+        self._before = after
+        assert len(found) == 1, f"counted {found}: once a packet is right"
+        return Seen(run.retval, found[0], run.data)
+
+    def _counters(self, hook: str) -> tuple[bytes, list[Verdict]]:
+        """All counters, and the verdicts whose counters have moved by one since the last call."""
+        raw = read_all(self.lab.maps["metrics"])
+        if not self._before or raw == self._before:
+            return raw, []
+        return raw, [verdict for where, verdict in _moved(self._before, raw) if where == hook]
+
+
+def _moved(before: bytes, after: bytes) -> list[tuple[str, Verdict]]:
+    size = len(after) // (Hook.MAX * Verdict.MAX)
+    found = []
+    for index in range(Hook.MAX * Verdict.MAX):
+        at = index * size
+        if before[at : at + size] != after[at : at + size]:
+            assert _packets(after[at : at + size]) - _packets(before[at : at + size]) == 1
+            names = {hook: name for name, hook in HOOKS.items()}
+            hook, verdict = divmod(index, Verdict.MAX)
+            found.append((names[Hook(hook)], Verdict(verdict)))
+    return found
+
+
+def _packets(raw: bytes) -> int:
+    """Of all CPUs."""
+    return sum(packets for packets, _ in struct.iter_unpack("<QQ", raw))
+
+
+def read_all(metrics: bpf.Map) -> bytes:
+    """All values of all CPUs, in one call where the kernel has it for per-CPU arrays (Linux 5.13)."""
+    entries = metrics.info.max_entries
+    size = 16 * bpf.possible_cpus()
+    keys, cursor = ctypes.create_string_buffer(4 * entries), ctypes.create_string_buffer(4)
+    values = ctypes.create_string_buffer(size * entries)
+    attributes = bpf.attributes_of(
+        "=QQQQIIQQ",
+        0,
+        ctypes.addressof(cursor),
+        ctypes.addressof(keys),
+        ctypes.addressof(values),
+        entries,
+        metrics.fd,
+        0,
+        0,
+    )
+    bpf.call(bpf.MAP_LOOKUP_BATCH, attributes)
+    if struct.unpack_from("=I", attributes, 32)[0] == entries:
+        return values.raw
+    whole = bytearray(size * entries)
+    for count in read_counts(metrics):
+        at = (count.hook * Verdict.MAX + count.verdict) * size
+        struct.pack_into("<QQ", whole, at, count.packets, count.bytes)
+    return bytes(whole)
+
+
+@functools.cache
+def _full_budget() -> bytes:
+    return struct.pack("<QQ", 0, 50) * bpf.possible_cpus()
+
+
+@functools.cache
+def _context() -> bytes:
+    context = bytearray(192)
+    struct.pack_into("<I", context, 40, uplink_index())
+    return bytes(context)
+
+
+def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, bpf.Map]) -> Lab:
+    """The programs as these settings make them, over the maps of others."""
+    known, _ = check_settings(settings)
+    primary = {family(Address(parse_address(one))): parse_address(one) for one in place.primary}
+    state = NodeState({}, (), tuple(primary.values()), primary, frozenset())
+    cidrs = [parse_cidr(one) for one in place.pod_networks]
+    made = Lab(path, maps=maps)
+    made.load(datapath_config(known, probe_features(), state, cidrs), sizes=4096)
+    return made
+
+
+@contextmanager
+def entered(lab: Lab) -> Iterator[None]:
+    """In the lab's namespace, where FIB look-ups find its routes."""
+    with inside(lab.path):
+        yield

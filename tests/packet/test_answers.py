@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets that no endpoint gets: the answer as a whole packet, silence, or nothing at all. From objects."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import pytest
+from lab import PASS, POD_MAC, REDIRECT, SHOT, VETH_MAC, segment
+from objects import (
+    BALANCER,
+    EXTERNAL,
+    NODE_PORT,
+    PORT,
+    endpoint,
+    endpoint_slice,
+    places,
+    put,
+    service,
+)
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Ether
+from test_policies import HOOKS, source_of
+
+from kubypass.model.verdict import Verdict
+
+CLOCK_MONOTONIC_COARSE = 6
+QUOTED = {"TCP": 20, "UDP": 8, "SCTP": 12}
+"""Bytes of the transport header."""
+
+
+def unreachable(who, packet, protocol):
+    """Port unreachable, from the address that was asked, with the headers of the packet."""
+    asked = packet[IP if who.version == 4 else IPv6]
+    headers = 20 if who.version == 4 else 40
+    quoted = bytes(asked)[: headers + QUOTED[protocol]]
+    ethernet = Ether(src=VETH_MAC, dst=POD_MAC)
+    if who.version == 4:
+        ip = IP(src=asked.dst, dst=asked.src, ttl=64, id=0)
+        return ethernet / ip / ICMP(type=3, code=3) / quoted
+    ip = IPv6(src=asked.dst, dst=asked.src, hlim=64)
+    return ethernet / ip / ICMPv6DestUnreach(code=4) / quoted
+
+
+def check_rejected(pipeline, who, client, place, protocol, payload="hello"):
+    flow = (source_of(who, client), 40000, *place)
+    packet = segment(who, flow, protocol=protocol, payload=payload)
+    seen = pipeline.run(HOOKS[client], bytes(packet), cut=True)
+    assert (seen.code, seen.verdict > Verdict.ANSWER) == (REDIRECT, True)
+    assert seen.packet == bytes(unreachable(who, packet, protocol))
+    return seen.verdict
+
+
+@pytest.fixture(params=["TCP", "UDP", "SCTP"])
+def protocol(request):
+    return request.param
+
+
+@pytest.mark.parametrize("kind", ["cluster", "node", "external", "balancer"])
+@pytest.mark.parametrize("client", ["pod", "node", "outside"])
+@pytest.mark.parametrize("policy", ["Cluster", "Local"])
+def test_nothing_serves_anywhere(opened, who, protocol, kind, client, policy):
+    if (kind, client) == ("node", "node"):
+        return  # never a packet on the uplink
+    policies = {"internalTrafficPolicy": policy, "externalTrafficPolicy": policy}
+    put(opened, service(who, protocol=protocol, **policies))
+    verdict = check_rejected(opened, who, client, places(who)[kind], protocol)
+    assert verdict == Verdict.REJECT_NO_BACKEND
+
+
+@pytest.mark.parametrize("payload", ["", "x", "y" * 21, "z" * 1200])
+def test_any_size_is_answered_alike(opened, who, protocol, payload):
+    put(opened, service(who, protocol=protocol))
+    check_rejected(opened, who, "pod", places(who)["cluster"], protocol, payload)
+
+
+def test_nobody_is_told_more_than_fifty_times_at_once(opened, who):
+    """Then one more each millisecond."""
+    put(opened, service(who))
+    packet = bytes(segment(who, (who.pod, 40000, *places(who)["cluster"])))
+    assert opened.run("from_pod", packet, cut=True).code == REDIRECT  # the first for a long time
+    budget = opened.lab.maps["icmp_budget"]
+    left = sorted(struct.unpack("<QQ", one)[1] for one in budget.lookup_percpu(bytes(4)))
+    assert left[0] == 49
+    codes = []
+    while SHOT not in codes and len(codes) < 1000:  # a millisecond may pass in between
+        now = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
+        budget.update(bytes(4), struct.pack("<QQ", now, 0) * len(left))
+        codes.append(opened.lab.programs["from_pod"].test_run(packet).retval)
+    assert codes[-1] == SHOT
+
+
+def test_silence_where_the_setting_says_so(start, who, protocol):
+    silent = start("silent")
+    put(silent, service(who, protocol=protocol))
+    for client in ("pod", "node"):
+        packet = segment(
+            who, (source_of(who, client), 40000, *places(who)["cluster"]), protocol=protocol
+        )
+        seen = silent.run(HOOKS[client], bytes(packet))
+        assert (seen.code, seen.verdict) == (SHOT, Verdict.DROP_NO_BACKEND)
+        packet = segment(who, (source_of(who, client), 40000, who.service, 81), protocol=protocol)
+        seen = silent.run(HOOKS[client], bytes(packet))
+        assert (seen.code, seen.verdict) == (SHOT, Verdict.DROP_NO_SERVICE)
+
+
+@pytest.mark.parametrize("client", ["pod", "node", "outside"])
+def test_a_port_or_protocol_that_a_cluster_ip_has_not(opened, who, client):
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    for place, protocol in (((who.service, 81), "TCP"), ((who.service, PORT), "UDP")):
+        verdict = check_rejected(opened, who, client, place, protocol)
+        assert verdict == Verdict.REJECT_NO_SERVICE
+
+
+@pytest.mark.parametrize("kind", ["external", "balancer"])
+def test_a_port_that_an_external_address_has_not(opened, who, kind):
+    """The machine that has it may serve that; but what the router sent here is not sent back to it."""
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    address = {"external": EXTERNAL, "balancer": BALANCER}[kind][who.version]
+    results = {}
+    for client in ("pod", "node", "outside"):
+        packet = segment(who, (source_of(who, client), 40000, address, 81))
+        seen = opened.run(HOOKS[client], bytes(packet))
+        results[client] = (seen.code, seen.verdict)
+    assert results == {
+        "pod": (REDIRECT, Verdict.TO_NETWORK),
+        "node": (PASS, Verdict.PASS),
+        "outside": (SHOT, Verdict.DROP_LOOP),
+    }
+
+
+def test_a_node_port_of_another_protocol_is_the_nodes_own(opened, who):
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    packet = bytes(segment(who, (who.client, 40000, who.node, NODE_PORT), protocol="UDP"))
+    seen = opened.run("from_uplink", packet)
+    assert (seen.verdict, seen.packet) == (Verdict.PASS, packet)
+
+
+@pytest.mark.parametrize("client", ["pod", "node"])
+def test_an_address_that_no_service_has_in_the_services_network(start, who, client):
+    pipeline = start("pods' network")
+    put(pipeline, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    free = who.service[:-1] + "9"
+    packet = segment(who, (source_of(who, client), 40000, free, PORT))
+    seen = pipeline.run(HOOKS[client], bytes(packet))
+    assert (seen.code, seen.verdict) == (SHOT, Verdict.DROP_NO_SERVICE)
+
+
+def test_ping_of_a_service(opened, who):
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    message = ICMP() if who.version == 4 else ICMPv6EchoRequest()
+    packets = [
+        Ether(src=POD_MAC, dst=VETH_MAC) / who.ip(who.pod, address) / message
+        for address in (who.service, EXTERNAL[who.version])
+    ]
+    seen = [opened.run("from_pod", bytes(packet)).verdict for packet in packets]
+    assert seen == [Verdict.DROP_NO_SERVICE, Verdict.TO_NETWORK]
+
+
+def test_a_service_that_loses_its_endpoints_and_finds_others(opened, who):
+    place = places(who)["cluster"]
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    packet = segment(who, (who.pod, 40001, *place))
+    assert opened.run("from_pod", bytes(packet)).verdict == Verdict.TO_POD
+    put(opened, endpoint_slice(who, []))
+    check_rejected(opened, who, "pod", place, "TCP")
+    put(opened, endpoint_slice(who, [endpoint(who.remote_pod, node="node2")]))
+    packet = segment(who, (who.pod, 40002, *place))
+    assert opened.run("from_pod", bytes(packet)).verdict == Verdict.TO_NETWORK
+    opened.put("web", None)
+    opened.sync()
+    packet = segment(who, (who.pod, 40003, *place))
+    assert opened.run("from_pod", bytes(packet)).verdict == Verdict.TO_NETWORK

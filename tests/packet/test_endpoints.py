@@ -1,0 +1,279 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which endpoints new connections get (hints, duplicates, slices that disagree), and who may connect. From objects."""
+
+from __future__ import annotations
+
+import pytest
+from lab import V4, V6, segment
+from objects import (
+    BALANCER,
+    EXTERNAL,
+    NODE_PORT,
+    PORT,
+    endpoint,
+    endpoint_slice,
+    places,
+    put,
+    service,
+)
+from raw import ends
+from test_policies import connect, draw
+
+from kubypass.model.verdict import Verdict
+
+ZONE = "topology.kubernetes.io/zone"
+
+
+def node_in(zone: str | None):
+    labels = {ZONE: zone} if zone else {}
+    return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1", "labels": labels}}
+
+
+def zones(*names: str):
+    return {"hints": {"forZones": [{"name": name} for name in names]}}
+
+
+def nodes(*names: str, zone: str = "a"):
+    return {"hints": {"forNodes": [{"name": name} for name in names], **zones(zone)["hints"]}}
+
+
+HINTS = [
+    # the node's zone; hints of A (here), B and C (elsewhere) -> who gets connections
+    ("a", zones("a"), zones("b"), zones("b"), "A"),
+    ("a", zones("b"), zones("a"), zones("a", "b"), "BC"),
+    ("a", zones("b"), zones("b"), zones("c"), "ABC"),  # none is for us
+    ("a", zones("a"), zones("b"), {}, "ABC"),  # one does not say
+    (None, zones("a"), zones("b"), zones("b"), "ABC"),  # the node does not say
+    ("a", nodes("node1"), nodes("node2"), nodes("node2"), "A"),
+    ("a", nodes("node2"), nodes("node1"), nodes("node1", "node2"), "BC"),
+    ("a", nodes("node2", zone="b"), nodes("node3"), nodes("node2", zone="b"), "B"),  # then zones
+    ("a", nodes("node1"), nodes("node2"), zones("b"), "AB"),  # C has no node: zones
+    ("a", nodes("node1"), nodes("node2"), {}, "ABC"),
+]
+
+
+@pytest.mark.parametrize(("zone", "first", "second", "third", "letters"), HINTS)
+@pytest.mark.parametrize("kind", ["cluster", "node"])
+def test_hints(opened, who, zone, first, second, third, letters, kind):
+    third_pod = who.remote_pod[:-1] + "5"
+    by_letter = {"A": who.second_pod, "B": who.remote_pod, "C": third_pod}
+    backends = [
+        endpoint(who.second_pod, **first),
+        endpoint(who.remote_pod, node="node2", **second),
+        endpoint(third_pod, node="node3", **third),
+    ]
+    put(opened, node_in(zone), service(who), endpoint_slice(who, backends))
+    masquerade = kind == "node"
+    got = {
+        connect(opened, who, "pod", places(who)[kind], "TCP", port, masquerade)
+        for port in range(40000, 40060)
+    }
+    assert got == {by_letter[letter] for letter in letters}
+
+
+def test_only_ready_endpoints_vote_on_hints(opened, who):
+    backends = [
+        endpoint(who.second_pod, **zones("a")),
+        endpoint(who.remote_pod, node="node2", **zones("b")),
+        endpoint(who.remote_pod[:-1] + "5", "ending", "node2"),
+    ]
+    put(opened, node_in("a"), service(who), endpoint_slice(who, backends))
+    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
+
+
+def test_hints_do_not_matter_among_ending_endpoints_and_in_the_local_list(opened, who):
+    ending = [
+        endpoint(who.second_pod, "ending", **zones("b")),
+        endpoint(who.remote_pod, "ending", "node2", **zones("a")),
+    ]
+    put(opened, node_in("a"), service(who), endpoint_slice(who, ending))
+    place = places(who)["cluster"]
+    assert draw(opened, who, "pod", place) == {who.second_pod, who.remote_pod}
+    put(
+        opened,
+        service(who, internalTrafficPolicy="Local"),
+        endpoint_slice(
+            who,
+            [
+                endpoint(who.second_pod, **zones("b")),
+                endpoint(who.remote_pod, node="x", **zones("a")),
+            ],
+        ),
+    )
+    opened.lab.expire_flows()
+    assert draw(opened, who, "pod", place) == {who.second_pod}
+
+
+def test_a_changed_zone_counts(opened, who):
+    backends = [
+        endpoint(who.second_pod, **zones("a")),
+        endpoint(who.remote_pod, node="x", **zones("b")),
+    ]
+    put(opened, node_in("a"), service(who), endpoint_slice(who, backends))
+    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
+    put(opened, node_in("b"))
+    opened.lab.expire_flows()
+    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.remote_pod}
+
+
+def test_of_duplicates_the_local_one_counts(opened, who):
+    local = endpoint_slice(who, [endpoint(who.second_pod)], name="web-2")
+    other = endpoint_slice(who, [endpoint(who.second_pod, node="node2")], name="web-1")
+    put(opened, service(who, internalTrafficPolicy="Local"), other, local)
+    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
+
+
+def test_an_endpoint_without_a_node_is_remote(opened, who):
+    one = endpoint_slice(who, [endpoint(who.second_pod, node=None)])
+    put(opened, service(who, internalTrafficPolicy="Local"), one)
+    assert draw(opened, who, "pod", places(who)["cluster"]) == {"drop"}
+
+
+def test_slices_have_numbers_of_their_own_for_a_port(opened, who):
+    other = endpoint_slice(who, [endpoint(who.remote_pod, node="x")], name="web-2")
+    other["ports"] = [{"name": "", "port": 9090}, {"name": "", "port": 7, "protocol": "UDP"}]
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]), other)
+    got = set()
+    for port in range(40000, 40040):
+        packet = segment(who, (who.pod, port, *places(who)["cluster"]))
+        seen = ends(opened.run("from_pod", bytes(packet)).packet)
+        got.add((seen.destination, seen.destination_port))
+    assert got == {(who.second_pod, 8080), (who.remote_pod, 9090)}
+
+
+def test_addresses_with_leading_zeros_are_decimal(opened):
+    sloppy = service(V4, clusterIP="010.233.030.047", clusterIPs=["010.233.030.047"])
+    put(opened, sloppy, endpoint_slice(V4, [endpoint("010.233.064.015")]))
+    assert draw(opened, V4, "pod", places(V4)["cluster"]) == {V4.second_pod}
+
+
+def ranges_of(who, *parts: str):
+    known = {
+        "client": f"{who.client}/{32 if who.version == 4 else 128}",
+        "node": f" {who.node}/{24 if who.version == 4 else 64}",
+        "pods": "10.233.64.0/18" if who.version == 4 else "fd00:10:233::/48",
+        "elsewhere": "192.0.2.0/24" if who.version == 4 else "2001:db8:77::/48",
+        "other family": "2001:db8::/32" if who.version == 4 else "0.0.0.0/0",
+        "all": "0.0.0.0/0" if who.version == 4 else "::/0",
+    }
+    return [known[part] for part in parts]
+
+
+RANGES = [
+    # ranges, client -> let in
+    (("client",), "outside", True),
+    (("client",), "pod", False),
+    (("client",), "node", False),
+    (("pods",), "pod", True),
+    (("pods",), "outside", False),
+    (("node",), "node", True),
+    (("node",), "outside", False),
+    (("elsewhere",), "outside", False),
+    (("elsewhere", "client"), "outside", True),
+    (("other family",), "outside", True),
+    (("other family",), "pod", True),
+    (("other family", "elsewhere"), "outside", False),
+    (("all",), "outside", True),
+]
+
+
+@pytest.mark.parametrize(("ranges", "client", "let_in"), RANGES)
+@pytest.mark.parametrize("states", ["ready", ""], ids=["backend", "empty"])
+def test_source_ranges_of_a_load_balancer(opened, who, ranges, client, let_in, states):
+    """Before anything else is looked at; of no other kind of frontend."""
+    spec = {"loadBalancerSourceRanges": ranges_of(who, *ranges)}
+    backends = [endpoint(who.second_pod)] if states else []
+    put(opened, service(who, **spec), endpoint_slice(who, backends))
+    answer = who.second_pod if states else "reject"
+    got = connect(opened, who, client, places(who)["balancer"], "TCP", 40000, True)
+    assert got == (answer if let_in else "DROP_SOURCE_RANGE")
+    got = connect(opened, who, client, places(who)["external"], "TCP", 40001, True)
+    assert got == answer
+    if client != "node":
+        assert connect(opened, who, client, places(who)["node"], "TCP", 40002, True) == answer
+
+
+@pytest.mark.parametrize(("ranges", "let_in"), [(("node",), True), (("elsewhere",), False)])
+def test_a_balancers_address_on_the_node_may_ask_itself(opened, who, ranges, let_in):
+    """Where an agent of the cloud's binds it."""
+    ranges = ranges_of(who, *ranges)
+    put(
+        opened,
+        service(who, loadBalancerSourceRanges=ranges),
+        endpoint_slice(who, [endpoint(who.second_pod)]),
+    )
+    vip = BALANCER[who.version]
+    seen = opened.run("to_uplink", bytes(segment(who, (vip, 40000, vip, PORT))))
+    assert seen.verdict == (Verdict.TO_POD if let_in else Verdict.DROP_SOURCE_RANGE)
+
+
+MODES = [({}, True), ({"ipMode": "VIP"}, True), ({"ipMode": "Proxy"}, False)]
+
+
+@pytest.mark.parametrize(("mode", "served"), MODES)
+def test_a_balancer_that_is_a_proxy_is_left_alone(opened, who, mode, served):
+    item = service(who)
+    item["status"]["loadBalancer"]["ingress"] = [
+        {"hostname": "a.example"},
+        {"ip": BALANCER[who.version], **mode},
+    ]
+    put(opened, item, endpoint_slice(who, [endpoint(who.second_pod)]))
+    packet = bytes(segment(who, (who.pod, 40000, *places(who)["balancer"])))
+    got = ends(opened.run("from_pod", packet).packet).destination
+    assert got == (who.second_pod if served else BALANCER[who.version])
+
+
+NODE_PORTS = [
+    # settings -> on the primary address, on another, of IPv4; the same of IPv6
+    ("interface", (True, True), (True, True)),
+    ("hidden", (True, False), (True, False)),  # primary
+    ("silent", (False, False), (True, True)),  # 10.0.0.0/8: a family without any has all
+]
+SECOND = {4: "192.168.9.9", 6: "fd00:9::9"}
+
+
+@pytest.mark.parametrize(("name", "ipv4", "ipv6"), NODE_PORTS)
+@pytest.mark.parametrize("client", ["pod", "outside"])
+def test_where_node_ports_answer(start, who, name, ipv4, ipv6, client):
+    pipeline = start(name)
+    put(pipeline, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    wanted = ipv4 if who.version == 4 else ipv6
+    for address, answers in zip((who.node, SECOND[who.version]), wanted, strict=True):
+        source, hook = (who.pod, "from_pod") if client == "pod" else (who.client, "from_uplink")
+        packet = bytes(segment(who, (source, 40000, address, NODE_PORT)))
+        seen = pipeline.run(hook, packet)
+        if answers:
+            assert seen.verdict == Verdict.TO_POD
+        else:
+            assert (seen.verdict, seen.packet) == (Verdict.PASS, packet)
+
+
+def test_both_families_of_one_service_are_apart(opened):
+    item = service(V4, ipFamilies=["IPv6", "IPv4"], clusterIPs=[V6.service, V4.service])
+    put(opened, item, endpoint_slice(V6, [endpoint(V6.second_pod)], name="six"))
+    assert draw(opened, V6, "pod", places(V6)["cluster"]) == {V6.second_pod}
+    assert draw(opened, V4, "pod", places(V4)["cluster"]) == {"reject"}
+
+
+TURNED_OFF = [
+    {"clusterIP": "None", "clusterIPs": ["None"]},
+    {"type": "ExternalName"},
+    {"labels": "service.kubernetes.io/service-proxy-name"},
+    {"labels": "service.kubernetes.io/headless"},
+]
+
+
+@pytest.mark.parametrize("change", TURNED_OFF)
+def test_a_service_that_is_not_ours_and_back(opened, who, change):
+    place = places(who)["external"]
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    assert connect(opened, who, "pod", place, "TCP", 40000, True) == who.second_pod
+    other = service(who, **{key: value for key, value in change.items() if key != "labels"})
+    if "labels" in change:
+        other["metadata"]["labels"] = {change["labels"]: ""}
+    put(opened, other)
+    packet = bytes(segment(who, (who.pod, 40001, *place)))
+    seen = opened.run("from_pod", packet)
+    assert ends(seen.packet).destination == EXTERNAL[who.version]
+    put(opened, service(who))
+    assert connect(opened, who, "pod", place, "TCP", 40002, True) == who.second_pod
