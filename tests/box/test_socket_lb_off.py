@@ -123,6 +123,22 @@ def test_some_pods_are_translated_by_packet(partial: Cluster, version: int, prot
     assert by_packet == {"pod/annotated", "pod/meshed", "pod/sandboxed"}
 
 
+@pytest.mark.parametrize(("name", "program"), [("plain", "connect4"), ("annotated", "from_pod")])
+def test_trace_knows_which(partial: Cluster, name: str, program: str) -> None:
+    (pod,) = partial.pods(name)
+    argv = (
+        "kubypass",
+        "trace",
+        "--from",
+        f"pod/{pod.name}",
+        "--to",
+        "service/echo:80",
+        "-o",
+        "json",
+    )
+    assert json.loads(partial.run(pod.node, *argv))["program"] == program
+
+
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 @pytest.mark.parametrize("version", [4, 6])
 def test_hostns_only(node_only: Cluster, version: int, protocol: str) -> None:

@@ -28,10 +28,16 @@ from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address, format_address
+from kubypass.model.pod import Pod
 from kubypass.model.verdict import BackendList, Verdict
+from kubypass.plan.socket_lb import is_excluded
 
 VERSION = "0.1.0"
 _NOT_YET = "not part of this version"
+
+
+def _name(pod: Pod) -> str:
+    return f"{pod.namespace}/{pod.name}"
 
 
 def _texts(addresses: Iterable[Address]) -> list[str]:
@@ -101,7 +107,8 @@ class Report:
                 "/".join(key): _texts(service.cluster_ips)
                 for key, service in snapshot.services.items()
             },
-            "pods": {f"{pod.namespace}/{pod.name}": _texts(pod.addresses) for pod in pods},
+            "pods": {_name(pod): _texts(pod.addresses) for pod in pods},
+            "packet_pods": [_name(pod) for pod in pods if is_excluded(pod, agent.settings)],
         }
 
     def explain(self, number: int, chosen: int) -> dict[str, object] | None:

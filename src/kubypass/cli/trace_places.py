@@ -49,6 +49,8 @@ class Place:
     names: Names
     explain: Explain
     problems: list[str]
+    packet_pods: frozenset[Address] = frozenset()
+    """Addresses of pods without socket load balancing."""
 
     def flow(self, source: str, target: str) -> tuple[Flow, Source]:
         """What the command line means; ConfigError names the part that cannot be understood."""
@@ -64,6 +66,8 @@ class Place:
         for destination in targets:
             for one in sources:
                 if family(one) == family(destination):
+                    if one in self.packet_pods:
+                        self.programs.leave_sockets_alone()
                     return Flow(one, CLIENT_PORT, destination, int(found["port"]), protocol), kind
         raise ConfigError(f"--from {source} --to {target}: no addresses of one family")
 
@@ -140,6 +144,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
         yield Place(
             known.node, programs, local, names,
             lambda number, chosen: _explained(arguments, number, chosen), problems,
+            frozenset(parse_address(a) for pod in known.packet_pods for a in known.pods[pod]),
         )  # fmt: skip
 
 
@@ -156,6 +161,8 @@ class _Names(msgspec.Struct):
     nodes: dict[str, list[str]] = msgspec.field(default_factory=dict)
     services: dict[str, list[str]] = msgspec.field(default_factory=dict)
     pods: dict[str, list[str]] = msgspec.field(default_factory=dict)
+    packet_pods: list[str] = msgspec.field(default_factory=list)
+    """Those whose sockets are left alone."""
 
 
 def _ask_names(arguments: argparse.Namespace) -> tuple[_Names, list[str]]:

@@ -178,6 +178,12 @@ class Programs:
         decision = layout.DecisionRecord.unpack(raw)
         seen.append(Outcome(program, *changed[0], decision if decision.found else None))
 
+    def leave_sockets_alone(self) -> None:
+        """The pod that is traced has no socket load balancing."""
+        with netns.inside(self._pod):
+            cookie = netns.netns_cookie()
+        self.maps["socket_lb_off"].update(struct.pack("=Q", cookie), struct.pack("=I", 1))
+
     def forget(self) -> None:
         """Connections and affinities of before: the next packet is the first one."""
         for name in ("flows", "affinities", "socket_peers"):
