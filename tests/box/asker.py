@@ -97,7 +97,7 @@ def answer(call: Call) -> Call:
 
 
 def main() -> None:
-    with ThreadPoolExecutor(16) as pool:
+    with ThreadPoolExecutor(64) as pool:
         for line in sys.stdin:
             print(json.dumps(list(pool.map(answer, json.loads(line)))), flush=True)
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
+from typing import Self
 
 from kubypass.box.box import Box
 from kubypass.box.enter import command_in, find_place
@@ -38,8 +39,8 @@ SILENCE_S = 0.7
 """How long no answer has to come where packets are dropped."""
 REFUSED = "econnrefused"
 SILENT = "no answer"
-SILENCES = {"timeout", "etimedout", "eperm"}
-"""What a dropped packet looks like: at a socket hook its end is foretold."""
+SILENCES = {"timeout", "etimedout", "eperm", "ehostunreach"}
+"""What a dropped packet looks like: a socket hook foretells its end, and a router may tell of one that has no route."""
 Expected = set[str] | str
 Row = tuple[str, str, Expected]
 """From, to, and what comes of it."""
@@ -105,6 +106,45 @@ class Service:
         return replace(self, spec={**self.spec, **spec})
 
 
+@dataclass
+class _Asked:
+    """A row in one family, and what came of it so far."""
+
+    version: int
+    place: str
+    to: str
+    expected: Expected
+    seen: set[str] = field(default_factory=set)
+
+    @property
+    def count(self) -> int:
+        """How often to ask at once: not so often that a server's buffer overflows."""
+        return 2 if isinstance(self.expected, str) else 1 + 2 * len(self.expected)
+
+    @property
+    def is_short(self) -> bool:
+        """Whether asking again may make it right."""
+        return not isinstance(self.expected, str) and self.seen < self.expected
+
+    @property
+    def found(self) -> Expected:
+        if not isinstance(self.expected, str):
+            return self.seen
+        return SILENT if self.seen <= SILENCES else " ".join(sorted(self.seen))
+
+    def __str__(self) -> str:
+        row = f"IPv{self.version} {self.place} -> {self.to}"
+        return f"{row}: expected {self.expected}, found {self.found}"
+
+
+def _outcome(answer: Json) -> str:
+    return str(answer.get("pod", answer["outcome"]))
+
+
+def _result(done: Future[None]) -> None:
+    done.result()
+
+
 class Asker:
     """A process that dials from one place."""
 
@@ -146,7 +186,7 @@ class Scene:
             self.pods[f"pod{number}"] = next(pod for pod in visitors if pod.node == node)
         self._names = {pod.name: name for name, pod in self.pods.items()}
 
-    def __enter__(self) -> Scene:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -276,14 +316,21 @@ class Scene:
     def asker(self, place: str) -> Asker:
         """The process that dials from a place."""
         if place not in self._askers:
-            if place.startswith("stray"):
-                node = self.box.topology.node(f"node{place[-1]}").name
-                command = ["nsenter", f"--net=/run/netns/{self.box.paths.namespace(node)}", "--"]
-            else:
-                target = f"pod/{self.pods[place].name}" if place in self.pods else place
-                command = command_in(find_place(self.box, target), [])
-            self._askers[place] = Asker(command)
+            self._askers[place] = Asker(self._command(place))
         return self._askers[place]
+
+    def _command(self, place: str) -> list[str]:
+        """The words before a command that runs in a place."""
+        if place.startswith("stray"):
+            node = self.box.topology.node(f"node{place[-1]}").name
+            return ["nsenter", f"--net=/run/netns/{self.box.paths.namespace(node)}", "--"]
+        target = f"pod/{self.pods[place].name}" if place in self.pods else place
+        return command_in(find_place(self.box, target), [])
+
+    def run(self, place: str, *argv: str) -> str:
+        """Standard output of a command in a place, however it ends."""
+        command = [*self._command(place), *argv]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def call(
         self,
@@ -296,7 +343,10 @@ class Scene:
     ) -> list[Json]:
         """`count` calls at once; the servers in the answers have the names that they have here."""
         call: Json = {"how": "ask", "protocol": protocol, "address": address, "port": port, **more}
-        answers = self.asker(place).call([call] * count)
+        return self._call(place, [call] * count)
+
+    def _call(self, place: str, calls: list[Json]) -> list[Json]:
+        answers = self.asker(place).call(calls)
         for answer in answers:
             if "pod" in answer:
                 answer["pod"] = self._names.get(str(answer["pod"]), answer["pod"])
@@ -327,42 +377,43 @@ class Scene:
         address, number = self.target(service, to, version, port)
         return self.call(place, address, number, port.protocol, count, **more)
 
-    def found(
-        self,
-        service: Service,
-        place: str,
-        to: str,
-        version: int,
-        expected: Expected,
-        port: Port | None = None,
-    ) -> Expected:
-        """What the place gets there: the servers that answer, REFUSED, SILENT, or whatever else it was.
-
-        Asks until all expected servers have answered, or long enough to be sure that one never does.
-        """
-        if isinstance(expected, str):
-            more = {"timeout_s": SILENCE_S} if expected == SILENT else {}
-            answers = self.ask(service, place, to, version, port, 2, **more)
-            outcomes = {str(answer.get("pod", answer["outcome"])) for answer in answers}
-            return SILENT if outcomes <= SILENCES else " ".join(sorted(outcomes))
-        seen: set[str] = set()
-        for _ in range(12):
-            answers = self.ask(service, place, to, version, port, 8)
-            seen |= {str(answer.get("pod", answer["outcome"])) for answer in answers}
-            if not seen < expected:
-                break
-        return seen
-
     def check(self, service: Service, rows: Iterable[Row], port: Port | None = None) -> None:
-        """Every row, in both families; all rows that are wrong are told."""
-        rows = list(rows)
-        wrong = [
-            f"IPv{version} {place} -> {to}: expected {expected}, found {found}"
-            for version in (4, 6)
-            for place, to, expected in rows
-            if (found := self.found(service, place, to, version, expected, port)) != expected
-        ]
+        """Every row, in both families, all at once; every row that is wrong is told.
+
+        Where servers are expected, asks until each has answered, or often enough to be sure that one never does.
+        """
+        asked = [_Asked(version, *row) for row in rows for version in (4, 6)]
+        pending = asked
+        for _ in range(16):
+            places = sorted({each.place for each in pending})
+            with ThreadPoolExecutor(len(places)) as pool:
+                for place in places:
+                    mine = [each for each in pending if each.place == place]
+                    pool.submit(self._ask_rows, service, mine, port).add_done_callback(_result)
+            pending = [each for each in pending if each.is_short]
+            if not pending:
+                break
+        wrong = [str(each) for each in asked if each.found != each.expected]
         assert not wrong, "\n".join(wrong)
+
+    def _ask_rows(self, service: Service, rows: list[_Asked], port: Port | None) -> None:
+        """Rows that ask from one place."""
+        port = port or service.ports[0]
+        calls: list[Json] = []
+        for row in rows:
+            address, number = self.target(service, row.to, row.version, port)
+            call: Json = {
+                "how": "ask",
+                "protocol": port.protocol,
+                "address": address,
+                "port": number,
+            }
+            if row.expected == SILENT:
+                call["timeout_s"] = SILENCE_S
+            calls += [call] * row.count
+        answers = iter(self._call(rows[0].place, calls))
+        for row in rows:
+            row.seen |= {_outcome(next(answers)) for _ in range(row.count)}
 
     def route(self) -> None:
         """The network sends addresses of services to the nodes."""

@@ -58,14 +58,12 @@ def test_a_node_port_moves(scene: Scene) -> None:
 def test_types_change(scene: Scene) -> None:
     """ExternalName -> ClusterIP -> NodePort -> LoadBalancer -> ClusterIP -> ExternalName."""
     service = scene.service(node_ports=True)
-    address = ("external1", "node1", "node2")
     name = replace(
         service, ports=(WEB,), spec={"type": "ExternalName", "externalName": "example.org"}
     )
     cluster_ip = replace(service, ports=(WEB,), spec={"type": "ClusterIP"})
     ingress = tuple(service.external(version) for version in (4, 6))
     balancer = replace(service, spec={"type": "LoadBalancer"}, ingress=ingress)
-    del address
     scene.put(name)
     scene.check(service, [("stray1", "cluster", SILENT)])
     scene.put(cluster_ip)
