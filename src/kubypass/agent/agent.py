@@ -140,19 +140,22 @@ class Agent:
 
     def _attach(self) -> None:
         """Switches traffic to programs and maps that are complete."""
-        (self.options.bpffs / "kubypass" / objects.LINKS).mkdir(parents=True, exist_ok=True)
         self.state.uplinks = [link.name for link in self.node.uplinks]
         self.state.tcx = self.features.tcx
         self.state.save()
         pods = self.options.run / "pods"
         self.network = Network(self.datapath, self.attachments, pods, self.settings)
         self.writes["maps"] += self.network.sync(self.node)
-        self.network.attach_uplinks(self.node)
-        hooks = cgroup_hooks(self.settings)
-        self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
+        self._attach_node()
         if self.datapath.loaded:
             objects.pin(self.datapath)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
+
+    def _attach_node(self) -> None:
+        """The hooks that are no pod's."""
+        self.network.attach_uplinks(self.node)
+        hooks = cgroup_hooks(self.settings)
+        self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
 
     def _note_result(self, result: Result, event: str) -> None:
         self.writes["maps"] += result.writes
@@ -243,16 +246,31 @@ class Agent:
             log("endpoints changed", writes=written, pods=self.network.pods)
 
     def full_check(self) -> None:
-        """Everything again; what this finds, an event has failed to tell."""
+        """Everything again: what an event has failed to tell, and what somebody else has changed in the kernel."""
+        started = time.perf_counter()
         dirty = self.source.scan()
         if dirty:
             log("a change was missed until now", "WARNING", services=len(dirty))
-        result = self.services.sync_all()
+        result = self.services.check()
         if result.writes:
             log("maps repaired", "WARNING", writes=result.writes)
             self.writes["maps"] += result.writes
         self._tell(result, self._snapshot.services.keys() | dirty, full=True)
+        self._repair()
+        self.timings["check_s"] = time.perf_counter() - started
+
+    def _repair(self) -> None:
+        """Puts back pins, attachments, endpoints, routes and sysctls."""
+        links, routes = self.attachments.writes, self.writes["routes"]
+        sysctls = enable_forwarding(self.state, self.settings)
+        self.writes["sysctls"] += sysctls
+        pins = objects.pin_missing(self.datapath)
+        self._attach_node()
         self.on_network()
+        self.check_nodes()
+        links, routes = self.attachments.writes - links, self.writes["routes"] - routes
+        if links or pins or routes or sysctls:
+            log("repaired", "WARNING", links=links, pins=pins, routes=routes, sysctls=sysctls)
 
     def sweep(self) -> float:
         """One step through the flows; returns seconds until the next."""

@@ -148,9 +148,10 @@ class Tables:
     def put(self, item: Item, changes: Changes) -> Problem | None:
         """Makes the item what is planned. A problem means that the tables are full and the item stays as it was."""
         entry = self.entries.get(item.key) or self._recover(item)
-        if entry and entry.item == item:
+        if entry:
             self.entries[item.key] = entry
-            return None
+            if entry.item == item:
+                return None
         # A frontend may need an entry for its address as well.
         if len(self._services) + 2 * len(item.frontends) > self._sizes.services:
             new = {key for f in item.frontends for key in _keys(f) if key not in self._services}
