@@ -173,7 +173,7 @@ def scenes(
     text = (GUIDE / "cilium-config.yaml").read_text()
     if request.param == "packets":
         text = text.replace('bpf-lb-sock: "true"', 'bpf-lb-sock: "false"')
-    settings.write_text(text)
+    settings.write_text(text + '\nbpf-lb-map-max: "4096"\n')
     down(name, lambda _: None)
     try:
         box = up(name, write_dual_stack(directory), settings, print)
