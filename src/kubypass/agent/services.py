@@ -53,7 +53,7 @@ class Services:
         self._claims = Claims(node.local_addresses)
         self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
-        self._image: Image = read_image(maps)
+        self._image: Image = read_image(maps, None)
         self._tables = self._adopt()
 
     def _adopt(self) -> Tables:
@@ -99,7 +99,7 @@ class Services:
 
     def check(self) -> Result:
         """Plans everything, as after a start where somebody else has written to the maps."""
-        found = read_image(self._maps)
+        found = read_image(self._maps, self._image)
         if found != self._image:
             self._image = found
             self._tables = self._adopt()
