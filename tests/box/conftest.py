@@ -178,7 +178,7 @@ def scenes(
     try:
         box = up(name, write_dual_stack(directory), settings, print)
         apply_files(box, [HERE / "scenes.yaml"], print)
-        with Scene(box) as scene:
+        with Scene(box, at_sockets=request.param == "sockets") as scene:
             scene.route()
             yield scene
     finally:

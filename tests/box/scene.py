@@ -171,8 +171,10 @@ class Asker:
 class Scene:
     """The box, its servers and its askers."""
 
-    def __init__(self, box: Box) -> None:
+    def __init__(self, box: Box, *, at_sockets: bool) -> None:
         self.box = box
+        self.at_sockets = at_sockets
+        """Whether pods' sockets are translated when they dial."""
         self._askers: dict[str, Asker] = {}
         self._number = itertools.count(1)
         self._sentinel = 0

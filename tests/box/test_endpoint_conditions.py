@@ -155,3 +155,30 @@ def test_connections_outlive_their_endpoints_readiness(scene: Scene, port: Port)
         scene.check(service, [(place, to, {"a2"}) for place, to in places])
     for index, (place, *_) in enumerate(kept):
         scene.call(place, "", 0, how="close", name=f"kept{index}")
+
+
+def test_datagrams_move_to_a_server_that_serves(scene: Scene) -> None:
+    """Packet by packet, a client that never stops gets another server once its own is gone, and is not cut off before."""
+    service = scene.put(scene.service(UDP, node_ports=True), [Endpoint("a1")])
+    ways = [("client", "node1"), ("client", "node2"), ("stray1", "cluster"), ("stray2", "cluster")]
+    if not scene.at_sockets:
+        ways += [("pod1", "cluster"), ("pod2", "cluster"), ("pod2", "node1")]
+    kept = [
+        (*way, version, f"kept{number}{version}")
+        for number, way in enumerate(ways)
+        for version in (4, 6)
+    ]
+
+    def ask_all(how: str) -> set[object]:
+        answers = [scene.ask(service, *way, how=how, name=name)[0] for *way, name in kept]
+        return {answer.get("pod", answer["outcome"]) for answer in answers}
+
+    assert ask_all("keep") == {"a1"}
+    scene.put_endpoints(service, [*ending("a1"), Endpoint("b2")])
+    scene.settle()
+    assert ask_all("again") == {"a1"}
+    for server in ("b2", "a2", "b1"):
+        scene.put_endpoints(service, [Endpoint(server)])
+        scene.settle()
+        assert ask_all("again") == {server}
+    ask_all("close")
