@@ -158,7 +158,7 @@ def test_connections_outlive_their_endpoints_readiness(scene: Scene, port: Port)
 
 
 def test_datagrams_move_to_a_server_that_serves(scene: Scene) -> None:
-    """Packet by packet, a client that never stops gets another server once its own is gone, and is not cut off before."""
+    """Packet by packet, a client that never stops gets another server once its own is gone, not before."""
     service = scene.put(scene.service(UDP, node_ports=True), [Endpoint("a1")])
     ways = [("client", "node1"), ("client", "node2"), ("stray1", "cluster"), ("stray2", "cluster")]
     if not scene.at_sockets:

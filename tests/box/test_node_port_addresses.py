@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from kubypass.box import agents
+from kubypass.box.process import wait_until
 from kubypass.box.wiring import ip_batch
 from tests.box.scene import ALL, REFUSED, Endpoint, Port, Scene, Service
 
@@ -20,40 +20,35 @@ LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
 # setting -> which of node1's addresses answer: primary, second, loopback; by family
 ANSWERING = {
-    "": {4: "primary second loopback", 6: "primary second loopback"},
     "primary": {4: "primary", 6: "primary"},
     "192.168.1.131/32": {4: "second", 6: "primary second loopback"},
     "fd00:c0a8:1::131/128,127.0.0.0/8": {4: "loopback", 6: "second"},
-    "192.168.1.0/24,::/0": {4: "primary second", 6: "primary second loopback"},
 }
 
 
-@pytest.fixture
-def two_addresses(scene: Scene) -> Iterator[Scene]:
-    """node1 has a second address of each family."""
-    node1 = scene.box.paths.namespace(scene.box.topology.node("node1").name)
+@pytest.fixture(scope="module")
+def two_addresses(scenes: Scene) -> Iterator[Scene]:
+    """node1 has a second address of each family, younger than the first."""
+    node1 = scenes.box.paths.namespace(scenes.box.topology.node("node1").name)
     ip_batch(
         node1,
         [f"address add {SECOND[4]}/24 dev eth0", f"address add {SECOND[6]}/64 dev eth0 nodad"],
     )
-    yield scene
+    yield scenes
+    restart(scenes, "")
     ip_batch(
         node1,
         [f"address delete {SECOND[4]}/24 dev eth0", f"address delete {SECOND[6]}/64 dev eth0"],
     )
 
 
-@contextmanager
-def settings(scene: Scene, line: str) -> Iterator[None]:
-    """Agents with one more setting, for the length of a block."""
+def restart(scene: Scene, line: str) -> None:
+    """Agents with one more setting."""
     box = scene.box
     changed = box.settings.with_name("changed.yaml")
     changed.write_text(f"{box.settings.read_text()}\n{line}\n")
-    for path in (changed, box.settings):
-        agents.stop_agents(box.paths)
-        agents.start_agents(box.paths, box.topology, path)
-        if path == changed:
-            yield
+    agents.stop_agents(box.paths)
+    agents.start_agents(box.paths, box.topology, changed if line else box.settings)
 
 
 def answering(scene: Scene, service: Service, place: str, version: int) -> set[str]:
@@ -71,26 +66,45 @@ def answering(scene: Scene, service: Service, place: str, version: int) -> set[s
     return found
 
 
-@pytest.mark.parametrize("setting", ANSWERING)
-def test_addresses(two_addresses: Scene, setting: str) -> None:
-    scene = two_addresses
+def check_addresses(scene: Scene, expected: dict[int, str]) -> None:
     service = scene.put(scene.service(TCP, UDP, node_ports=True), [Endpoint("a1"), Endpoint("a2")])
-    with settings(scene, f'nodeport-addresses: "{setting}"'):
-        for version in (4, 6):
-            for place in ("client", "pod1", "pod2", "node1"):
-                words = set(ANSWERING[setting][version].split())
-                words -= {"loopback"} if place != "node1" else set()
-                expected = {f"{word}/{port.protocol}" for word in words for port in service.ports}
-                assert answering(scene, service, place, version) == expected, (place, version)
+    for version in (4, 6):
+        for place in ("client", "pod1", "pod2", "node1"):
+            words = set(expected[version].split()) - ({"loopback"} if place != "node1" else set())
+            wanted = {f"{word}/{port.protocol}" for word in words for port in service.ports}
+            assert answering(scene, service, place, version) == wanted, (place, version)
 
 
-def test_loopback_with_local_policy(scene: Scene) -> None:
-    """The node itself gets all endpoints; so it does after localhost-nodeports is switched off, elsewhere."""
+def test_every_address(two_addresses: Scene, scene: Scene) -> None:
+    """A new address answers as soon as it is there, and does not become the one that clients are hidden behind."""
+    assert two_addresses is scene
+    every = "primary second loopback"
+    assert wait_until(lambda: answering(scene, *probe(scene)) == {"primary/TCP", "second/TCP"}, 10)
+    check_addresses(scene, {4: every, 6: every})
+    service = scene.put(scene.service(node_ports=True), [Endpoint("a2")])
+    for version in (4, 6):
+        (answer,) = scene.call("client", SECOND[version], service.ports[0].node_port)
+        seen = str(answer["client"]).rpartition(":")[0].strip("[]")
+        assert seen == scene.address("node1", version)
+
+
+def probe(scene: Scene) -> tuple[Service, str, int]:
+    return scene.put(scene.service(node_ports=True)), "client", 6
+
+
+@pytest.mark.parametrize("setting", ANSWERING)
+def test_chosen_addresses(two_addresses: Scene, scene: Scene, setting: str) -> None:
+    assert two_addresses is scene
+    restart(scene, f'nodeport-addresses: "{setting}"')
+    check_addresses(scene, ANSWERING[setting])
+
+
+def test_loopback_can_be_left_out(two_addresses: Scene, scene: Scene) -> None:
+    """Under eTP Local the node itself gets all endpoints, by whichever of its addresses."""
+    assert two_addresses is scene
+    restart(scene, 'localhost-nodeports: "false"')
     service = scene.put(scene.service(node_ports=True, externalTrafficPolicy="Local"))
-    rows = [("node1", "loopback", ALL), ("node1", "node1", ALL), ("node2", "loopback", ALL)]
-    scene.check(service, rows)
-    with settings(scene, 'localhost-nodeports: "false"'):
-        scene.check(service, [("node1", "loopback", REFUSED), ("node1", "node1", ALL)])
+    scene.check(service, [("node1", "loopback", REFUSED), ("node1", "node1", ALL)])
 
 
 def test_loopback_of_a_pod_is_its_own(scene: Scene) -> None:

@@ -84,6 +84,7 @@ class Agent:
         self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
         self.writes["sysctls"] += reserve_node_ports(self.state, self.settings)
         snapshot = self._snapshot = self.source.read()
+        self._look_at_node()
         self.timings["parse_s"] = time.perf_counter() - started
         self._open_datapath()
         maps, closing = self.datapath.maps, self.features.close_sockets
@@ -103,6 +104,10 @@ class Agent:
         self._tell(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
         self.healthy = True
         self.timings["start_s"] = time.perf_counter() - started
+
+    def _look_at_node(self) -> None:
+        own = self._snapshot.nodes.get(self.options.node)
+        self.node = read_node(self.settings, own.addresses if own else ())
 
     def _plan_node(self) -> PlanNode:
         own = self._snapshot.nodes.get(self.options.node)
@@ -215,6 +220,7 @@ class Agent:
         own = self._snapshot.nodes.get(self.options.node)
         self.health.node_eligible = not (own and own.leaving)
         if self.options.node in self.source.changed_nodes and self.healthy:
+            self._look_at_node()
             self._move()
         self.source.changed_nodes.clear()
         snapshot = self.source.snapshot()
@@ -237,7 +243,7 @@ class Agent:
 
     def on_network(self) -> None:
         """Devices, addresses or pods changed."""
-        self.node = read_node(self.settings)
+        self._look_at_node()
         self._move()
         self._follow_ports(())
         written = self.network.sync(self.node)
