@@ -23,7 +23,7 @@ from kubypass.box.box import Box
 from kubypass.box.enter import command_in, find_place
 from kubypass.box.files import write_json
 from kubypass.box.paths import FABRIC
-from kubypass.box.process import wait_until
+from kubypass.box.process import Process, spawn, wait_until
 from kubypass.box.record import PodRecord, read_pods
 from kubypass.box.wiring import ip_batch
 from kubypass.datapath import layout
@@ -328,6 +328,24 @@ class Scene:
             return ["nsenter", f"--net=/run/netns/{self.box.paths.namespace(node)}", "--"]
         target = f"pod/{self.pods[place].name}" if place in self.pods else place
         return command_in(find_place(self.box, target), [])
+
+    def spawn(self, place: str, command: list[str], log: Path) -> Process:
+        """A process in a place that is not a pod's or a node's own child."""
+        node = self.box.topology.node(self.node_of(place)).name if place != "client" else ""
+        if place.startswith("stray"):
+            # The cgroup beside the nodes' ones: no hooks of ours above it.
+            cgroup, namespace = self.box.paths.host_cgroup("client"), self.box.paths.namespace(node)
+            return spawn(command, cgroup=cgroup, namespace=namespace, log=log, env={})
+        found = find_place(
+            self.box, f"pod/{self.pods[place].name}" if place in self.pods else place
+        )
+        return spawn(
+            command, cgroup=found.cgroup, namespace=found.namespace, log=log, env=found.env
+        )
+
+    def name_of(self, pod: str) -> str:
+        """What a pod is called here."""
+        return self._names.get(pod, pod)
 
     def run(self, place: str, *argv: str) -> str:
         """Standard output of a command in a place, however it ends."""

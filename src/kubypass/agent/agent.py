@@ -254,13 +254,14 @@ class Agent:
     def full_check(self) -> None:
         """Everything again: what an event has failed to tell, and what somebody else has changed in the kernel."""
         started = time.perf_counter()
-        dirty = self.source.scan()
-        if dirty:
-            log("a change was missed until now", "WARNING", services=len(dirty))
         result = self.services.check()
         if result.writes:
             log("maps repaired", "WARNING", writes=result.writes)
             self.writes["maps"] += result.writes
+        dirty = self.source.scan()
+        if dirty:
+            log("a change was missed until now", "WARNING", services=len(dirty))
+            self.writes["maps"] += self.services.sync(dirty).writes
         self._tell(result, self._snapshot.services.keys() | dirty, full=True)
         self._repair()
         self.timings["check_s"] = time.perf_counter() - started

@@ -83,6 +83,7 @@ class Loop:
                 next_retry = time.monotonic() + RETRY_S
             if now >= next_check:
                 with self._agent.health.update():
+                    self._on_manifests()  # what an event tells is not missed
                     self._agent.full_check()
                 next_check = time.monotonic() + self._agent.options.check_every_s
 
