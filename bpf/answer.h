@@ -19,6 +19,15 @@
 /* Set on packets that were redirected to a device, so that the device's own hook lets them be. */
 #define MARK_FORWARDED 0x4b500000
 
+/* Has a hook of ours sent the packet here? Then it is what it should be, and counted. */
+static __always_inline bool is_forwarded(context *ctx)
+{
+	if (ctx->mark != MARK_FORWARDED)
+		return false;
+	ctx->mark = 0;
+	return true;
+}
+
 static __always_inline struct icmp_error icmp4_error(enum verdict verdict, __u32 mtu)
 {
 	if (verdict == VERDICT_ANSWER_TTL_EXPIRED)

@@ -123,9 +123,11 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 		if (verdict != VERDICT_PASS)
 			return verdict;
 	}
-	if (packet->fragment)
+	if (packet->fragment) {
 		forget_ports(packet);
-	return is_new_connection(packet) ? keep_apart(ctx, packet, OPEN_DNAT, now) : VERDICT_PASS;
+		return VERDICT_PASS;
+	}
+	return may_be_new(packet) ? keep_apart(ctx, packet, OPEN_DNAT, now) : VERDICT_PASS;
 }
 
 /* What the node itself sends, with ports: replies of a backend in its network get their service address back, connections to

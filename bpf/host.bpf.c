@@ -55,10 +55,8 @@ __noinline int packet_to_uplink(struct __sk_buff *skb)
 SEC("tc")
 int to_uplink(struct __sk_buff *skb)
 {
-	if (skb->mark == MARK_FORWARDED) {
-		skb->mark = 0;
+	if (is_forwarded(skb))
 		return TC_ACT_OK;
-	}
 	return complete(skb, HOOK_TO_UPLINK, packet_to_uplink(skb));
 }
 

@@ -50,6 +50,8 @@ __noinline int packet_to_pod(struct __sk_buff *skb)
 SEC("tc")
 int to_pod(struct __sk_buff *skb)
 {
+	if (is_forwarded(skb))
+		return TC_ACT_OK;
 	return complete(skb, HOOK_TO_POD, packet_to_pod(skb));
 }
 

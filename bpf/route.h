@@ -30,7 +30,13 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, endpoint->mac, endpoint->host_mac))
 		return VERDICT_DROP_REWRITE;
-	packet->action = bpf_redirect_peer(endpoint->ifindex, 0);
+	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through its veth. */
+	if (packet->own) {
+		ctx->mark = MARK_FORWARDED;
+		packet->action = bpf_redirect(endpoint->ifindex, 0);
+	} else {
+		packet->action = bpf_redirect_peer(endpoint->ifindex, 0);
+	}
 	return VERDICT_TO_POD;
 }
 

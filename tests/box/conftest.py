@@ -21,6 +21,7 @@ from kubypass.box.enter import find_place, run_in
 from kubypass.box.files import read_json
 from kubypass.box.process import wait_until
 from kubypass.box.record import PodRecord, read_pods
+from tests.box.scene import Scene
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
@@ -159,3 +160,33 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterato
         yield Cluster(box)
     finally:
         down(name, lambda _: None)
+
+
+@pytest.fixture(scope="session", params=["sockets", "packets"])
+def scenes(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+) -> Iterator[Scene]:
+    """Pods' connections are translated when they are opened, or packet by packet."""
+    name = f"scenes{worker_id.removeprefix('master')}"
+    directory = tmp_path_factory.mktemp("scenes")
+    settings = directory / "cilium-config.yaml"
+    text = (GUIDE / "cilium-config.yaml").read_text()
+    if request.param == "packets":
+        text = text.replace('bpf-lb-sock: "true"', 'bpf-lb-sock: "false"')
+    settings.write_text(text + '\nbpf-lb-map-max: "4096"\n')
+    down(name, lambda _: None)
+    try:
+        box = up(name, write_dual_stack(directory), settings, print)
+        apply_files(box, [HERE / "scenes.yaml"], print)
+        with Scene(box, at_sockets=request.param == "sockets") as scene:
+            scene.route()
+            yield scene
+    finally:
+        down(name, lambda _: None)
+
+
+@pytest.fixture
+def scene(scenes: Scene) -> Iterator[Scene]:
+    """The box of the scenarios; what a test puts there goes with it."""
+    yield scenes
+    scenes.clear()

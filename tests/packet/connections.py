@@ -182,7 +182,7 @@ class Memory:
         return Expected("translated", backends, judged.item, judged.masquerade)
 
     def _expect_unserved(self, hook: str, packet: Ends, protocol: str, flags: str) -> Expected:
-        new = flags == "S" if protocol == "TCP" else hook == "to_uplink"
+        new = flags == "S" or protocol != "TCP"
         apart = new and _back(packet, protocol) in self.replies
         if packet.destination in self.cluster.node.pods + self.cluster.node.addresses:
             return Expected("untouched", apart=apart)

@@ -260,14 +260,33 @@ def test_one_backend_behind_two_services_and_one_client_port(lab, who):
     follow(lab, who, "from_pod", (who.second_pod, 8080, who.pod, port), back, TO_POD, flags="SA")
 
 
-def test_a_direct_connection_is_kept_apart_from_a_translated_one(lab, who):
-    lab.service(who.service, 80, [who.second_pod])
-    lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80)))
-    direct = lab.run("from_pod", segment(who, (who.pod, 40000, who.second_pod, 8080)))
-    port = ports(direct.packet)[0]
+def test_a_direct_connection_is_kept_apart_from_a_translated_one(lab, who, protocol):
+    lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+    lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80), protocol=protocol))
+    straight = segment(who, (who.pod, 40000, who.second_pod, 8080), protocol=protocol)
+    port = ports(lab.run("from_pod", straight).packet)[0]
     assert port >= 61000
-    back = (who.second_pod, 8080, who.pod, 40000)
-    follow(lab, who, "from_pod", (who.second_pod, 8080, who.pod, port), back, TO_POD, flags="SA")
+    assert ports(lab.run("from_pod", straight).packet)[0] == port
+    answer, back = (who.second_pod, 8080, who.pod, port), (who.second_pod, 8080, who.pod, 40000)
+    follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
+
+
+def test_a_packet_that_another_node_translated_is_kept_apart_too(lab, who, protocol):
+    """Its source is that node, whose own client may have come by this node's NodePort."""
+    lab.service(who.node, 30080, [who.pod], protocol=protocol, flags=NODE_PORT | ServiceFlag.LOCAL)
+    own, other = (who.client, 40000, who.node, 30080), (who.client, 40000, who.pod, 8080)
+    lab.run("from_uplink", segment(who, own, protocol=protocol))
+    port = ports(lab.run("from_uplink", segment(who, other, protocol=protocol)).packet)[0]
+    assert port >= 61000
+    answer, back = (who.pod, 8080, who.client, port), (who.pod, 8080, who.client, 40000)
+    follow(lab, who, "from_pod", answer, back, TO_NETWORK, **reply_flags(protocol))
+
+
+def test_the_nodes_own_stack_reaches_a_local_pod(lab, who, protocol):
+    lab.service(who.service, 80, [who.pod], protocol=protocol)
+    request = (who.node, 40000, who.service, 80)
+    target = (who.node, 40000, who.pod, 8080)
+    follow(lab, who, "to_uplink", request, target, {**TO_POD, "ttl": 64}, protocol=protocol)
 
 
 def test_the_nodes_own_connection_is_kept_apart_from_snat(lab, who, protocol):

@@ -84,6 +84,7 @@ class Agent:
         self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
         self.writes["sysctls"] += reserve_node_ports(self.state, self.settings)
         snapshot = self._snapshot = self.source.read()
+        self._look_at_node()
         self.timings["parse_s"] = time.perf_counter() - started
         self._open_datapath()
         maps, closing = self.datapath.maps, self.features.close_sockets
@@ -103,6 +104,10 @@ class Agent:
         self._tell(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
         self.healthy = True
         self.timings["start_s"] = time.perf_counter() - started
+
+    def _look_at_node(self) -> None:
+        own = self._snapshot.nodes.get(self.options.node)
+        self.node = read_node(self.settings, own.addresses if own else ())
 
     def _plan_node(self) -> PlanNode:
         own = self._snapshot.nodes.get(self.options.node)
@@ -140,19 +145,22 @@ class Agent:
 
     def _attach(self) -> None:
         """Switches traffic to programs and maps that are complete."""
-        (self.options.bpffs / "kubypass" / objects.LINKS).mkdir(parents=True, exist_ok=True)
         self.state.uplinks = [link.name for link in self.node.uplinks]
         self.state.tcx = self.features.tcx
         self.state.save()
         pods = self.options.run / "pods"
         self.network = Network(self.datapath, self.attachments, pods, self.settings)
         self.writes["maps"] += self.network.sync(self.node)
-        self.network.attach_uplinks(self.node)
-        hooks = cgroup_hooks(self.settings)
-        self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
+        self._attach_node()
         if self.datapath.loaded:
             objects.pin(self.datapath)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
+
+    def _attach_node(self) -> None:
+        """The hooks that are no pod's."""
+        self.network.attach_uplinks(self.node)
+        hooks = cgroup_hooks(self.settings)
+        self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
 
     def _note_result(self, result: Result, event: str) -> None:
         self.writes["maps"] += result.writes
@@ -212,6 +220,7 @@ class Agent:
         own = self._snapshot.nodes.get(self.options.node)
         self.health.node_eligible = not (own and own.leaving)
         if self.options.node in self.source.changed_nodes and self.healthy:
+            self._look_at_node()
             self._move()
         self.source.changed_nodes.clear()
         snapshot = self.source.snapshot()
@@ -234,7 +243,7 @@ class Agent:
 
     def on_network(self) -> None:
         """Devices, addresses or pods changed."""
-        self.node = read_node(self.settings)
+        self._look_at_node()
         self._move()
         self._follow_ports(())
         written = self.network.sync(self.node)
@@ -243,16 +252,32 @@ class Agent:
             log("endpoints changed", writes=written, pods=self.network.pods)
 
     def full_check(self) -> None:
-        """Everything again; what this finds, an event has failed to tell."""
-        dirty = self.source.scan()
-        if dirty:
-            log("a change was missed until now", "WARNING", services=len(dirty))
-        result = self.services.sync_all()
+        """Everything again: what an event has failed to tell, and what somebody else has changed in the kernel."""
+        started = time.perf_counter()
+        result = self.services.check()
         if result.writes:
             log("maps repaired", "WARNING", writes=result.writes)
             self.writes["maps"] += result.writes
+        dirty = self.source.scan()
+        if dirty:
+            log("a change was missed until now", "WARNING", services=len(dirty))
+            self.writes["maps"] += self.services.sync(dirty).writes
         self._tell(result, self._snapshot.services.keys() | dirty, full=True)
+        self._repair()
+        self.timings["check_s"] = time.perf_counter() - started
+
+    def _repair(self) -> None:
+        """Puts back pins, attachments, endpoints, routes and sysctls."""
+        links, routes = self.attachments.writes, self.writes["routes"]
+        sysctls = enable_forwarding(self.state, self.settings)
+        self.writes["sysctls"] += sysctls
+        pins = objects.pin_missing(self.datapath)
+        self._attach_node()
         self.on_network()
+        self.check_nodes()
+        links, routes = self.attachments.writes - links, self.writes["routes"] - routes
+        if links or pins or routes or sysctls:
+            log("repaired", "WARNING", links=links, pins=pins, routes=routes, sysctls=sysctls)
 
     def sweep(self) -> float:
         """One step through the flows; returns seconds until the next."""

@@ -14,17 +14,26 @@ from kubypass.model.settings import Settings
 def count_local_ready(
     service: Service, slices: Iterable[EndpointSlice], node: str, settings: Settings
 ) -> int:
-    """Distinct addresses on the node, over all ports and both families; terminating ones never count."""
+    """Distinct addresses on the node, over all ports; terminating ones never count.
+
+    Of the family that has more: kube-proxy has a server for each, and a pod with two addresses is one endpoint.
+    """
     families = {family(ip) for ip in service.cluster_ips}
-    found = {
-        endpoint.address
-        for version in families
-        if settings.has_family(version)
-        for port in service.ports
-        for endpoint in _endpoints(slices, port, version)
-        if endpoint.node == node and endpoint.ready and not endpoint.terminating
-    }
-    return len(found)
+    return max(
+        (
+            len(
+                {
+                    endpoint.address
+                    for port in service.ports
+                    for endpoint in _endpoints(slices, port, version)
+                    if endpoint.node == node and endpoint.ready and not endpoint.terminating
+                }
+            )
+            for version in families
+            if settings.has_family(version)
+        ),
+        default=0,
+    )
 
 
 def count_without_local(

@@ -15,7 +15,6 @@ from kubypass.agent.http_ports import RETRY_S
 from kubypass.kernel.inotify import Watch
 from kubypass.kernel.netlink import Monitor
 
-_FULL_CHECK_S = 60.0
 _LOOK_S = 1.0
 """Between looks at what programs have noted."""
 
@@ -61,7 +60,7 @@ class Loop:
         }
         for fd in handlers:
             self._selector.register(fd, selectors.EVENT_READ)
-        next_check = time.monotonic() + _FULL_CHECK_S
+        next_check = time.monotonic() + self._agent.options.check_every_s
         next_sweep = time.monotonic() + SWEEP_S
         next_look = time.monotonic() + _LOOK_S
         next_retry = time.monotonic() + RETRY_S
@@ -84,8 +83,9 @@ class Loop:
                 next_retry = time.monotonic() + RETRY_S
             if now >= next_check:
                 with self._agent.health.update():
+                    self._on_manifests()  # what an event tells is not missed
                     self._agent.full_check()
-                next_check = time.monotonic() + _FULL_CHECK_S
+                next_check = time.monotonic() + self._agent.options.check_every_s
 
     def _on_manifests(self) -> None:
         paths = self._manifests.read()

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import fnmatch
 import socket
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kubypass.errors import ConfigError
@@ -54,8 +55,12 @@ def probe_features() -> Features:
     )
 
 
-def read_node(settings: Settings) -> NodeState:
-    """Looks at the network namespace that we are in."""
+def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeState:
+    """Looks at the network namespace that we are in.
+
+    Primary are the `internal` addresses, which the Node object names; where none of them is an uplink's, the address
+    that the uplink has had longest.
+    """
     with Netlink() as netlink:
         links = {link.name: link for link in netlink.links()}
         found = netlink.addresses()
@@ -70,13 +75,22 @@ def read_node(settings: Settings) -> NodeState:
     addresses += [a for index in loopback for a in by_link.get(index, ()) if not is_loopback(a)]
     primary: dict[int, Address] = {}
     for link in uplinks:
-        for address in by_link.get(link.index, ()):
+        for address in _oldest_first(by_link.get(link.index, ())):
             if address[:2] != b"\xfe\x80":
                 primary.setdefault(family(address), address)
+    uplink_addresses = {a for link in uplinks for a in by_link.get(link.index, ())}
+    for address in reversed([a for a in internal if a in uplink_addresses]):
+        primary[family(address)] = address
     own = tuple(sorted(set(addresses)))
     where, first = settings.nodeport_addresses, primary.values()
     with_node_ports = frozenset(address for address in own if where.selects(address, first))
     return NodeState(links, uplinks, own, primary, with_node_ports)
+
+
+def _oldest_first(addresses: Sequence[Address]) -> list[Address]:
+    """Linux lists a device's IPv4 addresses in the order of their coming, IPv6 ones the other way round."""
+    ipv4 = [address for address in addresses if family(address) == 4]
+    return [*ipv4, *(address for address in reversed(addresses) if family(address) == 6)]
 
 
 def _uplinks(

@@ -21,3 +21,5 @@ class Options:
     bpffs: Path
     cgroup: Path | None
     """None: where cgroup v2 is mounted."""
+    check_every_s: float = 60.0
+    """How often everything is looked at again, event or not."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
+from kubypass.datapath.image import Image, read_image
 from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot
@@ -52,20 +53,17 @@ class Services:
         self._claims = Claims(node.local_addresses)
         self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
+        self._image: Image = read_image(maps, None)
         self._tables = self._adopt()
 
     def _adopt(self) -> Tables:
-        """Tables as an earlier agent left them."""
-        services, slots, backends = (self._maps[name] for name in ("services", "slots", "backends"))
-        sizes = Sizes(services.info.max_entries, backends.info.max_entries, slots.info.max_entries)
-        tables = Tables(sizes)
-        found = list(services.items())
-        raw_slots = raw_backends = b""
-        if found:
-            raw_slots = b"".join(values for _, values, _ in slots.chunks(65536))
-            raw_backends = b"".join(values for _, values, _ in backends.chunks(65536))
-        ranges = [key for key, _ in self._maps["source_ranges"].items()] if found else []
-        tables.adopt(found, raw_slots, raw_backends, ranges)
+        """Tables as the maps are: an earlier agent left them so, or somebody else has written to them."""
+        sizes = [self._maps[name].info.max_entries for name in ("services", "backends", "slots")]
+        tables = Tables(Sizes(*sizes))
+        image = self._image
+        tables.adopt(
+            image.services.items(), bytes(image.slots), bytes(image.backends), image.source_ranges
+        )
         return tables
 
     @property
@@ -98,6 +96,14 @@ class Services:
         if changed:
             self._claims.move(node.local_addresses)
         return changed
+
+    def check(self) -> Result:
+        """Plans everything, as after a start where somebody else has written to the maps."""
+        found = read_image(self._maps, self._image)
+        if found != self._image:
+            self._image = found
+            self._tables = self._adopt()
+        return self.sync_all()
 
     def sync_all(self) -> Result:
         """Plans everything. The first time, what no service wants is taken out of the maps."""
@@ -135,6 +141,7 @@ class Services:
         self._before_write(changes)
         planned = time.perf_counter()
         writes = apply_changes(self._maps, changes) if changes else 0
+        self._image.note(changes)
         done = time.perf_counter()
         return Result(len(plans), writes, planned - started, done - planned)
 

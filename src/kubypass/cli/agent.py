@@ -48,9 +48,27 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="DIR",
         help="where socket load balancing is attached (KUBYPASS_CGROUP; default: where cgroup v2 is mounted)",
     )
+    parser.add_argument(
+        "--check-every",
+        type=_seconds,
+        default=os.environ.get("KUBYPASS_CHECK_EVERY", "60"),
+        metavar="SECONDS",
+        help="how often maps, attachments and routes are compared with what they should be (KUBYPASS_CHECK_EVERY; "
+        "default 60)",
+    )
     add_run(parser)
     add_bpffs(parser)
     parser.set_defaults(run=_run)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = 0.0
+    if not 0.01 <= seconds <= 86400:
+        raise argparse.ArgumentTypeError(f"{text}: expected seconds, 0.01 to 86400")
+    return seconds
 
 
 def _run(arguments: argparse.Namespace) -> int:
@@ -67,5 +85,6 @@ def _run(arguments: argparse.Namespace) -> int:
             run=arguments.run_directory,
             bpffs=arguments.bpffs,
             cgroup=arguments.cgroup,
+            check_every_s=arguments.check_every,
         )
     )

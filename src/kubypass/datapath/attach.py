@@ -30,6 +30,7 @@ class Attachments:
     """The links in one directory. `writes` counts what was attached, replaced or taken off."""
 
     def __init__(self, directory: Path, *, tcx: bool) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._tcx = tcx
         self.writes = 0

@@ -9,17 +9,16 @@ from kubypass.kernel.bpf import Map
 
 
 class Content:
-    """One map, and what is in it."""
+    """One map. What is in it is read each time: somebody else may have changed it."""
 
     def __init__(self, target: Map) -> None:
         self._target = target
-        self._content: dict[bytes, bytes] = dict(target.items())
 
     def apply(self, wanted: Mapping[bytes, bytes]) -> int:
         """Makes the map hold just `wanted`; returns how many entries were written."""
-        changed = {key: value for key, value in wanted.items() if self._content.get(key) != value}
-        gone = [key for key in self._content if key not in wanted]
+        content = dict(self._target.items())
+        changed = {key: value for key, value in wanted.items() if content.get(key) != value}
+        gone = [key for key in content if key not in wanted]
         self._target.update_batch(b"".join(changed), b"".join(changed.values()), len(changed))
         self._target.delete_batch(b"".join(gone), len(gone))
-        self._content = dict(wanted)
         return len(changed) + len(gone)

@@ -110,6 +110,19 @@ def pin(datapath: Datapath) -> None:
         shutil.rmtree(datapath.directory / other)
 
 
+def pin_missing(datapath: Datapath) -> int:
+    """Keeps maps and programs whose pins somebody has removed; returns how many."""
+    maps, programs = datapath.directory / layout.LAYOUT_HASH, datapath.directory / _PROGRAMS
+    wanted: dict[Path, Map | Program] = {maps / name: each for name, each in datapath.maps.items()}
+    wanted.update({programs / name: each for name, each in datapath.programs.items()})
+    missing = {path: opened for path, opened in wanted.items() if not path.exists()}
+    for directory in (maps, programs, datapath.directory / LINKS):
+        directory.mkdir(parents=True, exist_ok=True)
+    for path, opened in missing.items():
+        opened.pin(str(path))
+    return len(missing)
+
+
 def _replace_pin(opened: Map | Program, path: Path) -> None:
     path.unlink(missing_ok=True)
     opened.pin(str(path))

@@ -148,9 +148,10 @@ class Tables:
     def put(self, item: Item, changes: Changes) -> Problem | None:
         """Makes the item what is planned. A problem means that the tables are full and the item stays as it was."""
         entry = self.entries.get(item.key) or self._recover(item)
-        if entry and entry.item == item:
+        if entry:
             self.entries[item.key] = entry
-            return None
+            if entry.item == item:
+                return None
         # A frontend may need an entry for its address as well.
         if len(self._services) + 2 * len(item.frontends) > self._sizes.services:
             new = {key for f in item.frontends for key in _keys(f) if key not in self._services}
@@ -214,23 +215,26 @@ class Tables:
         lists = Lists(
             first, tuple(slots[first:middle]), tuple(slots[middle : middle + found.local])
         )
+        places = sorted(found.backends)
         kept = tuple(
             f
             for f in item.frontends
             if self._services.get(_key(f)) == _value(number, lists, f.flags, found.affinity_s)
         )
-        places = sorted(found.backends)
         backends = tuple(
             PlannedBackend(Address(place[0]), place[1], BackendState(state), of)
             for place in places
             for _, state, of in (found.backends[place],)
         )
+        ids = tuple(found.backends[place][0] for place in places)
+        if (lists.cluster, lists.local) != _members(ids, backends):
+            kept = ()  # the slots are not ours any more: nothing that leads to them can stay
         ranges = item.source_ranges
         if found.ranges != _range_keys(number, ranges):
             ranges = tuple(map(_range_of, found.ranges))
         self._addresses.replace((), kept)
         recovered = Item(item.key, kept, backends, found.affinity_s, ranges)
-        return Entry(number, recovered, tuple(found.backends[p][0] for p in places), lists)
+        return Entry(number, recovered, ids, lists)
 
     def _put(self, item: Item, entry: Entry | None, changes: Changes) -> None:
         number = entry.id if entry else self._service_ids.take()
@@ -285,10 +289,7 @@ class Tables:
         self, item: Item, ids: tuple[int, ...], entry: Entry | None, changes: Changes
     ) -> Lists:
         """The lists of before if they are still the same, or new ones in another range."""
-        cluster, local = (
-            tuple([n for n, backend in zip(ids, item.backends, strict=True) if backend.lists & one])
-            for one in (_CLUSTER, _LOCAL)
-        )
+        cluster, local = _members(ids, item.backends)
         if entry and (cluster, local) == (entry.lists.cluster, entry.lists.local):
             return entry.lists
         slots = cluster + local
@@ -345,6 +346,17 @@ class Tables:
         changes.backends.pop(number, None)
         changes.removed_backends.append(number)
         self._backend_ids.give_back(number)
+
+
+def _members(
+    ids: tuple[int, ...], backends: tuple[PlannedBackend, ...]
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The backends of the Cluster list, and of the Local one."""
+    both = tuple(zip(ids, backends, strict=True))
+    return (
+        tuple([number for number, backend in both if backend.lists & _CLUSTER]),
+        tuple([number for number, backend in both if backend.lists & _LOCAL]),
+    )
 
 
 def _key(frontend: PlannedFrontend) -> bytes:

@@ -53,7 +53,7 @@ def slices(*texts: str, port: tuple[str, Protocol, int] = ("http", TCP, 8080), n
         (slices("10.1.0.1@here", "10.1.0.2@here", "10.1.0.3@there", "10.1.0.4@"), 2),
         (slices("10.1.0.1@here=s", "10.1.0.2@here=st", "10.1.0.3@here=t"), 0),
         (slices("10.1.0.1@here=rst"), 0),
-        (slices("10.1.0.1@here", "fd01::1@here"), 2),
+        (slices("10.1.0.1@here", "fd01::1@here"), 1),
         (slices("10.1.0.1@here") + slices("10.1.0.1@here", port=("https", TCP, 8443)), 1),
         (slices("10.1.0.1@here") + slices("10.1.0.2@here", port=("https", TCP, 8443)), 2),
         (slices("10.1.0.1@here=st") + slices("10.1.0.1@here", name="web-2"), 1),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubypass.datapath import layout
+from kubypass.datapath.image import Image
 from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.model.address import UNSPECIFIED, parse_address
 from kubypass.model.cidr import parse_cidr
@@ -27,17 +28,20 @@ class Kernel:
         self.slots = [0] * SIZES.slots
         self.backends = [bytes(layout.BACKEND_SIZE)] * SIZES.backends
         self.source_ranges: set[bytes] = set()
+        self.check_writes = True
+        self.image = Image({}, set(), bytearray(), bytearray())
 
     def write(self, changes: Changes) -> None:
+        self.image.note(changes)
         for number, value in changes.backends.items():
             self.backends[number] = value
         for slot, number in changes.slots.items():
             self.slots[slot] = number
-            self.check()
+            self.check_each()
         self.source_ranges |= changes.source_ranges
         for key, value in changes.services.items():
             self.services[key] = value
-            self.check()
+            self.check_each()
         for key in changes.removed_services:
             del self.services[key]
         for number in changes.removed_backends:
@@ -45,6 +49,10 @@ class Kernel:
                 self.backends[number] = bytes(layout.BACKEND_SIZE)
         self.source_ranges -= changes.removed_source_ranges
         self.check()
+
+    def check_each(self) -> None:
+        if self.check_writes:
+            self.check()
 
     def check(self) -> None:
         """Whatever a packet finds at any moment is a live backend of the service."""
@@ -55,6 +63,28 @@ class Kernel:
                 backend = layout.Backend.unpack(self.backends[self.slots[service.first_slot + at]])
                 assert backend.state != BackendState.NONE
                 assert backend.service == service.id
+
+    def is_as_noted(self) -> bool:
+        image = self.image
+        slots = struct.pack(f"<{SIZES.slots}I", *self.slots)
+        return (image.services, image.source_ranges, image.slots, image.backends) == (
+            self.services,
+            self.source_ranges,
+            slots[: len(image.slots)],
+            b"".join(self.backends)[: len(image.backends)],
+        )
+
+    def damage(self, at: tuple[str, int, int]) -> None:
+        """What somebody else may do to a map: an entry is gone, or a slot leads elsewhere."""
+        what, which, value = at
+        if what == "services" and self.services:
+            del self.services[sorted(self.services)[which % len(self.services)]]
+        if what == "ranges" and self.source_ranges:
+            self.source_ranges.remove(sorted(self.source_ranges)[which % len(self.source_ranges)])
+        if what == "slots":
+            self.slots[which % SIZES.slots] = value
+        if what == "backends":
+            self.backends[which % SIZES.backends] = bytes(layout.BACKEND_SIZE)
 
     def adopted(self) -> Tables:
         tables = Tables(SIZES)
@@ -173,9 +203,32 @@ def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(rounds):
         sync(tables, kernel, items, first=first)
         first = False
         assert kernel.view() == expected(items)
+        assert kernel.is_as_noted()
         if restart:
             tables = kernel.adopted()
             assert not len(sync(tables, kernel, items, first=True)), "a restart writes nothing"
+
+
+DAMAGE = st.tuples(
+    st.sampled_from(["services", "ranges", "slots", "backends"]),
+    st.integers(0, 15),
+    st.integers(0, SIZES.backends - 1),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(CLUSTERS, CLUSTERS, st.lists(DAMAGE, min_size=1, max_size=4))
+def test_maps_that_somebody_else_has_changed_are_put_right(before, cluster, damages):
+    kernel = Kernel()
+    sync(kernel.adopted(), kernel, build(before), first=True)
+    for damage in damages:
+        kernel.damage(damage)
+    kernel.check_writes = False
+    items = build(cluster)
+    sync(kernel.adopted(), kernel, items, first=True)
+    assert kernel.view() == expected(items)
+    kernel.check()
+    assert not len(sync(kernel.adopted(), kernel, items, first=True))
 
 
 def test_a_change_while_the_agent_was_away_is_made_good():

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where NodePorts answer: every address of the node, loopback ones, or those that nodeport-addresses names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from kubypass.box import agents
+from kubypass.box.process import wait_until
+from kubypass.box.wiring import ip_batch
+from tests.box.scene import ALL, REFUSED, Endpoint, Port, Scene, Service
+
+pytestmark = pytest.mark.xdist_group("scenes")
+TCP = Port(80, 8080)
+UDP = Port(80, 8080, "UDP", name="datagrams")
+SECOND = {4: "192.168.1.131", 6: "fd00:c0a8:1::131"}
+LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+
+# setting -> which of node1's addresses answer: primary, second, loopback; by family
+ANSWERING = {
+    "primary": {4: "primary", 6: "primary"},
+    "192.168.1.131/32": {4: "second", 6: "primary second loopback"},
+    "fd00:c0a8:1::131/128,127.0.0.0/8": {4: "loopback", 6: "second"},
+}
+
+
+@pytest.fixture(scope="module")
+def two_addresses(scenes: Scene) -> Iterator[Scene]:
+    """node1 has a second address of each family, younger than the first."""
+    node1 = scenes.box.paths.namespace(scenes.box.topology.node("node1").name)
+    ip_batch(
+        node1,
+        [f"address add {SECOND[4]}/24 dev eth0", f"address add {SECOND[6]}/64 dev eth0 nodad"],
+    )
+    yield scenes
+    restart(scenes, "")
+    ip_batch(
+        node1,
+        [f"address delete {SECOND[4]}/24 dev eth0", f"address delete {SECOND[6]}/64 dev eth0"],
+    )
+
+
+def restart(scene: Scene, line: str) -> None:
+    """Agents with one more setting."""
+    box = scene.box
+    changed = box.settings.with_name("changed.yaml")
+    changed.write_text(f"{box.settings.read_text()}\n{line}\n")
+    agents.stop_agents(box.paths)
+    agents.start_agents(box.paths, box.topology, changed if line else box.settings)
+
+
+def answering(scene: Scene, service: Service, place: str, version: int) -> set[str]:
+    """Which of node1's addresses answer; the others refuse."""
+    addresses = {"primary": scene.address("node1", version), "second": SECOND[version]}
+    if place == "node1":
+        addresses["loopback"] = LOOPBACK[version]
+    found = set()
+    for port in service.ports:
+        for name, address in addresses.items():
+            (answer,) = scene.call(place, address, port.node_port, port.protocol)
+            assert answer["outcome"] in {"ok", REFUSED}
+            if answer["outcome"] == "ok":
+                found.add(f"{name}/{port.protocol}")
+    return found
+
+
+def check_addresses(scene: Scene, expected: dict[int, str]) -> None:
+    service = scene.put(scene.service(TCP, UDP, node_ports=True), [Endpoint("a1"), Endpoint("a2")])
+    for version in (4, 6):
+        for place in ("client", "pod1", "pod2", "node1"):
+            words = set(expected[version].split()) - ({"loopback"} if place != "node1" else set())
+            wanted = {f"{word}/{port.protocol}" for word in words for port in service.ports}
+            assert answering(scene, service, place, version) == wanted, (place, version)
+
+
+def test_every_address(two_addresses: Scene, scene: Scene) -> None:
+    """A new address answers as soon as it is there, and does not become the one that clients are hidden behind."""
+    assert two_addresses is scene
+    every = "primary second loopback"
+    assert wait_until(lambda: answering(scene, *probe(scene)) == {"primary/TCP", "second/TCP"}, 10)
+    check_addresses(scene, {4: every, 6: every})
+    service = scene.put(scene.service(node_ports=True), [Endpoint("a2")])
+    for version in (4, 6):
+        (answer,) = scene.call("client", SECOND[version], service.ports[0].node_port)
+        seen = str(answer["client"]).rpartition(":")[0].strip("[]")
+        assert seen == scene.address("node1", version)
+
+
+def probe(scene: Scene) -> tuple[Service, str, int]:
+    return scene.put(scene.service(node_ports=True)), "client", 6
+
+
+@pytest.mark.parametrize("setting", ANSWERING)
+def test_chosen_addresses(two_addresses: Scene, scene: Scene, setting: str) -> None:
+    assert two_addresses is scene
+    restart(scene, f'nodeport-addresses: "{setting}"')
+    check_addresses(scene, ANSWERING[setting])
+
+
+def test_loopback_can_be_left_out(two_addresses: Scene, scene: Scene) -> None:
+    """Under eTP Local the node itself gets all endpoints, by whichever of its addresses."""
+    assert two_addresses is scene
+    restart(scene, 'localhost-nodeports: "false"')
+    service = scene.put(scene.service(node_ports=True, externalTrafficPolicy="Local"))
+    scene.check(service, [("node1", "loopback", REFUSED), ("node1", "node1", ALL)])
+
+
+def test_loopback_of_a_pod_is_its_own(scene: Scene) -> None:
+    service = scene.put(scene.service(TCP, UDP, node_ports=True))
+    for port in service.ports:
+        scene.check(service, [("pod1", "loopback", REFUSED)], port)
