@@ -122,6 +122,8 @@ class Tables:
             value = layout.Service.unpack(raw)
             if not value.flags & ServiceFlag.ADDRESS:
                 lists = (value.first_slot, value.backends, value.local_backends)
+                if sum(lists) > self._sizes.slots:  # the map was larger
+                    lists = (0, 0, 0)
                 self._found.setdefault(value.id, _Found(*lists, value.affinity_s))
         used, size = set(), layout.BACKEND_SIZE
         for number in range(1, len(backends) // size):
@@ -285,10 +287,11 @@ class Tables:
         self, item: Item, ids: tuple[int, ...], entry: Entry | None, changes: Changes
     ) -> Lists:
         """The lists of before if they are still the same, or new ones in another range."""
-        cluster, local = (
-            tuple([n for n, backend in zip(ids, item.backends, strict=True) if backend.lists & one])
-            for one in (_CLUSTER, _LOCAL)
-        )
+        cluster, local = ids, tuple[int, ...]()
+        if any(lists != _CLUSTER for *_, lists in item.backends):
+            found = list(zip(ids, (backend.lists for backend in item.backends), strict=True))
+            cluster = tuple([number for number, lists in found if lists & _CLUSTER])
+            local = tuple([number for number, lists in found if lists & _LOCAL])
         if entry and (cluster, local) == (entry.lists.cluster, entry.lists.local):
             return entry.lists
         slots = cluster + local
