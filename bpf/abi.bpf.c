@@ -29,6 +29,8 @@ struct abi {
 	struct source_range source_range;
 	struct affinity_client affinity_client;
 	struct affinity affinity;
+	struct snat_destination snat_destination;
+	struct snat_failure snat_failure;
 	struct counter counter;
 	struct network network;
 	struct decision_record decision_record;

@@ -75,6 +75,7 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	struct flow forward = { .service = service->id };
 	struct decision decision;
 	struct backend *backend = NULL;
+	enum open_mode mode = OPEN_DNAT;
 	enum verdict verdict;
 
 	if (hook == HOOK_FROM_UPLINK && !config.external_cluster_ip && is_internal(service))
@@ -85,10 +86,9 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 		return verdict;
 	*endpoint = lookup_endpoint(&backend->address);
 	/* The node itself would take its own address for a forged one. */
-	if (*endpoint && (*endpoint)->kind != ENDPOINT_POD)
-		decision.masquerade = false;
-	return open_and_translate(ctx, packet, backend, decision.masquerade ? OPEN_MASQUERADE : OPEN_DNAT, &forward,
-				  now);
+	if (decision.masquerade && (!*endpoint || (*endpoint)->kind == ENDPOINT_POD))
+		mode = *endpoint ? OPEN_MASQUERADE : OPEN_MASQUERADE_OUT;
+	return open_and_translate(ctx, packet, backend, mode, &forward, now);
 }
 
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)

@@ -7,4 +7,36 @@
 
 #include "kubypass.h"
 
+/* Settings and what the agent found on the node; constant once the programs are loaded. */
+struct config {
+	struct address
+		node_ipv4; /* source of SNATed packets where no route has another; all zero: none of the family */
+	struct address node_ipv6;
+	__u64 node_netns_cookie; /* sockets with another cookie belong to pods; 0: of the initial one */
+	__u64 tcp_timeout_ns;
+	__u64 tcp_syn_timeout_ns;
+	__u64 tcp_fin_timeout_ns;
+	__u64 any_timeout_ns;
+	__u32 snat_port_first; /* source ports for connections whose clients' own are taken: snat_ports from here */
+	__u32 snat_ports;
+	__u32 snat_extra_first; /* and snat_extra_ports from here */
+	__u32 snat_extra_ports;
+	__u8 socket_lb_pods; /* translate in pods' socket calls, not only in the node's */
+	__u8 external_cluster_ip; /* ClusterIPs answer to clients outside */
+	__u8 socket_lb_refuse; /* bpf_set_retval exists: calls fail with the error that fits, not with EPERM */
+	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists */
+	__u8 local_detector; /* enum local_detector */
+	__u8 masquerade_all; /* hide every client of a ClusterIP */
+	__u8 localhost_node_ports; /* NodePorts answer the node on loopback: bit 0 of IPv4, bit 1 of IPv6 */
+	__u8 reject; /* tell clients of a service without backends, with ICMP; otherwise their packets are dropped */
+	__u8 answer_ping; /* service addresses answer echo requests */
+	__u8 pod_network_count;
+	__u8 service_network_count;
+	__u8 tracing; /* each decision is written to `decisions` */
+	__u8 route_source; /* bpf_fib_lookup tells the source address of a route */
+	__u8 pad[3];
+	struct network pod_networks[NETWORKS_MAX];
+	struct network service_networks[NETWORKS_MAX]; /* where cluster addresses come from */
+};
+
 const volatile struct config config SEC(".rodata");

@@ -114,6 +114,14 @@ static __always_inline __u8 next_state(const struct flow *flow, const struct pac
 	return flow->state;
 }
 
+/* Is what was found at the key of the other direction of the same connection? The client may have opened another one
+ * from its port, to another backend. */
+static __always_inline bool is_partner(const struct flow *partner, const struct packet *packet)
+{
+	return partner->destination_port == packet->tuple.source_port &&
+	       same_address(&partner->destination, &packet->tuple.source);
+}
+
 /* Keeps a connection alive: both directions, since traffic may be one-sided for hours. */
 static __always_inline void touch_flow(struct flow *flow, const struct packet *packet, __u64 now)
 {
@@ -128,7 +136,7 @@ static __always_inline void touch_flow(struct flow *flow, const struct packet *p
 	key = partner_key(flow, protocol);
 	partner = bpf_map_lookup_elem(&flows, &key);
 	flow->state = state;
-	if (!partner) {
+	if (!partner || !is_partner(partner, packet)) {
 		flow->expires_ns = now + flow_timeout_ns(protocol, state, FLOW_ESTABLISHED);
 		return;
 	}

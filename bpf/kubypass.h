@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The ABI: every struct and enum that Python also sees. Python reads it from BTF (`make layout`). */
+/* The ABI: every struct and enum that Python also sees. Python reads it from BTF (`make layout`). An upgrade takes
+ * entries of maps over by their fields' names: a number of an enum that is kept in a map never changes its meaning. */
 #pragma once
 
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): one set of maps for both. */
@@ -184,6 +185,20 @@ struct refused_bind {
 	__u8 command[16];
 };
 
+/* Key of `snat_failures`: whom the node has no free source port towards. */
+struct snat_destination {
+	struct address address;
+	__be16 port;
+	__u8 protocol;
+	__u8 pad;
+};
+
+/* Value of `snat_failures`. */
+struct snat_failure {
+	__u64 connections; /* that were dropped for it */
+	__u64 last_ns; /* CLOCK_MONOTONIC */
+};
+
 /* Where a packet or a socket call is judged. */
 enum hook {
 	HOOK_SOCKET = 0,
@@ -264,36 +279,4 @@ struct decision_record {
 	__u8 list; /* enum backend_list */
 	__u8 masquerade;
 	__u8 found; /* a decision was made: without one there is no service */
-};
-
-/* Tokens for the ICMP messages that we make, per CPU. */
-struct icmp_budget {
-	__u64 refilled_ns;
-	__u64 tokens;
-};
-
-/* Settings and what the agent found on the node; constant once the programs are loaded. */
-struct config {
-	struct address node_ipv4; /* source of SNATed packets; all zero: the node has none of the family */
-	struct address node_ipv6;
-	__u64 node_netns_cookie; /* sockets with another cookie belong to pods; 0: of the initial one */
-	__u64 tcp_timeout_ns;
-	__u64 tcp_syn_timeout_ns;
-	__u64 tcp_fin_timeout_ns;
-	__u64 any_timeout_ns;
-	__u8 socket_lb_pods; /* translate in pods' socket calls, not only in the node's */
-	__u8 external_cluster_ip; /* ClusterIPs answer to clients outside */
-	__u8 socket_lb_refuse; /* bpf_set_retval exists: calls fail with the error that fits, not with EPERM */
-	__u8 coarse_clock; /* bpf_ktime_get_coarse_ns exists */
-	__u8 local_detector; /* enum local_detector */
-	__u8 masquerade_all; /* hide every client of a ClusterIP */
-	__u8 localhost_node_ports; /* NodePorts answer the node on loopback: bit 0 of IPv4, bit 1 of IPv6 */
-	__u8 reject; /* tell clients of a service without backends, with ICMP; otherwise their packets are dropped */
-	__u8 answer_ping; /* service addresses answer echo requests */
-	__u8 pod_network_count;
-	__u8 service_network_count;
-	__u8 tracing; /* each decision is written to `decisions` */
-	__u8 pad[4];
-	struct network pod_networks[NETWORKS_MAX];
-	struct network service_networks[NETWORKS_MAX]; /* where cluster addresses come from */
 };

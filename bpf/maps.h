@@ -96,6 +96,41 @@ struct {
 	__type(value, struct affinity);
 } affinities SEC(".maps");
 
+/* A connection that is being opened: what a reply looks like, and what becomes of it. */
+struct opening {
+	struct tuple key;
+	struct flow reply;
+	__u64 now;
+	__u32 node_source; /* the new source is an address of the node, whose sockets have ports too */
+	__u32 draws; /* how often to look for a port */
+	struct bpf_fib_lookup route; /* as the kernel wants to be asked for the new source */
+	struct bpf_sock_tuple sockets; /* and for a socket that has the same port */
+	struct snat_destination destination;
+	struct snat_failure failure;
+};
+
+/* On each CPU one; too large for the stack. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct opening);
+} openings SEC(".maps");
+
+/* Connections that found no source port, by backend. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1024);
+	__type(key, struct snat_destination);
+	__type(value, struct snat_failure);
+} snat_failures SEC(".maps");
+
+/* Tokens for the ICMP messages that we make, per CPU. */
+struct icmp_budget {
+	__u64 refilled_ns;
+	__u64 tokens;
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

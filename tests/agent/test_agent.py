@@ -167,7 +167,7 @@ def test_another_map_size_keeps_the_flows(node):
         flows = Map.open_pinned(str(pin))
         assert flows.info.max_entries == 4096
         assert flows.lookup(bytes(layout.TUPLE_SIZE)) is not None
-        assert "1 entries of flows were carried over" in (node.root / "agent.log").read_text()
+        assert "flows: 1 entries were carried over" in (node.root / "agent.log").read_text()
 
 
 def test_maps_of_another_version_are_replaced_and_it_says_so(node):

@@ -89,7 +89,7 @@ def test_every_source_names_its_licence():
 def test_generated_sources_are_fresh(generate, path: str):
     made = subprocess.run(
         [TOOLS / "ruff", "format", "-"],
-        input=generate(Btf(ROOT / "build/bpf/abi.bpf.o")),
+        input=generate(Btf.of_object(ROOT / "build/bpf/abi.bpf.o")),
         capture_output=True,
         text=True,
         check=True,

@@ -130,12 +130,15 @@ def config(**changes: object) -> layout.Config:
         "tcp_syn_timeout_ns": 60 * _SECOND,
         "tcp_fin_timeout_ns": 10 * _SECOND,
         "any_timeout_ns": 60 * _SECOND,
+        "snat_port_first": 61000,
+        "snat_ports": 4536,
         "socket_lb_pods": 1,
         "external_cluster_ip": 0,
         "socket_lb_refuse": 1,
         "coarse_clock": int(probe_features().coarse_clock),
         "local_detector": LocalDetector.INTERFACE,
         "localhost_node_ports": 3,
+        "route_source": int(probe_features().route_source),
         "reject": 1,
         "pod_networks": pack_networks(()),
         "service_networks": pack_networks(()),
@@ -160,12 +163,12 @@ class Lab:
     _ids: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _slots: Iterator[int] = field(default_factory=itertools.count)
 
-    def load(self, constants: layout.Config, sizes: int = 256) -> None:
+    def load(self, constants: layout.Config, sizes: int = 256, flows: int = 4096) -> None:
         """Loads both objects; the second uses the maps of the first."""
         for name in ("pod", "host"):
             with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
                 opened.set_rodata(constants.pack())
-                opened.set_max_entries({"flows": 4096, "backends": sizes, "slots": sizes})
+                opened.set_max_entries({"flows": flows, "backends": sizes, "slots": sizes})
                 opened.reuse_maps({key: value.fd for key, value in self.maps.items()})
                 opened.load()
                 for key in opened.map_names:
@@ -186,7 +189,8 @@ class Lab:
 
     def clear(self) -> None:
         """Empty maps."""
-        for name in ("services", "flows", "fragments", "endpoints", "affinities", "source_ranges"):
+        connections = ("flows", "fragments", "affinities", "snat_failures")
+        for name in ("services", "endpoints", "source_ranges", *connections):
             keys = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(keys), len(keys))
         backends = self.maps["backends"]

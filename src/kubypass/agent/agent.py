@@ -37,6 +37,7 @@ from kubypass.model.service import ServiceKey
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
+from kubypass.plan.snat import plan_snat_ports
 
 SWEEP_S = 0.25
 _PASS_S = 15.0
@@ -132,8 +133,6 @@ class Agent:
         wanted = objects.signature(config, sizes)
         found = objects.find(directory) if self.state.signature == wanted else None
         self.datapath = found or objects.load(directory, config, sizes)
-        for note in self.datapath.notes:
-            log("datapath rebuilt", note=note)
         log(
             "datapath ready",
             programs="loaded" if self.datapath.loaded else "kept",
@@ -150,6 +149,9 @@ class Agent:
         self.state.save()
         pods = self.options.run / "pods"
         self.network = Network(self.datapath, self.attachments, pods, self.settings)
+        objects.carry_connections(self.datapath)
+        for note in self.datapath.notes:
+            log("datapath rebuilt", note=note)
         self.writes["maps"] += self.network.sync(self.node)
         self._attach_node()
         if self.datapath.loaded:
@@ -194,12 +196,14 @@ class Agent:
     def problems(self) -> list[Problem]:
         """Everything that is wrong now."""
         found = [*self.source.problems(), *self.services.problems(), *self.network.problems]
+        _, snat = plan_snat_ports(self.settings, self.node.ephemeral)
         return [
             *found,
             *self._route_problems,
             *self._overlaps.problems(),
             *self.ports.problems,
             *self.binds.problems,
+            *snat,
         ]
 
     def on_manifests(self, paths: set[Path] | None) -> None:

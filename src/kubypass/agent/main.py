@@ -29,10 +29,12 @@ def run(options: Options) -> int:
     server.start()
     try:
         agent.ports.start(report)
+        gc.disable()  # what is made now stays
         with agent.health.update():
             agent.start()
         gc.collect()
         gc.freeze()  # the cluster's objects live long: no collection walks them
+        gc.enable()
         log("ready", node=options.node, ms=1000 * agent.timings["start_s"])
         for problem in agent.problems():
             if problem in agent.ports.problems:

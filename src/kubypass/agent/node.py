@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kubypass.errors import ConfigError
-from kubypass.kernel import netns, program, sockdiag
+from kubypass.kernel import netns, program, sockdiag, sysctl
 from kubypass.kernel.netlink import Link, Netlink, Route
 from kubypass.model.address import Address, family, is_loopback, mapped_address
 from kubypass.model.settings import Settings
@@ -17,6 +17,7 @@ from kubypass.model.settings import Settings
 POD_PREFIX = "lxc"
 _COARSE_CLOCK, _SET_RETVAL = 160, 187
 _CGROUP_SOCK_ADDR, _CONNECT4 = 18, 10
+_FIB_SOURCE = 1 << 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class Features:
     refuse_connect: bool
     netns_cookie: bool
     close_sockets: bool
+    route_source: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,8 @@ class NodeState:
     """By family: the source of translated packets."""
     with_node_ports: frozenset[Address]
     """Those of the addresses on which NodePorts answer."""
+    ephemeral: tuple[int, int] = (32768, 60999)
+    """First and last of the ports that sockets get by themselves; Linux's own where nobody has looked."""
 
 
 def probe_features() -> Features:
@@ -52,6 +56,7 @@ def probe_features() -> Features:
         refuse_connect=program.has_helper(_SET_RETVAL, _CGROUP_SOCK_ADDR, _CONNECT4),
         netns_cookie=netns.netns_cookie() != 0,
         close_sockets=sockdiag.can_close(),
+        route_source=program.fib_lookup_knows(_FIB_SOURCE),
     )
 
 
@@ -84,7 +89,12 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
     own = tuple(sorted(set(addresses)))
     where, first = settings.nodeport_addresses, primary.values()
     with_node_ports = frozenset(address for address in own if where.selects(address, first))
-    return NodeState(links, uplinks, own, primary, with_node_ports)
+    return NodeState(links, uplinks, own, primary, with_node_ports, _ephemeral())
+
+
+def _ephemeral() -> tuple[int, int]:
+    first, last = (sysctl.read("net.ipv4.ip_local_port_range") or "32768 60999").split()
+    return int(first), int(last)
 
 
 def _oldest_first(addresses: Sequence[Address]) -> list[Address]:

@@ -17,6 +17,7 @@ from kubypass.model.address import Address, parse_address
 from kubypass.model.cidr import Cidr, mask
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import LocalDetector
+from kubypass.plan.snat import plan_snat_ports
 
 DEFAULT_BPFFS = Path("/sys/fs/bpf")
 NETWORKS_MAX = 4
@@ -55,6 +56,10 @@ def datapath_config(
 ) -> layout.Config:
     """The constants of the programs; `pod_cidrs` are those of this node's Node object."""
     detector, networks = _detector(settings, pod_cidrs)
+    snat, _ = plan_snat_ports(settings, node.ephemeral)
+    (snat_first, snat_ports), (extra_first, extra_ports) = (
+        (first, last - first + 1) for first, last in (snat.main, snat.extra or (0, -1))
+    )
     return layout.Config(
         node_ipv4=node.primary.get(4, _NO_ADDRESS),
         node_ipv6=node.primary.get(6, _NO_ADDRESS),
@@ -63,6 +68,10 @@ def datapath_config(
         tcp_syn_timeout_ns=settings.bpf_ct_timeout_regular_tcp_syn,
         tcp_fin_timeout_ns=settings.bpf_ct_timeout_regular_tcp_fin,
         any_timeout_ns=settings.bpf_ct_timeout_regular_any,
+        snat_port_first=snat_first,
+        snat_ports=snat_ports,
+        snat_extra_first=extra_first,
+        snat_extra_ports=extra_ports,
         socket_lb_pods=int(settings.socket_lb_pods),
         external_cluster_ip=int(settings.bpf_lb_external_clusterip),
         socket_lb_refuse=int(features.refuse_connect),
@@ -75,6 +84,7 @@ def datapath_config(
         pod_network_count=len(networks),
         service_network_count=len(settings.service_cidrs),
         tracing=0,
+        route_source=int(features.route_source),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.service_cidrs),
     )

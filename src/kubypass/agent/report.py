@@ -13,6 +13,7 @@ from kubypass.agent.agent import Agent
 from kubypass.agent.details import opened, replacement_details
 from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
+from kubypass.agent.snat_report import snat_metrics, snat_problems, snat_status
 from kubypass.agent.socket_report import (
     bind_protection,
     feature,
@@ -24,12 +25,15 @@ from kubypass.api.metrics import Metric
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
 from kubypass.datapath.listing import pinned_services
+from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address, format_address
 from kubypass.model.pod import Pod
+from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList, Verdict
+from kubypass.plan.snat import plan_snat_ports
 from kubypass.plan.socket_lb import is_excluded
 
 VERSION = "0.1.0"
@@ -66,12 +70,30 @@ class Report:
             for count in self._counts()
         ]
 
-    def _counts(self) -> list[Count]:
+    def _pinned(self, name: str) -> Map:
         pins = self._agent.options.bpffs / "kubypass" / layout.LAYOUT_HASH
+        return Map.open_pinned(str(pins / name))
+
+    def _counts(self) -> list[Count]:
         try:
-            return read_counts(Map.open_pinned(str(pins / "metrics")))
+            return read_counts(self._pinned("metrics"))
         except KernelError:
             return []
+
+    def _snat_failures(self) -> list[SnatFailure]:
+        try:
+            return read_snat_failures(self._pinned("snat_failures"))
+        except KernelError:
+            return []
+
+    def _problems(self) -> list[Problem]:
+        lately = snat_problems(self._snat_failures(), time.monotonic_ns())
+        return [*self._agent.problems(), *lately]
+
+    def _snat(self) -> dict[str, object]:
+        agent = self._agent
+        ports, _ = plan_snat_ports(agent.settings, agent.node.ephemeral)
+        return snat_status(ports, self._snat_failures())
 
     def gauges(self) -> dict[str, float]:
         """Numbers that are no counters of packets."""
@@ -85,7 +107,7 @@ class Report:
             "frontends": frontends,
             "backends": backends,
             "pods": agent.network.pods,
-            "problems": len(agent.problems()),
+            "problems": len(self._problems()),
             "flows": live,
             "flows_expired": removed,
         }
@@ -122,6 +144,10 @@ class Report:
         """kube-proxy's metrics, and those of sockets."""
         return [*self._agent.proxy_metrics(), *socket_metrics(self._agent)]
 
+    def snat_metrics(self) -> list[Metric]:
+        """Where source ports ran out."""
+        return snat_metrics(self._snat_failures())
+
     def status(self) -> dict[str, object]:
         """The shape of /status; lists are empty until the first complete sync."""
         agent = self._agent
@@ -134,8 +160,9 @@ class Report:
             "bpf_maps": [
                 {"name": n, "max_entries": size} for n, size in map_sizes(agent.settings).items()
             ],
-            "problems": [asdict(problem) for problem in agent.problems()] if ready else [],
+            "problems": [asdict(problem) for problem in self._problems()] if ready else [],
             "drops": self._drops(),
+            "snat": self._snat(),
             "writes": {**agent.writes, "links": attached},
             "timings": dict(agent.timings),
             "memory": _memory(),
@@ -157,6 +184,7 @@ class Report:
                 *opened(agent.settings),
                 *(str(found) for found in agent.findings if found.level != "accepted"),
             ],
+            "upgrade": agent.datapath.notes if ready else [],
         }
 
     def _drops(self) -> list[dict[str, object]]:

@@ -83,6 +83,6 @@ def render(view: View) -> str:
             lines.append(f'kubypass_drops_total{{hook="{hook}",reason="{reason}"}} {packets}')
     for name, value in view.gauges().items():
         lines += [f"# TYPE kubypass_{name} gauge", f"kubypass_{name} {value:g}"]
-    for metric in view.proxy_metrics():
+    for metric in (*view.snat_metrics(), *view.proxy_metrics()):
         lines += metric.lines()
     return "\n".join(lines) + "\n"

@@ -27,6 +27,9 @@ class View(Protocol):
     def gauges(self) -> dict[str, float]:
         """Other numbers, by name."""
 
+    def snat_metrics(self) -> list[Metric]:
+        """Where source ports ran out."""
+
     def proxy_metrics(self) -> list[Metric]:
         """Metrics with labels: kube-proxy's, and those of sockets."""
 

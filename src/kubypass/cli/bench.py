@@ -29,7 +29,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     scale.add_argument("--endpoints", type=int, default=10, help="of each service")
     scale.add_argument("--changes", type=int, default=200, help="changes of one endpoint")
     scale.set_defaults(run=_scale)
-    for case in (connect, scale):
+    packets = cases.add_parser("packets", help="ns a packet, here and at another commit")
+    packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
+    packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
+    packets.set_defaults(run=_packets)
+    for case in (connect, scale, packets):
         case.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
 
 
@@ -75,4 +79,15 @@ def _scale(arguments: argparse.Namespace) -> int:
     result = measure(arguments.services, arguments.endpoints, arguments.changes)
     _save(arguments.json, result)
     print(json.dumps(result, indent=1))
+    return 0
+
+
+def _packets(arguments: argparse.Namespace) -> int:
+    from kubypass.bench.packets import measure
+
+    result: dict[str, Any] = measure(arguments.base, arguments.rounds)
+    _save(arguments.json, result)
+    print(f"{'before':>7}{'after':>7}  ns, the least median of {arguments.rounds} rounds")
+    for row in result["rows"]:
+        print(f"{row['before_ns']:>7}{row['after_ns']:>7}  {row['program']:<12} {row['row']}")
     return 0

@@ -84,11 +84,16 @@ def render(status: dict[str, Any], *, verbose: bool) -> str:
     lines += _list(
         "BPF Maps", [f"{m['name']:<14} {m['max_entries']:>8}" for m in status["bpf_maps"]]
     )
+    snat = status["snat"]
+    lines.append(_line("SNAT", f"source ports {snat['ports']} ({snat['count']})"))
+    lines += [f"  {f['backend']:<38} none free {f['connections']} times" for f in snat["failures"]]
     lines += _list("Problems", [f"{p['subject']}: {p['message']}" for p in status["problems"]])
     lines += _list(
         "Drops", [f"{d['hook']:<12} {d['reason']:<22} {d['packets']}" for d in status["drops"]]
     )
     lines += _list("Notes", status["notes"])
+    if status["upgrade"]:
+        lines += _list("Upgrade", status["upgrade"])
     if verbose:
         rows = [f"{key + ':':<22} {value}" for key, value in status["details"].items()]
         lines += ["KubeProxyReplacement Details:", *(f"  {row}" for row in rows)]

@@ -10,7 +10,7 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "64c6713aab32"
+LAYOUT_HASH = "10ecb6a9b6e8"
 MAP_NAMES = (
     "services",
     "slots",
@@ -23,6 +23,8 @@ MAP_NAMES = (
     "refused_binds",
     "source_ranges",
     "affinities",
+    "openings",
+    "snat_failures",
     "icmp_budget",
     "decisions",
     "metrics",
@@ -421,6 +423,49 @@ class Affinity(NamedTuple):
         return cls(used_ns, backend)
 
 
+_SNAT_DESTINATION = Struct("<16sHB1x")
+SNAT_DESTINATION_SIZE = 20
+
+
+class SnatDestination(NamedTuple):
+    """struct snat_destination, 20 bytes."""
+
+    address: bytes
+    port: int
+    protocol: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _SNAT_DESTINATION.pack(self.address, htons(self.port), self.protocol)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> SnatDestination:
+        """From the kernel's bytes."""
+        address, port, protocol = _SNAT_DESTINATION.unpack(data)
+        return cls(address, ntohs(port), protocol)
+
+
+_SNAT_FAILURE = Struct("<QQ")
+SNAT_FAILURE_SIZE = 16
+
+
+class SnatFailure(NamedTuple):
+    """struct snat_failure, 16 bytes."""
+
+    connections: int
+    last_ns: int
+
+    def pack(self) -> bytes:
+        """As the kernel has it."""
+        return _SNAT_FAILURE.pack(self.connections, self.last_ns)
+
+    @classmethod
+    def unpack(cls, data: bytes) -> SnatFailure:
+        """From the kernel's bytes."""
+        connections, last_ns = _SNAT_FAILURE.unpack(data)
+        return cls(connections, last_ns)
+
+
 _COUNTER = Struct("<QQ")
 COUNTER_SIZE = 16
 
@@ -503,12 +548,12 @@ class Network(NamedTuple):
         return cls(address, mask)
 
 
-_CONFIG = Struct("<16s16sQQQQQBBBBBBBBBBBB4x128s128s")
-CONFIG_SIZE = 344
+_CONFIG = Struct("<16s16sQQQQQIIIIBBBBBBBBBBBBB3x128s128s")
+CONFIG_SIZE = 360
 
 
 class Config(NamedTuple):
-    """struct config, 344 bytes."""
+    """struct config, 360 bytes."""
 
     node_ipv4: bytes
     node_ipv6: bytes
@@ -517,6 +562,10 @@ class Config(NamedTuple):
     tcp_syn_timeout_ns: int
     tcp_fin_timeout_ns: int
     any_timeout_ns: int
+    snat_port_first: int
+    snat_ports: int
+    snat_extra_first: int
+    snat_extra_ports: int
     socket_lb_pods: int
     external_cluster_ip: int
     socket_lb_refuse: int
@@ -529,6 +578,7 @@ class Config(NamedTuple):
     pod_network_count: int
     service_network_count: int
     tracing: int
+    route_source: int
     pod_networks: bytes
     service_networks: bytes
 
@@ -542,6 +592,10 @@ class Config(NamedTuple):
             self.tcp_syn_timeout_ns,
             self.tcp_fin_timeout_ns,
             self.any_timeout_ns,
+            self.snat_port_first,
+            self.snat_ports,
+            self.snat_extra_first,
+            self.snat_extra_ports,
             self.socket_lb_pods,
             self.external_cluster_ip,
             self.socket_lb_refuse,
@@ -554,6 +608,7 @@ class Config(NamedTuple):
             self.pod_network_count,
             self.service_network_count,
             self.tracing,
+            self.route_source,
             self.pod_networks,
             self.service_networks,
         )
@@ -569,6 +624,10 @@ class Config(NamedTuple):
             tcp_syn_timeout_ns,
             tcp_fin_timeout_ns,
             any_timeout_ns,
+            snat_port_first,
+            snat_ports,
+            snat_extra_first,
+            snat_extra_ports,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,
@@ -581,6 +640,7 @@ class Config(NamedTuple):
             pod_network_count,
             service_network_count,
             tracing,
+            route_source,
             pod_networks,
             service_networks,
         ) = _CONFIG.unpack(data)
@@ -592,6 +652,10 @@ class Config(NamedTuple):
             tcp_syn_timeout_ns,
             tcp_fin_timeout_ns,
             any_timeout_ns,
+            snat_port_first,
+            snat_ports,
+            snat_extra_first,
+            snat_extra_ports,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,
@@ -604,6 +668,7 @@ class Config(NamedTuple):
             pod_network_count,
             service_network_count,
             tracing,
+            route_source,
             pod_networks,
             service_networks,
         )

@@ -12,11 +12,12 @@ import hashlib
 import os
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-from kubypass.datapath import layout
+from kubypass.datapath import carry, layout
+from kubypass.datapath.carry import Carry
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
@@ -38,6 +39,9 @@ class Datapath:
     unpinned: bool
     """Maps were made anew, and are to be pinned once they are complete."""
     notes: list[str]
+    """What became of an earlier version's maps."""
+    connections: list[Carry] = field(default_factory=list)
+    """Of an earlier version, not taken over yet."""
 
 
 def object_directory() -> Path:
@@ -75,10 +79,7 @@ def find(directory: Path) -> Datapath | None:
 
 def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Datapath:
     """Loads the programs over the pinned maps where these fit, over new ones elsewhere. Attaches nothing."""
-    notes = [
-        f"maps of another layout ({name}) are replaced; their flows are lost, services are planned anew"
-        for name in _other_layouts(directory)
-    ]
+    notes = [f"maps of another layout ({name}) are replaced" for name in _other_layouts(directory)]
     maps = _reusable(directory / layout.LAYOUT_HASH, sizes, notes)
     kept = set(maps)
     programs: dict[str, Program] = {}
@@ -92,13 +93,34 @@ def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Da
                 maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
             for key in opened.program_names:
                 programs[key] = Program(os.dup(opened.program_fd(key)))
-    _carry_flows(directory / layout.LAYOUT_HASH, maps, kept, notes)
+    carries = _plan_carries(directory, maps, kept, notes)
+    carry.run_all([one for one in carries if one.name in carry.TABLES], notes)
+    connections = [one for one in carries if one.name in carry.CONNECTIONS]
     unpinned = kept != set(layout.MAP_NAMES)
-    return Datapath(directory, maps, programs, loaded=True, unpinned=unpinned, notes=notes)
+    return Datapath(
+        directory,
+        maps,
+        programs,
+        loaded=True,
+        unpinned=unpinned,
+        notes=notes,
+        connections=connections,
+    )
+
+
+def carry_connections(datapath: Datapath) -> None:
+    """Takes an earlier version's connections over. To be called last before the links are switched."""
+    carry.run_all(datapath.connections, datapath.notes)
 
 
 def pin(datapath: Datapath) -> None:
-    """Keeps maps and programs; pins of other layouts and sizes go. To be called once the links are switched."""
+    """Keeps maps and programs; pins of other layouts and sizes go. To be called once the links are switched.
+
+    Connections that were opened while others were carried over, and the links switched, follow now.
+    """
+    for late in datapath.connections:
+        late.run_missing()
+    datapath.connections.clear()
     pins = datapath.directory / layout.LAYOUT_HASH
     pins.mkdir(parents=True, exist_ok=True)
     for name, opened in datapath.maps.items():
@@ -149,13 +171,20 @@ def _reusable(pins: Path, sizes: Mapping[str, int], notes: list[str]) -> dict[st
     return maps
 
 
-def _carry_flows(pins: Path, maps: Mapping[str, Map], kept: set[str], notes: list[str]) -> None:
-    """Connections survive a change of their map's size."""
-    for name in ("flows", "socket_peers"):
-        if name in kept or not (pins / name).exists():
+def _plan_carries(
+    directory: Path, maps: Mapping[str, Map], kept: set[str], notes: list[str]
+) -> list[Carry]:
+    """Maps made anew, and those with the same name of another size, or of the last version that ran here."""
+    others = [directory / name for name in _other_layouts(directory)]
+    newest = sorted(others, key=lambda path: path.stat().st_mtime)[-1:]
+    carries = []
+    for name in (*carry.TABLES, *carry.CONNECTIONS):
+        places = (directory / layout.LAYOUT_HASH, *newest)
+        found = [place / name for place in places if (place / name).exists()]
+        if name in kept or not found:
             continue
-        count = 0
-        for keys, values, found in Map.open_pinned(str(pins / name)).chunks():
-            maps[name].update_batch(keys, values, found)
-            count += found
-        notes.append(f"{count} entries of {name} were carried over")
+        try:
+            carries.append(carry.plan_carry(name, Map.open_pinned(str(found[0])), maps[name]))
+        except carry.Incompatible as reason:
+            notes.append(f"{name}: nothing was carried over: {reason}")
+    return carries

@@ -122,6 +122,8 @@ class Tables:
             value = layout.Service.unpack(raw)
             if not value.flags & ServiceFlag.ADDRESS:
                 lists = (value.first_slot, value.backends, value.local_backends)
+                if sum(lists) > self._sizes.slots:  # the map was larger
+                    lists = (0, 0, 0)
                 self._found.setdefault(value.id, _Found(*lists, value.affinity_s))
         used, size = set(), layout.BACKEND_SIZE
         for number in range(1, len(backends) // size):
@@ -352,6 +354,8 @@ def _members(
     ids: tuple[int, ...], backends: tuple[PlannedBackend, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The backends of the Cluster list, and of the Local one."""
+    if not any(lists != _CLUSTER for *_, lists in backends):
+        return ids, ()  # the usual case
     both = tuple(zip(ids, backends, strict=True))
     return (
         tuple([number for number, backend in both if backend.lists & _CLUSTER]),

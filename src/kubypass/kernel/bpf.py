@@ -179,15 +179,25 @@ class Map(Owned):
         step, size = (self.info.value_size + 7) // 8 * 8, self.info.value_size
         return [raw[at : at + size] for at in range(0, len(raw), step)]
 
-    def update(self, key: bytes, value: bytes, flags: int = ANY) -> None:
-        """Sets one entry. ENOSPC or E2BIG in the KernelError: the map is full."""
+    def _update(self, key: bytes, value: bytes, flags: int) -> int:
         self._key.raw = key
         self._value.raw = value
         struct.pack_into("=Q", self._element, 24, flags)
-        try:
-            check("update map", self.info.name, call(MAP_UPDATE, self._element))
-        finally:
-            struct.pack_into("=Q", self._element, 24, 0)
+        result = call(MAP_UPDATE, self._element)
+        struct.pack_into("=Q", self._element, 24, 0)
+        return result
+
+    def update(self, key: bytes, value: bytes, flags: int = ANY) -> None:
+        """Sets one entry. ENOSPC or E2BIG in the KernelError: the map is full."""
+        check("update map", self.info.name, self._update(key, value, flags))
+
+    def add(self, key: bytes, value: bytes) -> bool:
+        """Sets one entry unless it is there; whether it did."""
+        result = self._update(key, value, NOEXIST)
+        if result == -errnos.EEXIST:
+            return False
+        check("add to map", self.info.name, result)
+        return True
 
     def delete(self, key: bytes) -> bool:
         """Removes one entry; False where there was none."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Structs, enums and map definitions out of the BTF of a compiled object (Documentation/bpf/btf.rst).
+"""Structs, enums and map definitions out of BTF (Documentation/bpf/btf.rst).
 
-Only what the generator of layouts needs. The objects are little-endian ELF64. A few kilobytes; never use it on vmlinux.
+Only what layouts and their conversion need. The objects are little-endian ELF64. A few kilobytes; never use it on
+vmlinux.
 """
 
 from __future__ import annotations
@@ -58,15 +59,19 @@ class _Type:
 
 
 class Btf:
-    """The types of one object file."""
+    """The types of one object."""
 
-    def __init__(self, path: Path | str) -> None:
-        data = _section(Path(path), ".BTF")
+    def __init__(self, data: bytes) -> None:
         _, _, _, header, types_at, types_size, strings_at, strings_size = struct.unpack_from(
             "<HBBIIIII", data
         )
         self._strings = data[header + strings_at : header + strings_at + strings_size]
         self._types = self._parse(data[header + types_at : header + types_at + types_size])
+
+    @classmethod
+    def of_object(cls, path: Path | str) -> Btf:
+        """From a compiled object file."""
+        return cls(_section(Path(path), ".BTF"))
 
     def _text(self, offset: int) -> str:
         return self._strings[offset : self._strings.index(b"\0", offset)].decode()
@@ -85,6 +90,14 @@ class Btf:
     def structs(self) -> dict[str, Struct]:
         """Every named struct."""
         return {t.name: self._struct(t) for t in self._types if t.kind == _STRUCT and t.name}
+
+    def type_of(self, number: int) -> Struct:
+        """A type by its number; one that is no struct is told as a struct with a single field."""
+        found = self._types[number]
+        if found.kind == _STRUCT:
+            return self._struct(found)
+        size = self._size(found)
+        return Struct(found.name, size, (Member("value", found.name, 0, size, 1),))
 
     def _struct(self, found: _Type) -> Struct:
         members = []

@@ -14,6 +14,8 @@ from kubypass.kernel.bpf import Owned, attributes_of, call, check, describe, ope
 PROG_LOAD, PROG_TEST_RUN = 5, 10
 LINK_CREATE, LINK_UPDATE = 28, 29
 CHECKSUM_COMPLETE = 4  # of test runs
+_FIB_LOOKUP = 69
+_RETURN_0 = bytes.fromhex("b7000000000000009500000000000000")
 
 CGROUP_ATTACH = {
     "bind4": 8,
@@ -147,7 +149,7 @@ class Link(Owned):
 
 def has_tcx() -> bool:
     """Does this kernel attach programs to devices by links? Tried on a device that does not exist."""
-    program = Program(check("load", "a probe", _load_probe()))
+    program = Program(check("load", "a probe", _load_probe(_RETURN_0)))
     result = call(
         LINK_CREATE, attributes_of("=IIII", program.fd, 0x7FFFFFFF, TCX_ATTACH["ingress"], 0)
     )
@@ -156,9 +158,8 @@ def has_tcx() -> bool:
     return result >= 0 or -result == errnos.ENODEV
 
 
-def _load_probe(code: bytes = b"", kind: int = 3, attach: int = 0) -> int:
-    """Loads `code` followed by `return 0` as a program of a kind (3: tc); a descriptor or minus the errno."""
-    code += bytes.fromhex("b7000000000000009500000000000000")
+def _load_probe(code: bytes, kind: int = 3, attach: int = 0) -> int:
+    """Loads `code` as a program of a kind (3: tc); a descriptor or minus the errno."""
     instructions = ctypes.create_string_buffer(code, len(code))
     licence = ctypes.create_string_buffer(b"GPL")
     attributes = attributes_of(
@@ -173,11 +174,30 @@ def _load_probe(code: bytes = b"", kind: int = 3, attach: int = 0) -> int:
     return call(PROG_LOAD, attributes)
 
 
+def fib_lookup_knows(flag: int) -> bool:
+    """Does bpf_fib_lookup know a flag? It refuses those that it does not, whatever it is asked."""
+    room = 64  # struct bpf_fib_lookup, all zero
+    clear = b"".join(struct.pack("=BBhi", 0x7A, 10, -at, 0) for at in range(8, room + 1, 8))
+    look_up = struct.pack(
+        "=BBhiBBhiBBhiBBhiBBhi",
+        *(0xBF, 0xA2, 0, 0),  # r2 = r10
+        *(0x07, 0x02, 0, -room),
+        *(0xB7, 0x03, 0, room),
+        *(0xB7, 0x04, 0, flag),
+        *(0x85, 0x00, 0, _FIB_LOOKUP),
+    )
+    result = _load_probe(clear + look_up + bytes.fromhex("9500000000000000"))
+    if result < 0:
+        return False
+    run = Program(result).test_run(bytes(64))
+    return run.retval != -errnos.EINVAL & 0xFFFFFFFF
+
+
 def has_helper(number: int, kind: int = 3, attach: int = 0) -> bool:
     """May programs of a kind call this helper with no arguments to check (or fail later than for its absence)?"""
     call = struct.pack("=BBhi", 0x85, 0, 0, number)
     zero = bytes.fromhex("b701000000000000")  # r1 = 0
-    result = _load_probe(zero + call, kind, attach)
+    result = _load_probe(zero + call + _RETURN_0, kind, attach)
     if result >= 0:
         os.close(result)
     return result >= 0

@@ -233,7 +233,6 @@ CILIUM_KEYS: Final = frozenset(
         "node-port-acceleration",
         "node-port-algorithm",
         "node-port-mode",
-        "node-port-nat-range-ext",
         "nodes-gc-interval",
         "operator-api-serve-addr",
         "operator-prometheus-serve-addr",

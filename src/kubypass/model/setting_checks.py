@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 from collections.abc import Mapping
 from typing import Final
@@ -10,7 +11,7 @@ from typing import Final
 from kubypass.model.cilium_keys import CILIUM_KEYS
 from kubypass.model.finding import Finding
 from kubypass.model.setting_key import Key
-from kubypass.model.setting_values import parse_bool
+from kubypass.model.setting_values import FIRST_NAT_PORT, parse_bool
 from kubypass.model.settings import KEYS, Settings
 
 _BY_KEY: Final = {key.name: key for key in KEYS}
@@ -35,7 +36,22 @@ def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding
         general = values.get("bpf_lb_map_max", 65536)
         if values.get(name) == 0 or (name not in values and "bpf_lb_map_max" in values):
             values[name] = general
-    return Settings(**values), tuple(findings)  # type: ignore[arg-type]
+    settings = Settings(**values)  # type: ignore[arg-type]
+    if problem := _nat_range_problem(settings):
+        settings = dataclasses.replace(settings, node_port_nat_range_ext=None)
+        findings = [problem if found.key == problem.key else found for found in findings]
+    return settings, tuple(findings)
+
+
+def _nat_range_problem(settings: Settings) -> Finding | None:
+    extra, (first, last) = settings.node_port_nat_range_ext, settings.node_port_range
+    if extra is None or extra[1] < first or extra[0] > last:
+        return None
+    key, value = "node-port-nat-range-ext", f"{extra[0]},{extra[1]}"
+    message = (
+        f"expected ports from {FIRST_NAT_PORT} to 65535 outside of node-port-range, {first},{last}"
+    )
+    return Finding(key, value, "wrong", message)
 
 
 def _text(raw: object) -> str | None:

@@ -27,6 +27,8 @@ _UNITS_NS = {
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)")
 _MAX_DURATION_NS = 2**63 - 1
 _MAX_PORT = 65535
+FIRST_NAT_PORT = 1024
+"""Ports below are the node's own services'."""
 _MAX_NETWORKS = 4
 
 
@@ -180,6 +182,20 @@ def parse_port_range(text: str) -> tuple[int, int]:
         msg = 'expected "first,last" with ports from 1 to 65535, such as "30000,32767"'
         raise ValueError(msg)
     return numbers[0], numbers[1]
+
+
+def parse_nat_range(text: str) -> tuple[int, int] | None:
+    """`first,last` above the well-known ports; empty text is none."""
+    if not text:
+        return None
+    try:
+        first, last = parse_port_range(text)
+    except ValueError:
+        first = last = 0
+    if first < FIRST_NAT_PORT:
+        msg = f'expected "first,last" with ports from {FIRST_NAT_PORT} to 65535, such as "20000,29999"; or ""'
+        raise ValueError(msg)
+    return first, last
 
 
 def parse_bind_address(text: str) -> tuple[Address, int] | None:

@@ -24,6 +24,7 @@ from kubypass.model.setting_values import (
     parse_duration_ns,
     parse_family_cidr,
     parse_family_cidrs,
+    parse_nat_range,
     parse_networks,
     parse_node_port_addresses,
     parse_optional_bool,
@@ -214,8 +215,12 @@ class Settings:
     )  # fmt: skip
     node_port_range: tuple[int, int] = setting(
         "node-port-range", ("first,last", parse_port_range), (30000, 32767), "30000,32767",
-        "Ports that the API server gives to NodePorts.",
-        effect="no effect yet: node ports outside of the range are served too",
+        "Ports that the API server gives to NodePorts; node ports outside of the range are served too.",
+    )  # fmt: skip
+    node_port_nat_range_ext: tuple[int, int] | None = setting(
+        "node-port-nat-range-ext", ("first,last", parse_nat_range), None, "",
+        "More source ports for clients whose own port is taken, of services with backends on other nodes; "
+        "above 1023 and clear of node-port-range. Without it, those above the node's ephemeral ports.",
     )  # fmt: skip
     k8s_service_proxy_name: str = setting(
         "k8s-service-proxy-name", ("name", parse_text), "", "",

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Pure: source ports for clients whose own is taken, where the node's address stands in for theirs.
+
+They are best clear of NodePorts and of the node's ephemeral ports. The programs cope with an overlap (a socket of the
+node has precedence), but each side then takes ports from the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from kubypass.model.problem import Problem
+from kubypass.model.setting_values import FIRST_NAT_PORT
+from kubypass.model.settings import Settings
+
+Ports = tuple[int, int]
+"""First and last."""
+_LAST_PORT = 65535
+_ABOVE_LINUX = (61000, 65535)
+"""Above Linux's own ephemeral ports."""
+_ENOUGH = 1024
+"""So many ports above the ephemeral ones are preferred to more below, where daemons listen."""
+_SUBJECT = "SNAT"
+
+
+@dataclass(frozen=True, slots=True)
+class SnatPorts:
+    """The ranges in effect."""
+
+    main: Ports
+    extra: Ports | None
+    """The setting node-port-nat-range-ext."""
+
+    @property
+    def count(self) -> int:
+        """How many ports that is."""
+        return sum(last - first + 1 for first, last in self.ranges)
+
+    @property
+    def ranges(self) -> tuple[Ports, ...]:
+        """Both, or the one."""
+        return (self.main, self.extra) if self.extra else (self.main,)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{first}-{last}" for first, last in self.ranges)
+
+
+def plan_snat_ports(settings: Settings, ephemeral: Ports) -> tuple[SnatPorts, tuple[Problem, ...]]:
+    """The ports, and what the operator should know of them. `ephemeral` are those of net.ipv4.ip_local_port_range."""
+    extra, node_ports = settings.node_port_nat_range_ext, settings.node_port_range
+    taken = [node_ports, *([extra] if extra else [])]
+    gaps = _gaps([*taken, ephemeral])
+    if gaps:
+        above = [gap for gap in gaps if gap[0] > ephemeral[1] and _size(gap) >= _ENOUGH]
+        ports = SnatPorts(above[-1] if above else max(gaps, key=_size), extra)
+    elif extra:
+        ports = SnatPorts(extra, None)
+    else:
+        first, last = max(_gaps(taken) or [_ABOVE_LINUX], key=_size)
+        ports = SnatPorts((max(first, last - _size(_ABOVE_LINUX) + 1), last), None)
+    problems = [
+        _overlap(one, ephemeral)
+        for one in ports.ranges
+        if one[0] <= ephemeral[1] and one[1] >= ephemeral[0]
+    ]
+    if ports.count < _ENOUGH:
+        problems.append(
+            Problem(
+                _SUBJECT,
+                f"only {ports.count} source ports ({ports}) are clear of node-port-range "
+                f"{_text(node_ports)} and of the node's ephemeral ports {_text(ephemeral)}: narrow "
+                "net.ipv4.ip_local_port_range, or add ports with node-port-nat-range-ext",
+            )
+        )
+    return ports, tuple(problems)
+
+
+def _gaps(taken: Iterable[Ports]) -> list[Ports]:
+    gaps, at = [], FIRST_NAT_PORT
+    for first, last in sorted(taken):
+        if first > at:
+            gaps.append((at, first - 1))
+        at = max(at, last + 1)
+    return [*gaps, (at, _LAST_PORT)] if at <= _LAST_PORT else gaps
+
+
+def _size(ports: Ports) -> int:
+    return ports[1] - ports[0] + 1
+
+
+def _text(ports: Ports) -> str:
+    return f"{ports[0]}-{ports[1]}"
+
+
+def _overlap(ports: Ports, ephemeral: Ports) -> Problem:
+    return Problem(
+        _SUBJECT,
+        f"source ports {_text(ports)} overlap the node's ephemeral ports {_text(ephemeral)} "
+        "(net.ipv4.ip_local_port_range): some connections of the node's own leave from other ports than "
+        "their sockets'",
+    )

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent with other structs in its maps takes over from another: a real connection through a NodePort goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
+
+from kubypass.bench.node import BareNode, agent, bare_node
+from kubypass.datapath import layout
+from kubypass.kernel.bpf import Map
+from kubypass.kernel.netns import inside
+
+ROOT = Path(__file__).parents[2]
+CLIENT = "192.168.1.40"
+OTHER_STRUCTS = {
+    "struct flow {": "struct flow {\n\t__u64 colour;",  # a field more
+    "struct service {": "struct service {\n\t__u32 pad;",  # others at another place
+    "struct backend {": "struct backend {\n\t__u32 pad;",
+}
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
+
+
+@pytest.fixture(scope="module")
+def other_version(tmp_path_factory) -> Path:
+    """A package whose programs and Python have other structs; its PYTHONPATH."""
+    root = tmp_path_factory.mktemp("other")
+    shutil.copytree(ROOT / "bpf", root / "bpf")
+    package = root / "src/kubypass"
+    shutil.copytree(ROOT / "src/kubypass", package)
+    header = root / "bpf/kubypass.h"
+    text = header.read_text()
+    for old, new in OTHER_STRUCTS.items():
+        assert old in text
+        text = text.replace(old, new)
+    header.write_text(text)
+    (package / "bpf").mkdir()
+    machine = os.uname().machine
+    flags = ["-O2", "-g", "-target", "bpf", f"-I/usr/include/{machine}-linux-gnu"]
+    for source in (root / "bpf").glob("*.bpf.c"):
+        target = package / "bpf" / source.with_suffix(".o").name
+        subprocess.run(["clang-19", *flags, "-c", source, "-o", target], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "kubypass.datapath.generate", package / "bpf", package],
+        env={**os.environ, "PYTHONPATH": str(root / "src")}, check=True,
+    )  # fmt: skip
+    return root / "src"
+
+
+def rows(node: BareNode) -> dict[str, int]:
+    """Identifiers by frontend."""
+    found = json.loads(node.ask("/services")[1])["services"]
+    return {row["frontend"]: row["id"] for row in found}
+
+
+def talk(client: socket.socket, server: socket.socket, words: bytes) -> None:
+    """Both ways, over the connection that there is."""
+    for sender, receiver in ((client, server), (server, client)):
+        sender.sendall(words)
+        assert receiver.recv(100) == words
+
+
+def test_connections_go_on_through_an_upgrade(other_version, monkeypatch):
+    with bare_node() as node, neighbours(node, [CLIENT]) as far:
+        write_node_port(node)
+        with inside(far):
+            listener = socket.create_server((BACKEND, 8080))
+            client = socket.socket()
+            client.bind((CLIENT, 0))
+        client.settimeout(5)
+        monkeypatch.setenv("PYTHONPATH", str(other_version))
+        with agent(node):
+            before = rows(node)
+            old = node.status()["layout"]
+            client.connect((NODE, NODE_PORT))
+            server, (seen, _) = listener.accept()
+            server.settimeout(5)
+            assert seen == NODE
+            talk(client, server, b"before")
+        monkeypatch.delenv("PYTHONPATH")
+        with agent(node):
+            status = node.status()
+            assert status["layout"] == layout.LAYOUT_HASH != old
+            assert f"maps of another layout ({old}) are replaced" in status["upgrade"]
+            assert "flows: 2 entries were carried over" in status["upgrade"]
+            assert rows(node) == before
+            talk(client, server, b"after")
+            assert os.listdir(node.root / "bpf/kubypass") != []
+            assert not (node.root / "bpf/kubypass" / old).exists()
+            flows = Map.open_pinned(str(node.root / f"bpf/kubypass/{layout.LAYOUT_HASH}/flows"))
+            services = {layout.Flow.unpack(value).service for _, value in flows.items()}
+            assert services == {before[f"{NODE}:{NODE_PORT}/TCP"]}
+        for one in (client, server, listener):
+            one.close()

@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Source ports for SNAT: where they are, and what the operator is told."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubypass.model.setting_checks import check_settings
+from kubypass.model.settings import Settings
+from kubypass.plan.snat import plan_snat_ports
+
+LINUX = (32768, 60999)
+
+
+@pytest.mark.parametrize(
+    ("node_ports", "ephemeral", "extra", "expected"),
+    [
+        ((30000, 32767), LINUX, None, "61000-65535"),
+        ((30000, 32767), LINUX, (20000, 24999), "61000-65535, 20000-24999"),
+        ((30000, 32767), (10000, 29000), None, "32768-65535"),
+        ((30000, 32767), (15000, 64511), None, "64512-65535"),
+        ((30000, 32767), (15000, 64512), None, "1024-14999"),
+        ((30000, 32767), (1024, 60999), None, "61000-65535"),
+        ((61000, 65535), LINUX, None, "1024-32767"),
+        ((1024, 65535), LINUX, None, "61000-65535"),
+    ],
+)
+def test_where_nothing_is_amiss(node_ports, ephemeral, extra, expected):
+    settings = Settings(node_port_range=node_ports, node_port_nat_range_ext=extra)
+    ports, problems = plan_snat_ports(settings, ephemeral)
+    assert (str(ports), problems) == (expected, ())
+
+
+@pytest.mark.parametrize(
+    ("node_ports", "ephemeral", "extra", "expected", "words"),
+    [
+        ((30000, 32767), (1024, 65000), None, "65001-65535", "only 535 source ports"),
+        ((30000, 32767), (1024, 65535), None, "61000-65535", "overlap the node's ephemeral"),
+        ((30000, 32767), LINUX, (40000, 49999), "61000-65535, 40000-49999", "40000-49999 overlap"),
+        ((30000, 65535), (1024, 29999), (20000, 29999), "20000-29999", "overlap"),
+    ],
+)
+def test_few_ports_or_shared_ones_are_a_problem(node_ports, ephemeral, extra, expected, words):
+    settings = Settings(node_port_range=node_ports, node_port_nat_range_ext=extra)
+    ports, (problem,) = plan_snat_ports(settings, ephemeral)
+    assert str(ports) == expected
+    assert words in problem.message
+
+
+@pytest.mark.parametrize(
+    "text", ["80,90", "1023,2000", "40000", "50000,40000", "x,y", "60000,70000"]
+)
+def test_a_range_that_is_none_names_what_is_allowed(text):
+    settings, (finding,) = check_settings({"node-port-nat-range-ext": text})
+    assert settings.node_port_nat_range_ext is None
+    assert finding.level == "wrong"
+    assert "from 1024 to 65535" in finding.message
+
+
+def test_a_range_with_node_ports_in_it_is_refused_and_names_them():
+    given = {"node-port-nat-range-ext": "20000,30000", "node-port-range": "30000,31000"}
+    settings, (finding, other) = check_settings(given)
+    assert settings.node_port_nat_range_ext is None
+    assert (finding.level, other.level) == ("wrong", "accepted")
+    assert "outside of node-port-range, 30000,31000" in finding.message
+    given["node-port-nat-range-ext"] = "20000,29999"
+    assert check_settings(given)[0].node_port_nat_range_ext == (20000, 29999)
