@@ -273,7 +273,8 @@ def test_a_direct_connection_is_kept_apart_from_a_translated_one(lab, who, proto
 
 def test_a_packet_that_another_node_translated_is_kept_apart_too(lab, who, protocol):
     """Its source is that node, whose own client may have come by this node's NodePort."""
-    lab.service(who.node, 30080, [who.pod], protocol=protocol, flags=NODE_PORT | ServiceFlag.LOCAL)
+    local = NODE_PORT | ServiceFlag.LOCAL
+    lab.service(who.node, 30080, [], local=[who.pod], protocol=protocol, flags=local)
     own, other = (who.client, 40000, who.node, 30080), (who.client, 40000, who.pod, 8080)
     lab.run("from_uplink", segment(who, own, protocol=protocol))
     port = ports(lab.run("from_uplink", segment(who, other, protocol=protocol)).packet)[0]
