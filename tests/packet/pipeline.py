@@ -28,7 +28,8 @@ from kubypass.kube.registry import Dirty, Registry
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.settings import Settings, check_settings
+from kubypass.model.setting_checks import check_settings
+from kubypass.model.settings import Settings
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
 from kubypass.plan.items import PlanNode
 
@@ -101,7 +102,9 @@ class Pipeline:
     def _connect(self) -> Services:
         registry = self._registry
         snapshot = Snapshot(registry.services, registry.slices, registry.nodes, (), registry.pods)
-        return Services(snapshot, self._plan_node(), self.settings, self.lab.maps)
+        return Services(
+            snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda _: None
+        )
 
     def _plan_node(self) -> PlanNode:
         own = self._registry.nodes.get(NODE)

@@ -163,7 +163,9 @@ class Cluster:
         own = [node for node in of["Node"] if node["metadata"]["name"] == self.node.name]
         self.zone = _labels(own[0]).get("topology.kubernetes.io/zone", "") if own else ""
         slices = [one for one in of["EndpointSlice"] if not LABELS & _labels(one).keys()]
-        slices.sort(key=lambda one: one["metadata"]["name"])  # decision: of equal duplicates the first
+        slices.sort(
+            key=lambda one: one["metadata"]["name"]
+        )  # decision: of equal duplicates the first
         # Decision: of two services with one frontend, the older has it, then the first by name.
         for service in sorted(of["Service"], key=_age):
             if not LABELS & _labels(service).keys():

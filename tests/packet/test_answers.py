@@ -27,15 +27,15 @@ from test_policies import HOOKS, source_of
 from kubypass.model.verdict import Verdict
 
 CLOCK_MONOTONIC_COARSE = 6
-QUOTED = {"TCP": 20, "UDP": 8, "SCTP": 12}
-"""Bytes of the transport header."""
+LONGEST = {4: 576, 6: 1280}
+"""What every host takes: no error is longer."""
 
 
-def unreachable(who, packet, protocol):
-    """Port unreachable, from the address that was asked, with the headers of the packet."""
+def unreachable(who, packet):
+    """Port unreachable, from the address that was asked, with as much of the packet as fits."""
     asked = packet[IP if who.version == 4 else IPv6]
-    headers = 20 if who.version == 4 else 40
-    quoted = bytes(asked)[: headers + QUOTED[protocol]]
+    headers = 28 if who.version == 4 else 48
+    quoted = bytes(asked)[: LONGEST[who.version] - headers]
     ethernet = Ether(src=VETH_MAC, dst=POD_MAC)
     if who.version == 4:
         ip = IP(src=asked.dst, dst=asked.src, ttl=64, id=0)
@@ -49,7 +49,7 @@ def check_rejected(pipeline, who, client, place, protocol, payload="hello"):
     packet = segment(who, flow, protocol=protocol, payload=payload)
     seen = pipeline.run(HOOKS[client], bytes(packet), cut=True)
     assert (seen.code, seen.verdict > Verdict.ANSWER) == (REDIRECT, True)
-    assert seen.packet == bytes(unreachable(who, packet, protocol))
+    assert seen.packet == bytes(unreachable(who, packet))
     return seen.verdict
 
 
