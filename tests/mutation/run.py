@@ -41,7 +41,13 @@ PACKET_TESTS = [
     "tests/packet",
     "tests/fuzz",
 ]
+OBJECTS = ["build/bpf/pod.bpf.o", "build/bpf/host.bpf.o"]
+"""All that these tests load."""
 CASES = {"KUBYPASS_CASES": "12000", "KUBYPASS_SHRINK": "0", "KUBYPASS_FUZZ": "60000"}
+
+
+class NotSeededError(Exception):
+    """The fault cannot be tried: faults.toml does not fit the tree."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +70,8 @@ class Outcome:
     caught_by: str
     """A test, or what else went wrong; empty: it survived."""
     seconds: float
+    wrong: str = ""
+    """Why it could not be tried."""
 
 
 def read_faults() -> list[Fault]:
@@ -77,7 +85,7 @@ def seed(tree: Path, fault: Fault) -> None:
     path = tree / fault.file
     text = path.read_text()
     if text.count(fault.find) != 1:
-        raise SystemExit(
+        raise NotSeededError(
             f"{fault.file} has {fault.find!r} {text.count(fault.find)} times: {fault.says}"
         )
     path.write_text(text.replace(fault.find, fault.replace))
@@ -103,8 +111,11 @@ def run(fault: Fault) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="kubypass-fault-") as name:
         tree = Path(name)
         copy_tree(tree)
-        seed(tree, fault)
-        caught = check(tree, fault)
+        try:
+            seed(tree, fault)
+            caught = check(tree, fault)
+        except NotSeededError as error:
+            return Outcome(fault, "", time.monotonic() - started, str(error))
     return Outcome(fault, caught, time.monotonic() - started)
 
 
@@ -112,10 +123,10 @@ def check(tree: Path, fault: Fault) -> str:
     """The first test that fails."""
     if fault.file.startswith("bpf/"):
         made = subprocess.run(
-            ["make", "build"], cwd=tree, capture_output=True, text=True, check=False
+            ["make", *OBJECTS], cwd=tree, capture_output=True, text=True, check=False
         )
         if made.returncode:
-            raise SystemExit(f"{fault.says}: does not build\n{made.stderr[-2000:]}")
+            raise NotSeededError(f"does not build\n{made.stderr[-2000:]}")
         tests = PACKET_TESTS
     else:
         tests = ["tests/unit", *PACKET_TESTS]
@@ -139,14 +150,18 @@ def check(tree: Path, fault: Fault) -> str:
         return ""
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
     if found is None:
-        raise SystemExit(f"{fault.says}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
+        raise NotSeededError(f"{fault.says}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
     return found[1]
 
 
 def told(outcome: Outcome) -> str:
     """One line of the table."""
     fault = outcome.fault
-    caught = outcome.caught_by or ("survives, as it must" if fault.survives else "SURVIVED")
+    caught = (
+        outcome.wrong
+        or outcome.caught_by
+        or ("survives, as it must" if fault.survives else "SURVIVED")
+    )
     return f"{outcome.seconds:4.0f} s  {fault.file:32} {fault.says:72} {caught}"
 
 
@@ -160,7 +175,9 @@ def main(words: list[str]) -> int:
     survived = 0
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for outcome in pool.map(run, faults):
-            survived += not outcome.caught_by and not outcome.fault.survives
+            survived += not outcome.caught_by and (
+                bool(outcome.wrong) or not outcome.fault.survives
+            )
             print(told(outcome), flush=True)
     excused = sum(bool(fault.survives) for fault in faults)
     print(
