@@ -11,9 +11,9 @@ PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftabl
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
-GUEST_TESTS := .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
+GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kernels demo box bench clean
+.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -39,7 +39,13 @@ $(BUILD)/bench/paired: src/kubypass/bench/paired.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-build: $(OBJECTS) $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) ## the BPF objects and the measuring client
+$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
+	@mkdir -p $(@D)
+	gcc -O2 -Wall -Wextra -Werror -o $@ $<
+
+build: $(OBJECTS) $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) \
+	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
+build: ## the BPF objects, the measuring client and the fuzzer
 
 layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and docs/settings.md
 	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
@@ -48,6 +54,7 @@ layout: build .venv/ready ## regenerate what Python knows of the BPF structs, an
 
 format: .venv/ready ## format C and Python
 	clang-format-19 -i bpf/*.h bpf/*.c
+	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c
 	.venv/bin/ruff format src tests
 	.venv/bin/ruff check --fix --quiet src tests
 
@@ -61,6 +68,12 @@ test-kernels: install build ## the datapath's and the agent's tests under Debian
 	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet
 	scripts/with-kernel linux-image-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
 	scripts/with-kernel linux-image-6.12-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
+
+fuzz: install build ## five million random and malformed packets through every program; ten minutes
+	KUBYPASS_FUZZ=5000000 .venv/bin/pytest -q -s tests/fuzz
+
+mutation: install build ## a hundred deliberate faults, one at a time: do the tests notice? a quarter of an hour
+	$(PYTHON) tests/mutation/run.py
 
 demo: install build ## the guide's whole walk, in a cluster in a box
 	@.venv/bin/kubypass box demo

@@ -132,7 +132,8 @@ static int find_verdict(struct run *run)
 	for (int i = 0; i < COUNTERS * cpus; i++) {
 		if (before[i].packets == after[i].packets)
 			continue;
-		if (after[i].packets - before[i].packets != 1 || (unsigned int)i / cpus / VERDICTS != run->program->hook)
+		if (after[i].packets - before[i].packets != 1 ||
+		    (unsigned int)i / cpus / VERDICTS != run->program->hook)
 			return -1;
 		run->verdict = i / cpus % VERDICTS;
 		met[i / cpus]++;
@@ -145,7 +146,9 @@ static const char *judge_passed(struct run *run)
 {
 	if (run->out_bytes != run->in_bytes)
 		return "what passes has another size";
-	if (memcmp(run->in, run->out, run->in_bytes) && !same_but_ends(run->in, run->out, run->in_bytes))
+	if (memcmp(run->in, run->out, run->in_bytes) &&
+	    (memcmp(run->in, run->out, 14) ||
+	     !same_but_ends(run->in + ETHERNET, run->out + ETHERNET, run->in_bytes - ETHERNET)))
 		return "what passes has changed in more than its addresses and ports";
 	return NULL;
 }
@@ -158,6 +161,8 @@ static const char *judge_sums(struct run *run)
 		return "wrong IP checksum";
 	if (was.transport == SUM_RIGHT && is.transport != SUM_RIGHT)
 		return "wrong transport checksum";
+	if (was.quoted == SUM_RIGHT && is.quoted != SUM_RIGHT)
+		return "wrong IP checksum in what is quoted";
 	if (was.transport == SUM_NONE && is.transport != SUM_NONE)
 		return "a UDP checksum of zero did not stay";
 	return NULL;
@@ -191,8 +196,9 @@ static const char *judge(struct run *run)
 	if (moved != 1)
 		return "not counted once";
 	if (run->error == EBADMSG) /* an answer was cut, by which the sum is void */
-		return run->verdict > VERDICT_ANSWER || has_no_sum(run->in, run->in_bytes) ? NULL :
-										     "the device's sum is wrong";
+		return run->verdict > VERDICT_ANSWER || has_no_sum(run->in, run->in_bytes)
+			       ? NULL
+			       : "the device's sum is wrong";
 	if (run->error)
 		return strerror(run->error);
 	if (run->verdict > VERDICT_ANSWER)

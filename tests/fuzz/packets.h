@@ -15,7 +15,7 @@
 enum sum { SUM_UNKNOWN, SUM_RIGHT, SUM_WRONG, SUM_NONE };
 
 struct sums {
-	enum sum ip, transport;
+	enum sum ip, transport, quoted; /* the last is the IP header in an ICMP error */
 };
 
 static unsigned char places4[PLACES_MAX][4], places6[PLACES_MAX][16];
@@ -166,7 +166,7 @@ static struct sums check_sums(const unsigned char *packet, uint32_t bytes)
 {
 	const unsigned char *ip = packet + ETHERNET;
 	uint16_t type = bytes < ETHERNET ? 0 : get16(packet + 12);
-	struct sums sums = { SUM_UNKNOWN, SUM_UNKNOWN };
+	struct sums sums = { SUM_UNKNOWN, SUM_UNKNOWN, SUM_UNKNOWN };
 	struct transport transport = {};
 
 	bytes -= ETHERNET;
@@ -176,51 +176,61 @@ static struct sums check_sums(const unsigned char *packet, uint32_t bytes)
 	} else if (type == 0x86dd && bytes >= 40 && ip[0] >> 4 == 6) {
 		transport = find_transport6(ip, bytes);
 	}
-	if (transport.bytes)
-		sums.transport = check_transport(&transport, type == 0x0800);
+	if (!transport.bytes)
+		return sums;
+	sums.transport = check_transport(&transport, type == 0x0800);
+	if (type == 0x0800 && transport.protocol == 1 && transport.bytes >= 28 && transport.at[8] == 0x45)
+		sums.quoted = add_words(0, transport.at + 8, 20) == 0xffff ? SUM_RIGHT : SUM_WRONG;
 	return sums;
 }
 
-/* Where the transport header starts in any packet whose headers can be read, even in one that was cut. */
-static uint32_t transport_offset(const unsigned char *packet, uint32_t bytes)
+/* Where the transport header starts, from that of IP: of any whose headers can be read, even if the packet was cut. */
+static uint32_t find_offset(const unsigned char *ip, uint32_t bytes, uint8_t *protocol)
 {
-	const unsigned char *ip = packet + ETHERNET;
-	uint32_t at = ETHERNET + 40;
-	uint8_t next;
+	uint32_t at = 40;
+	uint8_t next = ip[6];
 
-	if (get16(packet + 12) == 0x0800)
-		return ETHERNET + (ip[0] & 15) * 4;
-	next = ip[6];
+	if (ip[0] >> 4 == 4) {
+		*protocol = ip[9];
+		return (ip[0] & 15) * 4;
+	}
 	while (at + 8 <= bytes && (next == 0 || next == 43 || next == 60 || next == 44)) {
-		uint32_t length = next == 44 ? 8 : (packet[at + 1] + 1) * 8;
+		uint32_t length = next == 44 ? 8 : (ip[at + 1] + 1) * 8;
 
-		next = packet[at];
+		next = ip[at];
 		at += length;
 	}
+	*protocol = next;
 	return at;
 }
 
 /* A UDP checksum of zero covers nothing, so that nobody compares a device's sum of such a packet either. */
 static bool has_no_sum(const unsigned char *packet, uint32_t bytes)
 {
-	uint32_t at = transport_offset(packet, bytes);
+	const unsigned char *ip = packet + ETHERNET;
+	uint8_t protocol;
+	uint32_t at = find_offset(ip, bytes - ETHERNET, &protocol);
 
-	return bytes >= at + 8 && !get16(packet + at + 6);
+	return bytes - ETHERNET >= at + 8 && !get16(ip + at + 6);
 }
 
 /* Are the packets alike but for IP addresses, the IPv4 checksum, the first four bytes of the transport header and its
- * checksum (which may be anywhere in its first twenty)? */
+ * checksum (which may be anywhere in its first twenty), and the same in what an ICMP error quotes? */
 static bool same_but_ends(const unsigned char *one, const unsigned char *other, uint32_t bytes)
 {
-	bool ipv4 = get16(one + 12) == 0x0800;
-	uint32_t addresses = ETHERNET + (ipv4 ? 10 : 8), after = ETHERNET + (ipv4 ? 20 : 40);
-	uint32_t at = transport_offset(one, bytes);
+	bool ipv4 = one[0] >> 4 == 4;
+	uint32_t addresses = ipv4 ? 10 : 8, after = ipv4 ? 20 : 40, at;
+	uint8_t protocol;
 
-	if (bytes < at + 8 || memcmp(one, other, addresses) || memcmp(one + after, other + after, at - after))
+	if (bytes < after || memcmp(one, other, addresses))
 		return false;
-	if (bytes <= at + 20)
-		return true;
-	return !memcmp(one + at + 20, other + at + 20, bytes - at - 20);
+	at = find_offset(one, bytes, &protocol);
+	if (bytes < at + 4 || memcmp(one + after, other + after, at - after))
+		return false;
+	if (protocol == (ipv4 ? 1 : 58) && bytes > at + 8)
+		return !memcmp(one + at + 4, other + at + 4, 4) &&
+		       same_but_ends(one + at + 8, other + at + 8, bytes - at - 8);
+	return bytes <= at + 20 || !memcmp(one + at + 20, other + at + 20, bytes - at - 20);
 }
 
 static void fill_random(unsigned char *to, uint32_t bytes)

@@ -40,7 +40,7 @@ MUST_BE_MET = {
     Verdict.TO_NETWORK,
     Verdict.DROP_MALFORMED,
     Verdict.DROP_EXTERNAL_CLUSTER_IP,
-    Verdict.DROP_TTL_EXPIRED,
+    Verdict.ANSWER_TTL_EXPIRED,
     Verdict.DROP_NO_LOCAL_BACKEND,
     Verdict.DROP_SOURCE_RANGE,
     Verdict.DROP_NO_SERVICE,

@@ -95,10 +95,13 @@ route add default via fd00:c0a8:1::1
 """
 
 
+_labs = itertools.count()
+
+
 @contextmanager
 def namespace() -> Iterator[str]:
     """A network namespace with the uplink; its path."""
-    name = f"packet-lab-{os.getpid()}"
+    name = f"packet-lab-{os.getpid()}-{next(_labs)}"
     subprocess.run(["ip", "netns", "add", name], check=True)
     try:
         path = f"/run/netns/{name}"

@@ -102,7 +102,9 @@ class Pipeline:
     def _connect(self) -> Services:
         registry = self._registry
         snapshot = Snapshot(registry.services, registry.slices, registry.nodes, (), registry.pods)
-        return Services(snapshot, self._plan_node(), self.settings, self.lab.maps, lambda _: None)
+        return Services(
+            snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda _: None
+        )
 
     def _plan_node(self) -> PlanNode:
         own = self._registry.nodes.get(NODE)

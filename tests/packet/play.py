@@ -192,7 +192,7 @@ class Player:
         self.counted["echo"] += 1
         here = packet.destination in node.pods + node.addresses
         kind = "none"
-        if hook != "to_uplink" and not here:
+        if not here:
             kind = self.cluster.judge_unserved(hook, packet.destination, ports=False).kind
         if kind != "none":
             assert (seen.verdict.name, seen.code) == (kind, SHOT), f"{kind}, not {_told(seen)}"

@@ -27,14 +27,15 @@ from test_policies import HOOKS, source_of
 from kubypass.model.verdict import Verdict
 
 CLOCK_MONOTONIC_COARSE = 6
-QUOTED = {4: 576 - 28, 6: 1280 - 48}
-"""Bytes of the packet, by family: an error is no longer than what every host takes."""
+LONGEST = {4: 576, 6: 1280}
+"""What every host takes: no error is longer."""
 
 
 def unreachable(who, packet):
     """Port unreachable, from the address that was asked, with as much of the packet as fits."""
     asked = packet[IP if who.version == 4 else IPv6]
-    quoted = bytes(asked)[: QUOTED[who.version]]
+    headers = 28 if who.version == 4 else 48
+    quoted = bytes(asked)[: LONGEST[who.version] - headers]
     ethernet = Ether(src=VETH_MAC, dst=POD_MAC)
     if who.version == 4:
         ip = IP(src=asked.dst, dst=asked.src, ttl=64, id=0)

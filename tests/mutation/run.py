@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Do the tests notice? Seeds one fault at a time (faults.toml) in a copy of the tree and runs the fast tests on it.
+
+`make mutation` runs all; `python tests/mutation/run.py WORD...` those whose description or file has one of the words.
+A fault is caught by the first test that fails; one that no test notices survives, and that ends in status 1 unless
+faults.toml says why it has to.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+COPIED = (
+    "bpf",
+    "src",
+    "tests",
+    "scripts",
+    "Makefile",
+    "pyproject.toml",
+    "docs",
+    "README.md",
+    "examples",
+)
+AT_ONCE = 2
+LIMIT_S = 240
+PACKET_TESTS = [
+    "tests/packet/test_answers.py",
+    "tests/packet/test_affinity.py",
+    "tests/packet/test_endpoints.py",
+    "tests/packet",
+    "tests/fuzz",
+]
+OBJECTS = ["build/bpf/pod.bpf.o", "build/bpf/host.bpf.o"]
+"""All that these tests load."""
+CASES = {"KUBYPASS_CASES": "12000", "KUBYPASS_SHRINK": "0", "KUBYPASS_FUZZ": "60000"}
+
+
+class NotSeededError(Exception):
+    """The fault cannot be tried: faults.toml does not fit the tree."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One of faults.toml."""
+
+    file: str
+    find: str
+    replace: str
+    says: str
+    survives: str = ""
+    """Why no test can notice it; empty: one has to."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a fault."""
+
+    fault: Fault
+    caught_by: str
+    """A test, or what else went wrong; empty: it survived."""
+    seconds: float
+    wrong: str = ""
+    """Why it could not be tried."""
+
+
+def read_faults() -> list[Fault]:
+    """All, in the order of the file."""
+    with open(Path(__file__).with_name("faults.toml"), "rb") as file:
+        return [Fault(**entry) for entry in tomllib.load(file)["fault"]]
+
+
+def seed(tree: Path, fault: Fault) -> None:
+    """Puts the fault into a copy. The text has to be there exactly once: it names one place."""
+    path = tree / fault.file
+    text = path.read_text()
+    if text.count(fault.find) != 1:
+        raise NotSeededError(
+            f"{fault.file} has {fault.find!r} {text.count(fault.find)} times: {fault.says}"
+        )
+    path.write_text(text.replace(fault.find, fault.replace))
+
+
+def copy_tree(target: Path) -> None:
+    """What the tests need, with what is built."""
+    for name in COPIED:
+        source = ROOT / name
+        if source.is_dir():
+            ignore = shutil.ignore_patterns("__pycache__", "*.pyc")
+            shutil.copytree(source, target / name, ignore=ignore)
+        else:
+            shutil.copy2(source, target / name)
+    shutil.copytree(
+        ROOT / "build", target / "build", ignore=shutil.ignore_patterns("bench", "kernels")
+    )
+
+
+def run(fault: Fault) -> Outcome:
+    """Seeds one fault and asks the tests."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="kubypass-fault-") as name:
+        tree = Path(name)
+        copy_tree(tree)
+        try:
+            seed(tree, fault)
+            caught = check(tree, fault)
+        except NotSeededError as error:
+            return Outcome(fault, "", time.monotonic() - started, str(error))
+    return Outcome(fault, caught, time.monotonic() - started)
+
+
+def check(tree: Path, fault: Fault) -> str:
+    """The first test that fails."""
+    if fault.file.startswith("bpf/"):
+        made = subprocess.run(
+            ["make", *OBJECTS], cwd=tree, capture_output=True, text=True, check=False
+        )
+        if made.returncode:
+            raise NotSeededError(f"does not build\n{made.stderr[-2000:]}")
+        tests = PACKET_TESTS
+    else:
+        tests = ["tests/unit", *PACKET_TESTS]
+    command = [ROOT / ".venv/bin/pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", *tests]
+    environment = (
+        os.environ | CASES | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
+    )
+    try:
+        result = subprocess.run(
+            command,
+            cwd=tree,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=LIMIT_S,
+        )
+    except subprocess.TimeoutExpired:
+        return f"more than {LIMIT_S} s"
+    if result.returncode == 0:
+        return ""
+    found = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
+    if found is None:
+        raise NotSeededError(f"{fault.says}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
+    return found[1]
+
+
+def told(outcome: Outcome) -> str:
+    """One line of the table."""
+    fault = outcome.fault
+    caught = (
+        outcome.wrong
+        or outcome.caught_by
+        or ("survives, as it must" if fault.survives else "SURVIVED")
+    )
+    return f"{outcome.seconds:4.0f} s  {fault.file:32} {fault.says:72} {caught}"
+
+
+def main(words: list[str]) -> int:
+    """Runs all faults, or those with one of the words."""
+    faults = [
+        fault
+        for fault in read_faults()
+        if not words or any(word in f"{fault.file} {fault.says}" for word in words)
+    ]
+    survived = 0
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for outcome in pool.map(run, faults):
+            survived += not outcome.caught_by and (
+                bool(outcome.wrong) or not outcome.fault.survives
+            )
+            print(told(outcome), flush=True)
+    excused = sum(bool(fault.survives) for fault in faults)
+    print(
+        f"{len(faults)} faults, {survived} survived, {excused} of no effect that a test could see"
+    )
+    return 1 if survived else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
