@@ -81,6 +81,7 @@ demo: install build ## the guide's whole walk, in a cluster in a box
 bench: install build ## paired measurements with a control, and the agent at scale: bench/
 	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png
 	.venv/bin/kubypass bench scale --json bench/scale.json
+	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
 
 clean: ## everything that was built
 	rm -rf $(BUILD) .venv
