@@ -13,7 +13,7 @@ OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench clean
+.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench soak clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,9 @@ format: .venv/ready ## format C and Python
 
 check: install build ## the rules of the house only
 	.venv/bin/pytest -q tests/house
+
+soak: install build ## five minutes of updates under traffic, every answer checked (SOAK_SECONDS, SOAK_SEED)
+	SOAK_SECONDS=$${SOAK_SECONDS:-150} .venv/bin/pytest -q -s tests/box/test_soak.py
 
 test: install build ## all tests
 	.venv/bin/pytest -q tests
