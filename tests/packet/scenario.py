@@ -329,8 +329,8 @@ class Writer:
         if hook == "to_uplink":
             pods = list(REMOTE[family])
         elif hook == "from_uplink":
-            return dice.choice(pods + nodes), 8080, dice.choice(["TCP", "TCP", "ICMP"])
-        return dice.choice([*pods, *REMOTE[family]]), 8080, dice.choice(["TCP", "TCP", "ICMP"])
+            return dice.choice(pods + nodes), 8080, dice.choice(["TCP", "UDP", "SCTP", "ICMP"])
+        return dice.choice([*pods, *REMOTE[family]]), 8080, dice.choice(["TCP", "UDP", "SCTP", "ICMP"])
 
 
 def write(seed: str, length: int) -> tuple[str, list[Step]]:
