@@ -8,16 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab import V4, V6
-from pipeline import NODE, Place
+from pipeline import NODE
 from play import Step
 from reference import Cluster, Node
+from variants import PLACE, SETTINGS, node
 
-PLACE = Place(
-    primary=(V4.node, V6.node),
-    others=("192.168.9.9", "fd00:9::9"),
-    pods=(V4.pod, V4.second_pod, "10.99.0.5", V6.pod, V6.second_pod, "fd00:99::5"),
-    pod_networks=("10.233.64.0/24", "fd00:10:233:64::/64"),
-)
 REMOTE = {
     4: tuple(f"10.233.65.{number}" for number in range(20, 24)),
     6: tuple(f"fd00:10:233:65::{number}" for number in range(20, 24)),
@@ -33,76 +28,8 @@ NUMBERS = {
     "service": {4: "10.233.30.{}", 6: "fd00:10:233::{}"},
     "service, sloppy": {4: "010.233.030.0{}", 6: "fd00:10:233:0::{}"},
 }
-WIDE_POD_NETWORKS = ("10.233.0.0/16", "fd00:10:233::/48")
-SERVICE_NETWORKS = ("10.233.30.0/24", "fd00:10:233::/112")
 CLIENT_PORTS = (40000, 40001, 40002, 40003, 800)
 TCP_FLAGS = ("S", "S", "A", "A", "FA", "R")
-
-
-def _settings(**words: str) -> dict[str, str]:
-    return {key.replace("_", "-"): value for key, value in words.items()}
-
-
-SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
-    "as it comes": ({}, {}),
-    "by cluster CIDR": (
-        _settings(
-            detect_local_mode="ClusterCIDR",
-            cluster_cidr=",".join(WIDE_POD_NETWORKS),
-            service_cidrs=",".join(SERVICE_NETWORKS),
-            bpf_lb_external_clusterip="true",
-        ),
-        {
-            "detect": "networks",
-            "networks": WIDE_POD_NETWORKS,
-            "service_networks": SERVICE_NETWORKS,
-            "external_cluster_ip": True,
-        },
-    ),
-    "no detector, silent": (
-        _settings(
-            detect_local_mode="none",
-            service_no_backend_response="drop",
-            bpf_lb_external_clusterip="true",
-            nodeport_addresses="primary",
-        ),
-        {
-            "detect": "none",
-            "reject": False,
-            "external_cluster_ip": True,
-            "node_port_addresses": "primary",
-        },
-    ),
-    "by node CIDR, masquerade all": (
-        _settings(
-            detect_local_mode="NodeCIDR",
-            masquerade_all="true",
-            nodeport_addresses="192.168.1.0/24",
-            service_cidrs=SERVICE_NETWORKS[0],
-        ),
-        {
-            "detect": "networks",
-            "networks": PLACE.pod_networks,
-            "masquerade_all": True,
-            "node_port_addresses": ("192.168.1.0/24",),
-            "service_networks": SERVICE_NETWORKS[:1],
-        },
-    ),
-    "no node ports": (
-        _settings(kube_proxy_replacement="partial", detect_local_mode="NodeCIDR"),
-        {"node_ports": False, "detect": "networks", "networks": PLACE.pod_networks},
-    ),
-    "ClusterIPs only": (
-        _settings(kube_proxy_replacement="false"),
-        {"node_ports": False, "external": False},
-    ),
-}
-"""Each with what the reference is told."""
-
-
-def node(name: str) -> Node:
-    """What the reference is told of the node with these settings."""
-    return Node(NODE, PLACE.primary, PLACE.others, PLACE.pods, **SETTINGS[name][1])
 
 
 @dataclass
@@ -363,7 +290,9 @@ class Writer:
         if hook == "from_pod":
             return self.dice.choice(pods)
         if hook == "to_uplink":
-            return who.node
+            return self.dice.choice(
+                [who.node, *(a for a in PLACE.others if (":" in a) == (family == 6))]
+            )
         return self.dice.choice(
             [*OUTSIDE[family], *OUTSIDE[family], *REMOTE[family], who.other_node]
         )
@@ -400,8 +329,8 @@ class Writer:
         if hook == "to_uplink":
             pods = list(REMOTE[family])
         elif hook == "from_uplink":
-            return dice.choice(pods + nodes), 8080, dice.choice(["TCP", "TCP", "ICMP"])
-        return dice.choice([*pods, *REMOTE[family]]), 8080, dice.choice(["TCP", "TCP", "ICMP"])
+            return dice.choice(pods + nodes), 8080, dice.choice(["TCP", "UDP", "SCTP", "ICMP"])
+        return dice.choice([*pods, *REMOTE[family]]), 8080, dice.choice(["TCP", "UDP", "SCTP", "ICMP"])
 
 
 def write(seed: str, length: int) -> tuple[str, list[Step]]:

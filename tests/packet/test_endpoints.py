@@ -17,7 +17,7 @@ from objects import (
     service,
 )
 from raw import ends
-from test_policies import connect, draw
+from test_policies import OTHER_ADDRESS, connect, draw
 
 from kubypass.model.verdict import Verdict
 
@@ -151,6 +151,7 @@ def ranges_of(who, *parts: str):
     known = {
         "client": f"{who.client}/{32 if who.version == 4 else 128}",
         "node": f" {who.node}/{24 if who.version == 4 else 64}",
+        "here": f"{OTHER_ADDRESS[who.version]}/{32 if who.version == 4 else 128}",
         "pods": "10.233.64.0/18" if who.version == 4 else "fd00:10:233::/48",
         "elsewhere": "192.0.2.0/24" if who.version == 4 else "2001:db8:77::/48",
         "other family": "2001:db8::/32" if who.version == 4 else "0.0.0.0/0",
@@ -166,7 +167,8 @@ RANGES = [
     (("client",), "node", False),
     (("pods",), "pod", True),
     (("pods",), "outside", False),
-    (("node",), "node", True),
+    (("here",), "node", True),
+    (("node",), "node", False),  # it has another address
     (("node",), "outside", False),
     (("elsewhere",), "outside", False),
     (("elsewhere", "client"), "outside", True),
@@ -229,7 +231,6 @@ NODE_PORTS = [
     ("hidden", (True, False), (True, False)),  # primary
     ("silent", (False, False), (True, True)),  # 10.0.0.0/8: a family without any has all
 ]
-SECOND = {4: "192.168.9.9", 6: "fd00:9::9"}
 
 
 @pytest.mark.parametrize(("name", "ipv4", "ipv6"), NODE_PORTS)
@@ -238,7 +239,7 @@ def test_where_node_ports_answer(start, who, name, ipv4, ipv6, client):
     pipeline = start(name)
     put(pipeline, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     wanted = ipv4 if who.version == 4 else ipv6
-    for address, answers in zip((who.node, SECOND[who.version]), wanted, strict=True):
+    for address, answers in zip((who.node, OTHER_ADDRESS[who.version]), wanted, strict=True):
         source, hook = (who.pod, "from_pod") if client == "pod" else (who.client, "from_uplink")
         packet = bytes(segment(who, (source, 40000, address, NODE_PORT)))
         seen = pipeline.run(hook, packet)

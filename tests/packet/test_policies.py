@@ -17,6 +17,7 @@ from kubypass.model.verdict import Verdict
 
 DRAWS = 24
 """Connections until each of two backends was met, but for once in eight million times."""
+OTHER_ADDRESS = {4: "192.168.9.9", 6: "fd00:9::9"}
 EXTERNAL_KINDS = ["node", "external", "balancer"]
 
 
@@ -78,7 +79,8 @@ def protocol(request):
 
 
 def source_of(who: Addresses, client: str) -> str:
-    return {"pod": who.pod, "node": who.node, "outside": who.client}[client]
+    """The node's is not its primary address, so that one sees whether it is hidden."""
+    return {"pod": who.pod, "node": OTHER_ADDRESS[who.version], "outside": who.client}[client]
 
 
 def forwarded(who, hook, sent, backend, masquerade, protocol):

@@ -15,8 +15,9 @@ from collections import Counter
 import pytest
 from pipeline import Pipeline, entered, load
 from play import Player, Step
-from scenario import PLACE, SETTINGS, node, write
+from scenario import write
 from shrink import shrink, told
+from variants import PLACE, SETTINGS, node
 
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
