@@ -330,7 +330,11 @@ class Writer:
             pods = list(REMOTE[family])
         elif hook == "from_uplink":
             return dice.choice(pods + nodes), 8080, dice.choice(["TCP", "UDP", "SCTP", "ICMP"])
-        return dice.choice([*pods, *REMOTE[family]]), 8080, dice.choice(["TCP", "UDP", "SCTP", "ICMP"])
+        return (
+            dice.choice([*pods, *REMOTE[family]]),
+            8080,
+            dice.choice(["TCP", "UDP", "SCTP", "ICMP"]),
+        )
 
 
 def write(seed: str, length: int) -> tuple[str, list[Step]]:
