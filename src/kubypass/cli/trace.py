@@ -76,6 +76,8 @@ def _run(arguments: argparse.Namespace) -> int:
     from kubypass.trace.run import Answer
     from kubypass.trace.story import tell
 
+    if sys.stderr.isatty():
+        print("kubypass: loading the programs once more, for this trace only", file=sys.stderr)
     make = offline_place if arguments.manifests else live_place
     with make(arguments) as place:
         flow, source = place.flow(arguments.source, arguments.target)
