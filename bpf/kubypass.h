@@ -98,7 +98,10 @@ struct endpoint {
 	__u8 mac[6];
 	__u8 host_mac[6];
 	__u32 kind; /* enum endpoint_kind */
+	__u32 netns; /* the pod's network namespace, as the node's numbers it; NETNS_UNKNOWN */
 };
+
+#define NETNS_UNKNOWN 0x7fffffff
 
 /* Key of `flows`: a packet as it arrives. */
 struct tuple {

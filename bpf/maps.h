@@ -102,6 +102,7 @@ struct opening {
 	struct flow reply;
 	__u64 now;
 	__u32 node_source; /* the new source is an address of the node, whose sockets have ports too */
+	__u32 netns; /* whose sockets may have the port too: the node's, the backend's, or NETNS_UNKNOWN */
 	__u32 draws; /* how often to look for a port */
 	struct bpf_fib_lookup route; /* as the kernel wants to be asked for the new source */
 	struct bpf_sock_tuple sockets; /* and for a socket that has the same port */

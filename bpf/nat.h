@@ -11,31 +11,45 @@
 #define SNAT_PORTS_A_DRAW 32
 #define SNAT_PAUSE_NS 10000000ULL /* after a failure */
 
-/* Would the reply be taken for that of a connection of the node itself? */
-static __always_inline bool node_socket_has(context *ctx, struct opening *opening)
+/* Has a socket the port already? One of the node, that would take the reply for its own; or one of the backend, with the
+ * client directly: that connection has no entry, and its packets would be taken for replies. */
+static __always_inline bool socket_has(context *ctx, struct opening *opening)
 {
-	const struct tuple *reply = &opening->key;
+	bool of_node = opening->netns == (__u32)BPF_F_CURRENT_NETNS, found;
+	const struct tuple *key = &opening->key;
+	const struct address *peer = of_node ? &key->source : &key->destination;
+	const struct address *own = of_node ? &key->destination : &key->source;
+	__be16 peer_port = of_node ? key->source_port : key->destination_port;
+	__be16 own_port = of_node ? key->destination_port : key->source_port;
 	struct bpf_sock_tuple *sockets = &opening->sockets;
 	struct bpf_sock *socket;
 	__u32 size;
 
-	if (is_ipv4(&reply->source)) {
-		sockets->ipv4.saddr = reply->source.word[3];
-		sockets->ipv4.daddr = reply->destination.word[3];
-		sockets->ipv4.sport = reply->source_port;
-		sockets->ipv4.dport = reply->destination_port;
+	if (is_ipv4(&key->source)) {
+		sockets->ipv4.saddr = peer->word[3];
+		sockets->ipv4.daddr = own->word[3];
+		sockets->ipv4.sport = peer_port;
+		sockets->ipv4.dport = own_port;
 		size = sizeof(sockets->ipv4);
 	} else {
-		__builtin_memcpy(sockets->ipv6.saddr, &reply->source, sizeof(sockets->ipv6.saddr));
-		__builtin_memcpy(sockets->ipv6.daddr, &reply->destination, sizeof(sockets->ipv6.daddr));
-		sockets->ipv6.sport = reply->source_port;
-		sockets->ipv6.dport = reply->destination_port;
+		__builtin_memcpy(sockets->ipv6.saddr, peer, sizeof(sockets->ipv6.saddr));
+		__builtin_memcpy(sockets->ipv6.daddr, own, sizeof(sockets->ipv6.daddr));
+		sockets->ipv6.sport = peer_port;
+		sockets->ipv6.dport = own_port;
 		size = sizeof(sockets->ipv6);
 	}
-	if (reply->protocol == IPPROTO_TCP)
-		socket = bpf_skc_lookup_tcp(ctx, sockets, size, BPF_F_CURRENT_NETNS, 0);
-	else
-		socket = bpf_sk_lookup_udp(ctx, sockets, size, BPF_F_CURRENT_NETNS, 0);
+	if (key->protocol == IPPROTO_TCP) {
+		socket = bpf_skc_lookup_tcp(ctx, sockets, size, opening->netns, 0);
+		if (!socket)
+			return false;
+		/* A server that listens has no connection yet. */
+		found = of_node || socket->state != BPF_TCP_LISTEN;
+		bpf_sk_release(socket);
+		return found;
+	}
+	if (!of_node)
+		return false; /* a server has one socket for all datagrams */
+	socket = bpf_sk_lookup_udp(ctx, sockets, size, BPF_F_CURRENT_NETNS, 0);
 	if (!socket)
 		return false;
 	bpf_sk_release(socket);
@@ -145,13 +159,24 @@ __noinline int claim_source_port(struct __sk_buff *ctx)
 		if (i ? !draw_port(opening, i <= SNAT_DRAWS / 2)
 		      : opening->node_source && bpf_ntohs(opening->key.destination_port) < 1024)
 			continue;
-		if (opening->node_source && node_socket_has(ctx, opening))
+		if (opening->netns != NETNS_UNKNOWN && socket_has(ctx, opening))
 			continue;
 		if (claim_reply(opening))
 			return opening->key.destination_port;
 	}
 	count_failure(opening);
 	return 0;
+}
+
+/* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod here. */
+static __always_inline __u32 netns_of_rivals(const struct opening *opening)
+{
+	struct endpoint *endpoint;
+
+	if (opening->node_source)
+		return BPF_F_CURRENT_NETNS;
+	endpoint = lookup_endpoint(&opening->key.source);
+	return endpoint && endpoint->kind == ENDPOINT_POD ? endpoint->netns : NETNS_UNKNOWN;
 }
 
 /* How a connection is opened. */
@@ -192,6 +217,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct packet *packe
 	};
 	opening->now = now;
 	opening->node_source = mode != OPEN_DNAT;
+	opening->netns = netns_of_rivals(opening);
 	if (mode == OPEN_MASQUERADE || mode == OPEN_MASQUERADE_OUT)
 		opening->key.destination =
 			packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;

@@ -44,3 +44,35 @@ def test_ports_of_open_connections(cluster: Cluster, version: int) -> None:
         cluster.run("node1", sys.executable, SCRIPT, pod, "80", first, str(PORTS))
         client.stdin.write("go\n")
     assert client.returncode == 0
+
+
+LOCAL = """
+    apiVersion: v1
+    kind: Service
+    metadata: {name: my-nginx-local}
+    spec:
+      type: NodePort
+      externalTrafficPolicy: Local
+      ipFamilyPolicy: RequireDualStack
+      selector: {run: my-nginx}
+      ports: [{port: 80, targetPort: 80}]
+    """
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+def test_ports_of_open_connections_to_the_pod_itself(cluster: Cluster, version: int) -> None:
+    """The pod's node knows nothing of them, and the NodePort there leaves the client its address."""
+    cluster.apply(LOCAL)
+    first = str(next(FIRST_PORTS))
+    node, pod = (cluster.host(version, name).strip("[]") for name in ("node2", "nginx2"))
+    port = str(cluster.node_port("my-nginx-local"))
+    argv = [sys.executable, SCRIPT, pod, "80", first, str(PORTS), "keep"]
+    command = command_in(find_place(cluster.box, "node1"), argv)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ) as client:
+        assert client.stdin
+        assert client.stdout
+        assert client.stdout.readline() == "open\n"
+        cluster.run("node1", sys.executable, SCRIPT, node, port, first, str(PORTS))
+        client.stdin.write("go\n")
+    assert client.returncode == 0

@@ -27,6 +27,7 @@ from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
+from kubypass.datapath.endpoints import NETNS_UNKNOWN
 from kubypass.datapath.objects import object_directory
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
@@ -204,7 +205,7 @@ class Lab:
     def endpoint(self, address: str, kind: EndpointKind, ifindex: int = 0) -> None:
         """An address that lives on the node."""
         macs = [bytes.fromhex(mac.replace(":", "")) for mac in (POD_MAC, VETH_MAC)]
-        value = layout.Endpoint(ifindex, *macs, kind)
+        value = layout.Endpoint(ifindex, *macs, kind, NETNS_UNKNOWN)
         self.maps["endpoints"].update(parse_address(address), value.pack())
 
     def service(

@@ -13,7 +13,7 @@ from kubypass.agent.pods import read_pods
 from kubypass.agent.state import State
 from kubypass.datapath.attach import POD_PROGRAMS, UPLINK_PROGRAMS, Attachments
 from kubypass.datapath.content import Content
-from kubypass.datapath.endpoints import node_endpoints, pod_endpoints
+from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints, pod_endpoints
 from kubypass.datapath.objects import Datapath
 from kubypass.errors import KernelError
 from kubypass.kernel import netns
@@ -78,7 +78,8 @@ class Network:
                 continue
             names.add(link.name)
             self.pods += 1
-            wanted.update(pod_endpoints(pod, link.index, link.mac))
+            place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
+            wanted.update(pod_endpoints(pod, link.index, link.mac, place))
         written = self._endpoints.apply(wanted) + self._exclude_sockets(found)
         for name in self._attachments.devices() - names:
             self._attachments.drop_device(name)

@@ -11,6 +11,8 @@ from kubypass.model.pod import Pod
 from kubypass.model.verdict import EndpointKind
 
 _NO_MAC = bytes(6)
+NETNS_UNKNOWN = 0x7FFFFFFF
+"""As in bpf/kubypass.h."""
 
 
 def node_endpoints(
@@ -23,13 +25,14 @@ def node_endpoints(
             _NO_MAC,
             _NO_MAC,
             EndpointKind.NODE_PORTS if address in with_node_ports else EndpointKind.NODE,
+            NETNS_UNKNOWN,
         ).pack()
         for address in addresses
     }
 
 
-def pod_endpoints(pod: Pod, ifindex: int, host_mac: bytes) -> dict[bytes, bytes]:
-    """Map entries of one pod; `ifindex` and `host_mac` are of the veth's end on the node."""
+def pod_endpoints(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[bytes, bytes]:
+    """Map entries of one pod; `ifindex` and `host_mac` are of the veth on the node, `netns` of its other end."""
     mac = bytes.fromhex(pod.mac.replace(":", ""))
-    value = layout.Endpoint(ifindex, mac, host_mac, EndpointKind.POD).pack()
+    value = layout.Endpoint(ifindex, mac, host_mac, EndpointKind.POD, netns).pack()
     return dict.fromkeys(pod.addresses, value)

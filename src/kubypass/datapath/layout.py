@@ -10,7 +10,7 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "10ecb6a9b6e8"
+LAYOUT_HASH = "7e53adf6b96d"
 MAP_NAMES = (
     "services",
     "slots",
@@ -111,27 +111,28 @@ class Backend(NamedTuple):
         return cls(address, service, ntohs(port), protocol, state, lists)
 
 
-_ENDPOINT = Struct("<I6s6sI")
-ENDPOINT_SIZE = 20
+_ENDPOINT = Struct("<I6s6sII")
+ENDPOINT_SIZE = 24
 
 
 class Endpoint(NamedTuple):
-    """struct endpoint, 20 bytes."""
+    """struct endpoint, 24 bytes."""
 
     ifindex: int
     mac: bytes
     host_mac: bytes
     kind: int
+    netns: int
 
     def pack(self) -> bytes:
         """As the kernel has it."""
-        return _ENDPOINT.pack(self.ifindex, self.mac, self.host_mac, self.kind)
+        return _ENDPOINT.pack(self.ifindex, self.mac, self.host_mac, self.kind, self.netns)
 
     @classmethod
     def unpack(cls, data: bytes) -> Endpoint:
         """From the kernel's bytes."""
-        ifindex, mac, host_mac, kind = _ENDPOINT.unpack(data)
-        return cls(ifindex, mac, host_mac, kind)
+        ifindex, mac, host_mac, kind, netns = _ENDPOINT.unpack(data)
+        return cls(ifindex, mac, host_mac, kind, netns)
 
 
 _TUPLE = Struct("<16s16sHHB3x")

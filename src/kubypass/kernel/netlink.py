@@ -23,7 +23,7 @@ _NEW_ADDRESS, _GET_ADDRESS = 20, 22
 _NEW_ROUTE, _DEL_ROUTE, _GET_ROUTE = 24, 25, 26
 _GROUP_LINK, _GROUP_IPV4_ADDRESS, _GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
 _MAIN_TABLE, _BOOT, _UNIVERSE, _UNICAST = 254, 3, 0, 1
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU = 1, 3, 4
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK_NETNSID = 1, 3, 4, 37
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
 _UP = 1
@@ -38,6 +38,8 @@ class Link:
     mac: bytes
     mtu: int
     up: bool
+    peer_netns: int = -1
+    """Our number of the network namespace that a veth's other end is in; negative: here, or not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,10 @@ class Netlink:
             fields = _attributes(data[16:])
             name = fields[_IFLA_IFNAME].rstrip(b"\0").decode()
             mtu: int = struct.unpack("=I", fields[_IFLA_MTU])[0]
-            found.append(Link(index, name, fields.get(_IFLA_ADDRESS, b""), mtu, bool(flags & _UP)))
+            mac = fields.get(_IFLA_ADDRESS, b"")
+            netns = fields.get(_IFLA_LINK_NETNSID)
+            number = struct.unpack("=i", netns)[0] if netns else -1
+            found.append(Link(index, name, mac, mtu, bool(flags & _UP), number))
         return found
 
     def addresses(self) -> list[LinkAddress]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.endpoints import node_endpoints
+from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints
 from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
@@ -87,7 +87,7 @@ class Cluster:
         found, where = self.objects, self.objects.settings.nodeport_addresses
         answers = {a for a in found.addresses if where.selects(a, found.node.addresses)}
         entries: dict[bytes, bytes] = {}
-        pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD).pack()
+        pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()
         for slices in found.slices.values():
             for endpoint in (e for one in slices for e in one.endpoints):
                 if endpoint.node == found.node.name:
