@@ -38,12 +38,14 @@ PACKET_TESTS = [
     "tests/packet/test_answers.py",
     "tests/packet/test_affinity.py",
     "tests/packet/test_endpoints.py",
+    "tests/packet/test_random.py",
+    "tests/packet/test_policies.py",
     "tests/packet",
     "tests/fuzz",
 ]
 OBJECTS = ["build/bpf/pod.bpf.o", "build/bpf/host.bpf.o"]
 """All that these tests load."""
-CASES = {"KUBYPASS_CASES": "12000", "KUBYPASS_SHRINK": "0", "KUBYPASS_FUZZ": "60000"}
+CASES = {"KUBYPASS_CASES": "8000", "KUBYPASS_SHRINK": "0", "KUBYPASS_FUZZ": "60000"}
 
 
 class NotSeededError(Exception):
@@ -122,6 +124,10 @@ def run(fault: Fault) -> Outcome:
 def check(tree: Path, fault: Fault) -> str:
     """The first test that fails."""
     if fault.file.startswith("bpf/"):
+        makefile = tree / "Makefile"  # a fault may leave something unused
+        makefile.write_text(
+            makefile.read_text().replace("-Wall -Wextra -Werror -target", "-target")
+        )
         made = subprocess.run(
             ["make", *OBJECTS], cwd=tree, capture_output=True, text=True, check=False
         )
