@@ -278,8 +278,7 @@ class Writer:
         destination, port, protocol = place
         if destination == source:
             return
-        served = (destination, port, protocol) in self.cluster.frontends
-        flags = "A" if served and self._chance(0.1) else "S"
+        flags = "A" if self._chance(0.1) else "S"
         self.steps.append(
             ("packet", hook, source, dice.choice(CLIENT_PORTS), destination, port, protocol, flags)
         )

@@ -114,6 +114,15 @@ def test_a_port_or_protocol_that_a_cluster_ip_has_not(opened, who, client):
         assert verdict == Verdict.REJECT_NO_SERVICE
 
 
+def test_segments_of_unknown_connections_from_outside_do_not_go_round_either(opened, who):
+    put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
+    verdicts = []
+    for address in (who.service, EXTERNAL[who.version]):
+        packet = segment(who, (who.client, 40000, address, 81), flags="A")
+        verdicts.append(opened.run("from_uplink", bytes(packet), cut=True).verdict)
+    assert verdicts == [Verdict.REJECT_NO_SERVICE, Verdict.DROP_LOOP]
+
+
 @pytest.mark.parametrize("kind", ["external", "balancer"])
 def test_a_port_that_an_external_address_has_not(opened, who, kind):
     """The machine that has it may serve that; but what the router sent here is not sent back to it."""

@@ -20,6 +20,7 @@ from lab import (
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
+from kubypass.datapath import layout
 from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
 
 TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
@@ -341,3 +342,22 @@ def test_node_ports_answer_on_chosen_addresses_only(lab, who):
     lab.endpoint(who.node, EndpointKind.NODE)
     result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080)))
     assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.PASS): 1}
+
+
+def test_a_pods_address_carries_no_service(lab, who):
+    lab.service(who.second_pod, 80, [who.remote_pod], flags=ServiceFlag.EXTERNAL_IP)
+    direct = (who.pod, 40000, who.second_pod, 80)
+    follow(lab, who, "from_pod", direct, direct, TO_POD)
+
+
+def test_an_affinity_to_what_is_another_services_backend_by_now_is_void(lab, who):
+    """An identifier is used again, though as late as possible."""
+    lab.service(who.service, 80, [who.second_pod], affinity_s=1000)
+    assert lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80))).code == REDIRECT
+    ((client, affinity),) = lab.maps["affinities"].items()
+    other = "10.233.30.48" if who.version == 4 else "fd00:10:233::48"
+    (foreign,) = lab.service(other, 80, [who.remote_pod])
+    value = layout.Affinity.unpack(affinity)._replace(backend=foreign)
+    lab.maps["affinities"].update(client, value.pack())
+    again = lab.run("from_pod", segment(who, (who.pod, 40001, who.service, 80)))
+    assert destination(again.packet) == who.second_pod
