@@ -65,7 +65,7 @@ soak: install build ## five minutes of updates under traffic, every answer check
 	SOAK_SECONDS=$${SOAK_SECONDS:-150} .venv/bin/pytest -q -s tests/box/test_soak.py
 
 test: install build ## all tests
-	.venv/bin/pytest -q tests
+	.venv/bin/pytest -q -n 2 --dist loadfile tests
 
 test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
 	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet
