@@ -192,12 +192,7 @@ class Soak:
                 allowed = set(served.servers)
                 if stream["kind"] == "new":
                     allowed = served.may_answer(begin_s, end_s, str(stream["protocol"]))
-                lost = (
-                    served is self.flips
-                    and stream["kind"] == "kept"
-                    and stream["protocol"] == "UDP"
-                )
-                if lost and word in CLOSED:
+                if served is self.flips and stream["protocol"] == "UDP" and word in CLOSED:
                     continue
                 if word != "ok" or name not in allowed:
                     what = " ".join(
