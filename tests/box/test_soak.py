@@ -25,7 +25,7 @@ from kubypass.box.process import Process, is_alive, stop, wait_until
 from tests.box.scene import HERE, Endpoint, Port, Scene, Service
 
 pytestmark = pytest.mark.xdist_group("scenes")
-SECONDS = float(os.environ.get("SOAK_SECONDS", "10"))
+SECONDS = float(os.environ.get("SOAK_SECONDS", "5"))
 SEED = int(os.environ.get("SOAK_SEED", "0")) or random.randrange(1, 1 << 30)
 PORTS = (Port(80, 8080), Port(53, 5353, "UDP", name="dns"))
 EXTRA = Port(81, 8081, name="extra")
