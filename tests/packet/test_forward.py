@@ -89,6 +89,15 @@ def test_neighbour_discovery_stays_on_the_link(lab):
     assert lab.run("from_pod", packet).code == PASS
 
 
+def test_what_belongs_to_the_link_is_not_routed(lab, who):
+    """Whatever a default route says of it."""
+    ends = {4: ("169.254.169.254", "224.0.0.9"), 6: ("fe80::99", "ff02::9")}[who.version]
+    for address in ends:
+        packet = segment(who, (who.pod, 40000, address, 80), protocol="UDP")
+        result = lab.run("from_pod", packet)
+        assert (result.code, result.packet) == (PASS, bytes(packet))
+
+
 @pytest.mark.parametrize("program", ["from_pod", "from_uplink"])
 @pytest.mark.parametrize("length", [1, 5, 19])
 def test_a_truncated_header_is_dropped_and_counted(lab, who, program, length):
