@@ -152,12 +152,16 @@ def test_an_identification_that_is_used_again(lab, who):
 
 
 def test_datagrams_at_the_same_time(lab, who):
-    lab.service(who.service, 80, [who.second_pod], protocol="UDP")
-    flows = [(who.pod, 40000 + number, who.service, 80) for number in range(4)]
-    seen = [(who.pod, 40000 + number, who.second_pod, 8080) for number in range(4)]
+    """Of two hosts, to two services: each piece follows its own."""
+    ends = ((who.second_pod, TO_POD), (who.remote_pod, TO_NETWORK))
+    for number, (backend, _) in enumerate(ends):
+        lab.service(who.service, 80 + number, [backend], protocol="UDP")
+    flows = [(who.pod, 40000 + number, who.service, 80 + number % 2) for number in range(4)]
+    seen = [(who.pod, 40000 + number, ends[number % 2][0], 8080) for number in range(4)]
     sent = [pieces(who, flow, IN, protocol="UDP", number=9 + i) for i, flow in enumerate(flows)]
     wanted = [
-        pieces(who, flow, TO_POD, protocol="UDP", number=9 + i) for i, flow in enumerate(seen)
+        pieces(who, flow, ends[i % 2][1], protocol="UDP", number=9 + i)
+        for i, flow in enumerate(seen)
     ]
     for together, expected in zip(zip(*sent, strict=True), zip(*wanted, strict=True), strict=True):
         assert [lab.run("from_pod", piece).packet for piece in together] == list(expected)
