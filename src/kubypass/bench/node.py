@@ -5,20 +5,23 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kubypass.errors import KubypassError
+from kubypass.errors import KernelError, KubypassError
 from kubypass.kernel import cgroup, mounts
+from kubypass.kernel.processes import left_behind
 
 _ROOT = Path("/run/kubypass/bench")
+_PREFIX = "kubypass-bench"
 _DEADLINE_S = 120.0
 _LINKS = """link set lo up
 link add eth0 type veth peer name far
@@ -70,22 +73,39 @@ class BareNode:
 
 @contextmanager
 def bare_node() -> Iterator[BareNode]:
-    """A node for the length of a block."""
-    name = f"kubypass-bench-{os.getpid()}"
-    node = BareNode(name, _ROOT / name, cgroup.mount_point() / name)
-    for directory in (node.manifests, node.run, node.root / "bpf"):
-        directory.mkdir(parents=True)
-    node.cgroup.mkdir()
-    mounts.mount_bpffs(node.root / "bpf")
-    subprocess.run(["ip", "netns", "add", name], check=True)
+    """A node for the length of a block. One that a killed process left is taken away by the next that asks."""
+    for left in left_behind(_ROOT, _PREFIX):
+        with suppress(KernelError, OSError, subprocess.CalledProcessError):  # somebody else does
+            _take_away(_node(left.name))
+    node = _node(f"{_PREFIX}-{os.getpid()}")
+    node.root.mkdir(parents=True)
     try:
-        subprocess.run(["ip", "-n", name, "-batch", "-"], input=_LINKS, text=True, check=True)
+        for directory in (node.manifests, node.run, node.root / "bpf"):
+            directory.mkdir()
+        node.cgroup.mkdir()
+        mounts.mount_bpffs(node.root / "bpf")
+        subprocess.run(["ip", "netns", "add", node.namespace], check=True)
+        subprocess.run(
+            ["ip", "-n", node.namespace, "-batch", "-"], input=_LINKS, text=True, check=True
+        )
         yield node
     finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+        _take_away(node)
+
+
+def _node(name: str) -> BareNode:
+    return BareNode(name, _ROOT / name, cgroup.mount_point() / name)
+
+
+def _take_away(node: BareNode) -> None:
+    """As much of it as there is; the directory goes last, by which a process that comes later finds the rest."""
+    if Path(f"/run/netns/{node.namespace}").exists():
+        subprocess.run(["ip", "netns", "delete", node.namespace], check=True)
+    if mounts.is_bpffs(node.root / "bpf"):
         mounts.unmount(node.root / "bpf")
+    if node.cgroup.exists():
         node.cgroup.rmdir()
-        subprocess.run(["rm", "-rf", str(node.root)], check=True)
+    shutil.rmtree(node.root)
 
 
 @contextmanager
@@ -95,6 +115,7 @@ def agent(node: BareNode, *options: str) -> Iterator[float]:
     with (node.root / "agent.log").open("ab") as log:
         process = subprocess.Popen(
             [
+                *["setpriv", "--pdeathsig", "TERM"],
                 *[
                     "nsenter",
                     f"--net=/run/netns/{node.namespace}",

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kubypass.errors import KernelError
+from kubypass.kernel.processes import left_behind
 
 
 def mount_point() -> Path:
@@ -33,11 +34,9 @@ def scratch(prefix: str) -> Iterator[Path]:
     One that a killed process left is removed by the next that asks.
     """
     root = mount_point()
-    for left in root.glob(f"{prefix}-*"):
-        pid = left.name.rpartition("-")[2]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            with suppress(OSError):
-                left.rmdir()
+    for left in left_behind(root, prefix):
+        with suppress(OSError):
+            left.rmdir()
     found = re.search(r"^0::(.*)$", Path("/proc/self/cgroup").read_text(), re.MULTILINE)
     home = root / (found[1] if found else "/").lstrip("/")
     made = root / f"{prefix}-{os.getpid()}"

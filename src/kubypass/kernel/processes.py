@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /proc tells of processes: the network namespaces that they are in, and who holds a socket."""
+"""What /proc tells of processes: their network namespaces, who holds a socket, and who has ended."""
 
 from __future__ import annotations
 
@@ -32,6 +32,14 @@ def network_namespaces(places: Iterable[str]) -> Iterator[int]:
             yield fd
         finally:
             os.close(fd)
+
+
+def left_behind(directory: Path, prefix: str) -> Iterator[Path]:
+    """What processes that have ended left in a directory, named `prefix`-PID."""
+    for found in directory.glob(f"{prefix}-*"):
+        pid = found.name.removeprefix(f"{prefix}-")
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            yield found
 
 
 def namespace_path(pid: int) -> str:
