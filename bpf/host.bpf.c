@@ -1,28 +1,10 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* Programs on the node's uplink: NodePorts and everything else that comes from, or goes to, the network. */
-#include "balance.h"
-#include "portless.h"
-#include "route.h"
+#include "arrive.h"
 
 __noinline int packet_from_uplink(struct __sk_buff *skb)
 {
-	struct cursor cursor = read_context(skb);
-	struct packet packet = {};
-	struct endpoint *endpoint = NULL;
-	enum parse_result parsed;
-	enum verdict verdict;
-
-	parsed = parse_packet(skb, &cursor, skb->protocol, &packet);
-	if (parsed == PARSE_OTHER)
-		return finish(skb, HOOK_FROM_UPLINK, &packet, VERDICT_PASS);
-	if (parsed == PARSE_MALFORMED)
-		return finish(skb, HOOK_FROM_UPLINK, &packet, VERDICT_DROP_MALFORMED);
-	if (!packet.has_ports)
-		return STEP_WITHOUT_PORTS;
-	verdict = balance_packet(skb, HOOK_FROM_UPLINK, &packet, &endpoint);
-	if (verdict == VERDICT_PASS)
-		verdict = forward(skb, HOOK_FROM_UPLINK, &packet, endpoint);
-	return finish(skb, HOOK_FROM_UPLINK, &packet, verdict);
+	return packet_arrives(skb, HOOK_FROM_UPLINK);
 }
 
 /* Every packet that arrives at the node. */
