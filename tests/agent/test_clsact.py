@@ -10,9 +10,8 @@ import pytest
 
 from kubypass.bench.node import bare_node
 from kubypass.datapath.attach import Attachments
-from kubypass.datapath.objects import object_directory
+from kubypass.datapath.objects import load_programs
 from kubypass.kernel import clsact
-from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program
 
@@ -20,10 +19,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF
 
 
 def load() -> dict[str, Program]:
-    with ObjectFile(object_directory() / "host.bpf.o") as opened:
-        opened.set_max_entries({"flows": 1024, "backends": 64, "slots": 64})
-        opened.load()
-        return {name: Program(os.dup(opened.program_fd(name))) for name in opened.program_names}
+    sizes = {"flows": 1024, "backends": 64, "slots": 64}
+    return load_programs(("host",), {}, sizes, lambda _: None)
 
 
 def test_filters_are_attached_replaced_and_removed():

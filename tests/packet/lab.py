@@ -28,9 +28,8 @@ from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.endpoints import NETNS_UNKNOWN
-from kubypass.datapath.objects import object_directory
+from kubypass.datapath.objects import load_programs
 from kubypass.kernel.bpf import Map
-from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun
 from kubypass.model.address import UNSPECIFIED, family, parse_address
@@ -169,16 +168,12 @@ class Lab:
 
     def load(self, constants: layout.Config, sizes: int = 256, flows: int = 4096) -> None:
         """Loads both objects; the second uses the maps of the first."""
-        for name in ("pod", "host"):
-            with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
-                opened.set_rodata(constants.pack())
-                opened.set_max_entries({"flows": flows, "backends": sizes, "slots": sizes})
-                opened.reuse_maps({key: value.fd for key, value in self.maps.items()})
-                opened.load()
-                for key in opened.map_names:
-                    self.maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
-                for key in opened.program_names:
-                    self.programs[key] = Program(os.dup(opened.program_fd(key)))
+        self.programs = load_programs(
+            ("pod", "host"),
+            self.maps,
+            {"flows": flows, "backends": sizes, "slots": sizes},
+            lambda opened: opened.set_rodata(constants.pack()),
+        )
         self.reset()
 
     def reset(self) -> None:

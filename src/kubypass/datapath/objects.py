@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -82,17 +82,7 @@ def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Da
     notes = [f"maps of another layout ({name}) are replaced" for name in _other_layouts(directory)]
     maps = _reusable(directory / layout.LAYOUT_HASH, sizes, notes)
     kept = set(maps)
-    programs: dict[str, Program] = {}
-    for name in OBJECTS:
-        with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
-            opened.set_rodata(config.pack())
-            opened.set_max_entries(sizes)
-            opened.reuse_maps({key: value.fd for key, value in maps.items()})
-            opened.load()
-            for key in opened.map_names:
-                maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
-            for key in opened.program_names:
-                programs[key] = Program(os.dup(opened.program_fd(key)))
+    programs = load_programs(OBJECTS, maps, sizes, lambda opened: opened.set_rodata(config.pack()))
     carries = _plan_carries(directory, maps, kept, notes)
     carry.run_all([one for one in carries if one.name in carry.TABLES], notes)
     connections = [one for one in carries if one.name in carry.CONNECTIONS]
@@ -106,6 +96,27 @@ def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Da
         notes=notes,
         connections=connections,
     )
+
+
+def load_programs(
+    names: Iterable[str],
+    maps: dict[str, Map],
+    sizes: Mapping[str, int],
+    set_constants: Callable[[ObjectFile], None],
+) -> dict[str, Program]:
+    """Loads objects over these maps; those that are missing are made, of these sizes, and are then among them."""
+    programs: dict[str, Program] = {}
+    for name in names:
+        with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
+            set_constants(opened)
+            opened.set_max_entries(sizes)
+            opened.reuse_maps({key: value.fd for key, value in maps.items()})
+            opened.load()
+            for key in opened.map_names:
+                maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
+            for key in opened.program_names:
+                programs[key] = Program(os.dup(opened.program_fd(key)))
+    return programs
 
 
 def carry_connections(datapath: Datapath) -> None:

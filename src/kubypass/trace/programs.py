@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
-from kubypass.datapath.objects import object_directory
+from kubypass.datapath.objects import load_programs
 from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
 from kubypass.kernel.bpf import Map
@@ -91,19 +91,14 @@ class Programs:
 
     def _load(self, fixed: layout.Config | None) -> None:
         constants: list[tuple[Map, bytes]] = []
-        for name in _OBJECTS:
-            with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
-                if fixed is None:
-                    constants.append(_use_map_for_constants(opened))
-                else:
-                    opened.set_rodata(fixed.pack())
-                opened.set_max_entries(self._sizes)
-                opened.reuse_maps({key: value.fd for key, value in self.maps.items()})
-                opened.load()
-                for key in opened.map_names:
-                    self.maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
-                for key in opened.program_names:
-                    self._programs[key] = Program(os.dup(opened.program_fd(key)))
+
+        def set_constants(opened: ObjectFile) -> None:
+            if fixed is None:
+                constants.append(_use_map_for_constants(opened))
+            else:
+                opened.set_rodata(fixed.pack())
+
+        self._programs = load_programs(_OBJECTS, self.maps, self._sizes, set_constants)
         self._constants, self._config = constants, fixed
 
     def attach(self, directory: Path) -> None:
