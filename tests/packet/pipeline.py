@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
 
-from kubypass.agent.node import NodeState, probe_features
+from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
@@ -112,8 +112,7 @@ class Pipeline:
             tuple(parse_address(one) for one in some)
             for some in (self.place.primary, self.place.others)
         )
-        zone, labels = (own.zone, own.labels) if own else ("", {})
-        return PlanNode(NODE, primary, zone, frozenset(primary + others), labels)
+        return PlanNode.of(NODE, own, primary, primary + others)
 
     def put(self, name: str, item: Mapping[str, object] | None) -> None:
         """The object of this name is now this; None: it is gone. The maps follow at the next packet."""
@@ -237,10 +236,9 @@ def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, b
     """The programs as these settings make them, over the maps of others."""
     known, _ = check_settings(settings)
     primary = {family(Address(parse_address(one))): parse_address(one) for one in place.primary}
-    state = NodeState({}, (), tuple(primary.values()), primary, frozenset())
     cidrs = [parse_cidr(one) for one in place.pod_networks]
     made = Lab(path, maps=maps)
-    made.load(datapath_config(known, probe_features(), state, cidrs), sizes=4096)
+    made.load(datapath_config(known, probe_features(), primary, cidrs), sizes=4096)
     return made
 
 

@@ -32,6 +32,7 @@ from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
 from kubypass.kube.manifests import ManifestSource
 from kubypass.kube.snapshot import Snapshot
+from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.plan.cidrs import Overlaps
@@ -106,25 +107,25 @@ class Agent:
         self.healthy = True
         self.timings["start_s"] = time.perf_counter() - started
 
+    @property
+    def _own(self) -> Node | None:
+        """The Node object of the node that we are."""
+        return self._snapshot.nodes.get(self.options.node)
+
     def _look_at_node(self) -> None:
-        own = self._snapshot.nodes.get(self.options.node)
+        own = self._own
         self.node = read_node(self.settings, own.addresses if own else ())
 
     def _plan_node(self) -> PlanNode:
-        own = self._snapshot.nodes.get(self.options.node)
-        addresses = tuple(self.node.primary.values())
-        return PlanNode(
-            self.options.node,
-            addresses,
-            own.zone if own else "",
-            frozenset(self.node.addresses),
-            own.labels if own else {},
-        )
+        primary, addresses = self.node.primary.values(), self.node.addresses
+        return PlanNode.of(self.options.node, self._own, primary, addresses)
 
     def _config(self) -> layout.Config:
-        own = self._snapshot.nodes.get(self.options.node)
+        own, node = self._own, self.node
         pod_cidrs = own.pod_cidrs if own else ()
-        return datapath_config(self.settings, self.features, self.node, pod_cidrs)
+        return datapath_config(
+            self.settings, self.features, node.primary, pod_cidrs, node.ephemeral
+        )
 
     def _open_datapath(self) -> None:
         directory = self.options.bpffs / "kubypass"
@@ -221,7 +222,7 @@ class Agent:
 
     def check_nodes(self) -> None:
         """Routes to other nodes' pods, networks that overlap, and what this node's own object says."""
-        own = self._snapshot.nodes.get(self.options.node)
+        own = self._own
         self.health.node_eligible = not (own and own.leaving)
         if self.options.node in self.source.changed_nodes and self.healthy:
             self._look_at_node()

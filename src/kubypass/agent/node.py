@@ -44,8 +44,8 @@ class NodeState:
     """By family: the source of translated packets."""
     with_node_ports: frozenset[Address]
     """Those of the addresses on which NodePorts answer."""
-    ephemeral: tuple[int, int] = (32768, 60999)
-    """First and last of the ports that sockets get by themselves; Linux's own where nobody has looked."""
+    ephemeral: tuple[int, int]
+    """First and last of the ports that sockets get by themselves."""
 
 
 def probe_features() -> Features:
@@ -87,8 +87,7 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
     for address in reversed([a for a in internal if a in uplink_addresses]):
         primary[family(address)] = address
     own = tuple(sorted(set(addresses)))
-    where, first = settings.nodeport_addresses, primary.values()
-    with_node_ports = frozenset(address for address in own if where.selects(address, first))
+    with_node_ports = settings.nodeport_addresses.chosen(own, primary.values())
     return NodeState(links, uplinks, own, primary, with_node_ports, _ephemeral())
 
 

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kubypass.agent.node import Features, NodeState
+from kubypass.agent.node import Features
 from kubypass.agent.options import Options
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
@@ -17,7 +17,7 @@ from kubypass.model.address import Address, parse_address
 from kubypass.model.cidr import Cidr, mask
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import LocalDetector
-from kubypass.plan.snat import plan_snat_ports
+from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
 
 DEFAULT_BPFFS = Path("/sys/fs/bpf")
 NETWORKS_MAX = 4
@@ -52,17 +52,25 @@ def _cgroup_mount() -> Path:
 
 
 def datapath_config(
-    settings: Settings, features: Features, node: NodeState, pod_cidrs: Sequence[Cidr]
+    settings: Settings,
+    features: Features,
+    primary: Mapping[int, Address],
+    pod_cidrs: Sequence[Cidr],
+    ephemeral: tuple[int, int] = LINUX_EPHEMERAL,
 ) -> layout.Config:
-    """The constants of the programs; `pod_cidrs` are those of this node's Node object."""
+    """The constants of the programs.
+
+    `primary` are the node's addresses by family, `pod_cidrs` those of its Node object, `ephemeral` the first and the
+    last of the ports that its sockets get by themselves.
+    """
     detector, networks = _detector(settings, pod_cidrs)
-    snat, _ = plan_snat_ports(settings, node.ephemeral)
+    snat, _ = plan_snat_ports(settings, ephemeral)
     (snat_first, snat_ports), (extra_first, extra_ports) = (
         (first, last - first + 1) for first, last in (snat.main, snat.extra or (0, -1))
     )
     return layout.Config(
-        node_ipv4=node.primary.get(4, _NO_ADDRESS),
-        node_ipv6=node.primary.get(6, _NO_ADDRESS),
+        node_ipv4=primary.get(4, _NO_ADDRESS),
+        node_ipv6=primary.get(6, _NO_ADDRESS),
         node_netns_cookie=netns.netns_cookie(),
         tcp_timeout_ns=settings.bpf_ct_timeout_regular_tcp,
         tcp_syn_timeout_ns=settings.bpf_ct_timeout_regular_tcp_syn,

@@ -9,16 +9,15 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from kubypass.agent.node import Features, NodeState, probe_features
-from kubypass.agent.prepare import datapath_config
+from kubypass.agent.node import Features, probe_features
+from kubypass.cli.trace_objects import objects_of
 from kubypass.errors import KubypassError
 from kubypass.kube.objects import snapshot_of
-from kubypass.model.address import Address, family, format_endpoint, parse_address
+from kubypass.model.address import family, format_endpoint, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
 from kubypass.model.setting_values import NodePortAddresses, parse_networks
 from kubypass.model.settings import Settings
-from kubypass.plan.items import PlanNode
 from kubypass.trace.cluster import Cluster, Objects
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import Programs
@@ -140,25 +139,10 @@ def _objects(case: _Case, features: Features) -> Objects:
     addresses = [_field("node_ips", parse_address, text) for text in case.node_ips]
     own = snapshot.nodes.get(case.this_node)
     internal = [a for a in own.addresses if not addresses or a in addresses] if own else []
-    primary: dict[int, Address] = {}
-    for address in (*internal, *addresses):
-        primary.setdefault(family(address), address)
-    settings = _settings(case)
-    everywhere = tuple(dict.fromkeys([*addresses, *internal]))
-    where, first = settings.nodeport_addresses, primary.values()
-    answers = frozenset(a for a in everywhere if where.selects(a, first))
-    state = NodeState({}, (), everywhere, primary, answers)
-    config = datapath_config(settings, features, state, own.pod_cidrs if own else ())
-    config = config._replace(localhost_node_ports=config.localhost_node_ports & _IPV4_ONLY)
-    node = PlanNode(
-        case.this_node,
-        tuple(primary.values()),
-        own.zone if own else "",
-        frozenset(everywhere),
-        own.labels if own else {},
-    )
-    found = (snapshot.services, snapshot.slices, node, everywhere, settings, config)
-    return Objects(*found, snapshot.problems, snapshot.pods)
+    every = (*internal, *addresses)
+    found = objects_of(snapshot, case.this_node, every, _settings(case), features)
+    answers = found.config.localhost_node_ports & _IPV4_ONLY
+    return replace(found, config=found.config._replace(localhost_node_ports=answers))
 
 
 def _settings(case: _Case) -> Settings:

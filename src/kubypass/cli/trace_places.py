@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 import msgspec
 
-from kubypass.agent.node import NodeState, probe_features, read_node
-from kubypass.agent.prepare import datapath_config
+from kubypass.agent.node import probe_features, read_node
 from kubypass.agent.settings import load_settings
 from kubypass.agent.state import load_state
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.trace_cases import CLIENT_PORT
+from kubypass.cli.trace_objects import objects_of
 from kubypass.datapath import layout
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
@@ -27,8 +27,7 @@ from kubypass.model.address import Address, family, format_address, parse_addres
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.plan.explain import Explained
-from kubypass.plan.items import PlanNode
-from kubypass.trace.cluster import Cluster, Objects
+from kubypass.trace.cluster import Cluster
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import SHARED, Programs, open_programs
 from kubypass.trace.run import Source
@@ -196,30 +195,11 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
         raise ConfigError(
             f"--node {name or '(none)'}: no such Node in {arguments.manifests}; known are {known}"
         )
-    primary: dict[int, Address] = {}
-    for address in own.addresses:
-        primary.setdefault(family(address), address)
-    where = settings.nodeport_addresses
-    answers = frozenset(a for a in own.addresses if where.selects(a, primary.values()))
-    state = NodeState({}, (), own.addresses, primary, answers)
-    config = datapath_config(settings, probe_features(), state, own.pod_cidrs)
-    local = frozenset(own.addresses)
-    node = PlanNode(name, tuple(primary.values()), own.zone, local, own.labels)
-    cluster = Cluster(
-        Objects(
-            snapshot.services,
-            snapshot.slices,
-            node,
-            own.addresses,
-            settings,
-            config,
-            snapshot.problems,
-            snapshot.pods,
-        )
-    )
+    objects = objects_of(snapshot, name, own.addresses, settings, probe_features())
+    cluster = Cluster(objects)
     notes = [str(found) for found in findings if found.level != "accepted"]
     with open_programs({}, sizes=_sizes(snapshot)) as programs:
-        programs.configure(config)
+        programs.configure(objects.config)
         cluster.write(programs.maps, programs.ifindex)
         problems = notes + [str(problem) for problem in cluster.problems]
         yield Place(

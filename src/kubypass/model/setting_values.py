@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -152,6 +152,12 @@ class NodePortAddresses:
         if self.primary:
             return address in primary
         return self.all_of(family(address)) or any(cidr.contains(address) for cidr in self.cidrs)
+
+    def chosen(
+        self, addresses: Iterable[Address], primary: Collection[Address]
+    ) -> frozenset[Address]:
+        """Those of the addresses that it selects."""
+        return frozenset(address for address in addresses if self.selects(address, primary))
 
 
 def parse_node_port_addresses(text: str) -> NodePortAddresses:

@@ -7,12 +7,13 @@ whole.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from kubypass.model.address import Address, Family
 from kubypass.model.cidr import Cidr
+from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, BackendState
@@ -86,3 +87,11 @@ class PlanNode:
     local_addresses: frozenset[Address] = frozenset()
     """All that it has."""
     labels: Mapping[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls, name: str, own: Node | None, primary: Iterable[Address], addresses: Iterable[Address]
+    ) -> Self:
+        """A node with these addresses; `own` is its Node object, where there is one."""
+        zone, labels = (own.zone, own.labels) if own else ("", {})
+        return cls(name, tuple(primary), zone, frozenset(addresses), labels)

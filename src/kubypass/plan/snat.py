@@ -46,6 +46,10 @@ class SnatPorts:
         return ", ".join(f"{first}-{last}" for first, last in self.ranges)
 
 
+LINUX_EPHEMERAL: Ports = (32768, 60999)
+"""What sockets get by themselves where nobody has changed it."""
+
+
 def plan_snat_ports(settings: Settings, ephemeral: Ports) -> tuple[SnatPorts, tuple[Problem, ...]]:
     """The ports, and what the operator should know of them. `ephemeral` are those of net.ipv4.ip_local_port_range."""
     extra, node_ports = settings.node_port_nat_range_ext, settings.node_port_range

@@ -85,7 +85,7 @@ class Cluster:
 
     def _endpoints(self, ifindex: int) -> dict[bytes, bytes]:
         found, where = self.objects, self.objects.settings.nodeport_addresses
-        answers = {a for a in found.addresses if where.selects(a, found.node.addresses)}
+        answers = where.chosen(found.addresses, found.node.addresses)
         entries: dict[bytes, bytes] = {}
         pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()
         for slices in found.slices.values():
