@@ -46,6 +46,10 @@ from kubypass.model.verdict import (
 PASS, SHOT, REDIRECT = 0, 2, 7
 GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
 POD_MAC, VETH_MAC = "02:00:00:00:64:14", "02:00:00:00:64:01"
+IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
+"""How a pod's packet comes, and below how it goes on."""
+TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
+TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 _SECOND = 1_000_000_000
 

@@ -9,16 +9,7 @@ from __future__ import annotations
 import itertools
 
 import pytest
-from lab import (
-    GATEWAY_MAC,
-    NODE_MAC,
-    PASS,
-    POD_MAC,
-    REDIRECT,
-    SHOT,
-    VETH_MAC,
-    segment,
-)
+from lab import IN, PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, segment
 from scapy.layers.inet import IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
@@ -26,9 +17,6 @@ from scapy.layers.l2 import Ether
 from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 
-IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
-TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
-TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 PAYLOAD = "".join(f"{number:07} " for number in range(375))  # 3000 bytes
 
 

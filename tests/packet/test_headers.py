@@ -6,7 +6,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from lab import POD_MAC, REDIRECT, SHOT, V4, V6, VETH_MAC, segment
+from lab import IN, POD_MAC, REDIRECT, SHOT, TO_POD, V4, V6, VETH_MAC, segment
 from scapy.layers.inet import IP, TCP, IPOption_NOP
 from scapy.layers.inet6 import (
     IPv6,
@@ -21,9 +21,6 @@ from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
-
-IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
-TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
 
 
 @pytest.fixture

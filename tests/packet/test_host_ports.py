@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from lab import SHOT, segment
-from test_services import TO_NETWORK, TO_POD, follow, reply_flags
+from lab import SHOT, TO_NETWORK, TO_POD, segment
+from test_services import follow, reply_flags
 
 from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
 

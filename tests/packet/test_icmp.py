@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import pytest
 from lab import (
-    GATEWAY_MAC,
-    NODE_MAC,
+    IN,
     PASS,
     POD_MAC,
     REDIRECT,
     SHOT,
+    TO_NETWORK,
+    TO_POD,
     VETH_MAC,
     Lab,
     config,
@@ -34,9 +35,6 @@ from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 
-IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
-TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
-TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 NODE_PORT = ServiceFlag.NODE_PORT
 ERRORS = {
     4: [

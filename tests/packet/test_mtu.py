@@ -11,7 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lab import GATEWAY_MAC, NODE_MAC, PASS, POD_MAC, REDIRECT, SHOT, VETH_MAC, segment
+from lab import IN, PASS, POD_MAC, REDIRECT, SHOT, TO_NETWORK, VETH_MAC, segment
 from scapy.layers.inet import ICMP, IP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -25,9 +25,7 @@ from scapy.layers.l2 import Ether
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 
-IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
 BACK = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 64}
-TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 NODE_PORT = ServiceFlag.NODE_PORT
 MTU = 1400
 NARROW = {4: "10.233.66.14", 6: "fd00:10:233:66::14"}

@@ -4,27 +4,13 @@
 from __future__ import annotations
 
 import pytest
-from lab import (
-    GATEWAY_MAC,
-    NODE_MAC,
-    PASS,
-    POD_MAC,
-    REDIRECT,
-    SHOT,
-    V4,
-    VETH_MAC,
-    Lab,
-    config,
-    segment,
-)
+from lab import PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, V4, Lab, config, segment
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
 from kubypass.datapath import layout
 from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
 
-TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
-TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 NODE_PORT = ServiceFlag.NODE_PORT
 
 
