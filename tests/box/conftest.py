@@ -63,6 +63,11 @@ class Cluster:
         """What the agent of a node says of itself."""
         return agents.ask(self.box.paths, self.box.topology.node(node).name, "/status")  # type: ignore[return-value]
 
+    def problems(self, subject: str, node: str = "node1") -> list[str]:
+        """What is wrong with this object, as the agent of a node has it."""
+        found = self.status(node)["problems"]
+        return [each["message"] for each in found if each["subject"] == subject]
+
     def outcome(self, place: str, address: str, port: int) -> str:
         """The pod that answers one HTTP request, or why none does: refused or silent."""
         url = f"http://{address}:{port}/"
@@ -148,10 +153,15 @@ def write_dual_stack(directory: Path) -> Path:
     return path
 
 
+def box_name(prefix: str, worker_id: str) -> str:
+    """Another one in each checkout and each worker: they may run at the same time."""
+    checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:4]
+    return f"{prefix}{checkout}{worker_id.removeprefix('master')}"
+
+
 @pytest.fixture(scope="session")
 def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
-    checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:4]
-    name = f"test{checkout}{worker_id if worker_id != 'master' else ''}"
+    name = box_name("test", worker_id)
     directory = tmp_path_factory.mktemp("box")
     down(name, lambda _: None)
     try:
@@ -167,7 +177,7 @@ def scenes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
 ) -> Iterator[Scene]:
     """Pods' connections are translated when they are opened, or packet by packet."""
-    name = f"scenes{worker_id.removeprefix('master')}"
+    name = box_name("scene", worker_id)
     directory = tmp_path_factory.mktemp("scenes")
     settings = directory / "cilium-config.yaml"
     text = (GUIDE / "cilium-config.yaml").read_text()

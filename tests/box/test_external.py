@@ -202,11 +202,7 @@ def test_an_external_address_that_is_a_cluster_address(cluster: Cluster) -> None
     )
     becomes_answered(cluster, "pod1", taken, 8001)
     assert is_answered(cluster, "pod1", taken, 80)
-    problems = [
-        p["message"]
-        for p in cluster.status("node1")["problems"]
-        if p["subject"] == "Service default/taker"
-    ]
+    problems = cluster.problems("Service default/taker")
     assert len(problems) == 1
     assert "the ClusterIP of service default/echo" in problems[0]
     delete(cluster.box, "service/taker", print)
@@ -232,11 +228,7 @@ def test_an_external_address_that_is_a_nodes(cluster: Cluster, version: int) -> 
     assert "Welcome to nginx" in cluster.run(
         "client", "curl", "-sSg", "-m", "3", f"http://{node}:{port}/"
     )
-    problems = [
-        p["message"]
-        for p in cluster.status("node1")["problems"]
-        if p["subject"] == "Service default/taker"
-    ]
+    problems = cluster.problems("Service default/taker")
     assert len(problems) == 1
     assert f"{node}:{port}/TCP" in problems[0]
     assert "service default/my-nginx's" in problems[0]

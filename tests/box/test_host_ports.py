@@ -104,13 +104,12 @@ def test_two_pods_with_one_port(cluster: Cluster) -> None:
     cluster.apply(POD.format(name="first", ports=ports))
     cluster.apply(POD.format(name="second", ports=ports))
 
-    def told() -> list[dict[str, str]]:
-        problems = cluster.status("node1")["problems"]
-        return [p for p in problems if p["subject"] == "Pod default/second"]
+    def told() -> list[str]:
+        return cluster.problems("Pod default/second")
 
     assert wait_until(lambda: bool(told()), 5)
-    assert "8820/TCP" in told()[0]["message"]
-    assert "pod default/first's" in told()[0]["message"]
+    assert "8820/TCP" in told()[0]
+    assert "pod default/first's" in told()[0]
     assert cluster.outcome("client", address, 8820) == "first"
     delete(cluster.box, "pod/first", print)
     cluster.becomes("client", address, 8820, "second")
@@ -132,11 +131,7 @@ def test_a_service_with_the_same_node_port(cluster: Cluster) -> None:
         """
     )
     cluster.becomes("client", address, 31999, "refused")
-    problems = [
-        p["message"]
-        for p in cluster.status("node1")["problems"]
-        if p["subject"] == "Pod default/in-range"
-    ]
+    problems = cluster.problems("Pod default/in-range")
     assert len(problems) == 1
     assert "service default/same-port's" in problems[0]
     delete(cluster.box, "service/same-port", print)

@@ -6,6 +6,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +19,21 @@ from tests.box.conftest import Cluster
 SCRIPT = str(Path(__file__).with_name("ask_from_ports.py"))
 PORTS = 16
 FIRST_PORTS = count(20000, PORTS)  # each test has its own, none is an ephemeral one
+
+
+@contextmanager
+def kept_open(cluster: Cluster, place: str, address: str, port: str, first: str) -> Iterator[None]:
+    """Connections from a row of ports stay open for the block, and are used again after it."""
+    argv = [sys.executable, SCRIPT, address, port, first, str(PORTS), "keep"]
+    command = command_in(find_place(cluster.box, place), argv)
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ) as client:
+        assert client.stdin
+        assert client.stdout
+        assert client.stdout.readline() == "open\n"
+        yield
+        client.stdin.write("go\n")
+    assert client.returncode == 0
 
 
 @pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -34,16 +51,8 @@ def test_ports_of_open_connections(cluster: Cluster, version: int) -> None:
     first = str(next(FIRST_PORTS))
     node, pod = (cluster.host(version, name).strip("[]") for name in ("node1", "nginx2"))
     port = str(cluster.node_port("my-nginx"))
-    argv = [sys.executable, SCRIPT, node, port, first, str(PORTS), "keep"]
-    command = command_in(find_place(cluster.box, "client"), argv)
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ) as client:
-        assert client.stdin
-        assert client.stdout
-        assert client.stdout.readline() == "open\n"
+    with kept_open(cluster, "client", node, port, first):
         cluster.run("node1", sys.executable, SCRIPT, pod, "80", first, str(PORTS))
-        client.stdin.write("go\n")
-    assert client.returncode == 0
 
 
 LOCAL = """
@@ -66,13 +75,5 @@ def test_ports_of_open_connections_to_the_pod_itself(cluster: Cluster, version: 
     first = str(next(FIRST_PORTS))
     node, pod = (cluster.host(version, name).strip("[]") for name in ("node2", "nginx2"))
     port = str(cluster.node_port("my-nginx-local"))
-    argv = [sys.executable, SCRIPT, pod, "80", first, str(PORTS), "keep"]
-    command = command_in(find_place(cluster.box, "node1"), argv)
-    pipe = subprocess.PIPE
-    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ) as client:
-        assert client.stdin
-        assert client.stdout
-        assert client.stdout.readline() == "open\n"
+    with kept_open(cluster, "node1", pod, "80", first):
         cluster.run("node1", sys.executable, SCRIPT, node, port, first, str(PORTS))
-        client.stdin.write("go\n")
-    assert client.returncode == 0
