@@ -61,13 +61,14 @@ class Agent:
         self.source = ManifestSource(
             options.manifests, proxy_name=self.settings.k8s_service_proxy_name
         )
+        self.snapshot: Snapshot = self.source.snapshot()
+        """Views: what the source reads later is seen in it, but for its problems."""
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
         self.timings: dict[str, float] = {}
         self.healthy = False
         self.health = Health()
         self.ports = HttpPorts(self.settings, options.node, self.health)
         self._sync_metrics = SyncMetrics(self.settings)
-        self._snapshot: Snapshot
         self._route_problems: list[Problem] = []
         self._overlaps: Overlaps
         self.datapath: Datapath
@@ -85,7 +86,8 @@ class Agent:
             self.state.mounted_bpffs = True
         self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
         self.writes["sysctls"] += reserve_node_ports(self.state, self.settings)
-        snapshot = self._snapshot = self.source.read()
+        snapshot = self.snapshot
+        self.source.scan()
         self._look_at_node()
         self.timings["parse_s"] = time.perf_counter() - started
         self._open_datapath()
@@ -110,7 +112,7 @@ class Agent:
     @property
     def _own(self) -> Node | None:
         """The Node object of the node that we are."""
-        return self._snapshot.nodes.get(self.options.node)
+        return self.snapshot.nodes.get(self.options.node)
 
     def _look_at_node(self) -> None:
         own = self._own
@@ -177,20 +179,20 @@ class Agent:
         """These services are served as they are now: metrics and load balancers' probes may know."""
         spent, health = result.plan_s + result.kernel_s, self.health
         self._sync_metrics.count_pass(spent, full=full, queued=health.queued, done=health.now())
-        self._sync_metrics.count_changes(self._snapshot, keys)
+        self._sync_metrics.count_changes(self.snapshot, keys)
         self._follow_ports(keys)
 
     def _follow_ports(self, keys: Iterable[ServiceKey]) -> None:
         primary = tuple(self.node.primary.values())
-        self.ports.follow(self._snapshot, keys, self.node.addresses, primary)
-        self.binds.follow(self._snapshot.services, keys, self.node.with_node_ports)
+        self.ports.follow(self.snapshot, keys, self.node.addresses, primary)
+        self.binds.follow(self.snapshot.services, keys, self.node.with_node_ports)
 
     def proxy_metrics(self) -> list[Metric]:
         """kube-proxy's metrics."""
         without_local = {}
         if self.healthy:
-            services = list(self._snapshot.services.values())
-            slices, node = self._snapshot.slices, self.options.node
+            services = list(self.snapshot.services.values())
+            slices, node = self.snapshot.slices, self.options.node
             without_local = count_without_local(services, slices, node, self.settings)
         return self._sync_metrics.metrics(self.ports.answers, without_local)
 
@@ -228,7 +230,7 @@ class Agent:
             self._look_at_node()
             self._move()
         self.source.changed_nodes.clear()
-        snapshot = self.source.snapshot()
+        snapshot = self.snapshot
         routes, problems = plan_routes(snapshot.nodes.values(), self._plan_node(), self.settings)
         changed, failed = sync_routes(routes, self.node)
         self.writes["routes"] += changed
@@ -244,7 +246,7 @@ class Agent:
         if self.services.move(self._plan_node()):
             result = self.services.sync_all()
             self._note_result(result, "services planned anew for the node")
-            self._tell(result, self._snapshot.services.keys(), full=True)
+            self._tell(result, self.snapshot.services.keys(), full=True)
 
     def on_network(self) -> None:
         """Devices, addresses or pods changed."""
@@ -267,7 +269,7 @@ class Agent:
         if dirty:
             log("a change was missed until now", "WARNING", services=len(dirty))
             self.writes["maps"] += self.services.sync(dirty).writes
-        self._tell(result, self._snapshot.services.keys() | dirty, full=True)
+        self._tell(result, self.snapshot.services.keys() | dirty, full=True)
         self._repair()
         self.timings["check_s"] = time.perf_counter() - started
 

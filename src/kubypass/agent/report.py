@@ -116,19 +116,10 @@ class Report:
     def names(self) -> dict[str, object]:
         """Who has which addresses: nodes, services, and this node's pods."""
         agent = self._agent
-        snapshot = agent.source.snapshot()
         pods = read_pods(agent.options.run / "pods")[0]
         return {
             "node": agent.options.node,
-            "nodes": {
-                name: _texts(node.addresses)
-                for node in snapshot.nodes.values()
-                for name in (*node.names, node.name)
-            },
-            "services": {
-                "/".join(key): _texts(service.cluster_ips)
-                for key, service in snapshot.services.items()
-            },
+            **agent.snapshot.names(),
             "pods": {_name(pod): _texts(pod.addresses) for pod in pods},
             "packet_pods": [_name(pod) for pod in pods if is_excluded(pod, agent.settings)],
         }

@@ -23,7 +23,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import netns_cookie
 from kubypass.kube.manifests import ManifestSource
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.address import Address, family, format_address, parse_address
+from kubypass.model.address import Address, family, parse_address
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.plan.explain import Explained
@@ -203,7 +203,7 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
         cluster.write(programs.maps, programs.ifindex)
         problems = notes + [str(problem) for problem in cluster.problems]
         yield Place(
-            name, programs, frozenset(own.addresses), _names(snapshot), cluster.explain, problems
+            name, programs, frozenset(own.addresses), snapshot.names(), cluster.explain, problems
         )
 
 
@@ -213,17 +213,3 @@ def _sizes(snapshot: Snapshot) -> dict[str, int]:
         len(one.endpoints) * len(one.ports) for some in snapshot.slices.values() for one in some
     )
     return {"backends": 2 * endpoints + 1024, "slots": 4 * endpoints + 2048}
-
-
-def _names(snapshot: Snapshot) -> Names:
-    def texts(addresses: tuple[Address, ...]) -> list[str]:
-        return [format_address(address) for address in addresses]
-
-    return {
-        "nodes": {
-            name: texts(node.addresses)
-            for node in snapshot.nodes.values()
-            for name in (*node.names, node.name)
-        },
-        "services": {"/".join(k): texts(one.cluster_ips) for k, one in snapshot.services.items()},
-    }

@@ -10,7 +10,7 @@ looked at.
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,12 +84,14 @@ class ManifestSource:
 
     def snapshot(self) -> Snapshot:
         """What is known; no file is touched."""
-        return replace(self._registry.snapshot(), problems=self.problems())
+        return self._registry.snapshot(self._unread())
 
     def problems(self) -> tuple[Problem, ...]:
         """Everything that is wrong at present."""
-        unreadable = tuple(problem for _, problem in sorted(self._unreadable.items()))
-        return unreadable + self._registry.problems()
+        return self._unread() + self._registry.problems()
+
+    def _unread(self) -> tuple[Problem, ...]:
+        return tuple(problem for _, problem in sorted(self._unreadable.items()))
 
     def scan(self) -> set[ServiceKey]:
         """Look at every file, read those that changed; services to plan anew."""

@@ -69,9 +69,10 @@ class Registry:
         for key, item in new.items():
             self._claim(path, key, old.get(key), item, dirty)
 
-    def snapshot(self) -> Snapshot:
-        """Views of all objects, and what is wrong with them now."""
-        return Snapshot(self.services, self.slices, self.nodes, self.problems(), self.pods)
+    def snapshot(self, problems: tuple[Problem, ...] = ()) -> Snapshot:
+        """Views of all objects; these problems, and what is wrong with them now."""
+        found = (*problems, *self.problems())
+        return Snapshot(self.services, self.slices, self.nodes, found, self.pods)
 
     def problems(self) -> tuple[Problem, ...]:
         """Of all files, in order of path; and objects that several files have."""

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kubypass.model.address import format_address
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod
 from kubypass.model.node import Node
@@ -24,3 +25,17 @@ class Snapshot:
     problems: tuple[Problem, ...]
     pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
     """Those with ports of their node, also pods of other nodes."""
+
+    def names(self) -> dict[str, dict[str, list[str]]]:
+        """Addresses as text, of nodes by every name that they have, and of services."""
+        return {
+            "nodes": {
+                name: [format_address(address) for address in node.addresses]
+                for node in self.nodes.values()
+                for name in (*node.names, node.name)
+            },
+            "services": {
+                "/".join(key): [format_address(address) for address in service.cluster_ips]
+                for key, service in self.services.items()
+            },
+        }
