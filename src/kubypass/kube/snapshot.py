@@ -27,15 +27,15 @@ class Snapshot:
     """Those with ports of their node, also pods of other nodes."""
 
     def names(self) -> dict[str, dict[str, list[str]]]:
-        """Addresses as text, of nodes by every name that they have, and of services."""
+        """Addresses as text, of nodes by every name that they have, and of services; they may change meanwhile."""
         return {
             "nodes": {
                 name: [format_address(address) for address in node.addresses]
-                for node in self.nodes.values()
+                for node in list(self.nodes.values())
                 for name in (*node.names, node.name)
             },
             "services": {
                 "/".join(key): [format_address(address) for address in service.cluster_ips]
-                for key, service in self.services.items()
+                for key, service in list(self.services.items())
             },
         }

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of what a snapshot has, also while somebody else changes it."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from kubypass.kube.snapshot import Snapshot
+from kubypass.model.address import parse_address
+from kubypass.model.node import Node
+from kubypass.model.service import Service
+
+ADDRESS = parse_address("10.233.0.1")
+MANY = 20_000
+
+
+def service(name: str) -> Service:
+    return Service("default", name, "ClusterIP", (ADDRESS,), (), (), ())
+
+
+def node(name: str) -> Node:
+    return Node(name, (ADDRESS,), (), (f"{name}.example",))
+
+
+def test_every_name_of_a_node_and_services():
+    found = Snapshot({("default", "web"): service("web")}, {}, {"a": node("a")}, ()).names()
+    assert found == {
+        "nodes": {"a": ["10.233.0.1"], "a.example": ["10.233.0.1"]},
+        "services": {"default/web": ["10.233.0.1"]},
+    }
+
+
+@pytest.mark.parametrize("changing", ["nodes", "services"])
+def test_while_it_changes(changing):
+    services = {("default", str(n)): service(str(n)) for n in range(MANY)}
+    nodes = {str(n): node(str(n)) for n in range(MANY)}
+    snapshot = Snapshot(services, {}, nodes, ())
+    target, key, value = {
+        "nodes": (nodes, "new", node("new")),
+        "services": (services, ("default", "new"), service("new")),
+    }[changing]
+    done = threading.Event()
+
+    def change() -> None:
+        while not done.is_set():
+            if target.pop(key, None) is None:
+                target[key] = value
+
+    changer = threading.Thread(target=change)
+    changer.start()
+    try:
+        for _ in range(5):
+            assert len(snapshot.names()[changing]) >= MANY
+    finally:
+        done.set()
+        changer.join()
