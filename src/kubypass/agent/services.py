@@ -76,7 +76,7 @@ class Services:
 
     def problems(self) -> list[Problem]:
         """What was wrong with services as they are now."""
-        return [problem for some in self._problems.values() for problem in some]
+        return [problem for some in list(self._problems.values()) for problem in some]
 
     def explain(self, number: int, chosen: BackendList) -> Explained | None:
         """The service port with this identifier: each endpoint, and why it is in the list or not."""
