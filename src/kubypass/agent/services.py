@@ -76,12 +76,12 @@ class Services:
 
     def problems(self) -> list[Problem]:
         """What was wrong with services as they are now."""
-        return [problem for some in list(self._problems.values()) for problem in some]
+        return [problem for some in dict(self._problems).values() for problem in some]
 
     def explain(self, number: int, chosen: BackendList) -> Explained | None:
         """The service port with this identifier: each endpoint, and why it is in the list or not."""
         entries = self._tables.entries
-        key = next((key for key, entry in list(entries.items()) if entry.id == number), None)
+        key = next((key for key, entry in dict(entries).items() if entry.id == number), None)
         if key is None:
             return None
         service = self._snapshot.services.get((key.namespace, key.name))

@@ -39,7 +39,7 @@ def socket_termination(agent: Agent) -> Feature:
     """Which sockets are closed when their backend goes, and how many were."""
     settings, closed = agent.settings, {}
     if agent.healthy:
-        closed = {protocol.name: number for protocol, number in list(agent.stale.closed.items())}
+        closed = {protocol.name: number for protocol, number in dict(agent.stale.closed).items()}
     wanted, effective = (
         "+".join(protocol.name for protocol in protocols_to_close(settings, possible=possible))
         for possible in (True, agent.features.close_sockets)

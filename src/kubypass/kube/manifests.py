@@ -91,7 +91,7 @@ class ManifestSource:
         return self._unread() + self._registry.problems()
 
     def _unread(self) -> tuple[Problem, ...]:
-        return tuple(problem for _, problem in sorted(self._unreadable.items()))
+        return tuple(problem for _, problem in sorted(dict(self._unreadable).items()))
 
     def scan(self) -> set[ServiceKey]:
         """Look at every file, read those that changed; services to plan anew."""

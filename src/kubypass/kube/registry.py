@@ -78,10 +78,10 @@ class Registry:
         """Of all files, in order of path; and objects that several files have."""
         found = [
             problem
-            for _, contents in sorted(self._with_problems.items())
+            for _, contents in sorted(dict(self._with_problems).items())
             for problem in contents.problems
         ]
-        for key, paths in sorted(self._rivals.items()):
+        for key, paths in sorted(dict(self._rivals).items()):
             name = "/".join(part for part in key[1:] if part)
             found.append(
                 Problem(

@@ -31,11 +31,11 @@ class Snapshot:
         return {
             "nodes": {
                 name: [format_address(address) for address in node.addresses]
-                for node in list(self.nodes.values())
+                for node in dict(self.nodes).values()
                 for name in (*node.names, node.name)
             },
             "services": {
                 "/".join(key): [format_address(address) for address in service.cluster_ips]
-                for key, service in list(self.services.items())
+                for key, service in dict(self.services).items()
             },
         }

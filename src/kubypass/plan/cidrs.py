@@ -91,7 +91,8 @@ class Overlaps:
 
     def problems(self) -> tuple[Problem, ...]:
         """Of networks, then of services."""
-        of_services = (problem for _, some in sorted(self._found.items()) for problem in some)
+        found = dict(self._found)
+        of_services = (problem for _, some in sorted(found.items()) for problem in some)
         return (*self._networks.problems, *of_services)
 
 
