@@ -103,7 +103,7 @@ class Pipeline:
         registry = self._registry
         snapshot = Snapshot(registry.services, registry.slices, registry.nodes, (), registry.pods)
         return Services(
-            snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda _: None
+            snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda *_: None
         )
 
     def _plan_node(self) -> PlanNode:

@@ -8,7 +8,7 @@ nothing to do. Ending the agent leaves the datapath in place.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
@@ -30,6 +30,7 @@ from kubypass.datapath import layout, objects
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
+from kubypass.datapath.tables import Changes
 from kubypass.kube.manifests import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
@@ -99,7 +100,7 @@ class Agent:
             self._plan_node(),
             self.settings,
             maps,
-            self.stale.note,
+            self._before_write,
         )
         result = self.services.sync_all()
         self._note_result(result, "services complete")
@@ -108,6 +109,10 @@ class Agent:
         self._tell(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
         self.healthy = True
         self.timings["start_s"] = time.perf_counter() - started
+
+    def _before_write(self, changes: Changes, services: Mapping[bytes, bytes]) -> None:
+        self.stale.note(changes)
+        self._sweep.note(services, changes.services)
 
     @property
     def _own(self) -> Node | None:
@@ -289,6 +294,11 @@ class Agent:
     def sweep(self) -> float:
         """One step through the flows; returns seconds until the next."""
         return SWEEP_S if self._sweep.step() else _PASS_S
+
+    @property
+    def sweep_is_urgent(self) -> bool:
+        """Flows have to leave that programs would still follow."""
+        return self._sweep.urgent
 
     @property
     def flows(self) -> tuple[int, int]:
