@@ -31,6 +31,7 @@ from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
 from kubypass.datapath.tables import Changes
+from kubypass.kernel.netlink import Link
 from kubypass.kube.manifests import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
@@ -79,6 +80,8 @@ class Agent:
         self.network: Network
         self.attachments: Attachments
         self._sweep: Sweep
+        self._uplinks: tuple[Link, ...] = ()
+        """Those with programs on them."""
 
     def start(self) -> None:
         """From nothing, or from what an earlier agent left, to a datapath that is complete and attached."""
@@ -152,9 +155,7 @@ class Agent:
 
     def _attach(self) -> None:
         """Switches traffic to programs and maps that are complete."""
-        self.state.uplinks = [link.name for link in self.node.uplinks]
         self.state.tcx = self.features.tcx
-        self.state.save()
         pods = self.options.run / "pods"
         self.network = Network(self.datapath, self.attachments, pods, self.settings)
         objects.carry_connections(self.datapath)
@@ -168,9 +169,15 @@ class Agent:
 
     def _attach_node(self) -> None:
         """The hooks that are no pod's."""
-        self.network.attach_uplinks(self.node)
+        self._attach_uplinks()
         hooks = cgroup_hooks(self.settings)
         self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
+
+    def _attach_uplinks(self) -> None:
+        self.state.uplinks = sorted({*self.state.uplinks, *(x.name for x in self.node.uplinks)})
+        self.state.save()
+        self.network.attach_uplinks(self.node)
+        self._uplinks = self.node.uplinks
 
     def _note_result(self, result: Result, event: str) -> None:
         self.writes["maps"] += result.writes
@@ -248,6 +255,9 @@ class Agent:
             log("the node's addresses changed: programs are replaced")
             self._open_datapath()
             self._attach()
+        elif self.node.uplinks != self._uplinks:
+            log("uplinks", devices=" ".join(link.name for link in self.node.uplinks))
+            self._attach_uplinks()
         if self.services.move(self._plan_node()):
             result = self.services.sync_all()
             self._note_result(result, "services planned anew for the node")
