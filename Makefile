@@ -11,9 +11,12 @@ PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftabl
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
+
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench soak clean
+.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench soak wheel image clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -85,6 +88,17 @@ bench: install build ## paired measurements with a control, and the agent at sca
 	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png
 	.venv/bin/kubypass bench scale --json bench/scale.json
 	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
+
+$(WHEEL): $(OBJECTS) $(shell find src -name '*.py') pyproject.toml README.md .venv/ready
+	@mkdir -p $(@D)
+	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps -w $(@D) .
+	@touch $@
+
+wheel: install build $(WHEEL) ## build/wheel: the package with its BPF objects; a node needs no compiler
+
+image: wheel ## build/image/kubypass.tar: the agent's image, from Debian's packages and the wheel, without a registry
+	@scripts/install-packages mmdebstrap
+	@$(PYTHON) scripts/build-image
 
 clean: ## everything that was built
 	rm -rf $(BUILD) .venv
