@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes container images without a registry: a docker-archive, as `docker save` makes it and `ctr images import` reads it.
+"""Writes container images without a registry: a docker-archive, as of `docker save`.
 
-After the image specification v1.2 of moby (manifest.json, a configuration, layers). The same input gives the same bytes.
+`ctr images import` and `podman load` read it. After the image specification v1.2 of moby: manifest.json, a
+configuration, layers. The same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ def write_archive(
     environment: Sequence[str] = (),
     user: str = "",
 ) -> None:
-    """An image under these names (with tags) of layers, the lowest first, each a tar file. Replaces `out` in one step."""
+    """An image under these names (with tags) of layers (tar files, the lowest first). Replaces `out` in one step."""
     digests = [f"sha256:{_digest(layer)}" for layer in layers]
     config = {
         "architecture": _MACHINES.get(platform.machine(), platform.machine()),

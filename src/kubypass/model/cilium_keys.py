@@ -7,7 +7,6 @@ from typing import Final
 
 CILIUM_KEYS: Final = frozenset(
     [
-        "agent-health-port",
         "agent-not-ready-taint-key",
         "arping-refresh-period",
         "auto-create-cilium-node-resource",

@@ -238,6 +238,11 @@ class Settings:
         (parse_address("127.0.0.1"), 10249), "127.0.0.1:10249",
         "/metrics, /proxyMode and /healthz, as kube-proxy's; not one of Cilium's keys.",
     )  # fmt: skip
+    agent_health_port: int = setting(
+        "agent-health-port", ("port; 0: off", parse_size(0, 65535)), 9879, "9879",
+        "On 127.0.0.1, for the kubelet's probes: /healthz answers 200 after the first complete sync, while changes "
+        "are applied in time; /livez before it too.",
+    )  # fmt: skip
     bpf_lb_map_max: int = setting(
         "bpf-lb-map-max", _SIZE, 65536, "65536",
         "Size of the service maps for which there is no setting of its own.",
