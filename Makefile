@@ -16,7 +16,7 @@ WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench soak wheel image clean
+.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench soak wheel image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -99,6 +99,10 @@ wheel: install build $(WHEEL) ## build/wheel: the package with its BPF objects; 
 image: wheel ## build/image/kubypass.tar: the agent's image, from Debian's packages and the wheel, without a registry
 	@scripts/install-packages mmdebstrap
 	@$(PYTHON) scripts/build-image
+
+manifests: ## deploy/kubypass.yaml, from the chart (by helm, which is built on first use)
+	scripts/render-manifests > deploy/kubypass.yaml.new
+	mv deploy/kubypass.yaml.new deploy/kubypass.yaml
 
 clean: ## everything that was built
 	rm -rf $(BUILD) .venv
