@@ -26,12 +26,25 @@ MAY_IMPORT = {
     "plan": {"model"},
     "kube": {"model"},
     "api": {"model"},
+    "install": {"model", "kube"},
     "datapath": {"model", "plan", "kernel"},
     "trace": {"model", "plan", "kernel", "datapath"},
     "box": {"model", "kernel"},
     "bench": {"model", "kernel", "box"},
     "agent": {"model", "plan", "kernel", "datapath", "kube", "api"},
-    "cli": {"model", "datapath", "kernel", "kube", "agent", "api", "box", "bench", "plan", "trace"},
+    "cli": {
+        "model",
+        "datapath",
+        "kernel",
+        "kube",
+        "agent",
+        "api",
+        "box",
+        "bench",
+        "plan",
+        "trace",
+        "install",
+    },
 }
 
 
