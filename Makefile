@@ -16,7 +16,7 @@ WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench soak wheel image manifests clean
+.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box bench soak wheel image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -67,8 +67,11 @@ check: install build ## the rules of the house only
 soak: install build ## five minutes of updates under traffic, every answer checked (SOAK_SECONDS, SOAK_SEED)
 	SOAK_SECONDS=$${SOAK_SECONDS:-150} .venv/bin/pytest -q -s tests/box/test_soak.py
 
-test: install build ## all tests
-	.venv/bin/pytest -q -n 2 --dist loadfile tests
+test: install build ## all tests that need no Kubernetes
+	.venv/bin/pytest -q -n 2 --dist loadfile --ignore=tests/kubernetes tests
+
+test-kubernetes: install build ## tests on a real Kubernetes; builds its programs first, once (20 minutes)
+	.venv/bin/pytest -q tests/kubernetes
 
 test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
 	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet

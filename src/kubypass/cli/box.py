@@ -12,6 +12,8 @@ from typing import TypeAlias
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (argparse has no public name for it)
 Run = Callable[[argparse.Namespace], int]
 
+_OTHER = "choose another --name, or take it down first"
+
 GUIDE = Path(__file__).resolve().parents[3] / "examples" / "guide"
 
 
@@ -28,6 +30,16 @@ def register(subparsers: Parsers) -> None:
     )
     up.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
     up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
+    kubernetes = up.add_argument_group("a real Kubernetes, with kubelets and containerd")
+    kubernetes.add_argument("--kubernetes", action="store_true", help="make one")
+    kubernetes.add_argument(
+        "--nodes", type=int, metavar="N", help="0 (a control plane alone) to 3 nodes (default: 2)"
+    )
+    kubernetes.add_argument(
+        "--proxy",
+        metavar="PROXY",
+        help="who serves Services: kubypass (default), kube-proxy-iptables, kube-proxy-nftables, none",
+    )
 
     _register_objects(commands)
 
@@ -88,8 +100,30 @@ def _say(line: str) -> None:
 
 def _up(arguments: argparse.Namespace) -> int:
     from kubypass.box.box import up
+    from kubypass.box.kubernetes.paths import cluster_names
+    from kubypass.errors import ConfigError
 
+    if arguments.kubernetes:
+        return _up_kubernetes(arguments)
+    if arguments.nodes is not None or arguments.proxy is not None:
+        raise ConfigError("--nodes and --proxy are for a real Kubernetes", "add --kubernetes")
+    if arguments.name in cluster_names():
+        raise ConfigError(f"--name {arguments.name} is a Kubernetes cluster", _OTHER)
     up(arguments.name, arguments.file, arguments.settings, _say, with_agents=not arguments.no_agent)
+    return 0
+
+
+def _up_kubernetes(arguments: argparse.Namespace) -> int:
+    from kubypass.box.kubernetes.cluster import up
+    from kubypass.box.kubernetes.proxies import parse_proxy
+    from kubypass.box.paths import BoxPaths
+    from kubypass.errors import ConfigError
+
+    if BoxPaths(arguments.name).root.is_dir():
+        raise ConfigError(f"--name {arguments.name} is a box without Kubernetes", _OTHER)
+    nodes = 2 if arguments.nodes is None else arguments.nodes
+    proxy = parse_proxy(arguments.proxy or "kubypass")
+    up(arguments.name, arguments.file, nodes, proxy, _say)
     return 0
 
 
@@ -149,9 +183,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    from kubypass.box.box import down
+    from kubypass.box import box
+    from kubypass.box.kubernetes import cluster
+    from kubypass.box.kubernetes.paths import ClusterPaths
 
-    down(arguments.name, _say)
+    if ClusterPaths(arguments.name).exists():
+        cluster.down(arguments.name, _say)
+    else:
+        box.down(arguments.name, _say)
     return 0
 
 
