@@ -7,7 +7,10 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from kubypass.box.kubernetes.cluster import Cluster
 
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (argparse has no public name for it)
 Run = Callable[[argparse.Namespace], int]
@@ -51,6 +54,14 @@ def register(subparsers: Parsers) -> None:
 
     show = _command(commands, "list", "what is in the box", _list)
     show.add_argument("-o", "--output", choices=["text", "json"], default="text")
+
+    _command(
+        commands,
+        "kubeconfig",
+        "print the administrator's kubeconfig of a real Kubernetes; its API server is reached from "
+        "the box's own places: kubypass box exec client -- kubectl get nodes",
+        _kubeconfig,
+    )
 
     _command(commands, "down", "end the box and remove all of it", _down)
 
@@ -162,17 +173,38 @@ def _label(arguments: argparse.Namespace) -> int:
 def _exec(arguments: argparse.Namespace) -> int:
     from kubypass.box.box import open_box
     from kubypass.box.enter import enter
+    from kubypass.box.kubernetes.places import enter_cluster
 
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     sys.stdout.flush()
+    cluster = _find_cluster(arguments.name)
+    if cluster is not None:
+        enter_cluster(cluster, arguments.target, argv)
     enter(open_box(arguments.name), arguments.target, argv)
+
+
+def _find_cluster(name: str) -> Cluster | None:
+    """The cluster of this name; None if there is nothing of one."""
+    from kubypass.box.kubernetes.cluster import open_cluster
+    from kubypass.box.kubernetes.paths import ClusterPaths
+
+    return open_cluster(name) if ClusterPaths(name).exists() else None
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    from kubypass.box.kubernetes.cluster import open_cluster
+
+    _say(open_cluster(arguments.name).paths.kubeconfig.read_text().rstrip())
+    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from kubypass.box.box import open_box
+    from kubypass.box.kubernetes.places import describe_cluster
     from kubypass.box.listing import describe_box, format_box
 
-    description = describe_box(open_box(arguments.name))
+    cluster = _find_cluster(arguments.name)
+    description = describe_cluster(cluster) if cluster else describe_box(open_box(arguments.name))
     if arguments.output == "json":
         import json
 
