@@ -26,7 +26,7 @@ $(BUILD)/packages: scripts/install-packages
 	scripts/install-packages $(PACKAGES)
 	@touch $@
 
-.venv/ready: pyproject.toml $(BUILD)/packages | $(OBJECTS)
+.venv/ready: pyproject.toml $(BUILD)/packages | $(OBJECTS) $(BUILD)/cni/kubypass-cni
 	@test -x $(PYTHON) || /usr/bin/python3 -m venv .venv
 	@echo "installing Python packages"
 	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
@@ -38,6 +38,10 @@ $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
 	clang-19 $(BPF_CFLAGS) -c $< -o $@
 
+$(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	gcc -static -s -O2 -Wall -Wextra -Werror -o $@ $<
+
 $(BUILD)/bench/paired: src/kubypass/bench/paired.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
@@ -46,9 +50,9 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-build: $(OBJECTS) $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) \
+build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) \
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
-build: ## the BPF objects, the measuring client and the fuzzer
+build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
 layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and docs/settings.md
 	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
@@ -57,7 +61,7 @@ layout: build .venv/ready ## regenerate what Python knows of the BPF structs, an
 
 format: .venv/ready ## format C and Python
 	clang-format-19 -i bpf/*.h bpf/*.c
-	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c
+	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c cni/*.c
 	.venv/bin/ruff format src tests
 	.venv/bin/ruff check --fix --quiet src tests
 
@@ -92,7 +96,7 @@ bench: install build ## paired measurements with a control, and the agent at sca
 	.venv/bin/kubypass bench scale --json bench/scale.json
 	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
 
-$(WHEEL): $(OBJECTS) $(shell find src -name '*.py') pyproject.toml README.md .venv/ready
+$(WHEEL): $(OBJECTS) $(BUILD)/cni/kubypass-cni deploy/kubypass.yaml $(shell find src -name '*.py') pyproject.toml README.md .venv/ready
 	@mkdir -p $(@D)
 	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps -w $(@D) .
 	@touch $@

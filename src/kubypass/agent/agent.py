@@ -16,9 +16,11 @@ from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
-from kubypass.agent.network import Network, enable_forwarding, sync_routes
+from kubypass.agent.network import Network, enable_forwarding
 from kubypass.agent.node import Features, NodeState, probe_features, read_node
+from kubypass.agent.node_routes import sync_routes
 from kubypass.agent.options import Options
+from kubypass.agent.pod_network import PodNetwork
 from kubypass.agent.prepare import cgroup_hooks, check_host, datapath_config, map_sizes
 from kubypass.agent.services import Result, Services
 from kubypass.agent.settings import load_settings
@@ -68,6 +70,7 @@ class Agent:
         self.healthy = False
         self.health = Health()
         self.ports = HttpPorts(self.settings, options.node, self.health)
+        self.pod_network = PodNetwork(options, self.settings, self.state)
         self._sync_metrics = SyncMetrics(self.settings)
         self._route_problems: list[Problem] = []
         self._overlaps: Overlaps
@@ -106,6 +109,7 @@ class Agent:
         self.check_nodes()
         self._attach()
         self._tell(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
+        self.pod_network.start(self.network, self.node, self._own)
         self.healthy = True
         self.timings["start_s"] = time.perf_counter() - started
 
@@ -202,6 +206,7 @@ class Agent:
         _, snat = plan_snat_ports(self.settings, self.node.ephemeral)
         return [
             *found,
+            *self.pod_network.problems,
             *self._route_problems,
             *self._overlaps.problems(),
             *self.ports.problems,
@@ -232,10 +237,12 @@ class Agent:
         self.source.changed_nodes.clear()
         snapshot = self.snapshot
         routes, problems = plan_routes(snapshot.nodes.values(), self._plan_node(), self.settings)
-        changed, failed = sync_routes(routes, self.node)
+        changed, failed = sync_routes(routes, self.settings)
         self.writes["routes"] += changed
         self._route_problems = [*problems, *failed]
         self._overlaps = Overlaps(snapshot.nodes.values(), snapshot.services, self.settings)
+        if self.healthy:
+            self.pod_network.look(self.network, self.node, own)
 
     def _move(self) -> None:
         """The node's addresses, zone or networks may be others now."""
@@ -248,15 +255,19 @@ class Agent:
             self._note_result(result, "services planned anew for the node")
             self._tell(result, self.snapshot.services.keys(), full=True)
 
-    def on_network(self) -> None:
+    def on_network(self, *, thorough: bool = False) -> None:
         """Devices, addresses or pods changed."""
+        before = self.node
         self._look_at_node()
         self._move()
         self._follow_ports(())
-        written = self.network.sync(self.node)
+        written = self.network.sync(self.node, thorough=thorough)
         self.writes["maps"] += written
         if written:
             log("endpoints changed", writes=written, pods=self.network.pods)
+        self.pod_network.look(self.network, self.node, self._own, thorough=thorough)
+        if before.uplinks != self.node.uplinks or before.primary != self.node.primary:
+            self.check_nodes()
 
     def full_check(self) -> None:
         """Everything again: what an event has failed to tell, and what somebody else has changed in the kernel."""
@@ -280,7 +291,7 @@ class Agent:
         self.writes["sysctls"] += sysctls
         pins = objects.pin_missing(self.datapath)
         self._attach_node()
-        self.on_network()
+        self.on_network(thorough=True)
         self.check_nodes()
         links, routes = self.attachments.writes - links, self.writes["routes"] - routes
         if links or pins or routes or sysctls:

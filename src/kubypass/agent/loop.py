@@ -29,6 +29,8 @@ class Loop:
         self._pods = Watch()
         self._monitor = Monitor()
         self._running = True
+        self._changed = False
+        """Devices, addresses or pods have."""
         self._wake, wakeup = socket.socketpair()
         wakeup.setblocking(False)
         self._wakeup = wakeup
@@ -52,14 +54,7 @@ class Loop:
     def run(self) -> None:
         """Serves events until SIGTERM or SIGINT."""
         self._watch_manifests()
-        handlers: dict[int, Callable[[], None]] = {
-            self._manifests.fd: self._on_manifests,
-            self._pods.fd: self._on_pods,
-            self._monitor.fd: self._on_monitor,
-            self._wake.fileno(): lambda: None,
-        }
-        for fd in handlers:
-            self._selector.register(fd, selectors.EVENT_READ)
+        handlers = self._handlers()
         next_check = time.monotonic() + self._agent.options.check_every_s
         next_sweep = time.monotonic() + SWEEP_S
         next_look = time.monotonic() + _LOOK_S
@@ -70,6 +65,7 @@ class Loop:
             for key, _ in self._selector.select(wait):
                 with self._agent.health.update():
                     handlers[key.fd]()
+            self._look_again()
             now = time.monotonic()
             if now >= next_sweep:
                 next_sweep = now + self._agent.sweep()
@@ -87,6 +83,28 @@ class Loop:
                     self._agent.full_check()
                 next_check = time.monotonic() + self._agent.options.check_every_s
 
+    def _handlers(self) -> dict[int, Callable[[], None]]:
+        """What to do when a descriptor is readable."""
+        handlers: dict[int, Callable[[], None]] = {
+            self._manifests.fd: self._on_manifests,
+            self._pods.fd: self._on_pods,
+            self._monitor.fd: self._on_monitor,
+            self._wake.fileno(): lambda: None,
+        }
+        pod_network = self._agent.pod_network
+        if pod_network.fd is not None:
+            handlers[pod_network.fd] = pod_network.serve
+        for fd in handlers:
+            self._selector.register(fd, selectors.EVENT_READ)
+        return handlers
+
+    def _look_again(self) -> None:
+        """Once for all events of a round."""
+        if self._changed:
+            self._changed = False
+            with self._agent.health.update():
+                self._agent.on_network()
+
     def _on_manifests(self) -> None:
         paths = self._manifests.read()
         if paths is None or paths:
@@ -98,8 +116,8 @@ class Loop:
 
     def _on_pods(self) -> None:
         self._pods.read()
-        self._agent.on_network()
+        self._changed = True
 
     def _on_monitor(self) -> None:
         self._monitor.drain()
-        self._agent.on_network()
+        self._changed = True

@@ -23,3 +23,6 @@ class Options:
     """None: where cgroup v2 is mounted."""
     check_every_s: float = 60.0
     """How often everything is looked at again, event or not."""
+    cni_conf_dir: Path | None = None
+    """Where the container runtime looks for networks; with `cni_bin_dir`: the pods' network is ours."""
+    cni_bin_dir: Path | None = None

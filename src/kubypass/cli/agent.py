@@ -56,9 +56,20 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="how often maps, attachments and routes are compared with what they should be (KUBYPASS_CHECK_EVERY; "
         "default 60)",
     )
+    _add_cni(parser)
     add_run(parser)
     add_bpffs(parser)
     parser.set_defaults(run=_run)
+
+
+def _add_cni(parser: argparse.ArgumentParser) -> None:
+    """Where the pods' network is announced; without both, pods are somebody else's."""
+    for name, what, usual in (
+        ("conf", "where the container runtime looks for networks", "/etc/cni/net.d"),
+        ("bin", "where it looks for their programs", "/opt/cni/bin"),
+    ):
+        text = f"{what}, such as {usual}: pods get their network from us; both or none"
+        parser.add_argument(f"--cni-{name}-dir", type=Path, metavar="DIR", help=text)
 
 
 def _seconds(text: str) -> float:
@@ -75,7 +86,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from kubypass.agent.main import run
     from kubypass.agent.options import Options
     from kubypass.agent.settings import parse_overrides
+    from kubypass.errors import ConfigError
 
+    if (arguments.cni_conf_dir is None) != (arguments.cni_bin_dir is None):
+        raise ConfigError(
+            "--cni-conf-dir and --cni-bin-dir: one is missing", hint="give both or none"
+        )
     return run(
         Options(
             manifests=arguments.manifests,
@@ -86,5 +102,7 @@ def _run(arguments: argparse.Namespace) -> int:
             bpffs=arguments.bpffs,
             cgroup=arguments.cgroup,
             check_every_s=arguments.check_every,
+            cni_conf_dir=arguments.cni_conf_dir,
+            cni_bin_dir=arguments.cni_bin_dir,
         )
     )
