@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.kubernetes.cluster import Cluster, down, up
+from kubypass.box.kubernetes.cluster import Cluster, Plan, down, up
 from kubypass.box.kubernetes.proxies import Proxy
 
-KUBEKEY = Path(__file__).resolve().parents[2] / "examples/guide/config-sample.yaml"
+GUIDE = Path(__file__).resolve().parents[2] / "examples/guide"
 
 
 def _cluster(name: str, nodes: int, proxy: Proxy) -> Iterator[Cluster]:
@@ -20,7 +20,8 @@ def _cluster(name: str, nodes: int, proxy: Proxy) -> Iterator[Cluster]:
     name = f"{name}{worker}"
     down(name, lambda _: None)
     try:
-        yield up(name, KUBEKEY, nodes, proxy, print)
+        plan = Plan(GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml", nodes, proxy)
+        yield up(name, plan, print)
     finally:
         down(name, lambda _: None)
 
@@ -32,6 +33,6 @@ def control_plane() -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
+def two_nodes() -> Iterator[Cluster]:
     """Two nodes with kubelet and containerd; Services by kube-proxy."""
     yield from _cluster("nodes", 2, "kube-proxy-nftables")
