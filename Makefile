@@ -11,9 +11,12 @@ PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftabl
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
+VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
+
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kernels fuzz mutation demo box bench soak clean
+.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box bench soak wheel image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -23,7 +26,7 @@ $(BUILD)/packages: scripts/install-packages
 	scripts/install-packages $(PACKAGES)
 	@touch $@
 
-.venv/ready: pyproject.toml $(BUILD)/packages | $(OBJECTS)
+.venv/ready: pyproject.toml $(BUILD)/packages | $(OBJECTS) $(BUILD)/cni/kubypass-cni
 	@test -x $(PYTHON) || /usr/bin/python3 -m venv .venv
 	@echo "installing Python packages"
 	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
@@ -35,6 +38,10 @@ $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
 	clang-19 $(BPF_CFLAGS) -c $< -o $@
 
+$(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
+	@mkdir -p $(@D)
+	gcc -static -s -O2 -Wall -Wextra -Werror -o $@ $<
+
 $(BUILD)/bench/paired: src/kubypass/bench/paired.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
@@ -43,9 +50,9 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-build: $(OBJECTS) $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) \
+build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) \
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
-build: ## the BPF objects, the measuring client and the fuzzer
+build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
 layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and docs/settings.md
 	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
@@ -54,7 +61,7 @@ layout: build .venv/ready ## regenerate what Python knows of the BPF structs, an
 
 format: .venv/ready ## format C and Python
 	clang-format-19 -i bpf/*.h bpf/*.c
-	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c
+	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c cni/*.c
 	.venv/bin/ruff format src tests
 	.venv/bin/ruff check --fix --quiet src tests
 
@@ -64,8 +71,11 @@ check: install build ## the rules of the house only
 soak: install build ## five minutes of updates under traffic, every answer checked (SOAK_SECONDS, SOAK_SEED)
 	SOAK_SECONDS=$${SOAK_SECONDS:-150} .venv/bin/pytest -q -s tests/box/test_soak.py
 
-test: install build ## all tests
-	.venv/bin/pytest -q -n 2 --dist loadfile tests
+test: install build ## all tests that need no Kubernetes
+	.venv/bin/pytest -q -n 2 --dist loadfile --ignore=tests/kubernetes tests
+
+test-kubernetes: install build ## tests on a real Kubernetes; builds its programs first, once (20 minutes)
+	.venv/bin/pytest -q tests/kubernetes
 
 test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
 	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet
@@ -85,6 +95,21 @@ bench: install build ## paired measurements with a control, and the agent at sca
 	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png
 	.venv/bin/kubypass bench scale --json bench/scale.json
 	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
+
+$(WHEEL): $(OBJECTS) $(BUILD)/cni/kubypass-cni deploy/kubypass.yaml $(shell find src -name '*.py') pyproject.toml README.md .venv/ready
+	@mkdir -p $(@D)
+	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps -w $(@D) .
+	@touch $@
+
+wheel: install build $(WHEEL) ## build/wheel: the package with its BPF objects; a node needs no compiler
+
+image: wheel ## build/image/kubypass.tar: the agent's image, from Debian's packages and the wheel, without a registry
+	@scripts/install-packages mmdebstrap
+	@$(PYTHON) scripts/build-image
+
+manifests: ## deploy/kubypass.yaml, from the chart (by helm, which is built on first use)
+	scripts/render-manifests > deploy/kubypass.yaml.new
+	mv deploy/kubypass.yaml.new deploy/kubypass.yaml
 
 clean: ## everything that was built
 	rm -rf $(BUILD) .venv

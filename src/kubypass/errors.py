@@ -4,6 +4,7 @@
     KubypassError
     ├── ConfigError              the user's input is wrong: exit code 2
     ├── KubeError                what Kubernetes (or a manifest) said
+    ├── CniError                 a container runtime's request cannot be served
     └── KernelError              a system call failed
         ├── VerifierError        the verifier refused a program
         └── Unsupported          this kernel cannot do it
@@ -34,6 +35,14 @@ class ConfigError(KubypassError):
 
 class KubeError(KubypassError):
     """A Kubernetes object or API answer that cannot be used."""
+
+
+class CniError(KubypassError):
+    """The answer to a container runtime; `code` is of the CNI specification's "Error", 100 and above our own."""
+
+    def __init__(self, code: int, message: str, hint: str = "") -> None:
+        super().__init__(message, hint)
+        self.code = code
 
 
 class KernelError(KubypassError):

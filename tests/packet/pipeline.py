@@ -23,9 +23,9 @@ from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
 from kubypass.kernel.netns import inside
+from kubypass.kube.cluster import Dirty
 from kubypass.kube.contents import EMPTY, Contents, Reading
-from kubypass.kube.registry import Dirty, Registry
-from kubypass.kube.snapshot import Snapshot
+from kubypass.kube.registry import Registry
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.setting_checks import check_settings
@@ -101,13 +101,13 @@ class Pipeline:
 
     def _connect(self) -> Services:
         registry = self._registry
-        snapshot = Snapshot(registry.services, registry.slices, registry.nodes, (), registry.pods)
+        snapshot = registry.snapshot()
         return Services(
             snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda *_: None
         )
 
     def _plan_node(self) -> PlanNode:
-        own = self._registry.nodes.get(NODE)
+        own = self._registry.snapshot().nodes.get(NODE)
         primary, others = (
             tuple(parse_address(one) for one in some)
             for some in (self.place.primary, self.place.others)

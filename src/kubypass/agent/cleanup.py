@@ -9,9 +9,12 @@ import signal
 import time
 from pathlib import Path
 
-from kubypass.agent.network import ROUTE_PROTOCOL
 from kubypass.agent.node import interface_index
-from kubypass.agent.state import forget_state, load_state, running_agent
+from kubypass.agent.node_routes import ROUTE_PROTOCOL
+from kubypass.agent.pod_network import DELETES, MARKS, SOCKET
+from kubypass.agent.pods import read_pods
+from kubypass.agent.state import State, forget_state, load_state, running_agent
+from kubypass.cni import conflist
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import clsact, mounts, sysctl
 from kubypass.kernel.netlink import Netlink
@@ -38,6 +41,7 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
         shutil.rmtree(directory)
         done.append(f"removed {count} pinned programs, links and maps from {directory}")
     done += _remove_routes()
+    done += _remove_plugin(run, state)
     for name, value in state.sysctls.items():
         if sysctl.read(name) != value:
             sysctl.write(name, value)
@@ -46,9 +50,24 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
         mounts.unmount(bpffs)
         done.append(f"unmounted {bpffs}")
     forget_state(run)
-    for name in ("agent.sock", "agent.lock"):
+    for name in ("agent.sock", "agent.lock", SOCKET):
         (run / name).unlink(missing_ok=True)
     return done
+
+
+def _remove_plugin(run: Path, state: State) -> list[str]:
+    """The runtime's configuration as it was. The plugin itself stays as long as a pod needs it to be deleted."""
+    if not state.cni_conf_dir:
+        return []
+    directory, program = Path(state.cni_conf_dir), Path(state.cni_bin_dir) / conflist.PLUGIN
+    done = [f"removed {path}" for path in conflist.remove([directory / conflist.CONFLIST])]
+    done += [f"put {directory / name} back" for name in conflist.put_back(directory)]
+    pods = sum(1 for _ in (run / "pods").glob("[!.]*.json"))
+    if pods:
+        return [*done, f"left {program}: {pods} pods of this node need it to be deleted"]
+    shutil.rmtree(run / DELETES, ignore_errors=True)
+    (run / MARKS).unlink(missing_ok=True)
+    return [*done, *(f"removed {path}" for path in conflist.remove([program]))]
 
 
 def _remove_filters(devices: list[str]) -> list[str]:
@@ -62,8 +81,6 @@ def _remove_filters(devices: list[str]) -> list[str]:
 
 
 def _pod_devices(run: Path) -> list[str]:
-    from kubypass.agent.pods import read_pods  # noqa: PLC0415
-
     return [pod.interface for pod in read_pods(run / "pods")[0]]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TCP ports that kube-proxy has: the proxy's health, metrics, and one for each healthCheckNodePort.
+"""The TCP ports that kube-proxy has (the proxy's health, metrics, one for each healthCheckNodePort), and the kubelet's.
 
 A port that is taken is a problem, and is tried again; nothing else waits for it. They are of this process: a load
 balancer that probes a node takes it for unhealthy while the agent is down, as with kube-proxy.
@@ -29,13 +29,21 @@ from kubypass.api.pages import (
 )
 from kubypass.api.view import View
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.address import UNSPECIFIED, Address, Family, family, format_address
+from kubypass.model.address import (
+    UNSPECIFIED,
+    Address,
+    Family,
+    family,
+    format_address,
+    parse_address,
+)
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.model.settings import Settings
 
 RETRY_S = 5.0
 _AGAIN = f"tried again every {RETRY_S:.0f} s"
+_LOOPBACK = parse_address("127.0.0.1")
 _REASON = "FailedToStartServiceHealthcheck: "
 """kube-proxy's event of that name."""
 
@@ -91,6 +99,10 @@ class HttpPorts:
             "metrics-bind-address": (
                 settings.metrics_bind_address,
                 partial(self._metrics_page, view),
+            ),
+            "agent-health-port": (
+                (_LOOPBACK, settings.agent_health_port) if settings.agent_health_port else None,
+                self._probe_page,
             ),
         }
         for key, (address, page) in pages.items():
@@ -168,12 +180,25 @@ class HttpPorts:
         answer = health_answer(
             health.now(),
             health.updated,
-            healthy=health.is_healthy(),
+            healthy=health.is_healthy() and (name == "livez" or health.updated is not None),
             node_eligible=health.node_eligible if name == "healthz" else None,
         )
         with self._count_lock:
             self._answers[name, answer.code] += 1
         return answer
+
+    def _probe_page(self, path: str) -> Answer:
+        """The kubelet's: is this pod ready, and is it to be started again?"""
+        health = self._health
+        waiting = health.updated is None
+        if path == "/livez":
+            healthy = waiting or health.is_healthy()
+        elif path == "/healthz":
+            healthy = not waiting and health.is_healthy()
+        else:
+            return not_found()
+        late = "the first complete sync" if waiting else "a change to be applied"
+        return text_answer("ok\n") if healthy else text_answer(f"waiting for {late}\n", 503)
 
     def _metrics_page(self, view: View, path: str) -> Answer:
         if path == "/metrics":

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kubypass.agent.node import NodeState
-from kubypass.agent.pods import read_pods
+from kubypass.agent.pods import PodRecords
 from kubypass.agent.state import State
 from kubypass.datapath.attach import POD_PROGRAMS, UPLINK_PROGRAMS, Attachments
 from kubypass.datapath.content import Content
@@ -17,16 +16,13 @@ from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints, pod_endpo
 from kubypass.datapath.objects import Datapath
 from kubypass.errors import KernelError
 from kubypass.kernel import netns
-from kubypass.kernel.netlink import Netlink, Route
-from kubypass.model.address import family
-from kubypass.model.pod import Pod
+from kubypass.kernel.netlink import Link
+from kubypass.model.address import Address
+from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
+from kubypass.model.service import ServiceKey
 from kubypass.model.settings import Settings
-from kubypass.plan.routes import PlannedRoute
 from kubypass.plan.socket_lb import is_excluded
-
-ROUTE_PROTOCOL = 75
-"""rtm_protocol of our routes (`ip route` shows `proto 75`)."""
 
 
 def enable_forwarding(state: State, settings: Settings) -> int:
@@ -39,16 +35,29 @@ def enable_forwarding(state: State, settings: Settings) -> int:
     return sum(state.set_sysctl(name, "1") for name in wanted)
 
 
+def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
+    place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
+    return pod_endpoints(pod, link.index, link.mac, place)
+
+
 class Network:
     """Follows pods and addresses; `problems` are those of the last look."""
 
     def __init__(
-        self, datapath: Datapath, attachments: Attachments, pods: Path, settings: Settings
+        self,
+        datapath: Datapath,
+        attachments: Attachments,
+        pods: Path,
+        settings: Settings,
+        traits: Mapping[ServiceKey, PodTraits],
     ) -> None:
-        self._settings = settings
+        self.settings = settings
+        self._traits = traits
         self._programs = datapath.programs
         self._attachments = attachments
-        self._pods = pods
+        self._records = PodRecords(pods)
+        self._attached: dict[str, int] = {}
+        """Pods' devices with our programs: name and number."""
         self._endpoints = Content(datapath.maps["endpoints"])
         self._socket_lb_off = Content(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
@@ -56,12 +65,15 @@ class Network:
         self.excluded = 0
         """Pods whose sockets are left alone."""
 
-    def sync(self, node: NodeState) -> int:
-        """Attaches programs to new pods, then makes them known; returns how many entries were written."""
-        found, self.problems = read_pods(self._pods)
+    def sync(self, node: NodeState, *, thorough: bool = True) -> int:
+        """Attaches programs to new pods, then makes them known; returns how many entries were written.
+
+        A look that is not thorough takes what we did before as still being there.
+        """
+        found, self.problems = self._records.read()
         wanted = node_endpoints(node.addresses, node.with_node_ports)
         names = {link.name for link in node.uplinks}
-        self.pods = 0
+        attached: dict[str, int] = {}
         for pod in found:
             link = node.links.get(pod.interface)
             if link is None:
@@ -69,26 +81,40 @@ class Network:
                 self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
                 continue
             try:
-                for name in POD_PROGRAMS:
-                    self._attachments.attach_device(
-                        link.name, link.index, name, self._programs[name]
-                    )
+                if thorough or self._attached.get(link.name) != link.index:
+                    self._attach(link)
             except KernelError as error:
                 self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", str(error)))
                 continue
-            names.add(link.name)
-            self.pods += 1
-            place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
-            wanted.update(pod_endpoints(pod, link.index, link.mac, place))
-        written = self._endpoints.apply(wanted) + self._exclude_sockets(found)
-        for name in self._attachments.devices() - names:
+            attached[link.name] = link.index
+            wanted.update(_endpoints(pod, link))
+        self._attached, self.pods = attached, len(attached)
+        written = self._endpoints.apply(wanted, thorough=thorough) + self._exclude_sockets(found)
+        for name in self._attachments.devices() - names - attached.keys():
             self._attachments.drop_device(name)
         return written
 
+    def connect(self, pod: Pod, link: Link) -> None:
+        """One new pod, without a look at the others; KernelError where that fails."""
+        self._attach(link)
+        self._attached[link.name] = link.index
+        self._endpoints.add(_endpoints(pod, link))
+
+    def disconnect(self, addresses: Iterable[Address], interface: str) -> None:
+        """One pod goes, or is gone already."""
+        self._endpoints.remove(addresses)
+        self._attachments.drop_device(interface)
+        self._attached.pop(interface, None)
+
+    def _attach(self, link: Link) -> None:
+        for name in POD_PROGRAMS:
+            self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+
     def _exclude_sockets(self, pods: list[Pod]) -> int:
         """Leaves the sockets of some pods alone, those that they connect from now on."""
-        wanted, settings = {}, self._settings
-        excluded = [pod for pod in pods if settings.socket_lb_pods and is_excluded(pod, settings)]
+        wanted, settings = {}, self.settings
+        known = with_traits(pods, self._traits)
+        excluded = [pod for pod in known if settings.socket_lb_pods and is_excluded(pod, settings)]
         self.excluded = 0
         for pod in excluded:
             subject = f"Pod {pod.namespace}/{pod.name}"
@@ -110,36 +136,3 @@ class Network:
         for link in node.uplinks:
             for name in UPLINK_PROGRAMS:
                 self._attachments.attach_device(link.name, link.index, name, self._programs[name])
-
-
-def sync_routes(planned: Iterable[PlannedRoute], node: NodeState) -> tuple[int, list[Problem]]:
-    """Makes our routes just the planned ones; returns how many were changed, and those that cannot be."""
-    wanted = {}
-    for route in planned:
-        is_ipv4 = family(route.destination.network) == 4
-        cut = 12 if is_ipv4 else 0
-        made = Route(
-            route.destination.network[cut:],
-            route.destination.prefix,
-            route.gateway[cut:],
-            node.uplinks[0].index,
-            socket.AF_INET if is_ipv4 else socket.AF_INET6,
-            ROUTE_PROTOCOL,
-        )
-        wanted[made] = route
-    changed, problems = 0, []
-    with Netlink() as netlink:
-        present = {route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL}
-        for gone in present - wanted.keys():
-            netlink.delete_route(gone)
-            changed += 1
-        for made in wanted.keys() - present:
-            try:
-                netlink.replace_route(made)
-                changed += 1
-            except KernelError as error:
-                message = (
-                    f"{error}: its address is not on our link; route it in the network instead"
-                )
-                problems.append(Problem(f"Node {wanted[made].node}", message))
-    return changed, problems

@@ -14,19 +14,44 @@ from kubypass.model.problem import Problem
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 
+class PodRecords:
+    """The records of one directory; a file is read again only when it changed."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._known: dict[str, tuple[tuple[int, ...], Pod | Problem]] = {}
+
+    def read(self) -> tuple[list[Pod], list[Problem]]:
+        """All records that can be read, and a problem for each that cannot."""
+        known, self._known = self._known, {}
+        for path in sorted(self._directory.glob("[!.]*.json")):
+            try:
+                stat = path.stat()
+                seen = (stat.st_ino, stat.st_mtime_ns, stat.st_size)
+                before = known.get(path.name)
+                found = before[1] if before and before[0] == seen else _read(path)
+            except FileNotFoundError:
+                continue
+            self._known[path.name] = (seen, found)
+        everything = [found for _, found in self._known.values()]
+        pods = [found for found in everything if isinstance(found, Pod)]
+        return pods, [found for found in everything if isinstance(found, Problem)]
+
+
 def read_pods(directory: Path) -> tuple[list[Pod], list[Problem]]:
     """All records that can be read, and a problem for each that cannot."""
-    pods, problems = [], []
-    for path in sorted(directory.glob("*.json")):
-        try:
-            pods.append(_pod(json.loads(path.read_bytes())))
-        except FileNotFoundError:
-            continue
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-            reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
-            message = f"cannot be used ({reason}); expected name, addresses, interface and mac"
-            problems.append(Problem(f"Pod record {path.name}", message))
-    return pods, problems
+    return PodRecords(directory).read()
+
+
+def _read(path: Path) -> Pod | Problem:
+    try:
+        return _pod(json.loads(path.read_bytes()))
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+        message = f"cannot be used ({reason}); expected name, addresses, interface and mac"
+        return Problem(f"Pod record {path.name}", message)
 
 
 def _pod(fields: dict[str, object]) -> Pod:

@@ -29,6 +29,9 @@ class State:
     mounted_bpffs: bool = False
     sysctls: dict[str, str] = field(default_factory=dict)
     """Original values."""
+    cni_conf_dir: str = ""
+    """Where our network configuration is, and others are set aside; empty where there is none."""
+    cni_bin_dir: str = ""
 
     def save(self) -> None:
         """Writes the record in one step."""
@@ -53,7 +56,8 @@ def load_state(run: Path) -> State:
     """The record in a run directory; an empty one where there is none that can be read."""
     try:
         fields = json.loads((run / _FILE).read_text())
-        return State(run, **fields)
+        known = {name: fields[name] for name in State.__slots__ if name in fields}
+        return State(run, **known)
     except (OSError, ValueError, TypeError):
         return State(run)
 

@@ -27,6 +27,7 @@ class Place:
     namespace: str
     cgroup: Path
     env: dict[str, str]
+    init: int = 0  # a process all of whose namespaces are meant, not only the network's
 
 
 def find_place(box: Box, target: str) -> Place:
@@ -50,7 +51,9 @@ def find_place(box: Box, target: str) -> Place:
 
 def command_in(place: Place, argv: Sequence[str]) -> list[str]:
     """The command line that runs `argv` in a place."""
-    enter_namespace = ["nsenter", f"--net=/run/netns/{place.namespace}", "--"]
+    target = f"--net=/run/netns/{place.namespace}"
+    whole = ["-t", str(place.init), "-m", "-u", "-n", "-p", "-C"]
+    enter_namespace = ["nsenter", *(whole if place.init else [target]), "--"]
     return ["sh", "-c", _RUN, "sh", str(place.cgroup), *enter_namespace, *argv]
 
 

@@ -19,6 +19,13 @@ CLIENT = "client"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,15}")
 
 
+def check_name(name: str) -> None:
+    """ConfigError if a box cannot be called `name`."""
+    if not _NAME.fullmatch(name):
+        hint = "expected a letter in lower case, then at most 15 letters and digits"
+        raise ConfigError(f"--name {name!r}", hint)
+
+
 @dataclass(frozen=True, slots=True)
 class BoxPaths:
     """The places of the box called `name`."""
@@ -26,9 +33,7 @@ class BoxPaths:
     name: str
 
     def __post_init__(self) -> None:
-        if not _NAME.fullmatch(self.name):
-            hint = "expected a letter in lower case, then at most 15 letters and digits"
-            raise ConfigError(f"--name {self.name!r}", hint)
+        check_name(self.name)
 
     @property
     def root(self) -> Path:

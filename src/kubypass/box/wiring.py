@@ -10,9 +10,10 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable
+from typing import Protocol
 
-from kubypass.box.kubekey import IPAddress
-from kubypass.box.paths import CLIENT, FABRIC, BoxPaths
+from kubypass.box.kubekey import IPAddress, IPNetwork
+from kubypass.box.paths import CLIENT, FABRIC
 from kubypass.box.process import run
 from kubypass.box.topology import CLIENT_ADDRESSES, CLIENT_GATEWAYS, PlannedNode, Topology
 
@@ -35,6 +36,13 @@ _FORWARDING = (
 _NO_BRIDGE_FILTER = tuple(
     f"net.bridge.bridge-nf-call-{name}=0" for name in ("iptables", "ip6tables", "arptables")
 )
+
+
+class Namespaces(Protocol):
+    """Whoever names the network namespaces of a box."""
+
+    def namespace(self, host: str) -> str:
+        """The namespace of a node, of the fabric or of the client."""
 
 
 def ip_batch(namespace: str, lines: Iterable[str]) -> None:
@@ -60,7 +68,7 @@ def delete_namespace(namespace: str) -> None:
     run(["ip", "netns", "delete", namespace])
 
 
-def make_fabric(paths: BoxPaths, topology: Topology) -> None:
+def make_fabric(paths: Namespaces, topology: Topology) -> None:
     """Make the fabric and the client, and join them."""
     fabric, client = paths.namespace(FABRIC), paths.namespace(CLIENT)
     add_namespace(fabric)
@@ -89,12 +97,18 @@ def make_fabric(paths: BoxPaths, topology: Topology) -> None:
     )
 
 
-def make_node(paths: BoxPaths, topology: Topology, node: PlannedNode) -> None:
-    """Make a node's namespace, plug its uplink into the fabric and route its pods' CIDRs to it."""
-    fabric, namespace = paths.namespace(FABRIC), paths.namespace(node.name)
+def make_node(paths: Namespaces, topology: Topology, node: PlannedNode) -> None:
+    """Make a node's namespace, plug it into the fabric and route its pods' CIDRs to it."""
+    plug_node(paths, topology, node)
+    route_pods(paths.namespace(FABRIC), node, node.pod_cidrs)
+
+
+def plug_node(paths: Namespaces, topology: Topology, node: PlannedNode) -> None:
+    """Make a node's namespace and plug its uplink into the fabric."""
+    namespace = paths.namespace(node.name)
     add_namespace(namespace)
     ip_batch(
-        fabric,
+        paths.namespace(FABRIC),
         [
             f"link add {node.alias} type veth peer name eth0 netns {namespace}",
             f"link set {node.alias} master nodes up",
@@ -108,8 +122,12 @@ def make_node(paths: BoxPaths, topology: Topology, node: PlannedNode) -> None:
             *(f"route add default via {gateway.ip}" for gateway in topology.gateways),
         ],
     )
-    routes = [f"route add {cidr} via {node.address(cidr.version)}" for cidr in node.pod_cidrs]
-    ip_batch(fabric, routes)
+
+
+def route_pods(namespace: str, node: PlannedNode, cidrs: Iterable[IPNetwork]) -> None:
+    """In `namespace`, lead `cidrs` to `node`."""
+    lines = [f"route replace {cidr} via {node.address(cidr.version)}" for cidr in cidrs]
+    ip_batch(namespace, lines)
 
 
 def pod_interface(pod: str) -> str:

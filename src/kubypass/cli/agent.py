@@ -11,6 +11,7 @@ from pathlib import Path
 from kubypass.cli.places import add_bpffs, add_run
 
 _EPILOG = """Any settings key (docs/settings.md) is an option too, and goes before the file's:
+  kubypass agent --kubeconfig admin.conf --config-map kube-system/kubypass-config
   kubypass agent --manifests DIR --config cilium-config.yaml --ipv4-native-routing-cidr=10.233.64.0/18
 
 Ending the agent leaves the datapath in place; `kubypass cleanup` removes it."""
@@ -24,21 +25,37 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="kubypass agent --manifests PATH [--node NAME] [--config FILE] [--KEY=VALUE …]",
+        usage="kubypass agent [--manifests PATH | --kubeconfig FILE] [--node NAME] "
+        "[--config PATH | --config-map NAMESPACE/NAME] [--KEY=VALUE …]",
         allow_abbrev=False,
     )
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--manifests",
         type=Path,
-        required=True,
         metavar="PATH",
-        help="a file, or a directory with all below it",
+        help="services from a file, or a directory with all below it, instead of an API",
+    )
+    source.add_argument(
+        "--kubeconfig",
+        type=Path,
+        metavar="FILE",
+        help="the cluster, and who we are there (default: the service account of the pod, else KUBECONFIG)",
     )
     parser.add_argument(
-        "--node", default=socket.gethostname(), help="this node's name (default %(default)s)"
+        "--node",
+        default=os.environ.get("NODE_NAME") or socket.gethostname(),
+        help="this node's name (NODE_NAME; default %(default)s)",
     )
-    parser.add_argument(
+    config = parser.add_mutually_exclusive_group()
+    config.add_argument(
         "--config", type=Path, metavar="PATH", help="settings: YAML, ConfigMap, or a directory"
+    )
+    config.add_argument(
+        "--config-map",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="settings: a ConfigMap of the cluster, which is followed",
     )
     cgroup = os.environ.get("KUBYPASS_CGROUP")
     parser.add_argument(
@@ -56,9 +73,20 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="how often maps, attachments and routes are compared with what they should be (KUBYPASS_CHECK_EVERY; "
         "default 60)",
     )
+    _add_cni(parser)
     add_run(parser)
     add_bpffs(parser)
     parser.set_defaults(run=_run)
+
+
+def _add_cni(parser: argparse.ArgumentParser) -> None:
+    """Where the pods' network is announced; without both, pods are somebody else's."""
+    for name, what, usual in (
+        ("conf", "where the container runtime looks for networks", "/etc/cni/net.d"),
+        ("bin", "where it looks for their programs", "/opt/cni/bin"),
+    ):
+        text = f"{what}, such as {usual}: pods get their network from us; both or none"
+        parser.add_argument(f"--cni-{name}-dir", type=Path, metavar="DIR", help=text)
 
 
 def _seconds(text: str) -> float:
@@ -75,7 +103,12 @@ def _run(arguments: argparse.Namespace) -> int:
     from kubypass.agent.main import run
     from kubypass.agent.options import Options
     from kubypass.agent.settings import parse_overrides
+    from kubypass.errors import ConfigError
 
+    if (arguments.cni_conf_dir is None) != (arguments.cni_bin_dir is None):
+        raise ConfigError(
+            "--cni-conf-dir and --cni-bin-dir: one is missing", hint="give both or none"
+        )
     return run(
         Options(
             manifests=arguments.manifests,
@@ -86,5 +119,9 @@ def _run(arguments: argparse.Namespace) -> int:
             bpffs=arguments.bpffs,
             cgroup=arguments.cgroup,
             check_every_s=arguments.check_every,
+            cni_conf_dir=arguments.cni_conf_dir,
+            cni_bin_dir=arguments.cni_bin_dir,
+            kubeconfig=arguments.kubeconfig,
+            config_map=arguments.config_map,
         )
     )

@@ -7,10 +7,15 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from kubypass.box.kubernetes.cluster import Cluster
 
 Parsers: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"  # noqa: SLF001 (argparse has no public name for it)
 Run = Callable[[argparse.Namespace], int]
+
+_OTHER = "choose another --name, or take it down first"
 
 GUIDE = Path(__file__).resolve().parents[3] / "examples" / "guide"
 
@@ -28,6 +33,16 @@ def register(subparsers: Parsers) -> None:
     )
     up.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
     up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
+    kubernetes = up.add_argument_group("a real Kubernetes, with kubelets and containerd")
+    kubernetes.add_argument("--kubernetes", action="store_true", help="make one")
+    kubernetes.add_argument(
+        "--nodes", type=int, metavar="N", help="0 (a control plane alone) to 3 nodes (default: 2)"
+    )
+    kubernetes.add_argument(
+        "--proxy",
+        metavar="PROXY",
+        help="who serves Services: kubypass (default), kube-proxy-iptables, kube-proxy-nftables, none",
+    )
 
     _register_objects(commands)
 
@@ -39,6 +54,14 @@ def register(subparsers: Parsers) -> None:
 
     show = _command(commands, "list", "what is in the box", _list)
     show.add_argument("-o", "--output", choices=["text", "json"], default="text")
+
+    _command(
+        commands,
+        "kubeconfig",
+        "print the administrator's kubeconfig of a real Kubernetes; its API server is reached from "
+        "the box's own places: kubypass box exec client -- kubectl get nodes",
+        _kubeconfig,
+    )
 
     _command(commands, "down", "end the box and remove all of it", _down)
 
@@ -88,8 +111,30 @@ def _say(line: str) -> None:
 
 def _up(arguments: argparse.Namespace) -> int:
     from kubypass.box.box import up
+    from kubypass.box.kubernetes.paths import cluster_names
+    from kubypass.errors import ConfigError
 
+    if arguments.kubernetes:
+        return _up_kubernetes(arguments)
+    if arguments.nodes is not None or arguments.proxy is not None:
+        raise ConfigError("--nodes and --proxy are for a real Kubernetes", "add --kubernetes")
+    if arguments.name in cluster_names():
+        raise ConfigError(f"--name {arguments.name} is a Kubernetes cluster", _OTHER)
     up(arguments.name, arguments.file, arguments.settings, _say, with_agents=not arguments.no_agent)
+    return 0
+
+
+def _up_kubernetes(arguments: argparse.Namespace) -> int:
+    from kubypass.box.kubernetes.cluster import Plan, up
+    from kubypass.box.kubernetes.proxies import parse_proxy
+    from kubypass.box.paths import BoxPaths
+    from kubypass.errors import ConfigError
+
+    if BoxPaths(arguments.name).root.is_dir():
+        raise ConfigError(f"--name {arguments.name} is a box without Kubernetes", _OTHER)
+    nodes = 2 if arguments.nodes is None else arguments.nodes
+    proxy = parse_proxy(arguments.proxy or "kubypass")
+    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy), _say)
     return 0
 
 
@@ -128,17 +173,38 @@ def _label(arguments: argparse.Namespace) -> int:
 def _exec(arguments: argparse.Namespace) -> int:
     from kubypass.box.box import open_box
     from kubypass.box.enter import enter
+    from kubypass.box.kubernetes.places import enter_cluster
 
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     sys.stdout.flush()
+    cluster = _find_cluster(arguments.name)
+    if cluster is not None:
+        enter_cluster(cluster, arguments.target, argv)
     enter(open_box(arguments.name), arguments.target, argv)
+
+
+def _find_cluster(name: str) -> Cluster | None:
+    """The cluster of this name; None if there is nothing of one."""
+    from kubypass.box.kubernetes.cluster import open_cluster
+    from kubypass.box.kubernetes.paths import ClusterPaths
+
+    return open_cluster(name) if ClusterPaths(name).exists() else None
+
+
+def _kubeconfig(arguments: argparse.Namespace) -> int:
+    from kubypass.box.kubernetes.cluster import open_cluster
+
+    _say(open_cluster(arguments.name).paths.kubeconfig.read_text().rstrip())
+    return 0
 
 
 def _list(arguments: argparse.Namespace) -> int:
     from kubypass.box.box import open_box
+    from kubypass.box.kubernetes.places import describe_cluster
     from kubypass.box.listing import describe_box, format_box
 
-    description = describe_box(open_box(arguments.name))
+    cluster = _find_cluster(arguments.name)
+    description = describe_cluster(cluster) if cluster else describe_box(open_box(arguments.name))
     if arguments.output == "json":
         import json
 
@@ -149,9 +215,14 @@ def _list(arguments: argparse.Namespace) -> int:
 
 
 def _down(arguments: argparse.Namespace) -> int:
-    from kubypass.box.box import down
+    from kubypass.box import box
+    from kubypass.box.kubernetes import cluster
+    from kubypass.box.kubernetes.paths import ClusterPaths
 
-    down(arguments.name, _say)
+    if ClusterPaths(arguments.name).exists():
+        cluster.down(arguments.name, _say)
+    else:
+        box.down(arguments.name, _say)
     return 0
 
 

@@ -6,6 +6,7 @@ Addresses are 4 or 16 bytes in network order, as the kernel has them. Works on t
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import struct
@@ -25,7 +26,11 @@ _GROUP_LINK, _GROUP_IPV4_ADDRESS, _GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
 _MAIN_TABLE, _BOOT, _UNIVERSE, _UNICAST = 254, 3, 0, 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK_NETNSID = 1, 3, 4, 37
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_TABLE = 1, 4, 5, 15
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_METRICS = 1, 4, 5, 7, 8
+_RTAX_MTU = 2
+_LINK_SCOPE = 253
+_EXT_MASK, _SKIP_STATISTICS = 29, 8
+_NOBODY = (errno.ESRCH, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)
 _UP = 1
 
 
@@ -61,13 +66,19 @@ class Route:
     ifindex: int
     family: int
     protocol: int = _BOOT
+    source: bytes = b""
+    """The address that the node itself then sends from."""
+    mtu: int = 0
+    """0: the device's."""
 
 
-def _attribute(kind: int, value: bytes) -> bytes:
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute as it is in a message, padded."""
     return struct.pack("=HH", len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
 
 
-def _attributes(data: bytes) -> dict[int, bytes]:
+def attributes(data: bytes) -> dict[int, bytes]:
+    """The attributes of a message by their kinds; of several of one kind the last."""
     found, at = {}, 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
@@ -76,6 +87,30 @@ def _attributes(data: bytes) -> dict[int, bytes]:
         found[kind & 0x3FFF] = data[at + 4 : at + length]
         at += (length + 3) & ~3
     return found
+
+
+def _link(data: bytes) -> Link:
+    _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
+    fields = attributes(data[16:])
+    name = fields[_IFLA_IFNAME].rstrip(b"\0").decode()
+    mtu: int = struct.unpack("=I", fields[_IFLA_MTU])[0]
+    netns = fields.get(_IFLA_LINK_NETNSID)
+    number = struct.unpack("=i", netns)[0] if netns else -1
+    return Link(index, name, fields.get(_IFLA_ADDRESS, b""), mtu, bool(flags & _UP), number)
+
+
+def _route(data: bytes) -> Route | None:
+    """None for what is not a unicast route through one device."""
+    family, prefix, _, _, _, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", data)
+    fields = attributes(data[12:])
+    if kind != _UNICAST or _RTA_OIF not in fields:
+        return None
+    index: int = struct.unpack("=I", fields[_RTA_OIF])[0]
+    metrics = attributes(fields.get(_RTA_METRICS, b""))
+    mtu: int = struct.unpack("=I", metrics[_RTAX_MTU])[0] if _RTAX_MTU in metrics else 0
+    target, gateway = fields.get(_RTA_DST, b""), fields.get(_RTA_GATEWAY, b"")
+    source = fields.get(_RTA_PREFSRC, b"")
+    return Route(target, prefix, gateway, index, family, protocol, source, mtu)
 
 
 class Netlink:
@@ -117,26 +152,39 @@ class Netlink:
                     return
                 yield answer, payload
 
+    def change(self, kind: int, flags: int, body: bytes) -> None:
+        """Sends one message that changes something; OSError is what the kernel said."""
+        for _ in self.request(kind, flags | _ACK, body):
+            pass
+
     def links(self) -> list[Link]:
         """All devices."""
         found = []
-        for _, data in self.request(_GET_LINK, _DUMP, struct.pack("=BxHiII", 0, 0, 0, 0, 0)):
-            _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
-            fields = _attributes(data[16:])
-            name = fields[_IFLA_IFNAME].rstrip(b"\0").decode()
-            mtu: int = struct.unpack("=I", fields[_IFLA_MTU])[0]
-            mac = fields.get(_IFLA_ADDRESS, b"")
-            netns = fields.get(_IFLA_LINK_NETNSID)
-            number = struct.unpack("=i", netns)[0] if netns else -1
-            found.append(Link(index, name, mac, mtu, bool(flags & _UP), number))
+        request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+        request += attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
+        for _, data in self.request(_GET_LINK, _DUMP, request):
+            found.append(_link(data))
         return found
+
+    def link(self, name: str) -> Link | None:
+        """The device of that name."""
+        request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
+        request += attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
+        request += attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        try:
+            for _, data in self.request(_GET_LINK, 0, request):
+                return _link(data)
+        except OSError as error:
+            if error.errno != errno.ENODEV:
+                raise KernelError("find device", name, error.errno or 0) from None
+        return None
 
     def addresses(self) -> list[LinkAddress]:
         """All addresses of all devices, both families."""
         found = []
         for _, data in self.request(_GET_ADDRESS, _DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
             _, prefix, _, _, index = struct.unpack_from("=BBBBi", data)
-            fields = _attributes(data[8:])
+            fields = attributes(data[8:])
             address = fields.get(_IFA_LOCAL) or fields[_IFA_ADDRESS]
             found.append(LinkAddress(index, address, prefix))
         return found
@@ -147,16 +195,22 @@ class Netlink:
         for family in (socket.AF_INET, socket.AF_INET6):
             request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
             for _, data in self.request(_GET_ROUTE, _DUMP, request):
-                _, prefix, _, _, table, protocol, _, kind, _ = struct.unpack_from(
-                    "=BBBBBBBBI", data
-                )
-                fields = _attributes(data[12:])
-                if table != _MAIN_TABLE or kind != _UNICAST or _RTA_OIF not in fields:
-                    continue
-                index: int = struct.unpack("=I", fields[_RTA_OIF])[0]
-                target, gateway = fields.get(_RTA_DST, b""), fields.get(_RTA_GATEWAY, b"")
-                found.append(Route(target, prefix, gateway, index, family, protocol))
+                route = _route(data) if data[4] == _MAIN_TABLE else None
+                if route:
+                    found.append(route)
         return found
+
+    def way_to(self, address: bytes) -> Route | None:
+        """The route that the kernel takes to an address (`ip route get`); None where it has none."""
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        head = struct.pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
+        try:
+            for _, data in self.request(_GET_ROUTE, 0, head + attribute(_RTA_DST, address)):
+                return _route(data)
+        except OSError as error:
+            if error.errno not in _NOBODY:
+                raise KernelError("look up route", repr(address), error.errno or 0) from None
+        return None
 
     def _route_body(self, route: Route) -> bytes:
         head = struct.pack(
@@ -167,15 +221,19 @@ class Netlink:
             0,
             _MAIN_TABLE,
             route.protocol,
-            _UNIVERSE,
+            _UNIVERSE if route.gateway or route.family == socket.AF_INET6 else _LINK_SCOPE,
             _UNICAST,
             0,
         )
-        body = _attribute(_RTA_OIF, struct.pack("=I", route.ifindex))
+        body = attribute(_RTA_OIF, struct.pack("=I", route.ifindex))
         if route.destination:
-            body += _attribute(_RTA_DST, route.destination)
+            body += attribute(_RTA_DST, route.destination)
         if route.gateway:
-            body += _attribute(_RTA_GATEWAY, route.gateway)
+            body += attribute(_RTA_GATEWAY, route.gateway)
+        if route.source:
+            body += attribute(_RTA_PREFSRC, route.source)
+        if route.mtu:
+            body += attribute(_RTA_METRICS, attribute(_RTAX_MTU, struct.pack("=I", route.mtu)))
         return head + body
 
     def replace_route(self, route: Route) -> None:
@@ -192,10 +250,11 @@ class Netlink:
 
     def _change(self, verb: str, kind: int, flags: int, route: Route) -> None:
         try:
-            for _ in self.request(kind, flags | _ACK, self._route_body(route)):
-                pass
+            self.change(kind, flags, self._route_body(route))
         except OSError as error:
-            target = f"{socket.inet_ntop(route.family, route.destination)}/{route.prefix}"
+            size = 4 if route.family == socket.AF_INET else 16
+            target = socket.inet_ntop(route.family, route.destination.ljust(size, b"\0"))
+            target = f"{target}/{route.prefix}"
             raise KernelError(f"{verb} route", target, error.errno or 0, "needs root") from None
 
 

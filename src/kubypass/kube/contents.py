@@ -20,8 +20,10 @@ from kubypass.kube.documents import Document, MalformedError, documents, yaml_pa
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod
 from kubypass.model.node import Node
+from kubypass.model.pod import PodTraits
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service
+from kubypass.model.settings_text import SettingsText
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
 ObjectKey = tuple[str, str, str]
 """Kind, namespace (empty for nodes) and name."""
 
-Object = Service | EndpointSlice | Node | HostPortPod
+Object = Service | EndpointSlice | Node | HostPortPod | PodTraits | SettingsText
 
 
 @dataclass(slots=True)
@@ -110,51 +112,63 @@ class Reading:
                 if key is not None and key not in found.objects and key in last_good.objects:
                     found.objects[key] = last_good.objects[key]
                     notes.append("the last good one is kept")
-                found.problems.append(Problem(subject, _summary(notes)))
+                found.problems.append(Problem(subject, summary(notes)))
 
     def _read_object(
         self, found: Contents, document: Document, wanted: type[wire.WireObject], notes: list[str]
     ) -> ObjectKey | None:
         """Add the object to `found`; its key, as far as it could be read."""
-        try:
-            source = document.decode(wanted)
-        except MalformedError as error:
-            notes.append(f"{error}; the object is skipped")
-            return _key_of(document)
-        metadata = source.metadata
-        if metadata is None or not metadata.name:
-            notes.append("metadata.name is missing; expected a name; the object is skipped")
-            return None
-        key = (document.kind, _namespace(document.kind, metadata), metadata.name)
-        if "/" in f"{key[1]}{key[2]}":
-            notes.append("a slash in a name or namespace; expected none; the object is skipped")
-            return None
+        source, key = decode(document, wanted, notes)
+        if source is None or key is None:
+            return key
         if key in found.objects:
             notes.append("appears twice in the file; the first one is used")
             return key
-        converted: Object | None
-        if isinstance(source, wire.Node):
-            converted = convert_node(source, notes)
-        elif isinstance(source, wire.Pod):
-            converted = convert_pod(source, notes)
-        elif not is_selected(metadata, self.proxy_name):
-            converted = None
-        elif isinstance(source, wire.Service):
-            converted = convert_service(source, notes)
-        else:
-            converted = convert_slice(source, self.names, notes)
+        converted = self.convert(source, notes)
         if converted is None:
             found.ignored += not notes
         else:
             found.objects[key] = converted
         return key
 
+    def convert(self, source: wire.WireObject, notes: list[str]) -> Object | None:
+        """The object as the model has it; None if it is of no use here."""
+        if isinstance(source, wire.Node):
+            return convert_node(source, notes)
+        if isinstance(source, wire.Pod):
+            return convert_pod(source, notes)
+        if not is_selected(source.metadata or wire.Metadata(), self.proxy_name):
+            return None
+        if isinstance(source, wire.Service):
+            return convert_service(source, notes)
+        return convert_slice(source, self.names, notes)
+
 
 class _Named(msgspec.Struct, gc=False):
     metadata: wire.Metadata | None = None
 
 
-def _summary(notes: list[str]) -> str:
+def decode(
+    document: Document, wanted: type[wire.WireObject], notes: list[str]
+) -> tuple[wire.WireObject | None, ObjectKey | None]:
+    """The object and its key, each None as far as it cannot be read."""
+    try:
+        source = document.decode(wanted)
+    except MalformedError as error:
+        notes.append(f"{error}; the object is skipped")
+        return None, _key_of(document)
+    metadata = source.metadata
+    if metadata is None or not metadata.name:
+        notes.append("metadata.name is missing; expected a name; the object is skipped")
+        return None, None
+    key = (document.kind, _namespace(document.kind, metadata), metadata.name)
+    if "/" in f"{key[1]}{key[2]}":
+        notes.append("a slash in a name or namespace; expected none; the object is skipped")
+        return None, None
+    return source, key
+
+
+def summary(notes: list[str]) -> str:
     """One line, however much is wrong."""
     shown = [n if len(n) <= _MAX_NOTE else f"{n[:_MAX_NOTE]}…" for n in notes[:_MAX_NOTES]]
     if len(notes) > _MAX_NOTES:

@@ -9,6 +9,7 @@ from kubypass.kube import wire
 from kubypass.kube.convert import MAX_PORT, PROTOCOLS, addresses
 from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
 from kubypass.model.host_port import HostPort, HostPortPod
+from kubypass.model.pod import PodTraits
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -46,6 +47,20 @@ def convert_pod(source: wire.Pod, notes: list[str]) -> HostPortPod | None:
         ports=tuple(ports),
         terminating=bool(metadata.deletion_timestamp),
         created=metadata.creation_timestamp or "",
+    )
+
+
+def convert_traits(source: wire.Pod) -> PodTraits:
+    """What is of use of any pod."""
+    metadata = source.metadata or wire.Metadata()
+    spec = source.spec or wire.PodSpec()
+    return PodTraits(
+        metadata.namespace or "default",
+        metadata.name,
+        metadata.uid or "",
+        metadata.labels or {},
+        metadata.annotations or {},
+        spec.runtime_class_name or "",
     )
 
 

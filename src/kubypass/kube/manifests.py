@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubypass.errors import ConfigError
+from kubypass.kube.cluster import Dirty
 from kubypass.kube.contents import EMPTY, Contents, Reading
 from kubypass.kube.documents import SUFFIXES
-from kubypass.kube.registry import Dirty, Registry
+from kubypass.kube.registry import Registry
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.problem import Problem
 

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from kubypass.kube.cluster import Dirty
 from kubypass.kube.contents import Reading
-from kubypass.kube.registry import Dirty, Registry
+from kubypass.kube.registry import Registry
 from kubypass.kube.snapshot import Snapshot
 
 LISTS: Final = {

@@ -3,41 +3,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
+from kubypass.kube.cluster import Cluster, Dirty
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.endpoint import EndpointSlice
-from kubypass.model.host_port import HostPortPod, pod_key
-from kubypass.model.node import Node
 from kubypass.model.problem import Problem
-from kubypass.model.service import Service, ServiceKey
 
 if TYPE_CHECKING:
     from kubypass.kube.contents import Contents, Object, ObjectKey
-
-
-Key = TypeVar("Key")
-Item = TypeVar("Item")
-
-
-@dataclass(slots=True)
-class Dirty:
-    """What has to be looked at again."""
-
-    services: set[ServiceKey] = field(default_factory=set)
-    """Changed themselves, or a slice of theirs did; pods with ports of their node too."""
-    nodes: set[str] = field(default_factory=set)
 
 
 class Registry:
     """Of two files with the same object, the first in order of path counts."""
 
     def __init__(self) -> None:
-        self.services: dict[ServiceKey, Service] = {}
-        self.slices: dict[ServiceKey, tuple[EndpointSlice, ...]] = {}
-        self.pods: dict[ServiceKey, HostPortPod] = {}
-        self.nodes: dict[str, Node] = {}
+        self._cluster = Cluster()
         self._files: dict[str, Contents] = {}
         self._holder: dict[ObjectKey, str] = {}
         self._rivals: dict[ObjectKey, list[str]] = {}
@@ -71,8 +51,7 @@ class Registry:
 
     def snapshot(self, problems: tuple[Problem, ...] = ()) -> Snapshot:
         """Views of all objects; these problems, and what is wrong with them now."""
-        found = (*problems, *self.problems())
-        return Snapshot(self.services, self.slices, self.nodes, found, self.pods)
+        return self._cluster.snapshot((*problems, *self.problems()))
 
     def problems(self) -> tuple[Problem, ...]:
         """Of all files, in order of path; and objects that several files have."""
@@ -104,7 +83,7 @@ class Registry:
             self._holder[key] = path
             old = self._files[holder].objects.get(key)
         if old != new:
-            self._store(key, old, new, dirty)
+            self._cluster.store(key, old, new, dirty)
 
     def _release(self, path: str, key: ObjectKey, old: Object, dirty: Dirty) -> None:
         holder = self._holder[key]
@@ -119,52 +98,7 @@ class Registry:
             return
         if successor is None:
             del self._holder[key]
-            self._store(key, old, None, dirty)
+            self._cluster.store(key, old, None, dirty)
         else:
             self._holder[key] = successor
-            self._store(key, old, self._files[successor].objects[key], dirty)
-
-    def _store(self, key: ObjectKey, old: Object | None, new: Object | None, dirty: Dirty) -> None:
-        kind, namespace, name = key
-        if kind == "Node":
-            dirty.nodes.add(name)
-            _put(self.nodes, name, new if isinstance(new, Node) else None)
-        elif kind == "Service":
-            dirty.services.add((namespace, name))
-            _put(self.services, (namespace, name), new if isinstance(new, Service) else None)
-        elif kind == "Pod":
-            dirty.services.add(pod_key(namespace, name))
-            _put(self.pods, pod_key(namespace, name), new if isinstance(new, HostPortPod) else None)
-        if isinstance(old, EndpointSlice):
-            dirty.services.add((namespace, old.service))
-            self._drop_slice(old)
-        if isinstance(new, EndpointSlice):
-            dirty.services.add((namespace, new.service))
-            self._add_slice(new)
-
-    def _add_slice(self, item: EndpointSlice) -> None:
-        key = (item.namespace, item.service)
-        present = self.slices.get(key)
-        if present is None:
-            self.slices[key] = (item,)
-        else:
-            self.slices[key] = tuple(sorted((*present, item), key=_slice_name))
-
-    def _drop_slice(self, item: EndpointSlice) -> None:
-        key = (item.namespace, item.service)
-        rest = tuple(other for other in self.slices[key] if other.name != item.name)
-        if rest:
-            self.slices[key] = rest
-        else:
-            del self.slices[key]
-
-
-def _slice_name(item: EndpointSlice) -> str:
-    return item.name
-
-
-def _put(table: dict[Key, Item], key: Key, item: Item | None) -> None:
-    if item is None:
-        table.pop(key, None)
-    else:
-        table[key] = item
+            self._cluster.store(key, old, self._files[successor].objects[key], dirty)

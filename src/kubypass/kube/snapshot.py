@@ -10,6 +10,7 @@ from kubypass.model.address import format_address
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod
 from kubypass.model.node import Node
+from kubypass.model.pod import PodTraits
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
 
@@ -25,6 +26,8 @@ class Snapshot:
     problems: tuple[Problem, ...]
     pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
     """Those with ports of their node, also pods of other nodes."""
+    traits: Mapping[ServiceKey, PodTraits] = field(default_factory=dict)
+    """Of this node's pods by namespace and name, where an API server tells them."""
 
     def names(self) -> dict[str, dict[str, list[str]]]:
         """Addresses as text, of nodes by every name that they have, and of services; they may change meanwhile."""

@@ -25,6 +25,7 @@ class Metadata(msgspec.Struct, gc=False, rename="camel"):
     deletion_timestamp: str | None = None
     labels: dict[str, str] | None = None
     annotations: dict[str, str] | None = None
+    resource_version: str | None = None
 
 
 class ServicePort(msgspec.Struct, gc=False, rename="camel"):
@@ -199,6 +200,7 @@ class PodSpec(msgspec.Struct, gc=False, rename="camel"):
 
     node_name: str | None = None
     host_network: bool | None = None
+    runtime_class_name: str | None = None
     containers: list[Container] | None = None
     init_containers: list[Container] | None = None
 
@@ -224,6 +226,13 @@ class Pod(msgspec.Struct, gc=False, rename="camel"):
     metadata: Metadata | None = None
     spec: PodSpec | None = None
     status: PodStatus | None = None
+
+
+class ConfigMap(msgspec.Struct, gc=False):
+    """`v1` ConfigMap; not among KINDS: it is settings, not what they are for."""
+
+    metadata: Metadata | None = None
+    data: dict[str, str] | None = None
 
 
 WireObject = Service | EndpointSlice | Node | Pod

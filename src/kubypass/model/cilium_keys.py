@@ -7,8 +7,6 @@ from typing import Final
 
 CILIUM_KEYS: Final = frozenset(
     [
-        "agent-health-port",
-        "agent-not-ready-taint-key",
         "arping-refresh-period",
         "auto-create-cilium-node-resource",
         "bgp-secrets-namespace",
@@ -61,7 +59,6 @@ CILIUM_KEYS: Final = frozenset(
         "clustermesh-enable-endpoint-sync",
         "clustermesh-enable-mcs-api",
         "cni-chaining-mode",
-        "cni-exclusive",
         "cni-log-file",
         "cni-uninstall",
         "conntrack-gc-interval",
@@ -71,7 +68,6 @@ CILIUM_KEYS: Final = frozenset(
         "debug",
         "debug-verbose",
         "default-lb-service-ipam",
-        "direct-routing-skip-unreachable",
         "disable-cnp-status-updates",
         "disable-endpoint-crd",
         "disable-envoy-version-check",
@@ -194,10 +190,8 @@ CILIUM_KEYS: Final = frozenset(
         "ipv6-range",
         "ipv6-service-range",
         "k8s-api-server",
-        "k8s-api-server-urls",
         "k8s-client-burst",
         "k8s-client-qps",
-        "k8s-heartbeat-timeout",
         "k8s-namespace",
         "k8s-require-ipv4-pod-cidr",
         "k8s-require-ipv6-pod-cidr",
@@ -226,7 +220,6 @@ CILIUM_KEYS: Final = frozenset(
         "monitor-aggregation-flags",
         "monitor-aggregation-interval",
         "monitor-queue-size",
-        "mtu",
         "nat-map-stats-entries",
         "nat-map-stats-interval",
         "node-encryption-opt-out-labels",

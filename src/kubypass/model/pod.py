@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from kubypass.model.address import Address
 
@@ -26,3 +26,35 @@ class Pod:
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     runtime_class: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PodTraits:
+    """What the object of a pod of this node says, and its interface does not."""
+
+    namespace: str
+    name: str
+    uid: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    runtime_class: str = ""
+
+    def of(self, pod: Pod) -> Pod:
+        """The pod with these traits; unchanged where it is another one of the same name."""
+        if self.uid and pod.uid and self.uid != pod.uid:
+            return pod
+        return replace(
+            pod,
+            labels={**pod.labels, **self.labels},
+            annotations={**pod.annotations, **self.annotations},
+            runtime_class=self.runtime_class or pod.runtime_class,
+        )
+
+
+def with_traits(pods: Iterable[Pod], traits: Mapping[tuple[str, str], PodTraits]) -> list[Pod]:
+    """Pods with what their objects say of them, by namespace and name."""
+    found = []
+    for pod in pods:
+        known = traits.get((pod.namespace, pod.name))
+        found.append(known.of(pod) if known else pod)
+    return found

@@ -60,7 +60,7 @@ def parse_choice(*choices: str) -> Callable[[str], str]:
 
 
 def parse_size(low: int, high: int, *, inherit: bool = False) -> Callable[[str], int]:
-    """A number of map entries; `inherit` allows 0, which stands for the general setting."""
+    """A whole number; `inherit` allows 0, which stands for what is so anyway."""
 
     def parse(text: str) -> int:
         number = (

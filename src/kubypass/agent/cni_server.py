@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The socket that the CNI plugin asks on (`<run>/cni.sock`, root only), for the agent's loop: nothing here waits.
+
+What is asked and answered is said at the top of cni/kubypass-cni.c.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+_MOST_BYTES = 2 << 20
+_MOST_CLIENTS = 256
+_PATIENCE_S = 30.0
+_SHARE_S = 0.1
+"""A burst of requests is left for the loop's next round after this."""
+
+Answer = Callable[[bytes, int | None], bytes]
+"""From a request and the network namespace that came with it."""
+
+
+class _Client:
+    """A connection that has not sent all yet."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self.connection = connection
+        self.since = time.monotonic()
+        self._data = bytearray()
+        self._places: list[int] = []
+
+    def read(self) -> bytes | None:
+        """The request once it is whole; OSError where the client is not worth waiting for."""
+        while True:
+            try:
+                data, places, _, _ = socket.recv_fds(self.connection, 1 << 16, 4)
+            except BlockingIOError:
+                return None
+            self._places += places
+            if not data:
+                return bytes(self._data)
+            self._data += data
+            if len(self._data) > _MOST_BYTES:
+                raise OSError("too large")
+
+    @property
+    def place(self) -> int | None:
+        """The pod's network namespace."""
+        return self._places[0] if self._places else None
+
+    def close(self) -> None:
+        """Ends it, answered or not."""
+        for place in self._places:
+            os.close(place)
+        self.connection.close()
+
+
+class CniServer:
+    """`fd` becomes readable when there is something to do."""
+
+    def __init__(self, path: Path, answer: Answer) -> None:
+        self._answer = answer
+        self._selector = selectors.EpollSelector()
+        self._clients: set[_Client] = set()
+        self.fd = self._selector.fileno()
+        path.unlink(missing_ok=True)
+        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        before = os.umask(0o177)
+        try:
+            self._listener.bind(str(path))
+        finally:
+            os.umask(before)
+        self._listener.setblocking(False)
+        self._listener.listen(_MOST_CLIENTS)
+        self.add(self._listener.fileno(), self._accept)
+
+    def add(self, fd: int, ready: Callable[[], None]) -> None:
+        """Something else that is looked at in `serve`."""
+        self._selector.register(fd, selectors.EVENT_READ, ready)
+
+    def serve(self) -> None:
+        """Does what there is to do, but no more than the loop can spare."""
+        until = time.monotonic() + _SHARE_S
+        while found := self._selector.select(0):
+            for key, _ in found:
+                key.data()
+                if time.monotonic() > until:
+                    return
+
+    def _accept(self) -> None:
+        with suppress(BlockingIOError):
+            while True:
+                connection, _ = self._listener.accept()
+                connection.setblocking(False)
+                client = _Client(connection)
+                self._clients.add(client)
+                self.add(connection.fileno(), partial(self._read, client))
+                self._forget_idle()
+
+    def _forget_idle(self) -> None:
+        """Clients that do not get to the end of their request do not use descriptors up."""
+        oldest = sorted(self._clients, key=lambda client: client.since)
+        surplus = len(oldest) - _MOST_CLIENTS
+        limit = time.monotonic() - _PATIENCE_S
+        for number, client in enumerate(oldest):
+            if number < surplus or client.since < limit:
+                self._end(client)
+
+    def _read(self, client: _Client) -> None:
+        try:
+            request = client.read()
+            if request is None:
+                return
+            client.connection.sendall(self._answer(request, client.place))
+        except OSError:  # it went away, or does not take its answer: it will ask again
+            pass
+        self._end(client)
+
+    def _end(self, client: _Client) -> None:
+        self._selector.unregister(client.connection.fileno())
+        self._clients.discard(client)
+        client.close()

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pods' network, where it is ours (`--cni-conf-dir`): the agent's side of kubypass.cni.
+
+Installs the plugin and its configuration once a pod could be added; the kubelet calls the node ready from then on.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+
+from kubypass.agent.cni_server import CniServer
+from kubypass.agent.log import log
+from kubypass.agent.network import Network
+from kubypass.agent.node import NodeState
+from kubypass.agent.options import Options
+from kubypass.agent.state import State
+from kubypass.cni import conflist
+from kubypass.cni.commands import Commands
+from kubypass.cni.facts import Facts, outside, shortage
+from kubypass.cni.leases import Lease, Leases, format_mac
+from kubypass.cni.link import change_mtu, link_mtu, node_routes, repair_node_side
+from kubypass.cni.protocol import (
+    Code,
+    Request,
+    answer,
+    error_answer,
+    parse_request,
+)
+from kubypass.errors import CniError, ConfigError, KubypassError
+from kubypass.kernel.inotify import Watch
+from kubypass.kernel.netlink import Link, Netlink
+from kubypass.model.address import Address, format_address
+from kubypass.model.node import Node
+from kubypass.model.pod import Pod
+from kubypass.model.problem import Problem
+from kubypass.model.settings import Settings
+
+DELETES = "cni-deletes"
+MARKS = "cni-last"
+SOCKET = "cni.sock"
+
+
+class PodNetwork:
+    """One node's. Serves nothing before `start`; `problems` are those of the last look."""
+
+    def __init__(self, options: Options, settings: Settings, state: State) -> None:
+        self._run = options.run
+        self._conf, self._bin = options.cni_conf_dir, options.cni_bin_dir
+        self._settings = settings
+        self._state = state
+        self._facts = Facts(options.node, (), {}, 0)
+        self._network: Network
+        self._server: CniServer | None = None
+        self._watch = Watch()
+        leases = Leases(options.run / "pods", options.run / MARKS)
+        self._commands = Commands(leases, self, lambda: self._facts)
+        self.problems: list[Problem] = []
+        self._mtu_problems: list[Problem] = []
+
+    @property
+    def fd(self) -> int | None:
+        """Readable when `serve` has something to do; None where the pod network is not ours."""
+        return self._server.fd if self._server else None
+
+    def start(self, network: Network, node: NodeState, own: Node | None) -> None:
+        """After the datapath is attached: takes over what an earlier agent left, and serves from now on."""
+        if self._conf is None or self._bin is None:
+            return
+        self._network = network
+        leases = self._commands.leases
+        leases.load()
+        stale = self._commands.release_stale(node.links)
+        if stale:
+            addresses = _texts(address for lease in stale for address in lease.addresses)
+            log("leases of pods that are gone are released", count=len(stale), addresses=addresses)
+        deletes = self._run / DELETES
+        deletes.mkdir(mode=0o700, exist_ok=True)
+        self._conf.mkdir(parents=True, exist_ok=True)
+        self._watch.add(deletes)
+        self._watch.add(self._conf)
+        self._replay()
+        self._server = CniServer(self._run / SOCKET, self._answer)
+        self._server.add(self._watch.fd, self._on_files)
+        self.look(network, node, own, thorough=True)
+
+    def serve(self) -> None:
+        """Requests, and files of others."""
+        if self._server:
+            self._server.serve()
+
+    def connect(self, lease: Lease, link: Link) -> None:
+        """A pod's addresses become reachable."""
+        mac = format_mac(lease.mac)
+        pod = Pod(
+            lease.namespace,
+            lease.name,
+            lease.uid,
+            lease.addresses,
+            lease.interface,
+            mac,
+            lease.netns,
+        )
+        self._network.connect(pod, link)
+
+    def disconnect(self, lease: Lease) -> None:
+        """And are so no more."""
+        self._network.disconnect(lease.addresses, lease.interface)
+
+    def look(
+        self, network: Network, node: NodeState, own: Node | None, *, thorough: bool = False
+    ) -> None:
+        """The node's devices, addresses or networks may be others now."""
+        if self._server is None:
+            return
+        self._network, before = network, self._facts
+        cidrs = own.pod_cidrs if own else ()
+        self._facts = Facts(
+            before.node,
+            tuple(cidr for cidr in cidrs if self._settings.has_family(cidr.family)),
+            dict(node.primary),
+            self._settings.mtu or min(link.mtu for link in node.uplinks),
+        )
+        if thorough or before.sources != self._facts.sources:
+            self._repair(node)
+        if thorough or not before.pod_cidrs:
+            self._install()
+        self._mtu_problems = self._mtu(node)
+        self._note_problems()
+
+    def _note_problems(self) -> None:
+        self.problems = [*self._shortages(), *self._mtu_problems, *self._configurations()]
+
+    def _repair(self, node: NodeState) -> None:
+        """Host routes that somebody has removed, or the kernel with the address that they sent from."""
+        with Netlink() as netlink:
+            present = set(netlink.routes())
+            for lease in self._commands.leases:
+                link = node.links.get(lease.interface)
+                if link is None:
+                    continue
+                if not present.issuperset(node_routes(lease, link.index, self._facts.sources)):
+                    log("host routes repaired", pod=f"{lease.namespace}/{lease.name}")
+                    repair_node_side(netlink, lease, link.index, self._facts.sources)
+
+    def _mtu(self, node: NodeState) -> list[Problem]:
+        """Running pods get the node's MTU; a problem for each that cannot."""
+        problems, changed = [], 0
+        for lease in self._commands.leases:
+            link = node.links.get(lease.interface)
+            if link is None or link.mtu == link_mtu(lease, self._facts.mtu):
+                continue
+            try:
+                with Netlink() as netlink:
+                    change_mtu(netlink, lease, link, self._facts.mtu)
+                changed += 1
+            except (KubypassError, OSError) as error:
+                message = f"keeps MTU {link.mtu}, the node has {self._facts.mtu} ({error}); restart the pod"
+                problems.append(Problem(f"Pod {lease.namespace}/{lease.name}", message))
+        if changed:
+            log("MTU of pods changed", mtu=self._facts.mtu, pods=changed)
+        small = [link for link in node.uplinks if link.mtu < self._facts.mtu]
+        for link in small:
+            message = (
+                f"{self._facts.mtu} is more than {link.name} takes ({link.mtu}): what pods send may be lost; "
+                f"give it at most {link.mtu}, or none"
+            )
+            problems.append(Problem("Setting mtu", message))
+        return problems
+
+    def _shortages(self) -> list[Problem]:
+        facts, leases, problems = self._facts, self._commands.leases, []
+        subject = f"Node {facts.node}"
+        if short := shortage(facts, leases.used()):
+            problems.append(Problem(subject, "; ".join(short)))
+        if facts.pod_cidrs:
+            stray = outside(facts, (a for lease in leases for a in lease.addresses))
+            if stray:
+                message = (
+                    f"spec.podCIDRs are {', '.join(map(str, facts.pod_cidrs))}, and pods have addresses of others: "
+                    f"{_texts(stray)}; other nodes have no route to them; restart these pods"
+                )
+                problems.append(Problem(subject, message))
+        return problems
+
+    def _configurations(self) -> list[Problem]:
+        """Another network's configuration that the runtime takes before ours."""
+        found = conflist.others(self._conf) if self._conf else []
+        first = [name for name in found if name < conflist.CONFLIST]
+        message = (
+            f"comes before {conflist.CONFLIST}: the container runtime takes it, and new pods are not on our network; "
+            'remove it, or set cni-exclusive: "true"'
+        )
+        return [Problem(f"CNI configuration {self._conf}/{name}", message) for name in first]
+
+    def _install(self) -> None:
+        """The plugin, then the configuration that names it, once pods can get addresses."""
+        if self._conf is None or self._bin is None or not self._facts.pod_cidrs:
+            return
+        program = conflist.plugin_program()
+        if program is None:
+            raise ConfigError(f"{conflist.PLUGIN} is not built", hint="run make build")
+        self._state.cni_conf_dir, self._state.cni_bin_dir = str(self._conf), str(self._bin)
+        self._state.save()
+        if conflist.install_program(program, self._bin):
+            log("plugin installed", path=self._bin / conflist.PLUGIN)
+        if self._settings.cni_exclusive:
+            for name in conflist.set_aside(self._conf):
+                log(
+                    "CNI configuration set aside", path=self._conf / name, suffix=conflist.SET_ASIDE
+                )
+        if conflist.install_conflist(self._run, self._conf):
+            log("CNI configuration installed", path=self._conf / conflist.CONFLIST)
+
+    def _on_files(self) -> None:
+        """Deletions that the plugin has left, or configurations that came or went."""
+        self._watch.read()
+        self._replay()
+        self._install()
+        self._note_problems()
+
+    def _replay(self) -> None:
+        """Deletions from when no agent answered."""
+        for path in sorted((self._run / DELETES).glob("[!.]*")):
+            try:
+                request = parse_request(path.read_bytes())
+                self._commands.delete(request.attachment)
+                log("pod deleted, late", container=request.attachment.container_id)
+            except CniError as error:
+                log("deletion failed", "WARNING", path=path, error=error)
+                if error.code == Code.TRY_AGAIN_LATER:
+                    continue
+            path.unlink()
+
+    def _answer(self, data: bytes, place: int | None) -> bytes:
+        started, request = time.perf_counter(), None
+        try:
+            request = parse_request(data)
+            self._replay()  # a runtime may use a name again
+            result = self._commands.serve(request, place)
+        except (KubypassError, OSError) as error:
+            found = error if isinstance(error, CniError) else CniError(Code.IO_FAILURE, str(error))
+            version = request.version if request else ""
+            log(
+                "CNI request failed",
+                "WARNING",
+                **_about(request),
+                code=int(found.code),
+                error=found,
+            )
+            return error_answer(found, version)
+        if request.command in {"ADD", "DEL"}:
+            log("CNI", **_about(request), ms=1000 * (time.perf_counter() - started))
+        return answer(result)
+
+
+def _about(request: Request | None) -> dict[str, str]:
+    if request is None:
+        return {}
+    namespace, name, _ = request.pod
+    pod = {"pod": f"{namespace}/{name}"} if name else {}
+    return {"command": request.command, **pod, "container": request.attachment.container_id[:16]}
+
+
+def _texts(addresses: Iterable[Address]) -> str:
+    texts = [format_address(address) for address in addresses]
+    return ", ".join(texts[:5]) + (f" and {len(texts) - 5} more" if len(texts) > 5 else "")

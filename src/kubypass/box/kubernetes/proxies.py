@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What serves a cluster's Services, and what connects its pods.
+
+With kube-proxy, or none, pods are connected by the plain `ptp` plugin and routes between nodes made
+by hand; kubypass brings its own plugin and routes.
+"""
+
+from __future__ import annotations
+
+import json
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Literal, cast, get_args
+
+from kubypass.box.enter import run_in
+from kubypass.box.kubekey import IPNetwork
+from kubypass.box.kubernetes.addons import manifest
+from kubypass.box.kubernetes.control_plane import server_url
+from kubypass.box.kubernetes.images import KUBE_PROXY
+from kubypass.box.kubernetes.kubectl import apply, get_items, kubectl
+from kubypass.box.kubernetes.kubypass import kubypass_manifests
+from kubypass.box.kubernetes.node import node_place
+from kubypass.box.kubernetes.paths import ClusterPaths
+from kubypass.box.paths import FABRIC
+from kubypass.box.topology import Topology
+from kubypass.box.wiring import route_pods, set_sysctls
+from kubypass.errors import ConfigError, KubypassError
+
+Proxy = Literal["kubypass", "kube-proxy-iptables", "kube-proxy-nftables", "none"]
+PROXIES: tuple[Proxy, ...] = get_args(Proxy)
+_KUBE_PROXY = "kube-proxy-"
+_ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+_FORWARD = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+
+
+def parse_proxy(name: str) -> Proxy:
+    """The proxy of this name; ConfigError if there is none."""
+    for proxy in PROXIES:
+        if proxy == name:
+            return proxy
+    raise ConfigError(f"--proxy {name!r}", f"expected one of {', '.join(PROXIES)}")
+
+
+def connect_pods(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> None:
+    """Routes to the nodes' pods on the fabric and between nodes, and the plugin that makes pods' links."""
+    slices = _slices(paths)
+    for node in topology.nodes:
+        route_pods(paths.namespace(FABRIC), node, slices[node.name])
+    if proxy == "kubypass":
+        return
+    for node in topology.nodes:
+        set_sysctls(paths.namespace(node.name), _FORWARD, optional=True)
+        for other in topology.nodes:
+            if other != node:
+                route_pods(paths.namespace(node.name), other, slices[other.name])
+        text = json.dumps(plugin_list(slices[node.name]), indent=1)
+        words = ["sh", "-c", 'printf "%s\\n" "$1" > /etc/cni/net.d/10-ptp.conflist', "sh", text]
+        result = run_in(node_place(paths, node.name), words)
+        if result.returncode != 0:
+            raise KubypassError(f"{node.name}: no plugin configuration: {result.stderr.strip()}")
+
+
+def plugin_list(cidrs: list[IPNetwork]) -> dict[str, object]:
+    """The plugins of a node whose pods have addresses of `cidrs`."""
+    ipam = {
+        "type": "host-local",
+        "ranges": [[{"subnet": str(cidr)}] for cidr in cidrs],
+        "routes": [{"dst": _ANYWHERE[cidr.version]} for cidr in cidrs],
+    }
+    ptp = {"type": "ptp", "mtu": 1500, "ipam": ipam}
+    host_ports = {"type": "portmap", "capabilities": {"portMappings": True}}
+    return {"cniVersion": "0.4.0", "name": "box", "plugins": [ptp, host_ports]}
+
+
+def apply_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy, settings: Path) -> None:
+    """Install what serves Services; `settings` are kubypass's."""
+    if proxy == "kubypass":
+        apply(paths, kubypass_manifests(topology, settings))
+    elif proxy.startswith(_KUBE_PROXY):
+        values = {
+            "mode": proxy.removeprefix(_KUBE_PROXY),
+            "pods": ",".join(map(str, topology.pod_cidrs)),
+            "server": server_url(topology),
+            "image": KUBE_PROXY,
+        }
+        apply(paths, manifest("kube-proxy.yaml", values))
+
+
+def wait_proxy(paths: ClusterPaths, proxy: Proxy) -> None:
+    """Wait until it serves on every node."""
+    if proxy != "none":
+        name = "kubypass" if proxy == "kubypass" else "kube-proxy"
+        rollout = ["-n", "kube-system", "rollout", "status", f"daemonset/{name}"]
+        kubectl(paths, *rollout, "--timeout=90s", timeout_s=100.0)
+
+
+def _slices(paths: ClusterPaths) -> dict[str, list[IPNetwork]]:
+    """Each node's part of the pods' ranges, which the controller manager gave it."""
+    found = {}
+    for item in get_items(paths, "nodes"):
+        node = cast("dict[str, dict[str, object]]", item)
+        cidrs = cast("list[str]", node["spec"].get("podCIDRs", []))
+        found[str(node["metadata"]["name"])] = [ip_network(cidr) for cidr in cidrs]
+    return found

@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The record of a pod is the lease of its addresses: on disk before anything can use them, removed when nothing does.
+
+Records of other makers in the same directory count as leases too, and are never changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubypass.cni.protocol import Attachment
+from kubypass.model.address import Address, format_address, parse_address
+
+INTERFACE_PREFIX = "lxc"
+_UNFINISHED = ".new"
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """One pod's interface, as the agent and `kubypass status` find it in the record."""
+
+    attachment: Attachment
+    network: str
+    """The `name` of the network configuration."""
+    namespace: str
+    name: str
+    uid: str
+    netns: str
+    """The path that the runtime gave."""
+    addresses: tuple[Address, ...]
+
+    @property
+    def _hash(self) -> str:
+        return _hash(self.attachment)
+
+    @property
+    def interface(self) -> str:
+        """The node's end of the veth."""
+        return INTERFACE_PREFIX + self._hash[:12]
+
+    @property
+    def mac(self) -> bytes:
+        """Of the pod's end, locally administered (RFC 7042 2.1); an ADD that is done again gives the same."""
+        return b"\x02" + bytes.fromhex(self._hash)[-5:]
+
+    @property
+    def node_mac(self) -> bytes:
+        """Of the node's end."""
+        return b"\x06" + bytes.fromhex(self._hash)[-5:]
+
+
+def _hash(attachment: Attachment) -> str:
+    """Of the whole names: cut ones are not unique."""
+    text = f"{attachment.container_id}/{attachment.ifname}"
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def format_mac(mac: bytes) -> str:
+    """`aa:bb:cc:dd:ee:ff`."""
+    return mac.hex(":")
+
+
+class Leases:
+    """The records in one directory. Nobody else writes those that are ours."""
+
+    def __init__(self, directory: Path, marks: Path) -> None:
+        """`marks` keeps which addresses were given last."""
+        self._directory = directory
+        self._marks = marks
+        self._ours: dict[Attachment, Lease] = {}
+        self._others: set[Address] = set()
+        self._last: list[Address] = []
+
+    def load(self) -> None:
+        """Reads all records. One that cannot be read is the business of whoever reports records."""
+        self._ours, self._others = {}, set()
+        for left in self._directory.glob(f".*{_UNFINISHED}"):
+            left.unlink()
+        for path in self._directory.glob("*.json"):
+            try:
+                fields = json.loads(path.read_bytes())
+                addresses = tuple(parse_address(text) for text in fields["addresses"])
+                if "container_id" not in fields:
+                    self._others.update(addresses)
+                    continue
+                lease = _lease(fields, addresses)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue
+            self._ours[lease.attachment] = lease
+        try:
+            self._last = [parse_address(text) for text in json.loads(self._marks.read_bytes())]
+        except (OSError, ValueError, TypeError):
+            self._last = []
+
+    def __iter__(self) -> Iterator[Lease]:
+        return iter(list(self._ours.values()))
+
+    def __len__(self) -> int:
+        return len(self._ours)
+
+    def find(self, attachment: Attachment) -> Lease | None:
+        """The lease of an interface."""
+        return self._ours.get(attachment)
+
+    def used(self) -> set[Address]:
+        """All addresses that somebody has."""
+        return self._others.union(*(lease.addresses for lease in self._ours.values()))
+
+    @property
+    def last(self) -> tuple[Address, ...]:
+        """Those that were given last."""
+        return tuple(self._last)
+
+    def keep(self, lease: Lease) -> None:
+        """Writes the record; once this returns, the addresses are the pod's over any crash."""
+        path = self._path(lease.attachment)
+        _write(path, json.dumps(_fields(lease)).encode())
+        self._ours[lease.attachment] = lease
+        self._last = list(lease.addresses)
+        _write(self._marks, json.dumps([format_address(a) for a in lease.addresses]).encode())
+
+    def release(self, attachment: Attachment) -> None:
+        """Removes the record; that there is none is fine."""
+        self._path(attachment).unlink(missing_ok=True)
+        self._ours.pop(attachment, None)
+
+    def _path(self, attachment: Attachment) -> Path:
+        return self._directory / f"{_hash(attachment)[:32]}.json"
+
+
+def _fields(lease: Lease) -> dict[str, object]:
+    return {
+        "namespace": lease.namespace,
+        "name": lease.name,
+        "uid": lease.uid,
+        "addresses": [format_address(address) for address in lease.addresses],
+        "interface": lease.interface,
+        "mac": format_mac(lease.mac),
+        "netns": lease.netns,
+        "container_id": lease.attachment.container_id,
+        "ifname": lease.attachment.ifname,
+        "network": lease.network,
+    }
+
+
+def _lease(fields: dict[str, str], addresses: tuple[Address, ...]) -> Lease:
+    attachment = Attachment(fields["container_id"], fields["ifname"])
+    namespace, name, uid = fields["namespace"], fields["name"], fields["uid"]
+    network, netns = fields["network"], fields["netns"]
+    return Lease(attachment, network, namespace, name, uid, netns, addresses)
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Complete and durable under its name, or not there."""
+    temporary = path.with_name(f".{path.name}{_UNFINISHED}")
+    with temporary.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the agents into a cluster, and takes them out: the chart's values, its objects, what is looked at before."""

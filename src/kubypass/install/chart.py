@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chart's files: in the package, or in a checkout's deploy directory."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kubypass.errors import ConfigError
+
+_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGED = _PACKAGE / "chart"
+_CHECKOUT = _PACKAGE.parents[1] / "deploy"
+
+
+def default_values() -> dict[str, Any]:
+    """values.yaml"""
+    found: dict[str, Any] = yaml.load(_find("values.yaml"), Loader=yaml.CSafeLoader)
+    return found
+
+
+def values_schema() -> dict[str, Any]:
+    """values.schema.json"""
+    found: dict[str, Any] = json.loads(_find("values.schema.json"))
+    return found
+
+
+def rendered_objects() -> list[dict[str, Any]]:
+    """What helm makes of the default values; the API server's address is a placeholder. In order of creation."""
+    found = yaml.load_all(_find("kubypass.yaml"), Loader=yaml.CSafeLoader)
+    return [each for each in found if each]
+
+
+def _find(name: str) -> bytes:
+    for path in (_PACKAGED / name, _CHECKOUT / name, _CHECKOUT / "helm/kubypass" / name):
+        if path.is_file():
+            return path.read_bytes()
+    raise ConfigError(
+        f"{name} is not in this package", "install kubypass again, or run make manifests"
+    )

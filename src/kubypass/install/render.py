@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From values to objects, as the chart's templates say; nodes and operators' machines need no helm.
+
+The objects of the default values are part of the package. Each value is one change to them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from kubypass.errors import ConfigError
+from kubypass.install.chart import rendered_objects
+
+Object = dict[str, Any]
+NAMESPACE = "kube-system"
+CONFIG_MAP = "kubypass-config"
+_REPLACEMENT = "kube-proxy-replacement"
+
+
+def render(values: Mapping[str, Any]) -> list[Object]:
+    """The objects in order of creation; ConfigError where the API server's address is missing."""
+    if needs_api_server(values):
+        raise ConfigError(
+            "k8sServiceHost is not set: expected an API server's own address or name as nodes reach it",
+            "--set k8sServiceHost=ADDRESS --set k8sServicePort=PORT",
+        )
+    objects = rendered_objects()
+    by_kind = {each["kind"]: each for each in objects}
+    if annotations := values["serviceAccount"]["annotations"]:
+        by_kind["ServiceAccount"]["metadata"]["annotations"] = annotations
+    _edit_pods(by_kind["DaemonSet"]["spec"], values)
+    if values["configMap"] != CONFIG_MAP:
+        objects.remove(by_kind["ConfigMap"])
+    elif values["config"]:
+        by_kind["ConfigMap"]["data"] = dict(values["config"])
+    else:
+        del by_kind["ConfigMap"]["data"]
+    return objects
+
+
+def needs_api_server(values: Mapping[str, Any]) -> bool:
+    """Whether an address is missing: who serves the service of the API server cannot dial it."""
+    return not values["k8sServiceHost"] and values["config"].get(_REPLACEMENT) != "false"
+
+
+def _edit_pods(spec: Object, values: Mapping[str, Any]) -> None:
+    spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = values["maxUnavailable"]
+    metadata, pod = spec["template"]["metadata"], spec["template"]["spec"]
+    metadata["labels"] |= values["podLabels"]
+    if values["podAnnotations"]:
+        metadata["annotations"] = values["podAnnotations"]
+    for key in ("imagePullSecrets", "affinity"):
+        if values[key]:
+            pod[key] = values[key]
+    for key in ("priorityClassName", "nodeSelector", "tolerations"):
+        pod[key] = values[key]
+    paths = {
+        "cgroup": values["cgroup"]["hostRoot"],
+        "cni-conf": values["cni"]["confDir"],
+        "cni-bin": values["cni"]["binDir"],
+    }
+    for volume in pod["volumes"]:
+        volume["hostPath"]["path"] = paths.get(volume["name"], volume["hostPath"]["path"])
+    container = pod["containers"][0]
+    _edit_container(container, values)
+    if not values["cni"]["enabled"]:
+        for mounts in (pod["volumes"], container["volumeMounts"]):
+            mounts[:] = [each for each in mounts if not each["name"].startswith("cni-")]
+
+
+def _edit_container(container: Object, values: Mapping[str, Any]) -> None:
+    container["image"] = _image(container["image"], values["image"])
+    container["imagePullPolicy"] = values["image"]["pullPolicy"]
+    container["resources"] = values["resources"]
+    port = values["healthPort"]
+    options = {
+        "--config-map": f"{NAMESPACE}/{values['configMap']}",
+        "--agent-health-port": port,
+    }
+    pairs = [argument.partition("=") for argument in container["args"]]
+    container["args"] = [
+        f"{name}{equals}{options.get(name, text)}"
+        for name, equals, text in pairs
+        if values["cni"]["enabled"] or not name.startswith("--cni-")
+    ]
+    container["args"] += values["extraArgs"]
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        container[name]["httpGet"]["port"] = port
+    server = {
+        "KUBERNETES_SERVICE_HOST": values["k8sServiceHost"],
+        "KUBERNETES_SERVICE_PORT": str(values["k8sServicePort"]),
+    }
+    if not values["k8sServiceHost"]:
+        container["env"] = [each for each in container["env"] if each["name"] not in server]
+    for variable in container["env"]:
+        if variable["name"] in server:
+            variable["value"] = server[variable["name"]]
+
+
+def _image(default: str, image: Mapping[str, str]) -> str:
+    if image["digest"]:
+        return f"{image['repository']}@{image['digest']}"
+    return f"{image['repository']}:{image['tag'] or default.rpartition(':')[2]}"

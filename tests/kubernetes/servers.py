@@ -1,0 +1,285 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real etcd and real API servers in a network namespace of their own, and what tests say to them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CACHE = Path(os.environ.get("KUBYPASS_CACHE", "~/.cache/kubypass")).expanduser()
+PROGRAMS = CACHE / "kubernetes/v1.34.4"
+ADDRESS, NODE_ADDRESS = "172.31.255.1", "172.31.255.2"
+SERVICES = "10.96.0.0/16"
+PORT = 6443
+_START_S = 120.0
+
+
+def wait(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:  # noqa: ANN401
+    """Until the condition holds; its value."""
+    deadline = time.monotonic() + seconds
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
+    return value
+
+
+def _openssl(*words: str, stdin: str = "") -> None:
+    command = ["openssl", *words]
+    subprocess.run(command, input=stdin, text=True, check=True, capture_output=True)
+
+
+class Authority:
+    """A CA and certificates that it signs, in a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        directory.mkdir()
+        self.certificate, self.key = directory / "ca.crt", directory / "ca.key"
+        _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(self.key))
+        _openssl(
+            *("req", "-x509", "-new", "-key", str(self.key), "-days", "30"),
+            *("-subj", "/CN=test-ca", "-out", str(self.certificate)),
+        )
+
+    def sign(self, name: str, subject: str, alternatives: str = "", days: int = 30) -> Path:
+        """The certificate; its key is beside it. `days` may be negative: expired."""
+        key, request, made = (self.directory / f"{name}.{end}" for end in ("key", "csr", "crt"))
+        _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key))
+        _openssl("req", "-new", "-key", str(key), "-subj", subject, "-out", str(request))
+        extensions = self.directory / f"{name}.ext"
+        lines = ["extendedKeyUsage=serverAuth,clientAuth"]
+        lines += [f"subjectAltName={alternatives}"] if alternatives else []
+        extensions.write_text("\n".join(lines))
+        _openssl(
+            *("x509", "-req", "-in", str(request), "-CA", str(self.certificate)),
+            *("-CAkey", str(self.key), "-CAcreateserial", "-days", str(days)),
+            *("-out", str(made), "-extfile", str(extensions)),
+        )
+        return made
+
+
+@dataclass
+class Servers:
+    """etcd and API servers, by port."""
+
+    root: Path
+    namespace: str
+    authority: Authority
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    certificate: Path = Path()
+
+    def _start(self, name: str, *words: str) -> None:
+        with (self.root / f"{name}.log").open("ab") as log:
+            self.processes[name] = subprocess.Popen(
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "nsenter",
+                    f"--net=/run/netns/{self.namespace}",
+                    *words,
+                ],
+                stdout=log,
+                stderr=log,
+            )
+
+    def start_etcd(self) -> None:
+        """etcd on loopback."""
+        self._start(
+            *("etcd", str(PROGRAMS / "etcd"), f"--data-dir={self.root}/etcd", "--unsafe-no-fsync"),
+            *("--listen-client-urls=http://127.0.0.1:2379", "--log-level=warn"),
+            *(
+                "--advertise-client-urls=http://127.0.0.1:2379",
+                "--listen-peer-urls=http://127.0.0.1:2380",
+            ),
+        )
+
+    def start(self, port: int = PORT, *extra: str, certificate: Path | None = None) -> None:
+        """An API server; does not wait for it."""
+        shown = certificate or self.certificate
+        here = self.authority.directory
+        self._start(
+            str(port),
+            *(str(PROGRAMS / "kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379"),
+            *(f"--advertise-address={ADDRESS}", f"--secure-port={port}", "--authorization-mode=RBAC"),
+            *(f"--tls-cert-file={shown}", f"--tls-private-key-file={shown.with_suffix('.key')}"),
+            *(f"--client-ca-file={self.authority.certificate}", "--service-account-issuer=https://test"),
+            *(f"--service-account-key-file={here}/sa.pub", f"--service-account-signing-key-file={here}/sa.key"),
+            *(f"--service-cluster-ip-range={SERVICES}", "--profiling=false", f"--cert-dir={self.root}"),
+            *extra,
+        )  # fmt: skip
+
+    def wait_ready(self, port: int = PORT) -> None:
+        """Until it serves."""
+        wait(lambda: self.curl("/readyz", port=port)[0] == 200, f"API server {port}", _START_S)
+
+    def kill(self, name: str | int = PORT, number: int = signal.SIGKILL) -> None:
+        """Ends one, and waits for that."""
+        process = self.processes.pop(str(name))
+        process.send_signal(number)
+        process.wait(60)
+
+    def curl(
+        self, path: str, method: str = "GET", body: object = None, port: int = PORT, kind: str = ""
+    ) -> tuple[int, Any]:
+        """One request of the administrator: code and answer; (0, None) where nobody answers."""
+        admin = self.authority.directory / "admin"
+        command = [
+            *(
+                "nsenter",
+                f"--net=/run/netns/{self.namespace}",
+                "curl",
+                "-sS",
+                "-m",
+                "20",
+                "-X",
+                method,
+            ),
+            *(
+                "--cacert",
+                str(self.authority.certificate),
+                "--cert",
+                f"{admin}.crt",
+                "--key",
+                f"{admin}.key",
+            ),
+            *("-w", "\n%{http_code}", f"https://{ADDRESS}:{port}{path}"),
+        ]
+        if body is not None:
+            command += ["-H", f"Content-Type: {kind or 'application/json'}", "--data-binary", "@-"]
+        text = json.dumps(body) if body is not None else ""
+        done = subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+        answer, _, code = done.stdout.rpartition("\n")
+        return int(code or 0), json.loads(answer) if answer.startswith("{") else answer
+
+    def create(self, path: str, item: object) -> Any:  # noqa: ANN401
+        """POST; what became of it."""
+        code, answer = self.curl(path, "POST", item)
+        assert code in {200, 201}, answer
+        return answer
+
+    def change(self, path: str, patch: object, kind: str = "merge-patch") -> Any:  # noqa: ANN401
+        """PATCH; what became of it."""
+        code, answer = self.curl(path, "PATCH", patch, kind=f"application/{kind}+json")
+        assert code == 200, answer
+        return answer
+
+    def delete(self, path: str) -> None:
+        """DELETE, of one or of a collection; nothing is there afterwards."""
+        code, answer = self.curl(path, "DELETE")
+        assert code in {200, 202, 404}, answer
+
+    def compact(self) -> None:
+        """Forgets all history, as etcd does every five minutes."""
+        command = [
+            "nsenter",
+            f"--net=/run/netns/{self.namespace}",
+            "curl",
+            "-sS",
+            "-X",
+            "POST",
+            "-d",
+            "@-",
+        ]
+        url = "http://127.0.0.1:2379/v3/kv"
+
+        def post(path: str, body: object) -> Any:  # noqa: ANN401
+            text = json.dumps(body)
+            done = subprocess.run(
+                [*command, f"{url}/{path}"], input=text, capture_output=True, text=True, check=True
+            )
+            return json.loads(done.stdout)
+
+        revision = post("range", {"key": "YQ=="})["header"]["revision"]
+        post("compaction", {"revision": revision, "physical": True})
+
+    def token(self, account: str, namespace: str = "kube-system", seconds: int = 3600) -> str:
+        """A token of a service account."""
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        return str(self.create(path, body)["status"]["token"])
+
+    def kubeconfig(
+        self, name: str, user: dict[str, object], port: int = PORT, **cluster: object
+    ) -> Path:
+        """A kubeconfig for the first server."""
+        path = self.root / f"{name}.conf"
+        about = {
+            "server": f"https://{ADDRESS}:{port}",
+            "certificate-authority": str(self.authority.certificate),
+        }
+        content = {
+            "clusters": [{"name": "test", "cluster": {**about, **cluster}}],
+            "users": [{"name": "agent", "user": user}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "agent"}}],
+            "current-context": "test",
+        }
+        path.write_text(json.dumps(content))
+        return path
+
+
+@contextmanager
+def api_servers() -> Iterator[Servers]:
+    """etcd and one API server that is ready."""
+    namespace = f"kubypass-api-{os.getpid()}"
+    root = Path(tempfile.mkdtemp(prefix="kubypass-api-"))
+    subprocess.run(["ip", "netns", "add", namespace], check=True)
+    servers = Servers(root, namespace, Authority(root / "pki"))
+    try:
+        subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True)
+        here = ["addr", "add", f"{ADDRESS}/32", "dev", "lo"]  # there with or without a node
+        subprocess.run(["ip", "-n", namespace, *here], check=True)
+        pki = servers.authority
+        servers.certificate = pki.sign("server", "/CN=kube-apiserver", f"IP:{ADDRESS},DNS:api.test")
+        pki.sign("admin", "/O=system:masters/CN=admin")
+        _openssl("genrsa", "-out", str(pki.directory / "sa.key"), "2048")
+        _openssl(
+            "rsa",
+            "-in",
+            str(pki.directory / "sa.key"),
+            "-pubout",
+            "-out",
+            str(pki.directory / "sa.pub"),
+        )
+        servers.start_etcd()
+        servers.start()
+        servers.wait_ready()
+        yield servers
+    finally:
+        for name in list(servers.processes):
+            servers.kill(name)
+        subprocess.run(["ip", "netns", "delete", namespace], check=True)
+        shutil.rmtree(root)
+
+
+@contextmanager
+def linked(servers: Servers, node_namespace: str) -> Iterator[None]:
+    """A node that reaches the servers, over a link of its own."""
+    api = servers.namespace
+    lines = [
+        f"link add n0 netns {api} type veth peer name api0 netns {node_namespace}",
+        f"-n {api} link set n0 up",
+        f"-n {api} route add {NODE_ADDRESS}/32 dev n0",
+        f"-n {node_namespace} link set api0 up",
+        f"-n {node_namespace} addr add {NODE_ADDRESS}/32 peer {ADDRESS}/32 dev api0",
+    ]
+    for line in lines:
+        subprocess.run(["ip", *line.split()], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["ip", "-n", api, "link", "delete", "n0"], check=False, capture_output=True)

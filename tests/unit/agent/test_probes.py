@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kubelet's probes are told."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from contextlib import closing, contextmanager
+
+from kubypass.agent.health import TIMEOUT_S, Health
+from kubypass.agent.http_ports import HttpPorts
+from kubypass.model.setting_checks import check_settings
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@contextmanager
+def probes(health: Health):
+    """Asks for a path; gives code and body."""
+    with closing(socket.create_server(("127.0.0.1", 0))) as taken:
+        port = taken.getsockname()[1]
+    off = {"kube-proxy-replacement-healthz-bind-address": "", "metrics-bind-address": ""}
+    settings, _ = check_settings({**off, "agent-health-port": str(port)})
+    ports = HttpPorts(settings, "node1", health)
+
+    def ask(path: str) -> tuple[int, str]:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    ports.start(view=None)
+    try:
+        yield ask
+    finally:
+        ports.stop()
+
+
+def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time():
+    clock = Clock()
+    health = Health(wall=clock, monotonic=clock)
+    with probes(health) as ask:
+        first = health.update()
+        first.__enter__()
+        assert ask("/healthz") == (503, "waiting for the first complete sync\n")
+        clock.now += 10 * TIMEOUT_S
+        assert ask("/livez") == (200, "ok\n"), (
+            "an API server that is away is no reason to start again"
+        )
+        first.__exit__(None, None, None)
+        assert ask("/healthz") == (200, "ok\n")
+        with health.update():
+            clock.now += TIMEOUT_S
+            for path in ("/healthz", "/livez"):
+                assert ask(path) == (503, "waiting for a change to be applied\n")
+        assert ask("/livez") == ask("/healthz") == (200, "ok\n")
+        assert ask("/metrics")[0] == 404
+
+
+def test_it_can_be_off_and_a_wrong_port_is_named():
+    assert check_settings({"agent-health-port": "0"})[0].agent_health_port == 0
+    _, findings = check_settings({"agent-health-port": "70000"})
+    assert [finding.level for finding in findings] == ["wrong"]
