@@ -163,7 +163,7 @@ def _run(proxy: str, arguments: argparse.Namespace) -> dict[str, Outcome]:
     down(name, lambda _: None)
     try:
         files = GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml"
-        cluster = up(name, Plan(*files, 2, parse_proxy(proxy)), print)
+        cluster = up(name, Plan(*files, 2, parse_proxy(proxy), kubypass=proxy == SUBJECT), print)
         outcomes = run_specs(
             cluster, fast=arguments.fast, focus=arguments.focus, processes=arguments.processes
         )

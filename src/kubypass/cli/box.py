@@ -134,7 +134,8 @@ def _up_kubernetes(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--name {arguments.name} is a box without Kubernetes", _OTHER)
     nodes = 2 if arguments.nodes is None else arguments.nodes
     proxy = parse_proxy(arguments.proxy or "kubypass")
-    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy), _say)
+    own = proxy == "kubypass"
+    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy, own), _say)
     return 0
 
 
