@@ -72,6 +72,17 @@ def register(subparsers: Parsers) -> None:
     )
     demo.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
 
+    real = _command(
+        commands,
+        "demo-kubernetes",
+        "the guide's walk with kubectl on a real Kubernetes, checked",
+        _demo_kubernetes,
+    )
+    real.set_defaults(name="demo")
+    real.add_argument(
+        "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
+
 
 def _register_objects(commands: Parsers) -> None:
     """Add what changes Kubernetes objects."""
@@ -231,3 +242,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     from kubypass.box.demo import demo
 
     return demo(arguments.name, arguments.config, arguments.settings)
+
+
+def _demo_kubernetes(arguments: argparse.Namespace) -> int:
+    from kubypass.box.kubernetes.demo import demo_kubernetes
+
+    return demo_kubernetes(arguments.name, arguments.config)
