@@ -15,7 +15,8 @@ from kubypass.box.kubernetes.places import cluster_place
 Where = Literal["node1", "node2", "client"]
 WELCOME = "<title>Welcome to nginx!</title>"
 TRIES = 4  # new connections for each path: with two backends, both are likely to be seen
-SHOWN = 24  # lines of a command's output
+SHOWN = 40  # lines of a command's output
+_ROLLED_OUT = "successfully rolled out"
 
 _GUIDE = Path(__file__).resolve().parents[4] / "examples/guide"
 _DEPLOYMENT = (_GUIDE / "my-nginx.yaml").read_text().partition("---\n")[0]
@@ -42,7 +43,7 @@ class Guide:
         """Run a command line in a shell, print it with what it says, and return that."""
         place = cluster_place(self.cluster, where)
         result = run_in(place, ["sh", "-c", f"HOME=/run; {command}"], timeout_s=120.0)
-        output = (result.stdout + result.stderr).rstrip()
+        output = (result.stdout + result.stderr).strip()
         if show:
             for line in f"{where}$ {command}".splitlines():
                 self.checks.say(f"      {line}")
@@ -59,9 +60,9 @@ def create_nginx(guide: Guide) -> int:
     said = guide.type("kubectl expose deployment my-nginx --type=NodePort --port=80")
     say("it is exposed", "service/my-nginx exposed", said)
     said = guide.type("kubectl rollout status deployment my-nginx --timeout=60s")
-    say("it runs", "successfully rolled out", said, passed="successfully rolled out" in said)
+    say("it runs", _ROLLED_OUT, _last(said), passed=said.endswith(_ROLLED_OUT))
     said = guide.type("kubectl get svc my-nginx")
-    row = said.splitlines()[-1].split()
+    row = _last(said).split()
     say("get svc shows a NodePort", "NodePort", row[1] if len(row) > 1 else said)
     said = guide.type(
         "node_port=$(kubectl get svc my-nginx -o=jsonpath='{@.spec.ports[0].nodePort}')\n"
@@ -116,9 +117,7 @@ def configure(guide: Guide) -> None:
     said = guide.type(edit)
     check("the DaemonSet is changed", "daemonset.apps/kubypass edited", said)
     said = guide.type("kubectl -n kube-system rollout status ds kubypass --timeout=110s")
-    check(
-        "it runs again", "successfully rolled out", said, passed="successfully rolled out" in said
-    )
+    check("it runs again", _ROLLED_OUT, _last(said), passed=said.endswith(_ROLLED_OUT))
     said = guide.type("kubectl -n kube-system get ds kubypass -o yaml", show=False)
     seen = argument if argument in said else "not there"
     check("the argument is among the DaemonSet's", argument, seen)
@@ -184,6 +183,10 @@ def _fetch(guide: Guide, where: Where, what: str, endpoint: str) -> None:
     seen = " ".join([seen, *errors[:1]])
     text = f"{where}$ curl {endpoint} ({what})"
     guide.checks.check(text, f"{TRIES} welcome pages", seen)
+
+
+def _last(said: str) -> str:
+    return (said.splitlines() or ["nothing"])[-1]
 
 
 def _cluster_ip(guide: Guide) -> str:
