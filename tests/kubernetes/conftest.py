@@ -40,3 +40,12 @@ def cluster(servers, node):
         made.prepare()
         yield made
         made.clear()
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """The agent's log with a test that failed."""
+    report = (yield).get_result()
+    cluster = item.funcargs.get("cluster") if hasattr(item, "funcargs") else None
+    if report.failed and cluster is not None and cluster.log.exists():
+        report.sections.append(("agent's log", cluster.said()[-8000:]))
