@@ -4,16 +4,17 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from servers import NODE_ADDRESS, Servers, wait
+from servers import PORT, Servers, link_to, wait
 
 from kubypass.bench.cluster import named_slice
 from kubypass.bench.node import BareNode
@@ -71,7 +72,7 @@ class Cluster:
     def clear(self) -> None:
         """Takes away what tests put in."""
         paths = [
-            *(SLICES, "/api/v1/nodes", f"{_RBAC}/clusterroles/kubypass"),
+            *(f"{SLICES}?labelSelector=test", "/api/v1/nodes", f"{_RBAC}/clusterroles/kubypass"),
             *(f"{_RBAC}/clusterrolebindings/kubypass", "/api/v1/namespaces/default/pods"),
             f"{_RBAC}/namespaces/kube-system/roles/kubypass",
             f"{_RBAC}/namespaces/kube-system/rolebindings/kubypass",
@@ -96,11 +97,14 @@ class Cluster:
         about = {"clusterIP": address, "ports": [{"port": 80}], **spec}
         self.servers.create(SERVICES, {"metadata": {"name": name}, "spec": about})
 
-    def slice(self, service: str, addresses: list[str], **annotations: str) -> None:
+    def slice(
+        self, service: str, addresses: list[str], port: int = PORT, **annotations: str
+    ) -> None:
         """The slice of a service, new or in the place of the one before."""
         item = named_slice(service, addresses, 8080)
         item["metadata"]["annotations"] = annotations
-        code, _ = self.servers.curl(f"{SLICES}/{service}-slice", "PUT", item)
+        item["metadata"]["labels"]["test"] = ""
+        code, _ = self.servers.curl(f"{SLICES}/{service}-slice", "PUT", item, port)
         if code == 404:
             self.servers.create(SLICES, item)
         else:
@@ -109,6 +113,14 @@ class Cluster:
     def account(self, name: str = "agent") -> Path:
         """A kubeconfig with a token of the agent's service account."""
         return self.servers.kubeconfig(name, {"token": self.servers.token("kubypass")})
+
+    def service_account(self) -> dict[str, str]:
+        """The environment of a pod: where its service account is."""
+        directory = self.servers.root / "account"
+        directory.mkdir(exist_ok=True)
+        (directory / "token").write_text(self.servers.token("kubypass"))
+        shutil.copy(self.servers.authority.certificate, directory / "ca.crt")
+        return {"KUBYPASS_SERVICE_ACCOUNT": str(directory)}
 
     def command(self, *words: str, prefix: tuple[str, ...] = ()) -> list[str]:
         """The agent's, in the node's namespace."""
@@ -121,9 +133,13 @@ class Cluster:
 
     @contextmanager
     def agent(
-        self, *words: str, ready: bool = True, prefix: tuple[str, ...] = ()
+        self,
+        *words: str,
+        ready: bool = True,
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> Iterator[None]:
         """An agent for the length of a block; waits until it is ready."""
+        prefix = ("env", *(f"{key}={value}" for key, value in environment.items()))
         with self.log.open("ab") as log:
             process = subprocess.Popen(self.command(*words, prefix=prefix), stderr=log)
         self.process = process
@@ -180,14 +196,27 @@ class Cluster:
             float(line.split()[-1]) for line in lines if line.startswith((f"{name} ", f"{name}{{"))
         )
 
-    def cut(self, *, off: bool = True) -> None:
-        """The link to the servers swallows everything, without a word."""
-        change = "add" if off else "delete"
-        where = f"/run/netns/{self.servers.namespace}"
-        words = ["ip", "route", change, "blackhole", f"{NODE_ADDRESS}/32", "metric", "0"]
-        if off:
-            words = ["ip", "route", "replace", "blackhole", f"{NODE_ADDRESS}/32"]
-        subprocess.run(["nsenter", f"--net={where}", *words], check=True)
+    def proxy_health(self, path: str) -> tuple[int, str]:
+        """What kube-proxy's health port answers on the node."""
+        command = ["curl", "-s", "-w", "\n%{http_code}", f"http://127.0.0.1:10256{path}"]
+        where = f"--net=/run/netns/{self.node.namespace}"
+        done = subprocess.run(
+            ["nsenter", where, *command], capture_output=True, text=True, check=False
+        )
+        body, _, code = done.stdout.rpartition("\n")
+        return int(code), body
+
+    @contextmanager
+    def away(self) -> Iterator[None]:
+        """The node's link to the servers is down for the length of a block."""
+        link = ["ip", "-n", self.node.namespace, "link", "set", "api0"]
+        subprocess.run([*link, "down"], check=True)
+        try:
+            wait(lambda: not self.connected(), "the API is away", 90)
+            yield
+        finally:
+            subprocess.run([*link, "up"], check=True)
+            link_to(self.node.namespace)
 
 
 def _rule(rule: Any) -> dict[str, list[str]]:  # noqa: ANN401
@@ -198,8 +227,3 @@ def _binding(kind: str) -> dict[str, object]:
     account = {"kind": "ServiceAccount", "name": "kubypass", "namespace": "kube-system"}
     role = {"apiGroup": _GROUP, "kind": kind, "name": "kubypass"}
     return {"metadata": {"name": "kubypass"}, "roleRef": role, "subjects": [account]}
-
-
-def seconds(since: float) -> float:
-    """Since a moment of time.monotonic()."""
-    return time.monotonic() - since

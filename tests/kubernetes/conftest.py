@@ -69,3 +69,12 @@ def control_plane() -> Iterator[boxes.Cluster]:
 def two_nodes() -> Iterator[boxes.Cluster]:
     """Two nodes with kubelet and containerd, whose pods and Services are kubypass's."""
     yield from _in_a_box("nodes", 2, "kubypass")
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item):
+    """The agent's log with a test that failed."""
+    report = (yield).get_result()
+    cluster = item.funcargs.get("cluster") if hasattr(item, "funcargs") else None
+    if report.failed and cluster is not None and cluster.log.exists():
+        report.sections.append(("agent's log", cluster.said()[-8000:]))

@@ -123,6 +123,25 @@ class Servers:
         """Until it serves."""
         wait(lambda: self.curl("/readyz", port=port)[0] == 200, f"API server {port}", _START_S)
 
+    def wait_answer(self, port: int) -> None:
+        """Until it listens, whatever its certificate."""
+        where = ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        command = [*where, "curl", "-sk", "-m", "5", "-o", "/dev/null", f"https://{ADDRESS}:{port}"]
+        wait(lambda: subprocess.run(command, check=False).returncode == 0, f"{port}", _START_S)
+
+    @contextmanager
+    def also_at(self, address: str, node_namespace: str) -> Iterator[None]:
+        """The servers answer on one more address."""
+        here = ["addr", "add", f"{address}/32", "dev", "lo"]
+        subprocess.run(["ip", "-n", self.namespace, *here], check=True)
+        route = ["route", "add", f"{address}/32", "dev", "api0"]
+        subprocess.run(["ip", "-n", node_namespace, *route], check=True)
+        try:
+            yield
+        finally:
+            here[1] = "delete"
+            subprocess.run(["ip", "-n", self.namespace, *here], check=True)
+
     def kill(self, name: str | int = PORT, number: int = signal.SIGKILL) -> None:
         """Ends one, and waits for that."""
         process = self.processes.pop(str(name))
@@ -275,11 +294,18 @@ def linked(servers: Servers, node_namespace: str) -> Iterator[None]:
         f"-n {api} link set n0 up",
         f"-n {api} route add {NODE_ADDRESS}/32 dev n0",
         f"-n {node_namespace} link set api0 up",
-        f"-n {node_namespace} addr add {NODE_ADDRESS}/32 peer {ADDRESS}/32 dev api0",
+        f"-n {node_namespace} addr add {NODE_ADDRESS}/32 dev api0",
     ]
     for line in lines:
         subprocess.run(["ip", *line.split()], check=True)
+    link_to(node_namespace)
     try:
         yield
     finally:
         subprocess.run(["ip", "-n", api, "link", "delete", "n0"], check=False, capture_output=True)
+
+
+def link_to(node_namespace: str) -> None:
+    """The node's route to the servers, which goes with its link."""
+    route = ["route", "replace", f"{ADDRESS}/32", "dev", "api0"]
+    subprocess.run(["ip", "-n", node_namespace, *route], check=True)

@@ -277,7 +277,8 @@ class ApiSource:
                 return
             if asked:
                 self._name_missing_permissions()
-            if self.client.is_silent(self.heartbeat_s):
+            nameless = self.client.version is None and not self.connected.reason
+            if nameless or self.client.is_silent(self.heartbeat_s):
                 self.client.probe()
 
     def _name_missing_permissions(self) -> None:

@@ -14,7 +14,7 @@ import msgspec
 from kubypass.errors import KubeError
 from kubypass.kube.access import Access, ApiAddress
 from kubypass.kube.connection import Connection, tls_context
-from kubypass.kube.failures import Unreachable
+from kubypass.kube.failures import Refused, Unreachable
 
 _STREAMING_SINCE: Final = (1, 27)
 
@@ -75,6 +75,7 @@ class Client:
     def fails(self, server: ApiAddress) -> bool:
         """It gave no answer; whether there is another that has not failed since one has answered."""
         with self._lock:
+            self.version = None
             self._failed.add(server)
             servers = self.access.servers
             if server != self.server:
@@ -112,8 +113,8 @@ class Client:
             self.leave(made)
 
     def learn_version(self, connection: Connection) -> Version | None:
-        """What the server is; None where it does not say."""
-        with suppress(KubeError, msgspec.DecodeError):
+        """What the server is; None where it does not say. Unreachable where it gives no sign of life."""
+        with suppress(Refused, msgspec.DecodeError):
             body = connection.read(connection.ask("/version"))
             self.version = msgspec.json.decode(body, type=Version)
         return self.version
@@ -129,7 +130,7 @@ class Client:
         server = self.server
         try:
             with self.connection() as made:
-                made.read(made.ask("/version"))
+                self.learn_version(made)
         except Unreachable:
             self._cut(server)
             return

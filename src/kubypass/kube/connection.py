@@ -21,6 +21,7 @@ _LOST_MS = 30_000
 """TCP gives up on a peer that acknowledges nothing."""
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 _AGENT = "kubypass"
+_NOT_KNOWN = "the token or certificate of {} is not accepted: expired, or another cluster's"
 
 
 def tls_context(trust: Trust, origin: str) -> ssl.SSLContext:
@@ -106,6 +107,7 @@ class Connection:
             before = self._access.credentials.token()
             self._access.credentials.forget()
             if self._access.credentials.token() == before:
+                refused.hint = _NOT_KNOWN.format(self._access.origin)
                 raise
             return self._ask(path, method, body, kind)
 

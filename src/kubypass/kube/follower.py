@@ -126,8 +126,7 @@ class Follower(threading.Thread):
         if self._connection is None:
             self._connection = self._client.connect()
             version = self._client.version or self._client.learn_version(self._connection)
-            if version is None or not version.has_streaming_lists:
-                self.list_watch.streaming = False
+            self.list_watch.streaming = version is not None and version.has_streaming_lists
         connection = self._connection
         timeout_s = round(WATCH_S * random.uniform(1, 2))
         question = self.list_watch.question(timeout_s)

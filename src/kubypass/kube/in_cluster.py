@@ -16,7 +16,9 @@ from kubypass.errors import ConfigError
 from kubypass.kube.access import Access, Trust, parse_server
 from kubypass.kube.credentials import TokenFile
 
-SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+_SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+DIRECTORY = "KUBYPASS_SERVICE_ACCOUNT"
+"""Environment: where the service account is, if not there."""
 HOST, PORT = "KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"
 _HOW_TO_CHANGE = (
     "set KUBERNETES_SERVICE_HOST and KUBERNETES_SERVICE_PORT of the DaemonSet to an API server's own address (chart: "
@@ -31,9 +33,10 @@ def is_in_cluster(environment: Mapping[str, str]) -> bool:
 
 
 def read_in_cluster(
-    environment: Mapping[str, str], directory: Path = SERVICE_ACCOUNT
+    environment: Mapping[str, str],
 ) -> tuple[Access, frozenset[str]]:
     """Access, and the addresses of the service `default/kubernetes` as the kubelet gave them."""
+    directory = Path(environment.get(DIRECTORY) or _SERVICE_ACCOUNT)
     host, port = environment.get(HOST, ""), environment.get(PORT) or "443"
     bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
     server = parse_server(f"https://{bracketed}:{port}", HOST)

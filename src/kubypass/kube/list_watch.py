@@ -85,7 +85,7 @@ class ListWatch(Generic[Thing]):
         self, read: Callable[[msgspec.Raw, bool], Thing], *, streaming: bool = True
     ) -> None:
         self.streaming = streaming
-        """Whether the server is to be asked for a streaming list."""
+        """Whether the server is new enough to be asked for a streaming list."""
         self.relists = 0
         """How often everything was listed again."""
         self._read = read
@@ -93,6 +93,7 @@ class ListWatch(Generic[Thing]):
         self._continue = ""
         self._rest = b""
         self._listed_once = False
+        self._streams = True
 
     def question(self, timeout_s: int) -> Question:
         """What to ask next; a watch is to be ended by the server after so many seconds."""
@@ -104,7 +105,7 @@ class ListWatch(Generic[Thing]):
         )
         if self._version:
             return Question((*watch, ("resourceVersion", self._version)), True, False)
-        if self.streaming:
+        if self.streaming and self._streams:
             initial = (("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan"))
             return Question((*watch, *initial), True, True)
         pages = (("limit", str(PAGE)),)
@@ -167,9 +168,9 @@ class ListWatch(Generic[Thing]):
         if refusal.expired:
             known, self._version, self._continue = self._version or self._continue, "", ""
             return bool(known)
-        listing = not self._version and self.streaming
+        listing = not self._version and self.streaming and self._streams
         if listing and refusal.code in {BAD_REQUEST, UNPROCESSABLE_ENTITY}:
-            self.streaming = False  # the server has the feature switched off
+            self._streams = False  # the server has the feature switched off
             return True
         return False
 
