@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from typing import Self
 
 from tests.cni.exchange import connects
 from tests.cni.runtime import Runtime, addresses_of, inside, running, wait, write_node
@@ -95,7 +96,7 @@ class Agents:
             except ProcessLookupError:
                 continue
 
-    def __enter__(self) -> Agents:
+    def __enter__(self) -> Self:
         self._thread = threading.Thread(target=self._run)
         self._thread.start()
         return self

@@ -134,7 +134,6 @@ def test_pods_live_on_without_the_agent_and_through_a_restart(pods: Runtime) -> 
 
 
 def test_host_ports_need_no_other_plugin(pods: Runtime) -> None:
-    node = f"/run/netns/{pods.node.namespace}"
     with running(pods):
         pods.add("web")
         pod = {
