@@ -100,7 +100,7 @@ class Runtime:
         program = self.bin / PLUGIN
         return call_plugin(program, command, self.config(**config), **environment)
 
-    def add(self, container: str) -> Any:
+    def add(self, container: str) -> dict[str, Any]:
         """A new pod: its result."""
         if not Path(self.netns(container)).exists():
             self.sandbox(container)

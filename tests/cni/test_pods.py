@@ -33,7 +33,12 @@ def test_pods_get_addresses_and_talk(pods: Runtime) -> None:
             own = pods.addresses("first")[number]
             assert connects(pods.netns("first"), pods.netns("second"), address) == own
             assert connects(node, pods.netns("second"), address)
-        assert pods.node.status()["pods"] == 2
+        status = pods.node.status()
+        assert status["pods"] == 2
+        assert [(pool["used"], pool["capacity"]) for pool in status["ipam"]] == [
+            (2, 253),
+            (2, 65534),
+        ]
         assert not problems(pods.node)
 
 
@@ -134,7 +139,6 @@ def test_pods_live_on_without_the_agent_and_through_a_restart(pods: Runtime) -> 
 
 
 def test_host_ports_need_no_other_plugin(pods: Runtime) -> None:
-    node = f"/run/netns/{pods.node.namespace}"
     with running(pods):
         pods.add("web")
         pod = {

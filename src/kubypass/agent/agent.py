@@ -35,6 +35,7 @@ from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
 from kubypass.datapath.tables import Changes
+from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link
 from kubypass.kube.api_source import ApiSource
 from kubypass.kube.snapshot import Snapshot
@@ -325,8 +326,12 @@ class Agent:
 
     def on_network(self, *, thorough: bool = False) -> None:
         """Devices, addresses or pods changed."""
-        before = self.node
-        self._look_at_node()
+        before = self.node.ways
+        try:
+            self._look_at_node()
+        except ConfigError as error:  # a link that comes and goes
+            log("the node has no uplink", "WARNING", error=error)
+            return
         self._move()
         self._follow_ports(())
         written = self.network.sync(self.node, thorough=thorough)
@@ -334,7 +339,7 @@ class Agent:
         if written:
             log("endpoints changed", writes=written, pods=self.network.pods)
         self.pod_network.look(self.network, self.node, self._own, thorough=thorough)
-        if before.uplinks != self.node.uplinks or before.primary != self.node.primary:
+        if before != self.node.ways:
             self.check_nodes()
 
     def full_check(self) -> None:

@@ -47,6 +47,11 @@ class NodeState:
     ephemeral: tuple[int, int]
     """First and last of the ports that sockets get by themselves."""
 
+    @property
+    def ways(self) -> tuple[object, ...]:
+        """What routes to other nodes depend on."""
+        return self.uplinks, {a for a in self.addresses if a[:2] != b"\xfe\x80"}
+
 
 def probe_features() -> Features:
     """Tries each feature once."""

@@ -17,7 +17,7 @@ from kubypass.agent.options import Options
 from kubypass.agent.state import State
 from kubypass.cni import conflist
 from kubypass.cni.commands import Commands
-from kubypass.cni.facts import Facts, outside, shortage
+from kubypass.cni.facts import Facts, outside, pool, shortage
 from kubypass.cni.leases import Lease, Leases, format_mac
 from kubypass.cni.link import change_mtu, link_mtu, node_routes, repair_node_side
 from kubypass.cni.protocol import (
@@ -56,6 +56,8 @@ class PodNetwork:
         leases = Leases(options.run / "pods", options.run / MARKS)
         self._commands = Commands(leases, self, lambda: self._facts)
         self.problems: list[Problem] = []
+        self.pools: list[dict[str, object]] = []
+        """What status says of each of the node's pod networks."""
         self._mtu_problems: list[Problem] = []
 
     @property
@@ -129,6 +131,8 @@ class PodNetwork:
         self._note_problems()
 
     def _note_problems(self) -> None:
+        used = self._commands.leases.used()
+        self.pools = [pool(cidr, used) for cidr in self._facts.pod_cidrs]
         self.problems = [*self._shortages(), *self._mtu_problems, *self._configurations()]
 
     def _repair(self, node: NodeState) -> None:
@@ -250,6 +254,7 @@ class PodNetwork:
             )
             return error_answer(found, version)
         if request.command in {"ADD", "DEL"}:
+            self._note_problems()
             log("CNI", **_about(request), ms=1000 * (time.perf_counter() - started))
         return answer(result)
 

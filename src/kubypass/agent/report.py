@@ -177,6 +177,7 @@ class Report:
             "frontends": frontends,
             "backends": backends,
             "pods": agent.network.pods if ready else 0,
+            "ipam": agent.pod_network.pools,
             "details": replacement_details(agent.settings),
             "notes": [
                 *opened(agent.settings),

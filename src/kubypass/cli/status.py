@@ -77,7 +77,9 @@ def render(status: dict[str, Any], *, verbose: bool) -> str:
         f"{status['services']} ({status['frontends']} frontends, {status['backends']} backends)"
     )
     agent = status["agent"]
+    pools = [f"{p['used']}/{p['capacity']} allocated from {p['cidr']}" for p in status["ipam"]]
     lines += [_line("Services", counts), _line("Pods", status["pods"])]
+    lines.append(_line("IPAM", ", ".join(pools) or "pods get their addresses from somebody else"))
     state = "Ok" if agent["healthy"] else "waiting for the first complete sync"
     lines.append(
         _line("Agent", f"{state}   {agent['version']} on {agent['node']} (pid {agent['pid']})")

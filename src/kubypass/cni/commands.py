@@ -2,8 +2,8 @@
 """ADD, DEL, CHECK, STATUS and GC of this node's pods.
 
 ADD: the address on disk, the link, then the node's programs and their endpoints, then the answer. With DEL the record
-goes last. So whatever moment a process dies at, each address that something may use has a record, and what is done again
-finds what was done.
+goes last. So whatever moment a process dies at, each address that something may use has a record, and what is done
+again finds what was done.
 """
 
 from __future__ import annotations

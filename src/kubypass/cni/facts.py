@@ -35,10 +35,16 @@ def without_networks(facts: Facts) -> tuple[str, str]:
     )
 
 
+def pool(cidr: Cidr, used: Iterable[Address]) -> dict[str, object]:
+    """How much of a network is in use."""
+    count = sum(cidr.contains(address) for address in used)
+    return {"cidr": str(cidr), "used": count, "capacity": capacity(cidr)}
+
+
 def exhausted(cidrs: Iterable[Cidr], used: Collection[Address]) -> tuple[str, str]:
     """What is wrong, and what to do."""
     full = [
-        f"{cidr}: {sum(cidr.contains(a) for a in used)} of {capacity(cidr)} addresses are used"
+        "{cidr}: {used} of {capacity} addresses are used".format(**pool(cidr, used))
         for cidr in cidrs
     ]
     hint = (

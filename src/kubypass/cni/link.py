@@ -158,7 +158,7 @@ def _words(route: Route) -> str:
 
 
 def change_mtu(netlink: Netlink, lease: Lease, link: Link, mtu: int) -> None:
-    """Both ends, and the pod's default routes: what is under way is sent by the new one at once.
+    """Both ends, and the pod's default routes. The node's end is the last: it says that all is done.
 
     KernelError or OSError where the pod's namespace cannot be entered; then nothing is changed.
     """
@@ -168,8 +168,6 @@ def change_mtu(netlink: Netlink, lease: Lease, link: Link, mtu: int) -> None:
         end = inside.link(name)
         if end is None or end.mac != lease.mac:
             raise KernelError("find device", f"{name} in {lease.netns}", 0)
-        if device_mtu > link.mtu:
-            veth.set_mtu(netlink, link.index, device_mtu)
         veth.set_mtu(inside, end.index, device_mtu)
         for route in pod_routes(lease, end.index, mtu):
             inside.replace_route(route)
