@@ -42,7 +42,7 @@ $(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -static -s -O2 -Wall -Wextra -Werror -o $@ $<
 
-$(BUILD)/bench/paired: src/kubypass/bench/paired.c | $(BUILD)/packages
+$(BUILD)/bench/%: src/kubypass/bench/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
@@ -50,7 +50,7 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) \
+build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst src/kubypass/%.c,$(BUILD)/%,$(wildcard src/kubypass/bench/*.c)) \
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
