@@ -91,10 +91,11 @@ mutation: install build ## a hundred deliberate faults, one at a time: do the te
 demo: install build ## the guide's whole walk, in a cluster in a box
 	@.venv/bin/kubypass box demo
 
-bench: install build ## paired measurements with a control, and the agent at scale: bench/
+bench: install build ## paired measurements with a control, the agent at scale, next to kube-proxy: bench/
 	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png
 	.venv/bin/kubypass bench scale --json bench/scale.json
 	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
+	.venv/bin/kubypass bench kubernetes --json bench/kubernetes.json --plot bench/kubernetes.png
 
 $(WHEEL): $(OBJECTS) $(BUILD)/cni/kubypass-cni deploy/kubypass.yaml $(shell find src -name '*.py') pyproject.toml README.md .venv/ready
 	@mkdir -p $(@D)

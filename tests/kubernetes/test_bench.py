@@ -46,11 +46,11 @@ def test_all_proxies_are_measured_in_one_run(tmp_path: Path):
 
 def test_an_interrupted_run_leaves_nothing():
     command = [KUBYPASS, "bench", "kubernetes", *SMALL, "--proxies", "nftables"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    assert any("round 1" in line for line in iter(process.stdout.readline, ""))
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(60) == 130
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert any("round 1" in line for line in iter(process.stdout.readline, ""))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 130
     assert not _left_by(process.pid)
 
 
