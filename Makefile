@@ -42,7 +42,7 @@ $(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -static -s -O2 -Wall -Wextra -Werror -o $@ $<
 
-$(BUILD)/bench/paired: src/kubypass/bench/paired.c | $(BUILD)/packages
+$(BUILD)/bench/%: src/kubypass/bench/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
@@ -50,7 +50,7 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(if $(wildcard src/kubypass/bench/paired.c),$(BUILD)/bench/paired) \
+build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst src/kubypass/%.c,$(BUILD)/%,$(wildcard src/kubypass/bench/*.c)) \
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
@@ -97,10 +97,11 @@ demo-kubernetes: install build ## the guide with kubectl on a real Kubernetes, f
 e2e: install build ## Kubernetes' own tests of Services, with kubypass and with kube-proxy; half an hour; docs/e2e.md
 	$(PYTHON) tests/kubernetes/e2e.py $(E2E)
 
-bench: install build ## paired measurements with a control, and the agent at scale: bench/
+bench: install build ## paired measurements with a control, the agent at scale, next to kube-proxy: bench/
 	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png
 	.venv/bin/kubypass bench scale --json bench/scale.json
 	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
+	.venv/bin/kubypass bench kubernetes --json bench/kubernetes.json --plot bench/kubernetes.png
 
 $(WHEEL): $(OBJECTS) $(BUILD)/cni/kubypass-cni deploy/kubypass.yaml $(shell find src -name '*.py') pyproject.toml README.md .venv/ready
 	@mkdir -p $(@D)

@@ -3,16 +3,20 @@
 
 from __future__ import annotations
 
+import math
 import os
 import struct
+from pathlib import Path
 
 import pytest
 
+from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.datapath import layout
 from kubypass.datapath.stale_peers import StalePeers
 from kubypass.datapath.tables import Changes
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import UNSPECIFIED, Address, parse_address
+from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, BackendState, ServiceFlag
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes BPF maps")
@@ -151,3 +155,13 @@ def test_many_at_once(maps):
     assert stale(peers) == list(range(100))
     peers.forget([])
     assert sum(1 for _ in maps["socket_peers"].items()) == 100
+
+
+@pytest.mark.parametrize(("protocol", "looks"), [(UDP, True), (TCP, False)])
+def test_no_pass_over_the_map_where_only_backends_of_other_protocols_go(
+    maps: dict[str, Map], protocol: int, looks: bool
+):
+    sockets = StaleSockets(Settings(), Path("/"), maps, possible=True)
+    maps["backends"].update(struct.pack("<I", 1), backend(WEB, protocol=protocol))
+    sockets.note(Changes(removed_backends=[1]))
+    assert (sockets.due < math.inf) == looks

@@ -64,7 +64,8 @@ class StaleSockets:
         if not self.protocols or not changes.removed_backends:
             return
         self._peers.note(changes)
-        self.due = min(self.due, time.monotonic() + _SETTLE_S)
+        if self._peers:  # a pass over the whole map is dear
+            self.due = min(self.due, time.monotonic() + _SETTLE_S)
 
     def step(self) -> None:
         """One bounded piece of the work."""

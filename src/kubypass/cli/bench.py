@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +35,37 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
     packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
     packets.set_defaults(run=_packets)
-    for case in (connect, scale, packets):
+    kubernetes = cases.add_parser("kubernetes", help="next to kube-proxy, on a real API server")
+    kubernetes.add_argument("--nodes", type=_positive, default=1000)
+    kubernetes.add_argument("--services", type=_positive, default=10000)
+    kubernetes.add_argument("--endpoints", type=_positive, default=10, help="of each service")
+    kubernetes.add_argument(
+        "--idle", type=_positive, default=60, metavar="SECONDS", help="rest before changes"
+    )
+    kubernetes.add_argument("--rate", type=_positive, default=100, help="endpoint changes a second")
+    kubernetes.add_argument(
+        "--seconds", type=_positive, default=60, help="of them, each turn (default %(default)s)"
+    )
+    kubernetes.add_argument(
+        "--switches", type=_positive, default=50, help="of a service's only endpoint, each turn"
+    )
+    kubernetes.add_argument("--rounds", type=_positive, default=3, help="turns of each proxy")
+    kubernetes.add_argument(
+        "--proxies", default="kubypass,iptables,nftables", help="(default %(default)s)"
+    )
+    kubernetes.add_argument(
+        "--kubypass", type=Path, metavar="PROGRAM", help="another version's (default: this one)"
+    )
+    kubernetes.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the figures")
+    kubernetes.set_defaults(run=_kubernetes)
+    for case in (connect, scale, packets, kubernetes):
         case.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or not int(text):
+        raise argparse.ArgumentTypeError(f"{text}: expected a number, 1 or more")
+    return int(text)
 
 
 def _save(path: Path | None, result: dict[str, Any]) -> None:
@@ -91,3 +122,33 @@ def _packets(arguments: argparse.Namespace) -> int:
     for row in result["rows"]:
         print(f"{row['before_ns']:>7}{row['after_ns']:>7}  {row['program']:<12} {row['row']}")
     return 0
+
+
+def _kubernetes(arguments: argparse.Namespace) -> int:
+    from kubypass.bench.kubernetes import measure
+    from kubypass.bench.kubernetes_objects import Size
+    from kubypass.bench.kubernetes_run import Load
+    from kubypass.bench.proxies import choose_proxies
+
+    for number in (signal.SIGINT, signal.SIGTERM):  # either takes away what was made
+        signal.signal(number, signal.default_int_handler)
+    size = Size(arguments.nodes, arguments.services, arguments.endpoints)
+    load = Load(arguments.idle, arguments.rate, arguments.seconds, arguments.switches)
+    proxies = choose_proxies(arguments.proxies, arguments.kubypass)
+    result = measure(size, load, proxies, arguments.rounds, partial(print, flush=True))
+    _save(arguments.json, result)
+    names = list(result["summary"])
+    print(f"{'':<22}" + "".join(f"{name:>32}" for name in names))
+    for figure in result["summary"][names[0]]:
+        cells = [_spread(result["summary"][name][figure]) for name in names]
+        print(f"{figure:<22}" + "".join(f"{cell:>32}" for cell in cells))
+    print(f"median (least to most) over {arguments.rounds} rounds")
+    if arguments.plot:
+        from kubypass.bench.kubernetes_picture import draw
+
+        draw(result, arguments.plot)
+    return 0
+
+
+def _spread(figure: dict[str, float]) -> str:
+    return f"{figure['median']:.6g} ({figure['least']:.6g} to {figure['most']:.6g})"
