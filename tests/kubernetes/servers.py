@@ -81,7 +81,14 @@ class Servers:
     def _start(self, name: str, *words: str) -> None:
         with (self.root / f"{name}.log").open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                ["setpriv", "--pdeathsig", "KILL", "nsenter", f"--net=/run/netns/{self.namespace}", *words],
+                [
+                    "setpriv",
+                    "--pdeathsig",
+                    "KILL",
+                    "nsenter",
+                    f"--net=/run/netns/{self.namespace}",
+                    *words,
+                ],
                 stdout=log,
                 stderr=log,
             )
@@ -91,7 +98,10 @@ class Servers:
         self._start(
             *("etcd", str(PROGRAMS / "etcd"), f"--data-dir={self.root}/etcd", "--unsafe-no-fsync"),
             *("--listen-client-urls=http://127.0.0.1:2379", "--log-level=warn"),
-            *("--advertise-client-urls=http://127.0.0.1:2379", "--listen-peer-urls=http://127.0.0.1:2380"),
+            *(
+                "--advertise-client-urls=http://127.0.0.1:2379",
+                "--listen-peer-urls=http://127.0.0.1:2380",
+            ),
         )
 
     def start(self, port: int = PORT, *extra: str, certificate: Path | None = None) -> None:
@@ -125,8 +135,24 @@ class Servers:
         """One request of the administrator: code and answer; (0, None) where nobody answers."""
         admin = self.authority.directory / "admin"
         command = [
-            *("nsenter", f"--net=/run/netns/{self.namespace}", "curl", "-sS", "-m", "20", "-X", method),
-            *("--cacert", str(self.authority.certificate), "--cert", f"{admin}.crt", "--key", f"{admin}.key"),
+            *(
+                "nsenter",
+                f"--net=/run/netns/{self.namespace}",
+                "curl",
+                "-sS",
+                "-m",
+                "20",
+                "-X",
+                method,
+            ),
+            *(
+                "--cacert",
+                str(self.authority.certificate),
+                "--cert",
+                f"{admin}.crt",
+                "--key",
+                f"{admin}.key",
+            ),
             *("-w", "\n%{http_code}", f"https://{ADDRESS}:{port}{path}"),
         ]
         if body is not None:
@@ -155,24 +181,44 @@ class Servers:
 
     def compact(self) -> None:
         """Forgets all history, as etcd does every five minutes."""
-        command = ["nsenter", f"--net=/run/netns/{self.namespace}", "curl", "-sS", "-X", "POST", "-d", "@-"]
+        command = [
+            "nsenter",
+            f"--net=/run/netns/{self.namespace}",
+            "curl",
+            "-sS",
+            "-X",
+            "POST",
+            "-d",
+            "@-",
+        ]
         url = "http://127.0.0.1:2379/v3/kv"
         key = json.dumps({"key": "YQ=="})
         run = {"input": key, "capture_output": True, "text": True, "check": True}
-        revision = json.loads(subprocess.run([*command, f"{url}/range"], **run).stdout)["header"]["revision"]
+        revision = json.loads(subprocess.run([*command, f"{url}/range"], **run).stdout)["header"][
+            "revision"
+        ]
         run["input"] = json.dumps({"revision": revision, "physical": True})
         subprocess.run([*command, f"{url}/compaction"], **run)
 
     def token(self, account: str, namespace: str = "kube-system", seconds: int = 3600) -> str:
         """A token of a service account."""
-        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {"expirationSeconds": seconds}}
+        body = {
+            "apiVersion": "authentication.k8s.io/v1",
+            "kind": "TokenRequest",
+            "spec": {"expirationSeconds": seconds},
+        }
         path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
         return str(self.create(path, body)["status"]["token"])
 
-    def kubeconfig(self, name: str, user: dict[str, object], port: int = PORT, **cluster: object) -> Path:
+    def kubeconfig(
+        self, name: str, user: dict[str, object], port: int = PORT, **cluster: object
+    ) -> Path:
         """A kubeconfig for the first server."""
         path = self.root / f"{name}.conf"
-        about = {"server": f"https://{ADDRESS}:{port}", "certificate-authority": str(self.authority.certificate)}
+        about = {
+            "server": f"https://{ADDRESS}:{port}",
+            "certificate-authority": str(self.authority.certificate),
+        }
         content = {
             "clusters": [{"name": "test", "cluster": {**about, **cluster}}],
             "users": [{"name": "agent", "user": user}],
@@ -198,7 +244,14 @@ def api_servers() -> Iterator[Servers]:
         servers.certificate = pki.sign("server", "/CN=kube-apiserver", f"IP:{ADDRESS},DNS:api.test")
         pki.sign("admin", "/O=system:masters/CN=admin")
         _openssl("genrsa", "-out", str(pki.directory / "sa.key"), "2048")
-        _openssl("rsa", "-in", str(pki.directory / "sa.key"), "-pubout", "-out", str(pki.directory / "sa.pub"))
+        _openssl(
+            "rsa",
+            "-in",
+            str(pki.directory / "sa.key"),
+            "-pubout",
+            "-out",
+            str(pki.directory / "sa.pub"),
+        )
         servers.start_etcd()
         servers.start()
         servers.wait_ready()

@@ -16,6 +16,8 @@ COMMANDS = {
     "trace": "why a connection goes where it goes: the real programs' decisions, step by step",
     "metrics": "counters, as Prometheus text",
     "config": "explain a settings file",
+    "install": "put the agents into a cluster",
+    "uninstall": "take the agents out of a cluster",
     "cleanup": "take everything of ours off this node",
     "box": "a cluster in a box: nodes, pods and a client as namespaces",
     "bench": "measure, side by side",
