@@ -51,7 +51,7 @@ ROWS = {
     "the service's address": (survey([node()]), {"k8sServiceHost": "10.96.0.1"}, ["stop: k8sServiceHost 10.96.0.1"]),
     "no podCIDR": (survey([node(pod_cidrs=())]), {}, ["note: node n1 has no podCIDR"]),
     "no podCIDR, another CNI": (survey([node(pod_cidrs=())]), {"cni": {"enabled": False}}, []),
-    "kube-proxy": (survey([node()], [daemon_set("kube-proxy")]), {}, ["note: kube-proxy runs (kube-system/kube-proxy)"]),
+    "kube-proxy": (survey([node()], [daemon_set("kube-proxy")]), {}, ["note: kube-proxy runs"]),
     "Calico": (
         survey([node()], [daemon_set("calico-node", "calico-system")]),
         {},
