@@ -18,6 +18,7 @@ COMMANDS = {
     "config": "explain a settings file",
     "install": "put the agents into a cluster",
     "uninstall": "take the agents out of a cluster",
+    "connectivity": "try every path in a cluster, with pods of its own",
     "cleanup": "take everything of ours off this node",
     "box": "a cluster in a box: nodes, pods and a client as namespaces",
     "bench": "measure, side by side",
