@@ -1,37 +1,42 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real clusters, one of each kind a session: a control plane alone, and one with nodes."""
+"""Real API servers, once for a module, and a bare node with a link to them."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
 from pathlib import Path
 
 import pytest
 
-from kubypass.box.kubernetes.cluster import Cluster, down, up
-from kubypass.box.kubernetes.proxies import Proxy
+sys.path.insert(0, str(Path(__file__).parent))
 
-KUBEKEY = Path(__file__).resolve().parents[2] / "examples/guide/config-sample.yaml"
+from cluster import Cluster
+from servers import PROGRAMS, api_servers, linked
 
-
-def _cluster(name: str, nodes: int, proxy: Proxy) -> Iterator[Cluster]:
-    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
-    name = f"{name}{worker}"
-    down(name, lambda _: None)
-    try:
-        yield up(name, KUBEKEY, nodes, proxy, print)
-    finally:
-        down(name, lambda _: None)
+from kubypass.bench.node import bare_node
 
 
 @pytest.fixture(scope="session")
-def control_plane() -> Iterator[Cluster]:
-    """etcd, API server and controller manager; ready in seconds, no node."""
-    yield from _cluster("api", 0, "none")
+def servers():
+    if os.geteuid() != 0:
+        pytest.skip("needs root: namespaces and BPF programs")
+    if not (PROGRAMS / "kube-apiserver").exists():
+        pytest.skip(f"needs Kubernetes' programs in {PROGRAMS}")
+    with api_servers() as made:
+        yield made
 
 
-@pytest.fixture(scope="session")
-def cluster() -> Iterator[Cluster]:
-    """Two nodes with kubelet and containerd; Services by kube-proxy."""
-    yield from _cluster("nodes", 2, "kube-proxy-nftables")
+@pytest.fixture
+def node():
+    with bare_node() as made:
+        yield made
+
+
+@pytest.fixture
+def cluster(servers, node):
+    with linked(servers, node.namespace):
+        made = Cluster(servers, node)
+        made.prepare()
+        yield made
+        made.clear()

@@ -24,7 +24,7 @@ PORT = 6443
 _START_S = 120.0
 
 
-def wait(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
+def wait(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:  # noqa: ANN401
     """Until the condition holds; its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -162,13 +162,13 @@ class Servers:
         answer, _, code = done.stdout.rpartition("\n")
         return int(code or 0), json.loads(answer) if answer.startswith("{") else answer
 
-    def create(self, path: str, item: object) -> Any:
+    def create(self, path: str, item: object) -> Any:  # noqa: ANN401
         """POST; what became of it."""
         code, answer = self.curl(path, "POST", item)
         assert code in {200, 201}, answer
         return answer
 
-    def change(self, path: str, patch: object, kind: str = "merge-patch") -> Any:
+    def change(self, path: str, patch: object, kind: str = "merge-patch") -> Any:  # noqa: ANN401
         """PATCH; what became of it."""
         code, answer = self.curl(path, "PATCH", patch, kind=f"application/{kind}+json")
         assert code == 200, answer
@@ -192,13 +192,16 @@ class Servers:
             "@-",
         ]
         url = "http://127.0.0.1:2379/v3/kv"
-        key = json.dumps({"key": "YQ=="})
-        run = {"input": key, "capture_output": True, "text": True, "check": True}
-        revision = json.loads(subprocess.run([*command, f"{url}/range"], **run).stdout)["header"][
-            "revision"
-        ]
-        run["input"] = json.dumps({"revision": revision, "physical": True})
-        subprocess.run([*command, f"{url}/compaction"], **run)
+
+        def post(path: str, body: object) -> Any:  # noqa: ANN401
+            text = json.dumps(body)
+            done = subprocess.run(
+                [*command, f"{url}/{path}"], input=text, capture_output=True, text=True, check=True
+            )
+            return json.loads(done.stdout)
+
+        revision = post("range", {"key": "YQ=="})["header"]["revision"]
+        post("compaction", {"revision": revision, "physical": True})
 
     def token(self, account: str, namespace: str = "kube-system", seconds: int = 3600) -> str:
         """A token of a service account."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent: starts the datapath, follows manifests, pods and addresses, and keeps the maps true.
+"""The agent: starts the datapath, follows the cluster, pods and addresses, and keeps the maps true.
 
 One thread does all the work. An event only says "look again at these"; a look at everything, once a minute, must find
 nothing to do. Ending the agent leaves the datapath in place.
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from pathlib import Path
 
 from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
+from kubypass.agent.configuration import Configuration
+from kubypass.agent.connection_log import ConnectionLog
 from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
@@ -20,23 +21,27 @@ from kubypass.agent.network import Network, enable_forwarding
 from kubypass.agent.node import Features, NodeState, probe_features, read_node
 from kubypass.agent.node_routes import sync_routes
 from kubypass.agent.options import Options
+from kubypass.agent.place import Place
 from kubypass.agent.pod_network import PodNetwork
-from kubypass.agent.prepare import cgroup_hooks, check_host, datapath_config, map_sizes
+from kubypass.agent.prepare import cgroup_hooks, datapath_config, map_sizes
 from kubypass.agent.services import Result, Services
-from kubypass.agent.settings import load_settings
+from kubypass.agent.source import Source
+from kubypass.agent.sources import refuse_own_service
 from kubypass.agent.stale_sockets import StaleSockets
-from kubypass.agent.state import State, load_state, lock
 from kubypass.agent.sync_metrics import SyncMetrics
 from kubypass.api.metrics import Metric
 from kubypass.datapath import layout, objects
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.api_source import ApiSource
 from kubypass.kube.snapshot import Snapshot
+from kubypass.kube.writer import Subject
+from kubypass.model.finding import Finding
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
+from kubypass.model.settings import Settings
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
@@ -49,24 +54,30 @@ _PASS_S = 15.0
 class Agent:
     """One node's agent. The attributes are what `report` shows of it."""
 
-    def __init__(self, options: Options) -> None:
+    def __init__(
+        self,
+        options: Options,
+        place: Place,
+        *,
+        settings: Settings,
+        findings: tuple[Finding, ...],
+        source: Source,
+        configuration: Configuration | None,
+    ) -> None:
         self.options = options
-        overrides = [f"--{key}={value}" for key, value in options.overrides.items()]
-        self.settings, self.findings = load_settings(options.config, overrides)
-        self.cgroup, self.mounted = check_host(options)
-        options.run.mkdir(parents=True, exist_ok=True)
-        (options.run / "pods").mkdir(exist_ok=True)
-        self._lock = lock(options.run)
-        self.state: State = load_state(options.run)
+        self.settings, self.findings = settings, findings
+        self.configuration = configuration
+        """None where settings are not the cluster's."""
+        self.cgroup, self.mounted, self.state = place.cgroup, place.mounted, place.state
         self.features: Features = probe_features()
         self.node: NodeState = read_node(self.settings)
-        self.source = ManifestSource(
-            options.manifests, proxy_name=self.settings.k8s_service_proxy_name
-        )
-        self.snapshot: Snapshot = self.source.snapshot()
-        """Views: what the source reads later is seen in it, but for its problems."""
+        self.source = source
+        self.snapshot: Snapshot = source.snapshot()
+        """Views: what the source takes in later is seen in it, but for its problems."""
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
-        self.timings: dict[str, float] = {}
+        self.timings: dict[str, float] = {"parse_s": 0.0}
+        self._connection_log = ConnectionLog()
+        self._knows_api = False
         self.healthy = False
         self.health = Health()
         self.ports = HttpPorts(self.settings, options.node, self.health)
@@ -82,6 +93,12 @@ class Agent:
         self.attachments: Attachments
         self._sweep: Sweep
 
+    def follow(self) -> None:
+        """Begins to follow the cluster."""
+        started = time.perf_counter()
+        self.source.start()
+        self.timings["parse_s"] += time.perf_counter() - started
+
     def start(self) -> None:
         """From nothing, or from what an earlier agent left, to a datapath that is complete and attached."""
         started = time.perf_counter()
@@ -90,13 +107,11 @@ class Agent:
         self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
         self.writes["sysctls"] += reserve_node_ports(self.state, self.settings)
         snapshot = self.snapshot
-        self.source.scan()
         self._look_at_node()
-        self.timings["parse_s"] = time.perf_counter() - started
         self._open_datapath()
         maps, closing = self.datapath.maps, self.features.close_sockets
         self.stale = StaleSockets(self.settings, self.cgroup, maps, possible=closing)
-        self.binds = BindProtection(self.settings, maps["refused_binds"])
+        self.binds = BindProtection(self.settings, maps["refused_binds"], self._announce)
         self.services = Services(
             snapshot,
             self._plan_node(),
@@ -111,7 +126,7 @@ class Agent:
         self._tell(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
         self.pod_network.start(self.network, self.node, self._own)
         self.healthy = True
-        self.timings["start_s"] = time.perf_counter() - started
+        self.timings["start_s"] = self.timings["parse_s"] + time.perf_counter() - started
 
     @property
     def _own(self) -> Node | None:
@@ -155,7 +170,8 @@ class Agent:
         self.state.tcx = self.features.tcx
         self.state.save()
         pods = self.options.run / "pods"
-        self.network = Network(self.datapath, self.attachments, pods, self.settings)
+        traits = self.snapshot.traits
+        self.network = Network(self.datapath, self.attachments, pods, self.settings, traits)
         objects.carry_connections(self.datapath)
         for note in self.datapath.notes:
             log("datapath rebuilt", note=note)
@@ -179,11 +195,19 @@ class Agent:
             spent = 1000 * (result.plan_s + result.kernel_s)
             log(event, services=result.services, writes=result.writes, ms=spent)
 
+    def _announce(self, key: ServiceKey, reason: str, message: str) -> None:
+        """An event about a service, where there is a cluster to have it."""
+        service = self.snapshot.services.get(key)
+        if service is not None and isinstance(self.source, ApiSource):
+            self.source.writer.event(Subject("Service", *key, service.uid), reason, message)
+
     def _tell(self, result: Result, keys: Iterable[ServiceKey], *, full: bool) -> None:
         """These services are served as they are now: metrics and load balancers' probes may know."""
         spent, health = result.plan_s + result.kernel_s, self.health
         self._sync_metrics.count_pass(spent, full=full, queued=health.queued, done=health.now())
         self._sync_metrics.count_changes(self.snapshot, keys)
+        triggers, self.source.triggers = self.source.triggers, []
+        self._sync_metrics.count_programming(triggers, health.now())
         self._follow_ports(keys)
 
     def _follow_ports(self, keys: Iterable[ServiceKey]) -> None:
@@ -203,6 +227,7 @@ class Agent:
     def problems(self) -> list[Problem]:
         """Everything that is wrong now."""
         found = [*self.source.problems(), *self.services.problems(), *self.network.problems]
+        found += self.configuration.problems if self.configuration else ()
         _, snat = plan_snat_ports(self.settings, self.node.ephemeral)
         return [
             *found,
@@ -214,10 +239,25 @@ class Agent:
             *snat,
         ]
 
-    def on_manifests(self, paths: set[Path] | None) -> None:
-        """Files changed (None: no telling which)."""
+    def take(self) -> None:
+        """Takes in what the source has, before anything is made of it."""
         started = time.perf_counter()
-        dirty = self.source.scan() if paths is None else self.source.reread(paths)
+        self.source.take()
+        self.timings["parse_s"] += time.perf_counter() - started
+        self._look_at_source()
+
+    def _look_at_source(self) -> None:
+        self._connection_log.look(self.source)
+        found = self.snapshot.services.get(("default", "kubernetes"))
+        if found and not self._knows_api and isinstance(self.source, ApiSource):
+            refuse_own_service(self.source.client.access, found.cluster_ips, self.settings)
+            self._knows_api = True
+
+    def on_source(self) -> None:
+        """Something has come."""
+        started = time.perf_counter()
+        dirty = self.source.take()
+        self._connection_log.look(self.source)
         if dirty:
             result = self.services.sync(dirty)
             self._overlaps.update(dirty)
@@ -226,6 +266,19 @@ class Agent:
             self.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
         if self.source.changed_nodes:
             self.check_nodes()
+        if self.source.changed_pods:
+            self.source.changed_pods = False
+            self.on_network()
+        self._look_at_settings()
+
+    def _look_at_settings(self) -> None:
+        if self.configuration is None or not self.configuration.changed:
+            return
+        settings = self.configuration.look(self.settings)
+        if settings != self.settings:
+            self.settings = self.network.settings = settings
+            self.check_nodes()
+            self.on_network()
 
     def check_nodes(self) -> None:
         """Routes to other nodes' pods, networks that overlap, and what this node's own object says."""
@@ -296,6 +349,12 @@ class Agent:
         links, routes = self.attachments.writes - links, self.writes["routes"] - routes
         if links or pins or routes or sysctls:
             log("repaired", "WARNING", links=links, pins=pins, routes=routes, sysctls=sysctls)
+
+    def retry(self) -> None:
+        """Tries again what did not work, or has to be done until it is no more to be done."""
+        self.ports.retry()
+        if isinstance(self.source, ApiSource):
+            self.source.remove_taint(self.settings.agent_not_ready_taint_key)
 
     def sweep(self) -> float:
         """One step through the flows; returns seconds until the next."""

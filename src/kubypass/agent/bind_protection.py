@@ -8,7 +8,7 @@ clients that dial an address of the node; it is a problem until it ends.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kubypass.agent.log import log
@@ -53,7 +53,13 @@ class _Listener(NamedTuple):
 class BindProtection:
     """Who wants which NodePort. One thread calls this; `problems` is read by others."""
 
-    def __init__(self, settings: Settings, refused_binds: Map) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        refused_binds: Map,
+        announce: Callable[[ServiceKey, str, str], None],
+    ) -> None:
+        self._announce = announce
         self._on = settings.node_port and settings.node_port_bind_protection
         self._refused_binds = refused_binds
         self._loopback = localhost_node_ports(settings)
@@ -108,6 +114,8 @@ class BindProtection:
             if self._seen.get((bind.protocol, bind.port)) != bind.at_ns:
                 self._seen[bind.protocol, bind.port] = bind.at_ns
                 log("bind refused", "WARNING", subject=problem.subject, message=problem.message)
+                if owner := owners.get((bind.protocol, bind.port)):
+                    self._announce(owner, "NodePortBindRefused", problem.message)
             if now_ns - bind.at_ns < SHOWN_S * 10**9:
                 problems.append(problem)
         self._refused = tuple(problems)

@@ -180,7 +180,7 @@ class HttpPorts:
         answer = health_answer(
             health.now(),
             health.updated,
-            healthy=health.is_healthy(),
+            healthy=health.is_healthy() and (name == "livez" or health.updated is not None),
             node_eligible=health.node_eligible if name == "healthz" else None,
         )
         with self._count_lock:

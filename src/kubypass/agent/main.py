@@ -6,23 +6,33 @@ from __future__ import annotations
 import gc
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.configuration import Configuration
 from kubypass.agent.details import opened
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
 from kubypass.agent.options import Options
+from kubypass.agent.place import take_place
 from kubypass.agent.report import Report
+from kubypass.agent.settings import load_settings
+from kubypass.agent.signals import Signals
+from kubypass.agent.sources import open_source, use_settings
 from kubypass.api.server import Server
+from kubypass.kube.api_source import ApiSource
+from kubypass.kube.config_maps import parse_name
 
 
 def run(options: Options) -> int:
     """Runs until SIGTERM or SIGINT. The datapath stays in place afterwards."""
-    agent = Agent(options)
+    signals = Signals()
+    agent = _make(options, signals)
+    if agent is None:
+        return 0
     for finding in agent.findings:
         if finding.level != "accepted":
             log("setting", "WARNING", key=finding.key, message=finding.message)
     for note in opened(agent.settings):
         log("open to the outside", "WARNING", message=note)
-    loop = Loop(agent)
+    loop = Loop(agent, signals)
     loop.watch()
     report = Report(agent)
     server = Server(options.run / "agent.sock", report)
@@ -30,19 +40,52 @@ def run(options: Options) -> int:
     try:
         agent.ports.start(report)
         gc.disable()  # what is made now stays
-        with agent.health.update():
-            agent.start()
-        gc.collect()
-        gc.freeze()  # the cluster's objects live long: no collection walks them
-        gc.enable()
-        log("ready", node=options.node, ms=1000 * agent.timings["start_s"])
-        for problem in agent.problems():
-            if problem in agent.ports.problems:
-                continue  # told when they came up
-            log("problem", "WARNING", subject=problem.subject, message=problem.message)
-        loop.run()
+        agent.follow()
+        if loop.wait():
+            _start(agent)
+            loop.run()
     finally:
+        agent.source.stop()
         agent.ports.stop()
         server.stop()
     log("ended: the datapath stays in place")
     return 0
+
+
+def _make(options: Options, signals: Signals) -> Agent | None:
+    """The agent, its settings read; None where a signal came first."""
+    overrides = [f"--{key}={value}" for key, value in options.overrides.items()]
+    settings, findings = load_settings(options.config, overrides)
+    place = take_place(options)
+    source = open_source(options, settings)
+    configuration = None
+    if isinstance(source, ApiSource) and options.config_map:
+        name = parse_name(options.config_map)
+        configuration = Configuration(name, source, options.overrides, options.run)
+        found = configuration.first(signals)
+        if found is None:
+            return None
+        settings, findings = found
+    use_settings(source, settings)
+    return Agent(
+        options,
+        place,
+        settings=settings,
+        findings=findings,
+        source=source,
+        configuration=configuration,
+    )
+
+
+def _start(agent: Agent) -> None:
+    with agent.health.update():
+        agent.start()
+    gc.collect()
+    gc.freeze()  # the cluster's objects live long: no collection walks them
+    gc.enable()
+    agent.retry()
+    log("ready", node=agent.options.node, ms=1000 * agent.timings["start_s"])
+    for problem in agent.problems():
+        if problem in agent.ports.problems:
+            continue  # told when they came up
+        log("problem", "WARNING", subject=problem.subject, message=problem.message)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kubypass.agent.node import NodeState
@@ -18,8 +18,9 @@ from kubypass.errors import KernelError
 from kubypass.kernel import netns
 from kubypass.kernel.netlink import Link
 from kubypass.model.address import Address
-from kubypass.model.pod import Pod
+from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
+from kubypass.model.service import ServiceKey
 from kubypass.model.settings import Settings
 from kubypass.plan.socket_lb import is_excluded
 
@@ -43,9 +44,15 @@ class Network:
     """Follows pods and addresses; `problems` are those of the last look."""
 
     def __init__(
-        self, datapath: Datapath, attachments: Attachments, pods: Path, settings: Settings
+        self,
+        datapath: Datapath,
+        attachments: Attachments,
+        pods: Path,
+        settings: Settings,
+        traits: Mapping[ServiceKey, PodTraits],
     ) -> None:
-        self._settings = settings
+        self.settings = settings
+        self._traits = traits
         self._programs = datapath.programs
         self._attachments = attachments
         self._records = PodRecords(pods)
@@ -105,8 +112,9 @@ class Network:
 
     def _exclude_sockets(self, pods: list[Pod]) -> int:
         """Leaves the sockets of some pods alone, those that they connect from now on."""
-        wanted, settings = {}, self._settings
-        excluded = [pod for pod in pods if settings.socket_lb_pods and is_excluded(pod, settings)]
+        wanted, settings = {}, self.settings
+        known = with_traits(pods, self._traits)
+        excluded = [pod for pod in known if settings.socket_lb_pods and is_excluded(pod, settings)]
         self.excluded = 0
         for pod in excluded:
             subject = f"Pod {pod.namespace}/{pod.name}"

@@ -12,7 +12,8 @@ from pathlib import Path
 class Options:
     """The command line of `kubypass agent`."""
 
-    manifests: Path
+    manifests: Path | None
+    """None: the objects are an API's."""
     node: str
     config: Path | None
     overrides: Mapping[str, str]
@@ -26,3 +27,6 @@ class Options:
     cni_conf_dir: Path | None = None
     """Where the container runtime looks for networks; with `cni_bin_dir`: the pods' network is ours."""
     cni_bin_dir: Path | None = None
+    kubeconfig: Path | None = None
+    config_map: str = ""
+    """`namespace/name` of the ConfigMap with the settings; empty: they are in `config`."""

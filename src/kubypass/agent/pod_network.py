@@ -56,6 +56,7 @@ class PodNetwork:
         leases = Leases(options.run / "pods", options.run / MARKS)
         self._commands = Commands(leases, self, lambda: self._facts)
         self.problems: list[Problem] = []
+        self._mtu_problems: list[Problem] = []
 
     @property
     def fd(self) -> int | None:
@@ -124,7 +125,11 @@ class PodNetwork:
             self._repair(node)
         if thorough or not before.pod_cidrs:
             self._install()
-        self.problems = [*self._shortages(), *self._mtu(node), *self._configurations()]
+        self._mtu_problems = self._mtu(node)
+        self._note_problems()
+
+    def _note_problems(self) -> None:
+        self.problems = [*self._shortages(), *self._mtu_problems, *self._configurations()]
 
     def _repair(self, node: NodeState) -> None:
         """Host routes that somebody has removed, or the kernel with the address that they sent from."""
@@ -212,6 +217,7 @@ class PodNetwork:
         self._watch.read()
         self._replay()
         self._install()
+        self._note_problems()
 
     def _replay(self) -> None:
         """Deletions from when no agent answered."""

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kubypass.agent.agent import Agent
 from kubypass.agent.details import opened, replacement_details
+from kubypass.agent.kube_report import kubernetes_metrics, kubernetes_status
 from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
 from kubypass.agent.snat_report import snat_metrics, snat_problems, snat_status
@@ -30,7 +31,7 @@ from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address, format_address
-from kubypass.model.pod import Pod
+from kubypass.model.pod import Pod, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList, Verdict
 from kubypass.plan.snat import plan_snat_ports
@@ -116,7 +117,8 @@ class Report:
     def names(self) -> dict[str, object]:
         """Who has which addresses: nodes, services, and this node's pods."""
         agent = self._agent
-        pods = read_pods(agent.options.run / "pods")[0]
+        records = read_pods(agent.options.run / "pods")[0]
+        pods = with_traits(records, agent.snapshot.traits)
         return {
             "node": agent.options.node,
             **agent.snapshot.names(),
@@ -133,7 +135,12 @@ class Report:
 
     def proxy_metrics(self) -> list[Metric]:
         """kube-proxy's metrics, and those of sockets."""
-        return [*self._agent.proxy_metrics(), *socket_metrics(self._agent)]
+        agent = self._agent
+        return [
+            *agent.proxy_metrics(),
+            *socket_metrics(agent),
+            *kubernetes_metrics(agent.source),
+        ]
 
     def snat_metrics(self) -> list[Metric]:
         """Where source ports ran out."""
@@ -174,7 +181,9 @@ class Report:
             "notes": [
                 *opened(agent.settings),
                 *(str(found) for found in agent.findings if found.level != "accepted"),
+                *(agent.configuration.notes if agent.configuration else ()),
             ],
+            "kubernetes": kubernetes_status(agent.source, ready=ready),
             "upgrade": agent.datapath.notes if ready else [],
         }
 

@@ -2,12 +2,14 @@
 """Numbers of kube-proxy's that mean the same here, under kube-proxy's names.
 
 A pass brings both families up to date: what is measured of it is told for each family that is on. What has no meaning
-here (iptables rules, partial restores) or is not known (when an endpoint changed in the cluster) is left out.
+here (iptables rules, partial restores) is left out.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from kubypass.api.metrics import Histogram, Labels, Metric
 from kubypass.kube.snapshot import Snapshot
@@ -17,6 +19,7 @@ from kubypass.model.service import Service, ServiceKey
 from kubypass.model.settings import Settings
 
 _BOUNDS = tuple(0.001 * 2**n for n in range(15))
+_PROGRAMMING_BOUNDS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))
 _PREFIX = "kubeproxy_sync_"
 _PASSES = {
     "": "Duration of a pass over services, in seconds.",
@@ -36,6 +39,8 @@ class SyncMetrics:
         self._done: float | None = None
         self._services: dict[ServiceKey, Service] = {}
         self._slices: dict[ServiceKey, tuple[EndpointSlice, ...]] = {}
+        self._programming = Histogram(_PROGRAMMING_BOUNDS)
+        self._since = time.time()
         self._service_changes = 0
         self._slice_changes = 0
 
@@ -63,6 +68,18 @@ class SyncMetrics:
             if slices:
                 self._slices[key] = slices
 
+    def count_programming(self, triggers: Iterable[tuple[ServiceKey, str]], done: float) -> None:
+        """Changes of endpoints that are in the kernel at `done`, by the times of their causes (RFC 3339)."""
+        for _, text in triggers:
+            try:
+                cause = datetime.fromisoformat(text).timestamp()
+            except ValueError:
+                continue
+            if (
+                cause >= self._since
+            ):  # as kube-proxy: what happened before it was there is not its delay
+                self._programming.observe(max(0.0, done - cause))
+
     def metrics(
         self,
         answers: Mapping[tuple[str, int], int],
@@ -79,6 +96,14 @@ class SyncMetrics:
             )
             for name, text in _PASSES.items()
         ]
+        found.append(
+            Metric(
+                "kubeproxy_network_programming_duration_seconds",
+                "histogram",
+                "Seconds from what made endpoints change until the kernel knows.",
+                tuple(s for family in labels for s in self._programming.samples(family)),
+            )
+        )
         found += self._gauges(labels)
         counters = {
             "service": ("Services that were new, changed or gone.", self._service_changes),

@@ -11,6 +11,7 @@ from pathlib import Path
 from kubypass.cli.places import add_bpffs, add_run
 
 _EPILOG = """Any settings key (docs/settings.md) is an option too, and goes before the file's:
+  kubypass agent --kubeconfig admin.conf --config-map kube-system/kubypass-config
   kubypass agent --manifests DIR --config cilium-config.yaml --ipv4-native-routing-cidr=10.233.64.0/18
 
 Ending the agent leaves the datapath in place; `kubypass cleanup` removes it."""
@@ -24,21 +25,37 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         description=__doc__,
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="kubypass agent --manifests PATH [--node NAME] [--config FILE] [--KEY=VALUE …]",
+        usage="kubypass agent [--manifests PATH | --kubeconfig FILE] [--node NAME] "
+        "[--config PATH | --config-map NAMESPACE/NAME] [--KEY=VALUE …]",
         allow_abbrev=False,
     )
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
         "--manifests",
         type=Path,
-        required=True,
         metavar="PATH",
-        help="a file, or a directory with all below it",
+        help="services from a file, or a directory with all below it, instead of an API",
+    )
+    source.add_argument(
+        "--kubeconfig",
+        type=Path,
+        metavar="FILE",
+        help="the cluster, and who we are there (default: the service account of the pod, else KUBECONFIG)",
     )
     parser.add_argument(
-        "--node", default=socket.gethostname(), help="this node's name (default %(default)s)"
+        "--node",
+        default=os.environ.get("NODE_NAME") or socket.gethostname(),
+        help="this node's name (NODE_NAME; default %(default)s)",
     )
-    parser.add_argument(
+    config = parser.add_mutually_exclusive_group()
+    config.add_argument(
         "--config", type=Path, metavar="PATH", help="settings: YAML, ConfigMap, or a directory"
+    )
+    config.add_argument(
+        "--config-map",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="settings: a ConfigMap of the cluster, which is followed",
     )
     cgroup = os.environ.get("KUBYPASS_CGROUP")
     parser.add_argument(
@@ -104,5 +121,7 @@ def _run(arguments: argparse.Namespace) -> int:
             check_every_s=arguments.check_every,
             cni_conf_dir=arguments.cni_conf_dir,
             cni_bin_dir=arguments.cni_bin_dir,
+            kubeconfig=arguments.kubeconfig,
+            config_map=arguments.config_map,
         )
     )

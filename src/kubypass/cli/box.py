@@ -125,7 +125,7 @@ def _up(arguments: argparse.Namespace) -> int:
 
 
 def _up_kubernetes(arguments: argparse.Namespace) -> int:
-    from kubypass.box.kubernetes.cluster import up
+    from kubypass.box.kubernetes.cluster import Plan, up
     from kubypass.box.kubernetes.proxies import parse_proxy
     from kubypass.box.paths import BoxPaths
     from kubypass.errors import ConfigError
@@ -134,7 +134,7 @@ def _up_kubernetes(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--name {arguments.name} is a box without Kubernetes", _OTHER)
     nodes = 2 if arguments.nodes is None else arguments.nodes
     proxy = parse_proxy(arguments.proxy or "kubypass")
-    up(arguments.name, arguments.file, nodes, proxy, _say)
+    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy), _say)
     return 0
 
 

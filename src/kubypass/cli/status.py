@@ -70,6 +70,7 @@ def render(status: dict[str, Any], *, verbose: bool) -> str:
     lines = [
         _line("KubeProxyReplacement", f"{_block(replaced)}   [{', '.join(replaced['devices'])}]")
     ]
+    lines.insert(0, _line("Kubernetes", status["kubernetes"]["text"]))
     lines += [_line(name, _block(status[key])) for name, key in _BLOCKS]
     lines.append(_line("Attach Mode", status["attach_mode"]))
     counts = (

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """ADD, DEL, CHECK, STATUS and GC of this node's pods.
 
-ADD: the address on disk, the link, then the node's programs and their endpoints, then the answer. DEL is the same from
-the end: the record goes last. So whatever moment a process dies at, each address that something may use has a record,
-and what is done again finds what was done.
+ADD: the address on disk, the link, then the node's programs and their endpoints, then the answer. With DEL the record
+goes last. So whatever moment a process dies at, each address that something may use has a record, and what is done again
+finds what was done.
 """
 
 from __future__ import annotations
@@ -116,9 +116,11 @@ class Commands:
         """Takes a pod off the network; one that is gone is fine."""
         lease = self.leases.find(attachment) or Lease(attachment, "", "", "", "", "", ())
         try:
-            self._datapath.disconnect(lease)
             with Netlink() as netlink:
-                veth.delete(netlink, lease.interface)
+                veth.delete(
+                    netlink, lease.interface
+                )  # its programs go with it, with one wait for RCU
+            self._datapath.disconnect(lease)
         except KernelError as error:
             raise CniError(Code.TRY_AGAIN_LATER, f"cannot remove the pod's link: {error}") from None
         self.leases.release(attachment)

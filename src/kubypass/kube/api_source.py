@@ -12,21 +12,31 @@ import os
 import queue
 import threading
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
+
+import msgspec
 
 from kubypass.errors import KubeError
 from kubypass.kube.client import Client
 from kubypass.kube.cluster import Cluster, Dirty
+from kubypass.kube.config_maps import ConfigMapName, config_resources, read_config_item
 from kubypass.kube.contents import Object, ObjectKey, Reading
 from kubypass.kube.follower import Begun, Crashed, Follower, Found, Listed, News
-from kubypass.kube.permissions import CLUSTER_RULES, missing, missing_message
-from kubypass.kube.resources import Item, Resource, followed
+from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, missing, missing_message
+from kubypass.kube.resources import NODES, Item, Resource, followed, read_item
 from kubypass.kube.snapshot import Snapshot
+from kubypass.kube.writer import Writer
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
+from kubypass.model.settings_text import SettingsText
 
+_API = "Kubernetes API"
 _FORBIDDEN = 403
+_UNTRIED = "not connected yet"
+_NOT_ALLOWED = "permissions are missing"
 _LOOK_S = 1.0
 
 
@@ -34,7 +44,7 @@ _LOOK_S = 1.0
 class Course:
     """How one resource is doing."""
 
-    reason: str = "not connected yet"
+    reason: str = _UNTRIED
     """Why nothing comes; empty: it does."""
     code: int = 0
     complete: bool = False
@@ -48,30 +58,43 @@ class Course:
 class Connected:
     """Of all resources together, as it is shown."""
 
-    reason: str = "not connected yet"
+    reason: str = _UNTRIED
     since: float = field(default_factory=time.time)
     """Seconds since 1970."""
     reconnects: int = 0
     """How often it was well again."""
 
+    @property
+    def untried(self) -> bool:
+        """Whether nobody has been asked yet."""
+        return self.reason == _UNTRIED
+
 
 class ApiSource:
     """Follows the cluster that `client` knows, for one node."""
 
-    def __init__(
-        self, client: Client, node: str, *, proxy_name: str = "", heartbeat_s: float = 30.0
-    ) -> None:
+    def __init__(self, client: Client, node: str, config: ConfigMapName | None = None) -> None:
         self.client = client
+        self.node = node
         self.changed_nodes: set[str] = set()
         """Nodes that changed since the caller last cleared this."""
         self.changed_pods = False
         """Whether traits of pods did; likewise."""
+        self.changed_settings = False
+        """Whether ConfigMaps with settings did, or the node that some of them may be for; likewise."""
         self.triggers: list[tuple[ServiceKey, str]] = []
         """Services whose endpoints changed, and when the cause happened (RFC 3339); likewise."""
         self.connected = Connected()
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         """Readable when something has come."""
-        self._heartbeat_s = heartbeat_s
+        self.heartbeat_s = 30.0
+        """A connection may be silent for so long before the server is asked for a sign of life."""
+        self.proxy_name = ""
+        """As the setting `k8s-service-proxy-name`."""
+        self.courses: dict[str, Course] = {}
+        self.followers: list[Follower] = []
+        self.writer = Writer(client, node)
+        self._config = config
         self._cluster = Cluster()
         self._objects: dict[ObjectKey, Object] = {}
         self._problems: dict[ObjectKey, Problem] = {}
@@ -81,35 +104,58 @@ class ApiSource:
         )
         self._stop = threading.Event()
         self._ask_permissions = threading.Event()
-        resources, reading = followed(node, proxy_name), Reading(proxy_name)
-        self.courses = {each.name: Course() for each in resources}
-        self._followers = [
-            Follower(client, each, reading, self._tell, self._stop) for each in resources
-        ]
-        self._guard = threading.Thread(target=self._watch_over, name="kube-guard", daemon=True)
+        self._following = False
+
+    @property
+    def configured(self) -> bool:
+        """Whether the ConfigMaps with settings are known, and the nodes that some of them are for."""
+        return all(course.complete for course in self.courses.values())
 
     @property
     def complete(self) -> bool:
         """Whether everything was listed once."""
-        return all(course.complete for course in self.courses.values())
+        return self._following and self.configured
 
     @property
-    def connects(self) -> dict[str, tuple[int, int]]:
-        """By resource: requests for lists and watches, and how often everything was listed again."""
-        return {
-            each.resource.name: (each.connects, each.list_watch.relists) for each in self._followers
-        }
+    def settings(self) -> Mapping[ObjectKey, SettingsText]:
+        """The ConfigMaps."""
+        return self._cluster.settings
+
+    def configure(self) -> None:
+        """Begins to follow nodes, and the ConfigMaps of settings."""
+        if self.followers:
+            return
+        self._follow(NODES, partial(read_item, NODES, Reading()))
+        for resource in config_resources(self._config) if self._config else ():
+            self._follow(resource, partial(read_config_item, resource))
+        threading.Thread(target=self._watch_over, name="kube-guard", daemon=True).start()
 
     def start(self) -> None:
-        """Begins to follow."""
-        for thread in (*self._followers, self._guard):
-            thread.start()
+        """Begins to follow everything."""
+        self.configure()
+        reading = Reading(self.proxy_name)
+        for resource in followed(self.node, self.proxy_name):
+            self._follow(resource, partial(read_item, resource, reading))
+        self._following = True
+
+    def _follow(self, resource: Resource, read: Callable[[msgspec.Raw, bool], Item]) -> None:
+        self.courses[str(resource)] = Course()
+        follower = Follower(self.client, resource, read, self._tell, self._stop)
+        self.followers.append(follower)
+        follower.start()
 
     def stop(self) -> None:
         """Ends every connection. The threads end by themselves."""
         self._stop.set()
         self._ask_permissions.set()
+        self.writer.stop()
         self.client.close()
+
+    def remove_taint(self, key: str) -> None:
+        """Takes the taint off our node, if it is there; to be called again until it is not."""
+        own = self._cluster.nodes.get(self.node)
+        if own is not None:
+            self.writer.remove_taint(key, own.taints)
 
     def snapshot(self) -> Snapshot:
         """What is known: views."""
@@ -118,7 +164,9 @@ class ApiSource:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with objects, and what keeps them from coming."""
         found = [problem for _, problem in sorted(dict(self._problems).items())]
-        return (*self._denied, *self._troubles(), *found)
+        trouble = self.writer.trouble
+        unwritten = (Problem(_API, trouble),) if trouble else ()
+        return (*self._denied, *self._troubles(), *unwritten, *found)
 
     def _troubles(self) -> tuple[Problem, ...]:
         """A reason that several resources have is one problem."""
@@ -127,9 +175,12 @@ class ApiSource:
             if course.reason and not (course.code == _FORBIDDEN and self._denied):
                 by_reason.setdefault(course.reason, []).append(name)
         return tuple(
-            Problem("Kubernetes API", f"no {', '.join(names)}: {reason}")
-            for reason, names in by_reason.items()
+            Problem(_API, f"no {', '.join(names)}: {reason}") for reason, names in by_reason.items()
         )
+
+    def scan(self) -> set[ServiceKey]:
+        """Nothing: what a watch fails to tell is found when it is begun again."""
+        return set()
 
     def take(self) -> set[ServiceKey]:
         """Takes in all that has come; services to plan anew."""
@@ -141,10 +192,11 @@ class ApiSource:
             if resource is None:
                 self._denied = news if isinstance(news, tuple) else ()
             elif not isinstance(news, tuple):
-                self._take_one(resource, self.courses[resource.name], news, dirty)
+                self._take_one(resource, self.courses[str(resource)], news, dirty)
         self._note_condition()
         self.changed_nodes |= dirty.nodes
         self.changed_pods = self.changed_pods or dirty.pods
+        self.changed_settings |= dirty.settings or self.node in dirty.nodes
         return dirty.services
 
     def _take_one(self, resource: Resource, course: Course, news: News, dirty: Dirty) -> None:
@@ -199,8 +251,11 @@ class ApiSource:
                 self.triggers.append(((key[1], service), trigger))
 
     def _note_condition(self) -> None:
-        reasons = [course.reason for course in self.courses.values() if course.reason]
-        reason = reasons[0] if reasons else ""
+        courses = [course for course in self.courses.values() if course.reason]
+        tried = [course for course in courses if course.reason != _UNTRIED]
+        reason = (tried or courses)[0].reason if courses else ""
+        if any(course.code == _FORBIDDEN for course in tried):
+            reason = self._denied[0].message if self._denied else _NOT_ALLOWED
         now = self.connected
         if bool(reason) != bool(now.reason):
             now.since = time.time()
@@ -222,16 +277,18 @@ class ApiSource:
                 return
             if asked:
                 self._name_missing_permissions()
-            if self.client.is_silent(self._heartbeat_s):
+            if self.client.is_silent(self.heartbeat_s):
                 self.client.probe()
 
     def _name_missing_permissions(self) -> None:
         try:
             with self.client.connection() as connection:
                 rules = missing(connection, CLUSTER_RULES)
+                if self._config:
+                    rules += missing(connection, CONFIG_RULES, self._config.namespace)
         except KubeError:
             return  # asked again when the next request is refused
         finally:
             self._ask_permissions.clear()
         if rules:
-            self._tell(None, (Problem("Kubernetes API", missing_message(rules)),))
+            self._tell(None, (Problem(_API, missing_message(rules)),))

@@ -13,6 +13,7 @@ from kubypass.model.node import Node
 from kubypass.model.pod import PodTraits
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
+from kubypass.model.settings_text import SettingsText
 
 if TYPE_CHECKING:
     from kubypass.kube.contents import Object, ObjectKey
@@ -30,6 +31,7 @@ class Dirty:
     nodes: set[str] = field(default_factory=set)
     pods: bool = False
     """Whether a pod's traits changed."""
+    settings: bool = False
 
 
 class Cluster:
@@ -41,6 +43,7 @@ class Cluster:
         self.pods: dict[ServiceKey, HostPortPod] = {}
         self.nodes: dict[str, Node] = {}
         self.traits: dict[ServiceKey, PodTraits] = {}
+        self.settings: dict[ObjectKey, SettingsText] = {}
 
     def snapshot(self, problems: tuple[Problem, ...]) -> Snapshot:
         """Views of all objects."""
@@ -61,6 +64,9 @@ class Cluster:
         elif kind == "PodTraits":
             dirty.pods = True
             _put(self.traits, (namespace, name), new if isinstance(new, PodTraits) else None)
+        elif isinstance(new or old, SettingsText):
+            dirty.settings = True
+            _put(self.settings, key, new if isinstance(new, SettingsText) else None)
         if isinstance(old, EndpointSlice):
             dirty.services.add((namespace, old.service))
             self._drop_slice(old)

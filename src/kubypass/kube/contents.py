@@ -23,6 +23,7 @@ from kubypass.model.node import Node
 from kubypass.model.pod import PodTraits
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service
+from kubypass.model.settings_text import SettingsText
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
 ObjectKey = tuple[str, str, str]
 """Kind, namespace (empty for nodes) and name."""
 
-Object = Service | EndpointSlice | Node | HostPortPod | PodTraits
+Object = Service | EndpointSlice | Node | HostPortPod | PodTraits | SettingsText
 
 
 @dataclass(slots=True)

@@ -318,6 +318,7 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
             cidrs.append(parse_cidr(text))
         except ValueError as error:
             notes.append(f"spec.podCIDRs: {error}; left out")
+    taints = tuple(taint.key for taint in spec.taints or ())
     return Node(
         metadata.name,
         addresses("status.addresses", internal, notes),
@@ -325,6 +326,6 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
         tuple(entry.address for entry in given if entry.type in _NODE_NAMES),
         (metadata.labels or {}).get(ZONE_LABEL, ""),
         metadata.labels or {},
-        leaving=bool(metadata.deletion_timestamp)
-        or any(taint.key == LEAVING_TAINT for taint in spec.taints or ()),
+        leaving=bool(metadata.deletion_timestamp) or LEAVING_TAINT in taints,
+        taints=taints,
     )

@@ -16,10 +16,9 @@ from kubypass.errors import KubeError
 from kubypass.kube.backoff import Backoff
 from kubypass.kube.client import Client
 from kubypass.kube.connection import Connection
-from kubypass.kube.contents import Reading
 from kubypass.kube.failures import Refused, Unreachable
 from kubypass.kube.list_watch import ListWatch, Step
-from kubypass.kube.resources import Item, Resource, read_item
+from kubypass.kube.resources import Item, Resource
 
 WATCH_S = 300
 """A watch is ended by the server after one to two times this, and goes on from there: load moves to other servers."""
@@ -72,11 +71,11 @@ class Follower(threading.Thread):
         self,
         client: Client,
         resource: Resource,
-        reading: Reading,
+        read: Callable[[msgspec.Raw, bool], Item],
         tell: Callable[[Resource, News], None],
         stop: threading.Event,
     ) -> None:
-        super().__init__(name=f"kube-{resource.name}", daemon=True)
+        super().__init__(name=f"kube-{resource}", daemon=True)
         self.resource = resource
         self.connects = 0
         """Watches and lists that were begun."""
@@ -85,10 +84,6 @@ class Follower(threading.Thread):
         self._stopped = stop
         self._connection: Connection | None = None
         self._backoff = Backoff()
-
-        def read(content: msgspec.Raw, gone: bool) -> Item:
-            return read_item(resource, content, reading, gone=gone)
-
         self.list_watch = ListWatch(read)
 
     def run(self) -> None:

@@ -31,6 +31,11 @@ class Resource:
     namespace: str = ""
     selectors: tuple[tuple[str, str], ...] = ()
     """`labelSelector` and `fieldSelector`."""
+    title: str = ""
+    """How it is called where that is not its name."""
+
+    def __str__(self) -> str:
+        return self.title or self.name
 
     @property
     def api_version(self) -> str:
@@ -57,20 +62,22 @@ class Item(NamedTuple):
     """When what made the endpoints change happened (annotation of EndpointSlices), RFC 3339."""
 
 
+NODES = Resource("nodes", "Node")
+
+
 def followed(node: str, proxy_name: str) -> tuple[Resource, ...]:
-    """Everything that the agent of a node follows; `proxy_name` as the setting `k8s-service-proxy-name`."""
+    """What the agent of a node follows besides nodes; `proxy_name` as the setting `k8s-service-proxy-name`."""
     name = f"{PROXY_NAME_LABEL}={proxy_name}" if proxy_name else f"!{PROXY_NAME_LABEL}"
     ours = (("labelSelector", f"{name},!{HEADLESS_LABEL}"),)
     here = (("fieldSelector", f"spec.nodeName={node}"),)
     return (
         Resource("services", "Service", selectors=ours),
         Resource("endpointslices", "EndpointSlice", "discovery.k8s.io", selectors=ours),
-        Resource("nodes", "Node"),
         Resource("pods", "Pod", selectors=here),
     )
 
 
-def read_item(resource: Resource, content: msgspec.Raw, reading: Reading, *, gone: bool) -> Item:
+def read_item(resource: Resource, reading: Reading, content: msgspec.Raw, gone: bool) -> Item:
     """An object of the resource; cannot fail."""
     notes: list[str] = []
     wanted = wire.KINDS[resource.api_version, resource.kind]

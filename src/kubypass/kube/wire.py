@@ -228,6 +228,13 @@ class Pod(msgspec.Struct, gc=False, rename="camel"):
     status: PodStatus | None = None
 
 
+class ConfigMap(msgspec.Struct, gc=False):
+    """`v1` ConfigMap; not among KINDS: it is settings, not what they are for."""
+
+    metadata: Metadata | None = None
+    data: dict[str, str] | None = None
+
+
 WireObject = Service | EndpointSlice | Node | Pod
 
 KINDS: dict[tuple[str, str], type[WireObject]] = {

@@ -7,7 +7,6 @@ from typing import Final
 
 CILIUM_KEYS: Final = frozenset(
     [
-        "agent-not-ready-taint-key",
         "arping-refresh-period",
         "auto-create-cilium-node-resource",
         "bgp-secrets-namespace",
@@ -191,10 +190,8 @@ CILIUM_KEYS: Final = frozenset(
         "ipv6-range",
         "ipv6-service-range",
         "k8s-api-server",
-        "k8s-api-server-urls",
         "k8s-client-burst",
         "k8s-client-qps",
-        "k8s-heartbeat-timeout",
         "k8s-namespace",
         "k8s-require-ipv4-pod-cidr",
         "k8s-require-ipv6-pod-cidr",

@@ -26,3 +26,5 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
     leaving: bool = False
     """It is being deleted, or an autoscaler is about to: load balancers should send nothing new."""
+    taints: tuple[str, ...] = ()
+    """Their keys, in the object's order."""

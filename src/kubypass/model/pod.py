@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from kubypass.model.address import Address
@@ -49,3 +49,12 @@ class PodTraits:
             annotations={**pod.annotations, **self.annotations},
             runtime_class=self.runtime_class or pod.runtime_class,
         )
+
+
+def with_traits(pods: Iterable[Pod], traits: Mapping[tuple[str, str], PodTraits]) -> list[Pod]:
+    """Pods with what their objects say of them, by namespace and name."""
+    found = []
+    for pod in pods:
+        known = traits.get((pod.namespace, pod.name))
+        found.append(known.of(pod) if known else pod)
+    return found

@@ -29,6 +29,8 @@ class Key:
     """The key to write instead."""
     effect: str = ""
     """Empty if the setting does what it says; otherwise what it does not do."""
+    live: bool = False
+    """Whether a running agent takes over a changed value (of a ConfigMap that it follows)."""
 
 
 def setting(
@@ -41,9 +43,10 @@ def setting(
     choices: tuple[str, ...] = (),
     deprecated_values: Mapping[str, str] | None = None,
     effect: str = "",
+    live: bool = False,
 ) -> Any:  # noqa: ANN401 - takes the type of its field
     """Make a field of Settings that carries its key."""
     key = Key(
-        name, "", kind[0], default, doc, kind[1], choices, deprecated_values or {}, "", effect
+        name, "", kind[0], default, doc, kind[1], choices, deprecated_values or {}, "", effect, live
     )
     return dataclasses.field(default=value, metadata={"key": key})

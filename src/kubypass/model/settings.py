@@ -100,12 +100,12 @@ class Settings:
     bpf_lb_sock_exclude_pods: Selector = setting(  # noqa: RUF009
         "bpf-lb-sock-exclude-pods", ("label selector", parse_selector), (), "",
         "Pods whose sockets are left alone, packets are translated instead; such as those of a service "
-        "mesh. Not one of Cilium's keys.",
+        "mesh. Not one of Cilium's keys.", live=True,
     )  # fmt: skip
     bpf_lb_sock_exclude_runtime_classes: tuple[str, ...] = setting(
         "bpf-lb-sock-exclude-runtime-classes", _NAMES, (), "",
         "As bpf-lb-sock-exclude-pods, by runtime class. VMs and gVisor need it not: their sockets are "
-        "not the kernel's.",
+        "not the kernel's.", live=True,
     )  # fmt: skip
     node_port_bind_protection: bool = setting(
         "node-port-bind-protection", _SWITCH, True, "true",
@@ -142,6 +142,7 @@ class Settings:
     auto_direct_node_routes: bool = setting(
         "auto-direct-node-routes", _SWITCH, False, "false",
         "Routes to the other nodes' pods via those nodes' addresses; all nodes in one segment.",
+        live=True,
     )  # fmt: skip
     direct_routing_skip_unreachable: bool = setting(
         "direct-routing-skip-unreachable", _SWITCH, False, "false",
@@ -240,6 +241,21 @@ class Settings:
         "k8s-service-proxy-name", ("name", parse_text), "", "",
         "Take only services whose label service.kubernetes.io/service-proxy-name has this value. "
         "Unset: only those without the label.",
+    )  # fmt: skip
+    k8s_api_server_urls: tuple[str, ...] = setting(
+        "k8s-api-server-urls", ("URLs, with commas", parse_words), (), "",
+        "API servers, the next one when one fails, instead of the kubeconfig's or the one of "
+        "KUBERNETES_SERVICE_HOST. Never the address of a service.",
+    )  # fmt: skip
+    k8s_heartbeat_timeout: int = setting(
+        "k8s-heartbeat-timeout", _DURATION, 30 * NS_PER_S, "30s",
+        "An API server of which nothing was heard for so long is asked for a sign of life, and left if "
+        "there is none.",
+    )  # fmt: skip
+    agent_not_ready_taint_key: str = setting(
+        "agent-not-ready-taint-key", ("name", parse_text),
+        "node.kubypass.io/agent-not-ready", "node.kubypass.io/agent-not-ready",
+        "Taint that is taken off the node once everything is in place. Cilium's default is another name.",
     )  # fmt: skip
     kube_proxy_replacement_healthz_bind_address: tuple[Address, int] | None = setting(
         "kube-proxy-replacement-healthz-bind-address", _BIND_ADDRESS,

@@ -15,6 +15,7 @@ from kubypass.box.kubekey import Host, KubeKey, read_kubekey
 from kubypass.box.kubernetes import addons, control_plane, node, proxies
 from kubypass.box.kubernetes.images import build_images
 from kubypass.box.kubernetes.kubectl import kubectl, wait_kubectl
+from kubypass.box.kubernetes.kubypass import build_kubypass_image, read_settings
 from kubypass.box.kubernetes.packages import unpack_packages
 from kubypass.box.kubernetes.paths import CGROUP_NAME, CLUSTERS, ClusterPaths
 from kubypass.box.kubernetes.programs import CLUSTER, CONTROL_PLANE, build_programs
@@ -35,6 +36,16 @@ MOST_NODES = 3
 KILL_S = 30.0
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a cluster is to be."""
+
+    kubekey: Path  # its hosts and ranges
+    settings: Path  # kubypass's
+    nodes: int  # 0 makes a control plane alone
+    proxy: Proxy
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +74,41 @@ def plan_cluster(kubekey: KubeKey, nodes: int) -> Topology:
     return replace(topology, nodes=topology.nodes[:nodes])
 
 
-def up(name: str, kubekey: Path, nodes: int, proxy: Proxy, say: Say) -> Cluster:
-    """Make a cluster and wait until its nodes are ready; 0 nodes make a control plane alone.
+def up(name: str, plan: Plan, say: Say) -> Cluster:
+    """Make a cluster and wait until its nodes are ready.
 
     Of one that is up it only says so; what an interrupted `up` left is cleared away first.
     """
     paths = ClusterPaths(name)
-    topology = plan_cluster(read_kubekey(kubekey), nodes)
-    proxies.check_proxy(proxy)
+    topology = plan_cluster(read_kubekey(plan.kubekey), plan.nodes)
+    read_settings(plan.settings)
     description = read_json(paths.description)
     if description is not None and description.get("ready"):
-        return _same(_parse(paths, description), topology, proxy, say)
+        return _same(_parse(paths, description), topology, plan.proxy, say)
     if paths.exists():
         say(f"cluster {name} was left half made: clearing it away")
         down(name, lambda _: None)
-    cluster = Cluster(paths, topology, proxy)
-    build_programs(CLUSTER if nodes else CONTROL_PLANE, say)
-    if nodes:
-        build_images(unpack_packages(say), say)
+    cluster = Cluster(paths, topology, plan.proxy)
+    images = _build(plan, say)
     paths.root.mkdir(parents=True)
     try:
         with locked(paths.root):
-            _make(cluster, say)
+            _make(cluster, plan.settings, images, say)
     except BaseException:
         down(name, lambda _: None)
         raise
     return cluster
+
+
+def _build(plan: Plan, say: Say) -> list[Path]:
+    """Make what is not there yet of programs and images; returns the nodes' image archives."""
+    build_programs(CLUSTER if plan.nodes else CONTROL_PLANE, say)
+    if not plan.nodes:
+        return []
+    archives = sorted(build_images(unpack_packages(say), say).glob("*.tar"))
+    if plan.proxy == "kubypass":
+        archives.append(build_kubypass_image(say))
+    return archives
 
 
 def open_cluster(name: str) -> Cluster:
@@ -128,7 +148,7 @@ def _same(cluster: Cluster, topology: Topology, proxy: Proxy, say: Say) -> Clust
     return cluster
 
 
-def _make(cluster: Cluster, say: Say) -> None:
+def _make(cluster: Cluster, settings: Path, images: list[Path], say: Say) -> None:
     paths, topology = cluster.paths, cluster.topology
     begun = time.monotonic()
     write_json(paths.description, _describe(cluster, ready=False))
@@ -138,17 +158,18 @@ def _make(cluster: Cluster, say: Say) -> None:
     paths.host_cgroup(CLIENT).mkdir(parents=True)
     for planned in cluster.nodes:
         wiring.plug_node(paths, topology, planned)
+        node.prepare_disk(paths, topology, planned, images, bare=cluster.proxy == "kubypass")
         node.start_node(paths, topology, planned)
     control_plane.wait_api(paths, topology)
     control_plane.start_controllers(paths, topology, scheduler=bool(cluster.nodes))
     wait_kubectl(paths, 60, "-n", "default", "get", "serviceaccount", "default")
     say(f"control plane: {control_plane.server_url(topology)}, {_since(begun)}")
     if cluster.nodes:
-        _finish_nodes(cluster, begun, say)
+        _finish_nodes(cluster, settings, begun, say)
     write_json(paths.description, _describe(cluster, ready=True))
 
 
-def _finish_nodes(cluster: Cluster, begun: float, say: Say) -> None:
+def _finish_nodes(cluster: Cluster, settings: Path, begun: float, say: Say) -> None:
     paths, topology = cluster.paths, cluster.topology
     addons.apply_policies(paths)
     for planned in cluster.nodes:
@@ -156,7 +177,7 @@ def _finish_nodes(cluster: Cluster, begun: float, say: Say) -> None:
         addresses = ", ".join(str(each.ip) for each in planned.addresses)
         say(f"{planned.alias}: {planned.name}, {addresses}, pods {', '.join(map(str, cidrs))}")
     proxies.connect_pods(paths, topology, cluster.proxy)
-    proxies.apply_proxy(paths, topology, cluster.proxy)
+    proxies.apply_proxy(paths, topology, cluster.proxy, settings)
     addons.apply_dns(paths, topology)
     for planned in cluster.nodes:
         node.wait_ready(paths, planned)

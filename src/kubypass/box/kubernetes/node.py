@@ -11,15 +11,20 @@ from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 
-from kubypass.box.enter import Place, run_in
+from kubypass.box.enter import Place
 from kubypass.box.files import Json, read_json, write_json
 from kubypass.box.kubekey import IPNetwork
 from kubypass.box.kubernetes import pki
 from kubypass.box.kubernetes.addons import dns_address
 from kubypass.box.kubernetes.control_plane import server_url
-from kubypass.box.kubernetes.images import images_directory
 from kubypass.box.kubernetes.kubectl import try_kubectl, wait_kubectl
-from kubypass.box.kubernetes.node_files import CACHE, NodeSetup, kubelet_arguments, node_files
+from kubypass.box.kubernetes.node_files import (
+    CACHE,
+    NOT_READY_TAINT,
+    NodeSetup,
+    kubelet_arguments,
+    node_files,
+)
 from kubypass.box.kubernetes.packages import packages_directory
 from kubypass.box.kubernetes.paths import ClusterPaths
 from kubypass.box.kubernetes.programs import cache, programs_directory
@@ -31,18 +36,15 @@ REGISTER_S = 90.0
 READY_S = 90.0
 KILL_S = 30.0
 _OPEN_FILES = 1_000_000
+_LOOPBACK = "loopback"  # containerd calls it for every pod, whatever the network
 _UNSHARE = ("unshare", "-m", "-u", "-C", "-p", "-f", "--kill-child", "--mount-proc")
 # The machine's own settings of these would be seen through the node's layer.
 _OWN = {"etc": ("cni", "containerd", "kubernetes"), "opt": ("cni", "box")}
 
 
-def start_node(
-    paths: ClusterPaths, topology: Topology, node: PlannedNode, taints: Sequence[str] = ()
-) -> None:
+def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> None:
     """Start a node, at first or again after `stop_node`; its kubelet then registers it."""
     disk = paths.node_disk(node.name)
-    if not disk.is_dir():
-        _prepare_disk(paths, topology, node, taints)
     paths.node_cgroup(node.name).mkdir(parents=True, exist_ok=True)
     setup: Json = {
         "name": node.name,
@@ -51,8 +53,7 @@ def start_node(
         "packages": packages_directory().name,
         "programs": str(programs_directory().relative_to(cache())),
         "images": [
-            str(archive.relative_to(cache()))
-            for archive in sorted(images_directory().glob("*.tar"))
+            f"/var/lib/images/{each.name}" for each in sorted((disk / "lib/images").iterdir())
         ],
         "kubelet": kubelet_arguments(node, topology.families),
     }
@@ -109,21 +110,18 @@ def wait_ready(paths: ClusterPaths, node: PlannedNode) -> None:
         raise KubypassError(*_explain(paths, node, "is not ready")) from error
 
 
-def import_image(paths: ClusterPaths, name: str, archive: Path) -> None:
-    """Import an image archive, wherever it is on this machine, on a node."""
-    inside = paths.node_disk(name) / "lib" / archive.name
-    shutil.copy(archive, inside)
-    words = ["ctr", "-n", "k8s.io", "images", "import", f"/var/lib/{archive.name}"]
-    result = run_in(node_place(paths, name), words, timeout_s=120.0)
-    inside.unlink()
-    if result.returncode != 0:
-        raise KubypassError(f"{name}: ctr cannot import {archive}: {result.stderr.strip()}")
-
-
-def _prepare_disk(
-    paths: ClusterPaths, topology: Topology, node: PlannedNode, taints: Sequence[str]
+def prepare_disk(
+    paths: ClusterPaths,
+    topology: Topology,
+    node: PlannedNode,
+    images: Sequence[Path],
+    *,
+    bare: bool,
 ) -> None:
-    """The node's own files: the upper layers of /etc and /opt, /var/lib and /var/log."""
+    """Make the node's own files: the upper layers of /etc and /opt, /var/lib and /var/log.
+
+    A bare node has no network for pods, and a taint until an agent brought one.
+    """
     disk = paths.node_disk(node.name)
     for name in ("etc", "opt", "lib", "log"):
         (disk / name).mkdir(parents=True)
@@ -133,12 +131,19 @@ def _prepare_disk(
             own.mkdir()
             os.setxattr(own, "trusted.overlay.opaque", b"y")
     (disk / "etc/cni/net.d").mkdir()
-    plugins = packages_directory() / "usr/lib/cni"
-    shutil.copytree(plugins, disk / "opt/cni/bin")
+    (disk / "opt/cni/bin").mkdir()
+    for plugin in (packages_directory() / "usr/lib/cni").iterdir():
+        if not bare or plugin.name == _LOOPBACK:
+            shutil.copy(plugin, disk / "opt/cni/bin")
+    (disk / "lib/images").mkdir()
+    for archive in images:
+        shutil.copy(archive, disk / "lib/images")
     _write_identity(paths, topology, node, disk / "etc/kubernetes")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     runc = f"{CACHE}/{packages_directory().name}/usr/sbin/runc"
+    taints = [NOT_READY_TAINT] if bare else []
     setup = NodeSetup(runc, min(hard, _OPEN_FILES), str(dns_address(topology)), taints)
+
     for name, text in node_files(topology, node, setup).items():
         path = disk / "etc" / name
         path.parent.mkdir(parents=True, exist_ok=True)

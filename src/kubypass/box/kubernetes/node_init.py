@@ -42,7 +42,7 @@ class _Setup:
     cache: str
     packages: str  # name of the directory in the cache
     programs: str  # likewise, below the cache
-    images: Sequence[str]  # archives, below the cache
+    images: Sequence[str]  # archives, as the node sees them
     kubelet: Sequence[str]  # arguments
 
 
@@ -61,7 +61,7 @@ def main() -> None:
     if not wait_until(_runtime_answers, _START_S):
         raise KubypassError("containerd does not answer", "see /var/log/containerd.log")
     for image in setup.images:
-        _ctr("images", "import", f"{CACHE}/{image}")
+        _ctr("images", "import", image)
     _start("kubelet", setup.kubelet, {})
     while True:
         os.wait()

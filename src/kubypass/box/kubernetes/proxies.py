@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from ipaddress import ip_network
+from pathlib import Path
 from typing import Literal, cast, get_args
 
 from kubypass.box.enter import run_in
@@ -17,6 +18,7 @@ from kubypass.box.kubernetes.addons import manifest
 from kubypass.box.kubernetes.control_plane import server_url
 from kubypass.box.kubernetes.images import KUBE_PROXY
 from kubypass.box.kubernetes.kubectl import apply, get_items, kubectl
+from kubypass.box.kubernetes.kubypass import kubypass_manifests
 from kubypass.box.kubernetes.node import node_place
 from kubypass.box.kubernetes.paths import ClusterPaths
 from kubypass.box.paths import FABRIC
@@ -70,9 +72,11 @@ def plugin_list(cidrs: list[IPNetwork]) -> dict[str, object]:
     return {"cniVersion": "0.4.0", "name": "box", "plugins": [ptp, host_ports]}
 
 
-def apply_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> None:
-    """Install what serves Services."""
-    if proxy.startswith(_KUBE_PROXY):
+def apply_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy, settings: Path) -> None:
+    """Install what serves Services; `settings` are kubypass's."""
+    if proxy == "kubypass":
+        apply(paths, kubypass_manifests(topology, settings))
+    elif proxy.startswith(_KUBE_PROXY):
         values = {
             "mode": proxy.removeprefix(_KUBE_PROXY),
             "pods": ",".join(map(str, topology.pod_cidrs)),
@@ -84,17 +88,10 @@ def apply_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> None:
 
 def wait_proxy(paths: ClusterPaths, proxy: Proxy) -> None:
     """Wait until it serves on every node."""
-    if proxy.startswith(_KUBE_PROXY):
-        rollout = ["-n", "kube-system", "rollout", "status", "daemonset/kube-proxy"]
+    if proxy != "none":
+        name = "kubypass" if proxy == "kubypass" else "kube-proxy"
+        rollout = ["-n", "kube-system", "rollout", "status", f"daemonset/{name}"]
         kubectl(paths, *rollout, "--timeout=90s", timeout_s=100.0)
-
-
-def check_proxy(proxy: Proxy) -> None:
-    """ConfigError for what is not there yet."""
-    if proxy == "kubypass":
-        raise ConfigError(
-            "--proxy kubypass: not there yet", "choose another of " + ", ".join(PROXIES)
-        )
 
 
 def _slices(paths: ClusterPaths) -> dict[str, list[IPNetwork]]:
