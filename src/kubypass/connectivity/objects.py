@@ -17,6 +17,8 @@ SERVICE_PORT = 80
 HOST_PORT = 14650
 """Of those on their node's network; below the ranges of NodePorts and of ephemeral ports."""
 _ACCOUNT = "probe"
+_RESOLVER = {"name": "RES_OPTIONS", "value": "timeout:2 attempts:2"}
+"""A name server that does not answer is given up within what a request may take; see resolv.conf(5)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +71,7 @@ def _pod(deployment: Deployment, name: str, letter: str, node: str, *, on_host: 
         "image": deployment.image,
         "imagePullPolicy": "IfNotPresent",
         "command": ["python3", "-m", "kubypass.connectivity.responder", f"--port={port}"],
-        "env": [*variables, {"name": TOKEN, "value": deployment.token}],
+        "env": [*variables, {"name": TOKEN, "value": deployment.token}, _RESOLVER],
         "readinessProbe": {"httpGet": {"path": "/who", "port": port}, "periodSeconds": 1},
         "resources": {"requests": {"cpu": "1m", "memory": "32Mi"}},
     }

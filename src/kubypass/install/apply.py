@@ -97,12 +97,20 @@ def _reasons(rest: Rest, name: str) -> list[str]:
 
 
 def _reason(pod: Object, conditions: dict[str, Any]) -> str:
-    for container in pod["status"].get("containerStatuses") or ():
-        for state in (container.get("state", {}), container.get("lastState", {})):
-            for each in (state.get("waiting"), state.get("terminated")):
-                if each:
-                    words = (each.get("reason"), (each.get("message") or "").strip())
-                    return ": ".join(word for word in words if word)
+    """The last words of a container that ended say most, then why one waits."""
+    found: dict[str, str] = {}
+    for key in ("initContainerStatuses", "containerStatuses"):
+        for container in pod["status"].get(key) or ():
+            for state in (container.get("lastState", {}), container.get("state", {})):
+                for how in ("terminated", "waiting"):
+                    if how in state and state[how].get("exitCode") != 0:
+                        words = (
+                            state[how].get("reason"),
+                            (state[how].get("message") or "").strip(),
+                        )
+                        found.setdefault(how, ": ".join(word for word in words if word))
+    if found:
+        return found.get("terminated") or found["waiting"]
     scheduled = conditions.get("PodScheduled", {})
     return scheduled.get("message") or "it runs and is not ready: see its log"
 

@@ -17,8 +17,7 @@ def cleanup_daemon_set(agents: Object) -> Object:
     container = spec["containers"][0]
     for key in ("env", "startupProbe", "livenessProbe", "readinessProbe", "resources"):
         container.pop(key, None)
-    places = [each for each in container["args"] if each.startswith("--cni-")]
-    clean = {**container, "name": "cleanup", "args": ["cleanup", *places]}
+    clean = {**container, "name": "cleanup", "args": ["cleanup"]}
     rest = {
         "name": "done",
         "image": container["image"],
