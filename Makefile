@@ -16,7 +16,7 @@ WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box bench soak wheel image manifests clean
+.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box demo-kubernetes e2e bench soak wheel image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -90,6 +90,12 @@ mutation: install build ## a hundred deliberate faults, one at a time: do the te
 
 demo: install build ## the guide's whole walk, in a cluster in a box
 	@.venv/bin/kubypass box demo
+
+demo-kubernetes: install build ## the guide with kubectl on a real Kubernetes, first with kube-proxy, then without
+	@.venv/bin/kubypass box demo-kubernetes
+
+e2e: install build ## Kubernetes' own tests of Services, with kubypass and with kube-proxy; half an hour; docs/e2e.md
+	$(PYTHON) tests/kubernetes/e2e.py $(E2E)
 
 bench: install build ## paired measurements with a control, and the agent at scale: bench/
 	.venv/bin/kubypass bench connect --json bench/connect.json --plot bench/connect.png

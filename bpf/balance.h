@@ -132,7 +132,7 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 
 /* What the node itself sends, with ports: replies of a backend in its network get their service address back, connections to
  * services that no socket call has translated get a backend, and others are kept apart from those that are translated
- * to the node's address. `endpoint` as in balance_packet, of packets that were translated. */
+ * to the node's address. `endpoint` as in balance_packet, of packets that got another destination. */
 static __always_inline enum verdict balance_node(context *ctx, enum hook hook, struct packet *packet,
 						 struct endpoint **endpoint)
 {
@@ -145,7 +145,8 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 	if (flow && (hook == HOOK_TO_UPLINK || flow->direction == FLOW_REPLY || !flow->service)) {
 		enum verdict verdict = follow_flow(ctx, packet, flow, now);
 
-		*endpoint = lookup_endpoint(&packet->tuple.destination);
+		if (packet->moved)
+			*endpoint = lookup_endpoint(&packet->tuple.destination);
 		return verdict;
 	}
 	if (flow || !may_be_new(packet))

@@ -7,7 +7,7 @@
 #include "route.h"
 
 /* Newer than some headers, and known to the kernel where config.route_source says so. */
-#define FIB_SKIP_NEIGHBOUR (1U << 3)
+#define FIB_SKIP_NEIGHBOUR (1U << 2)
 #define FIB_SOURCE (1U << 4)
 
 /* Replaces the node's primary address by the one that the node itself would use towards the backend: its route's

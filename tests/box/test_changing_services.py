@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from tests.box.scene import ALL, REFUSED, SILENT, Endpoint, Port, Scene
+from kubypass.box.process import wait_until
+from tests.box.scene import ALL, DEADLINE_S, REFUSED, SILENT, Endpoint, Port, Scene
 
 pytestmark = pytest.mark.xdist_group("scenes")
 INSIDE = ("pod1", "node2", "stray1")
@@ -135,3 +136,26 @@ def test_deleted_and_made_again(scene: Scene) -> None:
     scene.put_service(service)
     scene.settle()
     scene.check(service, [("client", "node1", ALL), ("pod2", "cluster", ALL)])
+
+
+@pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+def test_a_node_port_of_another_service_takes_the_datagrams_along(
+    scene: Scene, version: int
+) -> None:
+    """The service that had it lives on, with the backend that the client's flow has."""
+    datagrams = Port(80, 5353, "UDP", name="datagrams")
+    first = scene.put(scene.service(datagrams, node_ports=True), [Endpoint("a2")])
+    second = scene.put(scene.service(datagrams), [Endpoint("b1")])
+    port = first.ports[0]
+
+    def answering() -> set[str]:
+        answers = scene.ask(first, "client", "node1", version, port, source_port=40404 + version)
+        return {str(answer.get("pod", answer["outcome"])) for answer in answers}
+
+    assert answering() == {"a2"}
+    scene.put(replace(first, ports=(datagrams,), spec={"type": "ClusterIP"}), [Endpoint("a2")])
+    assert answering() == {"a2"}, "no service is to have the NodePort: the flow is left alone"
+    scene.put(replace(second, ports=(port,), spec={"type": "NodePort"}), [])
+    assert answering() == {"a2"}, "its new owner has no endpoint"
+    scene.put(replace(second, ports=(port,), spec={"type": "NodePort"}), [Endpoint("b1")])
+    assert wait_until(lambda: answering() == {"b1"}, DEADLINE_S)

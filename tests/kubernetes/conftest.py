@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Real API servers, once for a module, and a bare node with a link to them."""
+"""Real API servers with a bare node linked to them, and whole clusters in a box; one of each a session."""
 
 from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,10 @@ from cluster import Cluster
 from servers import PROGRAMS, api_servers, linked
 
 from kubypass.bench.node import bare_node
+from kubypass.box.kubernetes import cluster as boxes
+from kubypass.box.kubernetes.proxies import Proxy
+
+GUIDE = Path(__file__).resolve().parents[2] / "examples/guide"
 
 
 @pytest.fixture(scope="session")
@@ -40,3 +45,27 @@ def cluster(servers, node):
         made.prepare()
         yield made
         made.clear()
+
+
+def _in_a_box(name: str, nodes: int, proxy: Proxy) -> Iterator[boxes.Cluster]:
+    """A cluster in a box, taken down whatever happens."""
+    name = f"{name}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
+    files = GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml"
+    plan = boxes.Plan(*files, nodes, proxy, kubypass=proxy == "kubypass")
+    boxes.down(name, lambda _: None)
+    try:
+        yield boxes.up(name, plan, print)
+    finally:
+        boxes.down(name, lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[boxes.Cluster]:
+    """etcd, API server and controller manager; ready in seconds, no node."""
+    yield from _in_a_box("api", 0, "none")
+
+
+@pytest.fixture(scope="session")
+def two_nodes() -> Iterator[boxes.Cluster]:
+    """Two nodes with kubelet and containerd, whose pods and Services are kubypass's."""
+    yield from _in_a_box("nodes", 2, "kubypass")

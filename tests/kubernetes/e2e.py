@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.box.kubernetes.cluster import Cluster, Plan, down, up
+from kubypass.box.kubernetes.kubectl import kubectl_environment
 from kubypass.box.kubernetes.programs import END_TO_END, VERSION, build_programs
 from kubypass.box.kubernetes.proxies import PROXIES, parse_proxy
 
@@ -88,13 +89,14 @@ def run_specs(cluster: Cluster, *, fast: bool, focus: str, processes: int) -> di
         "--disable-log-dump",
         "--dump-logs-on-failure=false",
     ]
+    path = f"{programs}:{os.environ['PATH']}"
     command = [*ginkgo, str(programs / "e2e.test"), "--", *suite]
     with (directory / "log").open("w") as log:
         subprocess.run(
             ["nsenter", f"--net={cluster.paths.fabric}", "--", *command],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env={**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"},
+            env={**os.environ, **kubectl_environment(cluster.paths), "PATH": path},
             check=False,
         )
     if not report.is_file():
@@ -163,7 +165,7 @@ def _run(proxy: str, arguments: argparse.Namespace) -> dict[str, Outcome]:
     down(name, lambda _: None)
     try:
         files = GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml"
-        cluster = up(name, Plan(*files, 2, parse_proxy(proxy)), print)
+        cluster = up(name, Plan(*files, 2, parse_proxy(proxy), kubypass=proxy == SUBJECT), print)
         outcomes = run_specs(
             cluster, fast=arguments.fast, focus=arguments.focus, processes=arguments.processes
         )

@@ -103,7 +103,7 @@ class Pipeline:
         registry = self._registry
         snapshot = registry.snapshot()
         return Services(
-            snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda _: None
+            snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda *_: None
         )
 
     def _plan_node(self) -> PlanNode:

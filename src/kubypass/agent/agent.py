@@ -8,7 +8,7 @@ nothing to do. Ending the agent leaves the datapath in place.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
 from kubypass.agent.configuration import Configuration
@@ -34,6 +34,8 @@ from kubypass.datapath import layout, objects
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flows import Sweep
 from kubypass.datapath.objects import Datapath
+from kubypass.datapath.tables import Changes
+from kubypass.kernel.netlink import Link
 from kubypass.kube.api_source import ApiSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.writer import Subject
@@ -92,6 +94,8 @@ class Agent:
         self.network: Network
         self.attachments: Attachments
         self._sweep: Sweep
+        self._uplinks: tuple[Link, ...] = ()
+        """Those with programs on them."""
 
     def follow(self) -> None:
         """Begins to follow the cluster."""
@@ -117,7 +121,7 @@ class Agent:
             self._plan_node(),
             self.settings,
             maps,
-            self.stale.note,
+            self._before_write,
         )
         result = self.services.sync_all()
         self._note_result(result, "services complete")
@@ -127,6 +131,10 @@ class Agent:
         self.pod_network.start(self.network, self.node, self._own)
         self.healthy = True
         self.timings["start_s"] = self.timings["parse_s"] + time.perf_counter() - started
+
+    def _before_write(self, changes: Changes, services: Mapping[bytes, bytes]) -> None:
+        self.stale.note(changes)
+        self._sweep.note(services, changes.services)
 
     @property
     def _own(self) -> Node | None:
@@ -166,9 +174,7 @@ class Agent:
 
     def _attach(self) -> None:
         """Switches traffic to programs and maps that are complete."""
-        self.state.uplinks = [link.name for link in self.node.uplinks]
         self.state.tcx = self.features.tcx
-        self.state.save()
         pods = self.options.run / "pods"
         traits = self.snapshot.traits
         self.network = Network(self.datapath, self.attachments, pods, self.settings, traits)
@@ -183,9 +189,15 @@ class Agent:
 
     def _attach_node(self) -> None:
         """The hooks that are no pod's."""
-        self.network.attach_uplinks(self.node)
+        self._attach_uplinks()
         hooks = cgroup_hooks(self.settings)
         self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
+
+    def _attach_uplinks(self) -> None:
+        self.state.uplinks = sorted({*self.state.uplinks, *(x.name for x in self.node.uplinks)})
+        self.state.save()
+        self.network.attach_uplinks(self.node)
+        self._uplinks = self.node.uplinks
 
     def _note_result(self, result: Result, event: str) -> None:
         self.writes["maps"] += result.writes
@@ -303,6 +315,9 @@ class Agent:
             log("the node's addresses changed: programs are replaced")
             self._open_datapath()
             self._attach()
+        elif self.node.uplinks != self._uplinks:
+            log("uplinks", devices=" ".join(link.name for link in self.node.uplinks))
+            self._attach_uplinks()
         if self.services.move(self._plan_node()):
             result = self.services.sync_all()
             self._note_result(result, "services planned anew for the node")
@@ -359,6 +374,11 @@ class Agent:
     def sweep(self) -> float:
         """One step through the flows; returns seconds until the next."""
         return SWEEP_S if self._sweep.step() else _PASS_S
+
+    @property
+    def sweep_is_urgent(self) -> bool:
+        """Flows have to leave that programs would still follow."""
+        return self._sweep.urgent
 
     @property
     def flows(self) -> tuple[int, int]:

@@ -53,6 +53,8 @@ class Loop:
         next_look = time.monotonic() + _LOOK_S
         next_retry = time.monotonic() + RETRY_S
         while not self._signals.stopped:
+            if self._agent.sweep_is_urgent:
+                next_sweep = time.monotonic()
             due = min(next_check, next_sweep, next_retry, next_look, self._agent.stale.due)
             wait = max(0.0, due - time.monotonic())
             for key, _ in self._selector.select(wait):

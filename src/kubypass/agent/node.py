@@ -64,18 +64,19 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
     """Looks at the network namespace that we are in.
 
     Primary are the `internal` addresses, which the Node object names; where none of them is an uplink's, the address
-    that the uplink has had longest.
+    that the first uplink has had longest.
     """
     with Netlink() as netlink:
         links = {link.name: link for link in netlink.links()}
         found = netlink.addresses()
         routes = netlink.routes()
     addressed = {entry.ifindex for entry in found if entry.address[:2] != b"\xfe\x80"}
-    uplinks = _uplinks(links, routes, addressed, settings)
     loopback = {link.index for link in links.values() if link.name == "lo"}
     by_link: dict[int, list[Address]] = {}
     for entry in found:
         by_link.setdefault(entry.ifindex, []).append(mapped_address(entry.address))
+    named = {index for index, some in by_link.items() if set(some) & set(internal)}
+    uplinks = _uplinks(links, routes, addressed, named, settings)
     addresses = [a for index, some in by_link.items() for a in some if index not in loopback]
     addresses += [a for index in loopback for a in by_link.get(index, ()) if not is_loopback(a)]
     primary: dict[int, Address] = {}
@@ -103,9 +104,16 @@ def _oldest_first(addresses: Sequence[Address]) -> list[Address]:
 
 
 def _uplinks(
-    links: dict[str, Link], routes: list[Route], addressed: set[int], settings: Settings
+    links: dict[str, Link],
+    routes: list[Route],
+    addressed: set[int],
+    named: set[int],
+    settings: Settings,
 ) -> tuple[Link, ...]:
-    """The devices of the setting `devices`, else those with a default route, else the first that has an address."""
+    """The devices of the setting `devices`; else those with a default route or an address that the Node object names.
+
+    Where there is none, the first that has an address. `addressed` and `named` are indexes.
+    """
     if settings.devices:
         patterns = [f"{name[:-1]}*" if name.endswith("+") else name for name in settings.devices]
         chosen = [
@@ -117,8 +125,8 @@ def _uplinks(
                 hint=f"devices here are {' '.join(sorted(links))}",
             )
         return tuple(chosen)
-    default = {route.ifindex for route in routes if route.prefix == 0}
-    chosen = [link for link in links.values() if link.index in default and not _is_pod(link)]
+    leading = named | {route.ifindex for route in routes if route.prefix == 0}
+    chosen = [x for x in links.values() if x.index in leading and x.name != "lo" and not _is_pod(x)]
     if not chosen:
         candidates = (x for x in links.values() if x.index in addressed and x.name != "lo")
         chosen = [link for link in candidates if link.up and not _is_pod(link)][:1]

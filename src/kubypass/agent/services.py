@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
@@ -43,8 +43,9 @@ class Services:
         node: PlanNode,
         settings: Settings,
         maps: dict[str, Map],
-        before_write: Callable[[Changes], None],
+        before_write: Callable[[Changes, Mapping[bytes, bytes]], None],
     ) -> None:
+        """`before_write` is told what will be written, and the entries of `services` as they are."""
         self._snapshot = snapshot
         self._node = node
         self._settings = settings
@@ -138,7 +139,7 @@ class Services:
             self._remember(key, tuple(keys), problems)
         if everything:
             self._tables.finish_adoption(changes)
-        self._before_write(changes)
+        self._before_write(changes, self._image.services)
         planned = time.perf_counter()
         writes = apply_changes(self._maps, changes) if changes else 0
         self._image.note(changes)

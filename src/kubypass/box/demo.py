@@ -10,7 +10,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
@@ -25,8 +25,43 @@ from kubypass.errors import KubypassError
 
 def demo(name: str, kubekey: Path, settings: Path) -> int:
     """Run all steps in the box `name`; returns 0 if every check passed, else 1."""
+    return conduct(
+        name,
+        lambda checks: _walk(checks, name, kubekey, settings),
+        logs=lambda: sorted(BoxPaths(name).root.glob("nodes/*/agent.log")),
+        take_down=lambda: down(name, lambda _: None),
+    )
+
+
+def conduct(
+    name: str,
+    walk_on: Callable[[Checks], None],
+    *,
+    logs: Callable[[], list[Path]],
+    take_down: Callable[[], object],
+) -> int:
+    """Walk, and take down whatever was made, however the walk ends; returns 0 if every check passed, else 1.
+
+    The ends of `logs` are shown if one did not.
+    """
     with _alone(name):
-        return _run(name, kubekey, settings)
+        checks = Checks(_say)
+        signal.signal(signal.SIGTERM, _interrupt)
+        try:
+            walk_on(checks)
+        except KubypassError as error:
+            checks.check("the walk goes on", "no error", error, passed=False)
+        except KeyboardInterrupt:
+            checks.check("the walk goes on", "no interruption", "interrupted", passed=False)
+        finally:
+            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            if checks.failed:
+                _show_logs(logs())
+            take_down()
+        _say("")
+        _say(checks.summary())
+        return 1 if checks.failed else 0
 
 
 @contextmanager
@@ -39,26 +74,6 @@ def _alone(name: str) -> Iterator[None]:
             message = f"another demo runs in the box {name}"
             raise KubypassError(message, "wait for it, or give another --name") from error
         yield
-
-
-def _run(name: str, kubekey: Path, settings: Path) -> int:
-    checks = Checks(_say)
-    signal.signal(signal.SIGTERM, _interrupt)
-    try:
-        _walk(checks, name, kubekey, settings)
-    except KubypassError as error:
-        checks.check("the walk goes on", "no error", error, passed=False)
-    except KeyboardInterrupt:
-        checks.check("the walk goes on", "no interruption", "interrupted", passed=False)
-    finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        if checks.failed:
-            _show_logs(name)
-        down(name, lambda _: None)
-    _say("")
-    _say(checks.summary())
-    return 1 if checks.failed else 0
 
 
 def _walk(checks: Checks, name: str, kubekey: Path, settings: Path) -> None:
@@ -77,9 +92,9 @@ def _walk(checks: Checks, name: str, kubekey: Path, settings: Path) -> None:
     proof.clean_up(checks, tour, before)
 
 
-def _show_logs(name: str) -> None:
-    for log in sorted(BoxPaths(name).root.glob("nodes/*/agent.log")):
-        _say(f"\nlast lines of {log.parent.name}'s agent:")
+def _show_logs(logs: list[Path]) -> None:
+    for log in logs:
+        _say(f"\nlast lines of {log.parent.name}'s {log.stem}:")
         for line in last_lines(log, 8):
             _say(f"    {line}")
 

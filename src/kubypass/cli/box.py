@@ -72,6 +72,17 @@ def register(subparsers: Parsers) -> None:
     )
     demo.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
 
+    real = _command(
+        commands,
+        "demo-kubernetes",
+        "the guide's walk with kubectl on a real Kubernetes, checked",
+        _demo_kubernetes,
+    )
+    real.set_defaults(name="demo")
+    real.add_argument(
+        "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
+
 
 def _register_objects(commands: Parsers) -> None:
     """Add what changes Kubernetes objects."""
@@ -134,7 +145,8 @@ def _up_kubernetes(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--name {arguments.name} is a box without Kubernetes", _OTHER)
     nodes = 2 if arguments.nodes is None else arguments.nodes
     proxy = parse_proxy(arguments.proxy or "kubypass")
-    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy), _say)
+    own = proxy == "kubypass"
+    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy, own), _say)
     return 0
 
 
@@ -230,3 +242,9 @@ def _demo(arguments: argparse.Namespace) -> int:
     from kubypass.box.demo import demo
 
     return demo(arguments.name, arguments.config, arguments.settings)
+
+
+def _demo_kubernetes(arguments: argparse.Namespace) -> int:
+    from kubypass.box.kubernetes.demo import demo_kubernetes
+
+    return demo_kubernetes(arguments.name, arguments.config)

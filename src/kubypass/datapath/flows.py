@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes expired connections out of `flows`, a little at a time.
+"""Takes connections out of `flows`, a little at a time: expired ones, and datagrams of a frontend that moved.
 
 The programs count an expired entry as absent, so this only gives back memory: it may be as slow as it likes. An entry
 that has been expired for a minute is not about to be refreshed by a packet under way.
@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from kubypass.datapath import layout
+from kubypass.datapath.moved_frontends import MovedFrontends
 from kubypass.kernel.bpf import Map
 
 _GRACE_NS = 60_000_000_000
@@ -25,11 +26,22 @@ class Sweep:
     def __init__(self, flows: Map) -> None:
         self._flows = flows
         self._pass: Iterator[tuple[bytes, bytes, int]] = iter(())
+        self._moved = MovedFrontends()
         self._seen = 0
         self.live = 0
         """Entries that the last complete pass left."""
         self.removed = 0
         """Entries removed since the start."""
+
+    @property
+    def urgent(self) -> bool:
+        """The pass has more to find than expired entries."""
+        return bool(self._moved)
+
+    def note(self, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> None:
+        """Entries of `services` as they are, and as they are about to be written."""
+        if self._moved.note(before, after):
+            self._pass, self._seen = self._flows.chunks(_CHUNK), 0
 
     def step(self) -> bool:
         """Looks at the next chunk; False when that was the last one of a pass."""
@@ -37,9 +49,12 @@ class Sweep:
         if chunk is None:
             self.live, self._seen = self._seen, 0
             self._pass = self._flows.chunks(_CHUNK)
+            self._moved.forget()
             return False
         keys, values, count = chunk
         dead = self._expired(keys, values, count, time.monotonic_ns() - _GRACE_NS)
+        if self._moved:
+            dead += self._moved.flows(keys[: count * layout.TUPLE_SIZE], values)
         self._flows.delete_batch(b"".join(dead), len(dead))
         self._seen += count - len(dead)
         self.removed += len(dead)

@@ -46,6 +46,7 @@ class Plan:
     settings: Path  # kubypass's
     nodes: int  # 0 makes a control plane alone
     proxy: Proxy
+    kubypass: bool  # it connects the pods, whoever serves Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +56,7 @@ class Cluster:
     paths: ClusterPaths
     topology: Topology
     proxy: Proxy
+    kubypass: bool  # it connects the pods
 
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:
@@ -84,11 +86,13 @@ def up(name: str, plan: Plan, say: Say) -> Cluster:
     read_settings(plan.settings)
     description = read_json(paths.description)
     if description is not None and description.get("ready"):
-        return _same(_parse(paths, description), topology, plan.proxy, say)
+        return _same(
+            _parse(paths, description), Cluster(paths, topology, plan.proxy, plan.kubypass), say
+        )
     if paths.exists():
         say(f"cluster {name} was left half made: clearing it away")
         down(name, lambda _: None)
-    cluster = Cluster(paths, topology, plan.proxy)
+    cluster = Cluster(paths, topology, plan.proxy, plan.kubypass)
     images = _build(plan, say)
     paths.root.mkdir(parents=True)
     try:
@@ -106,7 +110,7 @@ def _build(plan: Plan, say: Say) -> list[Path]:
     if not plan.nodes:
         return []
     archives = sorted(build_images(unpack_packages(say), say).glob("*.tar"))
-    if plan.proxy == "kubypass":
+    if plan.kubypass:
         archives.append(build_kubypass_image(say))
     return archives
 
@@ -138,9 +142,9 @@ def down(name: str, say: Say) -> bool:
     return found
 
 
-def _same(cluster: Cluster, topology: Topology, proxy: Proxy, say: Say) -> Cluster:
+def _same(cluster: Cluster, wanted: Cluster, say: Say) -> Cluster:
     """The cluster that is up already; ConfigError if another was asked for."""
-    if (cluster.topology, cluster.proxy) != (topology, proxy):
+    if cluster != wanted:
         name = cluster.paths.name
         message = f"cluster {name} is up, with {len(cluster.nodes)} nodes and proxy {cluster.proxy}"
         raise ConfigError(message, f"take it down first: kubypass box down --name {name}")
@@ -158,7 +162,7 @@ def _make(cluster: Cluster, settings: Path, images: list[Path], say: Say) -> Non
     paths.host_cgroup(CLIENT).mkdir(parents=True)
     for planned in cluster.nodes:
         wiring.plug_node(paths, topology, planned)
-        node.prepare_disk(paths, topology, planned, images, bare=cluster.proxy == "kubypass")
+        node.prepare_disk(paths, topology, planned, images, bare=cluster.kubypass)
         node.start_node(paths, topology, planned)
     control_plane.wait_api(paths, topology)
     control_plane.start_controllers(paths, topology, scheduler=bool(cluster.nodes))
@@ -176,16 +180,19 @@ def _finish_nodes(cluster: Cluster, settings: Path, begun: float, say: Say) -> N
         cidrs = node.wait_registered(paths, planned)
         addresses = ", ".join(str(each.ip) for each in planned.addresses)
         say(f"{planned.alias}: {planned.name}, {addresses}, pods {', '.join(map(str, cidrs))}")
-    proxies.connect_pods(paths, topology, cluster.proxy)
-    proxies.apply_proxy(paths, topology, cluster.proxy, settings)
+    proxies.route_fabric(paths, topology)
+    if cluster.kubypass:
+        proxies.apply_kubypass(paths, topology, settings)
+    else:
+        proxies.connect_pods(paths, topology)
+    proxies.apply_kube_proxy(paths, topology, cluster.proxy)
     addons.apply_dns(paths, topology)
     for planned in cluster.nodes:
         node.wait_ready(paths, planned)
     say(f"nodes are ready, {_since(begun)}")
-    proxies.wait_proxy(paths, cluster.proxy)
-    if cluster.proxy != "none":
-        rollout = ["-n", "kube-system", "rollout", "status", "deployment/coredns"]
-        kubectl(paths, *rollout, "--timeout=90s", timeout_s=100)
+    proxies.wait_daemons(paths)
+    rollout = ["-n", "kube-system", "rollout", "status", "deployment/coredns"]
+    kubectl(paths, *rollout, "--timeout=90s", timeout_s=100)
     say(f"proxy {cluster.proxy} and DNS, {_since(begun)}")
 
 
@@ -198,10 +205,12 @@ def _describe(cluster: Cluster, *, ready: bool) -> Json:
         "name": cluster.paths.name,
         "ready": ready,
         "proxy": cluster.proxy,
+        "kubypass": cluster.kubypass,
         "topology": describe_topology(cluster.topology),
     }
 
 
 def _parse(paths: ClusterPaths, description: Json) -> Cluster:
     topology = parse_topology(mapping(description["topology"]))
-    return Cluster(paths, topology, proxies.parse_proxy(str(description["proxy"])))
+    proxy = proxies.parse_proxy(str(description["proxy"]))
+    return Cluster(paths, topology, proxy, bool(description["kubypass"]))

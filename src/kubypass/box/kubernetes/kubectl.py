@@ -16,6 +16,11 @@ from kubypass.errors import KubypassError
 POLL_S = 0.1
 
 
+def kubectl_environment(paths: ClusterPaths) -> dict[str, str]:
+    """What makes kubectl talk to this cluster, and write nothing outside of it."""
+    return {"KUBECONFIG": str(paths.kubeconfig), "KUBECACHEDIR": str(paths.root / "kubectl")}
+
+
 def try_kubectl(
     paths: ClusterPaths, *words: str, stdin: str | None = None, timeout_s: float = 60.0
 ) -> subprocess.CompletedProcess[str]:
@@ -28,7 +33,7 @@ def try_kubectl(
         text=True,
         check=False,
         timeout=timeout_s,
-        env={**os.environ, "KUBECONFIG": str(paths.kubeconfig)},
+        env={**os.environ, **kubectl_environment(paths)},
     )
 
 

@@ -80,6 +80,7 @@ def node_place(paths: ClusterPaths, name: str) -> Place:
     folders = [f"{CACHE}/{part}" for part in _programs()]
     environment = {
         "KUBECONFIG": "/etc/kubernetes/admin.conf",
+        "KUBECACHEDIR": "/run/kubectl",
         "PATH": ":".join([os.environ["PATH"], *folders]),
     }
     namespace, cgroup = paths.namespace(name), paths.host_cgroup(name)

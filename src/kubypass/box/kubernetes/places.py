@@ -10,7 +10,7 @@ from typing import NoReturn
 
 from kubypass.box.enter import Place, command_in
 from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import kubectl
+from kubypass.box.kubernetes.kubectl import kubectl, kubectl_environment
 from kubypass.box.kubernetes.node import node_place
 from kubypass.box.kubernetes.programs import programs_directory
 from kubypass.box.paths import CLIENT
@@ -25,7 +25,7 @@ def cluster_place(cluster: Cluster, target: str) -> Place:
     paths = cluster.paths
     if target == CLIENT:
         environment = {
-            "KUBECONFIG": str(paths.kubeconfig),
+            **kubectl_environment(paths),
             "PATH": f"{os.environ['PATH']}:{programs_directory()}",
         }
         return Place(CLIENT, paths.namespace(CLIENT), paths.host_cgroup(CLIENT), environment)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What serves a cluster's Services, and what connects its pods.
 
-With kube-proxy, or none, pods are connected by the plain `ptp` plugin and routes between nodes made
-by hand; kubypass brings its own plugin and routes.
+kubypass brings its own plugin and routes; without it pods are connected by the plain `ptp` plugin
+and by routes between nodes made by hand.
 """
 
 from __future__ import annotations
@@ -41,13 +41,16 @@ def parse_proxy(name: str) -> Proxy:
     raise ConfigError(f"--proxy {name!r}", f"expected one of {', '.join(PROXIES)}")
 
 
-def connect_pods(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> None:
-    """Routes to the nodes' pods on the fabric and between nodes, and the plugin that makes pods' links."""
+def route_fabric(paths: ClusterPaths, topology: Topology) -> None:
+    """Routes to the nodes' pods on the network between the machines."""
     slices = _slices(paths)
     for node in topology.nodes:
         route_pods(paths.namespace(FABRIC), node, slices[node.name])
-    if proxy == "kubypass":
-        return
+
+
+def connect_pods(paths: ClusterPaths, topology: Topology) -> None:
+    """Routes between nodes, and the `ptp` plugin that makes pods' links."""
+    slices = _slices(paths)
     for node in topology.nodes:
         set_sysctls(paths.namespace(node.name), _FORWARD, optional=True)
         for other in topology.nodes:
@@ -72,11 +75,14 @@ def plugin_list(cidrs: list[IPNetwork]) -> dict[str, object]:
     return {"cniVersion": "0.4.0", "name": "box", "plugins": [ptp, host_ports]}
 
 
-def apply_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy, settings: Path) -> None:
-    """Install what serves Services; `settings` are kubypass's."""
-    if proxy == "kubypass":
-        apply(paths, kubypass_manifests(topology, settings))
-    elif proxy.startswith(_KUBE_PROXY):
+def apply_kubypass(paths: ClusterPaths, topology: Topology, settings: Path) -> None:
+    """Install kubypass with `settings`."""
+    apply(paths, kubypass_manifests(topology, settings))
+
+
+def apply_kube_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> None:
+    """Install the real kube-proxy, if it is the proxy."""
+    if proxy.startswith(_KUBE_PROXY):
         values = {
             "mode": proxy.removeprefix(_KUBE_PROXY),
             "pods": ",".join(map(str, topology.pod_cidrs)),
@@ -86,11 +92,11 @@ def apply_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy, settings:
         apply(paths, manifest("kube-proxy.yaml", values))
 
 
-def wait_proxy(paths: ClusterPaths, proxy: Proxy) -> None:
-    """Wait until it serves on every node."""
-    if proxy != "none":
-        name = "kubypass" if proxy == "kubypass" else "kube-proxy"
-        rollout = ["-n", "kube-system", "rollout", "status", f"daemonset/{name}"]
+def wait_daemons(paths: ClusterPaths) -> None:
+    """Wait until kubypass and kube-proxy, those of them that are installed, serve on every node."""
+    daemons = kubectl(paths, "-n", "kube-system", "get", "daemonsets", "-o", "name").split()
+    for daemon in daemons:
+        rollout = ["-n", "kube-system", "rollout", "status", daemon]
         kubectl(paths, *rollout, "--timeout=90s", timeout_s=100.0)
 
 

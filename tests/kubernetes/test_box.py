@@ -1,0 +1,214 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A cluster in a box: what its places are, that it is a real one, and that nothing of it is left."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kubypass.box.enter import run_in
+from kubypass.box.kubernetes import cluster as boxes
+from kubypass.box.kubernetes import control_plane as programs
+from kubypass.box.kubernetes.images import AGNHOST
+from kubypass.box.kubernetes.kubectl import apply, get_items, kubectl, try_kubectl, wait_kubectl
+from kubypass.box.kubernetes.node import start_node, stop_node, wait_ready
+from kubypass.box.kubernetes.paths import ClusterPaths
+from kubypass.box.kubernetes.places import cluster_place
+from kubypass.box.process import wait_until
+
+Cluster = boxes.Cluster
+COMMAND = Path(sys.executable).with_name("kubypass")
+GUIDE = Path(__file__).resolve().parents[2] / "examples/guide"
+
+WEB = f"""
+apiVersion: apps/v1
+kind: Deployment
+metadata: {{name: web, labels: {{app: web}}}}
+spec:
+  replicas: 2
+  selector: {{matchLabels: {{app: web}}}}
+  template:
+    metadata: {{labels: {{app: web}}}}
+    spec:
+      topologySpreadConstraints:
+      - maxSkew: 1
+        topologyKey: kubernetes.io/hostname
+        whenUnsatisfiable: DoNotSchedule
+        labelSelector: {{matchLabels: {{app: web}}}}
+      containers:
+      - name: web
+        image: {AGNHOST}
+        args: [netexec, --http-port=80]
+        readinessProbe: {{httpGet: {{path: /healthz, port: 80}}, periodSeconds: 1}}
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web}}
+spec: {{type: NodePort, selector: {{app: web}}, ports: [{{port: 80}}]}}
+"""
+
+
+def box(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    """Run `kubypass box` on this cluster."""
+    command, *rest = words
+    return subprocess.run(
+        [COMMAND, "box", command, "--name", cluster.paths.name, *rest],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def on(cluster: Cluster, where: str, *words: str) -> str:
+    """What a command says in a place."""
+    result = run_in(cluster_place(cluster, where), words, timeout_s=60)
+    return (result.stdout + result.stderr).strip()
+
+
+@pytest.fixture(scope="module")
+def web(two_nodes: Cluster) -> Iterator[Cluster]:
+    """Two servers, one on each node, and a Service."""
+    apply(two_nodes.paths, WEB)
+    rollout = ["rollout", "status", "deployment/web", "--timeout=60s"]
+    kubectl(two_nodes.paths, *rollout, timeout_s=70)
+    yield two_nodes
+    kubectl(two_nodes.paths, "delete", "deployment/web", "service/web")
+
+
+def test_pods_resolve_and_reach_a_service_by_name(web: Cluster):
+    words = ["exec", "deploy/web", "--", "curl", "-s", "-m", "5", "http://web/hostname"]
+    assert kubectl(web.paths, *words).startswith("web-")
+
+
+def test_node_ports_answer_inside_and_outside(web: Cluster):
+    port = on(
+        web, "node1", "kubectl", "get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"
+    )
+    for where in ("node1", "node2", "client"):
+        for node in web.nodes:
+            url = f"http://{node.address(4)}:{port}/hostname"
+            assert on(web, where, "curl", "-s", "-m", "5", url).startswith("web-")
+
+
+def test_the_kubelet_serves_exec_and_logs(web: Cluster):
+    assert "web-" in kubectl(web.paths, "exec", "deploy/web", "--", "hostname")
+    assert "Started HTTP server" in kubectl(web.paths, "logs", "deploy/web")
+
+
+def test_a_pod_is_entered_by_its_name(web: Cluster):
+    pods = get_items(web.paths, "pods", "-l", "app=web")
+    name = str(pods[0]["metadata"]["name"])
+    assert box(web, "exec", f"pod/{name}", "--", "hostname").stdout.strip() == name
+
+
+def test_a_prefix_that_fits_two_pods_is_refused(web: Cluster):
+    answer = box(web, "exec", "pod/web", "--", "hostname")
+    assert answer.returncode == 2
+    assert "fits several pods" in answer.stderr
+
+
+def test_processes_of_pods_are_below_their_nodes_cgroup(web: Cluster):
+    for node in web.nodes:
+        cgroup = web.paths.node_cgroup(node.name)
+        containers = {path.parent.name for path in cgroup.glob("*/cgroup.procs")}
+        assert len(containers) > 4
+    assert on(web, "node1", "cat", "/proc/self/cgroup").splitlines()[-1] == "0::/init"
+
+
+def test_a_kubelet_may_not_touch_another_node(two_nodes: Cluster):
+    other = two_nodes.nodes[1].name
+    label = ["kubectl", "--kubeconfig=/etc/kubernetes/kubelet.conf", "label", "node", other, "a=b"]
+    assert "only its own Node object" in on(two_nodes, "node1", *label)
+
+
+def test_images_without_a_tag_are_not_pulled(two_nodes: Cluster):
+    paths = two_nodes.paths
+    kubectl(paths, "run", "untagged", "--image=nginx")
+    wait_kubectl(paths, 60, "wait", "--for=condition=Ready", "pod/untagged", "--timeout=5s")
+    kubectl(paths, "delete", "pod/untagged", "--now")
+
+
+def test_list_shows_nodes_pods_and_services(web: Cluster):
+    found = json.loads(box(web, "list", "-o", "json").stdout)
+    assert [row["name"] for row in found["nodes"]] == ["node1", "node2", "client"]
+    assert {row["ready"] for row in found["nodes"]} == {"True", "-"}
+    assert sum(row["name"].startswith("pod/web-") for row in found["pods"]) == 2
+    assert "web" in {row["name"] for row in found["services"]}
+
+
+def test_kubeconfig_is_printed(two_nodes: Cluster):
+    assert two_nodes.paths.kubeconfig.read_text().strip() in box(two_nodes, "kubeconfig").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["exec", "--name", "none", "node1", "--", "true"], 1, "box none does not exist"),
+        (["kubeconfig", "--name", "none"], 1, "cluster none does not exist"),
+        (["up", "--proxy", "none"], 2, "add --kubernetes"),
+        (["up", "--kubernetes", "--proxy", "ipvs"], 2, "expected one of"),
+        (["up", "--kubernetes", "--nodes", "9"], 2, "--nodes 9"),
+    ],
+)
+def test_mistakes_get_one_line(words: list[str], code: int, said: str):
+    answer = subprocess.run([COMMAND, "box", *words], capture_output=True, text=True, check=False)
+    assert answer.returncode == code
+    assert len(answer.stderr.splitlines()) == 1
+    assert said in answer.stderr
+
+
+def test_a_cluster_that_is_up_is_not_made_another(two_nodes: Cluster):
+    answer = box(two_nodes, "up", "--kubernetes", "--proxy", "none")
+    assert answer.returncode == 2
+    assert "take it down first" in answer.stderr
+
+
+def test_clusters_live_side_by_side(two_nodes: Cluster, control_plane: Cluster):
+    assert kubectl(control_plane.paths, "get", "nodes") == ""
+    assert len(get_items(two_nodes.paths, "nodes")) == 2
+
+
+def test_an_api_server_comes_back(control_plane: Cluster):
+    paths, topology = control_plane.paths, control_plane.topology
+    kubectl(paths, "create", "configmap", "kept")
+    programs.stop_program(paths, "kube-apiserver")
+    assert try_kubectl(paths, "get", "configmap", "kept").returncode == 1
+    programs.start_api_server(paths, topology)
+    programs.wait_api(paths, topology)
+    kubectl(paths, "delete", "configmap", "kept")
+
+
+def test_a_node_is_rebooted(web: Cluster):
+    paths, node = web.paths, web.nodes[1]
+    stop_node(paths, node.name)
+    start_node(paths, web.topology, node)
+    wait_ready(paths, node)
+    url = f"http://{node.address(4)}:"
+    port = kubectl(paths, "get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}")
+
+    def answers() -> bool:
+        return on(web, "client", "curl", "-s", "-m", "2", f"{url}{port}/hostname").startswith(
+            "web-"
+        )
+
+    assert wait_until(answers, 60)
+
+
+def test_what_a_killed_maker_left_is_taken_down():
+    paths = ClusterPaths("killed")
+    words = ["up", "--kubernetes", "--name", paths.name, "--proxy", "none", "--nodes", "1"]
+    maker = subprocess.Popen([COMMAND, "box", *words], stdout=subprocess.DEVNULL)
+    assert wait_until((paths.root / "processes/k8s-single.json").is_file, 60)
+    maker.send_signal(signal.SIGKILL)
+    maker.wait()
+    assert boxes.down(paths.name, print)
+    assert not paths.exists()
+    assert str(paths.root) not in Path("/proc/mounts").read_text()
+    assert not boxes.down(paths.name, print)
