@@ -27,6 +27,7 @@ MAY_IMPORT = {
     "kube": {"model"},
     "api": {"model"},
     "install": {"model", "kube"},
+    "connectivity": {"model", "kube"},
     "datapath": {"model", "plan", "kernel"},
     "trace": {"model", "plan", "kernel", "datapath"},
     "cni": {"model", "kernel"},
@@ -45,6 +46,7 @@ MAY_IMPORT = {
         "plan",
         "trace",
         "install",
+        "connectivity",
     },
 }
 

@@ -27,3 +27,9 @@ def add_bpffs(parser: argparse.ArgumentParser) -> None:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """`-o`."""
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
+
+
+def add_kubeconfig(parser: argparse.ArgumentParser) -> None:
+    """`--kubeconfig`."""
+    text = "how to reach the cluster (KUBECONFIG; default ~/.kube/config)"
+    parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help=text)

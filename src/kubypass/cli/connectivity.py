@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass connectivity test`: pods of its own dial each other, services and the outside, on any cluster.
+
+Puts pods and services into the namespace kubypass-test, on two nodes where there are two; takes them away at the end,
+also on Ctrl-C. Needs the API server only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from kubypass.cli.places import add_kubeconfig, add_output
+
+if TYPE_CHECKING:
+    from kubypass.connectivity.paths import Path
+    from kubypass.connectivity.run import Report
+
+_PROXIES = {
+    "ebpf": "kubypass",
+    "": "no kubypass agent and no kube-proxy answers on 127.0.0.1:10249",
+}
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "connectivity", help="try every path in a cluster, with pods of its own"
+    )
+    commands = parser.add_subparsers(dest="connectivity_command", required=True, metavar="COMMAND")
+    test = commands.add_parser(
+        "test",
+        help="deploy, try, tell, remove",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    test.add_argument(
+        "--image",
+        default="",
+        metavar="IMAGE",
+        help="with python3 and kubypass in it (default: the agents' image, or kubypass/kubypass of this version)",
+    )
+    test.add_argument(
+        "--node",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="one of the nodes; twice for two",
+    )
+    test.add_argument(
+        "--outside",
+        action="append",
+        default=[],
+        type=_endpoint,
+        metavar="HOST:PORT",
+        help="dialled from pod and node",
+    )
+    test.add_argument(
+        "--wait",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="for pods to be ready (default 120)",
+    )
+    test.add_argument(
+        "--keep", action="store_true", help="leave the pods and services for a closer look"
+    )
+    add_output(test)
+    add_kubeconfig(test)
+    test.set_defaults(run=_run)
+
+
+def _endpoint(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536 or (":" in host) != bracketed:
+        raise argparse.ArgumentTypeError(f"{text}: expected HOST:PORT, an IPv6 address in brackets")
+    return host.strip("[]"), int(port)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from kubypass.agent.report import VERSION
+    from kubypass.connectivity.run import Options, run
+    from kubypass.kube.rest import open_cluster
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, stop)
+    options = Options(
+        arguments.image,
+        f"kubypass/kubypass:{VERSION}",
+        arguments.node,
+        arguments.outside,
+        arguments.wait,
+        arguments.keep,
+    )
+    report = run(open_cluster(arguments.kubeconfig), options, _say, _progress)
+    if arguments.output == "json":
+        print(json.dumps(_as_json(report), indent=1))
+    else:
+        print("\n".join(_lines(report)))
+    return 1 if report.failed else 0
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _progress(done: int, rows: int) -> None:
+    if sys.stderr.isatty():
+        print(
+            f"\r{done} of {rows} paths",
+            end="\r" if done < rows else "\n",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+def _lines(report: Report) -> Iterable[str]:
+    for place, proxy in zip(report.places, report.proxies, strict=True):
+        addresses = ", ".join([*place.host.values(), *place.pod.values()])
+        who = _PROXIES.get(proxy, f"kube-proxy ({proxy})")
+        yield f"{place.letter} is {place.node} ({addresses}): {who}"
+    yield ""
+    widths = (
+        max(len(each.path.what) for each in report.results),
+        max(len(_target(each.path)) for each in report.results),
+    )
+    for each in report.results:
+        path = each.path
+        word = "ok" if each.passed else ("FAIL" if report.counts(each) else "no")
+        row = f"{word:<5}{path.source:<8}{path.what:<{widths[0]}}  {path.protocol:<8}{_target(path):<{widths[1]}}"
+        yield f"{row}  {each.detail}"
+        yield from (f"       dropped on {reason}" for reason in each.reasons)
+    yield ""
+    passed, failed = sum(each.passed for each in report.results), len(report.failed)
+    other = len(report.results) - passed - failed
+    yield f"{passed} passed, {failed} failed" + (
+        f", {other} that this proxy does not serve" if other else ""
+    )
+
+
+def _target(path: Path) -> str:
+    if not path.port:
+        return path.host
+    return f"[{path.host}]:{path.port}" if ":" in path.host else f"{path.host}:{path.port}"
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    rows = [
+        {
+            "from": each.path.source,
+            "path": each.path.what,
+            "protocol": each.path.protocol,
+            "to": _target(each.path),
+            "passed": each.passed,
+            "counts": report.counts(each),
+            "detail": each.detail,
+            "drops": list(each.reasons),
+        }
+        for each in report.results
+    ]
+    nodes = [
+        {"name": place.node, "letter": place.letter, "proxy": proxy}
+        for place, proxy in zip(report.places, report.proxies, strict=True)
+    ]
+    return {
+        "nodes": nodes,
+        "paths": rows,
+        "passed": sum(each.passed for each in report.results),
+        "failed": len(report.failed),
+    }

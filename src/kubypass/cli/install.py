@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass install`: looks at the cluster, then puts the agents into it, as the chart deploy/helm/kubypass would."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kubypass.cli.places import add_kubeconfig
+
+if TYPE_CHECKING:
+    from kubypass.kube.rest import Rest
+
+_EPILOG = """What each node gets: the agent attaches BPF programs to the uplinks, to the cgroup and to pods; keeps maps
+below /sys/fs/bpf/kubypass and its record in /run/kubypass; sets net.ipv4.ip_forward, net.ipv6.conf.all.forwarding and
+net.ipv4.ip_local_reserved_ports; adds routes to other nodes' pods; and, with cni.enabled, puts kubypass-cni into
+/opt/cni/bin and 05-kubypass.conflist into /etc/cni/net.d. `kubypass uninstall` takes all of it away.
+
+examples:
+  kubypass install --dry-run
+  kubypass install --values values.yaml --set config.ipv4-native-routing-cidr=10.244.0.0/16
+  kubypass install -o yaml --set k8sServiceHost=192.168.1.10 > kubypass.yaml    no cluster is asked"""
+
+_WOULD = {"created": "create", "configured": "configure", "unchanged": "keep"}
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "install",
+        help="put the agents into a cluster",
+        description=__doc__,
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help="say what would be done; the API server checks every object and keeps none",
+    )
+    parser.add_argument(
+        "--values",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="the chart's values; more than one",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="one value, before those of files",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        choices=("text", "yaml"),
+        default="text",
+        help="yaml: print the objects only",
+    )
+    parser.add_argument(
+        "--force-conflicts",
+        action="store_true",
+        help="take over fields that helm or kubectl have set",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="for all agents to be ready (default 300; 0: not)",
+    )
+    add_kubeconfig(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from kubypass.install.render import needs_api_server, render
+    from kubypass.install.values import read_values
+
+    values = read_values(arguments.values, arguments.set)
+    if arguments.output == "yaml" and not needs_api_server(values):
+        _print_yaml(render(values))
+        return 0
+    from kubypass.install.survey import look_at, remarks
+    from kubypass.kube.rest import open_cluster
+
+    rest = open_cluster(arguments.kubeconfig)
+    survey = look_at(rest)
+    _complete(values, rest, survey, quiet=arguments.output == "yaml")
+    objects = render(values)
+    if arguments.output == "yaml":
+        _print_yaml(objects)
+        return 0
+    found = remarks(survey, values)
+    print(
+        f"cluster   Kubernetes {survey.version}, {len(survey.nodes)} nodes, API server {rest.server}:{rest.port}"
+    )
+    for remark in found:
+        print(f"{remark.level.replace('stop', 'STOP'):<10}{remark.text}")
+    if any(remark.level == "stop" for remark in found):
+        print("nothing was changed")
+        return 1
+    return _apply(rest, objects, arguments)
+
+
+def _complete(values: dict[str, Any], rest: Rest, survey: Any, *, quiet: bool) -> None:  # noqa: ANN401
+    from kubypass.install.render import needs_api_server
+    from kubypass.install.survey import api_server
+
+    server = api_server(survey, rest.server, rest.port) if needs_api_server(values) else None
+    if server:
+        values["k8sServiceHost"], values["k8sServicePort"] = server
+        if not quiet:
+            print(
+                f"{'note':<10}k8sServiceHost is {server[0]}, k8sServicePort {server[1]}: nodes have to reach it"
+            )
+
+
+def _print_yaml(objects: list[dict[str, Any]]) -> None:
+    import yaml
+
+    yaml.dump_all(objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
+
+
+def _apply(rest: Rest, objects: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
+    from kubypass.install.apply import apply_all, name_of, wait_ready
+
+    steps = apply_all(rest, objects, dry_run=arguments.dry_run, force=arguments.force_conflicts)
+    words = _WOULD if arguments.dry_run else {}
+    for item, what in steps:
+        print(f"{words.get(what, what):<10}{name_of(item)}", flush=True)
+    if arguments.dry_run:
+        pod = objects[-1]["spec"]["template"]["spec"]
+        print(
+            f"{'nodes':<10}an agent of {pod['containers'][0]['image']} on each of {pod['nodeSelector']}"
+        )
+        print("nothing was changed (--dry-run)")
+        return 0
+    if not arguments.wait:
+        return 0
+    late = wait_ready(
+        rest, "kubypass", arguments.wait, lambda line: print(f"{'agents':<10}{line}", flush=True)
+    )
+    for line in late:
+        print(f"{'not ready':<10}{line}")
+    if not late:
+        print(f"{'agents':<10}all ready")
+    return 1 if late else 0

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass uninstall`: takes the agents out of a cluster, and everything of ours off its nodes.
+
+Services are not served afterwards, unless kube-proxy runs again: start it first. Pods that are on kubypass's network
+keep their addresses and routes until they end.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from kubypass.cli.places import add_kubeconfig
+
+if TYPE_CHECKING:
+    from kubypass.kube.rest import Rest
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    parser = subparsers.add_parser(
+        "uninstall", help="take the agents out of a cluster", description=__doc__
+    )
+    parser.add_argument("--dry-run", action="store_true", help="say what would be done")
+    parser.add_argument(
+        "--keep-datapath",
+        action="store_true",
+        help="remove the objects only: nodes go on as they were left, until `kubypass cleanup` runs on them",
+    )
+    parser.add_argument(
+        "--wait",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="for each step on the nodes (default 120)",
+    )
+    add_kubeconfig(parser)
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from kubypass.install.apply import name_of, remove_all, wait_gone
+    from kubypass.install.chart import rendered_objects
+    from kubypass.kube.rest import open_cluster, place
+
+    rest, objects = open_cluster(arguments.kubeconfig), rendered_objects()
+    agents = rest.get(place(objects[-1]))
+    if arguments.dry_run:
+        for item in reversed(objects):
+            print(f"{'remove' if rest.get(place(item)) else 'not there':<10}{name_of(item)}")
+        print("nothing was changed (--dry-run)")
+        return 0
+    for item, was_there in remove_all(rest, objects):
+        print(f"{'removed' if was_there else 'not there':<10}{name_of(item)}", flush=True)
+    for pod in wait_gone(rest, "kubypass", arguments.wait):
+        print(f"{'still there':<10}Pod {pod}: its node keeps what it has")
+    if agents is None or arguments.keep_datapath:
+        print("nodes keep what they have: run `kubypass cleanup` on each, with the agents stopped")
+        return 0
+    return _clean_nodes(rest, agents, arguments.wait)
+
+
+def _clean_nodes(rest: Rest, agents: dict[str, Any], wait_s: float) -> int:
+    from kubypass.install.apply import apply_all, wait_ready
+    from kubypass.install.node_cleanup import NAME, cleanup_daemon_set
+    from kubypass.kube.rest import place
+
+    item = cleanup_daemon_set(agents)
+    try:
+        for _ in apply_all(rest, [item], dry_run=False, force=True):
+            print("cleaning  every node", flush=True)
+        late = wait_ready(
+            rest, NAME, wait_s, lambda line: print(f"{'cleaning':<10}{line}", flush=True)
+        )
+    finally:
+        rest.delete(place(item))
+    for line in late:
+        print(f"{'not clean':<10}{line}")
+    if not late:
+        print("nodes     clean; /opt/cni/bin/kubypass-cni stays where a pod on its network has still to be deleted")
+    return 1 if late else 0

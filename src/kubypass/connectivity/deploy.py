@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts the test's objects into a cluster, waits for them, and takes them away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from kubypass.connectivity.objects import LABEL, NAMESPACE, SERVICE_PORT, Deployment, objects
+from kubypass.connectivity.paths import Place, ServicePlace
+from kubypass.errors import ConfigError, KubypassError
+from kubypass.kube.rest import Object, Rest
+
+Say = Callable[[str], None]
+_AGENTS = "/apis/apps/v1/namespaces/kube-system/daemonsets/kubypass"
+_SPACE = f"/api/v1/namespaces/{NAMESPACE}"
+_POLL_S = 0.2
+_GONE_S = 120.0
+
+
+def choose_nodes(rest: Rest, wanted: Sequence[str]) -> tuple[str, ...]:
+    """The nodes of the test: those wanted, or the first two that are ready; ConfigError where there is none."""
+    nodes = {node["metadata"]["name"]: node for node in rest.list("/api/v1/nodes")}
+    for name in wanted:
+        if name not in nodes:
+            raise ConfigError(
+                f"--node {name}: there is no such node", f"there are: {', '.join(nodes) or 'none'}"
+            )
+    ready = [name for name, node in nodes.items() if _is_ready(node)]
+    chosen = tuple(wanted or ready)[:2]
+    if not chosen:
+        raise ConfigError("no node is ready", "kubectl get nodes")
+    return chosen
+
+
+def _is_ready(item: Object) -> bool:
+    conditions = item["status"].get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def agents_image(rest: Rest) -> str | None:
+    """The image of the agents in this cluster: nodes have it already."""
+    found = rest.get(_AGENTS)
+    image: str | None = (
+        found["spec"]["template"]["spec"]["containers"][0]["image"] if found else None
+    )
+    return image
+
+
+@contextmanager
+def deployed(
+    rest: Rest, deployment: Deployment, wait_s: float, *, keep: bool, say: Say
+) -> Iterator[None]:
+    """The test's pods, ready, for the length of a block."""
+    _remove_left(rest, say)
+    try:
+        for item in objects(deployment):
+            rest.apply(item)
+        _wait_pods(rest, wait_s, say)
+        yield
+    finally:
+        if keep:
+            say(f"kept: kubectl -n {NAMESPACE} get all; kubectl delete namespace {NAMESPACE}")
+        else:
+            rest.delete(_SPACE)
+
+
+def _remove_left(rest: Rest, say: Say) -> None:
+    """What an earlier test left goes; a namespace of somebody else's is not touched."""
+    found = rest.get(_SPACE)
+    if found is None:
+        return
+    if LABEL not in (found["metadata"].get("labels") or {}):
+        raise ConfigError(
+            f"namespace {NAMESPACE} is not of this test",
+            f"it has no label {LABEL}; rename or delete it",
+        )
+    say("an earlier test's namespace goes first")
+    rest.delete(_SPACE)
+    deadline = time.monotonic() + _GONE_S
+    while rest.get(_SPACE) is not None:
+        if time.monotonic() > deadline:
+            raise KubypassError(
+                f"namespace {NAMESPACE} does not go", "kubectl get namespace says why"
+            )
+        time.sleep(_POLL_S)
+
+
+def _wait_pods(rest: Rest, wait_s: float, say: Say) -> None:
+    deadline, told = time.monotonic() + wait_s, ""
+    while True:
+        pods = rest.list(f"{_SPACE}/pods")
+        waiting = [pod for pod in pods if not _is_ready(pod)]
+        if not waiting:
+            return
+        line = f"waiting for {', '.join(_state(pod) for pod in waiting)}"
+        if line != told:
+            say(line)
+            told = line
+        if time.monotonic() > deadline:
+            states = "; ".join(_state(pod) for pod in waiting)
+            raise KubypassError(
+                f"pods are not ready after {wait_s:.0f} s: {states}",
+                "--image takes one that nodes have",
+            )
+        time.sleep(_POLL_S)
+
+
+def _state(pod: Object) -> str:
+    for container in pod["status"].get("containerStatuses") or ():
+        waiting = container.get("state", {}).get("waiting")
+        if waiting and waiting.get("reason") != "ContainerCreating":
+            return f"{pod['metadata']['name']} ({waiting.get('reason')})"
+    return str(pod["metadata"]["name"])
+
+
+def read_places(rest: Rest, deployment: Deployment) -> tuple[Place, ...]:
+    """Where the pods are."""
+    pods = {pod["metadata"]["name"]: pod["status"] for pod in rest.list(f"{_SPACE}/pods")}
+    return tuple(
+        Place(
+            letter,
+            node,
+            _by_family(each["ip"] for each in pods[f"pod-{letter}"].get("podIPs") or ()),
+            _by_family(each["ip"] for each in pods[f"host-{letter}"].get("podIPs") or ()),
+        )
+        for letter, node in zip(deployment.letters, deployment.nodes, strict=True)
+    )
+
+
+def read_services(rest: Rest) -> dict[str, ServicePlace]:
+    """By name."""
+    found = {}
+    for item in rest.list(f"{_SPACE}/services"):
+        ports = {
+            p["protocol"].lower(): p["nodePort"]
+            for p in item["spec"]["ports"]
+            if p["port"] == SERVICE_PORT
+        }
+        addresses = _by_family(item["spec"].get("clusterIPs") or ())
+        found[item["metadata"]["name"]] = ServicePlace(addresses, ports)
+    return found
+
+
+def has_dns(rest: Rest) -> bool:
+    """Whether the cluster has a DNS service."""
+    return bool(
+        rest.list("/api/v1/namespaces/kube-system/services", labelSelector="k8s-app=kube-dns")
+    )
+
+
+def _by_family(addresses: Iterator[str] | Sequence[str]) -> dict[int, str]:
+    """The first address of each family."""
+    found: dict[int, str] = {}
+    for address in addresses:
+        found.setdefault(6 if ":" in address else 4, address)
+    return found

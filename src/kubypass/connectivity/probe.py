@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Asks test pods through the API server: it reaches a pod on a node's network, which reaches the node's other pod.
+
+So the operator's machine needs the API only, and the API server no route to pods.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from kubypass.connectivity.judge import Drops, parse_drops
+from kubypass.connectivity.objects import HOST_PORT, NAMESPACE, PORT
+from kubypass.connectivity.paths import Path
+from kubypass.errors import KubeError
+from kubypass.kube.rest import Rest
+
+_METRICS_PORT = 10249
+"""kube-proxy's, and kubypass's unless metrics-bind-address says otherwise."""
+
+
+class Probe:
+    """The pods of one test; `pods` are the pods' addresses by letter."""
+
+    def __init__(self, rest: Rest, token: str, pods: Mapping[str, str]) -> None:
+        self._rest = rest
+        self._token = token
+        self._pods = pods
+
+    def try_path(self, path: Path) -> dict[str, Any]:
+        """What the source says of its tries."""
+        if path.protocol == "dns":
+            return self._ask(path.source, "resolve", name=path.host)
+        words = {
+            "protocol": path.protocol,
+            "host": path.host,
+            "port": path.port,
+            "tries": path.tries,
+        }
+        return self._ask(path.source, "dial", **words)
+
+    def _ask(self, source: str, command: str, **words: object) -> dict[str, Any]:
+        role, _, letter = source.partition("-")
+        request = f"/{self._token}/{command}?{urlencode(words)}"
+        try:
+            if role == "pod":
+                body = self._fetch(letter, self._pods[letter], PORT, request)
+            else:
+                body = self._get(letter, request)
+            found: dict[str, Any] = json.loads(body)
+        except KubeError as error:
+            return {"failures": [f"{source} cannot be asked: {error.message}"]}
+        return found
+
+    def _get(self, letter: str, request: str) -> bytes:
+        pod = f"/api/v1/namespaces/{NAMESPACE}/pods/host-{letter}:{HOST_PORT}"
+        return self._rest.ask(f"{pod}/proxy{request}")
+
+    def _fetch(self, letter: str, host: str, port: int, request: str) -> bytes:
+        words = urlencode({"host": host, "port": port, "path": request}, quote_via=quote)
+        return self._get(letter, f"/{self._token}/fetch?{words}")
+
+    def proxy(self, letter: str) -> str:
+        """Who serves services on a node: `ebpf` is kubypass, other words are kube-proxy's modes; empty: nobody says."""
+        try:
+            return self._fetch(letter, "127.0.0.1", _METRICS_PORT, "/proxyMode").decode()
+        except KubeError:
+            return ""
+
+    def drops(self, letter: str) -> Drops:
+        """What the node's agent has dropped so far; nothing where none says."""
+        try:
+            metrics = self._fetch(letter, "127.0.0.1", _METRICS_PORT, "/metrics")
+        except KubeError:
+            return Counter()
+        return parse_drops(metrics.decode())

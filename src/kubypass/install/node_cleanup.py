@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass cleanup` on every node, by a DaemonSet of the agents' image: a node has no kubypass of its own."""
+
+from __future__ import annotations
+
+import copy
+
+from kubypass.install.render import Object
+
+NAME = "kubypass-cleanup"
+_LABEL = {"k8s-app": NAME}
+
+
+def cleanup_daemon_set(agents: Object) -> Object:
+    """From the agents' DaemonSet: on the same nodes, with the same mounts. A pod is ready once its node is clean."""
+    spec = copy.deepcopy(agents["spec"]["template"]["spec"])
+    container = spec["containers"][0]
+    for key in ("env", "startupProbe", "livenessProbe", "readinessProbe", "resources"):
+        container.pop(key, None)
+    clean = {**container, "name": "cleanup", "args": ["cleanup"]}
+    rest = {
+        "name": "done",
+        "image": container["image"],
+        "imagePullPolicy": container["imagePullPolicy"],
+        "command": ["sleep", "infinity"],
+    }
+    spec |= {"initContainers": [clean], "containers": [rest], "terminationGracePeriodSeconds": 0}
+    spec |= {"serviceAccountName": "default", "automountServiceAccountToken": False}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "DaemonSet",
+        "metadata": {"name": NAME, "namespace": agents["metadata"]["namespace"], "labels": _LABEL},
+        "spec": {
+            "selector": {"matchLabels": _LABEL},
+            "template": {"metadata": {"labels": _LABEL}, "spec": spec},
+        },
+    }

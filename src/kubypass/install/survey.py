@@ -1,0 +1,152 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks at a cluster before anything is put into it: who serves services and pods now, and can kubypass work there?"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kubypass.install.render import NAMESPACE
+from kubypass.kube.rest import Object, Rest
+
+_KERNEL = (5, 10)
+_NETWORKS = {
+    "calico-node": "Calico",
+    "canal": "Canal",
+    "cilium": "Cilium",
+    "kube-flannel-ds": "Flannel",
+    "kindnet": "kindnet",
+    "weave-net": "Weave Net",
+    "antrea-agent": "Antrea",
+    "kube-router": "kube-router",
+    "aws-node": "the AWS VPC CNI",
+}
+_DAEMONSETS = "/apis/apps/v1/daemonsets"
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """`stop`: it cannot work so. `note`: something to know."""
+
+    level: Literal["stop", "note"]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a cluster has."""
+
+    version: str
+    nodes: tuple[Object, ...]
+    daemon_sets: tuple[Object, ...]
+    service_addresses: tuple[str, ...]
+    """Of default/kubernetes."""
+    servers: tuple[tuple[str, int], ...]
+    """The API servers' own addresses and ports, as they say themselves."""
+
+
+def look_at(rest: Rest) -> Survey:
+    """Asks the API server; Unreachable or Refused says what went wrong."""
+    version = rest.get("/version") or {}
+    service = rest.get("/api/v1/namespaces/default/services/kubernetes") or {}
+    slices = rest.list(
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices",
+        labelSelector="kubernetes.io/service-name=kubernetes",
+    )
+    return Survey(
+        version.get("gitVersion", ""),
+        tuple(rest.list("/api/v1/nodes")),
+        tuple(rest.list(_DAEMONSETS)),
+        tuple(service.get("spec", {}).get("clusterIPs") or ()),
+        tuple(_servers(slices)),
+    )
+
+
+def _servers(slices: list[Object]) -> Iterator[tuple[str, int]]:
+    for found in slices:
+        ports = [port["port"] for port in found.get("ports") or () if port.get("port")]
+        for endpoint in found.get("endpoints") or ():
+            for address in endpoint["addresses"]:
+                yield address, ports[0] if ports else 443
+
+
+def api_server(survey: Survey, host: str, port: int) -> tuple[str, int] | None:
+    """Where nodes reach an API server: the operator's own way, unless that leads to this machine or to the service."""
+    with suppress(ValueError):
+        if ipaddress.ip_address(host).is_loopback or host in survey.service_addresses:
+            return next(iter(survey.servers), None)
+    return next(iter(survey.servers), None) if host == "localhost" else (host, port)
+
+
+def remarks(survey: Survey, values: Mapping[str, Any]) -> list[Remark]:
+    """In order of weight."""
+    found = [
+        *_server_remarks(survey, values["k8sServiceHost"]),
+        *_node_remarks(survey.nodes, values),
+        *_rival_remarks(survey.daemon_sets, values),
+    ]
+    return sorted(found, key=lambda remark: remark.level != "stop")
+
+
+def _server_remarks(survey: Survey, host: str) -> Iterator[Remark]:
+    if host and (set(_addresses(host)) & set(survey.service_addresses)):
+        own = ", ".join(f"{address}:{port}" for address, port in survey.servers) or "unknown"
+        yield Remark(
+            "stop",
+            f"k8sServiceHost {host} is the address of the service default/kubernetes, which kubypass itself serves; "
+            f"set an API server's own address ({own})",
+        )
+
+
+def _addresses(host: str) -> Iterator[str]:
+    yield host
+    with suppress(OSError):
+        yield from (str(each[4][0]) for each in socket.getaddrinfo(host, None))
+
+
+def _node_remarks(nodes: tuple[Object, ...], values: Mapping[str, Any]) -> Iterator[Remark]:
+    chosen = [node for node in nodes if _is_chosen(node, values["nodeSelector"])]
+    if not chosen:
+        yield Remark("stop", f"none of {len(nodes)} nodes has the labels of nodeSelector")
+    for node in chosen:
+        name, kernel = node["metadata"]["name"], node["status"]["nodeInfo"]["kernelVersion"]
+        numbers = re.match(r"(\d+)\.(\d+)", kernel)
+        if numbers and (int(numbers[1]), int(numbers[2])) < _KERNEL:
+            yield Remark("stop", f"node {name} runs Linux {kernel}; 5.10 or newer is needed")
+        if values["cni"]["enabled"] and not node["spec"].get("podCIDRs"):
+            yield Remark(
+                "note",
+                f"node {name} has no podCIDR: its pods get no addresses until the controller manager gives it one "
+                "(--allocate-node-cidrs, --cluster-cidr)",
+            )
+
+
+def _is_chosen(node: Object, selector: Mapping[str, str]) -> bool:
+    labels = node["metadata"].get("labels") or {}
+    return all(labels.get(key) == value for key, value in selector.items())
+
+
+def _rival_remarks(daemon_sets: tuple[Object, ...], values: Mapping[str, Any]) -> Iterator[Remark]:
+    for found in daemon_sets:
+        namespace, name = found["metadata"]["namespace"], found["metadata"]["name"]
+        image = found["spec"]["template"]["spec"]["containers"][0]["image"]
+        if name == "kube-proxy":
+            yield Remark(
+                "note",
+                f"kube-proxy runs ({namespace}/{name}): both can run at a time, kubypass comes first; once its agents "
+                f"are ready, kubectl -n {namespace} delete daemonset {name}",
+            )
+        if network := _NETWORKS.get(name):
+            here = "runs beside it" if not values["cni"]["enabled"] else "takes new pods from it"
+            yield Remark(
+                "note",
+                f"{network} is there ({namespace}/{name}): with cni.enabled={str(values['cni']['enabled']).lower()} "
+                f"kubypass {here}",
+            )
+        if (namespace, name) == (NAMESPACE, "kubypass"):
+            yield Remark("note", f"kubypass is there already ({image}): it is updated")

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is said about a cluster before anything is put into it."""
+
+from __future__ import annotations
+
+import pytest
+
+from kubypass.install.chart import default_values
+from kubypass.install.survey import Survey, api_server, remarks
+
+
+def survey(nodes=(), daemon_sets=()) -> Survey:
+    servers = (("192.168.1.10", 6443), ("192.168.1.11", 6443))
+    return Survey("v1.34.4", tuple(nodes), tuple(daemon_sets), ("10.96.0.1", "fd00::1"), servers)
+
+
+def node(name="n1", kernel="6.1.0", pod_cidrs=("10.244.0.0/24",), labels=None):
+    return {
+        "metadata": {"name": name, "labels": labels or {"kubernetes.io/os": "linux"}},
+        "spec": {"podCIDRs": list(pod_cidrs)},
+        "status": {"nodeInfo": {"kernelVersion": kernel}},
+    }
+
+
+def daemon_set(name: str, namespace: str = "kube-system"):
+    pod = {"containers": [{"image": f"{name}:1"}]}
+    return {"metadata": {"name": name, "namespace": namespace}, "spec": {"template": {"spec": pod}}}
+
+
+@pytest.mark.parametrize(
+    ("host", "wanted"),
+    [
+        ("203.0.113.1", ("203.0.113.1", 443)),
+        ("api.example.org", ("api.example.org", 443)),
+        ("127.0.0.1", ("192.168.1.10", 6443)),
+        ("::1", ("192.168.1.10", 6443)),
+        ("localhost", ("192.168.1.10", 6443)),
+        ("10.96.0.1", ("192.168.1.10", 6443)),
+    ],
+)
+def test_nodes_are_given_an_address_that_they_reach(host: str, wanted: tuple[str, int]):
+    assert api_server(survey(), host, 443) == wanted
+
+
+ROWS = {
+    "a good cluster": (survey([node()]), {}, []),
+    "no node": (survey(), {}, ["stop: none of 0 nodes"]),
+    "other nodes": (survey([node(labels={"kubernetes.io/os": "windows"})]), {}, ["stop: none of 1 nodes"]),
+    "an old kernel": (survey([node(kernel="5.4.0-1-generic")]), {}, ["stop: node n1 runs Linux 5.4.0-1-generic"]),
+    "the oldest kernel": (survey([node(kernel="5.10.0")]), {}, []),
+    "the service's address": (survey([node()]), {"k8sServiceHost": "10.96.0.1"}, ["stop: k8sServiceHost 10.96.0.1"]),
+    "no podCIDR": (survey([node(pod_cidrs=())]), {}, ["note: node n1 has no podCIDR"]),
+    "no podCIDR, another CNI": (survey([node(pod_cidrs=())]), {"cni": {"enabled": False}}, []),
+    "kube-proxy": (survey([node()], [daemon_set("kube-proxy")]), {}, ["note: kube-proxy runs"]),
+    "Calico": (
+        survey([node()], [daemon_set("calico-node", "calico-system")]),
+        {},
+        ["note: Calico is there (calico-system/calico-node)"],
+    ),
+    "kubypass": (survey([node()], [daemon_set("kubypass")]), {}, ["note: kubypass is there already (kubypass:1)"]),
+    "what stops comes first": (
+        survey([node(kernel="4.19")], [daemon_set("kube-proxy")]),
+        {},
+        ["stop: node n1", "note: kube-proxy runs"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("found", "values", "wanted"), ROWS.values(), ids=ROWS)
+def test_remarks(found: Survey, values, wanted: list[str]):
+    said = [f"{each.level}: {each.text}" for each in remarks(found, {**default_values(), **values})]
+    assert len(said) == len(wanted)
+    assert all(line.startswith(start) for line, start in zip(said, wanted, strict=True)), said
