@@ -29,33 +29,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "[--config PATH | --config-map NAMESPACE/NAME] [--KEY=VALUE …]",
         allow_abbrev=False,
     )
-    source = parser.add_mutually_exclusive_group()
-    source.add_argument(
-        "--manifests",
-        type=Path,
-        metavar="PATH",
-        help="services from a file, or a directory with all below it, instead of an API",
-    )
-    source.add_argument(
-        "--kubeconfig",
-        type=Path,
-        metavar="FILE",
-        help="the cluster, and who we are there (default: the service account of the pod, else KUBECONFIG)",
-    )
+    _add_sources(parser)
     parser.add_argument(
         "--node",
         default=os.environ.get("NODE_NAME") or socket.gethostname(),
         help="this node's name (NODE_NAME; default %(default)s)",
-    )
-    config = parser.add_mutually_exclusive_group()
-    config.add_argument(
-        "--config", type=Path, metavar="PATH", help="settings: YAML, ConfigMap, or a directory"
-    )
-    config.add_argument(
-        "--config-map",
-        default="",
-        metavar="NAMESPACE/NAME",
-        help="settings: a ConfigMap of the cluster, which is followed",
     )
     cgroup = os.environ.get("KUBYPASS_CGROUP")
     parser.add_argument(
@@ -77,6 +55,33 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_run(parser)
     add_bpffs(parser)
     parser.set_defaults(run=_run)
+
+
+def _add_sources(parser: argparse.ArgumentParser) -> None:
+    """Where services and settings come from."""
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--manifests",
+        type=Path,
+        metavar="PATH",
+        help="services from a file, or a directory with all below it, instead of an API",
+    )
+    source.add_argument(
+        "--kubeconfig",
+        type=Path,
+        metavar="FILE",
+        help="the cluster, and who we are there (default: the service account of the pod, else KUBECONFIG)",
+    )
+    config = parser.add_mutually_exclusive_group()
+    config.add_argument(
+        "--config", type=Path, metavar="PATH", help="settings: YAML, ConfigMap, or a directory"
+    )
+    config.add_argument(
+        "--config-map",
+        default="",
+        metavar="NAMESPACE/NAME",
+        help="settings: a ConfigMap of the cluster, which is followed",
+    )
 
 
 def _add_cni(parser: argparse.ArgumentParser) -> None:

@@ -27,23 +27,7 @@ def register(subparsers: Parsers) -> None:
     )
     commands = parser.add_subparsers(dest="box_command", required=True, metavar="COMMAND")
 
-    up = _command(commands, "up", "make a box from a KubeKey file", _up)
-    up.add_argument(
-        "-f", "--file", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
-    )
-    up.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
-    up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
-    kubernetes = up.add_argument_group("a real Kubernetes, with kubelets and containerd")
-    kubernetes.add_argument("--kubernetes", action="store_true", help="make one")
-    kubernetes.add_argument(
-        "--nodes", type=int, metavar="N", help="0 (a control plane alone) to 3 nodes (default: 2)"
-    )
-    kubernetes.add_argument(
-        "--proxy",
-        metavar="PROXY",
-        help="who serves Services: kubypass (default), kube-proxy-iptables, kube-proxy-nftables, none",
-    )
-
+    _register_up(commands)
     _register_objects(commands)
 
     run = _command(commands, "exec", "run a command in a node, the client or a pod", _exec)
@@ -65,6 +49,31 @@ def register(subparsers: Parsers) -> None:
 
     _command(commands, "down", "end the box and remove all of it", _down)
 
+    _register_demos(commands)
+
+
+def _register_up(commands: Parsers) -> None:
+    """Add what makes a box."""
+    up = _command(commands, "up", "make a box from a KubeKey file", _up)
+    up.add_argument(
+        "-f", "--file", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
+    up.add_argument("--settings", type=Path, default=GUIDE / "cilium-config.yaml", metavar="FILE")
+    up.add_argument("--no-agent", action="store_true", help=argparse.SUPPRESS)
+    kubernetes = up.add_argument_group("a real Kubernetes, with kubelets and containerd")
+    kubernetes.add_argument("--kubernetes", action="store_true", help="make one")
+    kubernetes.add_argument(
+        "--nodes", type=int, metavar="N", help="0 (a control plane alone) to 3 nodes (default: 2)"
+    )
+    kubernetes.add_argument(
+        "--proxy",
+        metavar="PROXY",
+        help="who serves Services: kubypass (default), kube-proxy-iptables, kube-proxy-nftables, none",
+    )
+
+
+def _register_demos(commands: Parsers) -> None:
+    """Add the guide's walks."""
     demo = _command(commands, "demo", "the guide's whole walk, checked", _demo)
     demo.set_defaults(name="demo")
     demo.add_argument(
