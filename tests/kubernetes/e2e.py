@@ -158,7 +158,7 @@ def write_page(groups: dict[str, Results]) -> str:
     lines = [
         "# Kubernetes' own tests",
         "",
-        f"Specs of Kubernetes {VERSION}'s own suite, on a cluster in a box with two nodes; written by `make e2e`.",
+        f"Specs of Kubernetes {VERSION}'s own suite, on a cluster in a box with three nodes; written by `make e2e`.",
         "The kube-proxy columns are the control group: the same cluster with the real kube-proxy.",
     ]
     for group in (SERVICES, NETWORK):
@@ -209,11 +209,12 @@ def _kept(proxy: str, group: Group) -> dict[str, Outcome]:
 
 
 def _run(proxy: str, group: Group, only: str, processes: int) -> dict[str, Outcome]:
+    """Run specs on a new cluster. Some want three nodes."""
     name = "e2e"
     down(name, lambda _: None)
     try:
         files = GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml"
-        plan = Plan(*files, 2, parse_proxy(proxy), kubypass=proxy == SUBJECT)
+        plan = Plan(*files, 3, parse_proxy(proxy), kubypass=proxy == SUBJECT)
         outcomes = run_specs(up(name, plan, print), group, only, processes)
     finally:
         down(name, lambda _: None)
