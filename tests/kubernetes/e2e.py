@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes' own end-to-end tests of Services, on clusters that differ only in their proxy.
+"""Kubernetes' own end-to-end tests, on clusters in a box that differ only in their proxy.
 
 Each proxy gets a new cluster; what passes with kube-proxy here and not with kubypass makes the run
-fail. `make e2e` runs all of them and writes docs/e2e.md; `--fast` runs a fixed dozen and writes
-nothing.
+fail. `make e2e` runs all specs of Services and writes docs/e2e.md; `--network` runs the rest of
+[sig-network]; `--fast` runs a fixed dozen and writes nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import os
 import re
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from kubypass.box.kubernetes.cluster import Cluster, Plan, down, up
@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "examples/guide"
 RESULTS = ROOT / "build/e2e"
 PAGE = ROOT / "docs/e2e.md"
-GROUP = "[sig-network] Services "
+SIG = "[sig-network] "
 LIMIT = "60m"
 SUBJECT = "kubypass"
 CONTROLS = ("kube-proxy-nftables", "kube-proxy-iptables")
@@ -45,12 +45,46 @@ FAST = (
     "should preserve source pod IP for traffic thru service cluster IP",
     "should support externalTrafficPolicy=Local for type=NodePort",
 )
-# Never selected, and why.
-CANNOT = {
-    "should work after restarting apiserver": "needs ssh to the control plane's machine",
-    "should work after restarting kube-proxy": "needs ssh to nodes; about kube-proxy",
-    "should allow creating a basic SCTP service": "needs SCTP in the kernel",
-}
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Specs that are run together."""
+
+    name: str
+    title: str
+    focus: str  # regular expression of their names
+    cannot: dict[str, str]  # what is left out, a regular expression -> why
+
+
+SERVICES = Group(
+    "services",
+    "Services",
+    re.escape(f"{SIG}Services "),
+    {
+        "should work after restarting apiserver": "needs ssh to the control plane's machine",
+        "should work after restarting kube-proxy": "needs ssh to nodes; about kube-proxy itself",
+        "should allow creating a basic SCTP service": "needs SCTP in the kernel",
+    },
+)
+NETWORK = Group(
+    "network",
+    "The rest of sig-network",
+    re.escape(SIG),
+    {
+        re.escape(f"{SIG}Services "): "the table above",
+        re.escape("[Feature:NetworkPolicy]"): "kubypass has no network policies (48 specs)",
+        re.escape("[Feature:IPv6DualStack]"): "the cluster has one family (23 specs)",
+        re.escape("[Feature:LoadBalancer]"): "needs a cloud's load balancers (17 specs)",
+        re.escape("[Feature:SCTPConnectivity]"): "needs SCTP in the kernel",
+        re.escape("[Feature:Ingress]"): "needs an ingress controller",
+        re.escape("[Feature:Networking-"): "needs the internet, or measures something else",
+        re.escape("[Feature:KubeProxy"): "about kube-proxy itself",
+        re.escape("[Feature:PerformanceDNS]"): "measures the DNS server",
+        re.escape("[Feature:OffByDefault]"): "of an API that is off",
+        r"\[Serial\]|\[Disruptive\]": "no other spec may run beside it, or it restarts nodes",
+    },
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,19 +96,21 @@ class Outcome:
     said: str = ""  # the first line of why it did not pass
 
 
-def run_specs(cluster: Cluster, *, fast: bool, focus: str, processes: int) -> dict[str, Outcome]:
-    """Run the selected specs side by side; name -> outcome."""
-    directory = RESULTS / cluster.proxy
+Results = dict[str, dict[str, Outcome]]  # proxy -> spec -> outcome
+
+
+def run_specs(cluster: Cluster, group: Group, only: str, processes: int) -> dict[str, Outcome]:
+    """Run those specs of a group that match `only` side by side; name -> outcome."""
+    directory = RESULTS / f"{cluster.proxy}-{group.name}"
     directory.mkdir(parents=True, exist_ok=True)
     programs = build_programs(END_TO_END, print)
     report = directory / "report.json"
     report.unlink(missing_ok=True)
-    chosen = focus or ("|".join(map(re.escape, FAST)) if fast else "")
     ginkgo = [
         str(programs / "ginkgo"),
         f"--procs={processes}",
-        f"--focus={re.escape(GROUP)}.*({chosen})",
-        f"--skip={'|'.join(map(re.escape, CANNOT))}",
+        f"--focus={group.focus}.*({only})",
+        f"--skip={'|'.join(group.cannot)}",
         f"--timeout={LIMIT}",
         "--no-color",
         f"--output-dir={directory}",
@@ -110,38 +146,44 @@ def read_report(suites: list[dict]) -> dict[str, Outcome]:
     for spec in (spec for suite in suites for spec in suite["SpecReports"]):
         name = " ".join([*(spec["ContainerHierarchyTexts"] or []), spec["LeafNodeText"]])
         said = spec.get("Failure", {}).get("Message", "")
-        if name.startswith(GROUP) and (spec["State"] != "skipped" or said):
-            lines = said.strip().splitlines() or [""]
-            found[name.removeprefix(GROUP).strip()] = Outcome(
-                spec["State"], spec["RunTime"] / 1e9, lines[0]
-            )
+        if name.startswith(SIG) and (spec["State"] != "skipped" or said):
+            line = (said.strip().splitlines() or [""])[0]
+            seconds = round(spec["RunTime"] / 1e9, 1)
+            found[name.removeprefix(SIG).strip()] = Outcome(spec["State"], seconds, line)
     return found
 
 
-def write_page(results: dict[str, dict[str, Outcome]]) -> str:
-    """docs/e2e.md: a row a spec, a column a proxy, and why where one did not pass."""
-    proxies = list(results)
-    names = sorted({name for outcomes in results.values() for name in outcomes})
+def write_page(groups: dict[str, Results]) -> str:
+    """docs/e2e.md: of each group a row a spec, a column a proxy, and why where one did not pass."""
     lines = [
-        "# Kubernetes' own tests of Services",
+        "# Kubernetes' own tests",
         "",
-        f"The `[sig-network] Services` specs of Kubernetes {VERSION}'s own suite, on a cluster in",
-        "a box with two nodes, run by `make e2e`, which wrote this page. The kube-proxy columns are",
-        "the control group: the same cluster with the real kube-proxy.",
-        "",
-        *(f"- {proxy}: {_count(results[proxy])}" for proxy in proxies),
+        f"Specs of Kubernetes {VERSION}'s own suite, on a cluster in a box with three nodes; written by `make e2e`.",
+        "The kube-proxy columns are the control group: the same cluster with the real kube-proxy.",
+    ]
+    for group in (SERVICES, NETWORK):
+        if results := groups[group.name]:
+            lines += ["", f"## {group.title}", "", *_table(group, results)]
+    return "\n".join(lines) + "\n"
+
+
+def _table(group: Group, results: Results) -> list[str]:
+    proxies = list(results)
+    lines = [f"- {proxy}: {_count(results[proxy])}" for proxy in proxies]
+    lines += [
         "",
         f"| spec | {' | '.join(proxies)} | why |",
         f"| --- |{' --- |' * len(proxies)} --- |",
     ]
-    for name in names:
+    for name in sorted({name for outcomes in results.values() for name in outcomes}):
         found = [results[proxy].get(name) for proxy in proxies]
         cells = [f"{each.state}, {each.seconds:.0f} s" if each else "not run" for each in found]
         why = next((each.said for each in found if each and each.state != "passed"), "")
         lines.append(f"| {name} | {' | '.join(cells)} | {why.replace('|', '/')} |")
-    for name, why in CANNOT.items():
+    for pattern, why in group.cannot.items():
+        name = pattern.replace("\\", "").replace("|", " or ")
         lines.append(f"| {name} | {' | '.join(['not run'] * len(proxies))} | {why} |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _count(outcomes: dict[str, Outcome]) -> str:
@@ -149,26 +191,31 @@ def _count(outcomes: dict[str, Outcome]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
 
 
-def _keep(proxy: str, outcomes: dict[str, Outcome]) -> None:
-    kept = {name: [each.state, each.seconds, each.said] for name, each in outcomes.items()}
-    (RESULTS / f"{proxy}.json").write_text(json.dumps(kept, indent=1) + "\n")
+def _keep(proxy: str, group: Group, outcomes: dict[str, Outcome]) -> None:
+    """Keep a whole run, and write the page anew from all that are kept."""
+    kept = {name: asdict(each) for name, each in outcomes.items()}
+    (RESULTS / f"{proxy}-{group.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
+    groups = {
+        each.name: {name: found for name in (SUBJECT, *CONTROLS) if (found := _kept(name, each))}
+        for each in (SERVICES, NETWORK)
+    }
+    PAGE.write_text(write_page(groups))
 
 
-def _kept(proxy: str) -> dict[str, Outcome]:
-    path = RESULTS / f"{proxy}.json"
+def _kept(proxy: str, group: Group) -> dict[str, Outcome]:
+    path = RESULTS / f"{proxy}-{group.name}.json"
     raw = json.loads(path.read_text()) if path.is_file() else {}
-    return {name: Outcome(*each) for name, each in raw.items()}
+    return {name: Outcome(**each) for name, each in raw.items()}
 
 
-def _run(proxy: str, arguments: argparse.Namespace) -> dict[str, Outcome]:
+def _run(proxy: str, group: Group, only: str, processes: int) -> dict[str, Outcome]:
+    """Run specs on a new cluster. Some want three nodes."""
     name = "e2e"
     down(name, lambda _: None)
     try:
         files = GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml"
-        cluster = up(name, Plan(*files, 2, parse_proxy(proxy), kubypass=proxy == SUBJECT), print)
-        outcomes = run_specs(
-            cluster, fast=arguments.fast, focus=arguments.focus, processes=arguments.processes
-        )
+        plan = Plan(*files, 3, parse_proxy(proxy), kubypass=proxy == SUBJECT)
+        outcomes = run_specs(up(name, plan, print), group, only, processes)
     finally:
         down(name, lambda _: None)
     for spec, outcome in sorted(outcomes.items()):
@@ -176,38 +223,39 @@ def _run(proxy: str, arguments: argparse.Namespace) -> dict[str, Outcome]:
     return outcomes
 
 
+def _worse(results: Results) -> list[str]:
+    """Specs that fail with kubypass, and pass with kube-proxy if that was run too."""
+    controls = [results[proxy] for proxy in CONTROLS if proxy in results]
+    return [
+        name
+        for name, outcome in results.get(SUBJECT, {}).items()
+        if outcome.state not in {"passed", "skipped"}
+        and (not controls or any(each[name].state == "passed" for each in controls if name in each))
+    ]
+
+
 def main() -> int:
     """Run what the command line asks for; 1 if kubypass is worse than the control group."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--proxy", action="append", choices=PROXIES, help="(default: all but none)")
-    parser.add_argument("--fast", action="store_true", help="a fixed dozen of specs")
-    parser.add_argument("--focus", default="", metavar="REGEX", help="only specs with such names")
+    parser.add_argument("--network", action="store_true", help="the rest of sig-network")
+    parser.add_argument("--fast", action="store_true", help="a fixed dozen of Services' specs")
+    parser.add_argument("--only", default="", metavar="REGEX", help="only specs with such names")
     parser.add_argument("--processes", type=int, default=4)
     arguments = parser.parse_args()
-    whole = not arguments.fast and not arguments.focus
-    results = {}
+    group = NETWORK if arguments.network else SERVICES
+    only = "|".join(map(re.escape, FAST)) if arguments.fast else arguments.only
+    results: Results = {}
     for proxy in arguments.proxy or (SUBJECT, *CONTROLS):
-        results[proxy] = _run(proxy, arguments)
-        if whole:
-            _keep(proxy, results[proxy])
-    if whole:
-        kept = {proxy: _kept(proxy) for proxy in (SUBJECT, *CONTROLS)}
-        PAGE.write_text(write_page({proxy: each for proxy, each in kept.items() if each}))
-    controls = [results[proxy] for proxy in CONTROLS if proxy in results]
-    worse = [
-        name
-        for name, outcome in results.get(SUBJECT, {}).items()
-        if outcome.state == "failed"
-        and (not controls or any(each[name].state == "passed" for each in controls if name in each))
-    ]
-    failed = {
-        name for each in results.values() for name, end in each.items() if end.state == "failed"
-    }
-    passed = {
-        name for each in results.values() for name, end in each.items() if end.state == "passed"
-    }
-    print(f"e2e: {len(passed - failed)} passed, {len(failed)} failed")
-    return 1 if worse or not passed else 0
+        results[proxy] = _run(proxy, group, only, arguments.processes)
+        if not only:
+            _keep(proxy, group, results[proxy])
+    ends = [outcome.state for outcomes in results.values() for outcome in outcomes.values()]
+    failed = sum(state not in {"passed", "skipped"} for state in ends)
+    for name in _worse(results):
+        print(f"worse than kube-proxy: {name}")
+    print(f"e2e: {ends.count('passed')} passed, {failed} failed, {ends.count('skipped')} skipped")
+    return 1 if _worse(results) or "passed" not in ends else 0
 
 
 if __name__ == "__main__":

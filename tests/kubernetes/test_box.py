@@ -170,6 +170,12 @@ def test_a_cluster_that_is_up_is_not_made_another(two_nodes: Cluster):
     assert "take it down first" in answer.stderr
 
 
+def test_kubectl_is_what_changes_a_cluster(two_nodes: Cluster):
+    answer = box(two_nodes, "delete", "pod/web")
+    assert answer.returncode == 2
+    assert "use kubectl" in answer.stderr
+
+
 def test_clusters_live_side_by_side(two_nodes: Cluster, control_plane: Cluster):
     assert kubectl(control_plane.paths, "get", "nodes") == ""
     assert len(get_items(two_nodes.paths, "nodes")) == 2

@@ -12,6 +12,7 @@ from pathlib import Path
 from kubypass.box import agents, wiring
 from kubypass.box.files import Json, locked, mapping, read_json, write_json
 from kubypass.box.kubekey import read_kubekey
+from kubypass.box.kubernetes.paths import cluster_names
 from kubypass.box.paths import RUN, BoxPaths
 from kubypass.box.process import kill_cgroup
 from kubypass.box.topology import (
@@ -45,6 +46,9 @@ class Box:
 def open_box(name: str) -> Box:
     """Find a box again; KubypassError if there is none, or only half of one."""
     paths = BoxPaths(name)
+    if name in cluster_names():
+        hint = f"use kubectl: kubypass box exec --name {name} client -- kubectl …"
+        raise ConfigError(f"{name} is a Kubernetes cluster", hint)
     description = read_json(paths.description)
     if description is None or not description.get("ready"):
         state = "is only half made" if paths.root.is_dir() else "does not exist"

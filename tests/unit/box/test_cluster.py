@@ -96,6 +96,9 @@ def test_the_control_planes_arguments_have_both_families():
     assert "--authorization-mode=Node,RBAC" in arguments
     arguments = control_plane.controller_manager_arguments(Path("/pki"), ranges)
     assert "--cluster-cidr=10.233.64.0/18,fd85::/48" in arguments
+    assert "--node-cidr-mask-size-ipv6=64" in arguments
+    single = control_plane.ranges_of(plan_cluster(GUIDE, 1))
+    assert single.masks == ("--node-cidr-mask-size=24",)
 
 
 def test_a_nodes_files():

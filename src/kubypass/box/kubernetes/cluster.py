@@ -6,6 +6,7 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -136,7 +137,7 @@ def down(name: str, say: Say) -> bool:
     if paths.root.is_dir():
         shutil.rmtree(paths.root)
     for directory in (CLUSTERS, mount_point() / CGROUP_NAME):
-        if directory.is_dir() and not any(each.is_dir() for each in directory.iterdir()):
+        with suppress(OSError):  # others are in it, or it is gone
             directory.rmdir()
     say(f"cluster {name} is gone" if found else f"there is no cluster {name}")
     return found

@@ -26,11 +26,12 @@ _HEALTH = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """What the control plane is told of the network, each a comma-separated list."""
+    """What the control plane is told of the network."""
 
     address: str  # the API server's own, in the first family
-    services: str
-    pods: str
+    services: str  # comma-separated
+    pods: str  # likewise
+    masks: tuple[str, ...]  # the controller manager's flags about the size of a node's slices
 
 
 def ranges_of(topology: Topology) -> Ranges:
@@ -39,7 +40,16 @@ def ranges_of(topology: Topology) -> Ranges:
         str(topology.gateways[0].ip),
         ",".join(map(str, topology.service_cidrs)),
         ",".join(map(str, topology.pod_cidrs)),
+        _masks(topology),
     )
+
+
+def _masks(topology: Topology) -> tuple[str, ...]:
+    """As large as the topology's slices; the flags of one family and of two have other names."""
+    slices = topology.nodes[0].pod_cidrs if topology.nodes else ()
+    if len(slices) == 1:
+        return (f"--node-cidr-mask-size={slices[0].prefixlen}",)
+    return tuple(f"--node-cidr-mask-size-ipv{each.version}={each.prefixlen}" for each in slices)
 
 
 def server_url(topology: Topology) -> str:
@@ -118,6 +128,7 @@ def controller_manager_arguments(directory: Path, ranges: Ranges) -> list[str]:
         f"--cluster-signing-key-file={directory}/ca.key",
         "--allocate-node-cidrs",
         f"--cluster-cidr={ranges.pods}",
+        *ranges.masks,
         f"--service-cluster-ip-range={ranges.services}",
     ]
 

@@ -190,8 +190,11 @@ def _first_process(paths: ClusterPaths, name: str) -> int:
 
 
 def _explain(paths: ClusterPaths, node: PlannedNode, what: str) -> tuple[str, str]:
-    """What went wrong with a node, from its logs."""
+    """What went wrong with a node, from its logs, and what to do."""
     disk = paths.node_disk(node.name)
     log = disk / "log/kubelet.log"
     shown = log if log.is_file() else disk / "init.log"
-    return f"{node.name} {what}: {last_line(shown)}", f"see {shown}"
+    said = last_line(shown)
+    full = "inotify_init" in said
+    hint = "end what else runs here, or raise fs.inotify.max_user_instances" if full else ""
+    return f"{node.name} {what}: {said}", hint or f"see {shown}"
