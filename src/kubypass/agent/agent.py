@@ -13,7 +13,6 @@ from collections.abc import Iterable, Mapping
 from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
 from kubypass.agent.configuration import Configuration
 from kubypass.agent.connection_log import ConnectionLog
-from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
@@ -58,18 +57,12 @@ class Agent:
     """One node's agent. The attributes are what `report` shows of it."""
 
     def __init__(
-        self,
-        options: Options,
-        place: Place,
-        *,
-        settings: Settings,
-        findings: tuple[Finding, ...],
-        source: Source,
-        configuration: Configuration | None,
+        self, options: Options, place: Place, settings: Settings, source: Source, ports: HttpPorts
     ) -> None:
         self.options = options
-        self.settings, self.findings = settings, findings
-        self.configuration = configuration
+        self.settings = settings
+        self.findings: tuple[Finding, ...] = ()
+        self.configuration: Configuration | None = None
         """None where settings are not the cluster's."""
         self.cgroup, self.mounted, self.state = place.cgroup, place.mounted, place.state
         self.features: Features = probe_features()
@@ -82,8 +75,7 @@ class Agent:
         self._connection_log = ConnectionLog()
         self._knows_api = False
         self.healthy = False
-        self.health = Health()
-        self.ports = HttpPorts(self.settings, options.node, self.health)
+        self.ports, self.health = ports, ports.health
         self.pod_network = PodNetwork(options, self.settings, self.state)
         self._sync_metrics = SyncMetrics(self.settings)
         self._route_problems: list[Problem] = []

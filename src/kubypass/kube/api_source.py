@@ -285,11 +285,13 @@ class ApiSource:
         try:
             with self.client.connection() as connection:
                 rules = missing(connection, CLUSTER_RULES)
-                if self._config:
-                    rules += missing(connection, CONFIG_RULES, self._config.namespace)
+                place = self._config.namespace if self._config else ""
+                asked = CONFIG_RULES if self._config else ()
+                config_rules = missing(connection, asked, place)
         except KubeError:
             return  # asked again when the next request is refused
         finally:
             self._ask_permissions.clear()
-        if rules:
-            self._tell(None, (Problem(_API, missing_message(rules)),))
+        if rules or config_rules:
+            message = missing_message(rules, config_rules, place)
+            self._tell(None, (Problem(_API, message),))
