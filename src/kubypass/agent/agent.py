@@ -48,6 +48,7 @@ from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
 from kubypass.plan.snat import plan_snat_ports
+from kubypass.plan.socket_lb import is_excluded
 
 SWEEP_S = 0.25
 _PASS_S = 15.0
@@ -74,6 +75,8 @@ class Agent:
         self.timings: dict[str, float] = {"parse_s": 0.0}
         self._connection_log = ConnectionLog()
         self._knows_api = False
+        self._excluded: set[ServiceKey] = set()
+        """Pods whose sockets are left alone, by what the API says of them."""
         self.healthy = False
         self.ports, self.health = ports, ports.health
         self.pod_network = PodNetwork(options, self.settings, self.state)
@@ -272,9 +275,17 @@ class Agent:
         if self.source.changed_nodes:
             self.check_nodes()
         if self.source.changed_pods:
-            self.source.changed_pods = False
-            self.on_network()
+            self._look_at_traits()
         self._look_at_settings()
+
+    def _look_at_traits(self) -> None:
+        """Pods' sockets may be left alone now that were not, or the other way round."""
+        self.source.changed_pods = False
+        traits = self.snapshot.traits.items()
+        excluded = {key for key, found in traits if is_excluded(found, self.settings)}
+        if excluded != self._excluded:
+            self._excluded = excluded
+            self.on_network()
 
     def _look_at_settings(self) -> None:
         if self.configuration is None or not self.configuration.changed:

@@ -14,7 +14,7 @@ from kubypass.kube.access import parse_server
 from kubypass.kube.backoff import FIRST_S, LONGEST_S, Backoff
 from kubypass.kube.client import Client, Version
 from kubypass.kube.credentials import REREAD_S, TokenFile, TokenProgram
-from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster
+from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster, service_addresses
 from kubypass.kube.kubeconfig import read_kubeconfig
 from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule, missing_message
 
@@ -104,7 +104,7 @@ def test_a_pod_has_a_service_account_and_an_address_that_is_not_its_service(tmp_
         "KUBYPASS_SERVICE_ACCOUNT": str(tmp_path),
     }
     assert is_in_cluster(environment)
-    access, services = read_in_cluster(environment)
+    access, services = read_in_cluster(environment), service_addresses(environment)
     assert str(access.servers[0]) == "https://[fd00::1]:6443"
     assert access.credentials.token() == "secret"
     assert services == {"10.96.0.1"}
