@@ -43,7 +43,7 @@ def run(options: Options) -> int:
             settings, findings = found
         use_settings(source, settings)
         agent = Agent(options, place, settings, source, ports)
-        agent.findings, agent.configuration = findings, configuration
+        agent.findings, agent.following.configuration = findings, configuration
         _serve(agent, signals)
     finally:
         source.stop()
