@@ -11,9 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 
 from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
-from kubypass.agent.configuration import Configuration
-from kubypass.agent.connection_log import ConnectionLog
-from kubypass.agent.health import Health
+from kubypass.agent.following import Following
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
@@ -26,7 +24,6 @@ from kubypass.agent.pod_network import PodNetwork
 from kubypass.agent.prepare import cgroup_hooks, datapath_config, map_sizes
 from kubypass.agent.services import Result, Services
 from kubypass.agent.source import Source
-from kubypass.agent.sources import refuse_own_service
 from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.agent.sync_metrics import SyncMetrics
 from kubypass.api.metrics import Metric
@@ -37,9 +34,7 @@ from kubypass.datapath.objects import Datapath
 from kubypass.datapath.tables import Changes
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link
-from kubypass.kube.api_source import ApiSource
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.writer import Subject
 from kubypass.model.finding import Finding
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
@@ -58,32 +53,21 @@ class Agent:
     """One node's agent. The attributes are what `report` shows of it."""
 
     def __init__(
-        self,
-        options: Options,
-        place: Place,
-        *,
-        settings: Settings,
-        findings: tuple[Finding, ...],
-        source: Source,
-        configuration: Configuration | None,
+        self, options: Options, place: Place, settings: Settings, source: Source, ports: HttpPorts
     ) -> None:
         self.options = options
-        self.settings, self.findings = settings, findings
-        self.configuration = configuration
-        """None where settings are not the cluster's."""
+        self.settings = settings
+        self.findings: tuple[Finding, ...] = ()
         self.cgroup, self.mounted, self.state = place.cgroup, place.mounted, place.state
         self.features: Features = probe_features()
         self.node: NodeState = read_node(self.settings)
         self.source = source
-        self.snapshot: Snapshot = source.snapshot()
-        """Views: what the source takes in later is seen in it, but for its problems."""
+        self.following = Following(source)
+        self.snapshot: Snapshot = self.following.snapshot
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
         self.timings: dict[str, float] = {"parse_s": 0.0}
-        self._connection_log = ConnectionLog()
-        self._knows_api = False
         self.healthy = False
-        self.health = Health()
-        self.ports = HttpPorts(self.settings, options.node, self.health)
+        self.ports, self.health = ports, ports.health
         self.pod_network = PodNetwork(options, self.settings, self.state)
         self._sync_metrics = SyncMetrics(self.settings)
         self._route_problems: list[Problem] = []
@@ -116,7 +100,7 @@ class Agent:
         self._open_datapath()
         maps, closing = self.datapath.maps, self.features.close_sockets
         self.stale = StaleSockets(self.settings, self.cgroup, maps, possible=closing)
-        self.binds = BindProtection(self.settings, maps["refused_binds"], self._announce)
+        self.binds = BindProtection(self.settings, maps["refused_binds"], self.following.announce)
         self.services = Services(
             snapshot,
             self._plan_node(),
@@ -208,12 +192,6 @@ class Agent:
             spent = 1000 * (result.plan_s + result.kernel_s)
             log(event, services=result.services, writes=result.writes, ms=spent)
 
-    def _announce(self, key: ServiceKey, reason: str, message: str) -> None:
-        """An event about a service, where there is a cluster to have it."""
-        service = self.snapshot.services.get(key)
-        if service is not None and isinstance(self.source, ApiSource):
-            self.source.writer.event(Subject("Service", *key, service.uid), reason, message)
-
     def _tell(self, result: Result, keys: Iterable[ServiceKey], *, full: bool) -> None:
         """These services are served as they are now: metrics and load balancers' probes may know."""
         spent, health = result.plan_s + result.kernel_s, self.health
@@ -240,7 +218,8 @@ class Agent:
     def problems(self) -> list[Problem]:
         """Everything that is wrong now."""
         found = [*self.source.problems(), *self.services.problems(), *self.network.problems]
-        found += self.configuration.problems if self.configuration else ()
+        configuration = self.following.configuration
+        found += configuration.problems if configuration else ()
         _, snat = plan_snat_ports(self.settings, self.node.ephemeral)
         return [
             *found,
@@ -255,22 +234,14 @@ class Agent:
     def take(self) -> None:
         """Takes in what the source has, before anything is made of it."""
         started = time.perf_counter()
-        self.source.take()
+        self.following.take()
         self.timings["parse_s"] += time.perf_counter() - started
-        self._look_at_source()
-
-    def _look_at_source(self) -> None:
-        self._connection_log.look(self.source)
-        found = self.snapshot.services.get(("default", "kubernetes"))
-        if found and not self._knows_api and isinstance(self.source, ApiSource):
-            refuse_own_service(self.source.client.access, found.cluster_ips, self.settings)
-            self._knows_api = True
+        self.following.refuse_own_service(self.settings)
 
     def on_source(self) -> None:
         """Something has come."""
         started = time.perf_counter()
-        dirty = self.source.take()
-        self._connection_log.look(self.source)
+        dirty = self.following.take()
         if dirty:
             result = self.services.sync(dirty)
             self._overlaps.update(dirty)
@@ -279,15 +250,9 @@ class Agent:
             self.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
         if self.source.changed_nodes:
             self.check_nodes()
-        if self.source.changed_pods:
-            self.source.changed_pods = False
+        if self.following.excludes_others(self.settings):
             self.on_network()
-        self._look_at_settings()
-
-    def _look_at_settings(self) -> None:
-        if self.configuration is None or not self.configuration.changed:
-            return
-        settings = self.configuration.look(self.settings)
+        settings = self.following.settings(self.settings)
         if settings != self.settings:
             self.settings = self.network.settings = settings
             self.check_nodes()
@@ -373,8 +338,7 @@ class Agent:
     def retry(self) -> None:
         """Tries again what did not work, or has to be done until it is no more to be done."""
         self.ports.retry()
-        if isinstance(self.source, ApiSource):
-            self.source.remove_taint(self.settings.agent_not_ready_taint_key)
+        self.following.say_ready(self.settings)
 
     def sweep(self) -> float:
         """One step through the flows; returns seconds until the next."""

@@ -77,7 +77,7 @@ class HttpPorts:
     def __init__(self, settings: Settings, node: str, health: Health) -> None:
         self._settings = settings
         self._node = node
-        self._health = health
+        self.health = health
         self._checks: dict[ServiceKey, ServiceCheck] = {}
         self._addresses: tuple[Address, ...] = ()
         self._primary: tuple[Address, ...] = ()
@@ -87,17 +87,20 @@ class HttpPorts:
         self._answers: Counter[tuple[str, int]] = Counter()
         self.problems: tuple[Problem, ...] = ()
 
-    def start(self, view: View) -> None:
-        """Opens the proxy's own ports; `view` is what /metrics shows."""
-        settings = self._settings
-        self._listeners = Listeners()
+    def start(self, settings: Settings, view: View | None = None) -> None:
+        """Opens the proxy's own ports; `view` is what /metrics shows, None where it cannot be told yet.
+
+        Once more with other settings: what these do not open is closed.
+        """
+        self._settings = settings
+        self._listeners = self._listeners or Listeners()
         pages: dict[str, tuple[tuple[Address, int] | None, Page]] = {
             "kube-proxy-replacement-healthz-bind-address": (
                 settings.kube_proxy_replacement_healthz_bind_address,
                 self._health_page,
             ),
             "metrics-bind-address": (
-                settings.metrics_bind_address,
+                settings.metrics_bind_address if view else None,
                 partial(self._metrics_page, view),
             ),
             "agent-health-port": (
@@ -105,6 +108,7 @@ class HttpPorts:
                 self._probe_page,
             ),
         }
+        self._fixed = {}
         for key, (address, page) in pages.items():
             for place in _places(*address, settings) if address else ():
                 hint = "free the port (does kube-proxy still run?) or set another"
@@ -173,7 +177,7 @@ class HttpPorts:
         self.problems = tuple(problems)
 
     def _health_page(self, path: str) -> Answer:
-        health = self._health
+        health = self.health
         name = path.removeprefix("/")
         if name not in {"healthz", "livez"}:
             return not_found()
@@ -189,7 +193,7 @@ class HttpPorts:
 
     def _probe_page(self, path: str) -> Answer:
         """The kubelet's: is this pod ready, and is it to be started again?"""
-        health = self._health
+        health = self.health
         waiting = health.updated is None
         if path == "/livez":
             healthy = waiting or health.is_healthy()
@@ -200,14 +204,14 @@ class HttpPorts:
         late = "the first complete sync" if waiting else "a change to be applied"
         return text_answer("ok\n") if healthy else text_answer(f"waiting for {late}\n", 503)
 
-    def _metrics_page(self, view: View, path: str) -> Answer:
-        if path == "/metrics":
+    def _metrics_page(self, view: View | None, path: str) -> Answer:
+        if path == "/metrics" and view is not None:
             return Answer(200, render(view), KIND)
         pages = {"/proxyMode": PROXY_MODE, "/healthz": "ok"}
         return text_answer(pages[path]) if path in pages else not_found()
 
     def _service_page(self, key: ServiceKey, local_endpoints: int, _: str) -> Answer:
-        return service_answer(key, local_endpoints, proxy_healthy=self._health.is_healthy())
+        return service_answer(key, local_endpoints, proxy_healthy=self.health.is_healthy())
 
 
 def health_check_hosts(

@@ -8,6 +8,8 @@ import gc
 from kubypass.agent.agent import Agent
 from kubypass.agent.configuration import Configuration
 from kubypass.agent.details import opened
+from kubypass.agent.health import Health
+from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
 from kubypass.agent.options import Options
@@ -24,9 +26,33 @@ from kubypass.kube.config_maps import parse_name
 def run(options: Options) -> int:
     """Runs until SIGTERM or SIGINT. The datapath stays in place afterwards."""
     signals = Signals()
-    agent = _make(options, signals)
-    if agent is None:
-        return 0
+    overrides = [f"--{key}={value}" for key, value in options.overrides.items()]
+    settings, findings = load_settings(options.config, overrides)
+    place = take_place(options)
+    source = open_source(options, settings)
+    ports = HttpPorts(settings, options.node, Health())
+    try:
+        configuration = None
+        if isinstance(source, ApiSource) and options.config_map:
+            ports.start(settings)  # probes are answered while the API is away
+            name = parse_name(options.config_map)
+            configuration = Configuration(name, source, options.overrides, options.run)
+            found = configuration.first(signals)
+            if found is None:
+                return 0
+            settings, findings = found
+        use_settings(source, settings)
+        agent = Agent(options, place, settings, source, ports)
+        agent.findings, agent.following.configuration = findings, configuration
+        _serve(agent, signals)
+    finally:
+        source.stop()
+        ports.stop()
+    log("ended: the datapath stays in place")
+    return 0
+
+
+def _serve(agent: Agent, signals: Signals) -> None:
     for finding in agent.findings:
         if finding.level != "accepted":
             log("setting", "WARNING", key=finding.key, message=finding.message)
@@ -35,46 +61,17 @@ def run(options: Options) -> int:
     loop = Loop(agent, signals)
     loop.watch()
     report = Report(agent)
-    server = Server(options.run / "agent.sock", report)
+    server = Server(agent.options.run / "agent.sock", report)
     server.start()
     try:
-        agent.ports.start(report)
+        agent.ports.start(agent.settings, report)
         gc.disable()  # what is made now stays
         agent.follow()
         if loop.wait():
             _start(agent)
             loop.run()
     finally:
-        agent.source.stop()
-        agent.ports.stop()
         server.stop()
-    log("ended: the datapath stays in place")
-    return 0
-
-
-def _make(options: Options, signals: Signals) -> Agent | None:
-    """The agent, its settings read; None where a signal came first."""
-    overrides = [f"--{key}={value}" for key, value in options.overrides.items()]
-    settings, findings = load_settings(options.config, overrides)
-    place = take_place(options)
-    source = open_source(options, settings)
-    configuration = None
-    if isinstance(source, ApiSource) and options.config_map:
-        name = parse_name(options.config_map)
-        configuration = Configuration(name, source, options.overrides, options.run)
-        found = configuration.first(signals)
-        if found is None:
-            return None
-        settings, findings = found
-    use_settings(source, settings)
-    return Agent(
-        options,
-        place,
-        settings=settings,
-        findings=findings,
-        source=source,
-        configuration=configuration,
-    )
 
 
 def _start(agent: Agent) -> None:

@@ -40,6 +40,20 @@ def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
     return pod_endpoints(pod, link.index, link.mac, place)
 
 
+def _cookie(pod: Pod) -> tuple[int, str]:
+    """Of the pod's network namespace; 0 with the reason where there is none."""
+    try:
+        found = netns.cookie_of(pod.netns) if pod.netns else 0
+    except (OSError, KernelError) as error:
+        return 0, str(error)
+    return found, "it needs Linux 5.14" if pod.netns else "its record has no netns"
+
+
+def _off(cookie: int) -> dict[bytes, bytes]:
+    """An entry of `socket_lb_off`."""
+    return {struct.pack("=Q", cookie): struct.pack("=I", 1)}
+
+
 class Network:
     """Follows pods and addresses; `problems` are those of the last look."""
 
@@ -99,6 +113,11 @@ class Network:
         self._attach(link)
         self._attached[link.name] = link.index
         self._endpoints.add(_endpoints(pod, link))
+        for excluded in self._excluded([pod]):
+            if cookie := _cookie(excluded)[
+                0
+            ]:  # before the pod's first socket; problems: the next look
+                self._socket_lb_off.add(_off(cookie))
 
     def disconnect(self, addresses: Iterable[Address], interface: str) -> None:
         """One pod goes, or is gone already."""
@@ -112,24 +131,23 @@ class Network:
 
     def _exclude_sockets(self, pods: list[Pod]) -> int:
         """Leaves the sockets of some pods alone, those that they connect from now on."""
-        wanted, settings = {}, self.settings
-        known = with_traits(pods, self._traits)
-        excluded = [pod for pod in known if settings.socket_lb_pods and is_excluded(pod, settings)]
-        self.excluded = 0
-        for pod in excluded:
-            subject = f"Pod {pod.namespace}/{pod.name}"
-            try:
-                cookie = netns.cookie_of(pod.netns) if pod.netns else 0
-                reason = "its record has no netns" if not pod.netns else "it needs Linux 5.14"
-            except (OSError, KernelError) as error:
-                cookie, reason = 0, str(error)
+        wanted: dict[bytes, bytes] = {}
+        for pod in self._excluded(pods):
+            cookie, reason = _cookie(pod)
             if cookie:
-                wanted[struct.pack("=Q", cookie)] = struct.pack("=I", 1)
-                self.excluded += 1
+                wanted |= _off(cookie)
             else:
                 message = f"is to have no socket load balancing, and has it all the same: {reason}"
-                self.problems.append(Problem(subject, message))
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+        self.excluded = len(wanted)
         return self._socket_lb_off.apply(wanted)
+
+    def _excluded(self, pods: list[Pod]) -> list[Pod]:
+        """Those whose sockets are to be left alone, by their records and by what the API says of them."""
+        settings = self.settings
+        if not settings.socket_lb_pods:
+            return []
+        return [pod for pod in with_traits(pods, self._traits) if is_excluded(pod, settings)]
 
     def attach_uplinks(self, node: NodeState) -> None:
         """Puts the uplink programs in place."""

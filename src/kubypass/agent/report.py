@@ -182,11 +182,16 @@ class Report:
             "notes": [
                 *opened(agent.settings),
                 *(str(found) for found in agent.findings if found.level != "accepted"),
-                *(agent.configuration.notes if agent.configuration else ()),
+                *self._pending(),
             ],
             "kubernetes": kubernetes_status(agent.source, ready=ready),
             "upgrade": agent.datapath.notes if ready else [],
         }
+
+    def _pending(self) -> list[str]:
+        """What the cluster's settings say and is not in use."""
+        configuration = self._agent.following.configuration
+        return configuration.notes if configuration else []
 
     def _drops(self) -> list[dict[str, object]]:
         return [

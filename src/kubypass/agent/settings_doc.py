@@ -20,6 +20,30 @@ the ConfigMap itself as YAML or JSON; `--KEY=VALUE` arguments go over it. `kubyp
 PATH` explains every key of such a file, and exits with 2 if a value is wrong. Values of a
 ConfigMap are text, in quotes. Unknown and deprecated keys are warnings.
 
+`kubypass agent --config-map NAMESPACE/NAME` reads the ConfigMap from the cluster's API before it
+begins, and follows it. A value that changes is in the log, and under Notes of `kubypass status`
+until it is in use: with the next start of the agent (`kubectl rollout restart`), or at once where
+the table says *live*. A wrong value stays without effect. What was read last is kept in the run
+directory, for an agent that starts while the API is away.
+
+Values for some nodes only are in further ConfigMaps of the same namespace, with a label that marks
+them and an annotation that selects nodes by their labels (`kubectl get nodes --selector`):
+
+```yaml
+apiVersion: v1
+kind: ConfigMap
+metadata:
+  name: edge-nodes
+  namespace: kube-system
+  labels: {kubypass.io/node-config: "true"}
+  annotations: {kubypass.io/node-selector: "pool=edge,!legacy"}
+data:
+  bpf-lb-sock: "false"
+```
+
+Of several that select a node, the last by name counts, key by key. They are what Cilium's
+`CiliumNodeConfig` is: its `spec.nodeSelector` is the annotation, its `spec.defaults` the data.
+
 | key | values | default | what it does |
 | --- | --- | --- | --- |
 """
@@ -51,6 +75,7 @@ def _row(key: Key) -> str:
     kind = " or ".join(f"`{choice}`" for choice in key.choices) or key.type
     default = f"`{key.default}`" if key.default else "unset"
     effect = f" *{key.effect[0].upper()}{key.effect[1:]}.*" if key.effect else ""
+    effect += " *Live.*" if key.live else ""
     return f"| `{key.name}` | {kind} | {default} | {key.doc}{effect} |\n"
 
 

@@ -15,7 +15,7 @@ from kubypass.kube.access import Access, ApiAddress, parse_server
 from kubypass.kube.api_source import ApiSource
 from kubypass.kube.client import Client
 from kubypass.kube.config_maps import parse_name
-from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster
+from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster, service_addresses
 from kubypass.kube.kubeconfig import read_kubeconfig
 from kubypass.model.address import Address, format_address, parse_address
 from kubypass.model.setting_values import NS_PER_S
@@ -30,24 +30,21 @@ def open_source(
     """The source that the options name; ConfigError says what is missing."""
     if options.manifests is not None:
         return Manifests(options.manifests, proxy_name=settings.k8s_service_proxy_name)
-    access, services = read_access(options.kubeconfig, environment)
-    access = access.at(servers_of(settings))
-    refuse_own_service(access, map(parse_address, services), settings)
+    access = read_access(options.kubeconfig, environment).at(servers_of(settings))
+    refuse_own_service(access, map(parse_address, service_addresses(environment)), settings)
     name = parse_name(options.config_map) if options.config_map else None
     return ApiSource(Client(access), options.node, name)
 
 
-def read_access(
-    kubeconfig: Path | None, environment: Mapping[str, str]
-) -> tuple[Access, frozenset[str]]:
-    """Access to the API, and the addresses of the service `default/kubernetes` as far as they are known yet."""
+def read_access(kubeconfig: Path | None, environment: Mapping[str, str]) -> Access:
+    """Access to the API, by the first of: the argument, the pod's service account, KUBECONFIG."""
     if kubeconfig is not None:
-        return read_kubeconfig([kubeconfig]), frozenset()
+        return read_kubeconfig([kubeconfig])
     if is_in_cluster(environment):
         return read_in_cluster(environment)
     paths = [Path(text) for text in environment.get(KUBECONFIG, "").split(":") if text]
     if paths:
-        return read_kubeconfig(paths), frozenset()
+        return read_kubeconfig(paths)
     raise ConfigError(
         "no source of services",
         hint="give --manifests PATH or --kubeconfig FILE, or run it as a pod",

@@ -10,7 +10,7 @@ import sys
 from kubypass.errors import ConfigError, KubypassError
 
 COMMANDS = {
-    "agent": "serve the services of a directory of manifests on this node",
+    "agent": "serve the services of a cluster, or of a directory of manifests, on this node",
     "status": "what is effective, and why where that is not what was asked for",
     "service": "list frontends with their backends",
     "trace": "why a connection goes where it goes: the real programs' decisions, step by step",

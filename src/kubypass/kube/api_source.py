@@ -166,7 +166,14 @@ class ApiSource:
         found = [problem for _, problem in sorted(dict(self._problems).items())]
         trouble = self.writer.trouble
         unwritten = (Problem(_API, trouble),) if trouble else ()
-        return (*self._denied, *self._troubles(), *unwritten, *found)
+        return (*self._denied, *self._troubles(), *unwritten, *self._stranger(), *found)
+
+    def _stranger(self) -> tuple[Problem, ...]:
+        """A node that the cluster does not know has no pods, and its NodePorts are nobody's."""
+        if not self.complete or self.node in self._cluster.nodes:
+            return ()
+        message = "is no node of this cluster; expected --node or NODE_NAME to be the name of ours"
+        return (Problem(f"Node {self.node}", message),)
 
     def _troubles(self) -> tuple[Problem, ...]:
         """A reason that several resources have is one problem."""
@@ -259,7 +266,7 @@ class ApiSource:
         now = self.connected
         if bool(reason) != bool(now.reason):
             now.since = time.time()
-            now.reconnects += not reason
+            now.reconnects += not reason and not now.untried
         if not reason:
             self._denied = ()
         now.reason = reason
@@ -277,19 +284,23 @@ class ApiSource:
                 return
             if asked:
                 self._name_missing_permissions()
-            nameless = self.client.version is None and not self.connected.reason
-            if nameless or self.client.is_silent(self.heartbeat_s):
-                self.client.probe()
+            silent = self.client.silent(self.heartbeat_s)
+            if self.client.version is None and not self.connected.reason:
+                silent.add(self.client.server)
+            for server in silent:
+                self.client.probe(server)
 
     def _name_missing_permissions(self) -> None:
         try:
             with self.client.connection() as connection:
                 rules = missing(connection, CLUSTER_RULES)
-                if self._config:
-                    rules += missing(connection, CONFIG_RULES, self._config.namespace)
+                place = self._config.namespace if self._config else ""
+                asked = CONFIG_RULES if self._config else ()
+                config_rules = missing(connection, asked, place)
         except KubeError:
             return  # asked again when the next request is refused
         finally:
             self._ask_permissions.clear()
-        if rules:
-            self._tell(None, (Problem(_API, missing_message(rules)),))
+        if rules or config_rules:
+            message = missing_message(rules, config_rules, place)
+            self._tell(None, (Problem(_API, message),))

@@ -87,9 +87,9 @@ class Client:
                 return False
             return True
 
-    def connect(self) -> Connection:
-        """A new connection; Unreachable says why there is none."""
-        made = Connection(self.server, self.access, self._context)
+    def connect(self, server: ApiAddress | None = None) -> Connection:
+        """A new connection, to the one that is asked now if none is named; Unreachable says why there is none."""
+        made = Connection(server or self.server, self.access, self._context)
         with self._lock:
             self._open.add(made)
             closed = self._closed
@@ -104,9 +104,9 @@ class Client:
         connection.close()
 
     @contextmanager
-    def connection(self) -> Iterator[Connection]:
+    def connection(self, server: ApiAddress | None = None) -> Iterator[Connection]:
         """For the length of a block."""
-        made = self.connect()
+        made = self.connect(server)
         try:
             yield made
         finally:
@@ -119,17 +119,16 @@ class Client:
             self.version = msgspec.json.decode(body, type=Version)
         return self.version
 
-    def is_silent(self, seconds: float) -> bool:
-        """Whether nothing was heard of a server for so long on some connection."""
+    def silent(self, seconds: float) -> set[ApiAddress]:
+        """Servers of which nothing was heard for so long on some connection."""
+        before = time.monotonic() - seconds
         with self._lock:
-            heard = [connection.heard for connection in self._open]
-        return bool(heard) and time.monotonic() - min(heard) > seconds
+            return {each.server for each in self._open if each.heard < before}
 
-    def probe(self) -> None:
-        """Asks the server for a sign of life; without one, all connections to it are cut off."""
-        server = self.server
+    def probe(self, server: ApiAddress) -> None:
+        """Asks a server for a sign of life; without one, all connections to it are cut off."""
         try:
-            with self.connection() as made:
+            with self.connection(server) as made:
                 self.learn_version(made)
         except Unreachable:
             self._cut(server)

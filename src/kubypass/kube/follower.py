@@ -97,7 +97,8 @@ class Follower(threading.Thread):
 
     def _round(self) -> float:
         """One question and its answer; how long to wait before the next, in seconds."""
-        server, started = self._client.server, time.monotonic()
+        server = self._connection.server if self._connection else self._client.server
+        started = time.monotonic()
         try:
             self._ask()
         except Refused as refusal:

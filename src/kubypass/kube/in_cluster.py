@@ -32,10 +32,14 @@ def is_in_cluster(environment: Mapping[str, str]) -> bool:
     return bool(environment.get(HOST))
 
 
-def read_in_cluster(
-    environment: Mapping[str, str],
-) -> tuple[Access, frozenset[str]]:
-    """Access, and the addresses of the service `default/kubernetes` as the kubelet gave them."""
+def service_addresses(environment: Mapping[str, str]) -> frozenset[str]:
+    """Of the service `default/kubernetes`, as the kubelet gives them to every pod."""
+    found = (value for name, value in environment.items() if _SERVICE_ADDRESS.fullmatch(name))
+    return frozenset(found)
+
+
+def read_in_cluster(environment: Mapping[str, str]) -> Access:
+    """Access by what the kubelet, or the DaemonSet, has put into the environment."""
     directory = Path(environment.get(DIRECTORY) or _SERVICE_ACCOUNT)
     host, port = environment.get(HOST, ""), environment.get(PORT) or "443"
     bracketed = f"[{host}]" if ":" in host and not host.startswith("[") else host
@@ -47,6 +51,5 @@ def read_in_cluster(
         hint = "automountServiceAccountToken: true, or give --kubeconfig"
         raise ConfigError(f"{directory / 'ca.crt'}: {reason}", hint) from None
     credentials = TokenFile(directory / "token")
-    access = Access((server,), Trust(authority), credentials, "the service account", _HOW_TO_CHANGE)
-    services = {value for name, value in environment.items() if _SERVICE_ADDRESS.fullmatch(name)}
-    return access, frozenset(services)
+    origin = "the service account"
+    return Access((server,), Trust(authority), credentials, origin, _HOW_TO_CHANGE)

@@ -78,8 +78,12 @@ def _may(connection: Connection, rule: Rule, verb: str, namespace: str) -> bool:
     return msgspec.json.decode(body, type=_Review).status.allowed
 
 
-def missing_message(rules: Iterable[Rule], role: str = "its ClusterRole") -> str:
-    """Each missing verb by name, and what to add."""
-    listed = list(rules)
-    verbs = "; ".join(f"{', '.join(rule.verbs)} {rule.resource}" for rule in listed)
-    return f"the agent may not {verbs}; add to {role}: {', '.join(map(str, listed))}"
+def missing_message(rules: Iterable[Rule], config_rules: Iterable[Rule], namespace: str) -> str:
+    """Each missing verb by name, and what to add; `config_rules` are those of ConfigMaps in the namespace."""
+    by_role = {"its ClusterRole": list(rules), f"its Role in {namespace}": list(config_rules)}
+    everything = [rule for some in by_role.values() for rule in some]
+    verbs = "; ".join(f"{', '.join(rule.verbs)} {rule.resource}" for rule in everything)
+    added = "; ".join(
+        f"add to {role}: {', '.join(map(str, some))}" for role, some in by_role.items() if some
+    )
+    return f"the agent may not {verbs}; {added}"

@@ -35,7 +35,7 @@ def probes(health: Health):
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
 
-    ports.start(view=None)
+    ports.start(settings)
     try:
         yield ask
     finally:

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tables become of what threads tell, and what of that is told on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from kubypass.kube.access import Access, Trust, parse_server
+from kubypass.kube.api_source import ApiSource, Course
+from kubypass.kube.client import Client
+from kubypass.kube.contents import Reading
+from kubypass.kube.credentials import FixedToken
+from kubypass.kube.follower import Begun, Condition, Crashed, Found, Listed
+from kubypass.kube.resources import NODES, Item, Resource, followed, read_item
+from kubypass.kube.writer import EVENTS_A_MINUTE, Subject, Writer
+
+SERVICES, SLICES, PODS = followed("node1", "")
+READING = Reading()
+WEB = ("default", "web")
+
+
+def client() -> Client:
+    servers = (parse_server("https://192.0.2.1", "test"),)
+    return Client(Access(servers, Trust(), FixedToken(), "test", "change it"))
+
+
+@pytest.fixture
+def source():
+    made = ApiSource(client(), "node1")
+    made.courses = {str(each): Course() for each in (NODES, SERVICES, SLICES, PODS)}
+    return made
+
+
+def item(resource: Resource, name: str, *, gone: bool = False, **fields: object) -> Item:
+    metadata = {"name": name, "namespace": "default", "resourceVersion": "5"}
+    metadata |= fields.pop("metadata", {})
+    content = msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())
+    return read_item(resource, READING, content, gone)
+
+
+def service(name: str, address: str = "10.96.0.1", **options: bool) -> Item:
+    return item(SERVICES, name, spec={"clusterIP": address, "ports": [{"port": 80}]}, **options)
+
+
+def web_slice(*addresses: str, **annotations: str) -> Item:
+    labels = {"kubernetes.io/service-name": "web"}
+    return item(
+        SLICES,
+        "web-1",
+        metadata={"labels": labels, "annotations": annotations},
+        addressType="IPv4",
+        endpoints=[{"addresses": [address]} for address in addresses],
+    )
+
+
+def list_all(source: ApiSource, **found: list[Item]) -> None:
+    for resource in (NODES, SERVICES, SLICES, PODS):
+        for news in (Begun(), Found(found.get(resource.name, [])), Listed()):
+            source._tell(resource, news)
+
+
+def test_only_differences_are_told_and_what_is_missing_from_a_list_is_gone(source):
+    list_all(source, services=[service("web"), service("old", "10.96.0.2")])
+    assert source.take() == {WEB, ("default", "old")}
+    assert source.configured
+    snapshot = source.snapshot()
+    before = snapshot.services[WEB]
+    list_all(source, services=[service("web")])
+    assert source.take() == {("default", "old")}
+    assert set(snapshot.services) == {WEB}
+    assert snapshot.services[WEB] is before
+
+
+def test_a_list_that_breaks_takes_nothing_away(source):
+    list_all(source, services=[service("web")])
+    source.take()
+    source._tell(SERVICES, Begun())
+    source._tell(SERVICES, Condition("broken"))
+    source._tell(SERVICES, Begun())
+    assert source.take() == set()
+    assert WEB in source.snapshot().services
+    source._tell(SERVICES, Listed())
+    assert source.take() == {WEB}
+
+
+def test_an_object_that_becomes_unreadable_stays_as_it_was(source):
+    list_all(source, services=[service("web")])
+    source.take()
+    broken = item(SERVICES, "web", spec={"ports": "none"})
+    source._tell(SERVICES, Found([broken]))
+    assert source.take() == set()
+    assert WEB in source.snapshot().services
+    (problem,) = [p for p in source.problems() if p.subject == "Service default/web"]
+    assert "ports" in problem.message
+    source._tell(SERVICES, Found([service("web", gone=True)]))
+    assert source.take() == {WEB}
+    assert not [p for p in source.problems() if p.subject == "Service default/web"]
+
+
+def test_causes_of_changes_are_passed_on_once_everything_is_known(source):
+    said = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"}
+    list_all(source, endpointslices=[web_slice("10.1.0.1", **said)])
+    source.take()
+    source._following = True
+    assert source.complete
+    source._tell(SLICES, Found([web_slice("10.1.0.2", **said)]))
+    source._tell(SLICES, Found([web_slice("10.1.0.2", **said)]))
+    source.take()
+    assert source.triggers == [(WEB, "2026-01-01T00:00:00Z")]
+
+
+def test_pods_have_traits_and_some_have_ports(source):
+    made = item(
+        PODS,
+        "a",
+        metadata={"labels": {"app": "a"}, "uid": "u"},
+        spec={"nodeName": "node1", "runtimeClassName": "vm"},
+    )
+    source._tell(PODS, Found([made]))
+    assert source.take() == set()
+    assert source.changed_pods
+    traits = source.snapshot().traits["default", "a"]
+    assert (traits.labels, traits.runtime_class) == ({"app": "a"}, "vm")
+    source._tell(PODS, Found([item(PODS, "a", gone=True)]))
+    source.take()
+    assert not source.snapshot().traits
+
+
+def test_one_reason_of_several_resources_is_one_problem(source):
+    for resource in (NODES, SERVICES, SLICES, PODS):
+        source._tell(resource, Condition("connection refused"))
+    source.take()
+    (problem,) = source.problems()
+    assert problem.message == "no nodes, services, endpointslices, pods: connection refused"
+    assert source.connected.reason == "connection refused"
+
+
+def test_a_fault_of_ours_ends_the_agent(source):
+    source._tell(SERVICES, Crashed(ZeroDivisionError()))
+    with pytest.raises(ZeroDivisionError):
+        source.take()
+
+
+def test_events_are_so_many_a_minute():
+    now = [0.0]
+    writer = Writer(client(), "node1", lambda: now[0])
+    writer._put = lambda _: None
+    subject = Subject("Service", *WEB)
+    assert [writer.event(subject, "Reason", "text") for _ in range(EVENTS_A_MINUTE + 1)] == [
+        *[True] * EVENTS_A_MINUTE,
+        False,
+    ]
+    now[0] += 60.0
+    assert writer.event(subject, "Reason", "text")
+
+
+def test_a_taint_is_named_by_its_place_last_first():
+    writer, written = Writer(client(), "node 1"), []
+    writer._put = written.append
+    writer.remove_taint("t", ("a", "t", "b", "t"))
+    writer.remove_taint("t", ("t",))  # one at a time
+    (write,) = written
+    assert (write.method, write.path) == ("PATCH", "/api/v1/nodes/node%201")
+    assert [(each["op"], each["path"]) for each in json.loads(write.body)] == [
+        ("test", "/spec/taints/3/key"),
+        ("remove", "/spec/taints/3"),
+        ("test", "/spec/taints/1/key"),
+        ("remove", "/spec/taints/1"),
+    ]
+
+
+def test_the_paths_of_what_is_followed():
+    name = "service.kubernetes.io%2Fservice-proxy-name"
+    headless = "%2C%21service.kubernetes.io%2Fheadless"
+    assert SERVICES.path() == f"/api/v1/services?labelSelector=%21{name}{headless}"
+    other = followed("node1", "mine")[1]
+    group = "/apis/discovery.k8s.io/v1/endpointslices"
+    assert other.path() == f"{group}?labelSelector={name}%3Dmine{headless}"
+    assert PODS.path(("watch", "1")) == "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode1&watch=1"
+    assert Path(NODES.path()) == Path("/api/v1/nodes")
