@@ -116,6 +116,7 @@ class PodNetwork:
         if self._server is None:
             return
         self._network, before = network, self._facts
+        exclusive, self._settings = self._settings.cni_exclusive, network.settings
         cidrs = own.pod_cidrs if own else ()
         self._facts = Facts(
             before.node,
@@ -125,7 +126,7 @@ class PodNetwork:
         )
         if thorough or before.sources != self._facts.sources:
             self._repair(node)
-        if thorough or not before.pod_cidrs:
+        if thorough or not before.pod_cidrs or exclusive != self._settings.cni_exclusive:
             self._install()
         self._mtu_problems = self._mtu(node)
         self._note_problems()
