@@ -36,6 +36,8 @@ def sync_routes(planned: Iterable[PlannedRoute], settings: Settings) -> tuple[in
             except _Unreachable as reason:
                 if not settings.direct_routing_skip_unreachable:
                     problems.append(_problem(route, str(reason)))
+            except KernelError as error:
+                problems.append(_problem(route, str(error)))
         present = {route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL}
         targets = {(route.destination, route.prefix) for route in wanted}
         for gone in present - wanted.keys():
