@@ -53,7 +53,7 @@ class PodNetwork:
         self._facts = Facts(options.node, (), {}, 0)
         self._network: Network
         self._server: CniServer | None = None
-        self._watch = Watch()
+        self._watch: Watch
         leases = Leases(options.run / "pods", options.run / MARKS)
         self._commands = Commands(leases, self, lambda: self._facts)
         self.problems: list[Problem] = []
@@ -80,6 +80,7 @@ class PodNetwork:
             log("leases of pods that are gone are released", count=len(stale), addresses=addresses)
         deletes = self._run / DELETES
         deletes.mkdir(mode=0o700, exist_ok=True)
+        self._watch = Watch()
         self._watch.add(deletes)
         self._replay()
         self._server = CniServer(self._run / SOCKET, self._answer)
