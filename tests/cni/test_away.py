@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -109,6 +111,17 @@ def test_an_agent_that_hangs_is_not_waited_for(pods: Runtime) -> None:
             os.kill(pid, signal.SIGCONT)
         left = [pods.node.run / "pods", pods.node.run / "cni-deletes"]
         wait(lambda: not any(any(where.iterdir()) for where in left), "the pod is deleted")
+        assert pods.call("STATUS") == (0, None)
+
+
+def test_clients_that_do_not_end_their_request_hold_nobody_up(pods: Runtime) -> None:
+    with running(pods), ExitStack() as opened:
+        for _ in range(300):
+            client = opened.enter_context(socket.socket(socket.AF_UNIX))
+            client.connect(str(pods.node.run / "cni.sock"))
+            client.send(b"kubypass-cni 1")
+        pods.add("pod")
+        pods.delete("pod")
         assert pods.call("STATUS") == (0, None)
 
 

@@ -158,6 +158,18 @@ def test_another_configuration_that_wins_is_a_problem(pods: Runtime) -> None:
         wait(lambda: not problems(pods.node), "no problem is left")
 
 
+def test_a_directory_that_cannot_be_written_is_a_problem(pods: Runtime) -> None:
+    pods.conf.rmdir()
+    pods.conf.write_text("a file")
+    with running(pods, "--check-every=0.2"):
+        (line,) = problems(pods.node)
+        assert line.startswith(f"CNI configuration {pods.conf}: our network cannot be announced")
+        assert "File exists" in line
+        pods.conf.unlink()
+        wait((pods.conf / CONFLIST).exists, "our configuration")
+        wait(lambda: not problems(pods.node), "no problem is left")
+
+
 def test_what_the_runtime_no_longer_has_is_collected(pods: Runtime) -> None:
     pods.version = "1.1.0"
     with running(pods):

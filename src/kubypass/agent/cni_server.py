@@ -93,7 +93,7 @@ class CniServer:
                     return
 
     def _accept(self) -> None:
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # nobody is left, or they went away, or descriptors are short
             while True:
                 connection, _ = self._listener.accept()
                 connection.setblocking(False)
@@ -112,6 +112,8 @@ class CniServer:
                 self._end(client)
 
     def _read(self, client: _Client) -> None:
+        if client not in self._clients:
+            return  # it was given up in this round
         try:
             request = client.read()
             if request is None:
@@ -122,6 +124,8 @@ class CniServer:
         self._end(client)
 
     def _end(self, client: _Client) -> None:
+        if client not in self._clients:
+            return
         self._selector.unregister(client.connection.fileno())
         self._clients.discard(client)
         client.close()

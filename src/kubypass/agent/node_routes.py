@@ -36,6 +36,8 @@ def sync_routes(planned: Iterable[PlannedRoute], settings: Settings) -> tuple[in
             except _Unreachable as reason:
                 if not settings.direct_routing_skip_unreachable:
                     problems.append(_problem(route, str(reason)))
+            except KernelError as error:
+                problems.append(_problem(route, str(error)))
         present = {route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL}
         targets = {(route.destination, route.prefix) for route in wanted}
         for gone in present - wanted.keys():
@@ -57,10 +59,10 @@ def _route(netlink: Netlink, planned: PlannedRoute) -> Route:
     cut = 12 if is_ipv4 else 0
     way = netlink.way_to(planned.gateway[cut:])
     if way is None:
-        raise _Unreachable("nothing leads to that address, or it is our own")
+        raise _Unreachable("that address is not on our link: nothing leads to it, or it is our own")
     if way.gateway:
         hop = format_address(mapped_address(way.gateway))
-        raise _Unreachable(f"it is behind the gateway {hop}")
+        raise _Unreachable(f"that address is not on our link: it is behind the gateway {hop}")
     return Route(
         planned.destination.network[cut:],
         planned.destination.prefix,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 from kubypass.agent.cni_server import CniServer
 from kubypass.agent.log import log
@@ -27,7 +28,7 @@ from kubypass.cni.protocol import (
     error_answer,
     parse_request,
 )
-from kubypass.errors import CniError, ConfigError, KubypassError
+from kubypass.errors import CniError, ConfigError, KernelError, KubypassError
 from kubypass.kernel.inotify import Watch
 from kubypass.kernel.netlink import Link, Netlink
 from kubypass.model.address import Address, format_address
@@ -52,13 +53,14 @@ class PodNetwork:
         self._facts = Facts(options.node, (), {}, 0)
         self._network: Network
         self._server: CniServer | None = None
-        self._watch = Watch()
+        self._watch: Watch
         leases = Leases(options.run / "pods", options.run / MARKS)
         self._commands = Commands(leases, self, lambda: self._facts)
         self.problems: list[Problem] = []
         self.pools: list[dict[str, object]] = []
         """What status says of each of the node's pod networks."""
         self._mtu_problems: list[Problem] = []
+        self._install_problems: list[Problem] = []
 
     @property
     def fd(self) -> int | None:
@@ -78,9 +80,8 @@ class PodNetwork:
             log("leases of pods that are gone are released", count=len(stale), addresses=addresses)
         deletes = self._run / DELETES
         deletes.mkdir(mode=0o700, exist_ok=True)
-        self._conf.mkdir(parents=True, exist_ok=True)
+        self._watch = Watch()
         self._watch.add(deletes)
-        self._watch.add(self._conf)
         self._replay()
         self._server = CniServer(self._run / SOCKET, self._answer)
         self._server.add(self._watch.fd, self._on_files)
@@ -116,6 +117,7 @@ class PodNetwork:
         if self._server is None:
             return
         self._network, before = network, self._facts
+        exclusive, self._settings = self._settings.cni_exclusive, network.settings
         cidrs = own.pod_cidrs if own else ()
         self._facts = Facts(
             before.node,
@@ -125,7 +127,7 @@ class PodNetwork:
         )
         if thorough or before.sources != self._facts.sources:
             self._repair(node)
-        if thorough or not before.pod_cidrs:
+        if thorough or not before.pod_cidrs or exclusive != self._settings.cni_exclusive:
             self._install()
         self._mtu_problems = self._mtu(node)
         self._note_problems()
@@ -133,7 +135,12 @@ class PodNetwork:
     def _note_problems(self) -> None:
         used = self._commands.leases.used()
         self.pools = [pool(cidr, used) for cidr in self._facts.pod_cidrs]
-        self.problems = [*self._shortages(), *self._mtu_problems, *self._configurations()]
+        self.problems = [
+            *self._install_problems,
+            *self._shortages(),
+            *self._mtu_problems,
+            *self._configurations(),
+        ]
 
     def _repair(self, node: NodeState) -> None:
         """Host routes that somebody has removed, or the kernel with the address that they sent from."""
@@ -143,9 +150,14 @@ class PodNetwork:
                 link = node.links.get(lease.interface)
                 if link is None:
                     continue
-                if not present.issuperset(node_routes(lease, link.index, self._facts.sources)):
-                    log("host routes repaired", pod=f"{lease.namespace}/{lease.name}")
-                    repair_node_side(netlink, lease, link.index, self._facts.sources)
+                pod, sources = f"{lease.namespace}/{lease.name}", self._facts.sources
+                if present.issuperset(node_routes(lease, link.index, sources)):
+                    continue
+                try:
+                    repair_node_side(netlink, lease, link.index, sources)
+                    log("host routes repaired", pod=pod)
+                except KernelError as error:  # it goes, or the next look tries again
+                    log("host routes not repaired", "WARNING", pod=pod, error=error)
 
     def _mtu(self, node: NodeState) -> list[Problem]:
         """Running pods get the node's MTU; a problem for each that cannot."""
@@ -201,20 +213,28 @@ class PodNetwork:
         """The plugin, then the configuration that names it, once pods can get addresses."""
         if self._conf is None or self._bin is None or not self._facts.pod_cidrs:
             return
+        self._install_problems = []
+        try:
+            self._put_files(self._conf, self._bin)
+        except (OSError, KubypassError) as error:
+            message = f"our network cannot be announced: {error}; pods are not ours until it is"
+            self._install_problems = [Problem(f"CNI configuration {self._conf}", message)]
+
+    def _put_files(self, conf: Path, programs: Path) -> None:
         program = conflist.plugin_program()
         if program is None:
             raise ConfigError(f"{conflist.PLUGIN} is not built", hint="run make build")
-        self._state.cni_conf_dir, self._state.cni_bin_dir = str(self._conf), str(self._bin)
+        conf.mkdir(parents=True, exist_ok=True)
+        self._watch.add(conf)
+        self._state.cni_conf_dir, self._state.cni_bin_dir = str(conf), str(programs)
         self._state.save()
-        if conflist.install_program(program, self._bin):
-            log("plugin installed", path=self._bin / conflist.PLUGIN)
+        if conflist.install_program(program, programs):
+            log("plugin installed", path=programs / conflist.PLUGIN)
         if self._settings.cni_exclusive:
-            for name in conflist.set_aside(self._conf):
-                log(
-                    "CNI configuration set aside", path=self._conf / name, suffix=conflist.SET_ASIDE
-                )
-        if conflist.install_conflist(self._run, self._conf):
-            log("CNI configuration installed", path=self._conf / conflist.CONFLIST)
+            for name in conflist.set_aside(conf):
+                log("CNI configuration set aside", path=conf / name, suffix=conflist.SET_ASIDE)
+        if conflist.install_conflist(self._run, conf):
+            log("CNI configuration installed", path=conf / conflist.CONFLIST)
 
     def _on_files(self) -> None:
         """Deletions that the plugin has left, or configurations that came or went."""
@@ -234,7 +254,10 @@ class PodNetwork:
                 log("deletion failed", "WARNING", path=path, error=error)
                 if error.code == Code.TRY_AGAIN_LATER:
                     continue
-            path.unlink()
+            except OSError as error:  # another is put in its place just now
+                log("deletion failed", "WARNING", path=path, error=error)
+                continue
+            path.unlink(missing_ok=True)
 
     def _answer(self, data: bytes, place: int | None) -> bytes:
         started, request = time.perf_counter(), None

@@ -147,16 +147,16 @@ class Settings:
     direct_routing_skip_unreachable: bool = setting(
         "direct-routing-skip-unreachable", _SWITCH, False, "false",
         "With auto-direct-node-routes: nodes behind a gateway get no route, and are no problem; the network "
-        "routes to their pods.",
+        "routes to their pods.", live=True,
     )  # fmt: skip
     mtu: int = setting(
         "mtu", ("bytes, 576 to 65535; 0: the uplink's", parse_size(576, 65535, inherit=True)), 0, "0",
-        "Largest packet of pods; running ones are changed too.",
+        "Largest packet of pods; running ones are changed too.", live=True,
     )  # fmt: skip
     cni_exclusive: bool = setting(
         "cni-exclusive", _SWITCH, True, "true",
         "With --cni-conf-dir: configurations of other networks there are renamed to *.kubypass_bak. "
-        "false: the first file by name counts.",
+        "false: the first file by name counts.", live=True,
     )  # fmt: skip
     cluster_pool_ipv4_cidr: tuple[Cidr, ...] = setting(
         "cluster-pool-ipv4-cidr", ("IPv4 networks, with commas", parse_family_cidrs(4)), (), "",
