@@ -77,5 +77,7 @@ def _clean_nodes(rest: Rest, agents: dict[str, Any], wait_s: float) -> int:
     for line in late:
         print(f"{'not clean':<10}{line}")
     if not late:
-        print("nodes     clean; /opt/cni/bin/kubypass-cni stays where a pod on its network has still to be deleted")
+        print(
+            "nodes     clean; /opt/cni/bin/kubypass-cni stays where a pod on its network has still to be deleted"
+        )
     return 1 if late else 0

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubypass.connectivity.paths import Path
+from kubypass.connectivity.responder import NO_ANSWER
 
 Drops = Counter[str]
 """Packets by `hook: reason`."""
