@@ -37,10 +37,10 @@ def judge(path: Path, said: Mapping[str, Any]) -> Result:
         return Result(path, bool(addresses), ", ".join(addresses) or _list(failures))
     answers = said.get("answers", ())
     if path.silent:
+        silence = not answers and failures.keys() <= {NO_ANSWER}
         by = ", ".join(sorted({each["pod"] for each in answers}))
-        return Result(
-            path, not answers, f"answered by {by}; expected no answer" if by else _list(failures)
-        )
+        detail = f"answered by {by}; expected no answer" if by else _list(failures)
+        return Result(path, silence, detail)
     if failures or not answers:
         return Result(
             path,
