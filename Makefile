@@ -75,7 +75,8 @@ test: install build ## all tests that need no Kubernetes
 	.venv/bin/pytest -q -n 2 --dist loadfile --ignore=tests/kubernetes tests
 
 test-kubernetes: install build ## tests on a real Kubernetes; builds its programs first, once (20 minutes)
-	.venv/bin/pytest -q tests/kubernetes
+	scripts/helm
+	.venv/bin/pytest -q tests/unit/install tests/kubernetes
 
 test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
 	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kubypass.connectivity.paths import Path
+from kubypass.connectivity.responder import NO_ANSWER
 
 Drops = Counter[str]
 """Packets by `hook: reason`."""
@@ -36,10 +37,10 @@ def judge(path: Path, said: Mapping[str, Any]) -> Result:
         return Result(path, bool(addresses), ", ".join(addresses) or _list(failures))
     answers = said.get("answers", ())
     if path.silent:
+        silence = not answers and failures.keys() <= {NO_ANSWER}
         by = ", ".join(sorted({each["pod"] for each in answers}))
-        return Result(
-            path, not answers, f"answered by {by}; expected no answer" if by else _list(failures)
-        )
+        detail = f"answered by {by}; expected no answer" if by else _list(failures)
+        return Result(path, silence, detail)
     if failures or not answers:
         return Result(
             path,

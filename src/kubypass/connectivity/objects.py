@@ -73,7 +73,6 @@ def _pod(deployment: Deployment, name: str, letter: str, node: str, *, on_host: 
         "command": ["python3", "-m", "kubypass.connectivity.responder", f"--port={port}"],
         "env": [*variables, {"name": TOKEN, "value": deployment.token}, _RESOLVER],
         "readinessProbe": {"httpGet": {"path": "/who", "port": port}, "periodSeconds": 1},
-        "resources": {"requests": {"cpu": "1m", "memory": "32Mi"}},
     }
     role = "host" if on_host else "pod"
     return {

@@ -21,6 +21,8 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 TOKEN = "KUBYPASS_TOKEN"  # noqa: S105 (the name of a variable)
+NO_ANSWER = "no answer"
+"""What is said where nothing came back in time."""
 _TIMEOUT_S = 1.0
 _GIVE_UP = 2
 """Failures, after which the other tries are not made."""
@@ -57,7 +59,7 @@ def dial(protocol: str, host: str, port: int, tries: int) -> dict[str, Any]:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, TimeoutError):
-        return "no answer"
+        return NO_ANSWER
     return str(getattr(error, "strerror", None) or error or type(error).__name__).lower()
 
 
@@ -87,7 +89,7 @@ def resolve(name: str) -> dict[str, Any]:
     """The addresses of a name."""
     try:
         found = socket.getaddrinfo(name, 80, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return {"addresses": [], "failures": [_reason(error)]}
     return {"addresses": sorted({str(each[4][0]) for each in found}), "failures": []}
 

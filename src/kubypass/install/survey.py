@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from kubypass.install.render import NAMESPACE
 from kubypass.kube.rest import Object, Rest
+from kubypass.model.setting_checks import check_settings
 
 _KERNEL = (5, 10)
 _NETWORKS = {
@@ -86,11 +87,20 @@ def api_server(survey: Survey, host: str, port: int) -> tuple[str, int] | None:
 def remarks(survey: Survey, values: Mapping[str, Any]) -> list[Remark]:
     """In order of weight."""
     found = [
+        *_setting_remarks(values["config"]),
         *_server_remarks(survey, values["k8sServiceHost"]),
         *_node_remarks(survey.nodes, values),
         *_rival_remarks(survey.daemon_sets, values),
     ]
     return sorted(found, key=lambda remark: remark.level != "stop")
+
+
+def _setting_remarks(config: Mapping[str, str]) -> Iterator[Remark]:
+    """As the agents would say of their ConfigMap."""
+    for finding in check_settings(config)[1]:
+        if finding.level != "accepted":
+            level: Literal["stop", "note"] = "stop" if finding.level == "wrong" else "note"
+            yield Remark(level, f"config: {finding}")
 
 
 def _server_remarks(survey: Survey, host: str) -> Iterator[Remark]:

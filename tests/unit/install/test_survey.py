@@ -48,6 +48,12 @@ ROWS = {
     "other nodes": (survey([node(labels={"kubernetes.io/os": "windows"})]), {}, ["stop: none of 1 nodes"]),
     "an old kernel": (survey([node(kernel="5.4.0-1-generic")]), {}, ["stop: node n1 runs Linux 5.4.0-1-generic"]),
     "the oldest kernel": (survey([node(kernel="5.10.0")]), {}, []),
+    "a wrong setting": (
+        survey([node()]),
+        {"config": {"kube-proxy-replacement": "maybe"}},
+        ["stop: config: kube-proxy-replacement: 'maybe': expected"],
+    ),
+    "an unknown setting": (survey([node()]), {"config": {"kube-proxy": "true"}}, ["note: config: kube-proxy"]),
     "the service's address": (survey([node()]), {"k8sServiceHost": "10.96.0.1"}, ["stop: k8sServiceHost 10.96.0.1"]),
     "no podCIDR": (survey([node(pod_cidrs=())]), {}, ["note: node n1 has no podCIDR"]),
     "no podCIDR, another CNI": (survey([node(pod_cidrs=())]), {"cni": {"enabled": False}}, []),

@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass connectivity test`, `install` and `uninstall` on a real cluster of two nodes that kubypass serves."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from kubypass.box.enter import run_in
+from kubypass.box.kubernetes.cluster import Cluster
+from kubypass.box.kubernetes.kubectl import kubectl, try_kubectl
+from kubypass.box.kubernetes.node import node_place
+
+KUBYPASS = str(Path(sys.executable).parent / "kubypass")
+ROUTE = ("ip", "route", "add", "unreachable")
+
+
+def command(cluster: Cluster, *words: str) -> list[str]:
+    start = ["nsenter", f"--net={cluster.paths.fabric}", KUBYPASS]
+    return [*start, *words, "--kubeconfig", str(cluster.paths.kubeconfig)]
+
+
+def run(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
+    whole = command(cluster, *words)
+    return subprocess.run(whole, capture_output=True, text=True, check=False, timeout=300)
+
+
+def on(cluster: Cluster, node: str, *words: str) -> str:
+    done = run_in(node_place(cluster.paths, node), list(words))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def wait_namespace_gone(cluster: Cluster) -> None:
+    deadline = time.monotonic() + 60
+    while try_kubectl(cluster.paths, "get", "namespace", "kubypass-test").returncode == 0:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+@pytest.fixture
+def names(two_nodes: Cluster) -> list[str]:
+    return [node.name for node in two_nodes.nodes]
+
+
+def test_every_path(two_nodes: Cluster):
+    done = run(two_nodes, "connectivity", "test", "-o", "json")
+    said = json.loads(done.stdout)
+    assert [row for row in said["paths"] if not row["passed"]] == []
+    assert done.returncode == 0
+    assert [node["proxy"] for node in said["nodes"]] == ["ebpf", "ebpf"]
+    assert said["passed"] == len(said["paths"]) > 80
+    assert all(row["counts"] for row in said["paths"])
+    wait_namespace_gone(two_nodes)
+
+
+def test_what_fails_and_who_dropped_it(two_nodes: Cluster, names: list[str]):
+    """A route that leads nowhere, more exact than ours, on the second node."""
+    pods = next(str(each) for each in two_nodes.nodes[0].pod_cidrs)
+    half = f"{pods.partition('/')[0]}/25"
+    on(two_nodes, names[1], *ROUTE, half)
+    try:
+        done = run(two_nodes, "connectivity", "test", "-o", "json")
+    finally:
+        on(two_nodes, names[1], "ip", "route", "delete", "unreachable", half)
+    said = json.loads(done.stdout)
+    failed = [row for row in said["paths"] if not row["passed"]]
+    assert done.returncode == 1
+    assert len(failed) == said["failed"] > 0
+    assert not [row for row in failed if row["path"] in {"pod, own node", "ClusterIP, hairpin"}]
+    drops = {reason for row in failed for reason in row["drops"]}
+    assert any(reason.startswith(f"{names[1]}: ") and "no_route" in reason for reason in drops)
+    assert not [reason for reason in drops if reason.startswith(f"{names[0]}: ")]
+    wait_namespace_gone(two_nodes)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_it_cleans_up_when_it_is_stopped(two_nodes: Cluster, number: int):
+    whole = command(two_nodes, "connectivity", "test")
+    with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process:
+        for line in process.stderr:
+            if line.startswith("waiting for"):
+                process.send_signal(number)
+                break
+        process.stderr.read()
+        assert process.wait(60) == 130
+    wait_namespace_gone(two_nodes)
+
+
+def test_an_image_that_no_node_has(two_nodes: Cluster):
+    done = run(two_nodes, "connectivity", "test", "--image", "no.where/kubypass:1", "--wait", "3")
+    assert done.returncode == 1
+    assert "pods are not ready after 3 s: host-a" in done.stderr
+    wait_namespace_gone(two_nodes)
+
+
+def test_wrong_usage(two_nodes: Cluster, names: list[str]):
+    done = run(two_nodes, "connectivity", "test", "--node", "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"--node nowhere: there is no such node; there are: {', '.join(names)}" in done.stderr
+    assert run(two_nodes, "connectivity", "test", "--outside", "a").returncode == 2
+    kubectl(two_nodes.paths, "create", "namespace", "kubypass-test")
+    try:
+        done = run(two_nodes, "connectivity", "test")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "namespace kubypass-test is not of this test" in done.stderr
+    finally:
+        kubectl(two_nodes.paths, "delete", "namespace", "kubypass-test")
+
+
+def test_out_and_in_again(two_nodes: Cluster, names: list[str]):
+    """Nodes are clean without kubypass, and ready with it."""
+    done = run(two_nodes, "uninstall")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for node in names:
+        assert not on(two_nodes, node, "ip", "route", "show", "proto", "75")
+        assert "kubypass" not in on(two_nodes, node, "ls", "/sys/fs/bpf", "/etc/cni/net.d")
+    config = two_nodes.topology.pod_cidrs[0]
+    words = ["--set", f"config.ipv4-native-routing-cidr={config}", "--force-conflicts"]
+    done = run(two_nodes, "install", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].split(maxsplit=1) == ["agents", "all ready"]
+    said = kubectl(
+        two_nodes.paths, "-n", "kube-system", "exec", "ds/kubypass", "--", "kubypass", "status"
+    )
+    assert "KubeProxyReplacement:    True" in said
+    assert run(two_nodes, "connectivity", "test").returncode == 0
+
+
+def test_a_wrong_setting_is_said_before_and_by_the_agents(two_nodes: Cluster):
+    done = run(two_nodes, "install", "--set", "config.kube-proxy-replacement=maybe")
+    assert (done.returncode, "nothing was changed" in done.stdout) == (1, True)
+    assert "STOP      config: kube-proxy-replacement: 'maybe': expected" in done.stdout
