@@ -47,19 +47,10 @@ def measure(
     nodes = len(proxies)
     if size.nodes < nodes:
         raise ConfigError(f"--nodes {size.nodes}: expected {nodes} or more, one for each proxy")
-    runs: list[dict[str, Any]] = []
     begun = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
     with api_server(nodes, say) as server, backends(server):
         loaded_s = _fill(server, size, say)
-        churn = Churn(server, size, load, {})
-        for turn_of in range(rounds):
-            for at in range(nodes):
-                number = (turn_of + at) % nodes
-                proxy, dice = proxies[number], random.Random(_SEED + turn_of)
-                say(f"round {turn_of + 1} of {rounds}: {proxy.name}")
-                run = measure_turn(proxy, number, churn, dice)
-                runs.append({"round": turn_of + 1, **run})
-                say(_line(run))
+        runs = take_turns(Churn(server, size, load, {}), proxies, rounds, say)
     return {
         "machine": {"kernel": platform.release(), "cores": os.cpu_count()},
         "begun": begun,
@@ -69,6 +60,22 @@ def measure(
         "runs": runs,
         **summary(runs),
     }
+
+
+def take_turns(
+    churn: Churn, proxies: Sequence[Proxy], rounds: int, say: Say
+) -> list[dict[str, Any]]:
+    """One turn of each proxy a round; each begins a round in its turn."""
+    runs: list[dict[str, Any]] = []
+    for turn_of in range(rounds):
+        for at in range(len(proxies)):
+            number = (turn_of + at) % len(proxies)
+            say(f"round {turn_of + 1} of {rounds}: {proxies[number].name}")
+            dice = random.Random(_SEED + turn_of)
+            run = measure_turn(proxies[number], number, churn, dice)
+            runs.append({"round": turn_of + 1, **run})
+            say(_line(run))
+    return runs
 
 
 def _fill(server: Server, size: Size, say: Say) -> float:
