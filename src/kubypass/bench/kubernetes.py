@@ -12,7 +12,8 @@ import platform
 import random
 import statistics
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -41,48 +42,46 @@ _FIGURES = {
 
 def measure(
     size: Size, load: Load, proxies: Sequence[Proxy], rounds: int, say: Say
-) -> dict[str, Any]:
-    """All turns, and their medians and ratios; takes minutes."""
+) -> Iterator[dict[str, Any]]:
+    """All turns so far with their medians and ratios, after every turn; each takes minutes."""
     size.check()
-    nodes = len(proxies)
-    if size.nodes < nodes:
-        raise ConfigError(f"--nodes {size.nodes}: expected {nodes} or more, one for each proxy")
-    runs: list[dict[str, Any]] = []
-    begun = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
-    with api_server(nodes, say) as server, backends(server):
-        loaded_s = _fill(server, size, say)
-        churn = Churn(server, size, load, {})
-        for turn_of in range(rounds):
-            for at in range(nodes):
-                number = (turn_of + at) % nodes
-                proxy, dice = proxies[number], random.Random(_SEED + turn_of)
-                say(f"round {turn_of + 1} of {rounds}: {proxy.name}")
-                run = measure_turn(proxy, number, churn, dice)
-                runs.append({"round": turn_of + 1, **run})
-                say(_line(run))
-    return {
+    if size.nodes < len(proxies):
+        least = len(proxies)
+        raise ConfigError(f"--nodes {size.nodes}: expected {least} or more, one for each proxy")
+    head: dict[str, Any] = {
         "machine": {"kernel": platform.release(), "cores": os.cpu_count()},
-        "begun": begun,
+        "begun": time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime()),
         "kubernetes": VERSION,
-        "size": {"nodes": size.nodes, "services": size.services, "endpoints": size.endpoints},
-        "filled_s": loaded_s,
-        "runs": runs,
-        **summary(runs),
+        "size": asdict(size),
+        "load": asdict(load),
     }
+    runs: list[dict[str, Any]] = []
+    with api_server(len(proxies), say) as server, backends(server):
+        head["filled_s"] = _fill(server, size, say)
+        churn = Churn(server, size, load, {})
+        for turn in range(rounds):
+            for at in range(len(proxies)):
+                number = (turn + at) % len(proxies)  # each begins a round in its turn
+                say(f"round {turn + 1} of {rounds}: {proxies[number].name}")
+                run = measure_turn(proxies[number], number, churn, random.Random(_SEED + turn))
+                runs.append({"round": turn + 1, **run})
+                say(_line(run))
+                yield {**head, "runs": runs, **summary(runs)}
 
 
 def _fill(server: Server, size: Size, say: Say) -> float:
-    """Creates all objects; returns the seconds it took."""
+    """Creates all objects; returns the seconds it took.
+
+    The API server lets itself make 50 service addresses a second: slices go in between.
+    """
     begun = time.monotonic()
     server.create_all(kubypass_rights())
-    server.create_all(
-        chain(
-            map(objects.node, range(size.nodes)),
-            map(objects.service, range(size.services)),
-            (objects.numbered_slice(size, number) for number in range(size.services)),
-            [objects.live_service(), objects.live_slice(BACKENDS[0])],
-        )
+    pairs = (
+        (objects.service(number), objects.numbered_slice(size, number))
+        for number in range(size.services)
     )
+    live = [objects.live_service(), objects.live_slice(BACKENDS[0])]
+    server.create_all(chain(map(objects.node, range(size.nodes)), chain.from_iterable(pairs), live))
     took = time.monotonic() - begun
     say(f"{size.nodes} nodes, {size.services} services x {size.endpoints} endpoints, {took:.0f} s")
     return took

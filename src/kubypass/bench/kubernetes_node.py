@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from kubypass.bench.kubernetes_api import Server, bpffs
 from kubypass.bench.kubernetes_objects import BACKEND_PORT, LIVE_ADDRESS
 from kubypass.box import wiring
-from kubypass.box.paths import CLIENT, NETNS
+from kubypass.box.paths import CLIENT, FABRIC, NETNS
 from kubypass.box.process import kill_cgroup, last_line
 from kubypass.errors import KubypassError
 from kubypass.kernel import mounts
@@ -124,9 +125,12 @@ def proxy_node(server: Server, number: int) -> Iterator[ProxyNode]:
         # The namespace's end would do it too, but later, beside the next proxy's start.
         node.run(["nft", "flush", "ruleset"])
         if node.namespace.exists():
+            with suppress(KubypassError):  # it is not plugged in yet
+                wiring.delete_link(server.paths.namespace(FABRIC), planned.alias)
             wiring.delete_namespace(node.namespace.name)
         if mounts.is_bpffs(node.bpffs):
             mounts.unmount(node.bpffs)
+        shutil.rmtree(node.root, ignore_errors=True)
 
 
 @contextmanager

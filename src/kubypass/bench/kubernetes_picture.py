@@ -26,6 +26,7 @@ _LABELS = {"idle_rss_kb": "idle", "peak_kb": "peak"}
 _COLOURS = {
     "kubypass": "#0969da",
     "kube-proxy iptables": "#cf8a3a",
+    "kube-proxy iptables-nft": "#e3b587",
     "kube-proxy nftables": "#888888",
 }
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import http.client
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from abc import ABC, abstractmethod
@@ -17,11 +19,14 @@ from kubypass.bench.kubernetes_api import KUBE_PROXY, KUBYPASS
 from kubypass.bench.kubernetes_node import ProxyNode
 from kubypass.bench.kubernetes_objects import POD_CIDR
 from kubypass.box.kubernetes.programs import programs_directory
-from kubypass.errors import ConfigError
+from kubypass.errors import ConfigError, KubypassError
 from kubypass.kernel.netns import inside
 
 _HEALTH_PORT = 10256
 _OK = 200
+_IPTABLES = [
+    f"{family}tables{action}" for family in ("ip", "ip6") for action in ("", "-save", "-restore")
+]
 _KUBYPASS = Path(sys.executable).parent / "kubypass"
 
 
@@ -44,27 +49,45 @@ class Proxy(ABC):
 
 
 class KubeProxy(Proxy):
-    """kube-proxy with its defaults, in one of its modes."""
+    """kube-proxy with its defaults, in one of its modes.
 
-    def __init__(self, mode: str) -> None:
-        self.name = f"kube-proxy {mode}"
-        self._mode = mode
+    Its image has both variants of the iptables programs, and so has Debian. `iptables` means the older ones, which are
+    much the faster with many chains; `iptables-nft` the ones that Debian and the image's wrapper prefer.
+    """
+
+    def __init__(self, variant: str) -> None:
+        self.name = f"kube-proxy {variant}"
+        self._variant = variant
 
     def command(self, node: ProxyNode) -> list[str]:
-        """With a configuration file."""
+        """With a configuration file, and its choice of programs first in PATH."""
         configuration = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
-            "mode": self._mode,
+            "mode": self._variant.removesuffix("-nft"),
             "hostnameOverride": node.name,
             "clientConnection": {"kubeconfig": str(node.server.kubeconfig(KUBE_PROXY))},
             "clusterCIDR": POD_CIDR,
             "bindAddress": "0.0.0.0",  # noqa: S104
             "conntrack": {"maxPerCore": 0, "min": 0},  # these limits are the machine's
         }
-        path = node.root / "kube-proxy.json"
+        path, programs = node.root / "kube-proxy.json", node.root / "programs"
         path.write_text(json.dumps(configuration))
-        return [str(programs_directory() / "kube-proxy"), f"--config={path}"]
+        programs.mkdir()
+        for name in _IPTABLES:
+            (programs / name).symlink_to(self._iptables())
+        environment = [
+            f"PATH={programs}:{os.environ['PATH']}",
+            f"XTABLES_LOCKFILE={node.root}/xtables.lock",
+        ]
+        return ["env", *environment, str(programs_directory() / "kube-proxy"), f"--config={path}"]
+
+    def _iptables(self) -> str:
+        name = f"xtables-{'nft' if self._variant == 'iptables-nft' else 'legacy'}-multi"
+        found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+        if found is None:
+            raise KubypassError(f"{name} is not installed", "apt-get install iptables")
+        return found
 
     def healthy(self, node: ProxyNode) -> bool:
         """Its /healthz says yes from the start on; the first answer to a client comes later."""
@@ -79,8 +102,8 @@ class KubeProxy(Proxy):
 
     def count_services(self, node: ProxyNode) -> int:
         """Rules of KUBE-SERVICES, or elements of the map of services."""
-        if self._mode == "iptables":
-            rules = node.run(["iptables-save", "-t", "nat"])
+        if self._variant != "nftables":
+            rules = node.run([self._iptables(), "iptables-save", "-t", "nat"])
             return len(re.findall(r"^-A KUBE-SERVICES .* -j KUBE-SVC-", rules, re.MULTILINE))
         addresses = node.run(["nft", "list", "map", "ip", "kube-proxy", "service-ips"])
         return addresses.count(": goto service-")
@@ -124,8 +147,7 @@ def choose_proxies(names: str, program: Path | None) -> tuple[Proxy, ...]:
     """Those that are named, separated by commas; ConfigError for others. `program` is the kubypass to measure."""
     known: dict[str, Proxy] = {
         "kubypass": Kubypass(program) if program else Kubypass(),
-        "iptables": KubeProxy("iptables"),
-        "nftables": KubeProxy("nftables"),
+        **{name: KubeProxy(name) for name in ("iptables", "iptables-nft", "nftables")},
     }
     for name in (chosen := names.split(",")):
         if name not in known:

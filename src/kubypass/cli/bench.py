@@ -135,8 +135,9 @@ def _kubernetes(arguments: argparse.Namespace) -> int:
     size = Size(arguments.nodes, arguments.services, arguments.endpoints)
     load = Load(arguments.idle, arguments.rate, arguments.seconds, arguments.switches)
     proxies = choose_proxies(arguments.proxies, arguments.kubypass)
-    result = measure(size, load, proxies, arguments.rounds, partial(print, flush=True))
-    _save(arguments.json, result)
+    result: dict[str, Any] = {}
+    for result in measure(size, load, proxies, arguments.rounds, partial(print, flush=True)):
+        _save(arguments.json, result)  # an hour's figures outlive a fault
     names = list(result["summary"])
     print(f"{'':<22}" + "".join(f"{name:>32}" for name in names))
     for figure in result["summary"][names[0]]:
