@@ -77,6 +77,7 @@ test: install build ## all tests that need no Kubernetes
 test-kubernetes: install build ## tests on a real Kubernetes; builds its programs first, once (20 minutes)
 	scripts/helm
 	.venv/bin/pytest -q tests/unit/install tests/kubernetes
+	$(PYTHON) tests/kubernetes/e2e.py --fast --proxy kubypass
 
 test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
 	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet

@@ -13,10 +13,11 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parent))
 
 from cluster import Cluster
-from servers import PROGRAMS, api_servers, linked
+from servers import api_servers, linked
 
 from kubypass.bench.node import bare_node
 from kubypass.box.kubernetes import cluster as boxes
+from kubypass.box.kubernetes.programs import build_programs
 from kubypass.box.kubernetes.proxies import Proxy
 
 GUIDE = Path(__file__).resolve().parents[2] / "examples/guide"
@@ -26,8 +27,7 @@ GUIDE = Path(__file__).resolve().parents[2] / "examples/guide"
 def servers():
     if os.geteuid() != 0:
         pytest.skip("needs root: namespaces and BPF programs")
-    if not (PROGRAMS / "kube-apiserver").exists():
-        pytest.skip(f"needs Kubernetes' programs in {PROGRAMS}")
+    build_programs(("etcd", "kube-apiserver"), print)
     with api_servers() as made:
         yield made
 

@@ -16,8 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-CACHE = Path(os.environ.get("KUBYPASS_CACHE", "~/.cache/kubypass")).expanduser()
-PROGRAMS = CACHE / "kubernetes/v1.34.4"
+from kubypass.box.kubernetes.programs import programs_directory
+
+PROGRAMS = programs_directory()
 ADDRESS, NODE_ADDRESS = "172.31.255.1", "172.31.255.2"
 SERVICES = "10.96.0.0/16"
 PORT = 6443
