@@ -27,6 +27,7 @@ class ImageConfig:
     command: tuple[str, ...] = ()
     user: str = ""
     env: tuple[str, ...] = field(default=(_PATH,))
+    also: tuple[str, ...] = ()  # more names of the same image
 
 
 def write_archive(root: Path, config: ImageConfig, path: Path) -> None:
@@ -50,7 +51,7 @@ def write_layers(layers: Sequence[Path], config: ImageConfig, path: Path) -> Non
     description = json.dumps(_describe(config, digests)).encode()
     description_name = f"{hashlib.sha256(description).hexdigest()}.json"
     places = [f"{digest}.tar" for digest in digests]
-    entry = {"Config": description_name, "RepoTags": [config.name], "Layers": places}
+    entry = {"Config": description_name, "RepoTags": [config.name, *config.also], "Layers": places}
     with tarfile.open(making, "w") as tar:
         _add(tar, description_name, description)
         for layer, place in zip(layers, places, strict=True):

@@ -110,7 +110,10 @@ def _build(plan: Plan, say: Say) -> list[Path]:
     build_programs(CLUSTER if plan.nodes else CONTROL_PLANE, say)
     if not plan.nodes:
         return []
-    archives = sorted(build_images(unpack_packages(say), say).glob("*.tar"))
+    made = sorted(build_images(unpack_packages(say), say).glob("*.tar"))
+    archives = [
+        each for each in made if each.stem != "kube-proxy" or plan.proxy.startswith(each.stem)
+    ]
     if plan.kubypass:
         archives.append(build_kubypass_image(say))
     return archives
@@ -194,6 +197,8 @@ def _finish_nodes(cluster: Cluster, settings: Path, begun: float, say: Say) -> N
     proxies.wait_daemons(paths)
     rollout = ["-n", "kube-system", "rollout", "status", "deployment/coredns"]
     kubectl(paths, *rollout, "--timeout=90s", timeout_s=100)
+    for planned in cluster.nodes:
+        node.wait_images(paths, planned)
     say(f"proxy {cluster.proxy} and DNS, {_since(begun)}")
 
 

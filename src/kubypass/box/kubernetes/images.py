@@ -32,14 +32,21 @@ NGINX = "docker.io/library/nginx:latest"
 COREDNS = "registry.k8s.io/coredns/coredns:v1.12.1"
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.56"
 KUBE_PROXY = f"registry.k8s.io/kube-proxy:{VERSION}"
+# What only Kubernetes' own tests name.
+_E2E = "registry.k8s.io/e2e-test-images"
+_BUSYBOX = f"{_E2E}/busybox:1.37.0-1"
+_DNS_TOOLS = f"{_E2E}/jessie-dnsutils:1.7"
+_NGINX_OF_TESTS = f"{_E2E}/nginx:1.14-4"
+_BOOM_SERVER = f"{_E2E}/regression-issue-74839:1.2"
 
 _TOOLS = (
     *("bash", "cat", "ls", "sleep", "date", "hostname", "head", "tail", "wc", "tr", "cut", "sort"),
     *("uniq", "seq", "echo", "test", "true", "false", "env", "timeout", "grep", "sed", "awk"),
     *("printf", "mkdir", "rm", "cp", "mv", "ln", "chmod", "touch", "id", "uname", "stat", "dd"),
     *("find", "xargs", "ps", "tee", "expr", "readlink", "dirname", "basename", "mktemp", "od"),
-    *("sha256sum", "sh"),
+    *("sha256sum", "sh", "getent"),
 )
+IMAGES_OF_TESTS = ("agnhost", "tools", "boom-server")  # files of images that no cluster needs
 _NETWORK_TOOLS = ("curl", "wget", "nc", "dig", "nslookup", "host", "ss", "ip")
 _NETFILTER = (
     *(f"{family}{action}" for family in ("iptables", "ip6tables") for action in ("", "-save")),
@@ -135,9 +142,19 @@ def _fill_nginx(root: Path, kitchen: _Kitchen) -> None:
 def _fill_agnhost(root: Path, kitchen: _Kitchen) -> None:
     _fill_base(root, kitchen, _NETWORK_TOOLS)
     _copy(kitchen.programs / "agnhost", root / "agnhost")
+    _copy(kitchen.programs / "coredns", root / "coredns")
     (root / "agnhost-2").symlink_to("agnhost")
     for name in ("localhost.crt", "localhost.key"):
         _copy(kitchen.kubernetes / "test/images/agnhost/porter" / name, root / name)
+
+
+def _fill_tools(root: Path, kitchen: _Kitchen) -> None:
+    _fill_base(root, kitchen, _NETWORK_TOOLS)
+
+
+def _fill_boom_server(root: Path, kitchen: _Kitchen) -> None:
+    root.mkdir()
+    _copy(kitchen.programs / "regression-issue-74839", root / "boom-server")
 
 
 def _fill_kube_proxy(root: Path, kitchen: _Kitchen) -> None:
@@ -151,8 +168,14 @@ def _fill_kube_proxy(root: Path, kitchen: _Kitchen) -> None:
 _RECIPES = (
     _Recipe("pause", ImageConfig(PAUSE, ("/pause",), user="65535:65535"), _fill_pause),
     _Recipe("coredns", ImageConfig(COREDNS, ("/coredns",)), _fill_coredns),
-    _Recipe("nginx", ImageConfig(NGINX, command=("nginx", "-g", "daemon off;")), _fill_nginx),
+    _Recipe(
+        "nginx",
+        ImageConfig(NGINX, command=("nginx", "-g", "daemon off;"), also=(_NGINX_OF_TESTS,)),
+        _fill_nginx,
+    ),
     _Recipe("agnhost", ImageConfig(AGNHOST, ("/agnhost",), ("pause",)), _fill_agnhost),
+    _Recipe("tools", ImageConfig(_BUSYBOX, command=("sh",), also=(_DNS_TOOLS,)), _fill_tools),
+    _Recipe("boom-server", ImageConfig(_BOOM_SERVER, ("/boom-server",)), _fill_boom_server),
     _Recipe("kube-proxy", ImageConfig(KUBE_PROXY), _fill_kube_proxy),
 )
 

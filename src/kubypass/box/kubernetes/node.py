@@ -17,9 +17,11 @@ from kubypass.box.kubekey import IPNetwork
 from kubypass.box.kubernetes import pki
 from kubypass.box.kubernetes.addons import dns_address
 from kubypass.box.kubernetes.control_plane import server_url
+from kubypass.box.kubernetes.images import IMAGES_OF_TESTS
 from kubypass.box.kubernetes.kubectl import try_kubectl, wait_kubectl
 from kubypass.box.kubernetes.node_files import (
     CACHE,
+    IMPORTED,
     NOT_READY_TAINT,
     NodeSetup,
     kubelet_arguments,
@@ -46,15 +48,17 @@ def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> No
     """Start a node, at first or again after `stop_node`; its kubelet then registers it."""
     disk = paths.node_disk(node.name)
     paths.node_cgroup(node.name).mkdir(parents=True, exist_ok=True)
+    names = sorted(each.name for each in (disk / "lib/images").glob("*.tar"))
+    first = [name for name in names if name.removesuffix(".tar") not in IMAGES_OF_TESTS]
+    (disk / IMPORTED).unlink(missing_ok=True)
     setup: Json = {
         "name": node.name,
         "disk": str(disk),
         "cache": str(cache()),
         "packages": packages_directory().name,
         "programs": str(programs_directory().relative_to(cache())),
-        "images": [
-            f"/var/lib/images/{each.name}" for each in sorted((disk / "lib/images").iterdir())
-        ],
+        "images": [f"/var/lib/images/{name}" for name in first],
+        "later": [f"/var/lib/images/{name}" for name in names if name not in first],
         "kubelet": kubelet_arguments(node, topology.families),
     }
     write_json(disk / "setup.json", setup)
@@ -111,6 +115,13 @@ def wait_ready(paths: ClusterPaths, node: PlannedNode) -> None:
         raise KubypassError(*_explain(paths, node, "is not ready")) from error
 
 
+def wait_images(paths: ClusterPaths, node: PlannedNode) -> None:
+    """Wait until all images are on the node."""
+    disk = paths.node_disk(node.name)
+    if not wait_until((disk / IMPORTED).is_file, READY_S):
+        raise KubypassError(f"{node.name} has not its images: {last_line(disk / 'init.log')}")
+
+
 def prepare_disk(
     paths: ClusterPaths,
     topology: Topology,
@@ -138,7 +149,7 @@ def prepare_disk(
             shutil.copy(plugin, disk / "opt/cni/bin")
     (disk / "lib/images").mkdir()
     for archive in images:
-        shutil.copy(archive, disk / "lib/images")
+        _link(archive, disk / "lib/images" / archive.name)
     _write_identity(paths, topology, node, disk / "etc/kubernetes")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     runc = f"{CACHE}/{packages_directory().name}/usr/sbin/runc"
@@ -149,6 +160,14 @@ def prepare_disk(
         path = disk / "etc" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+
+
+def _link(source: Path, target: Path) -> None:
+    """One more name for a file that nobody changes, or a copy where it cannot have one."""
+    try:
+        target.hardlink_to(source)
+    except OSError:
+        shutil.copy(source, target)
 
 
 def _write_identity(

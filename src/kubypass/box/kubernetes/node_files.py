@@ -12,6 +12,8 @@ from kubypass.box.topology import PlannedNode, Topology
 # Where a node sees the cache: programs, unpacked packages, images.
 CACHE = "/opt/box"
 CONTAINERD = "/run/containerd/containerd.sock"
+# Below the node's disk, a file that is there when all images are.
+IMPORTED = "lib/images/imported"
 NOT_READY_TAINT = "node.kubypass.io/agent-not-ready"
 
 

