@@ -9,7 +9,7 @@ from typing import cast
 import yaml
 
 from kubypass.box.files import Json
-from kubypass.box.kubernetes.programs import Say
+from kubypass.box.kubernetes.programs import Say, alone
 from kubypass.box.process import run
 from kubypass.box.topology import Topology
 from kubypass.errors import ConfigError
@@ -22,8 +22,11 @@ _PLACE_OF_ADDRESS = "API-SERVER-ADDRESS"
 def build_kubypass_image(say: Say) -> Path:
     """Make the image of this checkout, if its sources changed; returns its archive."""
     say("making image kubypass of this checkout")
-    run(["make", "-s", "-C", str(_CHECKOUT), "image"])
-    return _CHECKOUT / "build/image/kubypass.tar"
+    built = _CHECKOUT / "build"
+    built.mkdir(exist_ok=True)
+    with alone(built, say):
+        run(["make", "-s", "-C", str(_CHECKOUT), "image"])
+    return built / "image/kubypass.tar"
 
 
 def kubypass_manifests(topology: Topology, settings: Path) -> str:
