@@ -207,6 +207,22 @@ def test_a_node_is_rebooted(web: Cluster):
     assert wait_until(answers, 60)
 
 
+def test_a_control_plane_that_refuses_to_run_says_why(tmp_path: Path):
+    kubekey = tmp_path / "kubekey.yaml"
+    text = (GUIDE / "config-sample.yaml").read_text()
+    kubekey.write_text(
+        text.replace("kubeServiceCIDR: 10.233.0.0/18", "kubeServiceCIDR: 10.234.0.0/31")
+    )
+    paths = ClusterPaths("refused")
+    words = ["up", "--kubernetes", "--name", paths.name, "--nodes", "0", "-f", str(kubekey)]
+    answer = subprocess.run([COMMAND, "box", *words], capture_output=True, text=True, check=False)
+    assert answer.returncode == 1
+    assert len(answer.stderr.splitlines()) == 1
+    assert "kube-apiserver ended:" in answer.stderr
+    assert "logs are kept in" in answer.stderr
+    assert not paths.exists()
+
+
 def test_what_a_killed_maker_left_is_taken_down():
     paths = ClusterPaths("killed")
     words = ["up", "--kubernetes", "--name", paths.name, "--proxy", "none", "--nodes", "1"]

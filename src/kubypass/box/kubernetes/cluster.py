@@ -19,7 +19,7 @@ from kubypass.box.kubernetes.kubectl import kubectl, wait_kubectl
 from kubypass.box.kubernetes.kubypass import build_kubypass_image, read_settings
 from kubypass.box.kubernetes.packages import unpack_packages
 from kubypass.box.kubernetes.paths import CGROUP_NAME, CLUSTERS, ClusterPaths
-from kubypass.box.kubernetes.programs import CLUSTER, CONTROL_PLANE, build_programs
+from kubypass.box.kubernetes.programs import CLUSTER, CONTROL_PLANE, build_programs, cache
 from kubypass.box.kubernetes.proxies import Proxy
 from kubypass.box.paths import CLIENT
 from kubypass.box.process import kill_cgroup
@@ -90,19 +90,44 @@ def up(name: str, plan: Plan, say: Say) -> Cluster:
         return _same(
             _parse(paths, description), Cluster(paths, topology, plan.proxy, plan.kubypass), say
         )
-    if paths.exists():
-        say(f"cluster {name} was left half made: clearing it away")
-        down(name, lambda _: None)
-    cluster = Cluster(paths, topology, plan.proxy, plan.kubypass)
     images = _build(plan, say)
+    _clear(paths, say)
+    cluster = Cluster(paths, topology, plan.proxy, plan.kubypass)
     paths.root.mkdir(parents=True)
     try:
         with locked(paths.root):
             _make(cluster, plan.settings, images, say)
+    except KubypassError as error:
+        hint = f"{error.hint}; logs are kept in {_keep_logs(paths)}".removeprefix("; ")
+        down(name, lambda _: None)
+        raise KubypassError(error.message, hint) from error
     except BaseException:
         down(name, lambda _: None)
         raise
     return cluster
+
+
+def _clear(paths: ClusterPaths, say: Say) -> None:
+    """Take down what an interrupted `up` left; KubypassError if one is still at it."""
+    if paths.root.is_dir():
+        with locked(paths.root):
+            say(f"cluster {paths.name} was left half made: clearing it away")
+    if paths.exists():
+        down(paths.name, lambda _: None)
+
+
+def _keep_logs(paths: ClusterPaths) -> Path:
+    """Copy the logs of a cluster that is given up to where it does not take them with it."""
+    kept = cache() / "logs" / paths.key
+    shutil.rmtree(kept, ignore_errors=True)
+    patterns = ("log/*.log", "nodes/*/*.log", "nodes/*/log/**/*.log")
+    for log in (
+        path for pattern in patterns for path in paths.root.glob(pattern) if path.is_file()
+    ):
+        target = kept / log.relative_to(paths.root)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(log, target)
+    return kept
 
 
 def _build(plan: Plan, say: Say) -> list[Path]:

@@ -12,7 +12,15 @@ from kubypass.box.kubernetes import pki
 from kubypass.box.kubernetes.paths import ClusterPaths
 from kubypass.box.kubernetes.programs import programs_directory
 from kubypass.box.paths import FABRIC
-from kubypass.box.process import last_line, parse_process, run, spawn, stop, wait_until
+from kubypass.box.process import (
+    is_alive,
+    last_line,
+    parse_process,
+    run,
+    spawn,
+    stop,
+    wait_until,
+)
 from kubypass.box.topology import Topology
 from kubypass.errors import KubypassError
 
@@ -200,8 +208,10 @@ def _start(paths: ClusterPaths, name: str, arguments: list[str]) -> None:
 
 
 def _wait(paths: ClusterPaths, name: str, url: str) -> None:
+    """Wait until a program answers; KubypassError with the end of its log if it ends or does not."""
     client = ["--cert", str(paths.pki / "admin.crt"), "--key", str(paths.pki / "admin.key")]
     command = ["curl", "-skf", "-m", "5", "-o", "/dev/null", *client, url]
+    process = parse_process(read_json(_record(paths, name)))
 
     def ready() -> bool:
         try:
@@ -210,7 +220,9 @@ def _wait(paths: ClusterPaths, name: str, url: str) -> None:
             return False
         return True
 
-    if not wait_until(ready, READY_S):
-        log = paths.logs / f"{name}.log"
-        message = f"{name} is not ready after {READY_S:.0f} s: {last_line(log)}"
-        raise KubypassError(message, f"see {log}")
+    settled = wait_until(lambda: ready() or not is_alive(process), READY_S)
+    if not is_alive(process):
+        raise KubypassError(f"{name} ended: {last_line(paths.logs / f'{name}.log')}")
+    if not settled:
+        said = last_line(paths.logs / f"{name}.log")
+        raise KubypassError(f"{name} is not ready after {READY_S:.0f} s: {said}")

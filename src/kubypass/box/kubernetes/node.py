@@ -216,4 +216,4 @@ def _explain(paths: ClusterPaths, node: PlannedNode, what: str) -> tuple[str, st
     said = last_line(shown)
     full = "inotify_init" in said
     hint = "end what else runs here, or raise fs.inotify.max_user_instances" if full else ""
-    return f"{node.name} {what}: {said}", hint or f"see {shown}"
+    return f"{node.name} {what}: {said}", hint
