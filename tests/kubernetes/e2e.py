@@ -91,6 +91,11 @@ NETWORK = Group(
     dual=True,
 )
 
+# Fails with kubypass by design, and why.
+BY_DESIGN = {
+    "KubeProxy should set TCP CLOSE_WAIT timeout [Privileged]": "looks for a netfilter entry; kubypass makes none",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
@@ -163,7 +168,8 @@ def write_page(groups: dict[str, Results]) -> str:
     lines = [
         "# Kubernetes' own tests",
         "",
-        f"Specs of Kubernetes {VERSION}'s own suite, on a cluster in a box with three nodes; written by `make e2e`.",
+        f"Specs of Kubernetes {VERSION}'s own suite, on clusters in a box with two or three nodes;",
+        "written by `make e2e`.",
         "The kube-proxy columns are the control group: the same cluster with the real kube-proxy.",
     ]
     for group in (SERVICES, NETWORK):
@@ -184,6 +190,7 @@ def _table(group: Group, results: Results) -> list[str]:
         found = [results[proxy].get(name) for proxy in proxies]
         cells = [f"{each.state}, {each.seconds:.0f} s" if each else "not run" for each in found]
         why = next((each.said for each in found if each and each.state != "passed"), "")
+        why = BY_DESIGN.get(name, why)
         lines.append(f"| {name} | {' | '.join(cells)} | {why.replace('|', '/')} |")
     for pattern, why in group.cannot.items():
         name = pattern.replace("\\", "").replace("|", " or ")
@@ -249,6 +256,7 @@ def _worse(results: Results) -> list[str]:
         name
         for name, outcome in results.get(SUBJECT, {}).items()
         if outcome.state not in {"passed", "skipped"}
+        and name not in BY_DESIGN
         and (not controls or any(each[name].state == "passed" for each in controls if name in each))
     ]
 

@@ -37,6 +37,7 @@ _E2E = "registry.k8s.io/e2e-test-images"
 _BUSYBOX = f"{_E2E}/busybox:1.37.0-1"
 _DNS_TOOLS = f"{_E2E}/jessie-dnsutils:1.7"
 _NGINX_OF_TESTS = f"{_E2E}/nginx:1.14-4"
+_CONNTRACK = "registry.k8s.io/build-image/distroless-iptables:v0.7.14"
 _BOOM_SERVER = f"{_E2E}/regression-issue-74839:1.2"
 
 _TOOLS = (
@@ -149,7 +150,7 @@ def _fill_agnhost(root: Path, kitchen: _Kitchen) -> None:
 
 
 def _fill_tools(root: Path, kitchen: _Kitchen) -> None:
-    _fill_base(root, kitchen, _NETWORK_TOOLS)
+    _fill_base(root, kitchen, (*_NETWORK_TOOLS, "conntrack"))
 
 
 def _fill_boom_server(root: Path, kitchen: _Kitchen) -> None:
@@ -174,7 +175,9 @@ _RECIPES = (
         _fill_nginx,
     ),
     _Recipe("agnhost", ImageConfig(AGNHOST, ("/agnhost",), ("pause",)), _fill_agnhost),
-    _Recipe("tools", ImageConfig(_BUSYBOX, command=("sh",), also=(_DNS_TOOLS,)), _fill_tools),
+    _Recipe(
+        "tools", ImageConfig(_BUSYBOX, command=("sh",), also=(_DNS_TOOLS, _CONNTRACK)), _fill_tools
+    ),
     _Recipe("boom-server", ImageConfig(_BOOM_SERVER, ("/boom-server",)), _fill_boom_server),
     _Recipe("kube-proxy", ImageConfig(KUBE_PROXY), _fill_kube_proxy),
 )
