@@ -24,7 +24,8 @@ class Watch:
         self._library = ctypes.CDLL(None, use_errno=True)
         self.fd: int = self._library.inotify_init1(_FLAGS)
         if self.fd < 0:
-            raise KernelError("start", "inotify", ctypes.get_errno())
+            hint = "raise fs.inotify.max_user_instances"
+            raise KernelError("start", "inotify", ctypes.get_errno(), hint)
         self._directories: dict[int, Path] = {}
 
     def add(self, directory: Path) -> None:
