@@ -75,6 +75,8 @@ def test_a_dry_run_changes_nothing(control_plane: Cluster, node):
         done = run(control_plane, "install", "--dry-run")
         assert done.returncode == 0, done.stderr
         assert verbs(done.stdout) == all_of("create")
+        assert "sysctls net.ipv4.ip_forward" in done.stdout
+        assert done.stdout.splitlines()[-1] == "nothing was changed (--dry-run)"
     assert (
         "NotFound"
         in try_kubectl(control_plane.paths, "-n", "kube-system", "get", "ds", "kubypass").stderr

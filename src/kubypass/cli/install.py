@@ -13,10 +13,7 @@ from kubypass.cli.places import add_kubeconfig
 if TYPE_CHECKING:
     from kubypass.kube.rest import Rest
 
-_EPILOG = """What each node gets: the agent attaches BPF programs to the uplinks, to the cgroup and to pods; keeps maps
-below /sys/fs/bpf/kubypass and its record in /run/kubypass; sets net.ipv4.ip_forward, net.ipv6.conf.all.forwarding and
-net.ipv4.ip_local_reserved_ports; adds routes to other nodes' pods; and, with cni.enabled, puts kubypass-cni into
-/opt/cni/bin and 05-kubypass.conflist into /etc/cni/net.d. `kubypass uninstall` takes all of it away.
+_EPILOG = """--dry-run also says what an agent changes on its node; `kubypass uninstall` takes all of it away.
 
 examples:
   kubypass install --dry-run
@@ -86,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.output == "yaml" and not needs_api_server(values):
         _print_yaml(render(values))
         return 0
+    from kubypass.install.host_changes import host_changes
     from kubypass.install.survey import look_at, remarks
     from kubypass.kube.rest import open_cluster
 
@@ -105,7 +103,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if any(remark.level == "stop" for remark in found):
         print("nothing was changed")
         return 1
-    return _apply(rest, objects, arguments)
+    return _apply(rest, objects, host_changes(values), arguments)
 
 
 def _complete(values: dict[str, Any], rest: Rest, survey: Any, *, quiet: bool) -> None:  # noqa: ANN401
@@ -127,7 +125,9 @@ def _print_yaml(objects: list[dict[str, Any]]) -> None:
     yaml.dump_all(objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 
-def _apply(rest: Rest, objects: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
+def _apply(
+    rest: Rest, objects: list[dict[str, Any]], changes: list[str], arguments: argparse.Namespace
+) -> int:
     from kubypass.install.apply import apply_all, name_of, wait_ready
 
     steps = apply_all(rest, objects, dry_run=arguments.dry_run, force=arguments.force_conflicts)
