@@ -136,9 +136,12 @@ def _apply(
         print(f"{words.get(what, what):<10}{name_of(item)}", flush=True)
     if arguments.dry_run:
         pod = objects[-1]["spec"]["template"]["spec"]
+        labels = ", ".join(f"{key}={value}" for key, value in pod["nodeSelector"].items())
+        image = pod["containers"][0]["image"]
         print(
-            f"{'nodes':<10}an agent of {pod['containers'][0]['image']} on each of {pod['nodeSelector']}"
+            f"{'nodes':<10}those with {labels or 'any labels'} get an agent of {image}, and from it:"
         )
+        print("\n".join(f"{'':<10}{line}" for line in changes))
         print("nothing was changed (--dry-run)")
         return 0
     if not arguments.wait:
