@@ -126,6 +126,8 @@ def _lines(report: Report) -> Iterable[str]:
         addresses = ", ".join([*place.host.values(), *place.pod.values()])
         who = _PROXIES.get(proxy, f"kube-proxy ({proxy})")
         yield f"{place.letter} is {place.node} ({addresses}): {who}"
+    if len(report.places) == 1:
+        yield "one node only: paths between nodes are not tried"
     yield ""
     widths = (
         max(len(each.path.what) for each in report.results),

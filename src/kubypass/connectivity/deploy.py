@@ -16,6 +16,8 @@ Say = Callable[[str], None]
 _AGENTS = "/apis/apps/v1/namespaces/kube-system/daemonsets/kubypass"
 _SPACE = f"/api/v1/namespaces/{NAMESPACE}"
 _POLL_S = 0.2
+_NO_IMAGE = {"ErrImagePull", "ImagePullBackOff"}
+"""The kubelet goes from one to the other and back."""
 _GONE_S = 120.0
 
 
@@ -108,11 +110,15 @@ def _wait_pods(rest: Rest, wait_s: float, say: Say) -> None:
 
 
 def _state(pod: Object) -> str:
+    """Its name, and why it waits where that is no matter of seconds."""
+    name: str = pod["metadata"]["name"]
     for container in pod["status"].get("containerStatuses") or ():
-        waiting = container.get("state", {}).get("waiting")
-        if waiting and waiting.get("reason") != "ContainerCreating":
-            return f"{pod['metadata']['name']} ({waiting.get('reason')})"
-    return str(pod["metadata"]["name"])
+        reason = container.get("state", {}).get("waiting", {}).get("reason", "ContainerCreating")
+        if reason in _NO_IMAGE:
+            return f"{name} (its image cannot be pulled)"
+        if reason != "ContainerCreating":
+            return f"{name} ({reason})"
+    return name
 
 
 def read_places(rest: Rest, deployment: Deployment) -> tuple[Place, ...]:
