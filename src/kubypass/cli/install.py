@@ -95,9 +95,9 @@ def _run(arguments: argparse.Namespace) -> int:
         _print_yaml(objects)
         return 0
     found = remarks(survey, values)
-    print(
-        f"cluster   Kubernetes {survey.version}, {len(survey.nodes)} nodes, API server {rest.server}:{rest.port}"
-    )
+    nodes = "1 node" if len(survey.nodes) == 1 else f"{len(survey.nodes)} nodes"
+    where = f"{rest.server}:{rest.port}"
+    print(f"{'cluster':<10}Kubernetes {survey.version}, {nodes}, API server {where}")
     for remark in found:
         print(f"{remark.level.replace('stop', 'STOP'):<10}{remark.text}")
     if any(remark.level == "stop" for remark in found):
