@@ -75,6 +75,8 @@ def test_a_dry_run_changes_nothing(control_plane: Cluster, node):
         done = run(control_plane, "install", "--dry-run")
         assert done.returncode == 0, done.stderr
         assert verbs(done.stdout) == all_of("create")
+        assert "sysctls net.ipv4.ip_forward" in done.stdout
+        assert done.stdout.splitlines()[-1] == "nothing was changed (--dry-run)"
     assert (
         "NotFound"
         in try_kubectl(control_plane.paths, "-n", "kube-system", "get", "ds", "kubypass").stderr
@@ -164,6 +166,34 @@ def test_the_plain_manifests_are_valid(control_plane: Cluster):
         path,
     )
     assert len(said.splitlines()) == len(OBJECTS)
+
+
+def test_helm_installs_the_chart_and_removes_it(control_plane: Cluster):
+    server = f"k8sServiceHost={control_plane.topology.gateways[0].ip}"
+
+    def helm(*words: str) -> str:
+        command = ["nsenter", f"--net={control_plane.paths.fabric}", ROOT / "scripts/helm", *words]
+        command += ["-n", "kube-system", "--kubeconfig", control_plane.paths.kubeconfig]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    said = helm("install", "kubypass", str(ROOT / "deploy/helm/kubypass"), "--set", server)
+    try:
+        assert "kubectl -n kube-system rollout status daemonset/kubypass" in said
+        words = [
+            "get",
+            "ds,cm,sa,role,rolebinding",
+            "kubypass",
+            "kubypass-config",
+            "--ignore-not-found",
+            "-o",
+            "name",
+        ]
+        assert len(kubectl(control_plane.paths, "-n", "kube-system", *words).split()) == 5
+    finally:
+        helm("uninstall", "kubypass")
+    assert verbs(run(control_plane, "uninstall", "--dry-run").stdout) == all_of("not there")
 
 
 def test_without_a_cluster():

@@ -124,8 +124,10 @@ def _progress(done: int, rows: int) -> None:
 def _lines(report: Report) -> Iterable[str]:
     for place, proxy in zip(report.places, report.proxies, strict=True):
         addresses = ", ".join([*place.host.values(), *place.pod.values()])
-        who = _PROXIES.get(proxy, f"kube-proxy ({proxy})")
+        who = _PROXIES.get(proxy, f"kube-proxy ({proxy}) answers on 127.0.0.1:10249")
         yield f"{place.letter} is {place.node} ({addresses}): {who}"
+    if len(report.places) == 1:
+        yield "one node only: paths between nodes are not tried"
     yield ""
     widths = (
         max(len(each.path.what) for each in report.results),

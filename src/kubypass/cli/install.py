@@ -13,10 +13,7 @@ from kubypass.cli.places import add_kubeconfig
 if TYPE_CHECKING:
     from kubypass.kube.rest import Rest
 
-_EPILOG = """What each node gets: the agent attaches BPF programs to the uplinks, to the cgroup and to pods; keeps maps
-below /sys/fs/bpf/kubypass and its record in /run/kubypass; sets net.ipv4.ip_forward, net.ipv6.conf.all.forwarding and
-net.ipv4.ip_local_reserved_ports; adds routes to other nodes' pods; and, with cni.enabled, puts kubypass-cni into
-/opt/cni/bin and 05-kubypass.conflist into /etc/cni/net.d. `kubypass uninstall` takes all of it away.
+_EPILOG = """--dry-run also says what an agent changes on its node; `kubypass uninstall` takes all of it away.
 
 examples:
   kubypass install --dry-run
@@ -86,6 +83,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.output == "yaml" and not needs_api_server(values):
         _print_yaml(render(values))
         return 0
+    from kubypass.install.host_changes import host_changes
     from kubypass.install.survey import look_at, remarks
     from kubypass.kube.rest import open_cluster
 
@@ -97,15 +95,15 @@ def _run(arguments: argparse.Namespace) -> int:
         _print_yaml(objects)
         return 0
     found = remarks(survey, values)
-    print(
-        f"cluster   Kubernetes {survey.version}, {len(survey.nodes)} nodes, API server {rest.server}:{rest.port}"
-    )
+    nodes = "1 node" if len(survey.nodes) == 1 else f"{len(survey.nodes)} nodes"
+    where = f"{rest.server}:{rest.port}"
+    print(f"{'cluster':<10}Kubernetes {survey.version}, {nodes}, API server {where}")
     for remark in found:
         print(f"{remark.level.replace('stop', 'STOP'):<10}{remark.text}")
     if any(remark.level == "stop" for remark in found):
         print("nothing was changed")
         return 1
-    return _apply(rest, objects, arguments)
+    return _apply(rest, objects, host_changes(values), arguments)
 
 
 def _complete(values: dict[str, Any], rest: Rest, survey: Any, *, quiet: bool) -> None:  # noqa: ANN401
@@ -127,7 +125,9 @@ def _print_yaml(objects: list[dict[str, Any]]) -> None:
     yaml.dump_all(objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
 
 
-def _apply(rest: Rest, objects: list[dict[str, Any]], arguments: argparse.Namespace) -> int:
+def _apply(
+    rest: Rest, objects: list[dict[str, Any]], changes: list[str], arguments: argparse.Namespace
+) -> int:
     from kubypass.install.apply import apply_all, name_of, wait_ready
 
     steps = apply_all(rest, objects, dry_run=arguments.dry_run, force=arguments.force_conflicts)
@@ -136,9 +136,12 @@ def _apply(rest: Rest, objects: list[dict[str, Any]], arguments: argparse.Namesp
         print(f"{words.get(what, what):<10}{name_of(item)}", flush=True)
     if arguments.dry_run:
         pod = objects[-1]["spec"]["template"]["spec"]
+        labels = ", ".join(f"{key}={value}" for key, value in pod["nodeSelector"].items())
+        image = pod["containers"][0]["image"]
         print(
-            f"{'nodes':<10}an agent of {pod['containers'][0]['image']} on each of {pod['nodeSelector']}"
+            f"{'nodes':<10}those with {labels or 'any labels'} get an agent of {image}, and from it:"
         )
+        print("\n".join(f"{'':<10}{line}" for line in changes))
         print("nothing was changed (--dry-run)")
         return 0
     if not arguments.wait:

@@ -16,19 +16,30 @@ Say = Callable[[str], None]
 _AGENTS = "/apis/apps/v1/namespaces/kube-system/daemonsets/kubypass"
 _SPACE = f"/api/v1/namespaces/{NAMESPACE}"
 _POLL_S = 0.2
+_PLACES = 2
+_NODES_S = 30.0
+_NO_IMAGE = {"ErrImagePull", "ImagePullBackOff"}
+"""The kubelet goes from one to the other and back."""
 _GONE_S = 120.0
 
 
 def choose_nodes(rest: Rest, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The nodes of the test: those wanted, or the first two that are ready; ConfigError where there is none."""
-    nodes = {node["metadata"]["name"]: node for node in rest.list("/api/v1/nodes")}
-    for name in wanted:
-        if name not in nodes:
-            raise ConfigError(
-                f"--node {name}: there is no such node", f"there are: {', '.join(nodes) or 'none'}"
-            )
-    ready = [name for name, node in nodes.items() if _is_ready(node)]
-    chosen = tuple(wanted or ready)[:2]
+    """The nodes of the test: those wanted, or the first two that are ready; ConfigError where there is none.
+
+    A node whose pod network is new may take some seconds to become ready.
+    """
+    deadline = time.monotonic() + _NODES_S
+    while True:
+        nodes = {node["metadata"]["name"]: node for node in rest.list("/api/v1/nodes")}
+        for name in wanted:
+            if name not in nodes:
+                known = ", ".join(nodes) or "none"
+                raise ConfigError(f"--node {name}: there is no such node", f"there are: {known}")
+        ready = [name for name, node in nodes.items() if _is_ready(node)]
+        chosen = tuple(wanted or ready)[:_PLACES]
+        if len(chosen) == min(_PLACES, len(wanted or nodes)) or time.monotonic() > deadline:
+            break
+        time.sleep(_POLL_S)
     if not chosen:
         raise ConfigError("no node is ready", "kubectl get nodes")
     return chosen
@@ -108,11 +119,15 @@ def _wait_pods(rest: Rest, wait_s: float, say: Say) -> None:
 
 
 def _state(pod: Object) -> str:
+    """Its name, and why it waits where that is no matter of seconds."""
+    name: str = pod["metadata"]["name"]
     for container in pod["status"].get("containerStatuses") or ():
-        waiting = container.get("state", {}).get("waiting")
-        if waiting and waiting.get("reason") != "ContainerCreating":
-            return f"{pod['metadata']['name']} ({waiting.get('reason')})"
-    return str(pod["metadata"]["name"])
+        reason = container.get("state", {}).get("waiting", {}).get("reason", "ContainerCreating")
+        if reason in _NO_IMAGE:
+            return f"{name} (its image cannot be pulled)"
+        if reason != "ContainerCreating":
+            return f"{name} ({reason})"
+    return name
 
 
 def read_places(rest: Rest, deployment: Deployment) -> tuple[Place, ...]:

@@ -16,6 +16,8 @@ PORT = 8080
 SERVICE_PORT = 80
 HOST_PORT = 14650
 """Of those on their node's network; below the ranges of NodePorts and of ephemeral ports."""
+PORT_OF_NODE = 14651
+"""The hostPort of the others."""
 _ACCOUNT = "probe"
 _RESOLVER = {"name": "RES_OPTIONS", "value": "timeout:2 attempts:2"}
 """A name server that does not answer is given up within what a request may take; see resolv.conf(5)."""
@@ -66,7 +68,7 @@ def _pod(deployment: Deployment, name: str, letter: str, node: str, *, on_host: 
         {"name": key, "valueFrom": {"fieldRef": {"fieldPath": path}}}
         for key, path in fields.items()
     ]
-    container = {
+    container: Object = {
         "name": "responder",
         "image": deployment.image,
         "imagePullPolicy": "IfNotPresent",
@@ -74,6 +76,11 @@ def _pod(deployment: Deployment, name: str, letter: str, node: str, *, on_host: 
         "env": [*variables, {"name": TOKEN, "value": deployment.token}, _RESOLVER],
         "readinessProbe": {"httpGet": {"path": "/who", "port": port}, "periodSeconds": 1},
     }
+    if not on_host:
+        container["ports"] = [
+            {"containerPort": PORT, "hostPort": PORT_OF_NODE, "protocol": protocol}
+            for protocol in ("TCP", "UDP")
+        ]
     role = "host" if on_host else "pod"
     return {
         "apiVersion": "v1",

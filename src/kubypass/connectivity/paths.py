@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from kubypass.connectivity.objects import NAMESPACE, PORT, SERVICE_PORT
+from kubypass.connectivity.objects import NAMESPACE, PORT, PORT_OF_NODE, SERVICE_PORT
 
 Protocol = Literal["tcp", "udp", "connect", "dns"]
 _TRANSPORTS: tuple[Protocol, ...] = ("tcp", "udp")
@@ -69,6 +69,7 @@ def plan_paths(
         for place in places:
             found += _cluster_ips(place, places, services, family)
             found += _node_ports(place, places, services, family)
+            found += _host_ports(place, places, family)
         found += _local_policy(places, services["local"], family)
     for place in places if has_dns else ():
         found.append(
@@ -149,6 +150,17 @@ def _node_ports(
             yield Path(
                 f"host-{place.letter}", what, protocol, localhost, port, answer, optional=True
             )
+
+
+def _host_ports(place: Place, places: tuple[Place, ...], family: int) -> Iterator[Path]:
+    """Who serves hostPorts is the pod network's affair; with another than ours they may be missing."""
+    for other in places:
+        answer = frozenset([f"pod-{other.letter}"])
+        for source in (f"pod-{place.letter}", f"host-{place.letter}"):
+            what = f"hostPort of {_where(place, other)}"
+            for protocol in _TRANSPORTS if family in other.host else ():
+                host = other.host[family]
+                yield Path(source, what, protocol, host, PORT_OF_NODE, answer, optional=True)
 
 
 def _local_policy(places: tuple[Place, ...], service: ServicePlace, family: int) -> Iterator[Path]:

@@ -59,6 +59,8 @@ def test_every_kind_of_path_is_among_them(place: Place):
         ("host", "ClusterIP, pod on own node"),
         ("host", "ClusterIP, pod on other node"),
         ("host", "NodePort on localhost, pod on other node"),
+        ("pod-", "hostPort of own node"),
+        ("host", "hostPort of other node"),
         *(
             (source, f"NodePort of {via} node, pod on {backend} node")
             for source in ("pod-", "host")

@@ -180,6 +180,15 @@ def test_the_defaults_are_what_the_schema_wants():
     assert not list(violations(default_values(), values_schema()))
 
 
+def test_the_image_has_what_the_package_needs():
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    lines = (ROOT / "deploy/image/requirements.txt").read_text().split()
+    names = {re.split(r"[>=<~]", each)[0] for each in wanted}
+    assert {each.split("==")[0] for each in lines} == names - {"rich"}, (
+        "rich: for terminals of people"
+    )
+
+
 def test_there_is_one_version():
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())

@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent changes on its node, in words; `kubypass cleanup` takes all of it back. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def host_changes(values: Mapping[str, Any]) -> list[str]:
+    """A line for each; see agent/cleanup.py for the way back."""
+    config, cni = values["config"], values["cni"]
+    lines = [
+        f"BPF programs on the uplinks, pods' devices and the cgroup {values['cgroup']['hostRoot']}",
+        "/sys/fs/bpf/kubypass: pinned programs, links and maps",
+        "sysctls net.ipv4.ip_forward, net.ipv6.conf.all.forwarding, net.ipv4.ip_local_reserved_ports",
+        "/run/kubypass: what was changed, one record a pod, the agent's socket",
+        f"ports 127.0.0.1:{values['healthPort']} (probes), 10256 (health), 127.0.0.1:10249 (metrics)",
+    ]
+    if config.get("auto-direct-node-routes") == "true":
+        lines.append("routes to other nodes' pods (proto 75)")
+    if cni["enabled"]:
+        lines.append(
+            f"{cni['binDir']}/kubypass-cni and {cni['confDir']}/05-kubypass.conflist, for new pods"
+        )
+    return lines
