@@ -13,6 +13,7 @@ import re
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -44,6 +45,8 @@ KUBE_PROXY = pki.Identity("kube-proxy", "system:kube-proxy")
 KUBYPASS = pki.Identity("kubypass", "kubypass")
 _NAME = "bench"
 _ANSWER_S = 60.0
+_IDLE_S = 30.0
+"""The API server closes a connection that is idle for 90 s."""
 _WRITERS = 32
 """Many: a service's creation is several writes in turn inside the API server, and mostly waiting."""
 _PATHS = {
@@ -62,11 +65,17 @@ class Writer:
     """One connection of the administrator's; of one thread at a time."""
 
     def __init__(self, server: Server) -> None:
-        with inside(server.paths.fabric):
+        self._server = server
+        self._http = self._connect()
+        self._used = time.monotonic()
+
+    def _connect(self) -> http.client.HTTPConnection:
+        with inside(self._server.paths.fabric):
             plain = socket.create_connection((str(GATEWAY), control_plane.PORT), _ANSWER_S)
         plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._http = http.client.HTTPConnection(str(GATEWAY), control_plane.PORT)
-        self._http.sock = server.context.wrap_socket(plain, server_hostname=str(GATEWAY))
+        made = http.client.HTTPConnection(str(GATEWAY), control_plane.PORT)
+        made.sock = self._server.context.wrap_socket(plain, server_hostname=str(GATEWAY))
+        return made
 
     def create(self, item: Object) -> None:
         """POST."""
@@ -78,10 +87,14 @@ class Writer:
 
     def _send(self, method: str, path: str, item: Object) -> None:
         try:
+            if time.monotonic() - self._used > _IDLE_S:
+                self._http.close()
+                self._http = self._connect()
             headers = {"Content-Type": "application/json"}
             self._http.request(method, path, json.dumps(item), headers)
             answer = self._http.getresponse()
             body = answer.read()
+            self._used = time.monotonic()
         except (OSError, http.client.HTTPException) as error:
             raise KubypassError(
                 f"the API server does not answer {method} {path}: {error}"
