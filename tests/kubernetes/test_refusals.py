@@ -165,7 +165,10 @@ def test_the_service_of_the_api_is_found_out_by_what_the_api_says(cluster):
         ((), "no source of services; give --manifests PATH or --kubeconfig FILE"),
         (("--kubeconfig", "/nonexistent"), "kubeconfig /nonexistent: No such file or directory"),
         (("--config-map", "x"), "--config-map x: not the name of a ConfigMap"),
-        (("--k8s-api-server-urls=ftp://x", "--kubeconfig", "GOOD"), "k8s-api-server-urls: 'ftp://x'"),
+        (
+            ("--k8s-api-server-urls=ftp://x", "--kubeconfig", "GOOD"),
+            "k8s-api-server-urls: 'ftp://x'",
+        ),
     ],
     ids=str,
 )
