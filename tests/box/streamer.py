@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks services without end from one place, and writes down every answer: streamer.py PLAN LOG.
+"""Asks services without end from one place, and writes down every answer: streamer.py PLAN LOG [PAUSE_S].
 
 The plan is a JSON list of streams: kind, protocol, address, port. Kinds: `new`, a socket for each question; `kept`, one
 socket for all. A line of the log is JSON: begin and end in seconds of CLOCK_MONOTONIC, the stream's number, outcome.
@@ -71,6 +71,7 @@ def main() -> None:
 
     signal.signal(signal.SIGTERM, end)
     plan: list[Stream] = json.loads(Path(sys.argv[1]).read_text())
+    pause_s = float(sys.argv[3]) if len(sys.argv) > 3 else PAUSE_S
     kept: dict[int, socket.socket] = {}
     number = 0
     with Path(sys.argv[2]).open("w", buffering=1) as log:
@@ -80,7 +81,7 @@ def main() -> None:
             begin_s = time.monotonic()
             outcome = ask(plan[index], kept, index, number)
             log.write(json.dumps([begin_s, time.monotonic(), index, outcome]) + "\n")
-            time.sleep(PAUSE_S)
+            time.sleep(pause_s)
 
 
 if __name__ == "__main__":

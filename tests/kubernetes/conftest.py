@@ -47,28 +47,31 @@ def cluster(servers, node):
         made.clear()
 
 
-def _in_a_box(name: str, nodes: int, proxy: Proxy) -> Iterator[boxes.Cluster]:
+def in_a_box(name: str, nodes: int, proxy: Proxy) -> Iterator[boxes.Cluster]:
     """A cluster in a box, taken down whatever happens."""
     name = f"{name}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
     files = GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml"
     plan = boxes.Plan(*files, nodes, proxy, kubypass=proxy == "kubypass")
-    boxes.down(name, lambda _: None)
+    kept = "KUBYPASS_KEEP" in os.environ  # from one run to the next, to write tests with
+    if not kept:
+        boxes.down(name, lambda _: None)
     try:
         yield boxes.up(name, plan, print)
     finally:
-        boxes.down(name, lambda _: None)
+        if not kept:
+            boxes.down(name, lambda _: None)
 
 
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[boxes.Cluster]:
     """etcd, API server and controller manager; ready in seconds, no node."""
-    yield from _in_a_box("api", 0, "none")
+    yield from in_a_box("api", 0, "none")
 
 
 @pytest.fixture(scope="session")
 def two_nodes() -> Iterator[boxes.Cluster]:
     """Two nodes with kubelet and containerd, whose pods and Services are kubypass's."""
-    yield from _in_a_box("nodes", 2, "kubypass")
+    yield from in_a_box("nodes", 2, "kubypass")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clients in many places that ask services without end, and a judge of all that they were answered."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import sys
+import time
+from calendar import timegm
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+
+from serving import NAMESPACE, PRE_STOP_S, TCP, UDP, Served, command_at
+
+from kubypass.box.kubernetes.cluster import Cluster
+from kubypass.box.kubernetes.kubectl import kubectl_environment
+from kubypass.box.kubernetes.programs import programs_directory
+from kubypass.box.paths import CLIENT
+from kubypass.box.process import wait_until
+
+STREAMER = Path(__file__).resolve().parents[1] / "box/streamer.py"
+PAUSES_S = {"new": 0.005, "kept": 0.002}
+_END_S = 20
+_ENDING = re.compile(r"^(\S+) (\S+)Z (\d+)$")
+Stream = dict[str, str]
+
+
+@dataclass
+class Clients:
+    """Those of one place and kind."""
+
+    place: str
+    plan: list[Stream]
+    log: Path
+    process: subprocess.Popen[bytes]
+    may_die: bool
+
+
+@dataclass
+class Traffic:
+    """What was asked, and what was made of it."""
+
+    clients: list[Clients]
+    endings: dict[str, float] = field(default_factory=dict)
+    """Pods that are to end: since when, in seconds of CLOCK_MONOTONIC."""
+    requests: int = 0
+    slowest_s: float = 0.0
+    ended: int = 0
+    """Kept connections that ended with their pod."""
+
+    def asked(self) -> int:
+        """Requests so far."""
+        return sum(
+            each.log.read_bytes().count(b"\n") for each in self.clients if each.log.is_file()
+        )
+
+    def failures(self) -> list[str]:
+        """Whatever was not the right answer, in words."""
+        found = []
+        for each in self.clients:
+            lines = each.log.read_text().splitlines()
+            if not lines:
+                found.append(f"{each.place} has asked nothing")
+            found += self._judge(each, lines)
+        return found
+
+    def _judge(self, clients: Clients, lines: list[str]) -> Iterator[str]:
+        served_by: dict[int, str] = {}
+        for line in lines:
+            try:
+                begin_s, end_s, index, outcome = json.loads(line)
+            except ValueError:
+                if not clients.may_die:
+                    yield f"{clients.place}: half a line: {line}"
+                continue
+            stream = clients.plan[index]
+            self.requests += 1
+            word, _, pod = str(outcome).partition(" ")
+            before = served_by.pop(index, "") if stream["kind"] == "kept" else ""
+            if word == "ok" and pod.startswith(f"{stream['service']}-"):
+                self.slowest_s = max(self.slowest_s, end_s - begin_s)
+                served_by[index] = pod
+                if not before or before == pod or stream["protocol"] == "UDP":
+                    continue
+            elif word != "ok" and self._has_ended(before, end_s):
+                self.ended += 1
+                continue
+            what = f"{stream['kind']} {stream['protocol']} {stream['service']} {stream['to']}"
+            where = f"{stream['address']}:{stream['port']}"
+            kept = f", was {before}" if before else ""
+            yield f"{begin_s:.3f}..{end_s:.3f} {clients.place} -> {what} {where}: {outcome}{kept}"
+
+    def _has_ended(self, pod: str, at_s: float) -> bool:
+        """Whether a pod had to do nothing more: its container may be gone. Clocks of the API have whole seconds."""
+        return pod in self.endings and at_s > self.endings[pod] + PRE_STOP_S - 1
+
+
+def places(cluster: Cluster) -> list[str]:
+    """A pod on each node, a process of each node, and the client outside."""
+    aliases = [node.alias for node in cluster.nodes]
+    return [CLIENT, *aliases, *(f"pod/asker-{alias}" for alias in aliases)]
+
+
+def plan(
+    cluster: Cluster, place: str, kind: str, services: Iterable[Served], nodes: Iterable[str]
+) -> list[Stream]:
+    """Every way from a place to these services, through these nodes' NodePorts."""
+    found = []
+    for served in services:
+        for protocol, port in (("TCP", TCP), ("UDP", UDP)):
+            stream = {"kind": kind, "protocol": protocol, "service": served.name}
+            if place != CLIENT:
+                found.append({**stream, "to": "cluster", "address": served.cluster_ip, "port": str(port)})  # fmt: skip
+            for alias in nodes:
+                address = str(cluster.topology.node(alias).address(4))
+                number = str(served.node_ports[port])
+                found.append({**stream, "to": alias, "address": address, "port": number})
+    return found
+
+
+@contextmanager
+def traffic(
+    cluster: Cluster,
+    directory: Path,
+    services: list[Served],
+    *,
+    at: list[str] | None = None,
+    through: list[str] | None = None,
+    mortal: tuple[str, ...] = (),
+) -> Iterator[Traffic]:
+    """Traffic for the length of a block, in which it has begun everywhere; `mortal` places may go away."""
+    through = through or [node.alias for node in cluster.nodes]
+    found = Traffic([])
+    try:
+        for place in at or places(cluster):
+            for kind, pause_s in PAUSES_S.items():
+                name = f"{place.replace('/', '-')}-{kind}"
+                streams = plan(cluster, place, kind, services, through)
+                path, log = directory / f"{name}.json", directory / f"{name}.log"
+                path.write_text(json.dumps(streams))
+                words = [sys.executable, str(STREAMER), str(path), str(log), str(pause_s)]
+                with (directory / f"{name}.errors").open("wb") as errors:
+                    process = subprocess.Popen(command_at(cluster, place, words), stderr=errors)
+                found.clients.append(Clients(place, streams, log, process, place in mortal))
+        with _endings(cluster, found):
+            assert wait_until(lambda: _all_ask(found), 60), "some clients ask nothing"
+            yield found
+    finally:
+        for each in found.clients:
+            each.process.send_signal(signal.SIGTERM)
+        for each in found.clients:
+            code = each.process.wait(_END_S)
+            assert each.may_die or code == 0, f"{each.place} ended with {code}"
+
+
+def _all_ask(found: Traffic) -> bool:
+    return all(each.log.is_file() and each.log.stat().st_size > 200 for each in found.clients)
+
+
+@contextmanager
+def _endings(cluster: Cluster, found: Traffic) -> Iterator[None]:
+    """Follows which pods are told to end; kubectl is begun again where it loses the API server."""
+    template = "jsonpath={.metadata.name} {.metadata.deletionTimestamp} {.metadata.deletionGracePeriodSeconds}{'\\n'}"
+    words = ["get", "pods", "-n", NAMESPACE, "--watch", "-o", template]
+    command = ["nsenter", f"--net={cluster.paths.fabric}", str(programs_directory() / "kubectl")]
+    following: list[subprocess.Popen[str]] = []
+    over = False
+
+    def follow() -> None:
+        while not over:
+            with subprocess.Popen(
+                [*command, *words], env=kubectl_environment(cluster.paths), text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            ) as process:  # fmt: skip
+                following[:] = [process]
+                assert process.stdout
+                for line in process.stdout:
+                    _note_ending(found, line)
+
+    thread = Thread(target=follow)
+    thread.start()
+    try:
+        yield
+    finally:
+        over = True
+        for process in following:
+            process.kill()
+        thread.join(_END_S)
+
+
+def _note_ending(found: Traffic, line: str) -> None:
+    if match := _ENDING.match(line.strip()):
+        name, until, grace = match.groups()
+        wall_s = timegm(time.strptime(until, "%Y-%m-%dT%H:%M:%S")) - int(grace)
+        begun_s = wall_s - time.time() + time.monotonic()
+        found.endings[name] = min(begun_s, found.endings.get(name, begun_s))

@@ -1,0 +1,310 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever happens to agents, API servers, nodes and Deployments: no request is lost, and no answer is wrong.
+
+`make soak-kubernetes` runs the same for longer (LOST_*). LOST_PROXY=kube-proxy-nftables is the control group.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from shutil import copy
+
+import pytest
+from churn import check_served, churn
+from conftest import in_a_box
+from other_version import VERSION, build_other_image
+from serving import (
+    NAMESPACE,
+    Served,
+    agents,
+    ask_agent,
+    check_leases,
+    container_cgroup,
+    make_askers,
+    serve,
+    wait_rolled_out,
+)
+from streams import Traffic, traffic
+
+from kubypass.box.enter import run_in
+from kubypass.box.kubernetes import control_plane as programs
+from kubypass.box.kubernetes.cluster import Cluster
+from kubypass.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
+from kubypass.box.kubernetes.kubypass import build_kubypass_image
+from kubypass.box.kubernetes.node import node_place, start_node, stop_node, wait_ready
+from kubypass.box.kubernetes.node_files import CONTAINERD
+from kubypass.box.paths import CLIENT
+from kubypass.box.process import cgroup_processes, wait_until
+
+NODES = int(os.environ.get("LOST_NODES", "2"))
+PROXY = os.environ.get("LOST_PROXY", "kubypass")
+KILLS = int(os.environ.get("LOST_KILLS", "3"))
+AWAY_S = float(os.environ.get("LOST_AWAY_S", "60"))
+PODS = int(os.environ.get("LOST_PODS", "20"))
+CHURN_S = float(os.environ.get("LOST_CHURN_S", "60"))
+SEED = int(os.environ.get("LOST_SEED", "0")) or random.randrange(1, 1 << 30)
+AGENTS = ("-n", "kube-system", "daemonset/kubypass")
+needs_kubypass = pytest.mark.skipif(PROXY != "kubypass", reason="about our agent")
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A cluster with servers on all nodes (`steady`) and on the first one only (`far`)."""
+
+    cluster: Cluster
+    steady: Served
+    far: Served
+
+    @property
+    def services(self) -> list[Served]:
+        return [self.steady, self.far]
+
+
+def make_scene(cluster: Cluster) -> Scene:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    apply(cluster.paths, json.dumps(namespace))
+    wait_kubectl(cluster.paths, 60, "-n", NAMESPACE, "get", "serviceaccount", "default")
+    make_askers(cluster)
+    first = cluster.nodes[0].name
+    return Scene(cluster, serve(cluster, "steady", 4), serve(cluster, "far", 2, first))
+
+
+@pytest.fixture(scope="module")
+def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
+    print(f"LOST_SEED={SEED}")
+    random.seed(SEED)
+    if (NODES, PROXY) == (2, "kubypass"):
+        made = None
+        cluster = request.getfixturevalue("two_nodes")
+    else:
+        made = in_a_box("lost", NODES, PROXY)
+        cluster = next(made)
+    try:
+        if PROXY != "kubypass":
+            import_image(cluster, build_kubypass_image(print))
+        yield make_scene(cluster)
+    finally:
+        kubectl(cluster.paths, "delete", "namespace", NAMESPACE, "--timeout=120s", timeout_s=130)
+        if made:
+            next(made, None)
+
+
+def import_image(cluster: Cluster, archive: Path) -> None:
+    """Puts an image on all nodes, to stay over a reboot."""
+    for node in cluster.nodes:
+        name = f"{archive.stem}-{archive.stat().st_mtime_ns}.tar"
+        copy(archive, cluster.paths.node_disk(node.name) / "lib/images" / name)
+        command = [
+            "ctr",
+            "-a",
+            CONTAINERD,
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+            f"/var/lib/images/{name}",
+        ]
+        answer = run_in(node_place(cluster.paths, node.name), command, timeout_s=120)
+        assert answer.returncode == 0, answer.stderr
+
+
+def check(found: Traffic, request: pytest.FixtureRequest) -> None:
+    """Says what was asked, and that all of it was answered well."""
+    failures = found.failures()
+    print(
+        f"{request.node.name}: {found.requests} requests, {len(failures)} failed, slowest {found.slowest_s:.2f} s, "
+        f"{found.ended} connections ended with their pods"
+    )
+    assert not failures, f"{len(failures)} of {found.requests}:\n" + "\n".join(failures[:40])
+
+
+def wait_asked(found: Traffic, more: int) -> None:
+    """Traffic goes on for so many requests."""
+    wanted = found.asked() + more
+    assert wait_until(lambda: found.asked() >= wanted, 120), "traffic has come to an end"
+
+
+def kill_agent(cluster: Cluster, node: str) -> None:
+    """SIGKILL for all of an agent's container; returns once another serves."""
+    pod = agents(cluster)[node]
+    before = pod["status"]["containerStatuses"][0]["containerID"]  # type: ignore[index]
+    for pid in cgroup_processes(container_cgroup(cluster, pod)):
+        os.kill(pid, signal.SIGKILL)
+
+    def serves() -> bool:
+        now = agents(cluster)[node]["status"]["containerStatuses"][0]  # type: ignore[index]
+        return bool(now["ready"] and now["containerID"] != before)
+
+    assert wait_until(serves, 120)
+
+
+@needs_kubypass
+def test_agents_are_killed(scene: Scene, tmp_path: Path, request) -> None:
+    """While pods of their node come and go."""
+    cluster = scene.cluster
+    with traffic(cluster, tmp_path, scene.services) as found:
+        serve(cluster, "moving", 2)
+        for number in range(KILLS):
+            node = random.choice(cluster.nodes).name
+            kubectl(cluster.paths, "-n", NAMESPACE, "rollout", "restart", "deployment/moving")
+            wait_asked(found, random.randrange(1000))
+            if number % 3 == 2:  # a new pod has no crashes behind it
+                name = str(agents(cluster)[node]["metadata"]["name"])  # type: ignore[index]
+                kubectl(cluster.paths, "-n", "kube-system", "delete", "pod", name)
+                wait_rolled_out(cluster, "daemonset/kubypass", 90, "kube-system")
+            else:
+                kill_agent(cluster, node)
+        wait_rolled_out(cluster, "deployment/moving")
+    names = ["deployment/moving", "service/moving"]
+    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *names, "--wait=false")
+    check(found, request)
+    check_leases(cluster)
+    check_served(cluster)
+
+
+@needs_kubypass
+def test_agents_are_restarted(scene: Scene, tmp_path: Path, request) -> None:
+    cluster = scene.cluster
+    with traffic(cluster, tmp_path, scene.services) as found:
+        kubectl(cluster.paths, "rollout", "restart", *AGENTS)
+        wait_rolled_out(cluster, "daemonset/kubypass", 180, "kube-system")
+    check(found, request)
+
+
+@needs_kubypass
+def test_another_layout_comes_and_goes(scene: Scene, tmp_path: Path, request) -> None:
+    """An upgrade, and the way back."""
+    cluster = scene.cluster
+    own = layouts(cluster)
+    root = tmp_path / "other"
+    root.mkdir()
+    import_image(cluster, build_other_image(root))
+    before = kubectl(cluster.paths, "get", *AGENTS, "-o", "jsonpath={..containers[0].image}")
+    try:
+        with traffic(cluster, tmp_path, scene.services) as found:
+            use_image(cluster, f"kubypass/kubypass:{VERSION}")
+            others = layouts(cluster)
+            wait_asked(found, 1000)
+            use_image(cluster, before)
+            wait_asked(found, 1000)
+    finally:
+        use_image(cluster, before)
+    check(found, request)
+    assert layouts(cluster) == own
+    assert not own & others
+    for node in cluster.nodes:
+        status = json.loads(ask_agent(cluster, node.name, "status", "-o", "json"))
+        assert "entries were carried over" in str(status["upgrade"])
+
+
+def use_image(cluster: Cluster, image: str) -> None:
+    kubectl(cluster.paths, "set", "image", *AGENTS, f"agent={image}")
+    wait_rolled_out(cluster, "daemonset/kubypass", 180, "kube-system")
+
+
+def layouts(cluster: Cluster) -> set[str]:
+    """Of the maps on all nodes."""
+    said = [ask_agent(cluster, node.name, "status", "-o", "json") for node in cluster.nodes]
+    return {str(json.loads(each)["layout"]) for each in said}
+
+
+def test_the_api_server_is_restarted(scene: Scene, tmp_path: Path, request) -> None:
+    paths, topology = scene.cluster.paths, scene.cluster.topology
+    with traffic(scene.cluster, tmp_path, scene.services) as found:
+        programs.stop_program(paths, "kube-apiserver")
+        programs.start_api_server(paths, topology)
+        programs.wait_api(paths, topology)
+        wait_asked(found, 1000)
+        change_and_look(scene, found)
+    check(found, request)
+
+
+def test_the_control_plane_is_away(scene: Scene, tmp_path: Path, request) -> None:
+    """Its machine, that is: a controller manager that outlives its API server for so long gives up all nodes."""
+    paths, topology = scene.cluster.paths, scene.cluster.topology
+    with traffic(scene.cluster, tmp_path, scene.services) as found:
+        for name in ("kube-controller-manager", "kube-scheduler", "kube-apiserver"):
+            programs.stop_program(paths, name)
+        assert not wait_until(lambda: try_kubectl(paths, "get", "nodes").returncode == 0, AWAY_S)
+        programs.start_api_server(paths, topology)
+        programs.wait_api(paths, topology)
+        programs.start_controllers(paths, topology)
+        change_and_look(scene, found)
+    check(found, request)
+    check_leases(scene.cluster)
+
+
+def change_and_look(scene: Scene, found: Traffic) -> None:
+    """What is changed now is served soon: pods that go are left alone, a new service is there."""
+    cluster = scene.cluster
+    kubectl(cluster.paths, "-n", NAMESPACE, "rollout", "restart", "deployment/far")
+    serve(cluster, "news", 1)
+    if PROXY == "kubypass":
+        check_served(cluster)
+    kubectl(
+        cluster.paths, "-n", NAMESPACE, "delete", "deployment/news", "service/news", "--wait=false"
+    )
+    wait_rolled_out(cluster, "deployment/far")
+    wait_asked(found, 1000)
+
+
+def test_a_node_is_rebooted(scene: Scene, tmp_path: Path, request) -> None:
+    cluster, node = scene.cluster, scene.cluster.nodes[-1]
+    others = [each.alias for each in cluster.nodes[:-1]]
+    at = [CLIENT, *others, *(f"pod/asker-{alias}" for alias in others)]
+    with traffic(cluster, tmp_path, [scene.far], at=at, through=others) as found:
+        stop_node(cluster.paths, node.name)
+        wait_asked(found, 2000)
+        start_node(cluster.paths, cluster.topology, node)
+        wait_ready(cluster.paths, node)
+        wait_back(scene, node.name)
+    check(found, request)
+    check_leases(cluster)
+    after = tmp_path / "after"
+    after.mkdir()
+    with traffic(cluster, after, scene.services) as found:
+        wait_asked(found, 4000)
+    check(found, request)
+
+
+def wait_back(scene: Scene, node: str) -> None:
+    """All pods of a node run again, and are ready."""
+    paths = scene.cluster.paths
+    if PROXY == "kubypass":
+        wait_rolled_out(scene.cluster, "daemonset/kubypass", 120, "kube-system")
+    chosen = ["pods", "-n", NAMESPACE, f"--field-selector=spec.nodeName={node}"]
+
+    def restarted() -> bool:
+        text = kubectl(paths, "get", *chosen, "-o", "jsonpath={..restartCount}")
+        return "0" not in text.split()
+
+    assert wait_until(restarted, 120)
+    wait_kubectl(paths, 120, "wait", *chosen, "--for=condition=Ready", "--timeout=5s")
+
+
+def test_a_deployment_is_updated(scene: Scene, tmp_path: Path, request) -> None:
+    cluster = scene.cluster
+    rolling = serve(cluster, "rolling", PODS)
+    with traffic(cluster, tmp_path, [rolling]) as found:
+        kubectl(cluster.paths, "-n", NAMESPACE, "rollout", "restart", "deployment/rolling")
+        wait_rolled_out(cluster, "deployment/rolling", 300 + 3 * PODS)
+        check_leases(cluster, 180)
+    check(found, request)
+    names = ["deployment/rolling", "service/rolling"]
+    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *names, "--wait=false")
+    check_leases(cluster, 180)
+
+
+def test_services_come_and_go(scene: Scene, tmp_path: Path, request) -> None:
+    with traffic(scene.cluster, tmp_path, scene.services) as found:
+        done = churn(scene.cluster, CHURN_S)
+    print(f"{done} changes in {CHURN_S:.0f} s")
+    check(found, request)
+    if PROXY == "kubypass":
+        check_served(scene.cluster)
