@@ -2,8 +2,8 @@
 """Asks services without end from one place, and writes down every answer: streamer.py PLAN LOG [PAUSE_S].
 
 The plan is a JSON list of streams: kind, protocol, address, port. Kinds: `new`, a socket for each question; `fresh`,
-the same from a port that was not used for minutes; `kept`, one socket for all. A line of the log is JSON: begin and end in
-seconds of CLOCK_MONOTONIC, the stream's number, outcome.
+the same from a port that was not used for minutes; `kept`, one socket for all. A line of the log is JSON: begin and
+end in seconds of CLOCK_MONOTONIC, the stream's number, outcome.
 """
 
 from __future__ import annotations
