@@ -19,6 +19,7 @@ import pytest
 from far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
 from kubypass.bench.node import BareNode, agent, bare_node
+from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import inside
@@ -197,3 +198,52 @@ def test_connections_opened_during_an_upgrade_go_on(other_version, monkeypatch):
         listener.close()
         assert min(dialler.opened for dialler in diallers) > 100
         assert [dialler.failures for dialler in diallers] == [[], [], []]
+
+
+def kill_in_the_middle(node: BareNode, layout_hash: str) -> None:
+    """An agent that is killed as soon as its maps are pinned beside those of another layout."""
+    command = [
+        "nsenter",
+        f"--net=/run/netns/{node.namespace}",
+        str(Path(sys.executable).parent / "kubypass"),
+        "agent",
+    ]
+    options = {"manifests": node.manifests, "node": "bench", "run": node.run, "cgroup": node.cgroup}
+    options["bpffs"] = node.root / "bpf"
+    words = [f"--{name}={value}" for name, value in options.items()]
+    with subprocess.Popen([*command, *words], stderr=subprocess.DEVNULL) as process:
+        pins = node.root / "bpf/kubypass" / layout_hash
+        found = wait_until(pins.exists, 30)
+        process.kill()
+    assert found
+    assert len(list(pins.parent.iterdir())) == 4  # links, programs and two layouts
+
+
+def test_an_upgrade_that_is_killed_is_taken_up_again(other_version, monkeypatch):
+    with bare_node() as node, neighbours(node, [CLIENT]) as far:
+        write_node_port(node)
+        with inside(far):
+            listener = socket.create_server((BACKEND, 8080))
+        Thread(target=echo, args=(listener,), daemon=True).start()
+        dialler = Dialler(far)
+        monkeypatch.setenv("PYTHONPATH", str(other_version))
+        with agent(node):
+            before, old = rows(node), node.status()["layout"]
+            with inside(far):
+                client = dialler.dial()
+        monkeypatch.delenv("PYTHONPATH")
+        kill_in_the_middle(node, layout.LAYOUT_HASH)
+        assert dialler.goes_on(time.monotonic() + 1, client)
+        monkeypatch.setenv("PYTHONPATH", str(other_version))
+        with agent(node):  # back, with both layouts there
+            assert node.status()["layout"] == old
+            assert not (node.root / "bpf/kubypass" / layout.LAYOUT_HASH).exists()
+            assert dialler.goes_on(time.monotonic() + 1, client)
+        monkeypatch.delenv("PYTHONPATH")
+        kill_in_the_middle(node, layout.LAYOUT_HASH)
+        with agent(node):  # onwards
+            assert rows(node) == before
+            assert not (node.root / "bpf/kubypass" / old).exists()
+            assert dialler.goes_on(time.monotonic() + 1, client)
+        client.close()
+        listener.close()
