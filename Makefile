@@ -16,7 +16,7 @@ WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box demo-kubernetes e2e bench soak wheel image manifests clean
+.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -70,6 +70,11 @@ check: install build ## the rules of the house only
 
 soak: install build ## five minutes of updates under traffic, every answer checked (SOAK_SECONDS, SOAK_SEED)
 	SOAK_SECONDS=$${SOAK_SECONDS:-150} .venv/bin/pytest -q -s tests/box/test_soak.py
+
+soak-kubernetes: install build ## the same on a real Kubernetes: agents, API servers, nodes, 200 pods, churn; 40 minutes (LOST_*)
+	env LOST_NODES=$${LOST_NODES:-3} LOST_PODS=$${LOST_PODS:-200} LOST_AWAY_S=$${LOST_AWAY_S:-300} \
+		LOST_CHURN_S=$${LOST_CHURN_S:-600} LOST_KILLS=$${LOST_KILLS:-20} \
+		.venv/bin/pytest -q -s tests/kubernetes/test_nothing_lost.py
 
 test: install build ## all tests that need no Kubernetes
 	.venv/bin/pytest -q -n 2 --dist loadfile --ignore=tests/kubernetes tests

@@ -91,6 +91,13 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	return open_and_translate(ctx, packet, backend, mode, &forward, now);
 }
 
+/* Where a service's connections are seen by a hook: clients outside and backends elsewhere come in by the uplink for the
+ * node, and backends here answer those outside. */
+static __always_inline bool may_be_service(enum hook hook, const struct endpoint *endpoint)
+{
+	return hook == HOOK_FROM_POD ? !endpoint : endpoint && endpoint->kind != ENDPOINT_POD;
+}
+
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
 {
 	touch_flow(flow, packet, now);
@@ -116,6 +123,8 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	}
 	*endpoint = lookup_endpoint(&packet->tuple.destination);
 	service = lookup_service(packet, *endpoint);
+	if ((service || may_be_service(hook, *endpoint)) && is_carried_soon(packet, now))
+		return VERDICT_DROP_CARRYING;
 	if (service)
 		return balance_new(ctx, hook, packet, service, endpoint, now);
 	if (!*endpoint && (hook == HOOK_FROM_UPLINK || may_be_new(packet))) {

@@ -157,6 +157,18 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
 	return flow;
 }
 
+/* Is it in the midst of a connection that is not known yet, while those of other maps are carried over? */
+static __always_inline bool is_carried_soon(const struct packet *packet, __u64 now)
+{
+	__u64 *until;
+	__u32 only = 0;
+
+	if (may_be_new(packet))
+		return false;
+	until = bpf_map_lookup_elem(&carrying, &only);
+	return until && *until > now;
+}
+
 /* Would the replies to this packet be taken for those of a connection that is translated? A socket may dial a
  * backend from the port that a translated connection to that backend has, too. */
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)

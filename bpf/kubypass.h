@@ -234,6 +234,7 @@ enum verdict {
 	VERDICT_DROP_NO_SERVICE = 21, /* an address that is reserved for services, and no service has */
 	VERDICT_DROP_LOOP = 22, /* a service address, but no service: the network would send it back for ever */
 	VERDICT_DROP_NODE_PORT_TAKEN = 23, /* a process of the node wanted to listen on a NodePort */
+	VERDICT_DROP_CARRYING = 24, /* its connection may be on its way from other maps: the sender repeats it */
 	VERDICT_ANSWER = 32, /* never returned: what follows tells the sender, by ICMP or an error of its call */
 	VERDICT_REJECT_NO_BACKEND = 33,
 	VERDICT_REJECT_NO_SERVICE = 34, /* a port that no service has, on an address that one has */

@@ -47,6 +47,14 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
+/* Until when (as now_ns) connections of maps with another layout are carried over into `flows`. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} carrying SEC(".maps");
+
 /* The ports of translated datagrams whose pieces are on their way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

@@ -7,17 +7,23 @@ import json
 import os
 import shutil
 import socket
+import struct
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 
 import pytest
 from far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
 from kubypass.bench.node import BareNode, agent, bare_node
+from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import inside
+from kubypass.model.address import parse_address
 
 ROOT = Path(__file__).parents[2]
 CLIENT = "192.168.1.40"
@@ -100,3 +106,144 @@ def test_connections_go_on_through_an_upgrade(other_version, monkeypatch):
             assert services == {before[f"{NODE}:{NODE_PORT}/TCP"]}
         for one in (client, server, listener):
             one.close()
+
+
+def fill_flows(node: BareNode, count: int) -> None:
+    """Connections of others, which take their time to be carried over."""
+    flows = Map.open_pinned(str(node.root / f"bpf/kubypass/{layout.LAYOUT_HASH}/flows"))
+    value = bytearray(layout.FLOW_SIZE)
+    struct.pack_into("=Q", value, layout.FLOW_SIZE - 8, time.monotonic_ns() + 3_600_000_000_000)
+    here = parse_address(NODE)
+    sources = (here[:12] + struct.pack(">I", 0x0A000000 + number) for number in range(count))
+    keys = [layout.Tuple(source, here, 1000, NODE_PORT, 6).pack() for source in sources]
+    flows.update_batch(b"".join(keys), bytes(value) * count, count)
+
+
+def echo(listener: socket.socket) -> None:
+    def answer(made: socket.socket) -> None:
+        with made, suppress(OSError):
+            while words := made.recv(100):
+                made.sendall(words)
+
+    with suppress(OSError):
+        while True:
+            Thread(target=answer, args=(listener.accept()[0],), daemon=True).start()
+
+
+class Dialler(Thread):
+    """Opens connections without end, and talks over each for a while."""
+
+    LIVES_S = 0.3
+
+    def __init__(self, far: str) -> None:
+        super().__init__()
+        self.far, self.over = far, Event()
+        self.opened = 0
+        self.failures: list[str] = []
+
+    def run(self) -> None:
+        kept: list[tuple[float, socket.socket]] = []
+        with inside(self.far):
+            while not self.over.wait(0.002):
+                kept.append((time.monotonic() + self.LIVES_S, self.dial()))
+                kept = [each for each in kept if self.goes_on(*each)]
+        for _, client in kept:
+            client.close()
+
+    def dial(self) -> socket.socket:
+        client = socket.socket()
+        client.settimeout(5)
+        client.bind((CLIENT, 0))
+        client.connect((NODE, NODE_PORT))
+        self.opened += 1
+        return client
+
+    def goes_on(self, until_s: float, client: socket.socket) -> bool:
+        if time.monotonic() < until_s:
+            try:
+                client.sendall(b"more")
+                assert client.recv(100) == b"more"
+            except OSError as error:
+                self.failures.append(str(error))
+            else:
+                return True
+        client.close()
+        return False
+
+
+def test_connections_opened_during_an_upgrade_go_on(other_version, monkeypatch):
+    """Programs with maps of either layout open connections while one takes over from the other."""
+    with bare_node() as node, neighbours(node, [CLIENT]) as far:
+        write_node_port(node)
+        with inside(far):
+            listener = socket.create_server((BACKEND, 8080), backlog=1000)
+        Thread(target=echo, args=(listener,), daemon=True).start()
+        diallers = [Dialler(far) for _ in range(3)]
+        with agent(node):
+            fill_flows(node, 30_000)
+        try:
+            for dialler in diallers:
+                dialler.start()
+            for _ in range(2):
+                monkeypatch.setenv("PYTHONPATH", str(other_version))
+                with agent(node):
+                    assert node.status()["layout"] != layout.LAYOUT_HASH
+                monkeypatch.delenv("PYTHONPATH")
+                with agent(node):
+                    assert node.status()["layout"] == layout.LAYOUT_HASH
+        finally:
+            for dialler in diallers:
+                dialler.over.set()
+                dialler.join(10)
+        listener.close()
+        assert min(dialler.opened for dialler in diallers) > 100
+        assert [dialler.failures for dialler in diallers] == [[], [], []]
+
+
+def kill_in_the_middle(node: BareNode, layout_hash: str) -> None:
+    """An agent that is killed as soon as its maps are pinned beside those of another layout."""
+    command = [
+        "nsenter",
+        f"--net=/run/netns/{node.namespace}",
+        str(Path(sys.executable).parent / "kubypass"),
+        "agent",
+    ]
+    options = {"manifests": node.manifests, "node": "bench", "run": node.run, "cgroup": node.cgroup}
+    options["bpffs"] = node.root / "bpf"
+    words = [f"--{name}={value}" for name, value in options.items()]
+    with subprocess.Popen([*command, *words], stderr=subprocess.DEVNULL) as process:
+        pins = node.root / "bpf/kubypass" / layout_hash
+        found = wait_until(pins.exists, 30)
+        process.kill()
+    assert found
+    assert len(list(pins.parent.iterdir())) == 4  # links, programs and two layouts
+
+
+def test_an_upgrade_that_is_killed_is_taken_up_again(other_version, monkeypatch):
+    with bare_node() as node, neighbours(node, [CLIENT]) as far:
+        write_node_port(node)
+        with inside(far):
+            listener = socket.create_server((BACKEND, 8080))
+        Thread(target=echo, args=(listener,), daemon=True).start()
+        dialler = Dialler(far)
+        monkeypatch.setenv("PYTHONPATH", str(other_version))
+        with agent(node):
+            before, old = rows(node), node.status()["layout"]
+            with inside(far):
+                client = dialler.dial()
+        monkeypatch.delenv("PYTHONPATH")
+        kill_in_the_middle(node, layout.LAYOUT_HASH)
+        assert dialler.goes_on(time.monotonic() + 1, client)
+        monkeypatch.setenv("PYTHONPATH", str(other_version))
+        with agent(node):  # back, with both layouts there
+            assert node.status()["layout"] == old
+            assert not (node.root / "bpf/kubypass" / layout.LAYOUT_HASH).exists()
+            assert dialler.goes_on(time.monotonic() + 1, client)
+        monkeypatch.delenv("PYTHONPATH")
+        kill_in_the_middle(node, layout.LAYOUT_HASH)
+        with agent(node):  # onwards
+            assert rows(node) == before
+            assert not (node.root / "bpf/kubypass" / old).exists()
+            assert dialler.goes_on(time.monotonic() + 1, client)
+        client.close()
+        listener.close()

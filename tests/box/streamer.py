@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks services without end from one place, and writes down every answer: streamer.py PLAN LOG [PAUSE_S].
 
-The plan is a JSON list of streams: kind, protocol, address, port. Kinds: `new`, a socket for each question; `kept`, one
-socket for all. A line of the log is JSON: begin and end in seconds of CLOCK_MONOTONIC, the stream's number, outcome.
+The plan is a JSON list of streams: kind, protocol, address, port. Kinds: `new`, a socket for each question; `fresh`,
+the same from a port that was not used for minutes; `kept`, one socket for all. A line of the log is JSON: begin and
+end in seconds of CLOCK_MONOTONIC, the stream's number, outcome.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import itertools
 import json
 import random
 import signal
@@ -21,11 +24,24 @@ PAUSE_S = 0.001
 Stream = dict[str, str]
 
 
+ports = itertools.cycle(range(32768, 61000))
+
+
+def bind_fresh(made: socket.socket) -> None:
+    """To the next port that is free."""
+    for port in itertools.islice(ports, 1000):
+        with contextlib.suppress(OSError):
+            made.bind(("::" if made.family == socket.AF_INET6 else "", port))
+            return
+
+
 def dial(stream: Stream) -> socket.socket:
     kind = socket.SOCK_STREAM if stream["protocol"] == "TCP" else socket.SOCK_DGRAM
     family = socket.AF_INET6 if ":" in stream["address"] else socket.AF_INET
     made = socket.socket(family, kind)
     made.settimeout(TIMEOUT_S)
+    if stream["kind"] == "fresh":
+        bind_fresh(made)
     try:
         made.connect((stream["address"], int(stream["port"])))
     except OSError:

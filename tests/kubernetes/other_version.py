@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Another version of kubypass, whose maps have other structs, as an image of its own."""
+"""Another version of kubypass, whose maps have other structs, as an image of its own; and how agents get it."""
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
+
+from serving import AGENTS, ask_agent, wait_rolled_out
+
+from kubypass.box.enter import run_in
+from kubypass.box.kubernetes.cluster import Cluster
+from kubypass.box.kubernetes.kubectl import kubectl
+from kubypass.box.kubernetes.node import node_place
+from kubypass.box.kubernetes.node_files import CONTAINERD
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = "0.2.0"
@@ -50,3 +59,33 @@ def _edit(path: Path, changes: dict[str, str]) -> None:
 
 def _run(*command: str, **environment: str) -> None:
     subprocess.run(command, env={**os.environ, **environment}, check=True, timeout=300)
+
+
+def import_image(cluster: Cluster, archive: Path) -> None:
+    """Puts an image on all nodes, to stay over a reboot."""
+    for node in cluster.nodes:
+        name = f"{archive.stem}-{archive.stat().st_mtime_ns}.tar"
+        shutil.copy(archive, cluster.paths.node_disk(node.name) / "lib/images" / name)
+        command = [
+            "ctr",
+            "-a",
+            CONTAINERD,
+            "-n",
+            "k8s.io",
+            "images",
+            "import",
+            f"/var/lib/images/{name}",
+        ]
+        answer = run_in(node_place(cluster.paths, node.name), command, timeout_s=120)
+        assert answer.returncode == 0, answer.stderr
+
+
+def use_image(cluster: Cluster, image: str) -> None:
+    kubectl(cluster.paths, "set", "image", *AGENTS, f"agent={image}")
+    wait_rolled_out(cluster, "daemonset/kubypass", 180, "kube-system")
+
+
+def layouts(cluster: Cluster) -> set[str]:
+    """Of the maps on all nodes."""
+    said = [ask_agent(cluster, node.name, "status", "-o", "json") for node in cluster.nodes]
+    return {str(json.loads(each)["layout"]) for each in said}

@@ -20,6 +20,7 @@ from kubypass.box.paths import CLIENT
 from kubypass.box.process import cgroup_processes, wait_until
 
 NAMESPACE = "lost"
+AGENTS = ("-n", "kube-system", "daemonset/kubypass")
 SERVER_IMAGE = "docker.io/kubypass/kubypass:0.1.0"
 """Has our responder in it; the nodes have it."""
 PRE_STOP_S = 10

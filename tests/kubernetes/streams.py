@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import signal
@@ -27,6 +28,8 @@ from kubypass.box.process import wait_until
 STREAMER = Path(__file__).resolve().parents[1] / "box/streamer.py"
 PAUSES_S = {"new": 0.005, "kept": 0.002}
 _END_S = 20
+_LATE_S = 0.9
+_ERRORS = {"timeout", "closed", *(name.lower() for name in errno.errorcode.values())}
 _ENDING = re.compile(r"^(\S+) (\S+)Z (\d+)$")
 Stream = dict[str, str]
 
@@ -40,6 +43,8 @@ class Clients:
     log: Path
     process: subprocess.Popen[bytes]
     may_die: bool
+    may_fail: bool
+    """Nothing but a wrong answer counts."""
 
 
 @dataclass
@@ -51,8 +56,10 @@ class Traffic:
     """Pods that are to end: since when, in seconds of CLOCK_MONOTONIC."""
     requests: int = 0
     slowest_s: float = 0.0
+    late: list[str] = field(default_factory=list)
+    """Right answers that took as long as a lost SYN takes."""
     ended: int = 0
-    """Kept connections that ended with their pod."""
+    """Requests that failed and may: most are of kept connections that ended with their pod."""
 
     def asked(self) -> int:
         """Requests so far."""
@@ -83,18 +90,21 @@ class Traffic:
             self.requests += 1
             word, _, pod = str(outcome).partition(" ")
             before = served_by.pop(index, "") if stream["kind"] == "kept" else ""
-            if word == "ok" and pod.startswith(f"{stream['service']}-"):
-                self.slowest_s = max(self.slowest_s, end_s - begin_s)
-                served_by[index] = pod
-                if not before or before == pod or stream["protocol"] == "UDP":
-                    continue
-            elif word != "ok" and self._has_ended(before, end_s):
-                self.ended += 1
-                continue
             what = f"{stream['kind']} {stream['protocol']} {stream['service']} {stream['to']}"
             where = f"{stream['address']}:{stream['port']}"
             kept = f", was {before}" if before else ""
-            yield f"{begin_s:.3f}..{end_s:.3f} {clients.place} -> {what} {where}: {outcome}{kept}"
+            said = f"{begin_s:.3f}..{end_s:.3f} {clients.place} -> {what} {where}: {outcome}{kept}"
+            if word == "ok" and pod.startswith(f"{stream['service']}-"):
+                self.slowest_s = max(self.slowest_s, end_s - begin_s)
+                served_by[index] = pod
+                if end_s - begin_s > _LATE_S:
+                    self.late.append(said)
+                if not before or before == pod or stream["protocol"] == "UDP":
+                    continue
+            elif word in _ERRORS and (clients.may_fail or self._has_ended(before, end_s)):
+                self.ended += 1
+                continue
+            yield said
 
     def _has_ended(self, pod: str, at_s: float) -> bool:
         """Whether a pod had to do nothing more: its container may be gone. Clocks of the API have whole seconds."""
@@ -110,11 +120,15 @@ def places(cluster: Cluster) -> list[str]:
 def plan(
     cluster: Cluster, place: str, kind: str, services: Iterable[Served], nodes: Iterable[str]
 ) -> list[Stream]:
-    """Every way from a place to these services, through these nodes' NodePorts."""
+    """Every way from a place to these services, through these nodes' NodePorts.
+
+    A datagram from a port that was used a moment ago is no new connection: it belongs to what was before.
+    """
     found = []
     for served in services:
         for protocol, port in (("TCP", TCP), ("UDP", UDP)):
-            stream = {"kind": kind, "protocol": protocol, "service": served.name}
+            way = "fresh" if (kind, protocol) == ("new", "UDP") else kind
+            stream = {"kind": way, "protocol": protocol, "service": served.name}
             if place != CLIENT:
                 found.append({**stream, "to": "cluster", "address": served.cluster_ip, "port": str(port)})  # fmt: skip
             for alias in nodes:
@@ -133,6 +147,7 @@ def traffic(
     at: list[str] | None = None,
     through: list[str] | None = None,
     mortal: tuple[str, ...] = (),
+    may_fail: bool = False,
 ) -> Iterator[Traffic]:
     """Traffic for the length of a block, in which it has begun everywhere; `mortal` places may go away."""
     through = through or [node.alias for node in cluster.nodes]
@@ -147,7 +162,9 @@ def traffic(
                 words = [sys.executable, str(STREAMER), str(path), str(log), str(pause_s)]
                 with (directory / f"{name}.errors").open("wb") as errors:
                     process = subprocess.Popen(command_at(cluster, place, words), stderr=errors)
-                found.clients.append(Clients(place, streams, log, process, place in mortal))
+                found.clients.append(
+                    Clients(place, streams, log, process, place in mortal, may_fail)
+                )
         with _endings(cluster, found):
             assert wait_until(lambda: _all_ask(found), 60), "some clients ask nothing"
             yield found

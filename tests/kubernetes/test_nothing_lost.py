@@ -13,13 +13,13 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from shutil import copy
 
 import pytest
 from churn import check_served, churn
 from conftest import in_a_box
-from other_version import VERSION, build_other_image
+from other_version import VERSION, build_other_image, import_image, layouts, use_image
 from serving import (
+    AGENTS,
     NAMESPACE,
     Served,
     agents,
@@ -32,13 +32,11 @@ from serving import (
 )
 from streams import Traffic, traffic
 
-from kubypass.box.enter import run_in
 from kubypass.box.kubernetes import control_plane as programs
 from kubypass.box.kubernetes.cluster import Cluster
 from kubypass.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
 from kubypass.box.kubernetes.kubypass import build_kubypass_image
-from kubypass.box.kubernetes.node import node_place, start_node, stop_node, wait_ready
-from kubypass.box.kubernetes.node_files import CONTAINERD
+from kubypass.box.kubernetes.node import start_node, stop_node, wait_ready
 from kubypass.box.paths import CLIENT
 from kubypass.box.process import cgroup_processes, wait_until
 
@@ -49,7 +47,6 @@ AWAY_S = float(os.environ.get("LOST_AWAY_S", "60"))
 PODS = int(os.environ.get("LOST_PODS", "20"))
 CHURN_S = float(os.environ.get("LOST_CHURN_S", "60"))
 SEED = int(os.environ.get("LOST_SEED", "0")) or random.randrange(1, 1 << 30)
-AGENTS = ("-n", "kube-system", "daemonset/kubypass")
 needs_kubypass = pytest.mark.skipif(PROXY != "kubypass", reason="about our agent")
 
 
@@ -95,39 +92,38 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
             next(made, None)
 
 
-def import_image(cluster: Cluster, archive: Path) -> None:
-    """Puts an image on all nodes, to stay over a reboot."""
-    for node in cluster.nodes:
-        name = f"{archive.stem}-{archive.stat().st_mtime_ns}.tar"
-        copy(archive, cluster.paths.node_disk(node.name) / "lib/images" / name)
-        command = [
-            "ctr",
-            "-a",
-            CONTAINERD,
-            "-n",
-            "k8s.io",
-            "images",
-            "import",
-            f"/var/lib/images/{name}",
-        ]
-        answer = run_in(node_place(cluster.paths, node.name), command, timeout_s=120)
-        assert answer.returncode == 0, answer.stderr
-
-
 def check(found: Traffic, request: pytest.FixtureRequest) -> None:
-    """Says what was asked, and that all of it was answered well."""
+    """Says what was asked, and that all of it was answered well; and agents that run had nothing to repair."""
     failures = found.failures()
     print(
         f"{request.node.name}: {found.requests} requests, {len(failures)} failed, slowest {found.slowest_s:.2f} s, "
-        f"{found.ended} connections ended with their pods"
+        f"{len(found.late)} late, {found.ended} connections ended with their pods"
     )
+    print("\n".join(found.late[:20]))
     assert not failures, f"{len(failures)} of {found.requests}:\n" + "\n".join(failures[:40])
+    if PROXY == "kubypass":
+        cluster = request.getfixturevalue("scene").cluster
+        said = kubectl(cluster.paths, "logs", *AGENTS, "--all-pods", "--tail=-1")
+        odd = [line for line in said.splitlines() if "Traceback" in line or "repaired" in line]
+        assert not odd
 
 
 def wait_asked(found: Traffic, more: int) -> None:
     """Traffic goes on for so many requests."""
     wanted = found.asked() + more
     assert wait_until(lambda: found.asked() >= wanted, 120), "traffic has come to an end"
+
+
+def remove(cluster: Cluster, *names: str) -> None:
+    """Deployments with their Services."""
+    objects = [f"{kind}/{name}" for name in names for kind in ("deployment", "service")]
+    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *objects, "--wait=false")
+
+
+def directory(parent: Path, name: str) -> Path:
+    path = parent / name
+    path.mkdir()
+    return path
 
 
 def kill_agent(cluster: Cluster, node: str) -> None:
@@ -161,8 +157,7 @@ def test_agents_are_killed(scene: Scene, tmp_path: Path, request) -> None:
             else:
                 kill_agent(cluster, node)
         wait_rolled_out(cluster, "deployment/moving")
-    names = ["deployment/moving", "service/moving"]
-    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *names, "--wait=false")
+    remove(cluster, "moving")
     check(found, request)
     check_leases(cluster)
     check_served(cluster)
@@ -203,17 +198,6 @@ def test_another_layout_comes_and_goes(scene: Scene, tmp_path: Path, request) ->
         assert "entries were carried over" in str(status["upgrade"])
 
 
-def use_image(cluster: Cluster, image: str) -> None:
-    kubectl(cluster.paths, "set", "image", *AGENTS, f"agent={image}")
-    wait_rolled_out(cluster, "daemonset/kubypass", 180, "kube-system")
-
-
-def layouts(cluster: Cluster) -> set[str]:
-    """Of the maps on all nodes."""
-    said = [ask_agent(cluster, node.name, "status", "-o", "json") for node in cluster.nodes]
-    return {str(json.loads(each)["layout"]) for each in said}
-
-
 def test_the_api_server_is_restarted(scene: Scene, tmp_path: Path, request) -> None:
     paths, topology = scene.cluster.paths, scene.cluster.topology
     with traffic(scene.cluster, tmp_path, scene.services) as found:
@@ -247,30 +231,34 @@ def change_and_look(scene: Scene, found: Traffic) -> None:
     serve(cluster, "news", 1)
     if PROXY == "kubypass":
         check_served(cluster)
-    kubectl(
-        cluster.paths, "-n", NAMESPACE, "delete", "deployment/news", "service/news", "--wait=false"
-    )
+    remove(cluster, "news")
     wait_rolled_out(cluster, "deployment/far")
     wait_asked(found, 1000)
 
 
 def test_a_node_is_rebooted(scene: Scene, tmp_path: Path, request) -> None:
+    """What is elsewhere goes on; what is on it comes back, and nobody is answered by another's pod."""
     cluster, node = scene.cluster, scene.cluster.nodes[-1]
     others = [each.alias for each in cluster.nodes[:-1]]
     at = [CLIENT, *others, *(f"pod/asker-{alias}" for alias in others)]
-    with traffic(cluster, tmp_path, [scene.far], at=at, through=others) as found:
+    near = [serve(cluster, f"near{number}", 3, node.name) for number in range(2)]
+    elsewhere, all_of_it, after = (directory(tmp_path, str(number)) for number in range(3))
+    with (
+        traffic(cluster, elsewhere, [scene.far], at=at, through=others) as found,
+        traffic(cluster, all_of_it, [scene.steady, *near], at=at, may_fail=True) as touched,
+    ):
         stop_node(cluster.paths, node.name)
         wait_asked(found, 2000)
         start_node(cluster.paths, cluster.topology, node)
         wait_ready(cluster.paths, node)
         wait_back(scene, node.name)
     check(found, request)
+    check(touched, request)
     check_leases(cluster)
-    after = tmp_path / "after"
-    after.mkdir()
-    with traffic(cluster, after, scene.services) as found:
+    with traffic(cluster, after, [*scene.services, *near]) as found:
         wait_asked(found, 4000)
     check(found, request)
+    remove(cluster, *(each.name for each in near))
 
 
 def wait_back(scene: Scene, node: str) -> None:
@@ -296,8 +284,7 @@ def test_a_deployment_is_updated(scene: Scene, tmp_path: Path, request) -> None:
         wait_rolled_out(cluster, "deployment/rolling", 300 + 3 * PODS)
         check_leases(cluster, 180)
     check(found, request)
-    names = ["deployment/rolling", "service/rolling"]
-    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *names, "--wait=false")
+    remove(cluster, "rolling")
     check_leases(cluster, 180)
 
 

@@ -79,6 +79,8 @@ class Agent:
         self.network: Network
         self.attachments: Attachments
         self._sweep: Sweep
+        self._wanted = ("", "")
+        """Signature and constants of the programs that are being put in place."""
         self._uplinks: tuple[Link, ...] = ()
         """Those with programs on them."""
 
@@ -153,7 +155,7 @@ class Agent:
             programs="loaded" if self.datapath.loaded else "kept",
             signature=wanted,
         )
-        self.state.signature, self.state.config = wanted, config.pack().hex()
+        self._wanted = wanted, config.pack().hex()
         self.attachments = Attachments(directory / objects.LINKS, tcx=self.features.tcx)
         self._sweep = Sweep(self.datapath.maps["flows"])
 
@@ -164,12 +166,15 @@ class Agent:
         traits = self.snapshot.traits
         self.network = Network(self.datapath, self.attachments, pods, self.settings, traits)
         objects.carry_connections(self.datapath)
-        for note in self.datapath.notes:
-            log("datapath rebuilt", note=note)
         self.writes["maps"] += self.network.sync(self.node)
+        objects.carry_late(self.datapath)
         self._attach_node()
         if self.datapath.loaded:
             objects.pin(self.datapath)
+        self.state.signature, self.state.config = self._wanted
+        self.state.save()
+        for note in self.datapath.notes:
+            log("datapath rebuilt", note=note)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
 
     def _attach_node(self) -> None:

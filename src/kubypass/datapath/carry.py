@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
@@ -39,9 +39,15 @@ class Carry:
     new: Map
     convert_keys: _Convert
     convert_values: _Convert
+    started: bool = False
+    """An agent that was killed has copied before: what is there now is newer."""
+    _seen: set[bytes] = field(default_factory=set)
+    """Keys of connections that were copied."""
 
     def run(self) -> int:
         """Copies all entries; how many that were. Those of an array that are zero stay behind."""
+        if self.started:
+            return self.run_missing()
         done, is_array = 0, self.new.info.type == _ARRAY
         for keys, values, found in self.old.chunks():
             room = max(0, self.new.info.max_entries - done) if is_array else found
@@ -59,14 +65,25 @@ class Carry:
                 count,
             )
             done += count
+            if self.name in CONNECTIONS:
+                self._seen.update(_split(keys, self.old.info.key_size))
         return done
 
     def run_missing(self) -> int:
-        """Copies entries that came since, and leaves alone what is there."""
-        done = 0
-        for key, value in self.old.items():
-            done += self.new.add(self.convert_keys(key), self.convert_values(value))
+        """Copies entries that came since, and leaves alone what is there: as fast as the map can be read."""
+        done, seen, size = 0, self._seen, self.old.info.key_size
+        for keys, values, count in self.old.chunks():
+            width = len(values) // count
+            for at, key in enumerate(_split(keys, size)):
+                if key not in seen:
+                    value = values[at * width : (at + 1) * width]
+                    done += self.new.add(self.convert_keys(key), self.convert_values(value))
+                    seen.add(key)
         return done
+
+
+def _split(keys: bytes, size: int) -> list[bytes]:
+    return [keys[at : at + size] for at in range(0, len(keys), size)]
 
 
 def plan_carry(name: str, old: Map, new: Map) -> Carry:

@@ -10,13 +10,14 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "7e53adf6b96d"
+LAYOUT_HASH = "1f669f018985"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "endpoints",
     "flows",
+    "carrying",
     "fragments",
     "socket_peers",
     "socket_lb_off",

@@ -11,8 +11,10 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
@@ -26,6 +28,9 @@ from kubypass.kernel.program import Program
 OBJECTS = ("socket", "bind", "pod", "host")
 LINKS = "links"
 _PROGRAMS = "programs"
+_FLOWS = "flows"
+_CARRYING_NS = 3_000_000_000
+"""Should we be killed meanwhile, packets wait no longer than that."""
 
 
 @dataclass(slots=True)
@@ -37,7 +42,7 @@ class Datapath:
     programs: dict[str, Program]
     loaded: bool
     unpinned: bool
-    """Maps were made anew, and are to be pinned once they are complete."""
+    """Maps were made anew, and are to be pinned once they are complete, before programs use them."""
     notes: list[str]
     """What became of an earlier version's maps."""
     connections: list[Carry] = field(default_factory=list)
@@ -66,7 +71,12 @@ def _code() -> bytes:
 
 
 def find(directory: Path) -> Datapath | None:
-    """What an earlier agent with the same programs left, or None where a part is missing."""
+    """What an earlier agent with the same programs left, or None where a part is missing.
+
+    Where another layout is left as well, an agent was killed while it replaced one by the other.
+    """
+    if _other_layouts(directory):
+        return None
     try:
         pins = directory / layout.LAYOUT_HASH
         maps = {name: Map.open_pinned(str(pins / name)) for name in layout.MAP_NAMES}
@@ -120,22 +130,41 @@ def load_programs(
 
 
 def carry_connections(datapath: Datapath) -> None:
-    """Takes an earlier version's connections over. To be called last before the links are switched."""
+    """Takes an earlier version's connections over. To be called last before the links are switched.
+
+    Maps are pinned from here on: if we are killed while links are switched, nothing that programs have noted is lost.
+    Until `pin`, packets in the midst of connections that are not known wait.
+    """
     carry.run_all(datapath.connections, datapath.notes)
+    pins = datapath.directory / layout.LAYOUT_HASH
+    pins.mkdir(parents=True, exist_ok=True)
+    if datapath.unpinned:
+        for name, opened in datapath.maps.items():
+            _replace_pin(opened, pins / name)
+    carry_late(datapath)
+    if datapath.connections:
+        _set_carrying(datapath, time.monotonic_ns() + _CARRYING_NS)
+
+
+def carry_late(datapath: Datapath) -> None:
+    """Connections that were opened while others were carried over follow: the sooner, the fewer are not known."""
+    for late in datapath.connections:
+        if late.name == _FLOWS:
+            late.run_missing()
+
+
+def _set_carrying(datapath: Datapath, until_ns: int) -> None:
+    datapath.maps["carrying"].update(struct.pack("=I", 0), struct.pack("=Q", until_ns))
 
 
 def pin(datapath: Datapath) -> None:
-    """Keeps maps and programs; pins of other layouts and sizes go. To be called once the links are switched.
-
-    Connections that were opened while others were carried over, and the links switched, follow now.
-    """
+    """Keeps the programs; pins of other layouts and sizes go. To be called once the links are switched."""
+    if datapath.connections:
+        carry_late(datapath)
+        _set_carrying(datapath, 0)
     for late in datapath.connections:
         late.run_missing()
     datapath.connections.clear()
-    pins = datapath.directory / layout.LAYOUT_HASH
-    pins.mkdir(parents=True, exist_ok=True)
-    for name, opened in datapath.maps.items():
-        _replace_pin(opened, pins / name)
     (datapath.directory / _PROGRAMS).mkdir(exist_ok=True)
     for name, program in datapath.programs.items():
         _replace_pin(program, datapath.directory / _PROGRAMS / name)
@@ -185,17 +214,22 @@ def _reusable(pins: Path, sizes: Mapping[str, int], notes: list[str]) -> dict[st
 def _plan_carries(
     directory: Path, maps: Mapping[str, Map], kept: set[str], notes: list[str]
 ) -> list[Carry]:
-    """Maps made anew, and those with the same name of another size, or of the last version that ran here."""
+    """Maps made anew, and those with the same name of another size, or of the last version that ran here.
+
+    Where another layout is left beside ours, an agent was killed while it carried connections over.
+    """
     others = [directory / name for name in _other_layouts(directory)]
     newest = sorted(others, key=lambda path: path.stat().st_mtime)[-1:]
     carries = []
     for name in (*carry.TABLES, *carry.CONNECTIONS):
-        places = (directory / layout.LAYOUT_HASH, *newest)
+        started = name in kept
+        places = (*([] if started else [directory / layout.LAYOUT_HASH]), *newest)
         found = [place / name for place in places if (place / name).exists()]
-        if name in kept or not found:
+        if not found or (started and name not in carry.CONNECTIONS):
             continue
         try:
-            carries.append(carry.plan_carry(name, Map.open_pinned(str(found[0])), maps[name]))
+            planned = carry.plan_carry(name, Map.open_pinned(str(found[0])), maps[name])
+            carries.append(replace(planned, started=started))
         except carry.Incompatible as reason:
             notes.append(f"{name}: nothing was carried over: {reason}")
     return carries
