@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,11 +147,13 @@ def test_agents_are_killed(scene: Scene, tmp_path: Path, request) -> None:
     cluster = scene.cluster
     with traffic(cluster, tmp_path, scene.services) as found:
         serve(cluster, "moving", 2)
-        for number in range(KILLS):
+        killed: Counter[str] = Counter()
+        for _ in range(KILLS):
             node = random.choice(cluster.nodes).name
+            killed[node] += 1
             kubectl(cluster.paths, "-n", NAMESPACE, "rollout", "restart", "deployment/moving")
             wait_asked(found, random.randrange(1000))
-            if number % 3 == 2:  # a new pod has no crashes behind it
+            if killed[node] % 3 == 0:  # the kubelet waits longer after each crash of a pod
                 name = str(agents(cluster)[node]["metadata"]["name"])  # type: ignore[index]
                 kubectl(cluster.paths, "-n", "kube-system", "delete", "pod", name)
                 wait_rolled_out(cluster, "daemonset/kubypass", 90, "kube-system")
