@@ -67,12 +67,16 @@ def run(command: Sequence[str], *, stdin: str | None = None) -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a living process in clock ticks after boot; None if it is gone or a zombie."""
+    """Start time of a living process in clock ticks after boot; None if it is gone or a zombie.
+
+    While other threads of a zombie still end, its sockets are open and its ports taken (num_threads in proc(5)).
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
-    return None if fields[0] in "ZX" else int(fields[19])
+    ended = fields[0] in "ZX" and int(fields[17]) <= 1
+    return None if ended else int(fields[19])
 
 
 def spawn(
