@@ -19,7 +19,6 @@ import pytest
 from far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
 from kubypass.bench.node import BareNode, agent, bare_node
-from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import inside
@@ -200,8 +199,13 @@ def test_connections_opened_during_an_upgrade_go_on(other_version, monkeypatch):
         assert [dialler.failures for dialler in diallers] == [[], [], []]
 
 
-def kill_in_the_middle(node: BareNode, layout_hash: str) -> None:
-    """An agent that is killed as soon as its maps are pinned beside those of another layout."""
+def end_in_the_middle(node: BareNode, layout_hash: str) -> None:
+    """An agent that ends between the pins of its maps and of its programs: both layouts are there then."""
+    where = node.root / "bpf/kubypass"
+    in_the_way = list((where / "programs").iterdir())
+    for path in in_the_way:
+        path.unlink()
+        path.mkdir()
     command = [
         "nsenter",
         f"--net=/run/netns/{node.namespace}",
@@ -211,15 +215,15 @@ def kill_in_the_middle(node: BareNode, layout_hash: str) -> None:
     options = {"manifests": node.manifests, "node": "bench", "run": node.run, "cgroup": node.cgroup}
     options["bpffs"] = node.root / "bpf"
     words = [f"--{name}={value}" for name, value in options.items()]
-    with subprocess.Popen([*command, *words], stderr=subprocess.DEVNULL) as process:
-        pins = node.root / "bpf/kubypass" / layout_hash
-        found = wait_until(pins.exists, 30)
-        process.kill()
-    assert found
-    assert len(list(pins.parent.iterdir())) == 4  # links, programs and two layouts
+    ended = subprocess.run([*command, *words], stderr=subprocess.DEVNULL, timeout=60, check=False)
+    assert ended.returncode
+    for path in in_the_way:
+        path.rmdir()
+    assert (where / layout_hash).exists()
+    assert len(list(where.iterdir())) == 4  # links, programs and two layouts
 
 
-def test_an_upgrade_that_is_killed_is_taken_up_again(other_version, monkeypatch):
+def test_an_upgrade_that_ends_in_the_middle_is_taken_up_again(other_version, monkeypatch):
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
         with inside(far):
@@ -232,7 +236,7 @@ def test_an_upgrade_that_is_killed_is_taken_up_again(other_version, monkeypatch)
             with inside(far):
                 client = dialler.dial()
         monkeypatch.delenv("PYTHONPATH")
-        kill_in_the_middle(node, layout.LAYOUT_HASH)
+        end_in_the_middle(node, layout.LAYOUT_HASH)
         assert dialler.goes_on(time.monotonic() + 1, client)
         monkeypatch.setenv("PYTHONPATH", str(other_version))
         with agent(node):  # back, with both layouts there
@@ -240,7 +244,7 @@ def test_an_upgrade_that_is_killed_is_taken_up_again(other_version, monkeypatch)
             assert not (node.root / "bpf/kubypass" / layout.LAYOUT_HASH).exists()
             assert dialler.goes_on(time.monotonic() + 1, client)
         monkeypatch.delenv("PYTHONPATH")
-        kill_in_the_middle(node, layout.LAYOUT_HASH)
+        end_in_the_middle(node, layout.LAYOUT_HASH)
         with agent(node):  # onwards
             assert rows(node) == before
             assert not (node.root / "bpf/kubypass" / old).exists()

@@ -57,7 +57,10 @@ def test_an_interrupted_run_leaves_nothing():
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--proxies", "ipvs"], "--proxies ipvs: 'ipvs', expected kubypass, iptables, iptables-nft, nftables"),
+        (
+            ["--proxies", "ipvs"],
+            "--proxies ipvs: 'ipvs', expected kubypass, iptables, iptables-nft, nftables",
+        ),
         (["--nodes", "2", "--services", "10"], "--nodes 2: expected 3 or more"),
         (["--services", "none"], "none: expected a number, 1 or more"),
     ],

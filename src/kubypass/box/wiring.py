@@ -10,13 +10,16 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Protocol
 
 from kubypass.box.kubekey import IPAddress, IPNetwork
 from kubypass.box.paths import CLIENT, FABRIC
-from kubypass.box.process import run
+from kubypass.box.process import run, wait_until
 from kubypass.box.topology import CLIENT_ADDRESSES, CLIENT_GATEWAYS, PlannedNode, Topology
+from kubypass.errors import KubypassError
 
+_BUSY_S = 2.0
 POD_GATEWAYS = {4: "169.254.1.1", 6: "fe80::1"}
 
 # In every namespace: addresses can be used at once, and no router is believed.
@@ -64,8 +67,19 @@ def add_namespace(namespace: str) -> None:
 
 
 def delete_namespace(namespace: str) -> None:
-    """Delete a network namespace; its links go with it."""
-    run(["ip", "netns", "delete", namespace])
+    """Delete a network namespace; its links go with it. A killed maker's last command may be at work on it still."""
+    failed = KubypassError(f"{namespace} is still there")
+
+    def is_gone() -> bool:
+        nonlocal failed
+        try:
+            run(["ip", "netns", "delete", namespace])
+        except KubypassError as error:
+            failed = error
+        return not Path(f"/run/netns/{namespace}").exists()
+
+    if not wait_until(is_gone, _BUSY_S):
+        raise failed
 
 
 def make_fabric(paths: Namespaces, topology: Topology) -> None:
