@@ -111,7 +111,7 @@ def test_a_new_address_of_the_node_keeps_its_pods_reachable(pods: Runtime) -> No
 
         def sources() -> list[str]:
             found = json.loads(inside(place, "ip", "-j", "route", "show", "10.1.2.2"))
-            return [f"{route['dev'][:3]} {route['prefsrc']}" for route in found]
+            return [f"{route['dev'][:3]} {route.get('prefsrc')}" for route in found]
 
         inside(place, "ip", "addr", "replace", "192.168.1.77/24", "dev", "eth0")
         wait(lambda: sources() == ["lxc 192.168.1.77"], "the host route is back")
