@@ -237,3 +237,42 @@ def test_without_root_it_says_so():
     assert done.returncode == 2
     assert "needs root" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_an_uplink_that_goes_and_comes_back(node):
+    """Services are followed meanwhile, also while the Node object changes and all is compared again."""
+    one_service(node)
+
+    def devices() -> str:
+        found = node.status()["kube_proxy_replacement"]["devices"]
+        return " ".join(found)
+
+    def link(words: str) -> None:
+        subprocess.run(
+            ["ip", "-n", node.namespace, "-batch", "-"], input=words, text=True, check=True
+        )
+
+    def write_own(label: str) -> None:
+        labels = {"topology.kubernetes.io/zone": label}
+        item = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "bench", "labels": labels}}
+        write_file(node.manifests / "node.json", item)
+
+    def checks() -> float:
+        return float(node.status()["timings"].get("check_s", 0.0))
+
+    write_own("a")
+    with agent(node, "--check-every", "0.2"):
+        assert devices().startswith("eth0 192.168.1.31")
+        link("link delete eth0\n")
+        write_own("b")
+        write_file(node.manifests / "slice.json", named_slice("web", ["10.1.0.2"], 80))
+        wait(
+            lambda: frontends(node) == {"10.96.0.1:80/TCP": ["10.1.0.2:80/TCP"]}, "the new backend"
+        )
+        before = checks()
+        wait(lambda: checks() not in {before, 0.0}, "another look at everything")
+        link(
+            "link add eth0 type veth peer name far\nlink set eth0 up\nlink set far up\n"
+            "addr add 192.168.1.41/24 dev eth0\n"
+        )
+        wait(lambda: devices().startswith("eth0 192.168.1.41"), "the uplink is back")

@@ -128,9 +128,17 @@ class Agent:
         """The Node object of the node that we are."""
         return self.snapshot.nodes.get(self.options.node)
 
-    def _look_at_node(self) -> None:
+    def _look_at_node(self) -> bool:
+        """False where the node has lost its uplink for now: then it stays as it was known. ConfigError at the start."""
         own = self._own
-        self.node = read_node(self.settings, own.addresses if own else ())
+        try:
+            self.node = read_node(self.settings, own.addresses if own else ())
+        except ConfigError as error:  # a link that comes and goes
+            if not self.healthy:
+                raise
+            log("the node has no uplink", "WARNING", error=error)
+            return False
+        return True
 
     def _plan_node(self) -> PlanNode:
         primary, addresses = self.node.primary.values(), self.node.addresses
@@ -267,8 +275,8 @@ class Agent:
         """Routes to other nodes' pods, networks that overlap, and what this node's own object says."""
         own = self._own
         self.health.node_eligible = not (own and own.leaving)
-        if self.options.node in self.source.changed_nodes and self.healthy:
-            self._look_at_node()
+        moved = self.options.node in self.source.changed_nodes and self.healthy
+        if moved and self._look_at_node():
             self._move()
         self.source.changed_nodes.clear()
         snapshot = self.snapshot
@@ -297,10 +305,7 @@ class Agent:
     def on_network(self, *, thorough: bool = False) -> None:
         """Devices, addresses or pods changed."""
         before = self.node.ways
-        try:
-            self._look_at_node()
-        except ConfigError as error:  # a link that comes and goes
-            log("the node has no uplink", "WARNING", error=error)
+        if not self._look_at_node():
             return
         self._move()
         self._follow_ports(())
@@ -333,9 +338,10 @@ class Agent:
         sysctls = enable_forwarding(self.state, self.settings)
         self.writes["sysctls"] += sysctls
         pins = objects.pin_missing(self.datapath)
-        self._attach_node()
-        self.on_network(thorough=True)
-        self.check_nodes()
+        if self._look_at_node():
+            self._attach_node()
+            self.on_network(thorough=True)
+            self.check_nodes()
         links, routes = self.attachments.writes - links, self.writes["routes"] - routes
         if links or pins or routes or sysctls:
             log("repaired", "WARNING", links=links, pins=pins, routes=routes, sysctls=sysctls)
