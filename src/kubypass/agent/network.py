@@ -75,9 +75,13 @@ class Network:
         self._endpoints = Content(datapath.maps["endpoints"])
         self._socket_lb_off = Content(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
-        self.pods = 0
         self.excluded = 0
         """Pods whose sockets are left alone."""
+
+    @property
+    def pods(self) -> int:
+        """How many have our programs."""
+        return len(self._attached)
 
     def sync(self, node: NodeState, *, thorough: bool = True) -> int:
         """Attaches programs to new pods, then makes them known; returns how many entries were written.
@@ -102,7 +106,7 @@ class Network:
                 continue
             attached[link.name] = link.index
             wanted.update(_endpoints(pod, link))
-        self._attached, self.pods = attached, len(attached)
+        self._attached = attached
         written = self._endpoints.apply(wanted, thorough=thorough) + self._exclude_sockets(found)
         for name in self._attachments.devices() - names - attached.keys():
             self._attachments.drop_device(name)
@@ -113,10 +117,9 @@ class Network:
         self._attach(link)
         self._attached[link.name] = link.index
         self._endpoints.add(_endpoints(pod, link))
-        for excluded in self._excluded([pod]):
-            if cookie := _cookie(excluded)[
-                0
-            ]:  # before the pod's first socket; problems: the next look
+        for excluded in self._excluded([pod]):  # before the pod's first socket
+            cookie, _ = _cookie(excluded)  # the next look tells of one that has none
+            if cookie:
                 self._socket_lb_off.add(_off(cookie))
 
     def disconnect(self, addresses: Iterable[Address], interface: str) -> None:
