@@ -53,17 +53,23 @@ class Agent:
     """One node's agent. The attributes are what `report` shows of it."""
 
     def __init__(
-        self, options: Options, place: Place, settings: Settings, source: Source, ports: HttpPorts
+        self,
+        options: Options,
+        place: Place,
+        settings: Settings,
+        *,
+        findings: tuple[Finding, ...],
+        following: Following,
+        ports: HttpPorts,
     ) -> None:
         self.options = options
-        self.settings = settings
-        self.findings: tuple[Finding, ...] = ()
+        self.settings, self.findings = settings, findings
         self.cgroup, self.mounted, self.state = place.cgroup, place.mounted, place.state
         self.features: Features = probe_features()
         self.node: NodeState = read_node(self.settings)
-        self.source = source
-        self.following = Following(source)
-        self.snapshot: Snapshot = self.following.snapshot
+        self.source: Source = following.source
+        self.following = following
+        self.snapshot: Snapshot = following.snapshot
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
         self.timings: dict[str, float] = {"parse_s": 0.0}
         self.healthy = False

@@ -18,11 +18,11 @@ from kubypass.plan.socket_lb import is_excluded
 class Following:
     """Of one source. Called by the loop's thread."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, configuration: Configuration | None) -> None:
         self.source = source
         self.snapshot: Snapshot = source.snapshot()
         """Views: what the source takes in later is seen in it, but for its problems."""
-        self.configuration: Configuration | None = None
+        self.configuration = configuration
         """None where settings are not the cluster's."""
         self._log = ConnectionLog()
         self._knows_api = False

@@ -8,6 +8,7 @@ import gc
 from kubypass.agent.agent import Agent
 from kubypass.agent.configuration import Configuration
 from kubypass.agent.details import opened
+from kubypass.agent.following import Following
 from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
@@ -42,8 +43,8 @@ def run(options: Options) -> int:
                 return 0
             settings, findings = found
         use_settings(source, settings)
-        agent = Agent(options, place, settings, source, ports)
-        agent.findings, agent.following.configuration = findings, configuration
+        following = Following(source, configuration)
+        agent = Agent(options, place, settings, findings=findings, following=following, ports=ports)
         _serve(agent, signals)
     finally:
         source.stop()
