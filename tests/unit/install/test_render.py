@@ -184,9 +184,7 @@ def test_the_image_has_what_the_package_needs():
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     lines = (ROOT / "deploy/image/requirements.txt").read_text().split()
     names = {re.split(r"[>=<~]", each)[0] for each in wanted}
-    assert {each.split("==")[0] for each in lines} == names - {"rich"}, (
-        "rich: for terminals of people"
-    )
+    assert {each.split("==")[0] for each in lines} == names
 
 
 def test_there_is_one_version():
