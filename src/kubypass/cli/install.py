@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kubypass.cli.places import add_kubeconfig
+from kubypass.cli.places import add_kubeconfig, add_wait
 
 if TYPE_CHECKING:
     from kubypass.kube.rest import Rest
@@ -64,13 +64,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="take over fields that helm or kubectl have set",
     )
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=300.0,
-        metavar="SECONDS",
-        help="for all agents to be ready (default 300; 0: not)",
-    )
+    add_wait(parser, 300, "for all agents to be ready; 0: not")
     add_kubeconfig(parser)
     parser.set_defaults(run=_run)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an agent keeps its things: the options that its commands share."""
+"""Options that several commands share."""
 
 from __future__ import annotations
 
@@ -33,3 +33,9 @@ def add_kubeconfig(parser: argparse.ArgumentParser) -> None:
     """`--kubeconfig`."""
     text = "how to reach the cluster (KUBECONFIG; default ~/.kube/config)"
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help=text)
+
+
+def add_wait(parser: argparse.ArgumentParser, seconds: float, what: str) -> None:
+    """`--wait`."""
+    text = f"{what} (default {seconds:g})"
+    parser.add_argument("--wait", type=float, default=seconds, metavar="SECONDS", help=text)

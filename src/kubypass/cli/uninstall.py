@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from kubypass.cli.places import add_kubeconfig
+from kubypass.cli.places import add_kubeconfig, add_wait
 
 if TYPE_CHECKING:
     from kubypass.kube.rest import Rest
@@ -27,13 +27,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         action="store_true",
         help="remove the objects only: nodes go on as they were left, until `kubypass cleanup` runs on them",
     )
-    parser.add_argument(
-        "--wait",
-        type=float,
-        default=120.0,
-        metavar="SECONDS",
-        help="for each step on the nodes (default 120)",
-    )
+    add_wait(parser, 120, "for each step on the nodes")
     add_kubeconfig(parser)
     parser.set_defaults(run=_run)
 
