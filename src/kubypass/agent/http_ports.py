@@ -35,6 +35,7 @@ from kubypass.model.address import (
     Family,
     family,
     format_address,
+    in_brackets,
     parse_address,
 )
 from kubypass.model.problem import Problem
@@ -66,8 +67,8 @@ class _Use:
     reason: str = ""
 
     def problem(self, place: Place, why: str) -> Problem:
-        host = f"[{place[0]}]" if ":" in place[0] else place[0]
-        message = f"{self.reason}cannot listen on {host}:{place[1]}: {why}; {self.hint}; {_AGAIN}"
+        where = f"{in_brackets(place[0])}:{place[1]}"
+        message = f"{self.reason}cannot listen on {where}: {why}; {self.hint}; {_AGAIN}"
         return Problem(self.subject, message)
 
 

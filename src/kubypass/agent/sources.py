@@ -16,12 +16,10 @@ from kubypass.kube.api_source import ApiSource
 from kubypass.kube.client import Client
 from kubypass.kube.config_maps import parse_name
 from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster, service_addresses
-from kubypass.kube.kubeconfig import read_kubeconfig
+from kubypass.kube.kubeconfig import named_kubeconfigs, read_kubeconfig
 from kubypass.model.address import Address, format_address, parse_address
 from kubypass.model.setting_values import NS_PER_S
 from kubypass.model.settings import Settings
-
-KUBECONFIG = "KUBECONFIG"
 
 
 def open_source(
@@ -42,8 +40,7 @@ def read_access(kubeconfig: Path | None, environment: Mapping[str, str]) -> Acce
         return read_kubeconfig([kubeconfig])
     if is_in_cluster(environment):
         return read_in_cluster(environment)
-    paths = [Path(text) for text in environment.get(KUBECONFIG, "").split(":") if text]
-    if paths:
+    if paths := named_kubeconfigs(environment):
         return read_kubeconfig(paths)
     raise ConfigError(
         "no source of services",

@@ -15,6 +15,7 @@ from kubypass.box.labels import read_zones
 from kubypass.box.process import wait_until
 from kubypass.box.record import PodRecord
 from kubypass.errors import KubypassError
+from kubypass.model.address import in_brackets
 
 CONVERGE_S = 10.0
 SERVICE_NAME = "kubernetes.io/service-name"
@@ -102,7 +103,7 @@ class _Slice(msgspec.Struct, frozen=True, rename="camel"):
     def backends(self, chosen: Callable[[_Endpoint], bool]) -> set[str]:
         """Backends of some of the endpoints, as an agent writes them: 10.233.64.14:80/TCP."""
         return {
-            f"{f'[{address}]' if ':' in address else address}:{port.port}/{port.protocol}"
+            f"{in_brackets(address)}:{port.port}/{port.protocol}"
             for endpoint in self.endpoints or ()
             if chosen(endpoint)
             for address in endpoint.addresses[:1]

@@ -25,6 +25,7 @@ from kubypass.box.snapshot import (
 )
 from kubypass.box.traffic import TIMEOUT_S, Request, read_latest, read_log
 from kubypass.box.walk import VISITOR, Tour, access
+from kubypass.model.address import in_brackets
 
 PHASE_S = 0.5  # traffic at the new size before the next change
 SIZES = (3, 1, 2, 0, 3, 2)
@@ -49,10 +50,12 @@ class Stream:
 def traffic(tour: Tour, visitor: str = VISITOR) -> Iterator[list[Stream]]:
     """Ask without end: the client each node's NodePort, a pod the ClusterIP."""
     targets = [
-        ("client", f"http://{_host(address)}:{tour.node_port}/")
+        ("client", f"http://{in_brackets(address)}:{tour.node_port}/")
         for address in tour.node_addresses()
     ]
-    targets += [(f"pod/{visitor}", f"http://{_host(address)}:80/") for address in tour.cluster_ips]
+    targets += [
+        (f"pod/{visitor}", f"http://{in_brackets(address)}:80/") for address in tour.cluster_ips
+    ]
     streams: list[Stream] = []
     try:
         for index, (target, url) in enumerate(targets):
@@ -194,7 +197,3 @@ def _wait_gone(objects: set[tuple[str, int]]) -> list[tuple[str, int]]:
     """Wait until the kernel has freed BPF objects; returns those that stay."""
     wait_until(lambda: not existing_bpf_objects(objects), 5.0)
     return sorted(existing_bpf_objects(objects))
-
-
-def _host(address: str) -> str:
-    return f"[{address}]" if ":" in address else address

@@ -14,7 +14,8 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kubypass.cli.places import add_kubeconfig, add_output
+from kubypass.cli.places import add_kubeconfig, add_output, add_wait
+from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:
     from kubypass.connectivity.paths import Path
@@ -59,13 +60,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         metavar="HOST:PORT",
         help="dialled from pod and node",
     )
-    test.add_argument(
-        "--wait",
-        type=float,
-        default=120.0,
-        metavar="SECONDS",
-        help="for pods to be ready (default 120)",
-    )
+    add_wait(test, 120, "for pods to be ready")
     test.add_argument(
         "--keep", action="store_true", help="leave the pods and services for a closer look"
     )
@@ -148,9 +143,7 @@ def _lines(report: Report) -> Iterable[str]:
 
 
 def _target(path: Path) -> str:
-    if not path.port:
-        return path.host
-    return f"[{path.host}]:{path.port}" if ":" in path.host else f"{path.host}:{path.port}"
+    return f"{in_brackets(path.host)}:{path.port}" if path.port else path.host
 
 
 def _as_json(report: Report) -> dict[str, object]:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from kubypass.errors import ConfigError
 from kubypass.kube.credentials import Credentials
+from kubypass.model.address import in_brackets
 
 _PORTS = {"https": 443, "http": 80}
 
@@ -27,8 +28,7 @@ class ApiAddress:
     """What goes before every path, such as `/k8s/clusters/c-1`."""
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}{self.path}"
+        return f"{self.scheme}://{in_brackets(self.host)}:{self.port}{self.path}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,6 +64,11 @@ class _Entry:
     def error(self, message: str, hint: str) -> ConfigError:
         """What is wrong with it."""
         return ConfigError(f"kubeconfig {self.path}: {self.name}: {message}", hint)
+
+
+def named_kubeconfigs(environment: Mapping[str, str]) -> list[Path]:
+    """The files that KUBECONFIG names, as `a:b`."""
+    return [Path(text) for text in environment.get("KUBECONFIG", "").split(":") if text]
 
 
 def read_kubeconfig(paths: Iterable[Path]) -> Access:

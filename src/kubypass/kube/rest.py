@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 from kubypass.errors import ConfigError
 from kubypass.kube.client import Client
 from kubypass.kube.failures import Refused, Unreachable
-from kubypass.kube.kubeconfig import read_kubeconfig
+from kubypass.kube.kubeconfig import named_kubeconfigs, read_kubeconfig
 
 Object = dict[str, Any]
 APPLY = "application/apply-patch+yaml"
@@ -97,7 +97,7 @@ def open_cluster(kubeconfig: Path | None) -> Rest:
     """By a kubeconfig: the one given, KUBECONFIG's, or ~/.kube/config. ConfigError where there is none."""
     if kubeconfig is not None:
         return Rest(Client(read_kubeconfig([kubeconfig])))
-    named = [Path(each) for each in os.environ.get("KUBECONFIG", "").split(":") if each]
+    named = named_kubeconfigs(os.environ)
     paths = [path for path in named or [Path.home() / ".kube/config"] if path.exists()]
     if not paths:
         looked = ":".join(map(str, named)) or "~/.kube/config"

@@ -87,8 +87,12 @@ def format_address(address: Address) -> str:
     return socket.inet_ntop(socket.AF_INET6, address)
 
 
+def in_brackets(host: str) -> str:
+    """A name or an address as it stands before a port or in a URL: `[::1]` (RFC 3986, 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
+
+
 def format_endpoint(address: Address, port: int, protocol: Protocol | None = None) -> str:
     """`1.2.3.4:80/TCP` or `[::1]:80/TCP`; without the protocol if there is none."""
-    text = format_address(address)
-    host = text if is_ipv4(address) else f"[{text}]"
+    host = in_brackets(format_address(address))
     return f"{host}:{port}" if protocol is None else f"{host}:{port}/{protocol.name}"
