@@ -181,13 +181,12 @@ def test_maps_of_another_version_are_replaced_and_it_says_so(node):
 
 def test_cleanup_refuses_while_the_agent_runs_and_is_idempotent(node):
     one_service(node)
-    where = ("--run", str(node.run), "--bpffs", str(node.root / "bpf"))
     with agent(node):
-        refused = command(node, "cleanup", *where)
+        refused = command(node, "cleanup", *node.places)
         assert (refused.returncode, "an agent runs" in refused.stderr) == (2, True)
-    assert command(node, "cleanup", *where).returncode == 0
+    assert command(node, "cleanup", *node.places).returncode == 0
     assert not (node.root / "bpf/kubypass").exists()
-    again = command(node, "cleanup", *where)
+    again = command(node, "cleanup", *node.places)
     assert (again.returncode, again.stdout) == (0, "nothing of ours is on this node\n")
 
 
@@ -225,7 +224,7 @@ def test_routes_to_other_nodes_come_go_and_are_cleaned_up(node):
         assert "not on our link" in line
         write_file(node.manifests / "peer.json", peer("192.168.1.34"))
         wait(lambda: routes() == "10.9.0.0/24 via 192.168.1.34 dev eth0", "the last route")
-    command(node, "cleanup", "--run", str(node.run), "--bpffs", str(node.root / "bpf"))
+    command(node, "cleanup", *node.places)
     assert not routes()
 
 

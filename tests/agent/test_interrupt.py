@@ -56,16 +56,8 @@ def test_interrupted_start(delay_s):
             "--manifests",
             str(node.manifests),
         ]
-        places = [
-            "--run",
-            str(node.run),
-            "--bpffs",
-            str(node.root / "bpf"),
-            "--cgroup",
-            str(node.cgroup),
-        ]
         process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{node.namespace}", *command, *places],
+            ["nsenter", f"--net=/run/netns/{node.namespace}", *command, *node.agent_places],
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         time.sleep(delay_s)

@@ -58,7 +58,10 @@ class Cluster:
             "/api/v1/namespaces/kube-system/serviceaccounts", {"metadata": {"name": "kubypass"}}
         )
         self.allow(CLUSTER_RULES)
-        role = {"metadata": {"name": "kubypass"}, "rules": [_rule(rule) for rule in CONFIG_RULES]}
+        role = {
+            "metadata": {"name": "kubypass"},
+            "rules": [rule.as_object() for rule in CONFIG_RULES],
+        }
         self.servers.create(f"{_RBAC}/namespaces/kube-system/roles", role)
         self.servers.create(f"{_RBAC}/namespaces/kube-system/rolebindings", _binding("Role"))
         self.servers.create(f"{_RBAC}/clusterrolebindings", _binding("ClusterRole"))
@@ -66,7 +69,7 @@ class Cluster:
     def allow(self, rules: Any) -> None:  # noqa: ANN401
         """The ClusterRole is this and nothing else."""
         self.servers.delete(f"{_RBAC}/clusterroles/kubypass")
-        role = {"metadata": {"name": "kubypass"}, "rules": [_rule(rule) for rule in rules]}
+        role = {"metadata": {"name": "kubypass"}, "rules": [rule.as_object() for rule in rules]}
         self.servers.create(f"{_RBAC}/clusterroles", role)
 
     def clear(self) -> None:
@@ -127,8 +130,7 @@ class Cluster:
         node = self.node
         return [
             *("setpriv", "--pdeathsig", "TERM", "nsenter", f"--net=/run/netns/{node.namespace}"),
-            *(*prefix, str(KUBYPASS), "agent", "--node", NODE, "--run", str(node.run)),
-            *("--bpffs", str(node.root / "bpf"), "--cgroup", str(node.cgroup), *words),
+            *(*prefix, str(KUBYPASS), "agent", "--node", NODE, *node.agent_places, *words),
         ]
 
     @contextmanager
@@ -217,10 +219,6 @@ class Cluster:
         finally:
             subprocess.run([*link, "up"], check=True)
             link_to(self.node.namespace)
-
-
-def _rule(rule: Any) -> dict[str, list[str]]:  # noqa: ANN401
-    return {"apiGroups": [rule.group], "resources": [rule.resource], "verbs": list(rule.verbs)}
 
 
 def _binding(kind: str) -> dict[str, object]:

@@ -49,18 +49,20 @@ class BareNode:
         """The agent's run directory."""
         return self.root / "run"
 
+    @property
+    def places(self) -> list[str]:
+        """The options of every command that works on what the agent made."""
+        return ["--run", str(self.run), "--bpffs", str(self.root / "bpf")]
+
+    @property
+    def agent_places(self) -> list[str]:
+        """The options of the agent itself."""
+        return [*self.places, "--cgroup", str(self.cgroup)]
+
     def ask(self, path: str) -> tuple[int, bytes]:
         """One request to the agent; 0 while it does not answer."""
-        command = [
-            "curl",
-            "-s",
-            "-o",
-            "-",
-            "-w",
-            "\n%{http_code}",
-            "--unix-socket",
-            str(self.run / "agent.sock"),
-        ]
+        socket = str(self.run / "agent.sock")
+        command = ["curl", "-s", "-o", "-", "-w", "\n%{http_code}", "--unix-socket", socket]
         done = subprocess.run([*command, f"http://agent{path}"], capture_output=True, check=False)
         body, _, code = done.stdout.rpartition(b"\n")
         return int(code or b"0"), body
@@ -116,21 +118,9 @@ def agent(node: BareNode, *options: str) -> Iterator[float]:
         process = subprocess.Popen(
             [
                 *["setpriv", "--pdeathsig", "TERM"],
-                *[
-                    "nsenter",
-                    f"--net=/run/netns/{node.namespace}",
-                    str(Path(sys.executable).parent / "kubypass"),
-                ],
-                *[
-                    "agent",
-                    "--manifests",
-                    str(node.manifests),
-                    "--node",
-                    "bench",
-                    "--run",
-                    str(node.run),
-                ],
-                *["--bpffs", str(node.root / "bpf"), "--cgroup", str(node.cgroup), *options],
+                *["nsenter", f"--net=/run/netns/{node.namespace}"],
+                *[str(Path(sys.executable).parent / "kubypass"), "agent", "--node", "bench"],
+                *["--manifests", str(node.manifests), *node.agent_places, *options],
             ],
             stderr=log,
         )

@@ -21,6 +21,7 @@ from kubypass.bench.kubernetes_objects import POD_CIDR
 from kubypass.box.kubernetes.programs import programs_directory
 from kubypass.errors import ConfigError, KubypassError
 from kubypass.kernel.netns import inside
+from kubypass.kube.permissions import CLUSTER_RULES
 
 _HEALTH_PORT = 10256
 _OK = 200
@@ -157,25 +158,12 @@ def choose_proxies(names: str, program: Path | None) -> tuple[Proxy, ...]:
 
 def kubypass_rights() -> list[Object]:
     """What an agent reads, for the user of its kubeconfig."""
-    group, rules = "rbac.authorization.k8s.io", [
-        {"apiGroups": [""], "resources": ["services", "nodes", "pods"], "verbs": ["list", "watch"]},
-        {
-            "apiGroups": ["discovery.k8s.io"],
-            "resources": ["endpointslices"],
-            "verbs": ["list", "watch"],
-        },
-        {"apiGroups": [""], "resources": ["nodes"], "verbs": ["get", "patch"]},
-        {"apiGroups": [""], "resources": ["events"], "verbs": ["create", "patch"]},
-    ]  # fmt: skip
-    version = f"{group}/v1"
-    role = {"apiVersion": version, "kind": "ClusterRole", "metadata": {"name": "kubypass"}}
-    binding = {"apiVersion": version, "kind": "ClusterRoleBinding"}
+    group, metadata = "rbac.authorization.k8s.io", {"name": "kubypass"}
+    kind = {"apiVersion": f"{group}/v1", "metadata": metadata}
+    rules = [rule.as_object() for rule in CLUSTER_RULES]
+    role = {"apiGroup": group, "kind": "ClusterRole", **metadata}
+    subjects = [{"apiGroup": group, "kind": "User", "name": KUBYPASS.user}]
     return [
-        {**role, "rules": rules},
-        {
-            **binding,
-            "metadata": {"name": "kubypass"},
-            "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": "kubypass"},
-            "subjects": [{"apiGroup": group, "kind": "User", "name": KUBYPASS.user}],
-        },
+        {**kind, "kind": "ClusterRole", "rules": rules},
+        {**kind, "kind": "ClusterRoleBinding", "roleRef": role, "subjects": subjects},
     ]

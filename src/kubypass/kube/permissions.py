@@ -29,6 +29,10 @@ class Rule:
         verbs = ", ".join(f'"{verb}"' for verb in self.verbs)
         return f'{{apiGroups: ["{self.group}"], resources: ["{self.resource}"], verbs: [{verbs}]}}'
 
+    def as_object(self) -> dict[str, list[str]]:
+        """As it stands in a role."""
+        return {"apiGroups": [self.group], "resources": [self.resource], "verbs": [*self.verbs]}
+
 
 CLUSTER_RULES: tuple[Rule, ...] = (
     Rule("", "services", ("list", "watch"), "what is served"),
