@@ -162,7 +162,7 @@ def pin(datapath: Datapath) -> None:
     if datapath.connections:
         carry_late(datapath)
         _set_carrying(datapath, 0)
-    for late in datapath.connections:
+    for late in datapath.connections:  # flows again: a program may have been running at the switch
         late.run_missing()
     datapath.connections.clear()
     (datapath.directory / _PROGRAMS).mkdir(exist_ok=True)
