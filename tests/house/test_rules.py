@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "trace": {"model", "plan", "kernel", "datapath"},
     "cni": {"model", "kernel"},
     "box": {"model", "kernel"},
-    "bench": {"model", "kernel", "box"},
+    "bench": {"model", "kernel", "kube", "box"},
     "agent": {"model", "plan", "kernel", "datapath", "kube", "api", "cni"},
     "cli": {
         "model",
