@@ -122,7 +122,7 @@ class Cluster:
         directory = self.servers.root / "account"
         directory.mkdir(exist_ok=True)
         (directory / "token").write_text(self.servers.token("kubypass"))
-        shutil.copy(self.servers.authority.certificate, directory / "ca.crt")
+        shutil.copy(self.servers.pki / "ca.crt", directory / "ca.crt")
         return {"KUBYPASS_SERVICE_ACCOUNT": str(directory)}
 
     def command(self, *words: str, prefix: tuple[str, ...] = ()) -> list[str]:

@@ -13,15 +13,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
+from kubypass.box.kubernetes import control_plane, pki
 from kubypass.box.kubernetes.programs import programs_directory
 
-PROGRAMS = programs_directory()
 ADDRESS, NODE_ADDRESS = "172.31.255.1", "172.31.255.2"
 SERVICES = "10.96.0.0/16"
-PORT = 6443
+PORT = control_plane.PORT
 _START_S = 120.0
 
 
@@ -34,91 +35,37 @@ def wait(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
     return value
 
 
-def _openssl(*words: str, stdin: str = "") -> None:
-    command = ["openssl", *words]
-    subprocess.run(command, input=stdin, text=True, check=True, capture_output=True)
-
-
-class Authority:
-    """A CA and certificates that it signs, in a directory."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        directory.mkdir()
-        self.certificate, self.key = directory / "ca.crt", directory / "ca.key"
-        _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(self.key))
-        _openssl(
-            *("req", "-x509", "-new", "-key", str(self.key), "-days", "30"),
-            *("-subj", "/CN=test-ca", "-out", str(self.certificate)),
-        )
-
-    def sign(self, name: str, subject: str, alternatives: str = "", days: int = 30) -> Path:
-        """The certificate; its key is beside it. `days` may be negative: expired."""
-        key, request, made = (self.directory / f"{name}.{end}" for end in ("key", "csr", "crt"))
-        _openssl("ecparam", "-genkey", "-name", "prime256v1", "-noout", "-out", str(key))
-        _openssl("req", "-new", "-key", str(key), "-subj", subject, "-out", str(request))
-        extensions = self.directory / f"{name}.ext"
-        lines = ["extendedKeyUsage=serverAuth,clientAuth"]
-        lines += [f"subjectAltName={alternatives}"] if alternatives else []
-        extensions.write_text("\n".join(lines))
-        _openssl(
-            *("x509", "-req", "-in", str(request), "-CA", str(self.certificate)),
-            *("-CAkey", str(self.key), "-CAcreateserial", "-days", str(days)),
-            *("-out", str(made), "-extfile", str(extensions)),
-        )
-        return made
-
-
 @dataclass
 class Servers:
     """etcd and API servers, by port."""
 
     root: Path
     namespace: str
-    authority: Authority
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-    certificate: Path = Path()
 
-    def _start(self, name: str, *words: str) -> None:
+    @property
+    def pki(self) -> Path:
+        """The directory of their authority."""
+        return self.root / "pki"
+
+    def _start(self, name: str, program: str, arguments: list[str]) -> None:
+        command = ["setpriv", "--pdeathsig", "KILL", "nsenter"]
+        command += [f"--net=/run/netns/{self.namespace}", str(programs_directory() / program)]
         with (self.root / f"{name}.log").open("ab") as log:
-            self.processes[name] = subprocess.Popen(
-                [
-                    "setpriv",
-                    "--pdeathsig",
-                    "KILL",
-                    "nsenter",
-                    f"--net=/run/netns/{self.namespace}",
-                    *words,
-                ],
-                stdout=log,
-                stderr=log,
-            )
+            self.processes[name] = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
 
     def start_etcd(self) -> None:
         """etcd on loopback."""
-        self._start(
-            *("etcd", str(PROGRAMS / "etcd"), f"--data-dir={self.root}/etcd", "--unsafe-no-fsync"),
-            *("--listen-client-urls=http://127.0.0.1:2379", "--log-level=warn"),
-            *(
-                "--advertise-client-urls=http://127.0.0.1:2379",
-                "--listen-peer-urls=http://127.0.0.1:2380",
-            ),
-        )
+        self._start("etcd", "etcd", control_plane.etcd_arguments(self.root / "etcd"))
 
-    def start(self, port: int = PORT, *extra: str, certificate: Path | None = None) -> None:
-        """An API server; does not wait for it."""
-        shown = certificate or self.certificate
-        here = self.authority.directory
-        self._start(
-            str(port),
-            *(str(PROGRAMS / "kube-apiserver"), "--etcd-servers=http://127.0.0.1:2379"),
-            *(f"--advertise-address={ADDRESS}", f"--secure-port={port}", "--authorization-mode=RBAC"),
-            *(f"--tls-cert-file={shown}", f"--tls-private-key-file={shown.with_suffix('.key')}"),
-            *(f"--client-ca-file={self.authority.certificate}", "--service-account-issuer=https://test"),
-            *(f"--service-account-key-file={here}/sa.pub", f"--service-account-signing-key-file={here}/sa.key"),
-            *(f"--service-cluster-ip-range={SERVICES}", "--profiling=false", f"--cert-dir={self.root}"),
-            *extra,
-        )  # fmt: skip
+    def start(self, port: int = PORT, *extra: str, certificate: str = "apiserver") -> None:
+        """An API server; does not wait for it. Of an option that is given twice the last counts."""
+        ranges = control_plane.Ranges(ADDRESS, SERVICES, "", ())
+        arguments = control_plane.api_server_arguments(self.pki, ranges)
+        shown = self.pki / certificate
+        arguments += [f"--secure-port={port}", f"--cert-dir={self.root}"]
+        arguments += [f"--tls-cert-file={shown}.crt", f"--tls-private-key-file={shown}.key"]
+        self._start(str(port), "kube-apiserver", [*arguments, *extra])
 
     def wait_ready(self, port: int = PORT) -> None:
         """Until it serves."""
@@ -153,28 +100,10 @@ class Servers:
         self, path: str, method: str = "GET", body: object = None, port: int = PORT, kind: str = ""
     ) -> tuple[int, Any]:
         """One request of the administrator: code and answer; (0, None) where nobody answers."""
-        admin = self.authority.directory / "admin"
-        command = [
-            *(
-                "nsenter",
-                f"--net=/run/netns/{self.namespace}",
-                "curl",
-                "-sS",
-                "-m",
-                "20",
-                "-X",
-                method,
-            ),
-            *(
-                "--cacert",
-                str(self.authority.certificate),
-                "--cert",
-                f"{admin}.crt",
-                "--key",
-                f"{admin}.key",
-            ),
-            *("-w", "\n%{http_code}", f"https://{ADDRESS}:{port}{path}"),
-        ]
+        ca, admin = self.pki / "ca.crt", self.pki / "admin"
+        command = ["nsenter", f"--net=/run/netns/{self.namespace}", "curl", "-sS", "-m", "20"]
+        command += ["--cacert", str(ca), "--cert", f"{admin}.crt", "--key", f"{admin}.key"]
+        command += ["-X", method, "-w", "\n%{http_code}", f"https://{ADDRESS}:{port}{path}"]
         if body is not None:
             command += ["-H", f"Content-Type: {kind or 'application/json'}", "--data-binary", "@-"]
         text = json.dumps(body) if body is not None else ""
@@ -201,17 +130,9 @@ class Servers:
 
     def compact(self) -> None:
         """Forgets all history, as etcd does every five minutes."""
-        command = [
-            "nsenter",
-            f"--net=/run/netns/{self.namespace}",
-            "curl",
-            "-sS",
-            "-X",
-            "POST",
-            "-d",
-            "@-",
-        ]
-        url = "http://127.0.0.1:2379/v3/kv"
+        where = ["nsenter", f"--net=/run/netns/{self.namespace}"]
+        command = [*where, "curl", "-sS", "-X", "POST", "-d", "@-"]
+        url = f"{control_plane.ETCD}/v3/kv"
 
         def post(path: str, body: object) -> Any:  # noqa: ANN401
             text = json.dumps(body)
@@ -240,7 +161,7 @@ class Servers:
         path = self.root / f"{name}.conf"
         about = {
             "server": f"https://{ADDRESS}:{port}",
-            "certificate-authority": str(self.authority.certificate),
+            "certificate-authority": str(self.pki / "ca.crt"),
         }
         content = {
             "clusters": [{"name": "test", "cluster": {**about, **cluster}}],
@@ -258,23 +179,15 @@ def api_servers() -> Iterator[Servers]:
     namespace = f"kubypass-api-{os.getpid()}"
     root = Path(tempfile.mkdtemp(prefix="kubypass-api-"))
     subprocess.run(["ip", "netns", "add", namespace], check=True)
-    servers = Servers(root, namespace, Authority(root / "pki"))
+    servers = Servers(root, namespace)
     try:
         subprocess.run(["ip", "-n", namespace, "link", "set", "lo", "up"], check=True)
         here = ["addr", "add", f"{ADDRESS}/32", "dev", "lo"]  # there with or without a node
         subprocess.run(["ip", "-n", namespace, *here], check=True)
-        pki = servers.authority
-        servers.certificate = pki.sign("server", "/CN=kube-apiserver", f"IP:{ADDRESS},DNS:api.test")
-        pki.sign("admin", "/O=system:masters/CN=admin")
-        _openssl("genrsa", "-out", str(pki.directory / "sa.key"), "2048")
-        _openssl(
-            "rsa",
-            "-in",
-            str(pki.directory / "sa.key"),
-            "-pubout",
-            "-out",
-            str(pki.directory / "sa.pub"),
-        )
+        pki.make_authority(servers.pki)
+        own = pki.api_server([ip_address(ADDRESS)])
+        for identity in (own, pki.KUBELET_CLIENT, pki.FRONT_PROXY, pki.ADMIN):
+            pki.make_certificate(servers.pki, identity)
         servers.start_etcd()
         servers.start()
         servers.wait_ready()

@@ -7,8 +7,9 @@ import json
 
 import pytest
 from cluster import NODE
-from servers import ADDRESS, PORT, Authority, wait
+from servers import ADDRESS, PORT, wait
 
+from kubypass.box.kubernetes import pki
 from kubypass.kube.permissions import CLUSTER_RULES
 
 WEB = "10.96.1.1:80/TCP"
@@ -88,8 +89,10 @@ def test_an_exec_plugin_gives_the_token(cluster):
 
 def test_the_ca_of_another_cluster(cluster):
     other = cluster.servers.root / "other"
-    authority = other / "ca.crt" if other.exists() else Authority(other).certificate
-    config = cluster.servers.kubeconfig("ca", {}, **{"certificate-authority": str(authority)})
+    pki.make_authority(other)
+    config = cluster.servers.kubeconfig(
+        "ca", {}, **{"certificate-authority": str(other / "ca.crt")}
+    )
     with cluster.agent("--kubeconfig", str(config), ready=False):
         line = waiting(cluster, "is not signed by the CA that is expected")
         assert f"certificate-authority of kubeconfig {config}" in line
@@ -104,8 +107,9 @@ def test_the_ca_of_another_cluster(cluster):
 )
 def test_a_certificate_that_is_wrong(cluster, name, alternatives, days, words):
     servers, port = cluster.servers, PORT + 2
-    certificate = servers.authority.sign(name, "/CN=kube-apiserver", alternatives, days)
-    servers.start(port, certificate=certificate)
+    identity = pki.Identity(name, "kube-apiserver", serves=(alternatives,))
+    pki.make_certificate(servers.pki, identity, days)
+    servers.start(port, certificate=name)
     try:
         servers.wait_answer(port)
         config = servers.kubeconfig(name, {"token": servers.token("kubypass")}, port)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from kubypass.box.process import run
 
-DAYS = "3650"
+DAYS = 3650
 IPAddress = IPv4Address | IPv6Address
 
 
@@ -65,15 +65,15 @@ def make_authority(directory: Path) -> None:
     key, certificate = directory / "ca.key", directory / "ca.crt"
     _make_key(key)
     name = ["-subj", "/CN=kubypass-box"]
-    request = ["openssl", "req", "-x509", "-new", "-key", str(key), "-days", DAYS, *name]
+    request = ["openssl", "req", "-x509", "-new", "-key", str(key), "-days", str(DAYS), *name]
     run([*request, "-out", str(certificate)])
     signer = directory / "sa.key"
     run(["openssl", "genrsa", "-out", str(signer), "2048"])
     run(["openssl", "rsa", "-in", str(signer), "-pubout", "-out", str(directory / "sa.pub")])
 
 
-def make_certificate(directory: Path, identity: Identity) -> None:
-    """Make a key and have the authority in `directory` sign a certificate for it."""
+def make_certificate(directory: Path, identity: Identity, days: int = DAYS) -> None:
+    """Make a key and have the authority in `directory` sign a certificate for it; of negative `days`: expired."""
     key, request = directory / f"{identity.file}.key", directory / f"{identity.file}.csr"
     _make_key(key)
     subject = ["-subj", identity.subject]
@@ -86,7 +86,7 @@ def make_certificate(directory: Path, identity: Identity) -> None:
     authority = ["-CA", str(directory / "ca.crt"), "-CAkey", str(directory / "ca.key")]
     sign = ["openssl", "x509", "-req", "-in", str(request), *authority, "-CAcreateserial"]
     out = ["-out", str(directory / f"{identity.file}.crt")]
-    run([*sign, "-days", DAYS, "-extfile", str(extensions), *out])
+    run([*sign, "-days", str(days), "-extfile", str(extensions), *out])
     request.unlink()
     extensions.unlink()
 
