@@ -2,7 +2,7 @@
 """Asks services without end from one place, and writes down every answer: streamer.py PLAN LOG [PAUSE_S].
 
 The plan is a JSON list of streams: kind, protocol, address, port. Kinds: `new`, a socket for each question; `fresh`,
-the same from a port that was not used for minutes; `kept`, one socket for all. A line of the log is JSON: begin and
+the same from a port that was not used for two minutes; `kept`, one socket for all. A line of the log is JSON: begin and
 end in seconds of CLOCK_MONOTONIC, the stream's number, outcome.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import json
 import random
 import signal
@@ -24,14 +23,15 @@ PAUSE_S = 0.001
 Stream = dict[str, str]
 
 
-ports = itertools.cycle(range(32768, 61000))
+FIRST_PORT, PORTS, PORTS_PER_S = 32768, 28000, 200
 
 
 def bind_fresh(made: socket.socket) -> None:
-    """To the next port that is free."""
-    for port in itertools.islice(ports, 1000):
+    """To a port that nobody here had in the last two minutes, whichever process: the clock says which."""
+    tick = int(time.monotonic() * PORTS_PER_S)
+    for number in range(tick, tick + 1000):
         with contextlib.suppress(OSError):
-            made.bind(("::" if made.family == socket.AF_INET6 else "", port))
+            made.bind(("::" if made.family == socket.AF_INET6 else "", FIRST_PORT + number % PORTS))
             return
 
 
