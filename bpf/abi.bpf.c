@@ -11,6 +11,7 @@ struct abi {
 	enum flow_state flow_state;
 	enum flow_direction flow_direction;
 	enum hook hook;
+	enum former_kind former_kind;
 	enum client_kind client_kind;
 	enum local_detector local_detector;
 	enum verdict verdict;

@@ -91,13 +91,6 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	return open_and_translate(ctx, packet, backend, mode, &forward, now);
 }
 
-/* Where a service's connections are seen by a hook: clients outside and backends elsewhere come in by the uplink for the
- * node, and backends here answer those outside. */
-static __always_inline bool may_be_service(enum hook hook, const struct endpoint *endpoint)
-{
-	return hook == HOOK_FROM_POD ? !endpoint : endpoint && endpoint->kind != ENDPOINT_POD;
-}
-
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
 {
 	touch_flow(flow, packet, now);
@@ -121,10 +114,11 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 		*endpoint = lookup_endpoint(&packet->tuple.destination);
 		return verdict;
 	}
+	ask_former(ctx, hook, FORMER_ALL);
 	*endpoint = lookup_endpoint(&packet->tuple.destination);
 	service = lookup_service(packet, *endpoint);
-	if ((service || may_be_service(hook, *endpoint)) && is_carried_soon(packet, now))
-		return VERDICT_DROP_CARRYING;
+	if (!opens_connection(packet, service))
+		ask_former(ctx, hook, FORMER_KNOWN);
 	if (service)
 		return balance_new(ctx, hook, packet, service, endpoint, now);
 	if (!*endpoint && (hook == HOOK_FROM_UPLINK || may_be_new(packet))) {
@@ -145,7 +139,7 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 static __always_inline enum verdict balance_node(context *ctx, enum hook hook, struct packet *packet,
 						 struct endpoint **endpoint)
 {
-	struct service *service;
+	struct service *service = NULL;
 	struct flow *flow;
 	__u64 now;
 
@@ -158,15 +152,20 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 			*endpoint = lookup_endpoint(&packet->tuple.destination);
 		return verdict;
 	}
-	if (flow || !may_be_new(packet))
+	if (flow)
 		return VERDICT_PASS;
-	if (hook == HOOK_TO_UPLINK) {
-		enum verdict verdict;
-
+	ask_former(ctx, hook, FORMER_ALL);
+	if (hook == HOOK_TO_UPLINK && may_be_new(packet))
 		service = lookup_service(packet, NULL);
-		if (service)
-			return balance_new(ctx, hook, packet, service, endpoint, now);
-		verdict = without_service(ctx, hook, packet);
+	if (!opens_connection(packet, service))
+		ask_former(ctx, hook, FORMER_KNOWN);
+	if (!may_be_new(packet))
+		return VERDICT_PASS;
+	if (service)
+		return balance_new(ctx, hook, packet, service, endpoint, now);
+	if (hook == HOOK_TO_UPLINK) {
+		enum verdict verdict = without_service(ctx, hook, packet);
+
 		if (verdict != VERDICT_PASS)
 			return verdict;
 	}

@@ -157,16 +157,18 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
 	return flow;
 }
 
-/* Is it in the midst of a connection that is not known yet, while those of other maps are carried over? */
-static __always_inline bool is_carried_soon(const struct packet *packet, __u64 now)
+/* While connections of another version are carried over, that version's program handles the packets of those that we do not
+ * know yet; then this does not return. At all other times there is no such program, and this costs nothing: the JIT
+ * makes it a jump to the next instruction. */
+static __always_inline void ask_former(context *ctx, enum hook hook, enum former_kind kind)
 {
-	__u64 *until;
-	__u32 only = 0;
+	bpf_tail_call(ctx, &former, kind * HOOK_MAX + hook);
+}
 
-	if (may_be_new(packet))
-		return false;
-	until = bpf_map_lookup_elem(&carrying, &only);
-	return until && *until > now;
+/* Does the packet open a connection that we would track? */
+static __always_inline bool opens_connection(const struct packet *packet, const struct service *service)
+{
+	return service ? may_be_new(packet) : is_new_connection(packet);
 }
 
 /* Would the replies to this packet be taken for those of a connection that is translated? A socket may dial a

@@ -212,6 +212,13 @@ enum hook {
 	HOOK_MAX = 5,
 };
 
+/* What the version before is asked about, of packets whose connection we do not know. Indices of `former`: kind * HOOK_MAX + hook. */
+enum former_kind {
+	FORMER_KNOWN = 0, /* all that open no connection: it may know theirs */
+	FORMER_ALL = 1, /* while its programs and ours both see packets: connections have to be opened in its maps */
+	FORMER_MAX = 2,
+};
+
 /* Every outcome. Values below VERDICT_DROP let the packet (or the call) go on; the others end it. */
 enum verdict {
 	VERDICT_PASS = 0, /* to the node's own network stack, or a socket call left as it is */
@@ -234,7 +241,6 @@ enum verdict {
 	VERDICT_DROP_NO_SERVICE = 21, /* an address that is reserved for services, and no service has */
 	VERDICT_DROP_LOOP = 22, /* a service address, but no service: the network would send it back for ever */
 	VERDICT_DROP_NODE_PORT_TAKEN = 23, /* a process of the node wanted to listen on a NodePort */
-	VERDICT_DROP_CARRYING = 24, /* its connection may be on its way from other maps: the sender repeats it */
 	VERDICT_ANSWER = 32, /* never returned: what follows tells the sender, by ICMP or an error of its call */
 	VERDICT_REJECT_NO_BACKEND = 33,
 	VERDICT_REJECT_NO_SERVICE = 34, /* a port that no service has, on an address that one has */

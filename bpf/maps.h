@@ -47,13 +47,13 @@ struct {
 	__type(value, struct flow);
 } flows SEC(".maps");
 
-/* Until when (as now_ns) connections of maps with another layout are carried over into `flows`. */
+/* Programs of the version before, by hook and what they are asked about, while its connections are carried over into `flows`. */
 struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, FORMER_MAX * HOOK_MAX);
 	__type(key, __u32);
-	__type(value, __u64);
-} carrying SEC(".maps");
+	__type(value, __u32);
+} former SEC(".maps");
 
 /* The ports of translated datagrams whose pieces are on their way. */
 struct {

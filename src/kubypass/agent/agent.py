@@ -181,7 +181,6 @@ class Agent:
         self.network = Network(self.datapath, self.attachments, pods, self.settings, traits)
         objects.carry_connections(self.datapath)
         self.writes["maps"] += self.network.sync(self.node)
-        objects.carry_late(self.datapath)
         self._attach_node()
         if self.datapath.loaded:
             objects.pin(self.datapath)

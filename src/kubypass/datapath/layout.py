@@ -10,14 +10,14 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "1f669f018985"
+LAYOUT_HASH = "21b8d0bdd8e4"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "endpoints",
     "flows",
-    "carrying",
+    "former",
     "fragments",
     "socket_peers",
     "socket_lb_off",

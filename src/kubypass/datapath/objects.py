@@ -11,15 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import struct
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from kubypass.datapath import carry, layout
+from kubypass.datapath import carry, former, layout
 from kubypass.datapath.carry import Carry
+from kubypass.datapath.former import FORMER
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
@@ -28,9 +27,6 @@ from kubypass.kernel.program import Program
 OBJECTS = ("socket", "bind", "pod", "host")
 LINKS = "links"
 _PROGRAMS = "programs"
-_FLOWS = "flows"
-_CARRYING_NS = 3_000_000_000
-"""Should we be killed meanwhile, packets wait no longer than that."""
 
 
 @dataclass(slots=True)
@@ -41,8 +37,8 @@ class Datapath:
     maps: dict[str, Map]
     programs: dict[str, Program]
     loaded: bool
-    unpinned: bool
-    """Maps were made anew, and are to be pinned once they are complete, before programs use them."""
+    unpinned: frozenset[str]
+    """Maps that were made anew, to be pinned once they are complete, before programs use them."""
     notes: list[str]
     """What became of an earlier version's maps."""
     connections: list[Carry] = field(default_factory=list)
@@ -84,7 +80,7 @@ def find(directory: Path) -> Datapath | None:
         programs = {path.name: Program.open_pinned(str(path)) for path in found}
     except (KernelError, FileNotFoundError):
         return None
-    return Datapath(directory, maps, programs, loaded=False, unpinned=False, notes=[])
+    return Datapath(directory, maps, programs, loaded=False, unpinned=frozenset(), notes=[])
 
 
 def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Datapath:
@@ -96,7 +92,7 @@ def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Da
     carries = _plan_carries(directory, maps, kept, notes)
     carry.run_all([one for one in carries if one.name in carry.TABLES], notes)
     connections = [one for one in carries if one.name in carry.CONNECTIONS]
-    unpinned = kept != set(layout.MAP_NAMES)
+    unpinned = frozenset(layout.MAP_NAMES) - kept
     return Datapath(
         directory,
         maps,
@@ -133,38 +129,26 @@ def carry_connections(datapath: Datapath) -> None:
     """Takes an earlier version's connections over. To be called last before the links are switched.
 
     Maps are pinned from here on: if we are killed while links are switched, nothing that programs have noted is lost.
-    Until `pin`, packets in the midst of connections that are not known wait.
+    Until `pin`, the former programs are asked about connections that are not known.
     """
     carry.run_all(datapath.connections, datapath.notes)
     pins = datapath.directory / layout.LAYOUT_HASH
     pins.mkdir(parents=True, exist_ok=True)
-    if datapath.unpinned:
-        for name, opened in datapath.maps.items():
-            _replace_pin(opened, pins / name)
-    carry_late(datapath)
     if datapath.connections:
-        _set_carrying(datapath, time.monotonic_ns() + _CARRYING_NS)
-
-
-def carry_late(datapath: Datapath) -> None:
-    """Connections that were opened while others were carried over follow: the sooner, the fewer are not known."""
-    for late in datapath.connections:
-        if late.name == _FLOWS:
-            late.run_missing()
-
-
-def _set_carrying(datapath: Datapath, until_ns: int) -> None:
-    datapath.maps["carrying"].update(struct.pack("=I", 0), struct.pack("=Q", until_ns))
+        programs = datapath.directory / _PROGRAMS
+        former.ask_pinned(datapath.maps[FORMER], programs, datapath.notes)
+    for name in datapath.unpinned:
+        _replace_pin(datapath.maps[name], pins / name)
 
 
 def pin(datapath: Datapath) -> None:
     """Keeps the programs; pins of other layouts and sizes go. To be called once the links are switched."""
     if datapath.connections:
-        carry_late(datapath)
-        _set_carrying(datapath, 0)
-    for late in datapath.connections:  # flows again: a program may have been running at the switch
-        late.run_missing()
-    datapath.connections.clear()
+        former.let_us_open(datapath.maps[FORMER])
+        _carry_late(datapath)
+        former.let_go(datapath.maps[FORMER])
+        _carry_late(datapath)  # a program may have been running at the switch
+        datapath.connections.clear()
     (datapath.directory / _PROGRAMS).mkdir(exist_ok=True)
     for name, program in datapath.programs.items():
         _replace_pin(program, datapath.directory / _PROGRAMS / name)
@@ -185,6 +169,12 @@ def pin_missing(datapath: Datapath) -> int:
     return len(missing)
 
 
+def _carry_late(datapath: Datapath) -> None:
+    """Connections that were opened while others were carried over follow."""
+    for late in datapath.connections:
+        late.run_missing()
+
+
 def _replace_pin(opened: Map | Program, path: Path) -> None:
     path.unlink(missing_ok=True)
     opened.pin(str(path))
@@ -200,7 +190,7 @@ def _other_layouts(directory: Path) -> list[str]:
 def _reusable(pins: Path, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Map]:
     maps = {}
     for name in layout.MAP_NAMES:
-        if not (pins / name).exists():
+        if name == FORMER or not (pins / name).exists():  # every load has its own predecessor
             continue
         opened = Map.open_pinned(str(pins / name))
         wanted = sizes.get(name, opened.info.max_entries)

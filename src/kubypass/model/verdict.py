@@ -56,6 +56,14 @@ class FlowState(IntEnum):
     CLOSING = 2
 
 
+class FormerKind(IntEnum):
+    """enum former_kind."""
+
+    KNOWN = 0
+    ALL = 1
+    MAX = 2
+
+
 class Hook(IntEnum):
     """enum hook."""
 
@@ -113,7 +121,6 @@ class Verdict(IntEnum):
     DROP_NO_SERVICE = 21
     DROP_LOOP = 22
     DROP_NODE_PORT_TAKEN = 23
-    DROP_CARRYING = 24
     ANSWER = 32
     REJECT_NO_BACKEND = 33
     REJECT_NO_SERVICE = 34

@@ -1,0 +1,110 @@
+# SPDX-License-Identifier: Apache-2.0
+"""While connections of the version before are carried over: its programs handle what only they may know."""
+
+from __future__ import annotations
+
+import pytest
+from lab import PASS, REDIRECT, Lab, config, segment
+
+from kubypass.datapath import former
+from kubypass.model.verdict import Hook, ServiceFlag
+
+NODE_PORT, PORT = 30080, 8080
+HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK)
+
+
+@pytest.fixture(scope="module")
+def version_before(place):
+    made = Lab(place)
+    made.load(config())
+    return made
+
+
+@pytest.fixture
+def before(lab, who, version_before):
+    """With the same services, and asked by `lab`."""
+    version_before.reset()
+    version_before.flags = lab.flags
+    for one in (version_before, lab):
+        for protocol in ("TCP", "UDP"):
+            one.service(
+                who.node,
+                NODE_PORT,
+                [who.remote_pod],
+                flags=ServiceFlag.NODE_PORT,
+                protocol=protocol,
+            )
+            one.service(who.service, 80, [who.second_pod], protocol=protocol)
+    for hook in HOOKS:
+        former.ask(lab.maps["former"], hook, version_before.programs[hook.name.lower()])
+    yield version_before
+    former.let_go(lab.maps["former"])
+
+
+def asked(who, **kind):
+    return segment(who, (who.client, 40000, who.node, NODE_PORT), **kind)
+
+
+def reply_of(who, before, **kind):
+    """What the remote backend sends to the node, of the one connection that is known."""
+    (port,) = {key.destination_port for key in before.flows() if key.destination_port > NODE_PORT}
+    return segment(who, (who.remote_pod, PORT, who.node, port), **kind)
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_connections_are_opened_there_and_known_from_here(lab, who, before, protocol):
+    first = lab.run("from_uplink", asked(who, protocol=protocol, flags="S"))
+    assert first.code == REDIRECT
+    assert not first.counted  # by the other version
+    assert not lab.flows()
+    assert len(before.flows()) == 2
+    reply = reply_of(who, before, protocol=protocol, flags="SA")
+    expected = before.run("from_uplink", reply)
+    assert expected.code == REDIRECT
+    assert lab.run("from_uplink", reply).packet == expected.packet
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_once_every_link_is_ours_connections_are_opened_here(lab, who, before, protocol):
+    lab.run("from_uplink", asked(who, protocol=protocol, flags="S"))
+    former.let_us_open(lab.maps["former"])
+    reply = reply_of(who, before, protocol=protocol, flags="SA")
+    assert lab.run("from_uplink", reply).code == REDIRECT
+    another = segment(who, (who.client, 40001, who.node, NODE_PORT), protocol=protocol, flags="S")
+    assert lab.run("from_uplink", another).counted
+    assert len(lab.flows()) == 2
+    assert len(before.flows()) == 2
+
+
+def test_a_pod_s_replies_too(lab, who, before):
+    dial = (who.pod, 41000, who.service, 80)
+    sent = segment(who, dial, flags="S")
+    assert not lab.run("from_pod", sent).counted
+    former.let_us_open(lab.maps["former"])
+    reply = segment(who, (who.second_pod, PORT, who.pod, 41000), flags="SA")
+    expected = before.run("from_pod", reply)
+    assert lab.run("from_pod", reply).packet == expected.packet
+    assert not lab.flows()
+
+
+def test_afterwards_nobody_is_asked(lab, who, before):
+    lab.run("from_uplink", asked(who, flags="S"))
+    former.let_go(lab.maps["former"])
+    result = lab.run("from_uplink", reply_of(who, before, flags="SA"))
+    assert result.code == PASS
+    assert result.counted
+
+
+@pytest.mark.parametrize("hook", ["to_pod", "to_uplink"])
+def test_what_the_node_sends(lab, who, before, hook):
+    """It is given to the other version while all is, and in the midst of connections."""
+    to = who.pod if hook == "to_pod" else who.client
+    syn, later, datagram = (
+        segment(who, (who.node, 22, to, 40000), flags="S"),
+        segment(who, (who.node, 22, to, 40000), flags="A"),
+        segment(who, (who.node, 53, to, 40000), protocol="UDP"),
+    )
+    del before
+    assert [bool(lab.run(hook, each).counted) for each in (syn, later, datagram)] == [False] * 3
+    former.let_us_open(lab.maps["former"])
+    assert [bool(lab.run(hook, each).counted) for each in (syn, later, datagram)] == [True, False, False]  # fmt: skip
