@@ -48,15 +48,18 @@ static __always_inline enum verdict open_and_translate(context *ctx, struct pack
 	return verdict == VERDICT_PASS ? translate(ctx, packet, forward, now) : verdict;
 }
 
-/* A new connection that is no service's keeps its addresses, but gets another source port where its replies would be
- * taken for those of a translated connection. */
-static __always_inline enum verdict keep_apart(context *ctx, struct packet *packet, enum open_mode mode, __u64 now)
+/* A connection that is neither known nor a service's keeps its addresses, but gets another source port where its replies
+ * would be taken for those of a translated connection. */
+static __always_inline enum verdict keep_apart(context *ctx, enum hook hook, struct packet *packet, enum open_mode mode,
+					       __u64 now)
 {
 	struct backend itself = { .address = packet->tuple.destination, .port = packet->tuple.destination_port };
 	struct flow forward = {};
 
-	if (!reply_is_taken(packet, now))
+	if (!may_be_new(packet) || !reply_is_taken(packet, now)) {
+		ask_former(ctx, hook, FORMER_KNOWN);
 		return VERDICT_PASS;
+	}
 	return open_and_translate(ctx, packet, &itself, mode, &forward, now);
 }
 
@@ -78,6 +81,8 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	enum open_mode mode = OPEN_DNAT;
 	enum verdict verdict;
 
+	if (!may_be_new(packet))
+		ask_former(ctx, hook, FORMER_KNOWN);
 	if (hook == HOOK_FROM_UPLINK && !config.external_cluster_ip && is_internal(service))
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
 	verdict =
@@ -117,8 +122,6 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	ask_former(ctx, hook, FORMER_ALL);
 	*endpoint = lookup_endpoint(&packet->tuple.destination);
 	service = lookup_service(packet, *endpoint);
-	if (!opens_connection(packet, service))
-		ask_former(ctx, hook, FORMER_KNOWN);
 	if (service)
 		return balance_new(ctx, hook, packet, service, endpoint, now);
 	if (!*endpoint && (hook == HOOK_FROM_UPLINK || may_be_new(packet))) {
@@ -128,9 +131,10 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	}
 	if (packet->fragment) {
 		forget_ports(packet);
+		ask_former(ctx, hook, FORMER_KNOWN);
 		return VERDICT_PASS;
 	}
-	return may_be_new(packet) ? keep_apart(ctx, packet, OPEN_DNAT, now) : VERDICT_PASS;
+	return keep_apart(ctx, hook, packet, OPEN_DNAT, now);
 }
 
 /* What the node itself sends, with ports: replies of a backend in its network get their service address back, connections to
@@ -139,7 +143,6 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 static __always_inline enum verdict balance_node(context *ctx, enum hook hook, struct packet *packet,
 						 struct endpoint **endpoint)
 {
-	struct service *service = NULL;
 	struct flow *flow;
 	__u64 now;
 
@@ -155,21 +158,17 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 	if (flow)
 		return VERDICT_PASS;
 	ask_former(ctx, hook, FORMER_ALL);
-	if (hook == HOOK_TO_UPLINK && may_be_new(packet))
-		service = lookup_service(packet, NULL);
-	if (!opens_connection(packet, service))
-		ask_former(ctx, hook, FORMER_KNOWN);
-	if (!may_be_new(packet))
-		return VERDICT_PASS;
-	if (service)
-		return balance_new(ctx, hook, packet, service, endpoint, now);
-	if (hook == HOOK_TO_UPLINK) {
-		enum verdict verdict = without_service(ctx, hook, packet);
+	if (hook == HOOK_TO_UPLINK && may_be_new(packet)) {
+		struct service *service = lookup_service(packet, NULL);
+		enum verdict verdict;
 
+		if (service)
+			return balance_new(ctx, hook, packet, service, endpoint, now);
+		verdict = without_service(ctx, hook, packet);
 		if (verdict != VERDICT_PASS)
 			return verdict;
 	}
 	if (packet->fragment)
 		forget_ports(packet);
-	return keep_apart(ctx, packet, OPEN_FROM_NODE, now);
+	return keep_apart(ctx, hook, packet, OPEN_FROM_NODE, now);
 }

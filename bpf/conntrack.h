@@ -165,12 +165,6 @@ static __always_inline void ask_former(context *ctx, enum hook hook, enum former
 	bpf_tail_call(ctx, &former, kind * HOOK_MAX + hook);
 }
 
-/* Does the packet open a connection that we would track? */
-static __always_inline bool opens_connection(const struct packet *packet, const struct service *service)
-{
-	return service ? may_be_new(packet) : is_new_connection(packet);
-}
-
 /* Would the replies to this packet be taken for those of a connection that is translated? A socket may dial a
  * backend from the port that a translated connection to that backend has, too. */
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)

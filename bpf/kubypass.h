@@ -214,7 +214,7 @@ enum hook {
 
 /* What the version before is asked about, of packets whose connection we do not know. Indices of `former`: kind * HOOK_MAX + hook. */
 enum former_kind {
-	FORMER_KNOWN = 0, /* all that open no connection: it may know theirs */
+	FORMER_KNOWN = 0, /* all that open no connection of a service: it may know theirs */
 	FORMER_ALL = 1, /* while its programs and ours both see packets: connections have to be opened in its maps */
 	FORMER_MAX = 2,
 };

@@ -97,14 +97,25 @@ def test_afterwards_nobody_is_asked(lab, who, before):
 
 @pytest.mark.parametrize("hook", ["to_pod", "to_uplink"])
 def test_what_the_node_sends(lab, who, before, hook):
-    """It is given to the other version while all is, and in the midst of connections."""
+    """No connection of a service's, so the other version may know it until the end."""
     to = who.pod if hook == "to_pod" else who.client
-    syn, later, datagram = (
+    sent = [
         segment(who, (who.node, 22, to, 40000), flags="S"),
         segment(who, (who.node, 22, to, 40000), flags="A"),
         segment(who, (who.node, 53, to, 40000), protocol="UDP"),
-    )
-    del before
-    assert [bool(lab.run(hook, each).counted) for each in (syn, later, datagram)] == [False] * 3
+    ]
+    assert not any(lab.run(hook, each).counted for each in sent)
     former.let_us_open(lab.maps["former"])
-    assert [bool(lab.run(hook, each).counted) for each in (syn, later, datagram)] == [True, False, False]  # fmt: skip
+    assert not any(lab.run(hook, each).counted for each in sent)
+    assert not before.flows()
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_the_node_is_kept_apart_from_connections_that_only_we_know(lab, who, before, protocol):
+    former.let_us_open(lab.maps["former"])
+    assert lab.run("from_uplink", asked(who, protocol=protocol, flags="S")).counted
+    own = segment(who, (who.node, 40000, who.remote_pod, PORT), protocol=protocol, flags="S")
+    result = lab.run("to_uplink", own)
+    assert result.counted
+    assert result.packet != bytes(own)
+    assert not before.flows()
