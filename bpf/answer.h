@@ -13,6 +13,7 @@
  * stack; a packet that needs only the first pays for nothing else. */
 #define STEP_WITHOUT_PORTS 0x100
 #define STEP_ANSWER 0x200
+#define STEP_RELEASE 0x400 /* with an action: held pieces follow */
 #define STEP_VERDICT_MASK 0xff
 #define STEP_MTU_SHIFT 16
 

@@ -33,7 +33,7 @@ static __always_inline enum verdict translate(context *ctx, struct packet *packe
 		/* SCTP's checksum covers pieces that are not here. */
 		if (packet->tuple.protocol == IPPROTO_SCTP && !same_ports(&packet->tuple, &target))
 			return VERDICT_DROP_FRAGMENT;
-		if (keep_ports(packet, now))
+		if (note_first_piece(packet, DATAGRAM_TRANSLATED, now))
 			return VERDICT_DROP_FRAGMENT;
 	}
 	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
@@ -130,7 +130,7 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 			return verdict;
 	}
 	if (packet->fragment) {
-		forget_ports(packet);
+		note_plain_piece(hook, packet, *endpoint, now);
 		ask_former(ctx, hook, FORMER_KNOWN);
 		return VERDICT_PASS;
 	}
@@ -169,6 +169,6 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 			return verdict;
 	}
 	if (packet->fragment)
-		forget_ports(packet);
+		note_plain_piece(hook, packet, NULL, now);
 	return keep_apart(ctx, hook, packet, OPEN_FROM_NODE, now);
 }

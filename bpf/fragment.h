@@ -1,15 +1,22 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Datagrams in pieces. Only the first piece has ports: where it is translated, they are kept for those that follow, of
- * which then the addresses are. A piece that comes before the first has nothing to go by: it is dropped where its
- * destination is a service's; elsewhere most belong to traffic that is not translated, and all pass as they are. A datagram
- * of a translated connection whose pieces change places is lost then, at the receiver and not here. */
+ * which then the addresses are. A piece that overtakes the first has nothing to go by: where the first may be translated
+ * it is held, and put into the device's queue again behind the first. */
 #pragma once
 
 #include "maps.h"
 #include "packet.h"
 #include "service.h"
+#include "skb.h"
 
 #define REASSEMBLY_NS (60 * NS_PER_S) /* RFC 8200 section 4.5; for IPv4 Linux waits half of it */
+
+/* What is known of a datagram that arrives in pieces. */
+enum datagram_state {
+	DATAGRAM_AWAITED = 0, /* its first piece has not come yet */
+	DATAGRAM_TRANSLATED = 1,
+	DATAGRAM_PLAIN = 2, /* nothing of it is translated */
+};
 
 static __always_inline struct datagram datagram_of(const struct packet *packet)
 {
@@ -21,38 +28,100 @@ static __always_inline struct datagram datagram_of(const struct packet *packet)
 	};
 }
 
-/* Keeps the ports of a first piece. Returns negative where the map takes no more. */
-static __always_inline long keep_ports(const struct packet *packet, __u64 now)
+/* Keeps what a first piece is: an identification is used again by other connections of the two hosts. `packet` is as it
+ * arrived. Returns negative where the map takes no more. */
+static __always_inline long note_first_piece(struct packet *packet, enum datagram_state state, __u64 now)
 {
 	struct datagram key = datagram_of(packet);
+	struct datagram_ports *known = bpf_map_lookup_elem(&fragments, &key);
 	struct datagram_ports ports = {
 		.expires_ns = now + REASSEMBLY_NS,
 		.source_port = packet->tuple.source_port,
 		.destination_port = packet->tuple.destination_port,
 		.protocol = packet->tuple.protocol,
+		.state = state,
 	};
 
+	if (known && known->state == DATAGRAM_AWAITED && known->expires_ns > now) {
+		__u32 zero = 0;
+		struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
+
+		if (reunion) {
+			reunion->piece.datagram = key;
+			reunion->waiting = known->waiting;
+			packet->awaited = true;
+		}
+	}
 	return bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
 }
 
-/* A first piece that is not translated: an identification is used again, by other connections of the two hosts. */
-static __always_inline void forget_ports(const struct packet *packet)
+/* The node gets NodePorts' datagrams and replies to itself, but others too. */
+static __always_inline bool is_for_node(enum hook hook, const struct endpoint *endpoint)
+{
+	return hook == HOOK_FROM_UPLINK && endpoint && endpoint->kind != ENDPOINT_POD;
+}
+
+/* A first piece that is not translated: nothing is remembered of an earlier datagram with its identification. */
+static __always_inline void note_plain_piece(enum hook hook, struct packet *packet, const struct endpoint *endpoint,
+					     __u64 now)
 {
 	struct datagram key = datagram_of(packet);
 
-	bpf_map_delete_elem(&fragments, &key);
+	if (is_for_node(hook, endpoint))
+		note_first_piece(packet, DATAGRAM_PLAIN, now);
+	else
+		bpf_map_delete_elem(&fragments, &key);
 }
 
-/* Gives a later piece the ports of the first. Returns false where they are not known. */
-static __always_inline bool recall_ports(struct packet *packet, __u64 now)
+/* What is known of a later piece's datagram, or NULL. */
+static __always_inline struct datagram_ports *lookup_datagram(const struct packet *packet, __u64 now)
 {
 	struct datagram key = datagram_of(packet);
 	struct datagram_ports *ports = bpf_map_lookup_elem(&fragments, &key);
 
-	if (!ports || ports->expires_ns <= now)
+	return ports && ports->expires_ns > now ? ports : NULL;
+}
+
+/* Holds a piece whose first one has not come. Returns false where there is no room for it. */
+static __always_inline bool hold_piece(context *ctx, const struct packet *packet, __u64 now)
+{
+	struct datagram_ports *known = lookup_datagram(packet, now), awaited = { .expires_ns = now + REASSEMBLY_NS };
+	__u32 zero = 0;
+	struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
+
+	if (!reunion || (known && known->waiting >= HELD_PIECES) || !copy_frame(ctx, &reunion->frame))
 		return false;
-	packet->tuple.source_port = ports->source_port;
-	packet->tuple.destination_port = ports->destination_port;
-	packet->tuple.protocol = ports->protocol;
-	return true;
+	reunion->piece.datagram = datagram_of(packet);
+	reunion->piece.number = known ? known->waiting : 0;
+	if (bpf_map_update_elem(&held, &reunion->piece, &reunion->frame, BPF_ANY))
+		return false;
+	if (known) {
+		known->waiting++;
+		return true;
+	}
+	awaited.waiting = 1;
+	return !bpf_map_update_elem(&fragments, &reunion->piece.datagram, &awaited, BPF_ANY);
+}
+
+/* The pieces that were held come once more by the same device, behind the first one, whose place the packet keeps.
+ * Returns 0, or negative where the packet could not be made itself again. */
+__noinline int release_pieces(struct __sk_buff *ctx)
+{
+	__u32 zero = 0;
+	struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
+
+	if (!reunion || !copy_frame(ctx, &reunion->frame))
+		return 0;
+	for (__u32 i = 0; i < HELD_PIECES && i < reunion->waiting; i++) {
+		struct held_piece *piece;
+
+		reunion->piece.number = i;
+		piece = bpf_map_lookup_elem(&held, &reunion->piece);
+		if (!piece)
+			continue;
+		if (become_frame(ctx, piece))
+			queue_copy(ctx);
+		bpf_map_delete_elem(&held, &reunion->piece);
+	}
+	return become_frame(ctx, &reunion->frame) ? 0 : -1;
 }

@@ -147,13 +147,14 @@ struct datagram {
 	__u8 pad[3];
 };
 
-/* Value of `fragments`: what only the first piece says. */
+/* Value of `fragments`: what only the first piece says, or how many wait for it. */
 struct datagram_ports {
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
 	__be16 source_port;
 	__be16 destination_port;
 	__u8 protocol;
-	__u8 pad[3];
+	__u8 state; /* enum datagram_state */
+	__u16 waiting; /* pieces in `held` */
 };
 
 /* Key of `socket_peers`: a socket and the backend it talks to. */
@@ -212,19 +213,20 @@ enum hook {
 	HOOK_MAX = 5,
 };
 
-/* What the version before is asked about, of packets whose connection we do not know. Indices of `former`: kind * HOOK_MAX + hook. */
+/* What the version before is asked about. Indices of `former`: kind * HOOK_MAX + hook. */
 enum former_kind {
 	FORMER_KNOWN = 0, /* all that open no connection of a service: it may know theirs */
 	FORMER_ALL = 1, /* while its programs and ours both see packets: connections have to be opened in its maps */
 	FORMER_MAX = 2,
 };
 
-/* Every outcome. Values below VERDICT_DROP let the packet (or the call) go on; the others end it. */
+/* Every outcome. Values below VERDICT_DROP let the packet (or the call) go on, a held one later; the others end it. */
 enum verdict {
 	VERDICT_PASS = 0, /* to the node's own network stack, or a socket call left as it is */
 	VERDICT_TO_POD = 1,
 	VERDICT_TO_NETWORK = 2,
 	VERDICT_TRANSLATED = 3, /* a socket call was given a backend, or its service address back */
+	VERDICT_HELD = 4, /* a piece of a datagram whose first one has not come: it comes again behind that */
 	VERDICT_DROP = 8, /* never returned: where the drops begin */
 	VERDICT_DROP_MALFORMED = 9,
 	VERDICT_DROP_NO_BACKEND = 10,

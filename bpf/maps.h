@@ -50,18 +50,55 @@ struct {
 /* Programs of the version before, by hook and what they are asked about, while its connections are carried over into `flows`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, FORMER_MAX * HOOK_MAX);
+	__uint(max_entries, FORMER_MAX *HOOK_MAX);
 	__type(key, __u32);
 	__type(value, __u32);
 } former SEC(".maps");
 
-/* The ports of translated datagrams whose pieces are on their way. */
+/* Datagrams whose pieces are on their way. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
 	__type(key, struct datagram);
 	__type(value, struct datagram_ports);
 } fragments SEC(".maps");
+
+#define HELD_BYTES 9216 /* a frame of 9000 bytes and its Ethernet header */
+#define HELD_PIECES 64 /* of one datagram: 65535 bytes in frames of 1500 are 44 */
+
+/* Key of `held`. */
+struct piece {
+	struct datagram datagram;
+	__u32 number; /* in the order of arrival, from 0 */
+};
+
+/* Its value: a whole frame. */
+struct held_piece {
+	__u32 length; /* bytes */
+	__u8 bytes[HELD_BYTES];
+};
+
+/* Pieces that came before the first one of their datagram. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 256);
+	__type(key, struct piece);
+	__type(value, struct held_piece);
+} held SEC(".maps");
+
+/* For one packet: the datagram whose pieces are to follow its first one, and room for a frame. */
+struct reunion {
+	struct piece piece;
+	__u32 waiting;
+	struct held_piece frame;
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct reunion);
+} reunions SEC(".maps");
 
 /* Which service address a socket asked for when it was given a backend. */
 struct {

@@ -53,6 +53,7 @@ struct packet {
 	bool has_ports; /* TCP, UDP or SCTP with its ports in this packet */
 	bool fragment; /* a piece of a datagram */
 	bool later_fragment; /* not the first one */
+	bool awaited; /* the first one, and later ones are held for it */
 	bool fixed_size; /* no router may cut it to pieces */
 	bool translated;
 	bool moved; /* to another destination address */

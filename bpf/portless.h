@@ -6,15 +6,32 @@
 #include "icmp.h"
 #include "unserved.h"
 
+/* May a piece's first one, which has not come yet, be a service's? One to a pod is that of a connection without a service,
+ * or a reply to a pod whose sockets are left alone: then it is lost if its pieces change places. */
+static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet)
+{
+	struct endpoint *endpoint = lookup_endpoint(&packet->tuple.destination);
+
+	if (endpoint)
+		return is_for_node(hook, endpoint);
+	return hook <= HOOK_FROM_UPLINK && lookup_frontend(&packet->tuple.destination, 0, 0);
+}
+
 /* A piece of a datagram whose first piece was translated. Returns VERDICT_PASS with the packet as it was where none is known. */
-static __always_inline enum verdict follow_first_fragment(context *ctx, struct packet *packet)
+static __always_inline enum verdict follow_first_fragment(context *ctx, enum hook hook, struct packet *packet)
 {
 	__u64 now = now_ns();
+	struct datagram_ports *first = lookup_datagram(packet, now);
 	struct tuple target;
 	struct flow *flow;
 
-	if (!recall_ports(packet, now))
+	if (!first || first->state == DATAGRAM_AWAITED)
+		return may_be_translated(hook, packet) && hold_piece(ctx, packet, now) ? VERDICT_HELD : VERDICT_PASS;
+	if (first->state == DATAGRAM_PLAIN)
 		return VERDICT_PASS;
+	packet->tuple.source_port = first->source_port;
+	packet->tuple.destination_port = first->destination_port;
+	packet->tuple.protocol = first->protocol;
 	flow = bpf_map_lookup_elem(&flows, &packet->tuple);
 	if (!flow || flow->expires_ns <= now)
 		return VERDICT_DROP_FRAGMENT;
@@ -54,12 +71,14 @@ __noinline int packet_without_ports(struct __sk_buff *ctx, __u32 hook)
 	if (parse_packet(ctx, &cursor, ctx->protocol, &packet) != PARSE_IP)
 		return finish(ctx, hook, &packet, VERDICT_PASS);
 	if (packet.later_fragment)
-		verdict = follow_first_fragment(ctx, &packet);
+		verdict = follow_first_fragment(ctx, hook, &packet);
 	else if (is_icmp_error(ctx, &packet))
 		verdict = translate_error(ctx, &packet);
 	if (verdict != VERDICT_PASS || hook == HOOK_TO_POD)
 		return finish(ctx, hook, &packet, verdict);
 	endpoint = lookup_endpoint(&packet.tuple.destination);
+	if (packet.fragment && !packet.later_fragment)
+		note_plain_piece(hook, &packet, endpoint, now_ns());
 	if (!endpoint && !packet.translated)
 		verdict = to_elsewhere(ctx, hook, &packet);
 	if (verdict == VERDICT_PASS)
@@ -72,5 +91,10 @@ static __always_inline int complete(context *ctx, enum hook hook, __u32 step)
 {
 	if (step == STEP_WITHOUT_PORTS)
 		step = packet_without_ports(ctx, hook);
+	if (step & STEP_RELEASE) {
+		step &= ~STEP_RELEASE;
+		if (release_pieces(ctx))
+			return TC_ACT_SHOT;
+	}
 	return step >= STEP_ANSWER ? answer(ctx, hook, step) : step;
 }

@@ -145,7 +145,7 @@ static __always_inline int finish(context *ctx, enum hook hook, const struct pac
 	count(hook, verdict, packet_bytes(ctx));
 	if (verdict > VERDICT_ANSWER)
 		return STEP_ANSWER | verdict | packet->mtu << STEP_MTU_SHIFT;
-	if (verdict > VERDICT_DROP)
+	if (verdict > VERDICT_DROP || verdict == VERDICT_HELD)
 		return TC_ACT_SHOT;
-	return verdict == VERDICT_PASS ? TC_ACT_OK : packet->action;
+	return (verdict == VERDICT_PASS ? TC_ACT_OK : packet->action) | (packet->awaited ? STEP_RELEASE : 0);
 }

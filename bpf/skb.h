@@ -31,6 +31,34 @@ static __always_inline __u32 packet_bytes(context *ctx)
 	return ctx->len;
 }
 
+/* Copies the whole packet. Returns false where there is no room for it. */
+static __always_inline bool copy_frame(context *ctx, struct held_piece *frame)
+{
+	__u32 length = ctx->len;
+
+	if (length < ETH_HLEN || length > HELD_BYTES)
+		return false;
+	frame->length = length;
+	return !bpf_skb_load_bytes(ctx, 0, frame->bytes, length);
+}
+
+/* Makes the packet one that was copied. */
+static __always_inline bool become_frame(context *ctx, const struct held_piece *frame)
+{
+	__u32 length = frame->length;
+
+	if (length < ETH_HLEN || length > HELD_BYTES)
+		return false;
+	return !bpf_skb_change_tail(ctx, length, 0) &&
+	       !bpf_skb_store_bytes(ctx, 0, frame->bytes, length, BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Has a copy of the packet arrive at the device once more, after this one. */
+static __always_inline void queue_copy(context *ctx)
+{
+	bpf_clone_redirect(ctx, ctx->ifindex, BPF_F_INGRESS);
+}
+
 static __always_inline __u32 checksum_offset(const struct packet *packet)
 {
 	__u32 offset = ICMP_CHECKSUM_OFFSET;

@@ -25,6 +25,7 @@
 
 #define HOOKS 5
 #define VERDICTS 40
+#define VERDICT_HELD 4
 #define VERDICT_DROP 8
 #define VERDICT_ANSWER 32
 #define COUNTERS (HOOKS * VERDICTS)
@@ -203,7 +204,7 @@ static const char *judge(struct run *run)
 		return strerror(run->error);
 	if (run->verdict > VERDICT_ANSWER)
 		return judge_answer(run);
-	if (run->verdict > VERDICT_DROP)
+	if (run->verdict > VERDICT_DROP || run->verdict == VERDICT_HELD)
 		return run->code == CODE_SHOT ? NULL : "code of a drop";
 	if (run->code != (run->verdict ? CODE_REDIRECT : CODE_PASS))
 		return "code";

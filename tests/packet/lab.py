@@ -192,7 +192,7 @@ class Lab:
 
     def clear(self) -> None:
         """Empty maps."""
-        connections = ("flows", "fragments", "affinities", "snat_failures")
+        connections = ("flows", "fragments", "held", "affinities", "snat_failures")
         for name in ("services", "endpoints", "source_ranges", *connections):
             keys = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(keys), len(keys))

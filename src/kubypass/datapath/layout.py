@@ -10,7 +10,7 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "21b8d0bdd8e4"
+LAYOUT_HASH = "d44d9228a4c8"
 MAP_NAMES = (
     "services",
     "slots",
@@ -19,6 +19,8 @@ MAP_NAMES = (
     "flows",
     "former",
     "fragments",
+    "held",
+    "reunions",
     "socket_peers",
     "socket_lb_off",
     "refused_binds",
@@ -247,7 +249,7 @@ class Datagram(NamedTuple):
         return cls(source, destination, identification, protocol)
 
 
-_DATAGRAM_PORTS = Struct("<QHHB3x")
+_DATAGRAM_PORTS = Struct("<QHHBB2s")
 DATAGRAM_PORTS_SIZE = 16
 
 
@@ -258,18 +260,29 @@ class DatagramPorts(NamedTuple):
     source_port: int
     destination_port: int
     protocol: int
+    state: int
+    waiting: bytes
 
     def pack(self) -> bytes:
         """As the kernel has it."""
         return _DATAGRAM_PORTS.pack(
-            self.expires_ns, htons(self.source_port), htons(self.destination_port), self.protocol
+            self.expires_ns,
+            htons(self.source_port),
+            htons(self.destination_port),
+            self.protocol,
+            self.state,
+            self.waiting,
         )
 
     @classmethod
     def unpack(cls, data: bytes) -> DatagramPorts:
         """From the kernel's bytes."""
-        expires_ns, source_port, destination_port, protocol = _DATAGRAM_PORTS.unpack(data)
-        return cls(expires_ns, ntohs(source_port), ntohs(destination_port), protocol)
+        expires_ns, source_port, destination_port, protocol, state, waiting = (
+            _DATAGRAM_PORTS.unpack(data)
+        )
+        return cls(
+            expires_ns, ntohs(source_port), ntohs(destination_port), protocol, state, waiting
+        )
 
 
 _SOCKET_PEER = Struct("<Q16sHB5x")

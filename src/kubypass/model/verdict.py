@@ -105,6 +105,7 @@ class Verdict(IntEnum):
     TO_POD = 1
     TO_NETWORK = 2
     TRANSLATED = 3
+    HELD = 4
     DROP = 8
     DROP_MALFORMED = 9
     DROP_NO_BACKEND = 10
