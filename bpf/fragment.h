@@ -28,6 +28,12 @@ static __always_inline struct datagram datagram_of(const struct packet *packet)
 	};
 }
 
+/* Has the first piece of a datagram not come yet? `known` is what is known of it, or NULL. */
+static __always_inline bool is_awaited(const struct datagram_ports *known)
+{
+	return !known || known->state == DATAGRAM_AWAITED;
+}
+
 /* Keeps what a first piece is: an identification is used again by other connections of the two hosts. `packet` is as it
  * arrived. Returns negative where the map takes no more. */
 static __always_inline long note_first_piece(struct packet *packet, enum datagram_state state, __u64 now)
@@ -42,7 +48,7 @@ static __always_inline long note_first_piece(struct packet *packet, enum datagra
 		.state = state,
 	};
 
-	if (known && known->state == DATAGRAM_AWAITED && known->expires_ns > now) {
+	if (known && is_awaited(known) && known->expires_ns > now) {
 		__u32 zero = 0;
 		struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
 
@@ -82,10 +88,12 @@ static __always_inline struct datagram_ports *lookup_datagram(const struct packe
 	return ports && ports->expires_ns > now ? ports : NULL;
 }
 
-/* Holds a piece whose first one has not come. Returns false where there is no room for it. */
-static __always_inline bool hold_piece(context *ctx, const struct packet *packet, __u64 now)
+/* Holds a piece whose first one has not come; `known` are those before it, or NULL. Returns false where there is no room for
+ * it. */
+static __always_inline bool hold_piece(context *ctx, const struct packet *packet, struct datagram_ports *known,
+				       __u64 now)
 {
-	struct datagram_ports *known = lookup_datagram(packet, now), awaited = { .expires_ns = now + REASSEMBLY_NS };
+	struct datagram_ports awaited = { .expires_ns = now + REASSEMBLY_NS, .waiting = 1 };
 	__u32 zero = 0;
 	struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
 
@@ -99,7 +107,6 @@ static __always_inline bool hold_piece(context *ctx, const struct packet *packet
 		known->waiting++;
 		return true;
 	}
-	awaited.waiting = 1;
 	return !bpf_map_update_elem(&fragments, &reunion->piece.datagram, &awaited, BPF_ANY);
 }
 

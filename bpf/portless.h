@@ -8,26 +8,23 @@
 
 /* May a piece's first one, which has not come yet, be a service's? One to a pod is that of a connection without a service,
  * or a reply to a pod whose sockets are left alone: then it is lost if its pieces change places. */
-static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet)
+static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet,
+					      const struct endpoint *endpoint)
 {
-	struct endpoint *endpoint = lookup_endpoint(&packet->tuple.destination);
-
 	if (endpoint)
 		return is_for_node(hook, endpoint);
 	return hook <= HOOK_FROM_UPLINK && lookup_frontend(&packet->tuple.destination, 0, 0);
 }
 
-/* A piece of a datagram whose first piece was translated. Returns VERDICT_PASS with the packet as it was where none is known. */
-static __always_inline enum verdict follow_first_fragment(context *ctx, enum hook hook, struct packet *packet)
+/* A later piece of a datagram. Returns VERDICT_PASS with the packet as it was where its first piece was not translated, or
+ * has not come. */
+static __always_inline enum verdict follow_first_piece(context *ctx, struct packet *packet,
+						       const struct datagram_ports *first, __u64 now)
 {
-	__u64 now = now_ns();
-	struct datagram_ports *first = lookup_datagram(packet, now);
 	struct tuple target;
 	struct flow *flow;
 
-	if (!first || first->state == DATAGRAM_AWAITED)
-		return may_be_translated(hook, packet) && hold_piece(ctx, packet, now) ? VERDICT_HELD : VERDICT_PASS;
-	if (first->state == DATAGRAM_PLAIN)
+	if (!first || first->state != DATAGRAM_TRANSLATED)
 		return VERDICT_PASS;
 	packet->tuple.source_port = first->source_port;
 	packet->tuple.destination_port = first->destination_port;
@@ -65,20 +62,29 @@ __noinline int packet_without_ports(struct __sk_buff *ctx, __u32 hook)
 {
 	struct packet packet = { .own = hook == HOOK_TO_UPLINK };
 	struct cursor cursor = read_context(ctx);
+	struct datagram_ports *first = NULL;
 	struct endpoint *endpoint = NULL;
 	enum verdict verdict = VERDICT_PASS;
+	__u64 now = now_ns();
 
 	if (parse_packet(ctx, &cursor, ctx->protocol, &packet) != PARSE_IP)
 		return finish(ctx, hook, &packet, VERDICT_PASS);
-	if (packet.later_fragment)
-		verdict = follow_first_fragment(ctx, hook, &packet);
-	else if (is_icmp_error(ctx, &packet))
+	if (packet.later_fragment) {
+		first = lookup_datagram(&packet, now);
+		verdict = follow_first_piece(ctx, &packet, first, now);
+	} else if (is_icmp_error(ctx, &packet)) {
 		verdict = translate_error(ctx, &packet);
+	}
 	if (verdict != VERDICT_PASS || hook == HOOK_TO_POD)
 		return finish(ctx, hook, &packet, verdict);
 	endpoint = lookup_endpoint(&packet.tuple.destination);
-	if (packet.fragment && !packet.later_fragment)
-		note_plain_piece(hook, &packet, endpoint, now_ns());
+	if (packet.later_fragment) {
+		if (is_awaited(first) && may_be_translated(hook, &packet, endpoint) &&
+		    hold_piece(ctx, &packet, first, now))
+			return finish(ctx, hook, &packet, VERDICT_HELD);
+	} else if (packet.fragment) {
+		note_plain_piece(hook, &packet, endpoint, now);
+	}
 	if (!endpoint && !packet.translated)
 		verdict = to_elsewhere(ctx, hook, &packet);
 	if (verdict == VERDICT_PASS)

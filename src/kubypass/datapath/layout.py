@@ -249,7 +249,7 @@ class Datagram(NamedTuple):
         return cls(source, destination, identification, protocol)
 
 
-_DATAGRAM_PORTS = Struct("<QHHBB2s")
+_DATAGRAM_PORTS = Struct("<QHHBBH")
 DATAGRAM_PORTS_SIZE = 16
 
 
@@ -261,7 +261,7 @@ class DatagramPorts(NamedTuple):
     destination_port: int
     protocol: int
     state: int
-    waiting: bytes
+    waiting: int
 
     def pack(self) -> bytes:
         """As the kernel has it."""
