@@ -307,11 +307,16 @@ class Agent:
             self._note_result(result, "services planned anew for the node")
             self._tell(result, self.snapshot.services.keys(), full=True)
 
-    def on_network(self, *, thorough: bool = False) -> None:
+    def on_network(self) -> None:
         """Devices, addresses or pods changed."""
         before = self.node.ways
-        if not self._look_at_node():
-            return
+        if self._look_at_node():
+            self._follow_network(thorough=False)
+            if before != self.node.ways:
+                self.check_nodes()
+
+    def _follow_network(self, *, thorough: bool) -> None:
+        """All that depends on how the node was seen at the last look."""
         self._move()
         self._follow_ports(())
         written = self.network.sync(self.node, thorough=thorough)
@@ -319,8 +324,6 @@ class Agent:
         if written:
             log("endpoints changed", writes=written, pods=self.network.pods)
         self.pod_network.look(self.network, self.node, self._own, thorough=thorough)
-        if before != self.node.ways:
-            self.check_nodes()
 
     def full_check(self) -> None:
         """Everything again: what an event has failed to tell, and what somebody else has changed in the kernel."""
@@ -345,7 +348,7 @@ class Agent:
         pins = objects.pin_missing(self.datapath)
         if self._look_at_node():
             self._attach_node()
-            self.on_network(thorough=True)
+            self._follow_network(thorough=True)
             self.check_nodes()
         links, routes = self.attachments.writes - links, self.writes["routes"] - routes
         if links or pins or routes or sysctls:
