@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import MappingProxyType
@@ -18,7 +18,7 @@ from servers import PORT, Servers, link_to, wait
 
 from kubypass.bench.cluster import named_slice
 from kubypass.bench.node import BareNode
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES
+from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 NODE = "bench"
@@ -58,19 +58,14 @@ class Cluster:
             "/api/v1/namespaces/kube-system/serviceaccounts", {"metadata": {"name": "kubypass"}}
         )
         self.allow(CLUSTER_RULES)
-        role = {
-            "metadata": {"name": "kubypass"},
-            "rules": [rule.as_object() for rule in CONFIG_RULES],
-        }
-        self.servers.create(f"{_RBAC}/namespaces/kube-system/roles", role)
+        self.servers.create(f"{_RBAC}/namespaces/kube-system/roles", _role(CONFIG_RULES))
         self.servers.create(f"{_RBAC}/namespaces/kube-system/rolebindings", _binding("Role"))
         self.servers.create(f"{_RBAC}/clusterrolebindings", _binding("ClusterRole"))
 
-    def allow(self, rules: Any) -> None:  # noqa: ANN401
+    def allow(self, rules: Iterable[Rule]) -> None:
         """The ClusterRole is this and nothing else."""
         self.servers.delete(f"{_RBAC}/clusterroles/kubypass")
-        role = {"metadata": {"name": "kubypass"}, "rules": [rule.as_object() for rule in rules]}
-        self.servers.create(f"{_RBAC}/clusterroles", role)
+        self.servers.create(f"{_RBAC}/clusterroles", _role(rules))
 
     def clear(self) -> None:
         """Takes away what tests put in."""
@@ -219,6 +214,10 @@ class Cluster:
         finally:
             subprocess.run([*link, "up"], check=True)
             link_to(self.node.namespace)
+
+
+def _role(rules: Iterable[Rule]) -> dict[str, object]:
+    return {"metadata": {"name": "kubypass"}, "rules": [rule.as_object() for rule in rules]}
 
 
 def _binding(kind: str) -> dict[str, object]:
