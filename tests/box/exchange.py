@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends one line or datagram of a size, and reads the answer, which repeats it; fails unless all of it comes back."""
+"""Sends one line or datagram of a size, and reads the answer, which repeats it; fails unless all of it comes back.
+
+exchange.py KIND ADDRESS PORT SIZE; a datagram of the kind `backwards` is sent in pieces, the last one first.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,17 @@ import sys
 kind, address, port, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 text = ("0123456789" * (size // 10 + 1))[:size]
-with socket.socket(family, getattr(socket, kind)) as client:
+backwards = kind == "backwards"
+with socket.socket(family, socket.SOCK_DGRAM if backwards else getattr(socket, kind)) as client:
     client.settimeout(5)
     client.connect((address, port))
     answer = b""
-    client.sendall(text.encode() + b"\n")
+    if backwards:
+        from backwards import send_backwards
+
+        send_backwards(client, text.encode() + b"\n")
+    else:
+        client.sendall(text.encode() + b"\n")
     while not answer.endswith(b"\n"):
         answer += client.recv(65536)
 found = json.loads(answer)

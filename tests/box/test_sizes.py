@@ -17,16 +17,12 @@ MTU = 1400
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
 
-BACKWARDS = "backwards"
-
-
 def exchange(cluster: Cluster, place: str, kind: str, to: tuple[str, int], size: int) -> str:
     """The pod that has repeated what was said."""
     python = (REPOSITORY / ".venv" / "bin" / "python").as_posix()
-    words = ["backwards.py"] if kind == BACKWARDS else ["exchange.py", kind]
-    script = (HERE / words[0]).as_posix()
+    script = (HERE / "exchange.py").as_posix()
     address = to[0].strip("[]")
-    return cluster.run(place, python, script, *words[1:], address, str(to[1]), str(size))
+    return cluster.run(place, python, script, kind, address, str(to[1]), str(size))
 
 
 def every_pod_answers(
@@ -68,7 +64,7 @@ def test_big_datagrams_to_a_cluster_ip(cluster: Cluster, version: int, size: int
 @pytest.mark.parametrize("size", [3000, 40000])
 def test_datagrams_whose_last_piece_comes_first(cluster: Cluster, version: int, size: int) -> None:
     to = (cluster.host(version, "node1"), cluster.node_port("echo", "UDP"))
-    every_pod_answers(cluster, CLIENT, BACKWARDS, to, size)
+    every_pod_answers(cluster, CLIENT, "backwards", to, size)
 
 
 @contextmanager

@@ -88,6 +88,7 @@ def test_from_the_nodes_network_to_a_pod(lab, who, protocol):
 def queued(lab) -> Iterator[list[bytes]]:
     """What arrives at the uplink once more, in the order in which it does; complete after the block."""
     found: list[bytes] = []
+    to_us = bytes.fromhex(IN["dmac"].replace(":", ""))  # others are the kernel's own
     with inside(lab.path), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as capture:
         capture.bind(("eth0", ETH_P_ALL))
         while select.select([capture], [], [], 0)[0]:
@@ -95,9 +96,7 @@ def queued(lab) -> Iterator[list[bytes]]:
         yield found
         while select.select([capture], [], [], 0.05)[0]:
             frame = capture.recv(65536)
-            if frame[:6] == bytes.fromhex(
-                IN["dmac"].replace(":", "")
-            ):  # others are the kernel's own
+            if frame.startswith(to_us):
                 found.append(frame)
 
 
