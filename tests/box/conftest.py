@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
+import re
 import tempfile
 import textwrap
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from kubypass.box.apply import apply_files
 from kubypass.box.box import Box, down, up
 from kubypass.box.enter import find_place, run_in
 from kubypass.box.files import read_json
+from kubypass.box.paths import RUN
 from kubypass.box.process import wait_until
 from kubypass.box.record import PodRecord, read_pods
 from tests.box.scene import Scene
@@ -33,6 +35,8 @@ DUAL_STACK = (
         "kubeServiceCIDR: 10.233.0.0/18,fd85:ee78:d8a6:8607::1000/116",
     ),
 )
+OF_TESTS = re.compile(r"pytest(\d+)[a-z]{1,3}")
+"""Boxes' names, with the process that made it."""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a box needs root")
 
 
@@ -153,46 +157,53 @@ def write_dual_stack(directory: Path) -> Path:
     return path
 
 
-def box_name(prefix: str, worker_id: str) -> str:
-    """Another one in each checkout and each worker: they may run at the same time."""
-    checkout = hashlib.sha256(str(REPOSITORY).encode()).hexdigest()[:4]
-    return f"{prefix}{checkout}{worker_id.removeprefix('master')}"
+def box_name(kind: str) -> str:
+    """Another one in each process; `kind` tells its boxes apart, in three letters at most.
+
+    First go those that processes left which were killed, whatever their checkout.
+    """
+    for left in RUN.glob("pytest*"):
+        if (match := OF_TESTS.fullmatch(left.name)) and not Path(f"/proc/{match[1]}").exists():
+            down(left.name, lambda _: None)
+    return f"pytest{os.getpid()}{kind}"
 
 
-@pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
-    name = box_name("test", worker_id)
-    directory = tmp_path_factory.mktemp("box")
-    down(name, lambda _: None)
+@contextmanager
+def own_box(kind: str, directory: Path, settings: Path, *objects: Path) -> Iterator[Box]:
+    """A dual-stack box that is gone after the block; `kind` as in box_name."""
+    name = box_name(kind)
     try:
-        box = up(name, write_dual_stack(directory), GUIDE / "cilium-config.yaml", print)
-        apply_files(box, [HERE / "cluster.yaml"], print)
-        yield Cluster(box)
+        box = up(name, write_dual_stack(directory), settings, print)
+        apply_files(box, [*objects], print)
+        yield box
     finally:
         down(name, lambda _: None)
 
 
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory, settings = tmp_path_factory.mktemp("box"), GUIDE / "cilium-config.yaml"
+    with own_box("all", directory, settings, HERE / "cluster.yaml") as box:
+        yield Cluster(box)
+
+
 @pytest.fixture(scope="session", params=["sockets", "packets"])
 def scenes(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, worker_id: str
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     """Pods' connections are translated when they are opened, or packet by packet."""
-    name = box_name("scene", worker_id)
     directory = tmp_path_factory.mktemp("scenes")
     settings = directory / "cilium-config.yaml"
     text = (GUIDE / "cilium-config.yaml").read_text()
     if request.param == "packets":
         text = text.replace('bpf-lb-sock: "true"', 'bpf-lb-sock: "false"')
     settings.write_text(text + '\nbpf-lb-map-max: "4096"\n')
-    down(name, lambda _: None)
-    try:
-        box = up(name, write_dual_stack(directory), settings, print)
-        apply_files(box, [HERE / "scenes.yaml"], print)
-        with Scene(box, at_sockets=request.param == "sockets") as scene:
-            scene.route()
-            yield scene
-    finally:
-        down(name, lambda _: None)
+    with (
+        own_box("scn", directory, settings, HERE / "scenes.yaml") as box,
+        Scene(box, at_sockets=request.param == "sockets") as scene,
+    ):
+        scene.route()
+        yield scene
 
 
 @pytest.fixture

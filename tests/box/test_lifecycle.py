@@ -19,16 +19,15 @@ from kubypass.box.paths import BoxPaths
 from kubypass.box.process import cgroup_processes, kill_cgroup
 from kubypass.box.record import read_pods
 from kubypass.errors import ConfigError, KubypassError
-from tests.box.conftest import GUIDE
+from tests.box.conftest import GUIDE, box_name
 
 SETTINGS = GUIDE / "cilium-config.yaml"
 KUBEKEY = GUIDE / "config-sample.yaml"
 
 
 @pytest.fixture
-def name(worker_id: str) -> Iterator[str]:
-    name = f"life{worker_id}"
-    down(name, lambda _: None)
+def name() -> Iterator[str]:
+    name = box_name("lif")
     yield name
     down(name, lambda _: None)
 

@@ -14,14 +14,12 @@ import pytest
 import yaml
 
 from kubypass.box import agents
-from kubypass.box.apply import apply_files
-from kubypass.box.box import down, up
 from kubypass.box.files import write_json
 from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import parse_address
-from tests.box.conftest import HERE, Cluster, write_dual_stack
+from tests.box.conftest import HERE, Cluster, own_box
 from tests.box.test_stale_sockets import check_tcp
 
 pytestmark = pytest.mark.xdist_group("changes")
@@ -65,21 +63,17 @@ VISITORS = {
 }
 
 
-def make(name: str, directory: Path, settings: dict[str, str]) -> Iterator[Cluster]:
+def make(kind: str, directory: Path, settings: dict[str, str]) -> Iterator[Cluster]:
     """A box with other settings."""
-    (directory / "settings.yaml").write_text(yaml.safe_dump(settings))
-    (directory / "visitors.yaml").write_text(yaml.safe_dump_all(VISITORS.values()))
-    down(name, lambda _: None)
-    try:
-        box = up(name, write_dual_stack(directory), directory / "settings.yaml", print)
-        apply_files(box, [HERE / "cluster.yaml", directory / "visitors.yaml"], print)
+    path, visitors = directory / "settings.yaml", directory / "visitors.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    visitors.write_text(yaml.safe_dump_all(VISITORS.values()))
+    with own_box(kind, directory, path, HERE / "cluster.yaml", visitors) as box:
         yield Cluster(box)
-    finally:
-        down(name, lambda _: None)
 
 
 @pytest.fixture(scope="module")
-def partial(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
+def partial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Some pods are left alone, by labels and runtime class."""
     settings = {
         "bpf-lb-sock-exclude-pods": "mesh in (yes, true), !plain",
@@ -87,14 +81,14 @@ def partial(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterato
         "bpf-lb-sock-terminate-all-protos": "true",
         "node-port-bind-protection": "false",
     }
-    yield from make(f"partial{worker_id[:8]}", tmp_path_factory.mktemp("partial"), settings)
+    yield from make("prt", tmp_path_factory.mktemp("partial"), settings)
 
 
 @pytest.fixture(scope="module")
-def node_only(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
+def node_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """All pods are."""
     settings = {"bpf-lb-sock-hostns-only": "true"}
-    yield from make(f"nodeonl{worker_id[:8]}", tmp_path_factory.mktemp("nodeonly"), settings)
+    yield from make("nod", tmp_path_factory.mktemp("nodeonly"), settings)
 
 
 def translated_by(cluster: Cluster, place: str, version: int, protocol: str) -> str:

@@ -9,12 +9,11 @@ from collections.abc import Iterator
 import pytest
 
 from kubypass.box import agents
-from kubypass.box.apply import apply_files
-from kubypass.box.box import Box, down, node_manifest, up
+from kubypass.box.box import Box, node_manifest
 from kubypass.box.files import read_json, write_json
 from kubypass.box.process import wait_until
 from kubypass.box.wiring import ip_batch
-from tests.box.conftest import GUIDE, HERE, Cluster, box_name, write_dual_stack
+from tests.box.conftest import GUIDE, HERE, Cluster, own_box
 
 pytestmark = pytest.mark.xdist_group("two-networks")
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -43,13 +42,9 @@ def join(box: Box) -> None:
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Cluster]:
-    name = box_name("homes", worker_id)
-    down(name, lambda _: None)
-    try:
-        kubekey = write_dual_stack(tmp_path_factory.mktemp("homes"))
-        box = up(name, kubekey, GUIDE / "cilium-config.yaml", print)
-        apply_files(box, [HERE / "cluster.yaml"], print)
+def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    directory, settings = tmp_path_factory.mktemp("homes"), GUIDE / "cilium-config.yaml"
+    with own_box("two", directory, settings, HERE / "cluster.yaml") as box:
         join(box)
         cluster = Cluster(box)
 
@@ -59,8 +54,6 @@ def homes(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[
 
         assert wait_until(followed, 10), "the second device is no uplink"
         yield cluster
-    finally:
-        down(name, lambda _: None)
 
 
 @FAMILIES
