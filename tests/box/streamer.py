@@ -2,8 +2,9 @@
 """Asks services without end from one place, and writes down every answer: streamer.py PLAN LOG [PAUSE_S].
 
 The plan is a JSON list of streams: kind, protocol, address, port. Kinds: `new`, a socket for each question; `fresh`,
-the same from a port that was not used for two minutes; `kept`, one socket for all. A line of the log is JSON: begin and
-end in seconds of CLOCK_MONOTONIC, the stream's number, outcome.
+the same from a port that was not used for two minutes; `kept`, one socket for all, of UDP from such a port as well: a
+datagram from another belongs to what was before. A line of the log is JSON: begin and end in seconds of
+CLOCK_MONOTONIC, the stream's number, outcome.
 """
 
 from __future__ import annotations
@@ -23,17 +24,19 @@ PAUSE_S = 0.001
 Stream = dict[str, str]
 
 
-FIRST_PORT, PORTS, PORTS_PER_S = 32768, 28000, 200
-PLACE = Path("/proc/self/ns/net").stat().st_ino * 7919 % PORTS
+FRESH = {"fresh": (32768, 28000, 200), "kept": (10000, 18000, 100)}
+"""By kind: the first port, how many, and how many of them a second pass by."""
+PLACE = Path("/proc/self/ns/net").stat().st_ino * 7919
 """Where this network namespace is in the round of ports: no two places use one at the same moment."""
 
 
-def bind_fresh(made: socket.socket) -> None:
+def bind_fresh(made: socket.socket, kind: str) -> None:
     """To a port that nobody here had in the last two minutes, whichever process: the clock says which."""
-    tick = PLACE + int(time.monotonic() * PORTS_PER_S)
+    first, ports, per_s = FRESH[kind]
+    tick = PLACE + int(time.monotonic() * per_s)
     for number in range(tick, tick + 1000):
         with contextlib.suppress(OSError):
-            made.bind(("::" if made.family == socket.AF_INET6 else "", FIRST_PORT + number % PORTS))
+            made.bind(("::" if made.family == socket.AF_INET6 else "", first + number % ports))
             return
 
 
@@ -42,8 +45,8 @@ def dial(stream: Stream) -> socket.socket:
     family = socket.AF_INET6 if ":" in stream["address"] else socket.AF_INET
     made = socket.socket(family, kind)
     made.settimeout(TIMEOUT_S)
-    if stream["kind"] == "fresh":
-        bind_fresh(made)
+    if kind == socket.SOCK_DGRAM and stream["kind"] in FRESH:
+        bind_fresh(made, stream["kind"])
     try:
         made.connect((stream["address"], int(stream["port"])))
     except OSError:
