@@ -61,10 +61,14 @@ static __always_inline long note_first_piece(struct packet *packet, enum datagra
 	return bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
 }
 
-/* The node gets NodePorts' datagrams and replies to itself, but others too. */
-static __always_inline bool is_for_node(enum hook hook, const struct endpoint *endpoint)
+/* May a datagram be a service's, or a reply of one, as far as addresses tell? `endpoint` is what lives at its destination.
+ * What the node's own stack sends comes in order. */
+static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet,
+					      const struct endpoint *endpoint)
 {
-	return hook == HOOK_FROM_UPLINK && endpoint && endpoint->kind != ENDPOINT_POD;
+	if (hook != HOOK_FROM_UPLINK)
+		return hook == HOOK_FROM_POD;
+	return endpoint || lookup_frontend(&packet->tuple.destination, 0, 0);
 }
 
 /* A first piece that is not translated: nothing is remembered of an earlier datagram with its identification. */
@@ -73,7 +77,7 @@ static __always_inline void note_plain_piece(enum hook hook, struct packet *pack
 {
 	struct datagram key = datagram_of(packet);
 
-	if (is_for_node(hook, endpoint))
+	if (may_be_translated(hook, packet, endpoint))
 		note_first_piece(packet, DATAGRAM_PLAIN, now);
 	else
 		bpf_map_delete_elem(&fragments, &key);

@@ -6,16 +6,6 @@
 #include "icmp.h"
 #include "unserved.h"
 
-/* May a piece's first one, which has not come yet, be a service's? One to a pod is that of a connection without a service,
- * or a reply to a pod whose sockets are left alone: then it is lost if its pieces change places. */
-static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet,
-					      const struct endpoint *endpoint)
-{
-	if (endpoint)
-		return is_for_node(hook, endpoint);
-	return hook <= HOOK_FROM_UPLINK && lookup_frontend(&packet->tuple.destination, 0, 0);
-}
-
 /* A later piece of a datagram. Returns VERDICT_PASS with the packet as it was where its first piece was not translated, or
  * has not come. */
 static __always_inline enum verdict follow_first_piece(context *ctx, struct packet *packet,

@@ -7,6 +7,7 @@ And connections of sockets that end with their backend, where that is asked for.
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,12 +15,15 @@ import pytest
 import yaml
 
 from kubypass.box import agents
+from kubypass.box.enter import command_in, find_place
 from kubypass.box.files import write_json
 from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import parse_address
+from tests.box.clients import PYTHON
 from tests.box.conftest import HERE, Cluster, own_box
+from tests.box.test_sizes import exchange
 from tests.box.test_stale_sockets import check_tcp
 
 pytestmark = pytest.mark.xdist_group("changes")
@@ -35,6 +39,15 @@ with socket.socket(family, kind) as client:
     client.send(b"GET / HTTP/1.0\\r\\n\\r\\n" if stream else b"who?")
     assert client.recv(65536)
     print(json.dumps([client.getsockname()[:2], client.getpeername()[:2]]))
+"""
+PLAIN = """
+apiVersion: v1
+kind: Service
+metadata: {name: plain}
+spec:
+  ipFamilyPolicy: RequireDualStack
+  selector: {app: plain}
+  ports: [{port: 53, targetPort: 5353, protocol: UDP}]
 """
 KINDS = {"TCP": (6, "SOCK_STREAM", 80), "UDP": (17, "SOCK_DGRAM", 53)}
 
@@ -138,6 +151,25 @@ def test_trace_knows_which(partial: Cluster, name: str, program: str) -> None:
 def test_hostns_only(node_only: Cluster, version: int, protocol: str) -> None:
     assert translated_by(node_only, "node1", version, protocol) == "socket"
     assert translated_by(node_only, "pod/plain", version, protocol) == "packet"
+
+
+@pytest.mark.parametrize("client", ["annotated", "plain"])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_reply_whose_last_piece_comes_first(partial: Cluster, version: int, client: str) -> None:
+    """To a pod whose packets are translated, and to one whose sockets are."""
+    partial.apply(PLAIN)
+    (server,) = partial.pods("plain")
+    address = next(str(a) for a in server.addresses if (":" in str(a)) == (version == 6))
+    script = [PYTHON, (HERE / "answer_backwards.py").as_posix(), address, "5353"]
+    command = command_in(find_place(partial.box, "pod/plain"), script)
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout
+            assert process.stdout.readline() == "ready\n"
+            to = (partial.host(version, "plain"), 53)
+            assert exchange(partial, f"pod/{client}", "SOCK_DGRAM", to, 4000) == "backwards"
+        finally:
+            process.kill()
 
 
 def test_status_tells_which(partial: Cluster, node_only: Cluster) -> None:

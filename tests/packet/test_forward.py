@@ -129,12 +129,3 @@ def test_ipv6_extension_headers_are_skipped(lab):
     result = lab.run("from_pod", packet)
     assert (result.code, dict(result.counted)) == (REDIRECT, {(Hook.FROM_POD, Verdict.TO_POD): 1})
     assert IPv6(result.packet[14:]).dst == V6.second_pod
-
-
-def test_fragments_between_pods_are_forwarded(lab):
-    from lab import V4
-
-    packet = Ether(src=POD_MAC, dst=VETH_MAC) / IP(
-        src=V4.second_pod, dst=V4.pod, flags="MF", frag=100, proto=17
-    )
-    assert lab.run("from_pod", packet / (b"x" * 64)).code == REDIRECT

@@ -112,9 +112,24 @@ def held(lab, program, piece):
     assert (result.code, dict(result.counted)) == (SHOT, {(hook, Verdict.HELD): 1})
 
 
+def in_order(lab, program, sent, wanted, order, code=REDIRECT):
+    """Those before the first piece are held, and queued again as they came once it is through."""
+    early = order[: order.index(0)]
+    for index in early:
+        held(lab, program, sent[index])
+    with queued(lab) as again:
+        result = lab.run(program, sent[0])
+        assert (result.code, result.packet) == (code, wanted[0])
+    assert again == [sent[index] for index in early]
+    for index in (*early, *order[order.index(0) + 1 :]):
+        result = lab.run(program, sent[index])
+        assert (result.code, result.packet) == (code, wanted[index])
+    assert not list(lab.maps["held"].items())
+
+
 @pytest.mark.parametrize("order", [order for order in ORDERS if order[0]], ids=str)
 def test_what_overtakes_the_first_piece_follows_it(lab, who, protocol, order):
-    """Held, and queued again in the order of arrival once the first one is through."""
+    """Through a NodePort to a pod elsewhere, and back."""
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT)
     rows = [
         ((who.client, 40000, who.node, 30080), (who.node, 40000, who.remote_pod, 8080), "S"),
@@ -123,18 +138,33 @@ def test_what_overtakes_the_first_piece_follows_it(lab, who, protocol, order):
     for flow, seen, flags in rows:
         options = {"protocol": protocol, "flags": flags, "payload": alike(who, protocol)}
         sent = pieces(who, flow, IN, **options)
-        wanted = pieces(who, seen, TO_NETWORK, **options)
-        early = order[: order.index(0)]
-        for index in early:
-            held(lab, "from_uplink", sent[index])
-        with queued(lab) as again:
-            result = lab.run("from_uplink", sent[0])
-            assert (result.code, result.packet) == (REDIRECT, wanted[0])
-        assert again == [sent[index] for index in early]
-        for index in (*early, *order[order.index(0) + 1 :]):
-            result = lab.run("from_uplink", sent[index])
-            assert (result.code, result.packet) == (REDIRECT, wanted[index])
-    assert not list(lab.maps["held"].items())
+        in_order(lab, "from_uplink", sent, pieces(who, seen, TO_NETWORK, **options), order)
+
+
+@pytest.mark.parametrize("where", ["this node", "another node"])
+@pytest.mark.parametrize("order", [order for order in ORDERS if order[0]], ids=str)
+def test_so_do_those_of_a_reply_to_a_pod(lab, who, protocol, order, where):
+    """Whose sockets are left alone: its own packets carry the service's address."""
+    backend, program = (
+        (who.second_pod, "from_pod") if where == "this node" else (who.remote_pod, "from_uplink")
+    )
+    lab.service(who.service, 80, [backend], protocol=protocol)
+    lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80), protocol=protocol))
+    options = {"protocol": protocol, "flags": "SA", "payload": alike(who, protocol)}
+    sent = pieces(who, (backend, 8080, who.pod, 40000), IN, **options)
+    wanted = pieces(who, (who.service, 80, who.pod, 40000), TO_POD, **options)
+    in_order(lab, program, sent, wanted, order)
+
+
+@pytest.mark.parametrize("order", [order for order in ORDERS if order[0]], ids=str)
+def test_and_those_of_a_pods_reply_to_a_client(lab, who, protocol, order):
+    flags = ServiceFlag.NODE_PORT | ServiceFlag.LOCAL
+    lab.service(who.node, 30080, [who.pod], local=[who.pod], protocol=protocol, flags=flags)
+    lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080), protocol=protocol))
+    options = {"protocol": protocol, "flags": "SA", "payload": alike(who, protocol)}
+    sent = pieces(who, (who.pod, 8080, who.client, 40000), IN, **options)
+    wanted = pieces(who, (who.node, 30080, who.client, 40000), TO_NETWORK, **options)
+    in_order(lab, "from_pod", sent, wanted, order)
 
 
 @pytest.mark.parametrize(
@@ -199,24 +229,34 @@ def test_without_its_flow_a_later_piece_is_dropped(lab, who):
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_what_no_service_has_to_do_with_keeps_any_order(lab, who, protocol, order):
-    lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+def test_what_no_service_has_to_do_with_arrives_as_it_was(lab, who, protocol, order):
     rows = [
         ("from_pod", (who.pod, 40000, who.second_pod, 53), TO_POD, REDIRECT),
         ("from_pod", (who.pod, 40000, who.remote_pod, 53), TO_NETWORK, REDIRECT),
         ("from_pod", (who.pod, 40000, who.client, 53), TO_NETWORK, REDIRECT),
         ("from_uplink", (who.remote_pod, 40000, who.pod, 53), TO_POD, REDIRECT),
         ("from_pod", (who.pod, 40000, who.node, 53), IN, PASS),
-        ("to_uplink", (who.node, 40000, who.client, 53), IN, PASS),
-        ("to_pod", (who.node, 40000, who.pod, 53), IN, PASS),
     ]
+    options = {"protocol": protocol, "payload": alike(who, protocol)}
+    lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     for program, flow, where, code in rows:
+        wanted = pieces(who, flow, where, **options)
+        in_order(lab, program, pieces(who, flow, IN, **options), wanted, order, code)
+
+
+@pytest.mark.parametrize("order", ORDERS, ids=str)
+def test_what_the_nodes_stack_sends_keeps_any_order(lab, who, protocol, order):
+    lab.service(who.service, 80, [who.second_pod], protocol=protocol)
+    rows = [
+        ("to_uplink", (who.node, 40000, who.client, 53)),
+        ("to_pod", (who.node, 40000, who.pod, 53)),
+    ]
+    for program, flow in rows:
         sent = pieces(who, flow, IN, protocol=protocol)
-        wanted = pieces(who, flow, where, protocol=protocol)
         for index in order:
             result = lab.run(program, sent[index])
-            assert (result.code, result.packet) == (code, wanted[index]), (program, flow)
-    assert not list(lab.maps["fragments"].items()), "what is not translated is not kept"
+            assert (result.code, result.packet) == (PASS, sent[index]), (program, flow)
+    assert not list(lab.maps["fragments"].items()), "nothing is kept of it"
 
 
 def test_an_identification_that_is_used_again(lab, who):
