@@ -3,11 +3,13 @@
 
 `make mutation` runs all; `python tests/mutation/run.py WORD...` those whose description or file has one of the words.
 A fault is caught by the first test that fails; one that no test notices survives, and that ends in status 1 unless
-faults.toml says why it has to. First of all the copy without a fault has to pass: 2 if it does not.
+faults.toml says why it has to. First of all the copy without a fault has to pass: 2 if it does not. What caught a fault
+is written to caught.json, and asked first the next time.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -34,6 +36,9 @@ FIRST = [
 """Those that see most."""
 OBJECTS = ["build/bpf/pod.bpf.o", "build/bpf/host.bpf.o"]
 """All that these tests load."""
+CAUGHT = Path(__file__).with_name("caught.json")
+PASSED, FAILED = 0, 1
+"""Of pytest's exit codes; another one says that it could not run."""
 CASES = {"KUBYPASS_CASES": "8000", "KUBYPASS_SHRINK": "0", "KUBYPASS_FUZZ": "60000"}
 
 
@@ -68,6 +73,11 @@ class Outcome:
     seconds: float
     wrong: str = ""
     """Why it could not be tried."""
+
+    @property
+    def unnoticed(self) -> bool:
+        """No test has caught it, and one should have."""
+        return not self.caught_by and (bool(self.wrong) or not self.fault.survives)
 
 
 def read_faults() -> list[Fault]:
@@ -123,21 +133,28 @@ def packet_tests() -> list[str]:
 def check(tree: Path, fault: Fault) -> str:
     """The first test that fails."""
     if fault.file.startswith("bpf/"):
-        makefile = tree / "Makefile"  # a fault may leave something unused
-        makefile.write_text(
-            makefile.read_text().replace("-Wall -Wextra -Werror -target", "-target")
-        )
-        made = subprocess.run(
-            ["make", *OBJECTS], cwd=tree, capture_output=True, text=True, check=False
-        )
-        if made.returncode:
-            raise NotSeededError(f"does not build\n{made.stderr[-2000:]}")
+        build(tree)
         tests = packet_tests()
     else:
         tests = ["tests/unit", *packet_tests()]
     if fault.also:
         (tree / ".venv").symlink_to(ROOT / ".venv")
         tests = [*tests, fault.also]
+    before = read_caught().get(fault.says)
+    return (before and ask(tree, fault, [before])) or ask(tree, fault, tests)
+
+
+def build(tree: Path) -> None:
+    """The objects, with whatever the fault leaves unused."""
+    makefile = tree / "Makefile"
+    makefile.write_text(makefile.read_text().replace("-Wall -Wextra -Werror -target", "-target"))
+    made = subprocess.run(["make", *OBJECTS], cwd=tree, capture_output=True, text=True, check=False)
+    if made.returncode:
+        raise NotSeededError(f"does not build\n{made.stderr[-2000:]}")
+
+
+def ask(tree: Path, fault: Fault, tests: list[str]) -> str:
+    """The first of these tests that fails; empty where none does, or they are no more."""
     command = [ROOT / ".venv/bin/pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", *tests]
     environment = (
         os.environ | CASES | {"PYTHONPATH": str(tree / "src"), "PYTHONDONTWRITEBYTECODE": "1"}
@@ -154,12 +171,24 @@ def check(tree: Path, fault: Fault) -> str:
         )
     except subprocess.TimeoutExpired:
         raise NotSeededError(f"no answer after {LIMIT_S} s") from None
-    if result.returncode == 0:
+    if result.returncode == PASSED or (result.returncode != FAILED and len(tests) == 1):
         return ""
     found = re.search(r"^(?:FAILED|ERROR) (\S+)", result.stdout, re.MULTILINE)
     if found is None:
         raise NotSeededError(f"{fault.says}: {result.stdout[-2000:]}{result.stderr[-2000:]}")
-    return found[1]
+    return found[1].partition("[")[0]
+
+
+def read_caught() -> dict[str, str]:
+    """What caught the faults the last time, by what they say."""
+    return json.loads(CAUGHT.read_text()) if CAUGHT.exists() else {}
+
+
+def write_caught(outcomes: list[Outcome]) -> None:
+    """Keeps it, of faults that are still there."""
+    caught = read_caught() | {each.fault.says: each.caught_by for each in outcomes}
+    kept = {each.says: caught[each.says] for each in read_faults() if caught.get(each.says)}
+    CAUGHT.write_text(json.dumps(kept, indent=1, ensure_ascii=False) + "\n")
 
 
 def told(outcome: Outcome) -> str:
@@ -184,13 +213,13 @@ def main(words: list[str]) -> int:
     if problem := control.wrong or control.caught_by:
         print(f"without a fault it does not pass: {problem}", file=sys.stderr)
         return 2
-    survived = 0
+    outcomes = []
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for outcome in pool.map(run, faults):
-            survived += not outcome.caught_by and (
-                bool(outcome.wrong) or not outcome.fault.survives
-            )
+            outcomes.append(outcome)
             print(told(outcome), flush=True)
+    write_caught(outcomes)
+    survived = sum(outcome.unnoticed for outcome in outcomes)
     excused = sum(bool(fault.survives) for fault in faults)
     print(
         f"{len(faults)} faults, {survived} survived, {excused} of no effect that a test could see"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import tomllib
 from pathlib import Path
 
@@ -24,3 +25,11 @@ def test_there_are_many_and_no_two_alike():
     )
     assert len({fault["says"] for fault in FAULTS}) == len(FAULTS)
     assert len(FAULTS) >= 50
+
+
+def test_what_caught_them_is_of_faults_that_are_there():
+    caught = json.loads(Path(__file__).with_name("caught.json").read_text())
+    assert caught.keys() <= {fault["says"] for fault in FAULTS}
+    for test in caught.values():
+        file, _, name = test.partition("::")
+        assert f"def {name}(" in (ROOT / file).read_text()
