@@ -28,13 +28,7 @@ from tests.box.scene import Scene
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[1]
 GUIDE = REPOSITORY / "examples" / "guide"
-DUAL_STACK = (
-    ("kubePodsCIDR: 10.233.64.0/18", "kubePodsCIDR: 10.233.64.0/18,fd85:ee78:d8a6:8607::1:0/112"),
-    (
-        "kubeServiceCIDR: 10.233.0.0/18",
-        "kubeServiceCIDR: 10.233.0.0/18,fd85:ee78:d8a6:8607::1000/116",
-    ),
-)
+DUAL_STACK = REPOSITORY / "examples" / "families" / "dual-stack.yaml"
 OF_TESTS = re.compile(r"pytest(\d+)[a-z]{1,3}")
 """Boxes' names, with the process that made it."""
 needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="a box needs root")
@@ -147,16 +141,6 @@ class Cluster:
         return dict(json.loads(self.run(place, python, script, address.strip("[]"), str(port))))
 
 
-def write_dual_stack(directory: Path) -> Path:
-    """The guide's KubeKey file with IPv6 beside IPv4."""
-    text = (GUIDE / "config-sample.yaml").read_text()
-    for old, new in DUAL_STACK:
-        text = text.replace(old, new)
-    path = directory / "kubekey.yaml"
-    path.write_text(text)
-    return path
-
-
 def box_name(kind: str) -> str:
     """Another one in each process; `kind` tells its boxes apart, in three letters at most.
 
@@ -169,11 +153,11 @@ def box_name(kind: str) -> str:
 
 
 @contextmanager
-def own_box(kind: str, directory: Path, settings: Path, *objects: Path) -> Iterator[Box]:
+def own_box(kind: str, settings: Path, *objects: Path) -> Iterator[Box]:
     """A dual-stack box that is gone after the block; `kind` as in box_name."""
     name = box_name(kind)
     try:
-        box = up(name, write_dual_stack(directory), settings, print)
+        box = up(name, DUAL_STACK, settings, print)
         apply_files(box, [*objects], print)
         yield box
     finally:
@@ -181,9 +165,9 @@ def own_box(kind: str, directory: Path, settings: Path, *objects: Path) -> Itera
 
 
 @pytest.fixture(scope="session")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    directory, settings = tmp_path_factory.mktemp("box"), GUIDE / "cilium-config.yaml"
-    with own_box("all", directory, settings, HERE / "cluster.yaml") as box:
+def cluster() -> Iterator[Cluster]:
+    settings = GUIDE / "cilium-config.yaml"
+    with own_box("all", settings, HERE / "cluster.yaml") as box:
         yield Cluster(box)
 
 
@@ -199,7 +183,7 @@ def scenes(
         text = text.replace('bpf-lb-sock: "true"', 'bpf-lb-sock: "false"')
     settings.write_text(text + '\nbpf-lb-map-max: "4096"\n')
     with (
-        own_box("scn", directory, settings, HERE / "scenes.yaml") as box,
+        own_box("scn", settings, HERE / "scenes.yaml") as box,
         Scene(box, at_sockets=request.param == "sockets") as scene,
     ):
         scene.route()

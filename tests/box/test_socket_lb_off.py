@@ -81,7 +81,7 @@ def make(kind: str, directory: Path, settings: dict[str, str]) -> Iterator[Clust
     path, visitors = directory / "settings.yaml", directory / "visitors.yaml"
     path.write_text(yaml.safe_dump(settings))
     visitors.write_text(yaml.safe_dump_all(VISITORS.values()))
-    with own_box(kind, directory, path, HERE / "cluster.yaml", visitors) as box:
+    with own_box(kind, path, HERE / "cluster.yaml", visitors) as box:
         yield Cluster(box)
 
 

@@ -42,9 +42,9 @@ def join(box: Box) -> None:
 
 
 @pytest.fixture(scope="module")
-def homes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    directory, settings = tmp_path_factory.mktemp("homes"), GUIDE / "cilium-config.yaml"
-    with own_box("two", directory, settings, HERE / "cluster.yaml") as box:
+def homes() -> Iterator[Cluster]:
+    settings = GUIDE / "cilium-config.yaml"
+    with own_box("two", settings, HERE / "cluster.yaml") as box:
         join(box)
         cluster = Cluster(box)
 

@@ -20,7 +20,8 @@ from kubypass.box.kubernetes import cluster as boxes
 from kubypass.box.kubernetes.programs import build_programs
 from kubypass.box.kubernetes.proxies import Proxy
 
-GUIDE = Path(__file__).resolve().parents[2] / "examples/guide"
+EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
+GUIDE = EXAMPLES / "guide"
 
 
 @pytest.fixture(scope="session")
@@ -47,11 +48,13 @@ def cluster(servers, node):
         made.clear()
 
 
-def in_a_box(name: str, nodes: int, proxy: Proxy) -> Iterator[boxes.Cluster]:
-    """A cluster in a box, taken down whatever happens."""
+def in_a_box(
+    name: str, nodes: int, proxy: Proxy, file: Path = GUIDE / "config-sample.yaml"
+) -> Iterator[boxes.Cluster]:
+    """A cluster in a box, of a KubeKey file; taken down whatever happens."""
     name = f"{name}{os.environ.get('PYTEST_XDIST_WORKER', '')}"
-    files = GUIDE / "config-sample.yaml", GUIDE / "cilium-config.yaml"
-    plan = boxes.Plan(*files, nodes, proxy, kubypass=proxy == "kubypass")
+    settings = GUIDE / "cilium-config.yaml"
+    plan = boxes.Plan(file, settings, nodes, proxy, kubypass=proxy == "kubypass")
     kept = "KUBYPASS_KEEP" in os.environ  # from one run to the next, to write tests with
     if not kept:
         boxes.down(name, lambda _: None)

@@ -24,17 +24,13 @@ from kubypass.box.kubernetes.proxies import PROXIES, parse_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "examples/guide"
+FAMILIES = ROOT / "examples/families"
 RESULTS = ROOT / "build/e2e"
 PAGE = ROOT / "docs/e2e.md"
 SIG = "[sig-network] "
 LIMIT = "60m"
 SUBJECT = "kubypass"
 CONTROLS = ("kube-proxy-nftables", "kube-proxy-iptables")
-BOTH_FAMILIES = {
-    "CIDR: 10.233.64.0/18": "CIDR: 10.233.64.0/18,fd85:ee78:d8a6:8607::1:0/112",
-    "CIDR: 10.233.0.0/18": "CIDR: 10.233.0.0/18,fd85:ee78:d8a6:8607::1000/116",
-}
-
 FAST = (
     "should serve a basic endpoint from pods",
     "should serve multiport endpoints from pods",
@@ -225,28 +221,15 @@ def _run(proxy: str, group: Group, only: str, processes: int) -> dict[str, Outco
     name = "e2e"
     down(name, lambda _: None)
     try:
-        files = _kubekey(dual=group.dual), GUIDE / "cilium-config.yaml"
-        plan = Plan(*files, 3, parse_proxy(proxy), kubypass=proxy == SUBJECT)
+        file = FAMILIES / "dual-stack.yaml" if group.dual else GUIDE / "config-sample.yaml"
+        settings = GUIDE / "cilium-config.yaml"
+        plan = Plan(file, settings, 3, parse_proxy(proxy), kubypass=proxy == SUBJECT)
         outcomes = run_specs(up(name, plan, print), group, only, processes)
     finally:
         down(name, lambda _: None)
     for spec, outcome in sorted(outcomes.items()):
         print(f"{proxy}: {outcome.state} in {outcome.seconds:.0f} s: {spec} {outcome.said}")
     return outcomes
-
-
-def _kubekey(*, dual: bool) -> Path:
-    """The guide's cluster file, as it is or with a second family."""
-    path = GUIDE / "config-sample.yaml"
-    if not dual:
-        return path
-    text = path.read_text()
-    for one, both in BOTH_FAMILIES.items():
-        text = text.replace(one, both)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    made = RESULTS / "dual-stack.yaml"
-    made.write_text(text)
-    return made
 
 
 def _worse(results: Results) -> list[str]:

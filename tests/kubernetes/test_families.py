@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Clusters of both families, and of IPv6 alone: nodes, pods, services, and every path between their places."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_network
+
+import pytest
+from conftest import EXAMPLES, in_a_box
+from test_connectivity import on, run, wait_namespace_gone
+
+from kubypass.box.kubernetes.cluster import Cluster
+from kubypass.box.kubernetes.kubectl import get_items, kubectl
+
+
+@pytest.fixture(scope="module", params=["dual-stack", "ipv6-only"])
+def families(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """Two nodes that kubypass serves."""
+    yield from in_a_box("families", 2, "kubypass", EXAMPLES / f"families/{request.param}.yaml")
+
+
+def versions(addresses: Iterable[str]) -> tuple[int, ...]:
+    return tuple(ip_address(each).version for each in addresses)
+
+
+def test_nodes_pods_and_services_have_addresses_of_each(families: Cluster):
+    wanted = families.topology.families
+    for node in get_items(families.paths, "nodes"):
+        assert tuple(ip_network(each).version for each in node["spec"]["podCIDRs"]) == wanted
+    pods = get_items(families.paths, "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")
+    assert pods
+    for pod in pods:
+        assert versions(each["ip"] for each in pod["status"]["podIPs"]) == wanted
+    (dns,) = get_items(families.paths, "services", "-n", "kube-system", "-l", "k8s-app=kube-dns")
+    assert set(versions(dns["spec"]["clusterIPs"])) <= set(wanted)
+
+
+def test_every_path(families: Cluster):
+    done = run(families, "connectivity", "test", "-o", "json")
+    said = json.loads(done.stdout)
+    assert [row for row in said["paths"] if not row["passed"]] == []
+    assert done.returncode == 0
+    targets = [row["to"] for row in said["paths"] if row["protocol"] in {"tcp", "udp"}]
+    tried = {6 if each.startswith("[") else 4 for each in targets}
+    assert tried == set(families.topology.families)
+    wait_namespace_gone(families)
+
+
+def test_nothing_of_kube_proxys(families: Cluster):
+    """The guide's proof, for each family."""
+    for node in families.nodes:
+        for save in ("iptables-save", "ip6tables-save"):
+            assert "KUBE-SVC" not in on(families, node.name, save)
+    command = ("-n", "kube-system", "exec", "ds/kubypass", "--", "kubypass", "status", "-o", "json")
+    status = json.loads(kubectl(families.paths, *command))
+    assert not status["problems"]
