@@ -58,16 +58,16 @@ static __always_inline struct address answering_address(enum hook hook, const st
 	bool service = verdict == VERDICT_REJECT_NO_BACKEND || verdict == VERDICT_REJECT_NO_SERVICE;
 	struct address node = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
 
-	return service || hook == HOOK_TO_UPLINK || is_unspecified(&node) ? packet->tuple.destination : node;
+	return service || hook > HOOK_FROM_UPLINK || is_unspecified(&node) ? packet->tuple.destination : node;
 }
 
 /* RFC 1122 section 3.2.2, RFC 4443 section 2.4: no answer to later fragments, to ICMP errors (what has ports is neither),
  * and to what was sent to or by more than one host. */
-static __always_inline bool may_be_answered(context *ctx, const struct packet *packet)
+static __always_inline bool may_be_answered(context *ctx, enum hook hook, const struct packet *packet)
 {
 	const struct address *sender = &packet->tuple.source;
 
-	return packet->has_ports && !is_multicast(sender) && !is_loopback(sender) &&
+	return packet->has_ports && !is_multicast(sender) && (hook == HOOK_TO_SELF || !is_loopback(sender)) &&
 	       ctx->pkt_type != PACKET_BROADCAST && ctx->pkt_type != PACKET_MULTICAST;
 }
 
@@ -103,7 +103,7 @@ static __always_inline int answer_error(context *ctx, enum hook hook, struct pac
 	__u32 quoted = quoted_bytes(ctx, packet);
 	struct tuple ends = {};
 
-	if (!may_be_answered(ctx, packet) || !icmp_allowed())
+	if (!may_be_answered(ctx, hook, packet) || !icmp_allowed())
 		return -1;
 	if ((verdict == VERDICT_ANSWER_TOO_BIG || verdict == VERDICT_ANSWER_TTL_EXPIRED) && restore_packet(ctx, packet))
 		return -1;
@@ -154,5 +154,5 @@ __noinline int answer(struct __sk_buff *ctx, __u32 hook, __u32 step)
 	if (error)
 		return TC_ACT_SHOT;
 	ctx->mark = MARK_FORWARDED;
-	return bpf_redirect(ctx->ifindex, hook == HOOK_TO_UPLINK ? BPF_F_INGRESS : 0);
+	return bpf_redirect(ctx->ifindex, hook <= HOOK_FROM_UPLINK ? 0 : BPF_F_INGRESS);
 }

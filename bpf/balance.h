@@ -36,6 +36,7 @@ static __always_inline enum verdict translate(context *ctx, struct packet *packe
 		if (note_first_piece(packet, DATAGRAM_TRANSLATED, now))
 			return VERDICT_DROP_FRAGMENT;
 	}
+	packet->to_self = flow->from_self && flow->direction == FLOW_REPLY;
 	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
 }
 
@@ -67,7 +68,7 @@ static __always_inline enum client_kind client_kind(enum hook hook, const struct
 {
 	if (hook == HOOK_FROM_POD)
 		return kind_of_pod(&packet->tuple.source);
-	return hook == HOOK_TO_UPLINK ? CLIENT_NODE : CLIENT_OUTSIDE;
+	return hook == HOOK_FROM_UPLINK ? CLIENT_OUTSIDE : CLIENT_NODE;
 }
 
 /* A new connection to a service. `endpoint` is afterwards what lives at its backend's address. */
@@ -75,7 +76,7 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 						const struct service *service, struct endpoint **endpoint, __u64 now)
 {
 	struct client client = { packet->tuple.source, client_kind(hook, packet), hook };
-	struct flow forward = { .service = service->id };
+	struct flow forward = { .service = service->id, .from_self = hook == HOOK_TO_SELF };
 	struct decision decision;
 	struct backend *backend = NULL;
 	enum open_mode mode = OPEN_DNAT;
@@ -137,6 +138,16 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	return keep_apart(ctx, hook, packet, OPEN_DNAT, now);
 }
 
+/* The service that the node itself dials. */
+static __always_inline struct service *lookup_own_service(enum hook hook, const struct packet *packet)
+{
+	const struct tuple *tuple = &packet->tuple;
+
+	if (hook == HOOK_TO_SELF)
+		return lookup_dialled(&tuple->destination, tuple->destination_port, tuple->protocol);
+	return lookup_service(packet, NULL);
+}
+
 /* What the node itself sends, with ports: replies of a backend in its network get their service address back, connections to
  * services that no socket call has translated get a backend, and others are kept apart from those that are translated
  * to the node's address. `endpoint` as in balance_packet, of packets that got another destination. */
@@ -148,7 +159,7 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 
 	now = now_ns();
 	flow = lookup_flow(packet, now);
-	if (flow && (hook == HOOK_TO_UPLINK || flow->direction == FLOW_REPLY || !flow->service)) {
+	if (flow && (hook != HOOK_TO_POD || flow->direction == FLOW_REPLY || !flow->service)) {
 		enum verdict verdict = follow_flow(ctx, packet, flow, now);
 
 		if (packet->moved)
@@ -158,8 +169,8 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 	if (flow)
 		return VERDICT_PASS;
 	ask_former(ctx, hook, FORMER_ALL);
-	if (hook == HOOK_TO_UPLINK && may_be_new(packet)) {
-		struct service *service = lookup_service(packet, NULL);
+	if (hook != HOOK_TO_POD && may_be_new(packet)) {
+		struct service *service = lookup_own_service(hook, packet);
 		enum verdict verdict;
 
 		if (service)

@@ -42,4 +42,46 @@ int to_uplink(struct __sk_buff *skb)
 	return complete(skb, HOOK_TO_UPLINK, packet_to_uplink(skb));
 }
 
+/* Sockets of TCP and UDP are asked when they connect; Linux has no hook for those of SCTP. */
+static __always_inline bool may_be_sctp(struct __sk_buff *skb)
+{
+	struct cursor cursor = { (void *)(long)skb->data, (void *)(long)skb->data_end };
+	struct ipv6hdr *ipv6;
+	struct iphdr *ipv4;
+
+	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+		ipv4 = header_at(&cursor, ETH_HLEN, sizeof(*ipv4));
+		return ipv4 && ipv4->protocol == IPPROTO_SCTP;
+	}
+	ipv6 = header_at(&cursor, ETH_HLEN, sizeof(*ipv6));
+	return skb->protocol == bpf_htons(ETH_P_IPV6) && ipv6 &&
+	       (ipv6->nexthdr == IPPROTO_SCTP || is_extension(ipv6->nexthdr));
+}
+
+__noinline int packet_to_self(struct __sk_buff *skb)
+{
+	struct cursor cursor = read_context(skb);
+	struct endpoint *endpoint = NULL;
+	struct packet packet = { .own = true };
+	enum verdict verdict;
+
+	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP || !packet.has_ports ||
+	    packet.tuple.protocol != IPPROTO_SCTP)
+		return TC_ACT_OK;
+	verdict = balance_node(skb, HOOK_TO_SELF, &packet, &endpoint);
+	if (verdict == VERDICT_PASS)
+		verdict = forward(skb, HOOK_TO_SELF, &packet, endpoint);
+	return finish(skb, HOOK_TO_SELF, &packet, verdict);
+}
+
+/* What the node sends to an address of its own, on the loopback device: connections to its NodePorts and external addresses, and
+ * replies of backends in its network. */
+SEC("tc")
+int to_self(struct __sk_buff *skb)
+{
+	if (!may_be_sctp(skb))
+		return TC_ACT_OK;
+	return complete(skb, HOOK_TO_SELF, packet_to_self(skb));
+}
+
 char _license[] SEC("license") = "Dual BSD/GPL";

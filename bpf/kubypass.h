@@ -134,7 +134,8 @@ struct flow {
 	__u32 backend;
 	__u8 state; /* enum flow_state */
 	__u8 direction; /* enum flow_direction */
-	__u8 pad[2];
+	__u8 from_self; /* the node has dialled an address of its own: replies come back by the loopback device */
+	__u8 pad;
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
 };
 
@@ -210,7 +211,8 @@ enum hook {
 	HOOK_FROM_UPLINK = 2,
 	HOOK_TO_UPLINK = 3,
 	HOOK_TO_POD = 4,
-	HOOK_MAX = 5,
+	HOOK_TO_SELF = 5, /* by the node's loopback device */
+	HOOK_MAX = 6,
 };
 
 /* What the version before is asked about. Indices of `former`: kind * HOOK_MAX + hook. */

@@ -213,6 +213,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct packet *packe
 		.service = forward->service,
 		.backend = forward->backend,
 		.direction = FLOW_REPLY,
+		.from_self = forward->from_self,
 		.expires_ns = now + flow_timeout_ns(packet->tuple.protocol, FLOW_NEW, FLOW_NEW),
 	};
 	opening->now = now;

@@ -58,6 +58,7 @@ struct packet {
 	bool translated;
 	bool moved; /* to another destination address */
 	bool own; /* sent by the node itself: no hop of a router's */
+	bool to_self; /* a reply to the node, from an address that is its own too */
 	__u16 l4_offset; /* from the Ethernet header */
 	__u16 l4_bytes; /* as the IP header says, or L4_BYTES_UNKNOWN */
 	__u8 ttl;

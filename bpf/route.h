@@ -10,6 +10,7 @@
 
 #define AF_INET 2
 #define AF_INET6 10
+#define LOOPBACK_IFINDEX 1 /* in every network namespace */
 
 /* The packet cannot be forwarded here. As it came, the node's stack may still know what to do (or tell the sender
  * why not); once translated it would be misunderstood. */
@@ -121,6 +122,17 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	return VERDICT_TO_NETWORK;
 }
 
+/* Up into the node's own stack by the loopback device: by another, it would take its own address for a forged one. */
+static __always_inline enum verdict return_to_self(context *ctx, struct packet *packet)
+{
+	__u8 none[ETH_ALEN] = {};
+
+	if (write_macs(ctx, none, none))
+		return VERDICT_DROP_REWRITE;
+	packet->action = bpf_redirect(LOOPBACK_IFINDEX, BPF_F_INGRESS);
+	return VERDICT_PASS;
+}
+
 /* Forwards what was not dropped, as is the custom at each hook. `endpoint` is what lives at the packet's destination, NULL if
  * that is elsewhere. */
 static __always_inline enum verdict forward(context *ctx, enum hook hook, struct packet *packet,
@@ -128,12 +140,17 @@ static __always_inline enum verdict forward(context *ctx, enum hook hook, struct
 {
 	/* What the node itself sends goes its way, unless that was chosen for the service's address: the backend's may be
 	 * another. */
-	if (hook == HOOK_TO_POD || (hook == HOOK_TO_UPLINK && !packet->moved))
+	if (hook == HOOK_TO_POD || (hook > HOOK_FROM_UPLINK && !packet->moved))
 		return VERDICT_PASS;
 	if (endpoint && endpoint->kind == ENDPOINT_POD)
 		return forward_to_pod(ctx, packet, endpoint);
+	if (packet->to_self)
+		return hook == HOOK_TO_SELF ? VERDICT_PASS : return_to_self(ctx, packet);
+	/* What the node sends itself is only seen of SCTP, so that only its replies would find back. */
+	if (endpoint && hook == HOOK_TO_UPLINK)
+		return packet->tuple.protocol == IPPROTO_SCTP ? return_to_self(ctx, packet) : VERDICT_DROP_NO_ROUTE;
 	if (endpoint)
-		return hook == HOOK_TO_UPLINK ? VERDICT_DROP_NO_ROUTE : VERDICT_PASS;
+		return VERDICT_PASS;
 	if (hook == HOOK_FROM_POD ? is_on_link_only(&packet->tuple.destination) : !packet->translated)
 		return VERDICT_PASS;
 	return forward_to_network(ctx, packet);
@@ -147,5 +164,5 @@ static __always_inline int finish(context *ctx, enum hook hook, const struct pac
 		return STEP_ANSWER | verdict | packet->mtu << STEP_MTU_SHIFT;
 	if (verdict > VERDICT_DROP || verdict == VERDICT_HELD)
 		return TC_ACT_SHOT;
-	return (verdict == VERDICT_PASS ? TC_ACT_OK : packet->action) | (packet->awaited ? STEP_RELEASE : 0);
+	return packet->action | (packet->awaited ? STEP_RELEASE : 0);
 }

@@ -4,6 +4,7 @@
 
 #include "address.h"
 #include "clock.h"
+#include "config.h"
 #include "maps.h"
 
 #define NS_PER_S 1000000000ULL
@@ -29,6 +30,12 @@ static __always_inline bool node_port_answers(const struct service *service, con
 	return endpoint->kind == ENDPOINT_NODE_PORTS || (service->flags & SERVICE_HOST_PORT);
 }
 
+/* Do NodePorts answer the node itself at this address, a loopback one? */
+static __always_inline bool answers_on_loopback(const struct address *address)
+{
+	return is_loopback(address) && config.localhost_node_ports & (is_ipv4(address) ? 1 : 2);
+}
+
 /* Is the frontend for clients in the cluster only? */
 static __always_inline bool is_internal(const struct service *service)
 {
@@ -39,6 +46,23 @@ static __always_inline bool is_internal(const struct service *service)
 static __always_inline struct endpoint *lookup_endpoint(const struct address *address)
 {
 	return bpf_map_lookup_elem(&endpoints, address);
+}
+
+/* The service that is dialled on this node: NodePorts of this node only, another's may be subject to its traffic policy. */
+static __always_inline struct service *lookup_dialled(const struct address *address, __be16 port, __u8 protocol)
+{
+	struct service *service = lookup_frontend(address, port, protocol);
+	struct endpoint *endpoint;
+
+	if (service)
+		return service;
+	if (answers_on_loopback(address))
+		return lookup_node_port(address, port, protocol);
+	endpoint = lookup_endpoint(address);
+	if (!endpoint || endpoint->kind == ENDPOINT_POD)
+		return NULL;
+	service = lookup_node_port(address, port, protocol);
+	return service && node_port_answers(service, endpoint) ? service : NULL;
 }
 
 static __always_inline struct backend *lookup_backend(__u32 id)

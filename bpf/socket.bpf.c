@@ -7,23 +7,10 @@
 
 static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)
 {
-	struct service *service;
-	struct endpoint *endpoint;
-
 	/* A pod's loopback is its own. */
 	if (!node_socket && is_loopback(&to->address))
 		return NULL;
-	service = lookup_frontend(&to->address, to->port, to->protocol);
-	if (service)
-		return service;
-	/* NodePorts of this node only: another node's may be subject to that node's traffic policy. */
-	if (answers_on_loopback(&to->address))
-		return lookup_node_port(&to->address, to->port, to->protocol);
-	endpoint = lookup_endpoint(&to->address);
-	if (!endpoint || endpoint->kind == ENDPOINT_POD)
-		return NULL;
-	service = lookup_node_port(&to->address, to->port, to->protocol);
-	return service && node_port_answers(service, endpoint) ? service : NULL;
+	return lookup_dialled(&to->address, to->port, to->protocol);
 }
 
 /* Datagrams of one unconnected socket to one service keep their backend while the list stays the same. */

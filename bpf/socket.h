@@ -31,12 +31,6 @@ static __always_inline bool is_node_namespace(__u64 cookie)
 	return cookie == (config.node_netns_cookie ? config.node_netns_cookie : bpf_get_netns_cookie(NULL));
 }
 
-/* Do NodePorts answer the node itself at this address, a loopback one? */
-static __always_inline bool answers_on_loopback(const struct address *address)
-{
-	return is_loopback(address) && config.localhost_node_ports & (is_ipv4(address) ? 1 : 2);
-}
-
 /* MPTCP (protocol 262) does not fit the key; it dials over TCP subflows, which come here themselves. */
 static __always_inline bool read_call(struct bpf_sock_addr *ctx, bool connect, struct socket_address *to)
 {

@@ -318,10 +318,10 @@ class Scene:
     def asker(self, place: str) -> Asker:
         """The process that dials from a place."""
         if place not in self._askers:
-            self._askers[place] = Asker(self._command(place))
+            self._askers[place] = Asker(self.command(place))
         return self._askers[place]
 
-    def _command(self, place: str) -> list[str]:
+    def command(self, place: str) -> list[str]:
         """The words before a command that runs in a place."""
         if place.startswith("stray"):
             node = self.box.topology.node(f"node{place[-1]}").name
@@ -349,7 +349,7 @@ class Scene:
 
     def run(self, place: str, *argv: str) -> str:
         """Standard output of a command in a place, however it ends."""
-        command = [*self._command(place), *argv]
+        command = [*self.command(place), *argv]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def call(

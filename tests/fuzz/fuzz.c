@@ -23,7 +23,7 @@
 
 #include "packets.h"
 
-#define HOOKS 5
+#define HOOKS 6
 #define VERDICTS 40
 #define VERDICT_HELD 4
 #define VERDICT_DROP 8
@@ -35,6 +35,7 @@
 #define CODE_SHOT 2
 #define CODE_REDIRECT 7
 #define HOOK_TO_UPLINK 3 /* the first of those that packets leave by */
+#define HOOK_TO_SELF 5
 #define MARK_FORWARDED 0x4b500000
 #define CHECKSUM_COMPLETE 4
 #define ANSWER_MAX 1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds (RFC 4443 section 2.4) */
@@ -143,12 +144,20 @@ static int find_verdict(struct run *run)
 	return moved;
 }
 
+/* Has the packet turned, to arrive by the loopback device? */
+static bool comes_back(const struct run *run)
+{
+	static const unsigned char nobody[12];
+
+	return run->code == CODE_REDIRECT && !memcmp(run->out, nobody, sizeof(nobody));
+}
+
 static const char *judge_passed(struct run *run)
 {
 	if (run->out_bytes != run->in_bytes)
 		return "what passes has another size";
 	if (memcmp(run->in, run->out, run->in_bytes) &&
-	    (memcmp(run->in, run->out, 14) ||
+	    ((memcmp(run->in, run->out, ETHERNET) && !comes_back(run)) ||
 	     !same_but_ends(run->in + ETHERNET, run->out + ETHERNET, run->in_bytes - ETHERNET)))
 		return "what passes has changed in more than its addresses and ports";
 	return NULL;
@@ -189,11 +198,13 @@ static const char *judge(struct run *run)
 
 	if (run->error == EINVAL)
 		return moved ? "refused, but counted" : NULL; /* test run wants an Ethernet header and more */
-	if (run->mark == MARK_FORWARDED && run->program->hook >= HOOK_TO_UPLINK) {
+	if (run->mark == MARK_FORWARDED && run->program->hook >= HOOK_TO_UPLINK && run->program->hook != HOOK_TO_SELF) {
 		if (moved || run->code != CODE_PASS)
 			return "what our hooks have forwarded is not let through uncounted";
 		return judge_passed(run);
 	}
+	if (!moved && run->program->hook == HOOK_TO_SELF) /* of SCTP only */
+		return run->code == CODE_PASS && !memcmp(run->in, run->out, run->in_bytes) ? NULL : "not let be";
 	if (moved != 1)
 		return "not counted once";
 	if (run->error == EBADMSG) /* an answer was cut, by which the sum is void */
@@ -206,7 +217,7 @@ static const char *judge(struct run *run)
 		return judge_answer(run);
 	if (run->verdict > VERDICT_DROP || run->verdict == VERDICT_HELD)
 		return run->code == CODE_SHOT ? NULL : "code of a drop";
-	if (run->code != (run->verdict ? CODE_REDIRECT : CODE_PASS))
+	if (run->code != (run->verdict ? CODE_REDIRECT : CODE_PASS) && (run->verdict || !comes_back(run)))
 		return "code";
 	if (run->out_bytes != run->in_bytes)
 		return "another size";

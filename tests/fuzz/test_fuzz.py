@@ -31,6 +31,7 @@ PROGRAMS = {
     "to_pod": Hook.TO_POD,
     "from_uplink": Hook.FROM_UPLINK,
     "to_uplink": Hook.TO_UPLINK,
+    "to_self": Hook.TO_SELF,
 }
 EXTERNAL = {4: "198.51.100.1", 6: "2001:db8:e::1"}
 BALANCER = {4: "198.51.100.2", 6: "2001:db8:e::2"}

@@ -15,7 +15,7 @@ from kubypass.agent.following import Following
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
-from kubypass.agent.network import Network, enable_forwarding
+from kubypass.agent.network import Network, set_sysctls
 from kubypass.agent.node import Features, NodeState, probe_features, read_node
 from kubypass.agent.node_routes import sync_routes
 from kubypass.agent.options import Options
@@ -101,7 +101,7 @@ class Agent:
         started = time.perf_counter()
         if self.mounted:
             self.state.mounted_bpffs = True
-        self.writes["sysctls"] += enable_forwarding(self.state, self.settings)
+        self.writes["sysctls"] += set_sysctls(self.state, self.settings)
         self.writes["sysctls"] += reserve_node_ports(self.state, self.settings)
         snapshot = self.snapshot
         self._look_at_node()
@@ -192,14 +192,15 @@ class Agent:
 
     def _attach_node(self) -> None:
         """The hooks that are no pod's."""
-        self._attach_uplinks()
+        self._attach_own_devices()
         hooks = cgroup_hooks(self.settings)
         self.attachments.attach_cgroup(self.cgroup, self.datapath.programs, hooks)
 
-    def _attach_uplinks(self) -> None:
-        self.state.uplinks = sorted({*self.state.uplinks, *(x.name for x in self.node.uplinks)})
+    def _attach_own_devices(self) -> None:
+        names = {link.name for link in self.node.own_devices}
+        self.state.devices = sorted(names.union(self.state.devices))
         self.state.save()
-        self.network.attach_uplinks(self.node)
+        self.network.attach_own_devices(self.node)
         self._uplinks = self.node.uplinks
 
     def _note_result(self, result: Result, event: str) -> None:
@@ -301,7 +302,7 @@ class Agent:
             self._attach()
         elif self.node.uplinks != self._uplinks:
             log("uplinks", devices=" ".join(link.name for link in self.node.uplinks))
-            self._attach_uplinks()
+            self._attach_own_devices()
         if self.services.move(self._plan_node()):
             result = self.services.sync_all()
             self._note_result(result, "services planned anew for the node")
@@ -343,7 +344,7 @@ class Agent:
     def _repair(self) -> None:
         """Puts back pins, attachments, endpoints, routes and sysctls."""
         links, routes = self.attachments.writes, self.writes["routes"]
-        sysctls = enable_forwarding(self.state, self.settings)
+        sysctls = set_sysctls(self.state, self.settings)
         self.writes["sysctls"] += sysctls
         pins = objects.pin_missing(self.datapath)
         if self._look_at_node():

@@ -34,7 +34,7 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
     state = load_state(run)
     done = [f"stopped the agent (pid {pid})"] if pid is not None else []
     if not state.tcx:
-        done += _remove_filters([*state.uplinks, *_pod_devices(run)])
+        done += _remove_filters([*state.devices, *_pod_devices(run)])
     directory = bpffs / "kubypass"
     if directory.is_dir():
         count = sum(1 for path in directory.rglob("*") if path.is_file())

@@ -10,7 +10,12 @@ from pathlib import Path
 from kubypass.agent.node import NodeState
 from kubypass.agent.pods import PodRecords
 from kubypass.agent.state import State
-from kubypass.datapath.attach import POD_PROGRAMS, UPLINK_PROGRAMS, Attachments
+from kubypass.datapath.attach import (
+    LOOPBACK_PROGRAMS,
+    POD_PROGRAMS,
+    UPLINK_PROGRAMS,
+    Attachments,
+)
 from kubypass.datapath.content import Content
 from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints, pod_endpoints
 from kubypass.datapath.objects import Datapath
@@ -25,11 +30,16 @@ from kubypass.model.settings import Settings
 from kubypass.plan.socket_lb import is_excluded
 
 
-def enable_forwarding(state: State, settings: Settings) -> int:
-    """The FIB answers only for devices that forward; returns how many sysctls were changed."""
+def set_sysctls(state: State, settings: Settings) -> int:
+    """Returns how many were changed.
+
+    The FIB answers only for devices that forward. By the loopback device, which nothing else arrives by, the node gets
+    replies that come from an address of its own: of a NodePort that it has dialled (bpf/route.h, return_to_self).
+    """
     wanted = []
     if settings.enable_ipv4:
-        wanted.append("net.ipv4.ip_forward")
+        wanted += ["net.ipv4.ip_forward"]
+        wanted += [f"net.ipv4.conf.lo.{name}" for name in ("accept_local", "route_localnet")]
     if settings.enable_ipv6:
         wanted.append("net.ipv6.conf.all.forwarding")
     return sum(state.set_sysctl(name, "1") for name in wanted)
@@ -90,7 +100,7 @@ class Network:
         """
         found, self.problems = self._records.read()
         wanted = node_endpoints(node.addresses, node.with_node_ports)
-        names = {link.name for link in node.uplinks}
+        names = {link.name for link in node.own_devices}
         attached: dict[str, int] = {}
         for pod in found:
             link = node.links.get(pod.interface)
@@ -152,8 +162,8 @@ class Network:
             return []
         return [pod for pod in with_traits(pods, self._traits) if is_excluded(pod, settings)]
 
-    def attach_uplinks(self, node: NodeState) -> None:
-        """Puts the uplink programs in place."""
-        for link in node.uplinks:
-            for name in UPLINK_PROGRAMS:
+    def attach_own_devices(self, node: NodeState) -> None:
+        """Puts the programs of uplinks and of the loopback device in place."""
+        for link in node.own_devices:
+            for name in UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS:
                 self._attachments.attach_device(link.name, link.index, name, self._programs[name])

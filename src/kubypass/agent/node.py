@@ -48,6 +48,11 @@ class NodeState:
     """First and last of the ports that sockets get by themselves."""
 
     @property
+    def own_devices(self) -> tuple[Link, ...]:
+        """Those with programs that are no pod's: uplinks, and the loopback device."""
+        return (*self.uplinks, self.links["lo"])
+
+    @property
     def ways(self) -> tuple[object, ...]:
         """What routes to other nodes depend on."""
         return self.uplinks, {a for a in self.addresses if a[:2] != b"\xfe\x80"}

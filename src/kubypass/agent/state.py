@@ -25,7 +25,7 @@ class State:
     config: str = ""
     """The constants of the programs, in hexadecimal; `kubypass trace` runs with the same."""
     tcx: bool = True
-    uplinks: list[str] = field(default_factory=list)
+    devices: list[str] = field(default_factory=list)
     mounted_bpffs: bool = False
     sysctls: dict[str, str] = field(default_factory=dict)
     """Original values."""

@@ -19,11 +19,13 @@ DIRECTIONS = {
     "to_pod": "egress",
     "from_uplink": "ingress",
     "to_uplink": "egress",
+    "to_self": "egress",
 }
 BIND_HOOKS = ("bind4", "bind6")
 BALANCE_HOOKS = tuple(hook for hook in CGROUP_ATTACH if hook not in BIND_HOOKS)
 POD_PROGRAMS = ("from_pod", "to_pod")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
+LOOPBACK_PROGRAMS = ("to_self",)
 
 
 class Attachments:

@@ -18,15 +18,18 @@ from kubypass.model.verdict import FormerKind, Hook
 
 FORMER = "former"
 _KINDS = (FormerKind.KNOWN, FormerKind.ALL)
-_HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK)
+_HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK, Hook.TO_SELF)
 
 
 def ask_pinned(former: Map, programs: Path, notes: list[str]) -> None:
     """About all that we do not know; `programs` is where the former ones are pinned."""
     for hook in _HOOKS:
         name = hook.name.lower()
+        path = programs / name
+        if hook == Hook.TO_SELF and not path.exists():
+            continue  # the first versions had none
         try:
-            ask(former, hook, Program.open_pinned(str(programs / name)))
+            ask(former, hook, Program.open_pinned(str(path)))
         except (KernelError, FileNotFoundError) as error:
             notes.append(f"{name}: connections that begin during the upgrade may fail: {error}")
 

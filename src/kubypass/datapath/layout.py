@@ -10,7 +10,7 @@ from socket import htons, ntohs
 from struct import Struct
 from typing import NamedTuple
 
-LAYOUT_HASH = "d44d9228a4c8"
+LAYOUT_HASH = "20c2ca9180c7"
 MAP_NAMES = (
     "services",
     "slots",
@@ -168,7 +168,7 @@ class Tuple(NamedTuple):
         return cls(source, destination, ntohs(source_port), ntohs(destination_port), protocol)
 
 
-_FLOW = Struct("<16s16sHHIIBB2xQ")
+_FLOW = Struct("<16s16sHHIIBBB1xQ")
 FLOW_SIZE = 56
 
 
@@ -183,6 +183,7 @@ class Flow(NamedTuple):
     backend: int
     state: int
     direction: int
+    from_self: int
     expires_ns: int
 
     def pack(self) -> bytes:
@@ -196,6 +197,7 @@ class Flow(NamedTuple):
             self.backend,
             self.state,
             self.direction,
+            self.from_self,
             self.expires_ns,
         )
 
@@ -211,6 +213,7 @@ class Flow(NamedTuple):
             backend,
             state,
             direction,
+            from_self,
             expires_ns,
         ) = _FLOW.unpack(data)
         return cls(
@@ -222,6 +225,7 @@ class Flow(NamedTuple):
             backend,
             state,
             direction,
+            from_self,
             expires_ns,
         )
 

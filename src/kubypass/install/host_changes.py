@@ -11,9 +11,10 @@ def host_changes(values: Mapping[str, Any]) -> list[str]:
     """A line for each; see agent/cleanup.py for the way back."""
     config, cni = values["config"], values["cni"]
     lines = [
-        f"BPF programs on the uplinks, pods' devices and the cgroup {values['cgroup']['hostRoot']}",
+        f"BPF programs on the uplinks, lo, pods' devices and the cgroup {values['cgroup']['hostRoot']}",
         "/sys/fs/bpf/kubypass: pinned programs, links and maps",
-        "sysctls net.ipv4.ip_forward, net.ipv6.conf.all.forwarding, net.ipv4.ip_local_reserved_ports",
+        "sysctls net.ipv4.ip_forward, net.ipv6.conf.all.forwarding, net.ipv4.ip_local_reserved_ports,",
+        "  net.ipv4.conf.lo.accept_local and route_localnet",
         "/run/kubypass: what was changed, one record a pod, the agent's socket",
         f"ports 127.0.0.1:{values['healthPort']} (probes), 10256 (health), 127.0.0.1:10249 (metrics)",
     ]

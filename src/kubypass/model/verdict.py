@@ -72,7 +72,8 @@ class Hook(IntEnum):
     FROM_UPLINK = 2
     TO_UPLINK = 3
     TO_POD = 4
-    MAX = 5
+    TO_SELF = 5
+    MAX = 6
 
 
 class LocalDetector(IntEnum):

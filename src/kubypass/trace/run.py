@@ -104,7 +104,9 @@ def _outcomes(
         if call.decision or call.verdict > Verdict.DROP:
             return
     if source == Source.NODE and (flow.destination in local or _is_loopback(flow.destination)):
-        return  # by the loopback device, which has no program of ours
+        if flow.protocol == Protocol.SCTP:  # others' sockets were asked
+            yield programs.send("to_self", build(flow))
+        return
     yield programs.send(PACKET_PROGRAM[source], build(flow))
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from kubypass.datapath import layout
 from kubypass.model.address import Address, format_address, format_endpoint
+from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind, ServiceFlag, Verdict
 from kubypass.plan.explain import Explained
 from kubypass.trace.packets import Flow, build, read
@@ -120,7 +121,7 @@ def _way(programs: Programs, found: Run) -> Iterator[Step]:
             return
     sent = read(last.packet)
     yield Step(last.program, f"{_ends(sent)}; {_direction(programs, last, sent)}")
-    yield from _back(programs, sent)
+    yield from _back(programs, found, sent)
 
 
 def _send_translated(programs: Programs, found: Run) -> Outcome | None:
@@ -132,11 +133,13 @@ def _send_translated(programs: Programs, found: Run) -> Outcome | None:
     return programs.send(PACKET_PROGRAM[found.source], build(direct))
 
 
-def _back(programs: Programs, sent: Flow) -> Iterator[Step]:
+def _back(programs: Programs, found: Run, sent: Flow) -> Iterator[Step]:
     """The first answer, through the program that sees it."""
     raw = programs.maps["endpoints"].lookup(sent.destination)
     kind = layout.Endpoint.unpack(raw).kind if raw else None
-    program = _REPLY_PROGRAM.get(EndpointKind(kind) if kind else None, "to_uplink")
+    to_self = found.source == Source.NODE and found.flow.protocol == Protocol.SCTP
+    own = "to_self" if to_self else "to_uplink"
+    program = _REPLY_PROGRAM.get(EndpointKind(kind) if kind else None, own)
     answer = programs.send(program, build(sent.reply(), reply=True))
     back = read(answer.packet)
     before = sent.reply()

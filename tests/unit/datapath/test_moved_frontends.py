@@ -23,7 +23,7 @@ def entry(address: bytes, port: int, service: int, flags: int, protocol: int = P
 def flow(address: bytes, port: int, service: int, protocol: int = Protocol.UDP):
     client = parse_address("203.0.113.9")
     key = layout.Tuple(client, address, 4000, port, protocol).pack()
-    return key, layout.Flow(client, NODE, 4000, 53, service, 1, 0, 0, 1).pack()
+    return key, layout.Flow(client, NODE, 4000, 53, service, 1, 0, 0, 0, 1).pack()
 
 
 @pytest.mark.parametrize(

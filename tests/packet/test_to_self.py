@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the node sends to an address of its own, by the loopback device: SCTP, whose sockets no hook asks."""
+
+from __future__ import annotations
+
+import pytest
+from lab import PASS, REDIRECT, TO_NETWORK, TO_POD, segment
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
+
+from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
+
+NODE_PORT = ServiceFlag.NODE_PORT
+NOWHERE = "00:00:00:00:00:00"
+SELF = {"smac": NOWHERE, "dmac": NOWHERE, "ttl": 64}
+"""As packets are on the loopback device. The node is no router of its own: their TTL stays."""
+OPTIONS = {"protocol": "SCTP"}
+LOOPBACK = {4: "127.0.0.1", 6: "::1"}
+
+
+def follow(lab, who, program, sent, expected, where, code=REDIRECT, start=SELF):
+    """One packet in, one whole packet out."""
+    result = lab.run(program, segment(who, sent, **OPTIONS, **start))
+    wanted = bytes(segment(who, expected, **OPTIONS, **where))
+    assert (result.code, result.packet) == (code, wanted), result.counted
+
+
+@pytest.fixture(params=["own", "loopback"])
+def own(request, who):
+    """The client's address, which it dials too."""
+    return who.node if request.param == "own" else LOOPBACK[who.version]
+
+
+@pytest.mark.parametrize("where", ["here", "elsewhere"])
+def test_a_pod_answers_by_the_loopback_device(lab, who, own, where):
+    """Hidden behind the node's address, with which it finds back."""
+    backend, on, program = {
+        "here": (who.second_pod, TO_POD, "from_pod"),
+        "elsewhere": (who.remote_pod, TO_NETWORK, "from_uplink"),
+    }[where]
+    lab.service(who.node, 30080, [backend], protocol="SCTP", flags=NODE_PORT)
+    there = (who.node, 40000, backend, 8080)
+    for _ in range(2):
+        follow(lab, who, "to_self", (own, 40000, own, 30080), there, {**on, "ttl": 64})
+    answer = (backend, 8080, who.node, 40000)
+    follow(lab, who, program, answer, (own, 30080, own, 40000), SELF, start={"ttl": 64})
+
+
+def test_a_server_in_the_nodes_network(lab, who, own):
+    """The packet stays on the device, and so does the answer."""
+    lab.service(who.node, 30080, [who.node], protocol="SCTP", flags=NODE_PORT)
+    there = (own, 40000, who.node, 8080)
+    follow(lab, who, "to_self", (own, 40000, own, 30080), there, SELF, PASS)
+    answer = (who.node, 8080, own, 40000)
+    follow(lab, who, "to_self", answer, (own, 30080, own, 40000), SELF, PASS)
+
+
+def test_a_cluster_ip_whose_server_is_in_the_nodes_network(lab, who):
+    """It has left by the uplink, and comes back by the loopback device."""
+    lab.service(who.service, 80, [who.node], protocol="SCTP")
+    there = (who.node, 40000, who.node, 8080)
+    follow(
+        lab, who, "to_uplink", (who.node, 40000, who.service, 80), there, SELF, start={"ttl": 64}
+    )
+    answer = (who.node, 8080, who.node, 40000)
+    follow(lab, who, "to_self", answer, (who.service, 80, who.node, 40000), SELF, PASS)
+
+
+def test_policy_local_does_not_count_for_the_node(lab, who):
+    flags = NODE_PORT | ServiceFlag.LOCAL
+    lab.service(who.node, 30080, [who.remote_pod], local=[], protocol="SCTP", flags=flags)
+    there = (who.node, 40000, who.remote_pod, 8080)
+    on = {**TO_NETWORK, "ttl": 64}
+    follow(lab, who, "to_self", (who.node, 40000, who.node, 30080), there, on)
+
+
+def test_an_external_address_of_the_nodes_own(lab, who):
+    lab.service(who.node, 80, [who.second_pod], protocol="SCTP", flags=ServiceFlag.EXTERNAL_IP)
+    there = (who.node, 40000, who.second_pod, 8080)
+    on = {**TO_POD, "ttl": 64}
+    follow(lab, who, "to_self", (who.node, 40000, who.node, 80), there, on)
+
+
+def test_nothing_serves_anywhere(lab, who, own):
+    """The node is told, at a loopback address too."""
+    lab.service(who.node, 30080, [], protocol="SCTP", flags=NODE_PORT)
+    sent = segment(who, (own, 40000, own, 30080), **OPTIONS, **SELF)
+    result = lab.run("to_self", sent)
+    assert dict(result.counted) == {(Hook.TO_SELF, Verdict.REJECT_NO_BACKEND): 1}
+    header, message = ((IP, ICMP), (IPv6, ICMPv6DestUnreach))[who.version == 6]
+    found = header(result.packet[14:])
+    assert (result.code, found.src, found.dst) == (REDIRECT, own, own)
+    assert (found[message].type, found[message].code) == ((3, 3) if who.version == 4 else (1, 4))
+
+
+def test_what_no_service_has_is_left_alone(lab, who, own):
+    lab.service(who.node, 30080, [who.second_pod], protocol="SCTP", flags=NODE_PORT)
+    flow = (own, 40000, own, 30081)
+    follow(lab, who, "to_self", flow, flow, SELF, PASS)
+    assert not lab.flows()
+
+
+def test_an_address_without_node_ports(lab, who):
+    lab.endpoint(who.node, EndpointKind.NODE)
+    lab.service(who.node, 30080, [who.second_pod], protocol="SCTP", flags=NODE_PORT)
+    lab.endpoint(who.node, EndpointKind.NODE)
+    flow = (who.node, 40000, who.node, 30080)
+    follow(lab, who, "to_self", flow, flow, SELF, PASS)
+
+
+def test_a_port_that_a_translated_connection_has(lab, who):
+    """Two of the node's own from one port to one server: by the service, and directly."""
+    lab.service(who.node, 30080, [who.node], protocol="SCTP", flags=NODE_PORT)
+    there = (who.node, 40000, who.node, 8080)
+    follow(lab, who, "to_self", (who.node, 40000, who.node, 30080), there, SELF, PASS)
+    result = lab.run("to_self", segment(who, there, **OPTIONS, **SELF))
+    assert result.code == PASS
+    moved = [key for key, flow in lab.flows().items() if not flow.service]
+    assert {(key.source_port, key.destination_port) for key in moved} >= {(40000, 8080)}
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_sockets_of_others_were_asked(lab, who, protocol):
+    """Their packets are not looked at, and not counted."""
+    lab.service(who.node, 30080, [who.second_pod], protocol=protocol, flags=NODE_PORT)
+    sent = segment(who, (who.node, 40000, who.node, 30080), protocol=protocol, **SELF)
+    result = lab.run("to_self", sent)
+    assert (result.code, result.packet, dict(result.counted)) == (PASS, bytes(sent), {})
+    lab.service(who.service, 80, [who.node], protocol=protocol)
+    result = lab.run(
+        "to_uplink", segment(who, (who.node, 40000, who.service, 80), protocol=protocol)
+    )
+    assert dict(result.counted) == {(Hook.TO_UPLINK, Verdict.DROP_NO_ROUTE): 1}
