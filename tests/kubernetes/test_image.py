@@ -66,6 +66,13 @@ def test_it_has_what_a_node_needs_and_no_more(image: Path):
     assert ARCHIVE.stat().st_size < 100e6
 
 
+def test_it_says_nothing_of_the_machine_that_made_it(image: Path):
+    for name in ("hostname", "resolv.conf"):
+        assert not (image / "etc" / name).exists()
+    assert not list(image.rglob("direct_url.json"))
+    assert image.stat().st_mode & 0o7777 == 0o755
+
+
 def test_it_says_its_version(image: Path, node: BareNode):
     assert said(image, node, "version").startswith(f"kubypass {VERSION}, libbpf ")
 
