@@ -16,7 +16,7 @@ WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 
 GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 
-.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image manifests clean
+.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image containerfile manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -120,6 +120,10 @@ wheel: install build $(WHEEL) ## build/wheel: the package with its BPF objects; 
 image: wheel ## build/image/kubypass.tar: the agent's image, from Debian's packages and the wheel, without a registry
 	@scripts/install-packages mmdebstrap
 	@$(PYTHON) scripts/build-image
+
+containerfile: image ## deploy/Containerfile, built by buildah on a base that is made here: is it the image of `make image`? a minute
+	@scripts/install-packages buildah mmdebstrap ca-certificates
+	@scripts/build-containerfile
 
 manifests: ## deploy/kubypass.yaml, from the chart (by helm, which is built on first use)
 	scripts/render-manifests > deploy/kubypass.yaml.new
