@@ -34,6 +34,12 @@ DUAL = KubeKey(
     (SERVICES, ipaddress.ip_network("fd86::1000/116")),
 )
 
+SIX = KubeKey(
+    (Host("k8s-single", (ipaddress.ip_address("fd00:c0a8:1::31"),)),),
+    (ipaddress.ip_network("fd00:10:233:40::/58"),),
+    (ipaddress.ip_network("fd00:10:233::/112"),),
+)
+
 
 @pytest.mark.parametrize(
     ("nodes", "names"),
@@ -99,6 +105,17 @@ def test_the_control_planes_arguments_have_both_families():
     assert "--node-cidr-mask-size-ipv6=64" in arguments
     single = control_plane.ranges_of(plan_cluster(GUIDE, 1))
     assert single.masks == ("--node-cidr-mask-size=24",)
+
+
+def test_ipv6_alone():
+    topology = plan_cluster(SIX, 2)
+    assert control_plane.server_url(topology) == "https://[fd00:c0a8:1::1]:6443"
+    ranges = control_plane.ranges_of(topology)
+    arguments = control_plane.api_server_arguments(Path("/pki"), ranges)
+    assert "--advertise-address=fd00:c0a8:1::1" in arguments
+    assert ranges.masks == ("--node-cidr-mask-size=66",)
+    node = topology.nodes[1]
+    assert "--node-ip=fd00:c0a8:1::32" in kubelet_arguments(node, topology.families)
 
 
 def test_a_nodes_files():

@@ -23,6 +23,7 @@ from kubypass.box.process import (
 )
 from kubypass.box.topology import Topology
 from kubypass.errors import KubypassError
+from kubypass.model.address import in_brackets
 
 PORT = 6443
 READY_S = 120.0
@@ -62,7 +63,7 @@ def _masks(topology: Topology) -> tuple[str, ...]:
 
 def server_url(topology: Topology) -> str:
     """The API server's own address, not its Service's."""
-    return f"https://{topology.gateways[0].ip}:{PORT}"
+    return f"https://{in_brackets(str(topology.gateways[0].ip))}:{PORT}"
 
 
 def make_identities(paths: ClusterPaths, topology: Topology) -> None:
