@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubypass.cli.places import add_kubeconfig, add_wait
+from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:
     from kubypass.kube.rest import Rest
@@ -90,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     found = remarks(survey, values)
     nodes = "1 node" if len(survey.nodes) == 1 else f"{len(survey.nodes)} nodes"
-    where = f"{rest.server}:{rest.port}"
+    where = f"{in_brackets(rest.server)}:{rest.port}"
     print(f"{'cluster':<10}Kubernetes {survey.version}, {nodes}, API server {where}")
     for remark in found:
         print(f"{remark.level.replace('stop', 'STOP'):<10}{remark.text}")

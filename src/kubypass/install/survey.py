@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from kubypass.install.render import NAMESPACE
 from kubypass.kube.rest import Object, Rest
+from kubypass.model.address import in_brackets
 from kubypass.model.setting_checks import check_settings
 
 _KERNEL = (5, 10)
@@ -105,7 +106,10 @@ def _setting_remarks(config: Mapping[str, str]) -> Iterator[Remark]:
 
 def _server_remarks(survey: Survey, host: str) -> Iterator[Remark]:
     if host and (set(_addresses(host)) & set(survey.service_addresses)):
-        own = ", ".join(f"{address}:{port}" for address, port in survey.servers) or "unknown"
+        own = (
+            ", ".join(f"{in_brackets(address)}:{port}" for address, port in survey.servers)
+            or "unknown"
+        )
         yield Remark(
             "stop",
             f"k8sServiceHost {host} is the address of the service default/kubernetes, which kubypass itself serves; "

@@ -42,6 +42,13 @@ def test_nodes_are_given_an_address_that_they_reach(host: str, wanted: tuple[str
     assert api_server(survey(), host, 443) == wanted
 
 
+def test_servers_are_named_as_one_dials_them():
+    servers = (("192.168.1.10", 6443), ("fd00::10", 6443))
+    found = Survey("v1.34.4", (node(),), (), ("fd00::1",), servers)
+    (said,) = remarks(found, {**default_values(), "k8sServiceHost": "fd00::1"})
+    assert "(192.168.1.10:6443, [fd00::10]:6443)" in said.text
+
+
 ROWS = {
     "a good cluster": (survey([node()]), {}, []),
     "no node": (survey(), {}, ["stop: none of 0 nodes"]),
