@@ -23,7 +23,7 @@ def test_the_service_of_the_api_has_its_real_address(control_plane: Cluster):
         control_plane.paths, "get", "endpointslices", "-l", "kubernetes.io/service-name=kubernetes",
         "-o", "jsonpath={.items[*].endpoints[*].addresses[*]}",
     )  # fmt: skip
-    assert said == str(control_plane.topology.gateways[0].ip)
+    assert said == str(control_plane.topology.gateway)
 
 
 def test_service_accounts_may_do_nothing_at_first(control_plane: Cluster):

@@ -169,7 +169,7 @@ def test_the_plain_manifests_are_valid(control_plane: Cluster):
 
 
 def test_helm_installs_the_chart_and_removes_it(control_plane: Cluster):
-    server = f"k8sServiceHost={control_plane.topology.gateways[0].ip}"
+    server = f"k8sServiceHost={control_plane.topology.gateway}"
 
     def helm(*words: str) -> str:
         command = ["nsenter", f"--net={control_plane.paths.fabric}", ROOT / "scripts/helm", *words]

@@ -55,6 +55,12 @@ class Topology:
         """IP versions of pods and services, in the order of kubePodsCIDR."""
         return tuple(cidr.version for cidr in self.pod_cidrs)
 
+    @property
+    def gateway(self) -> IPAddress:
+        """The fabric's own address in the services' first family, where Kubernetes wants its API server's to be."""
+        first = self.service_cidrs[0].version
+        return next(each.ip for each in self.gateways if each.version == first)
+
     def node(self, name: str) -> PlannedNode:
         """The node with this name or alias; KeyError if there is none."""
         for field in ("name", "alias"):

@@ -118,6 +118,22 @@ def test_ipv6_alone():
     assert "--node-ip=fd00:c0a8:1::32" in kubelet_arguments(node, topology.families)
 
 
+@pytest.mark.parametrize(
+    ("pods", "services", "wanted"),
+    [
+        (DUAL.pod_cidrs[::-1], DUAL.service_cidrs[::-1], "fd00:c0a8:1::1"),
+        (DUAL.pod_cidrs[1:], DUAL.service_cidrs[1:], "fd00:c0a8:1::1"),
+        (DUAL.pod_cidrs, DUAL.service_cidrs, "192.168.1.1"),
+    ],
+)
+def test_the_api_servers_address_is_of_the_services_first_family(pods, services, wanted: str):
+    topology = plan_cluster(KubeKey(GUIDE.hosts, pods, services), 2)
+    assert control_plane.ranges_of(topology).address == wanted
+    assert node_files(topology, topology.nodes[0], NodeSetup("/runc", 20000, ""))[
+        "resolv.conf"
+    ] == (f"nameserver {wanted}\n")
+
+
 def test_a_nodes_files():
     topology = plan_cluster(DUAL, 2)
     node = topology.nodes[1]

@@ -35,7 +35,7 @@ def apply_dns(paths: ClusterPaths, topology: Topology) -> None:
     """Install cluster DNS."""
     values = {
         "image": COREDNS,
-        "api_host": str(topology.gateways[0].ip),
+        "api_host": str(topology.gateway),
         "api_port": str(PORT),
         "dns_ip": str(dns_address(topology)),
     }

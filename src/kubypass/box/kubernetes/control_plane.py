@@ -37,7 +37,7 @@ _HEALTH = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 class Ranges:
     """What the control plane is told of the network."""
 
-    address: str  # the API server's own, in the first family
+    address: str  # the API server's own; it wants one of its services' first family
     services: str  # comma-separated
     pods: str  # likewise
     masks: tuple[str, ...]  # the controller manager's flags about the size of a node's slices
@@ -46,7 +46,7 @@ class Ranges:
 def ranges_of(topology: Topology) -> Ranges:
     """The ranges of a topology."""
     return Ranges(
-        str(topology.gateways[0].ip),
+        str(topology.gateway),
         ",".join(map(str, topology.service_cidrs)),
         ",".join(map(str, topology.pod_cidrs)),
         _masks(topology),
@@ -63,7 +63,7 @@ def _masks(topology: Topology) -> tuple[str, ...]:
 
 def server_url(topology: Topology) -> str:
     """The API server's own address, not its Service's."""
-    return f"https://{in_brackets(str(topology.gateways[0].ip))}:{PORT}"
+    return f"https://{in_brackets(str(topology.gateway))}:{PORT}"
 
 
 def make_identities(paths: ClusterPaths, topology: Topology) -> None:

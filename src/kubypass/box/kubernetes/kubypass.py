@@ -34,7 +34,7 @@ def kubypass_manifests(topology: Topology, settings: Path) -> str:
 
     The pods' range, which the guide gives as an argument, is among the settings.
     """
-    text = _MANIFESTS.read_text().replace(_PLACE_OF_ADDRESS, str(topology.gateways[0].ip))
+    text = _MANIFESTS.read_text().replace(_PLACE_OF_ADDRESS, str(topology.gateway))
     documents = [cast("Json", each) for each in yaml.safe_load_all(text) if each]
     wanted = read_settings(settings)
     for cidr in topology.pod_cidrs:

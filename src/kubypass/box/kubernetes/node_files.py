@@ -34,7 +34,7 @@ def node_files(topology: Topology, node: PlannedNode, setup: NodeSetup) -> dict[
         "hostname": f"{node.name}\n",
         "hosts": "\n".join(["127.0.0.1 localhost", "::1 localhost", *hosts]) + "\n",
         # Nobody answers there, and says so at once.
-        "resolv.conf": f"nameserver {topology.gateways[0].ip}\n",
+        "resolv.conf": f"nameserver {topology.gateway}\n",
         "containerd/config.toml": _containerd(setup),
         "kubernetes/kubelet.yaml": _kubelet(setup),
     }
