@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 _PROXIES = {
     "ebpf": "kubypass",
-    "": "no kubypass agent and no kube-proxy answers on 127.0.0.1:10249",
+    "": "no kubypass agent and no kube-proxy answers on port 10249 of its loopback",
 }
 
 
@@ -119,7 +119,7 @@ def _progress(done: int, rows: int) -> None:
 def _lines(report: Report) -> Iterable[str]:
     for place, proxy in zip(report.places, report.proxies, strict=True):
         addresses = ", ".join([*place.host.values(), *place.pod.values()])
-        who = _PROXIES.get(proxy, f"kube-proxy ({proxy}) answers on 127.0.0.1:10249")
+        who = _PROXIES.get(proxy, f"kube-proxy ({proxy}) answers on port 10249 of its loopback")
         yield f"{place.letter} is {place.node} ({addresses}): {who}"
     if len(report.places) == 1:
         yield "one node only: paths between nodes are not tried"

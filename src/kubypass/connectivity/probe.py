@@ -7,8 +7,8 @@ So the operator's machine needs the API only, and the API server no route to pod
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -20,6 +20,8 @@ from kubypass.kube.rest import Rest
 
 _METRICS_PORT = 10249
 """kube-proxy's, and kubypass's unless metrics-bind-address says otherwise."""
+_LOOPBACK = ("127.0.0.1", "::1")
+"""kube-proxy with the bindAddress :: (kubeadm's in clusters of IPv6 alone) is on the second only."""
 
 
 class Probe:
@@ -65,15 +67,14 @@ class Probe:
 
     def proxy(self, letter: str) -> str:
         """Who serves services on a node: `ebpf` is kubypass, other words are kube-proxy's modes; empty: nobody says."""
-        try:
-            return self._fetch(letter, "127.0.0.1", _METRICS_PORT, "/proxyMode").decode()
-        except KubeError:
-            return ""
+        return self._metrics_port_says(letter, "/proxyMode")
 
     def drops(self, letter: str) -> Drops:
         """What the node's agent has dropped so far; nothing where none says."""
-        try:
-            metrics = self._fetch(letter, "127.0.0.1", _METRICS_PORT, "/metrics")
-        except KubeError:
-            return Counter()
-        return parse_drops(metrics.decode())
+        return parse_drops(self._metrics_port_says(letter, "/metrics"))
+
+    def _metrics_port_says(self, letter: str, request: str) -> str:
+        for host in _LOOPBACK:
+            with suppress(KubeError):
+                return self._fetch(letter, host, _METRICS_PORT, request).decode()
+        return ""
