@@ -156,8 +156,10 @@ def test_pods_get_addresses_of_all_slices():
 
 
 def test_manifests_are_whole_when_filled_in():
-    values = {"mode": "iptables", "pods": "P", "server": "S", "image": "I"}
+    values = {"mode": "iptables", "pods": "P", "server": "S", "image": "I", "every_address": "::"}
     daemons = list(yaml.safe_load_all(manifest("kube-proxy.yaml", values)))
+    settings = next(each["data"] for each in daemons if each["kind"] == "ConfigMap")
+    assert yaml.safe_load(settings["config.conf"])["bindAddress"] == "::"
     assert [each["kind"] for each in daemons][-1] == "DaemonSet"
     container = daemons[-1]["spec"]["template"]["spec"]["containers"][0]
     assert "--hostname-override=$(NODE_NAME)" in container["command"]

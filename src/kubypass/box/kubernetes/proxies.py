@@ -30,6 +30,7 @@ Proxy = Literal["kubypass", "kube-proxy-iptables", "kube-proxy-nftables", "none"
 PROXIES: tuple[Proxy, ...] = get_args(Proxy)
 _KUBE_PROXY = "kube-proxy-"
 _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
+_EVERY_ADDRESS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 (as kubeadm has it)
 _FORWARD = ("net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
 
 
@@ -87,6 +88,7 @@ def apply_kube_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> N
             "mode": proxy.removeprefix(_KUBE_PROXY),
             "pods": ",".join(map(str, topology.pod_cidrs)),
             "server": server_url(topology),
+            "every_address": _EVERY_ADDRESS[topology.gateway.version],
             "image": KUBE_PROXY,
         }
         apply(paths, manifest("kube-proxy.yaml", values))
