@@ -107,7 +107,10 @@ def marks(cluster) -> dict[str, object]:
         if name not in ("metrics", "icmp_budget", "slots", "backends", "flows")
     }
     found["socket calls"] = [c for c in read_counts(maps["metrics"]) if c.hook == Hook.SOCKET]
-    found["cgroups"] = sorted(mount_point().glob("kubypass-trace-*"))
+    left = mount_point().glob("kubypass-trace-*")
+    found["cgroups"] = [
+        each for each in left if not Path("/proc", each.name.rpartition("-")[2]).exists()
+    ]
     found["links"] = run_in(place, ["ip", "-br", "link"]).stdout
     return found
 
