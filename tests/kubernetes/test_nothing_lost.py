@@ -36,7 +36,6 @@ from streams import Traffic, traffic
 from kubypass.box.kubernetes import control_plane as programs
 from kubypass.box.kubernetes.cluster import Cluster
 from kubypass.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
-from kubypass.box.kubernetes.kubypass import build_kubypass_image
 from kubypass.box.kubernetes.node import start_node, stop_node, wait_ready
 from kubypass.box.paths import CLIENT
 from kubypass.box.process import cgroup_processes, wait_until
@@ -84,8 +83,6 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
         made = in_a_box("lost", NODES, PROXY)
         cluster = next(made)
     try:
-        if PROXY != "kubypass":
-            import_image(cluster, build_kubypass_image(print))
         yield make_scene(cluster)
     finally:
         kubectl(cluster.paths, "delete", "namespace", NAMESPACE, "--timeout=120s", timeout_s=130)

@@ -139,9 +139,10 @@ def _build(plan: Plan, say: Say) -> list[Path]:
     archives = [
         each for each in made if each.stem != "kube-proxy" or plan.proxy.startswith(each.stem)
     ]
-    if plan.kubypass:
-        archives.append(build_kubypass_image(say))
-    return archives
+    return [
+        *archives,
+        build_kubypass_image(say),
+    ]  # `connectivity test` needs it with kube-proxy too
 
 
 def open_cluster(name: str) -> Cluster:

@@ -19,8 +19,6 @@ SHOWN = 40  # lines of a command's output
 _ROLLED_OUT = "successfully rolled out"
 
 _GUIDE = Path(__file__).resolve().parents[4] / "examples/guide"
-_DEPLOYMENT = (_GUIDE / "my-nginx.yaml").read_text().partition("---\n")[0]
-_CREATE = f"cat << EOF | kubectl apply -f -\n{_DEPLOYMENT}EOF"
 # What kubectl calls an editor: it puts the guide's lines into the object that it is given.
 _EDIT_SETTINGS = """#!/bin/sh
 cut -d: -f1 {block} | while read -r key; do sed -i "/^  $key:/d" "$1"; done
@@ -55,7 +53,8 @@ class Guide:
 def create_nginx(guide: Guide) -> int:
     """Create the Deployment, expose it and look at the Service; returns its node port."""
     say = guide.checks.check
-    said = guide.type(_CREATE)
+    deployment = (_GUIDE / "my-nginx.yaml").read_text().partition("---\n")[0]
+    said = guide.type(f"cat << EOF | kubectl apply -f -\n{deployment}EOF")
     say("the Deployment is made", "deployment.apps/my-nginx created", said)
     said = guide.type("kubectl expose deployment my-nginx --type=NodePort --port=80")
     say("it is exposed", "service/my-nginx exposed", said)
