@@ -296,6 +296,8 @@ FLOW = {"src_ip": POD, "src_kind": "pod", "proto": "TCP", "dst_ip": CLUSTER_IP, 
     [
         ("nonsense", "JSON is malformed"),
         ("[]", "Expected `object`"),
+        ('{"id": ' + "[" * 5000 + "]" * 5000 + "}", "recursion"),
+        ('{"objects": {"services": [' + '{"a":' * 100_000, "recursion"),
         ({"id": 7}, "flow"),
         ({"id": 7, "flow": {**FLOW, "src_ip": "x"}}, "flow.src_ip"),
         ({"id": 7, "flow": {**FLOW, "src_ip": "::1"}}, "one family"),

@@ -26,6 +26,8 @@ from kubypass.trace.words import reason
 
 CLIENT_PORT = 45678
 _IPV4_ONLY = 1  # kube-proxy's localhost NodePorts; ours answer on ::1 too
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What lines raise that are no JSON, or nest too deeply."""
 Read = TypeVar("Read")
 
 
@@ -78,14 +80,14 @@ def answer_cases(programs: Programs, lines: Iterable[bytes]) -> Iterator[bytes]:
         try:
             case = msgspec.json.decode(line, type=_Case)
             yield msgspec.json.encode(_answer(programs, case, features))
-        except (msgspec.DecodeError, UnicodeDecodeError, ValueError, KubypassError) as error:
+        except (*_UNREADABLE, ValueError, KubypassError) as error:
             yield msgspec.json.encode({"id": _id(line), "error": " ".join(str(error).split())})
 
 
 def _id(line: bytes) -> object:
     try:
         return msgspec.json.decode(line, type=_Id).id
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         return None
 
 
