@@ -268,6 +268,12 @@ def test_services_that_are_none(check, spec):
         check(Case(spec=spec, config={"service_cidrs": []}), POD, to, port, "accept")
 
 
+def test_an_endpoint_that_names_no_node_is_remote(ask):
+    case = Case("10.0.1.1", {"internalTrafficPolicy": "Local"}).ask(POD, CLUSTER_IP, 80)
+    for name in ("me", ""):
+        assert ask({**case, "this_node": name})["verdict"] == "drop"
+
+
 def test_leading_zeros_are_decimal(ask):
     case = Case("010.000.001.001@me").ask(POD, "010.096.000.010", 80)
     assert ask(case)["backends"] == ["10.0.1.1:8080"]

@@ -26,7 +26,7 @@ def count_local_ready(
                     endpoint.address
                     for port in service.ports
                     for endpoint in _endpoints(slices, port, version)
-                    if endpoint.node == node and endpoint.ready and not endpoint.terminating
+                    if endpoint.is_on(node) and endpoint.ready and not endpoint.terminating
                 }
             )
             for version in families
@@ -56,7 +56,7 @@ def count_without_local(
         for version in {family(ip) for ip in service.cluster_ips}:
             for port in service.ports:
                 usable = _endpoints(slices.get(service.key, ()), port, version)
-                nodes = [e.node == node for e in usable if e.ready or (e.serving and e.terminating)]
+                nodes = [e.is_on(node) for e in usable if e.ready or (e.serving and e.terminating)]
                 if not nodes or any(nodes):
                     continue
                 for policy in policies:

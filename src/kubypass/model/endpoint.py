@@ -27,6 +27,10 @@ class Endpoint:
     nodes: tuple[str, ...] = ()
     """`hints.forNodes`"""
 
+    def is_on(self, node: str) -> bool:
+        """Whether it is known to be on this node."""
+        return bool(self.node) and self.node == node
+
 
 @dataclass(frozen=True, slots=True)
 class EndpointSlice:

@@ -83,11 +83,11 @@ def endpoints_of(
 
 
 def _rank(endpoint: Endpoint, node: str) -> tuple[bool, bool, bool]:
-    return (endpoint.node == node, endpoint.ready, endpoint.serving and endpoint.terminating)
+    return (endpoint.is_on(node), endpoint.ready, endpoint.serving and endpoint.terminating)
 
 
 def _of_node(places: Iterable[_Place], found: _Found, node: str) -> set[_Place]:
-    return {place for place in places if found[place].node == node}
+    return {place for place in places if found[place].is_on(node)}
 
 
 def _near(ready: _Found, node: PlanNode) -> Iterable[_Place]:

@@ -85,7 +85,7 @@ def _notes(
 
 
 def _left_out(endpoint: Endpoint, node: PlanNode, chosen: BackendList, *, any_ready: bool) -> str:
-    if chosen == BackendList.LOCAL and endpoint.node != node.name:
+    if chosen == BackendList.LOCAL and not endpoint.is_on(node.name):
         where = f"on node {endpoint.node}" if endpoint.node else "on no node that is known"
         return f"{where}: the traffic policy is Local"
     if not endpoint.ready:

@@ -90,7 +90,7 @@ class Cluster:
         pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()
         for slices in found.slices.values():
             for endpoint in (e for one in slices for e in one.endpoints):
-                if endpoint.node == found.node.name:
+                if endpoint.is_on(found.node.name):
                     entries[bytes(endpoint.address)] = pod
         for with_ports in found.pods.values():
             if with_ports.node == found.node.name:

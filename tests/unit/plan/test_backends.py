@@ -82,5 +82,9 @@ def test_lists(endpoints, cluster, local, usable) -> None:
     assert lists(endpoints, PlanNode("me", (), "a")) == (cluster, local, usable)
 
 
+def test_an_endpoint_that_names_no_node_is_on_none() -> None:
+    assert lists("1 2@other", PlanNode("")) == ("1 2", "", True)
+
+
 def test_a_node_without_a_zone_gets_all() -> None:
     assert lists("1@me/a 2@other/b", PlanNode("me"))[0] == "1 2"
