@@ -124,6 +124,16 @@ def test_external_traffic_policy_local(check, to, port):
     check(without, NODE, to, port, (BOTH, True))
 
 
+@pytest.mark.parametrize("kind", ["pod", "external"])
+@pytest.mark.parametrize("source", [NODE, ALT])
+def test_an_address_of_the_node_is_the_node_whoever_has_it(check, source, kind):
+    for config in ({}, {"local_detector": "none"}):
+        case = Case(spec=LOCAL, config=config)
+        for to, port in EXTERNAL:
+            check(case, source, to, port, (BOTH, True), kind=kind)
+        check(case, source, CLUSTER_IP, 80, (BOTH, not config), kind=kind)
+
+
 def test_policies_of_the_other_kind_change_nothing(check):
     check(Case(spec=LOCAL), POD, CLUSTER_IP, 80, (BOTH, False))
     check(Case(spec={"internalTrafficPolicy": "Local"}), OUTSIDE, VIP, 80, (BOTH, True))

@@ -82,7 +82,12 @@ class Run:
 
 
 def run(programs: Programs, flow: Flow, source: Source, local: frozenset[Address]) -> Run:
-    """The first packet of a new connection; `local` are the node's own addresses."""
+    """The first packet of a new connection; `local` are the node's own addresses.
+
+    What has one of those as its source is the node's, whoever is said to send it: a pod in its network, say.
+    """
+    if flow.source in local:
+        source = Source.NODE
     programs.forget()
     outcomes = tuple(_outcomes(programs, flow, source, local))
     decision = next((one.decision for one in outcomes if one.decision), None)
