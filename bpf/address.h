@@ -21,6 +21,12 @@ static __always_inline bool is_ipv4(const struct address *address)
 	return !address->word[0] && !address->word[1] && address->word[2] == MAPPED_PREFIX;
 }
 
+/* In settings of families: bit 0 is IPv4's, bit 1 IPv6's. */
+static __always_inline __u8 family_bit(const struct address *address)
+{
+	return is_ipv4(address) ? 1 : 2;
+}
+
 static __always_inline bool same_address(const struct address *a, const struct address *b)
 {
 	return a->word[0] == b->word[0] && a->word[1] == b->word[1] && a->word[2] == b->word[2] &&

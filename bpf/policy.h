@@ -6,6 +6,13 @@
 #include "config.h"
 #include "service.h"
 
+/* Who opens a connection, and by which hook. */
+struct client {
+	struct address address;
+	enum client_kind kind;
+	enum hook hook;
+};
+
 struct decision {
 	enum backend_list list;
 	bool masquerade; /* if it can be: not where the backend is the node itself */
@@ -19,6 +26,16 @@ static __always_inline bool in_networks(const struct address *address, const vol
 		if (i < count && in_network(address, &networks[i]))
 			return true;
 	return false;
+}
+
+/* Can pods be told from others in the family of this address? Where both are alike, the verifier has the answer. */
+static __always_inline bool tells_pods(const struct address *address)
+{
+	if (config.pod_families == 3)
+		return true;
+	if (!config.pod_families)
+		return false;
+	return config.pod_families & family_bit(address);
 }
 
 /* What the client behind a pod's interface counts as. */
@@ -44,7 +61,7 @@ static __always_inline enum client_kind kind_of_pod(const struct address *client
  * External frontends are NodePorts, external addresses and those of load balancers. A client that is its own backend
  * is masqueraded in any case; that is decided once the backend is chosen.
  */
-static __always_inline struct decision decide(const struct service *service, enum client_kind client)
+static __always_inline struct decision decide(const struct service *service, const struct client *client)
 {
 	bool local = service->flags & SERVICE_LOCAL;
 
@@ -54,13 +71,13 @@ static __always_inline struct decision decide(const struct service *service, enu
 		return (struct decision){
 			.list = local ? LIST_LOCAL : LIST_CLUSTER,
 			.masquerade =
-				config.masquerade_all || (config.local_detector != DETECT_NONE && client != CLIENT_POD),
+				config.masquerade_all || (client->kind != CLIENT_POD && tells_pods(&client->address)),
 		};
 	if (!local)
 		return (struct decision){ .list = LIST_CLUSTER, .masquerade = true };
 	return (struct decision){
-		.list = client == CLIENT_OUTSIDE ? LIST_LOCAL : LIST_CLUSTER,
-		.masquerade = client == CLIENT_NODE,
+		.list = client->kind == CLIENT_OUTSIDE ? LIST_LOCAL : LIST_CLUSTER,
+		.masquerade = client->kind == CLIENT_NODE,
 	};
 }
 
@@ -83,13 +100,6 @@ static __always_inline enum verdict without_backend(const struct service *servic
 		return VERDICT_DROP_NO_LOCAL_BACKEND;
 	return config.reject ? VERDICT_REJECT_NO_BACKEND : VERDICT_DROP_NO_BACKEND;
 }
-
-/* Who opens a connection, and by which hook. */
-struct client {
-	struct address address;
-	enum client_kind kind;
-	enum hook hook;
-};
 
 /* Leaves what was decided where `kubypass trace` finds it; no code at all in other programs. */
 static __always_inline void record(const struct service *service, const struct client *client, struct decision decision,
@@ -119,7 +129,7 @@ static __always_inline enum verdict judge(const struct service *service, const s
 {
 	enum verdict verdict = VERDICT_PASS;
 
-	*decision = decide(service, client->kind);
+	*decision = decide(service, client);
 	if (!in_source_ranges(service, &client->address)) {
 		verdict = VERDICT_DROP_SOURCE_RANGE;
 	} else {

@@ -33,7 +33,7 @@ static __always_inline bool node_port_answers(const struct service *service, con
 /* Do NodePorts answer the node itself at this address, a loopback one? */
 static __always_inline bool answers_on_loopback(const struct address *address)
 {
-	return is_loopback(address) && config.localhost_node_ports & (is_ipv4(address) ? 1 : 2);
+	return is_loopback(address) && config.localhost_node_ports & family_bit(address);
 }
 
 /* Is the frontend for clients in the cluster only? */

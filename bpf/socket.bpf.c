@@ -56,6 +56,7 @@ static __always_inline struct address bound_address(struct bpf_sock_addr *ctx, c
 static __always_inline struct client socket_client(const struct address *bound, bool node_socket, bool is_ipv4)
 {
 	bool known = !is_unspecified(bound);
+	struct address any;
 
 	if (node_socket)
 		return (struct client){ known	  ? *bound
@@ -64,7 +65,8 @@ static __always_inline struct client socket_client(const struct address *bound, 
 					CLIENT_NODE, HOOK_SOCKET };
 	if (known)
 		return (struct client){ *bound, kind_of_pod(bound), HOOK_SOCKET };
-	return (struct client){ {}, config.local_detector == DETECT_NONE ? CLIENT_OUTSIDE : CLIENT_POD, HOOK_SOCKET };
+	any = is_ipv4 ? ipv4_address(0) : *bound;
+	return (struct client){ any, tells_pods(&any) ? CLIENT_POD : CLIENT_OUTSIDE, HOOK_SOCKET };
 }
 
 /* Finds the backend for a call to `to` and puts it there. Returns VERDICT_PASS where `to` is no service. */

@@ -104,6 +104,16 @@ SETTINGS = {
         "cluster-cidr": "10.234.0.0/16,fd00:10:234::/48",
         "bpf-lb-external-clusterip": "true",
     },
+    "IPv4's network": {
+        "detect-local-mode": "ClusterCIDR",
+        "cluster-cidr": "10.233.0.0/16",
+        "bpf-lb-external-clusterip": "true",
+    },
+    "IPv6's network": {
+        "detect-local-mode": "ClusterCIDR",
+        "cluster-cidr": "fd00:10:233::/48",
+        "bpf-lb-external-clusterip": "true",
+    },
     "hidden": {"masquerade-all": "true", "nodeport-addresses": "primary"},
     "silent": {"service-no-backend-response": "drop", "nodeport-addresses": "10.0.0.0/8"},
 }

@@ -144,6 +144,7 @@ def config(**changes: object) -> layout.Config:
         "socket_lb_refuse": 1,
         "coarse_clock": int(probe_features().coarse_clock),
         "local_detector": LocalDetector.INTERFACE,
+        "pod_families": 3,
         "localhost_node_ports": 3,
         "route_source": int(probe_features().route_source),
         "reject": 1,

@@ -67,6 +67,12 @@ class Node:
     def addresses(self) -> tuple[str, ...]:
         return self.primary + self.others
 
+    def detects(self, family: int) -> bool:
+        """Section 11: networks of the other family tell nothing."""
+        if self.detect == "networks":
+            return any(version(network) == family for network in self.networks)
+        return self.detect != "none"
+
     def answers_node_ports(self, address: str) -> bool:
         """Section 3; decision: unset means every address."""
         if self.node_port_addresses == "primary":
@@ -232,7 +238,7 @@ class Cluster:
         """Section 6; decision: who comes by the uplink is outside, whatever the address."""
         if hook == "to_uplink":
             return "node"
-        if hook == "from_uplink" or self.node.detect == "none":
+        if hook == "from_uplink" or not self.node.detects(version(source)):
             return "outside"
         if self.node.detect == "networks":
             inside = [n for n in self.node.networks if version(n) == version(source)]
@@ -251,7 +257,7 @@ class Cluster:
         if not item.usable:
             return Judgement("reject" if self.node.reject else "DROP_NO_BACKEND")
         if kind == "cluster":
-            local, told = item.internal_local, self.node.detect != "none"
+            local, told = item.internal_local, self.node.detects(version(source))
             masquerade = self.node.masquerade_all or (told and client != "pod")
         else:
             local = item.external_local and client == "outside"

@@ -192,6 +192,13 @@ DETECTORS = [
     ("other network", "pod", "cluster", "Cluster", "LR", True),
     ("other network", "pod", "node", "Local", "L", False),
     ("other network", "outside", "cluster", "Cluster", "LR", True),
+    ("own network", "pod", "cluster", "Cluster", "LR", False),
+    ("own network", "outside", "cluster", "Cluster", "LR", True),
+    ("own network", "pod", "balancer", "Local", "LR", False),
+    ("other's network", "pod", "cluster", "Cluster", "LR", False),
+    ("other's network", "outside", "cluster", "Cluster", "LR", False),
+    ("other's network", "node", "cluster", "Cluster", "LR", False),
+    ("other's network", "pod", "balancer", "Local", "L", False),
     ("hidden", "pod", "cluster", "Cluster", "LR", True),
     ("hidden", "node", "cluster", "Local", "L", True),
     ("hidden", "pod", "balancer", "Local", "LR", False),
@@ -201,7 +208,8 @@ DETECTORS = [
 
 @pytest.mark.parametrize(("name", "client", "kind", "policy", "letters", "masquerade"), DETECTORS)
 def test_detectors(start, who, name, client, kind, policy, letters, masquerade):
-    pipeline = start(name)
+    families = {"own network": who.version, "other's network": 10 - who.version}
+    pipeline = start(f"IPv{families[name]}'s network" if name in families else name)
     policies = {"internalTrafficPolicy": policy, "externalTrafficPolicy": policy}
     put(
         pipeline,

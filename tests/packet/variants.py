@@ -69,6 +69,14 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
             "service_networks": SERVICE_NETWORKS[:1],
         },
     ),
+    "by a cluster CIDR of IPv6": (
+        _settings(
+            detect_local_mode="ClusterCIDR",
+            cluster_cidr=WIDE_POD_NETWORKS[1],
+            bpf_lb_external_clusterip="true",
+        ),
+        {"detect": "networks", "networks": WIDE_POD_NETWORKS[1:], "external_cluster_ip": True},
+    ),
     "no node ports": (
         _settings(kube_proxy_replacement="partial", detect_local_mode="NodeCIDR"),
         {"node_ports": False, "detect": "networks", "networks": PLACE.pod_networks},

@@ -72,6 +72,16 @@ def test_cluster_ip_masquerade(check, source, config, cidr, masquerade):
 
 
 @pytest.mark.parametrize("source", [POD, NODE, OUTSIDE])
+def test_a_cluster_cidr_of_the_other_family_is_no_detector(ask, source):
+    case = Case(spec=LOCAL, cluster_cidr="fd00:1::/32")
+    to_cluster_ip = case.ask(source, CLUSTER_IP, 80)
+    assert ask(to_cluster_ip)["masquerade"] is False
+    assert ask(ipv6(to_cluster_ip))["masquerade"] is True
+    backends = ask(case.ask(source, VIP, 80))["backends"]
+    assert len(backends) == (2 if source == NODE else 1)
+
+
+@pytest.mark.parametrize("source", [POD, NODE, OUTSIDE])
 @pytest.mark.parametrize(
     ("endpoints", "expected"),
     [

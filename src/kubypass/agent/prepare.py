@@ -63,7 +63,7 @@ def datapath_config(
     `primary` are the node's addresses by family, `pod_cidrs` those of its Node object, `ephemeral` the first and the
     last of the ports that its sockets get by themselves.
     """
-    detector, networks = _detector(settings, pod_cidrs)
+    detector, networks, families = _detector(settings, pod_cidrs)
     snat, _ = plan_snat_ports(settings, ephemeral)
     (snat_first, snat_ports), (extra_first, extra_ports) = (
         (first, last - first + 1) for first, last in (snat.main, snat.extra or (0, -1))
@@ -93,6 +93,7 @@ def datapath_config(
         service_network_count=len(settings.service_cidrs),
         tracing=0,
         route_source=int(features.route_source),
+        pod_families=families,
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.service_cidrs),
     )
@@ -100,13 +101,17 @@ def datapath_config(
 
 def _detector(
     settings: Settings, pod_cidrs: Sequence[Cidr]
-) -> tuple[LocalDetector, Sequence[Cidr]]:
-    """How pods are told from others. A mode without its networks tells nothing, as with kube-proxy."""
+) -> tuple[LocalDetector, Sequence[Cidr], int]:
+    """How pods are told from others, by which networks, and in which families (bit 0: IPv4, bit 1: IPv6).
+
+    A mode tells nothing in a family that it has no network of, as with kube-proxy.
+    """
     if settings.detect_local_mode == "InterfaceNamePrefix":
-        return LocalDetector.INTERFACE, ()
+        return LocalDetector.INTERFACE, (), 3
     by_mode = {"ClusterCIDR": settings.local_networks(), "NodeCIDR": pod_cidrs[:NETWORKS_MAX]}
     networks = by_mode.get(settings.detect_local_mode, ())
-    return (LocalDetector.NETWORK if networks else LocalDetector.NONE), networks
+    families = sum({1 if cidr.family == 4 else 2 for cidr in networks})
+    return (LocalDetector.NETWORK if networks else LocalDetector.NONE), networks, families
 
 
 def localhost_node_ports(settings: Settings) -> int:

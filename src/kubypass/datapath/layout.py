@@ -567,7 +567,7 @@ class Network(NamedTuple):
         return cls(address, mask)
 
 
-_CONFIG = Struct("<16s16sQQQQQIIIIBBBBBBBBBBBBB3x128s128s")
+_CONFIG = Struct("<16s16sQQQQQIIIIBBBBBBBBBBBBBB2x128s128s")
 CONFIG_SIZE = 360
 
 
@@ -598,6 +598,7 @@ class Config(NamedTuple):
     service_network_count: int
     tracing: int
     route_source: int
+    pod_families: int
     pod_networks: bytes
     service_networks: bytes
 
@@ -628,6 +629,7 @@ class Config(NamedTuple):
             self.service_network_count,
             self.tracing,
             self.route_source,
+            self.pod_families,
             self.pod_networks,
             self.service_networks,
         )
@@ -660,6 +662,7 @@ class Config(NamedTuple):
             service_network_count,
             tracing,
             route_source,
+            pod_families,
             pod_networks,
             service_networks,
         ) = _CONFIG.unpack(data)
@@ -688,6 +691,7 @@ class Config(NamedTuple):
             service_network_count,
             tracing,
             route_source,
+            pod_families,
             pod_networks,
             service_networks,
         )
