@@ -314,6 +314,21 @@ def test_a_conflict_has_a_winner_and_is_told(ask):
     assert any("a-rival" in problem and "default/web" in problem for problem in answer["problems"])
 
 
+@pytest.mark.parametrize(
+    ("chosen", "owner"), [([f"{ALT}/32"], "young"), (None, "web"), ("primary", "web")]
+)
+def test_a_node_port_yields_an_address_on_which_it_does_not_answer(ask, chosen, owner):
+    case = Case(config={"nodeport_addresses": chosen}).ask(OUTSIDE, NODE, NODE_PORT)
+    young = {
+        "metadata": {"name": "young", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
+        "spec": {"clusterIP": "10.96.0.99", "externalIPs": [NODE], "ports": [{"port": NODE_PORT}]},
+    }  # fmt: skip
+    case["objects"]["services"].append(young)
+    answer = ask(case)
+    assert answer["verdict"] == ("dnat" if owner == "web" else "reject")
+    assert owner in answer["reason"]
+
+
 FLOW = {"src_ip": POD, "src_kind": "pod", "proto": "TCP", "dst_ip": CLUSTER_IP, "dst_port": 80}
 
 

@@ -13,7 +13,7 @@ from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import cgroup, mounts, netns
-from kubypass.model.address import Address, parse_address
+from kubypass.model.address import LOOPBACK, Address
 from kubypass.model.cidr import Cidr, mask
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import LocalDetector
@@ -23,7 +23,6 @@ DEFAULT_BPFFS = Path("/sys/fs/bpf")
 NETWORKS_MAX = 4
 """As in bpf/kubypass.h; the setting's reader refuses more."""
 _NO_ADDRESS = bytes(16)
-_LOOPBACK = (parse_address("127.0.0.1"), parse_address("::1"))
 
 
 def check_host(options: Options) -> tuple[Path, bool]:
@@ -116,10 +115,8 @@ def _detector(
 
 def localhost_node_ports(settings: Settings) -> int:
     """Bit 0: NodePorts answer on 127.0.0.0/8; bit 1: on ::1."""
-    if not settings.localhost_nodeports:
-        return 0
-    addresses = settings.nodeport_addresses
-    return addresses.selects(_LOOPBACK[0], ()) | addresses.selects(_LOOPBACK[1], ()) << 1
+    ipv4, ipv6 = (settings.node_ports_answer(LOOPBACK[version], ()) for version in (4, 6))
+    return ipv4 | ipv6 << 1
 
 
 def pack_networks(networks: Iterable[Cidr]) -> bytes:

@@ -12,6 +12,7 @@ from kubypass.datapath.image import Image, read_image
 from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot
+from kubypass.model.address import Address
 from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
@@ -51,7 +52,7 @@ class Services:
         self._settings = settings
         self._maps = maps
         self._before_write = before_write
-        self._claims = Claims(node.local_addresses)
+        self._claims = Claims(node.local_addresses, self._node_ports_answer)
         self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
         self._image: Image = read_image(maps, None)
@@ -154,6 +155,9 @@ class Services:
         if service is None:
             return None
         return plan_service(service, snapshot.slices.get(key, ()), self._node, self._settings)
+
+    def _node_ports_answer(self, address: Address) -> bool:
+        return self._settings.node_ports_answer(address, self._node.addresses)
 
     def _rank(self, key: ServiceKey) -> Rank:
         if (pod := self._snapshot.pods.get(key)) is not None:

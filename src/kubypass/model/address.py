@@ -23,6 +23,10 @@ UNSPECIFIED: Final[dict[int, Address]] = {
     4: Address(IPV4_PREFIX + bytes(4)),
     6: Address(bytes(16)),
 }
+LOOPBACK: Final[dict[int, Address]] = {
+    4: Address(IPV4_PREFIX + b"\x7f\0\0\1"),
+    6: Address(bytes(15) + b"\1"),
+}
 
 _DOTTED = re.compile(r"(?:[0-9]{1,9}\.){3}[0-9]{1,9}")
 _MAX_OCTET = 255

@@ -11,7 +11,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from kubypass.model.address import UNSPECIFIED, parse_address
+from kubypass.model.address import LOOPBACK, UNSPECIFIED, family, is_loopback, parse_address
 from kubypass.model.selector import Selector, parse_selector
 from kubypass.model.setting_key import Key, setting
 from kubypass.model.setting_values import (
@@ -35,6 +35,8 @@ from kubypass.model.setting_values import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from kubypass.model.address import Address, Family
     from kubypass.model.cidr import Cidr
 
@@ -350,6 +352,14 @@ class Settings:
         pools = self.cluster_pool_ipv4_cidr + self.cluster_pool_ipv6_cidr
         found = self.cluster_cidr or pools
         return tuple({cidr.family: cidr for cidr in reversed(found)}.values())
+
+    def node_ports_answer(self, address: Address, primary: Collection[Address]) -> bool:
+        """Whether NodePorts answer on this address of the node, whose `primary` ones are these, or on loopback."""
+        if not is_loopback(address):
+            return self.nodeport_addresses.selects(address, primary)
+        return self.localhost_nodeports and self.nodeport_addresses.selects(
+            LOOPBACK[family(address)], ()
+        )
 
     def has_family(self, family: Family) -> bool:
         """Whether the family is switched on."""

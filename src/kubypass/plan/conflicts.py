@@ -6,7 +6,8 @@ has the frontend: earlier created, then first by namespace and name; within a se
 service without a creation time (hand-written manifests) counts as older than any with one.
 
 The same goes for a port on one address of the node (an external address, a host port) against the same port on every
-address (a NodePort, a host port): the older one has that address, and a younger NodePort keeps the others.
+address (a NodePort, a host port): the older one has that address, and a younger NodePort keeps the others. On an
+address on which NodePorts do not answer, a NodePort is nobody's rival.
 
 The only state of planning: who claims what. Services are added and removed one by one, and the outcome does not depend
 on the order in which that happens.
@@ -14,12 +15,13 @@ on the order in which that happens.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
 from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_loopback
+from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.plan.items import Item, PlannedFrontend, ServicePlan
@@ -54,16 +56,26 @@ class Rank(NamedTuple):
 _FullRank = tuple[int, str, str, str]
 
 
-class Claims:
-    """Who claims which frontend. `addresses` are the node's own."""
+def _everywhere(_: Address) -> bool:
+    return True
 
-    def __init__(self, addresses: Iterable[Address] = ()) -> None:
+
+class Claims:
+    """Who claims which frontend."""
+
+    def __init__(
+        self,
+        addresses: Iterable[Address] = (),
+        node_ports_answer: Callable[[Address], bool] = _everywhere,
+    ) -> None:
+        """`addresses` are the node's own; the other one says on which of them, and of loopback, NodePorts answer."""
         self._ranks: dict[ServiceKey, _FullRank] = {}
         self._places: dict[ServiceKey, tuple[_Place, ...]] = {}
         self._owner: dict[_Place, ServiceKey] = {}
         self._rivals: dict[_Place, set[ServiceKey]] = {}
         self._contested: dict[ServiceKey, int] = {}
         self._local: frozenset[Address] = frozenset(addresses)
+        self._node_ports_answer = node_ports_answer
         self._on_one: dict[_Place, set[_Place]] = {}
         """Place on every address of the node -> places with the same port on one of them."""
         self._shared = SharedAddresses()
@@ -129,15 +141,22 @@ class Claims:
         owner = self._owner.get(place, key)
         if place in self._on_one.get(every := _on_every(place), ()):
             other = self._owner.get(every)
-            if other is not None and self._ranks[other] < self._ranks[owner]:
+            if other is not None and self._precedes(other, owner) and self._serves(other, place):
                 return other
         return owner
+
+    def _precedes(self, key: ServiceKey, other: ServiceKey) -> bool:
+        return self._ranks[key] < self._ranks[other]
+
+    def _serves(self, key: ServiceKey, place: _Place) -> bool:
+        """Whether `key`, which has the port on every address of the node, answers on this one; pods always do."""
+        return is_pod(key) or self._node_ports_answer(Address(place[:16]))
 
     def _losses(self, place: _Place, key: ServiceKey) -> Iterable[Problem]:
         """Addresses of the node that `key`, which has a port on every one, has not: older ones have them."""
         for one in sorted(self._on_one.get(place, ())):
             other = self._owner[one]
-            if self._ranks[other] < self._ranks[key]:
+            if self._precedes(other, key) and self._serves(key, one):
                 yield _problem(key, one, other)
 
     def _across(self, place: _Place) -> set[ServiceKey]:
@@ -202,10 +221,12 @@ class Claims:
 
 
 def settle_all(
-    plans: Iterable[tuple[ServiceKey, Rank, ServicePlan]], addresses: Iterable[Address] = ()
+    plans: Iterable[tuple[ServiceKey, Rank, ServicePlan]],
+    addresses: Iterable[Address] = (),
+    node_ports_answer: Callable[[Address], bool] = _everywhere,
 ) -> dict[ServiceKey, ServicePlan]:
     """All services at once: the same answer as one by one."""
-    claims = Claims(addresses)
+    claims = Claims(addresses, node_ports_answer)
     known = {key: (rank, plan) for key, rank, plan in plans}
     for key, (rank, plan) in known.items():
         claims.replace(key, plan, rank)

@@ -79,7 +79,11 @@ class Cluster:
             (key, pod_rank(pod), plan_host_ports(pod, node, settings))
             for key, pod in found.pods.items()
         ]
-        for settled in settle_all(plans, node.local_addresses).values():
+
+        def answer(address: Address) -> bool:
+            return settings.node_ports_answer(address, node.addresses)
+
+        for settled in settle_all(plans, node.local_addresses, answer).values():
             self.problems += settled.problems
             yield from settled.items
 

@@ -108,6 +108,25 @@ def test_one_address_of_the_node_against_all(rows: list[Row]) -> None:
         assert [f"default/{winner}'s" in p.message for p in found.problems] == [True] * bool(winner)
 
 
+SILENT: list[list[Row]] = [
+    [("node-port", Rank("1"), "node", True, ""), ("ip", Rank("2"), NODE_ADDRESS, True, "")],
+    [("node-port", Rank("2"), "node", True, ""), ("ip", Rank("1"), NODE_ADDRESS, True, "")],
+    [("node-port", Rank("1"), "node", True, ""), ("pod/p", POD, NODE_ADDRESS, True, "")],
+    [("pod/old", POD, "node", True, ""), ("pod/p", Rank("3", Precedence.POD), NODE_ADDRESS, False, "old")],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("rows", SILENT)
+def test_a_node_port_has_only_addresses_on_which_it_answers(rows: list[Row]) -> None:
+    plans = [(key(name), rank, plan(name, 80, address=at)) for name, rank, at, _, _ in rows]
+    silent = parse_address(NODE_ADDRESS)
+    settled = settle_all(plans, [silent], lambda address: address != silent)
+    for name, _, _, kept, winner in rows:
+        found = settled[key(name)]
+        assert ports(found) == [80] * kept
+        assert [f"default/{winner}'s" in p.message for p in found.problems] == [True] * bool(winner)
+
+
 def test_pods_are_called_pods() -> None:
     settled = settle_all([
         (key("web"), Rank(), plan("web", 30080, address="node")),
