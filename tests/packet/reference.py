@@ -158,11 +158,13 @@ class Cluster:
     items: dict[ItemKey, Item] = field(default_factory=dict)
     frontends: dict[Frontend, tuple[str, ItemKey]] = field(default_factory=dict)
     """With its kind: cluster, external, balancer or node."""
+    cluster_ips: set[str] = field(default_factory=set)
+    """Also those that have lost all of their ports to other services."""
     zone: str = ""
 
     def derive(self) -> None:
         """Everything anew from the objects."""
-        self.items, self.frontends = {}, {}
+        self.items, self.frontends, self.cluster_ips = {}, {}, set()
         of = {kind: [] for kind in ("Service", "EndpointSlice", "Node")}
         for item in self.objects.values():
             of[item["kind"]].append(item)
@@ -185,6 +187,7 @@ class Cluster:
         vips = [entry["ip"] for entry in ingress if "ip" in entry and _is_vip(entry)]
         for cluster_ip in cluster_ips(spec):
             family = version(cluster_ip)
+            self.cluster_ips.add(cluster_ip)
             for port in spec["ports"]:
                 protocol, name = port.get("protocol", "TCP"), port.get("name", "")
                 key = (where["namespace"], where["name"], name, protocol, family)
@@ -232,7 +235,8 @@ class Cluster:
 
     def kinds(self, address: str) -> set[str]:
         """What an address is to services."""
-        return {kind for (one, _, _), (kind, _) in self.frontends.items() if one == address}
+        found = {kind for (one, _, _), (kind, _) in self.frontends.items() if one == address}
+        return found | {"cluster"} if address in self.cluster_ips else found
 
     def client(self, hook: str, source: str) -> str:
         """Section 6; decision: who comes by the uplink is outside, whatever the address."""

@@ -329,6 +329,25 @@ def test_a_node_port_yields_an_address_on_which_it_does_not_answer(ask, chosen, 
     assert owner in answer["reason"]
 
 
+@pytest.mark.parametrize("source", [POD, NODE, OUTSIDE])
+def test_a_cluster_ip_that_has_lost_its_ports_is_one_all_the_same(ask, source):
+    case = Case(config={"service_cidrs": []}).ask(source, CLUSTER_IP, 81)
+    old = {
+        "metadata": {"name": "old", "namespace": "default"},
+        "spec": {
+            "clusterIP": "10.96.0.99",
+            "externalIPs": [CLUSTER_IP],
+            "ports": [{"name": p, "port": 80, "protocol": p} for p in ("TCP", "UDP", "SCTP")],
+        },
+    }
+    case["objects"]["services"][0]["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    case["objects"]["services"].append(old)
+    for one in (case, ipv6(case)):
+        assert ask(one)["verdict"] == "reject"
+        one["flow"]["dst_port"] = 80
+        assert "default/old" in ask(one)["reason"]
+
+
 FLOW = {"src_ip": POD, "src_kind": "pod", "proto": "TCP", "dst_ip": CLUSTER_IP, "dst_port": 80}
 
 

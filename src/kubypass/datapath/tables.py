@@ -155,8 +155,8 @@ class Tables:
             if entry.item == item:
                 return None
         # A frontend may need an entry for its address as well.
-        if len(self._services) + 2 * len(item.frontends) > self._sizes.services:
-            new = {key for f in item.frontends for key in _keys(f) if key not in self._services}
+        if len(self._services) + 2 * len(item.on_addresses) > self._sizes.services:
+            new = {key for f in item.on_addresses for key in _keys(f) if key not in self._services}
             if len(self._services) + len(new) > self._sizes.services:
                 return _full(item, "services", self._sizes.services, "bpf-lb-service-map-max")
         try:
@@ -171,7 +171,7 @@ class Tables:
         if entry is None:
             return
         self._drop_frontends(entry.id, entry.item.frontends, changes)
-        self._write_addresses(entry.item.frontends, (), changes)
+        self._write_addresses(entry.item.on_addresses, (), changes)
         self._write_ranges(entry.id, entry.item.source_ranges, (), changes)
         for number in entry.ids:
             self._drop_backend(number, changes)
@@ -181,8 +181,9 @@ class Tables:
     def finish_adoption(self, changes: Changes) -> None:
         """After the first complete plan: what nobody claimed goes."""
         claimed = {entry.id for entry in self.entries.values()}
-        frontends = (f for entry in self.entries.values() for f in entry.item.frontends)
-        wanted = {key for frontend in frontends for key in _keys(frontend)}
+        items = [entry.item for entry in self.entries.values()]
+        wanted = {key for item in items for f in item.frontends for key in _keys(f)}
+        wanted |= {_keys(f)[1] for item in items for f in item.lost}
         for key in self._services.keys() - wanted:
             del self._services[key]
             changes.removed_services.add(key)
@@ -264,7 +265,8 @@ class Tables:
             self._drop_frontends(number, (f for f in before if _key(f) not in kept), changes)
             for unused in set(entry.ids) - set(ids):
                 self._drop_backend(unused, changes)
-        self._write_addresses(before, item.frontends, changes)
+        addresses = entry.item.on_addresses if entry else ()
+        self._write_addresses(addresses, item.on_addresses, changes)
         self.entries[item.key] = Entry(number, item, ids, lists)
 
     def _place_backends(

@@ -24,6 +24,7 @@ from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint
 from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
+from kubypass.model.verdict import ServiceFlag
 from kubypass.plan.items import Item, PlannedFrontend, ServicePlan
 from kubypass.plan.shared_addresses import SharedAddresses, title
 
@@ -121,6 +122,7 @@ class Claims:
         clean = key not in self._contested and not self._on_one
         for item in plan.items:
             kept: list[PlannedFrontend] = []
+            lost: list[PlannedFrontend] = []
             for frontend in item.frontends:
                 place = _place(frontend)
                 owner = key if clean else self._holder(place, key)
@@ -130,8 +132,9 @@ class Claims:
                     problems += [] if clean else self._losses(place, key)
                 else:
                     problems.append(_problem(key, place, owner))
+                    lost += [frontend] if frontend.flags & ServiceFlag.CLUSTER_IP else []
             same = len(kept) == len(item.frontends)
-            items.append(item if same else replace(item, frontends=tuple(kept)))
+            items.append(item if same else replace(item, frontends=tuple(kept), lost=tuple(lost)))
         if len(problems) == len(plan.problems):
             return plan
         return ServicePlan(tuple(items), tuple(problems))

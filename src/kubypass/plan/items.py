@@ -66,6 +66,13 @@ class Item:
     """How long a client keeps its backend; 0: it does not."""
     source_ranges: tuple[Cidr, ...] = ()
     """Clients that frontends with SOURCE_RANGES let in (or, with SOURCE_DENY, keep out)."""
+    lost: tuple[PlannedFrontend, ...] = ()
+    """Those of its ClusterIP that another service has; the address is its ClusterIP all the same."""
+
+    @property
+    def on_addresses(self) -> tuple[PlannedFrontend, ...]:
+        """What tells which addresses are services'."""
+        return self.frontends + self.lost
 
 
 @dataclass(frozen=True, slots=True)

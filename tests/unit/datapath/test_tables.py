@@ -124,9 +124,16 @@ RANGES = tuple(map(parse_cidr, ("192.0.2.0/24", "0.0.0.0/0", "203.0.113.9/32")))
 
 
 def item(
-    name: str, backends: dict[str, int], node_port: int = 0, affinity_s: int = 0, ranges: int = 0
+    name: str,
+    backends: dict[str, int],
+    node_port: int = 0,
+    affinity_s: int = 0,
+    ranges: int = 0,
+    lost: bool = False,
 ) -> Item:
-    """`backends`: address -> the lists that it is in; every item has one external address, the same for all."""
+    """`backends`: address -> the lists that it is in; every item has one external address, the same for all. `lost`:
+    another service has the port of its ClusterIP.
+    """
     key = ItemKey("default", name, "", Protocol.TCP, 4)
     address, number = parse_address(f"10.233.0.{ord(name[0])}"), ord(name[0])
     frontends = [
@@ -142,7 +149,10 @@ def item(
         )
         for a, lists in backends.items()
     )
-    return Item(key, tuple(frontends), tuple(planned), affinity_s, RANGES[:ranges])
+    gone = tuple(frontends[:lost])
+    return Item(
+        key, tuple(frontends[lost:]), tuple(planned), affinity_s, RANGES[:ranges], lost=gone
+    )
 
 
 SHARED = parse_address("192.0.2.1")
@@ -160,6 +170,8 @@ def expected(items: list[Item]) -> dict[tuple[bytes, int], View]:
             found[frontend.address, frontend.port] = (*lists, one.affinity_s, ranges)
             if frontend.address not in UNSPECIFIED.values():
                 found[frontend.address, 0] = (frontend.flags | ServiceFlag.ADDRESS,)
+        for frontend in one.lost:
+            found[frontend.address, 0] = (frontend.flags | ServiceFlag.ADDRESS,)
     return found
 
 
@@ -180,7 +192,9 @@ BACKENDS = st.dictionaries(
 )
 CLUSTERS = st.dictionaries(
     st.sampled_from("abc"),
-    st.tuples(BACKENDS, st.integers(0, 2), st.sampled_from([0, 60]), st.integers(0, 3)),
+    st.tuples(
+        BACKENDS, st.integers(0, 2), st.sampled_from([0, 60]), st.integers(0, 3), st.booleans()
+    ),
     max_size=3,
 )
 

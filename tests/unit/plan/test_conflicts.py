@@ -167,6 +167,17 @@ def test_an_external_address_that_is_another_services_cluster_address() -> None:
     assert "default/victim" in problem.message
 
 
+def test_a_cluster_address_that_has_lost_its_port_is_one_all_the_same() -> None:
+    settled = settle_all([
+        (key("victim"), Rank("2"), plan("victim", 80, flags=CLUSTER_IP)),
+        (key("claimant"), Rank("1"), plan("claimant", 80, flags=EXTERNAL_IP)),
+    ])  # fmt: skip
+    (item,) = settled[key("victim")].items
+    assert (item.frontends, [f.flags for f in item.lost]) == ((), [CLUSTER_IP])
+    (item,) = settled[key("claimant")].items
+    assert not item.lost
+
+
 addresses = st.sampled_from(["10.0.0.1", "node", "127.0.0.1", NODE_ADDRESS])
 steps = st.lists(
     st.tuples(
