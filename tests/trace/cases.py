@@ -5,9 +5,12 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+KUBYPASS = Path(sys.executable).parent / "kubypass"
 NODE = "192.168.0.2"
 """Primary address of `me`; its other one is ALT."""
 ALT = "192.168.1.2"

@@ -15,7 +15,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-KUBYPASS = Path(sys.executable).parent / "kubypass"
+from cases import KUBYPASS
 
 
 def pytest_collection_modifyitems(items):

@@ -19,7 +19,7 @@ from kubypass.model.service import ServiceKey
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList
 from kubypass.plan.conflicts import Claims, Rank
-from kubypass.plan.explain import Explained, explain
+from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
 from kubypass.plan.services import plan_service
@@ -83,14 +83,17 @@ class Services:
     def explain(self, number: int, chosen: BackendList) -> Explained | None:
         """The service port with this identifier: each endpoint, and why it is in the list or not."""
         entries = self._tables.entries
-        key = next((key for key, entry in dict(entries).items() if entry.id == number), None)
-        if key is None:
+        entry = next((entry for entry in dict(entries).values() if entry.id == number), None)
+        if entry is None:
             return None
-        service = self._snapshot.services.get((key.namespace, key.name))
+        key = (entry.item.key.namespace, entry.item.key.name)
+        if is_pod(key):
+            return explain_host_port(entry.item, self._node)
+        service = self._snapshot.services.get(key)
         if service is None:
             return None
-        slices = self._snapshot.slices.get((key.namespace, key.name), ())
-        return explain(service, key, slices, self._node, chosen)
+        slices = self._snapshot.slices.get(key, ())
+        return explain(service, entry.item.key, slices, self._node, chosen)
 
     def move(self, node: PlanNode) -> bool:
         """The node is now this; whether all has to be planned anew for it."""

@@ -11,11 +11,12 @@ from kubypass.model.address import format_endpoint
 from kubypass.model.verdict import BackendList, BackendState
 from kubypass.plan.backends import endpoints_of, plan_backends
 from kubypass.plan.items import PlanNode
+from kubypass.plan.shared_addresses import title
 
 if TYPE_CHECKING:
     from kubypass.model.endpoint import Endpoint, EndpointSlice
     from kubypass.model.service import Service, ServicePort
-    from kubypass.plan.items import ItemKey
+    from kubypass.plan.items import Item, ItemKey
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Explained:
     """A service port, with the policies that choose a list and every endpoint with its reason."""
 
     service: str
-    """`namespace/name`"""
+    """`namespace/name`; `pod namespace/name` of a pod that has a port of its node."""
     port: str
     external_policy: str
     internal_policy: str
@@ -62,6 +63,15 @@ def explain(
         "Local" if service.internal_local else "Cluster",
         _notes(usable, port, node, chosen),
     )
+
+
+def explain_host_port(item: Item, node: PlanNode) -> Explained:
+    """The port that a pod has of its node."""
+    (backend,) = item.backends
+    where = format_endpoint(*backend[:2])
+    note = EndpointNote(where, node.name, used=True, why="it has the port")
+    subject = title((item.key.namespace, item.key.name))
+    return Explained(subject, str(backend.port), "Cluster", "Cluster", (note,))
 
 
 def _notes(

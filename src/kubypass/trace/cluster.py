@@ -13,13 +13,13 @@ from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
 from kubypass.model.endpoint import EndpointSlice
-from kubypass.model.host_port import HostPortPod
+from kubypass.model.host_port import HostPortPod, is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.plan.conflicts import Rank, settle_all
-from kubypass.plan.explain import Explained, explain
+from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import Item, PlanNode
 from kubypass.plan.services import plan_service
@@ -107,8 +107,8 @@ class Cluster:
         if item is None:
             return None
         key = (item.key.namespace, item.key.name)
-        service = self.objects.services.get(key)
-        if service is None:
-            return None  # a pod's port
+        if is_pod(key):
+            return explain_host_port(item, self.objects.node)
+        service = self.objects.services[key]
         slices = self.objects.slices.get(key, ())
         return explain(service, item.key, slices, self.objects.node, chosen)

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`kubypass trace --manifests`: what is told of objects in files, on a node that need not exist."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import KUBYPASS
+
+NODES = {"node1": "192.168.1.11", "node2": "192.168.1.12"}
+CLIENT = "203.0.113.9"
+
+
+def node(name: str) -> dict[str, Any]:
+    addresses = [{"type": "InternalIP", "address": NODES[name]}]
+    return {
+        "apiVersion": "v1", "kind": "Node", "metadata": {"name": name}, "status": {"addresses": addresses},
+    }  # fmt: skip
+
+
+def pod(name: str, address: str, where: str = "node1", **spec: object) -> dict[str, Any]:
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
+        "spec": {"nodeName": where, **spec},
+        "status": {"podIP": address, "podIPs": [{"ip": address}]},
+    }  # fmt: skip
+
+
+OBJECTS = [
+    node("node1"),
+    node("node2"),
+    {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+        "spec": {"type": "NodePort", "clusterIP": "10.96.0.10", "externalTrafficPolicy": "Local",
+                 "ports": [{"port": 80, "nodePort": 30080}]},
+    },
+    {
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": "web-1", "labels": {"kubernetes.io/service-name": "web"}},
+        "ports": [{"name": "", "port": 8080}],
+        "endpoints": [
+            {"addresses": ["10.244.1.5"], "nodeName": "node1"},
+            {"addresses": ["10.244.2.5"], "nodeName": "node2"},
+        ],
+    },
+    pod("web-0", "10.244.1.5", containers=[{"ports": [{"containerPort": 80, "hostPort": 8081}]}]),
+]  # fmt: skip
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": OBJECTS}))
+    return tmp_path
+
+
+def run(manifests: Path, source: str, target: str, *more: str) -> subprocess.CompletedProcess[str]:
+    argv = ["--manifests", manifests, "--node", "node1", "--from", source, "--to", target, *more]
+    return subprocess.run([KUBYPASS, "trace", *argv], capture_output=True, text=True, check=False)
+
+
+def story(manifests: Path, source: str, target: str) -> dict[str, Any]:
+    answer = run(manifests, source, target, "-o", "json")
+    assert answer.stdout, answer.stderr
+    return json.loads(answer.stdout)
+
+
+def test_a_host_port_is_its_pods(manifests):
+    told = story(manifests, CLIENT, "node1:8081")
+    assert told["steps"][0]["text"].endswith("is the HostPort of pod default/web-0:80")
+    assert told["reason"].startswith("HostPort of pod default/web-0:80; ")
+    assert [note["address"] for note in told["service"]["endpoints"]] == ["10.244.1.5:80"]
