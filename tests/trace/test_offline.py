@@ -47,6 +47,9 @@ OBJECTS = [
             {"addresses": ["10.244.2.5"], "nodeName": "node2"},
         ],
     },
+    pod("client", "10.244.1.9"),
+    pod("away", "10.244.2.9", "node2"),
+    pod("in-host", NODES["node1"], hostNetwork=True),
     pod("web-0", "10.244.1.5", containers=[{"ports": [{"containerPort": 80, "hostPort": 8081}]}]),
 ]  # fmt: skip
 
@@ -74,3 +77,33 @@ def test_a_host_port_is_its_pods(manifests):
     assert told["steps"][0]["text"].endswith("is the HostPort of pod default/web-0:80")
     assert told["reason"].startswith("HostPort of pod default/web-0:80; ")
     assert [note["address"] for note in told["service"]["endpoints"]] == ["10.244.1.5:80"]
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "program", "backends"),
+    [
+        ("pod/client", "service/web:80", "connect4", 2),
+        ("pod/default/client", "node1:30080", "connect4", 2),
+        ("10.244.1.9", "service/web:80", "connect4", 2),
+        ("pod/in-host", "node1:30080", "connect4", 2),
+        ("10.244.2.9", "node1:30080", "from_uplink", 1),
+        ("pod/client", "pod/away:80", "from_pod", 0),
+    ],
+)
+def test_pods_of_the_files(manifests, source, target, program, backends):
+    told = story(manifests, source, target)
+    assert len(told["backends"]) == backends
+    assert program in [step["where"] for step in told["steps"]]
+
+
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("pod/away", "--from pod/away: it is on node node2; --node node2"),
+        ("pod/nobody", "no pod default/nobody; known are default/away, default/client"),
+    ],
+)
+def test_pods_that_cannot_be_sources(manifests, source, error):
+    answer = run(manifests, source, "service/web:80")
+    assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
+    assert error in answer.stderr

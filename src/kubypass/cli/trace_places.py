@@ -7,7 +7,7 @@ import argparse
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -23,7 +23,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import netns_cookie
 from kubypass.kube.manifests import ManifestSource
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.address import Address, family, parse_address
+from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.plan.explain import Explained
@@ -50,6 +50,8 @@ class Place:
     problems: list[str]
     packet_pods: frozenset[Address] = frozenset()
     """Addresses of pods without socket load balancing."""
+    pod_nodes: Mapping[str, str] = field(default_factory=dict)
+    """Where pods are; those that are not here are on this node."""
 
     def flow(self, source: str, target: str) -> tuple[Flow, Source]:
         """What the command line means; ConfigError names the part that cannot be understood."""
@@ -76,7 +78,11 @@ class Place:
             address = _address(name)
             if address is not None:
                 return Source.POD, [address]
-            return Source.POD, self._named("pods", name, "--from")
+            found = self._named("pods", name, "--from")
+            where = self._node_of(_full("pods", name))
+            if where != self.node:
+                raise ConfigError(f"--from {text}: it is on node {where}", hint=f"--node {where}")
+            return Source.POD, found
         if text == "node" or text.startswith("node/"):
             name = text.removeprefix("node").removeprefix("/") or self.node
             if name != self.node and not self.local & set(self._named("nodes", name, "--from")):
@@ -84,10 +90,16 @@ class Place:
                 raise ConfigError(f"--from {text}: this is node {self.node}", hint=hint)
             return Source.NODE, sorted(self.local) or self._named("nodes", name, "--from")
         found = self._host(text, "--from")
-        pods = {parse_address(a) for some in self.names.get("pods", {}).values() for a in some}
-        if found[0] in pods:
+        pods = self.names.get("pods", {})
+        here = {
+            parse_address(a) for pod in pods if self._node_of(pod) == self.node for a in pods[pod]
+        }
+        if found[0] in here:
             return Source.POD, found
         return (Source.NODE if found[0] in self.local else Source.EXTERNAL), found
+
+    def _node_of(self, pod: str) -> str:
+        return self.pod_nodes.get(pod, self.node)
 
     def _host(self, text: str, option: str) -> list[Address]:
         address = _address(text.strip("[]"))
@@ -100,12 +112,16 @@ class Place:
 
     def _named(self, kind: str, name: str, option: str) -> list[Address]:
         known = self.names.get(kind, {})
-        full = name if "/" in name or kind == "nodes" else f"default/{name}"
+        full = _full(kind, name)
         if full not in known:
             some = ", ".join(sorted(known)[:5]) or "none"
-            where = f" on node {self.node}" if kind == "pods" else ""
+            where = f" on node {self.node}" if kind == "pods" and not self.pod_nodes else ""
             raise ConfigError(f"{option}: no {kind[:-1]} {full}{where}; known are {some}")
         return [parse_address(text) for text in known[full]]
+
+
+def _full(kind: str, name: str) -> str:
+    return name if "/" in name or kind == "nodes" else f"default/{name}"
 
 
 def _address(text: str) -> Address | None:
@@ -186,7 +202,7 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
     """Objects from manifests, on a node that need not exist."""
     settings, findings = load_settings(arguments.config)
     snapshot = ManifestSource(
-        arguments.manifests, proxy_name=settings.k8s_service_proxy_name
+        arguments.manifests, proxy_name=settings.k8s_service_proxy_name, every_pod=True
     ).read()
     name = arguments.node or next(iter(sorted(snapshot.nodes)), "")
     own = snapshot.nodes.get(name)
@@ -202,9 +218,12 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
         programs.configure(objects.config)
         cluster.write(programs.maps, programs.ifindex)
         problems = notes + [str(problem) for problem in cluster.problems]
+        pods = {f"{pod.namespace}/{pod.name}": pod for pod in snapshot.pods.values()}
+        texts = {name: [format_address(a) for a in pod.addresses] for name, pod in pods.items()}
         yield Place(
-            name, programs, frozenset(own.addresses), snapshot.names(), cluster.explain, problems
-        )
+            name, programs, frozenset(own.addresses), {**snapshot.names(), "pods": texts},
+            cluster.explain, problems, pod_nodes={name: pod.node for name, pod in pods.items()},
+        )  # fmt: skip
 
 
 def _sizes(snapshot: Snapshot) -> dict[str, int]:

@@ -56,6 +56,8 @@ class Reading:
 
     proxy_name: str = ""
     """Value of the label `service-proxy-name` of objects to take; empty: those without it."""
+    every_pod: bool = False
+    """Pods without ports of their node are taken, too."""
     names: dict[str, str] = field(default_factory=dict)
     """Strings that occur often, each held once."""
 
@@ -136,7 +138,7 @@ class Reading:
         if isinstance(source, wire.Node):
             return convert_node(source, notes)
         if isinstance(source, wire.Pod):
-            return convert_pod(source, notes)
+            return convert_pod(source, notes, every=self.every_pod)
         if not is_selected(source.metadata or wire.Metadata(), self.proxy_name):
             return None
         if isinstance(source, wire.Service):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 _ENDED = {"Failed", "Succeeded"}
 
 
-def convert_pod(source: wire.Pod, notes: list[str]) -> HostPortPod | None:
-    """A pod that has ports of its node; None for any other, and for one that has ended.
+def convert_pod(source: wire.Pod, notes: list[str], *, every: bool = False) -> HostPortPod | None:
+    """A pod that has ports of its node; None for any other (unless `every` is wanted), and for one that has ended.
 
     A pod in the node's own network has these ports anyway. Init containers count if they run beside
     the others (`restartPolicy: Always`).
@@ -26,15 +26,15 @@ def convert_pod(source: wire.Pod, notes: list[str]) -> HostPortPod | None:
     metadata = source.metadata or wire.Metadata()
     spec = source.spec or wire.PodSpec()
     status = source.status or wire.PodStatus()
-    if spec.host_network or status.phase in _ENDED:
+    if status.phase in _ENDED or not spec.node_name:
         return None
     ports: dict[HostPort, None] = {}
-    for field, container in _containers(spec):
+    for field, container in () if spec.host_network else _containers(spec):
         for index, port in enumerate(container.ports or ()):
             if port.host_port:
                 found = _host_port(port, f"{field}.ports[{index}]", notes)
                 ports.update(dict.fromkeys(found))
-    if not ports or not spec.node_name:
+    if not ports and not every:
         return None
     texts = [entry.ip for entry in status.pod_ips or () if entry.ip] or (
         [status.pod_ip] if status.pod_ip else []

@@ -40,9 +40,14 @@ class Changes:
 
 
 class ManifestSource:
-    """Follows the manifests at a path. `proxy_name` is the setting `k8s-service-proxy-name`."""
+    """Follows the manifests at a path.
 
-    def __init__(self, path: str | os.PathLike[str], *, proxy_name: str = "") -> None:
+    `proxy_name` is the setting `k8s-service-proxy-name`; `every_pod`: those without ports of their node, too.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, proxy_name: str = "", every_pod: bool = False
+    ) -> None:
         self.path = Path(os.path.abspath(path))
         if not self.path.exists():
             message = f"--manifests {path}: no such file or directory"
@@ -53,7 +58,7 @@ class ManifestSource:
         """Nodes that changed since the caller last cleared this."""
         self._root = str(self.path)
         self._registry = Registry()
-        self._reading = Reading(proxy_name)
+        self._reading = Reading(proxy_name, every_pod)
         self._stamps: dict[str, _Stamp] = {}
         self._unreadable: dict[str, Problem] = {}
         self._directories: tuple[str, ...] = ()

@@ -25,7 +25,7 @@ class Snapshot:
     nodes: Mapping[str, Node]
     problems: tuple[Problem, ...]
     pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
-    """Those with ports of their node, also pods of other nodes."""
+    """Those with ports of their node (or all, where a source was asked for them), also pods of other nodes."""
     traits: Mapping[ServiceKey, PodTraits] = field(default_factory=dict)
     """Of this node's pods by namespace and name, where an API server tells them."""
 
