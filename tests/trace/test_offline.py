@@ -107,3 +107,9 @@ def test_pods_that_cannot_be_sources(manifests, source, error):
     answer = run(manifests, source, "service/web:80")
     assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
     assert error in answer.stderr
+
+
+def test_devices_of_the_trace_itself_are_not_told(manifests):
+    told = [step["text"] for step in story(manifests, CLIENT, "node1:30080")["steps"]]
+    assert told[-2].endswith("10.244.1.5:8080; into the pod 10.244.1.5")
+    assert told[-1].endswith("; to the network")

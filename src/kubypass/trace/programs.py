@@ -86,6 +86,8 @@ class Programs:
         self._node_cookie = 0
         self._affinities: list[tuple[bytes, bytes, int]] = []
         self.ifindex = 1
+        self.scratch_network = False
+        """Whether the devices and routes around are made for the trace, and mean nothing."""
         with suppress(VerifierError):
             self._load(None)
 
@@ -211,6 +213,7 @@ def open_programs(
         if uplink is None:
             stack.enter_context(netns.inside(places[0]))
             uplink = _make_uplink()
+            programs.scratch_network = True
         programs.settle_in(places[0], places[1], uplink)
         yield programs
 

@@ -156,11 +156,13 @@ def _ends(flow: Flow) -> str:
 
 def _direction(programs: Programs, outcome: Outcome, sent: Flow) -> str:
     if outcome.verdict == Verdict.TO_POD:
+        if programs.scratch_network:
+            return f"into the pod {format_address(sent.destination)}"
         raw = programs.maps["endpoints"].lookup(sent.destination)
         index = layout.Endpoint.unpack(raw).ifindex if raw else 0
         return f"into the pod by {_device(index)}"
     if outcome.verdict == Verdict.TO_NETWORK:
-        return f"to the network{_route(sent.destination)}"
+        return "to the network" + ("" if programs.scratch_network else _route(sent.destination))
     if outcome.verdict == Verdict.PASS:
         return "to the node's own network stack"
     return _said(outcome)
