@@ -109,6 +109,12 @@ def test_pods_that_cannot_be_sources(manifests, source, error):
     assert error in answer.stderr
 
 
+def test_another_nodes_packets_arrive_from_outside(manifests):
+    told = story(manifests, "node/node2", "node1:30080")
+    assert (told["program"], told["backends"]) == ("from_uplink", ["10.244.1.5:8080"])
+    assert any(f"{NODES['node2']}:45678 -> 10.244.1.5:8080" in s["text"] for s in told["steps"])
+
+
 def test_devices_of_the_trace_itself_are_not_told(manifests):
     told = [step["text"] for step in story(manifests, CLIENT, "node1:30080")["steps"]]
     assert told[-2].endswith("10.244.1.5:8080; into the pod 10.244.1.5")

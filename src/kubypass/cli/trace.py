@@ -40,7 +40,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     parser.add_argument(
         "--from", dest="source", metavar="SOURCE",
-        help="pod/NAMESPACE/NAME, pod/ADDRESS, node/NAME, or the address of a client outside",
+        help="pod/NAMESPACE/NAME, pod/ADDRESS, node/NAME, or the address of a client outside; among objects another "
+        "node is one: its packets are looked at as they arrive",
     )  # fmt: skip
     parser.add_argument(
         "--to", dest="target", metavar="TARGET",

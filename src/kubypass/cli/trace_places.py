@@ -86,8 +86,10 @@ class Place:
         if text == "node" or text.startswith("node/"):
             name = text.removeprefix("node").removeprefix("/") or self.node
             if name != self.node and not self.local & set(self._named("nodes", name, "--from")):
-                hint = "run it there, or give --manifests and --node"
-                raise ConfigError(f"--from {text}: this is node {self.node}", hint=hint)
+                if not self.programs.scratch_network:
+                    hint = "run it there, or give --manifests and --node"
+                    raise ConfigError(f"--from {text}: this is node {self.node}", hint=hint)
+                return Source.EXTERNAL, self._named("nodes", name, "--from")
             return Source.NODE, sorted(self.local) or self._named("nodes", name, "--from")
         found = self._host(text, "--from")
         pods = self.names.get("pods", {})
