@@ -119,3 +119,13 @@ def test_devices_of_the_trace_itself_are_not_told(manifests):
     told = [step["text"] for step in story(manifests, CLIENT, "node1:30080")["steps"]]
     assert told[-2].endswith("10.244.1.5:8080; into the pod 10.244.1.5")
     assert told[-1].endswith("; to the network")
+
+
+def test_a_file_that_cannot_be_read_is_told(manifests):
+    (manifests / "bad.yaml").write_text("kind: Node\nmetadata: {name: node3\nstatus: {}\n")
+    wrong = "File bad.yaml: not YAML: did not find expected ',' or '}', line 3 column 7"
+    for more in (["--node", "node3"], ["--from", "node/node3"]):
+        answer = run(manifests, CLIENT, "node1:80", *more)
+        assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
+        assert "node3" in answer.stderr
+        assert wrong in answer.stderr

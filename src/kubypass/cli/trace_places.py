@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -118,8 +118,14 @@ class Place:
         if full not in known:
             some = ", ".join(sorted(known)[:5]) or "none"
             where = f" on node {self.node}" if kind == "pods" and not self.pod_nodes else ""
-            raise ConfigError(f"{option}: no {kind[:-1]} {full}{where}; known are {some}")
+            message = f"{option}: no {kind[:-1]} {full}{where}; known are {some}"
+            raise ConfigError(message, hint=_first(self.problems))
         return [parse_address(text) for text in known[full]]
+
+
+def _first(problems: Sequence[object]) -> str:
+    """Some of what is wrong with the objects: it may be why one is missing."""
+    return "; ".join(str(problem) for problem in problems[:3])
 
 
 def _full(kind: str, name: str) -> str:
@@ -211,7 +217,8 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
     if own is None:
         known = ", ".join(sorted(snapshot.nodes)) or "none"
         raise ConfigError(
-            f"--node {name or '(none)'}: no such Node in {arguments.manifests}; known are {known}"
+            f"--node {name or '(none)'}: no such Node in {arguments.manifests}; known are {known}",
+            hint=_first(snapshot.problems),
         )
     objects = objects_of(snapshot, name, own.addresses, settings, probe_features())
     cluster = Cluster(objects)
