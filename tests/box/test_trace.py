@@ -122,10 +122,13 @@ def test_it_leaves_no_mark(cluster):
     assert marks(cluster) == before
 
 
-def test_ctrl_c_leaves_no_mark(cluster):
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
+)
+def test_a_signal_leaves_no_mark(cluster, number, code):
     before = marks(cluster)
     place = find_place(cluster.box, "node1")
-    argv = ["kubypass", "trace", "--batch", "-"]
+    argv = ["env", "--default-signal=INT,TERM,HUP", "kubypass", "trace", "--batch", "-"]
     ends = {"src_ip": "10.0.0.1", "src_kind": "pod", "dst_ip": "10.0.0.2", "dst_port": 1}
     case = {"flow": {**ends, "proto": "TCP"}}
     with subprocess.Popen(
@@ -134,8 +137,8 @@ def test_ctrl_c_leaves_no_mark(cluster):
     ) as process:  # fmt: skip
         print(json.dumps(case), file=process.stdin, flush=True)
         assert "accept" in process.stdout.readline()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(timeout=10) == 130
+        process.send_signal(number)
+        assert process.wait(timeout=10) == code
     assert marks(cluster) == before
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kubypass.cli.endings import signals_held, signals_let_in
 from kubypass.cli.places import add_bpffs, add_output, add_run
 from kubypass.errors import ConfigError
 
@@ -80,7 +81,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if sys.stderr.isatty():
         print("kubypass: loading the programs once more, for this trace only", file=sys.stderr)
     make = offline_place if arguments.manifests else live_place
-    with make(arguments) as place:
+    with signals_held(), make(arguments) as place, signals_let_in():
         flow, source = place.flow(arguments.source, arguments.target)
         story = tell(place.programs, flow, source, place.local, place.explain)
     shown = _fields(story, place) if arguments.output == "json" else None
@@ -95,7 +96,7 @@ def _run_batch(path: Path) -> int:
     from kubypass.cli.trace_cases import answer_cases
     from kubypass.trace.programs import open_programs
 
-    with _lines(path) as lines, open_programs({}) as programs:
+    with _lines(path) as lines, signals_held(), open_programs({}) as programs, signals_let_in():
         for answer in answer_cases(programs, lines):
             sys.stdout.buffer.write(answer + b"\n")
             sys.stdout.buffer.flush()
