@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import signal
 import sys
 
+from kubypass.cli.output import drop
 from kubypass.errors import ConfigError, KubypassError
 
 COMMANDS = {
@@ -66,7 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kubypass: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:
-        sys.stderr.close()
-        return 1
+        drop()
+        return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130

@@ -7,12 +7,12 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from kubypass.cli.endings import signals_held, signals_let_in
+from kubypass.cli.output import put
 from kubypass.cli.places import add_bpffs, add_output, add_run
 from kubypass.errors import ConfigError
 
@@ -85,10 +85,8 @@ def _run(arguments: argparse.Namespace) -> int:
         flow, source = place.flow(arguments.source, arguments.target)
         story = tell(place.programs, flow, source, place.local, place.explain)
     shown = _fields(story, place) if arguments.output == "json" else None
-    print(
-        json.dumps(shown, indent=1) if shown else _text(story, arguments, place),
-        end="\n" if shown else "",
-    )
+    text = json.dumps(shown, indent=1) + "\n" if shown else _text(story, arguments, place)
+    put(text.encode())
     return 0 if story.run.answer in {Answer.DNAT, Answer.ACCEPT} else 1
 
 
@@ -96,25 +94,30 @@ def _run_batch(path: Path) -> int:
     from kubypass.cli.trace_cases import answer_cases
     from kubypass.trace.programs import open_programs
 
-    with _lines(path) as lines, signals_held(), open_programs({}) as programs, signals_let_in():
-        for answer in answer_cases(programs, lines):
-            sys.stdout.buffer.write(answer + b"\n")
-            sys.stdout.buffer.flush()
+    with _input(path) as file, signals_held(), open_programs({}) as programs, signals_let_in():
+        for answer in answer_cases(programs, _lines(path, file)):
+            put(answer + b"\n")
     return 0
 
 
-@contextmanager
-def _lines(path: Path) -> Iterator[Iterator[bytes]]:
+def _input(path: Path) -> BinaryIO:
     if str(path) == "-":
-        yield iter(sys.stdin.buffer)
-        return
+        return sys.stdin.buffer
     try:
-        with path.open("rb") as file:
-            yield iter(file)
+        return path.open("rb")
     except OSError as error:
-        raise ConfigError(
-            f"--batch {path}: {error.strerror}", hint="give a file of JSON Lines"
-        ) from None
+        raise _unread(path, error) from None
+
+
+def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
+    try:
+        yield from file
+    except OSError as error:
+        raise _unread(path, error) from None
+
+
+def _unread(path: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"--batch {path}: {error.strerror}", hint="give a file of JSON Lines")
 
 
 def _fields(story: Story, place: Place) -> dict[str, object]:
