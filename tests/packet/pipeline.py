@@ -40,6 +40,7 @@ HOOKS = {
     "to_uplink": Hook.TO_UPLINK,
     "to_pod": Hook.TO_POD,
 }
+NOBODY = "00:00:00:00:00:00"
 TO_POD_MACS, TO_NETWORK_MACS = (POD_MAC, VETH_MAC), (GATEWAY_MAC, NODE_MAC)
 _SECOND = 1_000_000_000
 

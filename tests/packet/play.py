@@ -14,7 +14,7 @@ from typing import Any
 
 from connections import Connection, Expected, Memory
 from lab import PASS, REDIRECT, SHOT
-from pipeline import TO_NETWORK_MACS, TO_POD_MACS, Pipeline, Seen
+from pipeline import NOBODY, TO_NETWORK_MACS, TO_POD_MACS, Pipeline, Seen
 from raw import ICMP, ICMPV6, PROTOCOLS, Ends, Segment, check_unreachable, ends
 from reference import Cluster, Node
 
@@ -135,8 +135,8 @@ class Player:
             got = ends(seen.packet)
             place = (got.destination, got.destination_port)
             own = hook == "to_uplink" and got.destination in self.cluster.node.addresses
-            if seen.verdict == Verdict.DROP_NO_ROUTE and own:
-                # A packet that is on its way out cannot be turned back into the node; the flow is there.
+            if seen.verdict == Verdict.DROP_NO_ROUTE and own and protocol != "SCTP":
+                # TCP and UDP that are on their way out are not turned back into the node; the flow is there.
                 self.memory.learn(expected, hook, asked, got, protocol, packet.flags)
                 return
             assert seen.verdict < Verdict.DROP, "translated"
@@ -172,7 +172,10 @@ class Player:
         translated = made.pack() != before
         hop = 0 if hook in {"to_uplink", "to_pod"} else 1
         stays = hook in {"to_uplink", "to_pod"} and not moved
-        if stays or made.destination in node.addresses:
+        if hook == "to_uplink" and moved and made.destination in node.addresses:
+            verdict, code = Verdict.PASS, REDIRECT  # SCTP comes back by the loopback device
+            made = made.changed(macs=(NOBODY, NOBODY))
+        elif stays or made.destination in node.addresses:
             verdict, code = Verdict.PASS, PASS
         elif made.destination in node.pods:
             verdict, code = Verdict.TO_POD, REDIRECT

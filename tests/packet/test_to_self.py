@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import pytest
 from lab import PASS, REDIRECT, TO_NETWORK, TO_POD, segment
+from pipeline import NOBODY
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 
 from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
 
 NODE_PORT = ServiceFlag.NODE_PORT
-NOWHERE = "00:00:00:00:00:00"
-SELF = {"smac": NOWHERE, "dmac": NOWHERE, "ttl": 64}
+SELF = {"smac": NOBODY, "dmac": NOBODY, "ttl": 64}
 """As packets are on the loopback device. The node is no router of its own: their TTL stays."""
 OPTIONS = {"protocol": "SCTP"}
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
