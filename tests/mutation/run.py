@@ -34,6 +34,8 @@ FIRST = [
     "tests/packet/test_services.py",
 ]
 """Those that see most."""
+FIRST_OF_PYTHON = [f"tests/unit/{room}" for room in ("plan", "datapath", "kube", "model")]
+"""Before them, where the fault is in Python."""
 OBJECTS = ["build/bpf/pod.bpf.o", "build/bpf/host.bpf.o"]
 """All that these tests load."""
 CAUGHT = Path(__file__).with_name("caught.json")
@@ -136,7 +138,7 @@ def check(tree: Path, fault: Fault) -> str:
         build(tree)
         tests = packet_tests()
     else:
-        tests = ["tests/unit", *packet_tests()]
+        tests = [*FIRST_OF_PYTHON, *packet_tests(), "tests/unit"]
     if fault.also:
         (tree / ".venv").symlink_to(ROOT / ".venv")
         tests = [*tests, fault.also]
@@ -217,8 +219,8 @@ def main(words: list[str]) -> int:
     with ThreadPoolExecutor(AT_ONCE) as pool:
         for outcome in pool.map(run, faults):
             outcomes.append(outcome)
+            write_caught(outcomes)
             print(told(outcome), flush=True)
-    write_caught(outcomes)
     survived = sum(outcome.unnoticed for outcome in outcomes)
     excused = sum(bool(fault.survives) for fault in faults)
     print(
