@@ -56,6 +56,7 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
+    words = ["version"] if words == ["--version"] else words
     chosen = words[0] if words and words[0] in COMMANDS else None
     try:
         parser = _parser(chosen)
