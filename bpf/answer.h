@@ -130,7 +130,7 @@ static __always_inline int answer_echo(context *ctx, struct packet *packet)
 	    bpf_skb_load_bytes(ctx, packet->l4_offset, &old, sizeof(old)))
 		return -1;
 	new = (old & bpf_htons(0xff)) | bpf_htons(type << 8);
-	if (rewrite_packet(ctx, packet, &back) || write_ttl(ctx, packet, ICMP_TTL) ||
+	if (rewrite_addresses(ctx, packet, &back) || write_ttl(ctx, packet, ICMP_TTL) ||
 	    bpf_l4_csum_replace(ctx, checksum_offset(packet), old, new, sizeof(new)) ||
 	    bpf_skb_store_bytes(ctx, packet->l4_offset, &new, sizeof(new), 0))
 		return -1;

@@ -166,5 +166,5 @@ static __always_inline enum verdict translate_error(context *ctx, struct packet 
 	if (!keeps_source(ctx, packet, &quoted, &sent))
 		outer.source = sent.destination;
 	outer.destination = sent.source;
-	return rewrite_packet(ctx, packet, &outer) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	return rewrite_addresses(ctx, packet, &outer) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
 }

@@ -23,7 +23,7 @@ static __always_inline enum verdict follow_first_piece(context *ctx, struct pack
 	if (!flow || flow->expires_ns <= now)
 		return VERDICT_DROP_FRAGMENT;
 	target = flow_target(flow, packet->tuple.protocol);
-	return rewrite_packet(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	return rewrite_addresses(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
 }
 
 /* Does the service's address answer echo requests of this hook's clients? */

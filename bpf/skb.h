@@ -144,11 +144,17 @@ static __always_inline int rewrite_ports(context *ctx, const struct packet *pack
 	return bpf_skb_store_bytes(ctx, offset, &new, sizeof(new), 0);
 }
 
-/* Gives the packet other addresses and ports (of the same family and protocol). A UDP checksum of zero means
- * "none" (RFC 768) and stays zero. Returns 0, or negative with the packet in an unusable state. */
-static __always_inline int rewrite_packet(context *ctx, struct packet *packet, const struct tuple *to)
+/* A UDP checksum of zero means "none" (RFC 768) and stays zero. */
+static __always_inline __u64 checksum_flags(const struct packet *packet)
 {
-	__u64 flags = packet->tuple.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+	return packet->tuple.protocol == IPPROTO_UDP ? BPF_F_MARK_MANGLED_0 : 0;
+}
+
+/* Gives a packet without ports other addresses, of the same family. Returns 0, or negative with the packet in an unusable
+ * state. */
+static __always_inline int rewrite_addresses(context *ctx, struct packet *packet, const struct tuple *to)
+{
+	__u64 flags = checksum_flags(packet);
 	int error;
 
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
@@ -157,13 +163,21 @@ static __always_inline int rewrite_packet(context *ctx, struct packet *packet, c
 		error = rewrite_ipv6(ctx, packet, to, flags);
 	if (error)
 		return error;
-	if (packet->has_ports && !same_ports(&packet->tuple, to) &&
-	    rewrite_ports(ctx, packet, both_ports(&packet->tuple), both_ports(to), flags))
-		return -1;
 	packet->moved |= !same_address(&packet->tuple.destination, &to->destination);
 	packet->tuple = *to;
 	packet->translated = true;
 	return 0;
+}
+
+/* The same with ports, of the same protocol, where it has any. */
+static __always_inline int rewrite_packet(context *ctx, struct packet *packet, const struct tuple *to)
+{
+	__u32 before = both_ports(&packet->tuple), after = both_ports(to);
+
+	if (rewrite_addresses(ctx, packet, to))
+		return -1;
+	return packet->has_ports && before != after ? rewrite_ports(ctx, packet, before, after, checksum_flags(packet))
+						    : 0;
 }
 
 static __always_inline int write_ttl(context *ctx, const struct packet *packet, __u8 ttl)
