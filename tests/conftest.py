@@ -1,0 +1,12 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What all tests need."""
+
+from __future__ import annotations
+
+import signal
+
+
+def pytest_configure() -> None:
+    """What a shell starts in its background ignores Ctrl-C, and so would the commands that tests interrupt."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
