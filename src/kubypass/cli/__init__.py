@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
-import argparse
-import importlib
-import signal
 import sys
 
-from kubypass.cli.output import drop
-from kubypass.errors import ConfigError, KubypassError
+try:
+    import argparse
+    import importlib
+    import signal
+
+    from kubypass.cli.output import drop
+    from kubypass.errors import ConfigError, KubypassError
+except KeyboardInterrupt:  # Ctrl-C before there is anybody to be told
+    sys.exit(130)
 
 COMMANDS = {
     "agent": "serve the services of a cluster, or of a directory of manifests, on this node",
