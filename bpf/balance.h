@@ -20,8 +20,7 @@ static __always_inline struct service *lookup_service(const struct packet *packe
 	service = lookup_frontend(&tuple->destination, tuple->destination_port, tuple->protocol);
 	if (service || !endpoint)
 		return service;
-	service = lookup_node_port(&tuple->destination, tuple->destination_port, tuple->protocol);
-	return service && node_port_answers(service, endpoint) ? service : NULL;
+	return lookup_answering_port(endpoint, &tuple->destination, tuple->destination_port, tuple->protocol);
 }
 
 /* Makes the packet what its connection's entry says. */

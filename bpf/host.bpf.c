@@ -14,21 +14,28 @@ int from_uplink(struct __sk_buff *skb)
 	return complete(skb, HOOK_FROM_UPLINK, packet_from_uplink(skb));
 }
 
+/* A packet with ports that the node's own stack sends. */
+static __always_inline int packet_leaves(struct __sk_buff *skb, enum hook hook, struct packet *packet)
+{
+	struct endpoint *endpoint = NULL;
+	enum verdict verdict;
+
+	verdict = balance_node(skb, hook, packet, &endpoint);
+	if (verdict == VERDICT_PASS)
+		verdict = forward(skb, hook, packet, endpoint);
+	return finish(skb, hook, packet, verdict);
+}
+
 __noinline int packet_to_uplink(struct __sk_buff *skb)
 {
 	struct cursor cursor = read_context(skb);
-	struct endpoint *endpoint = NULL;
 	struct packet packet = { .own = true };
-	enum verdict verdict;
 
 	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP)
 		return finish(skb, HOOK_TO_UPLINK, &packet, VERDICT_PASS);
 	if (!packet.has_ports)
 		return STEP_WITHOUT_PORTS;
-	verdict = balance_node(skb, HOOK_TO_UPLINK, &packet, &endpoint);
-	if (verdict == VERDICT_PASS)
-		verdict = forward(skb, HOOK_TO_UPLINK, &packet, endpoint);
-	return finish(skb, HOOK_TO_UPLINK, &packet, verdict);
+	return packet_leaves(skb, HOOK_TO_UPLINK, &packet);
 }
 
 /* Packets that the node's own stack sends out. Replies of a backend in the node's network need work, connections to
@@ -61,17 +68,12 @@ static __always_inline bool may_be_sctp(struct __sk_buff *skb)
 __noinline int packet_to_self(struct __sk_buff *skb)
 {
 	struct cursor cursor = read_context(skb);
-	struct endpoint *endpoint = NULL;
 	struct packet packet = { .own = true };
-	enum verdict verdict;
 
 	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP || !packet.has_ports ||
 	    packet.tuple.protocol != IPPROTO_SCTP)
 		return TC_ACT_OK;
-	verdict = balance_node(skb, HOOK_TO_SELF, &packet, &endpoint);
-	if (verdict == VERDICT_PASS)
-		verdict = forward(skb, HOOK_TO_SELF, &packet, endpoint);
-	return finish(skb, HOOK_TO_SELF, &packet, verdict);
+	return packet_leaves(skb, HOOK_TO_SELF, &packet);
 }
 
 /* What the node sends to an address of its own, on the loopback device: connections to its NodePorts and external addresses, and

@@ -48,6 +48,15 @@ static __always_inline struct endpoint *lookup_endpoint(const struct address *ad
 	return bpf_map_lookup_elem(&endpoints, address);
 }
 
+/* The service of a NodePort, where it answers at the address of the node that `endpoint` is. */
+static __always_inline struct service *lookup_answering_port(const struct endpoint *endpoint,
+							     const struct address *address, __be16 port, __u8 protocol)
+{
+	struct service *service = lookup_node_port(address, port, protocol);
+
+	return service && node_port_answers(service, endpoint) ? service : NULL;
+}
+
 /* The service that is dialled on this node: NodePorts of this node only, another's may be subject to its traffic policy. */
 static __always_inline struct service *lookup_dialled(const struct address *address, __be16 port, __u8 protocol)
 {
@@ -61,8 +70,7 @@ static __always_inline struct service *lookup_dialled(const struct address *addr
 	endpoint = lookup_endpoint(address);
 	if (!endpoint || endpoint->kind == ENDPOINT_POD)
 		return NULL;
-	service = lookup_node_port(address, port, protocol);
-	return service && node_port_answers(service, endpoint) ? service : NULL;
+	return lookup_answering_port(endpoint, address, port, protocol);
 }
 
 static __always_inline struct backend *lookup_backend(__u32 id)

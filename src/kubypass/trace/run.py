@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kubypass.datapath import layout
-from kubypass.model.address import Address, is_ipv4
+from kubypass.model.address import Address, is_loopback
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, Verdict
 from kubypass.trace.packets import Flow, build
@@ -108,15 +108,11 @@ def _outcomes(
         yield call
         if call.decision or call.verdict > Verdict.DROP:
             return
-    if source == Source.NODE and (flow.destination in local or _is_loopback(flow.destination)):
+    if source == Source.NODE and (flow.destination in local or is_loopback(flow.destination)):
         if flow.protocol == Protocol.SCTP:  # others' sockets were asked
             yield programs.send("to_self", build(flow))
         return
     yield programs.send(PACKET_PROGRAM[source], build(flow))
-
-
-def _is_loopback(address: Address) -> bool:
-    return address[12] == 127 if is_ipv4(address) else address == bytes(15) + b"\x01"
 
 
 def _candidates(

@@ -139,10 +139,8 @@ def _build(plan: Plan, say: Say) -> list[Path]:
     archives = [
         each for each in made if each.stem != "kube-proxy" or plan.proxy.startswith(each.stem)
     ]
-    return [
-        *archives,
-        build_kubypass_image(say),
-    ]  # `connectivity test` needs it with kube-proxy too
+    archives.append(build_kubypass_image(say))  # `connectivity test` needs it with kube-proxy too
+    return archives
 
 
 def open_cluster(name: str) -> Cluster:
