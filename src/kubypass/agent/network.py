@@ -16,9 +16,9 @@ from kubypass.datapath.attach import (
     UPLINK_PROGRAMS,
     Attachments,
 )
-from kubypass.datapath.content import Content
-from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints, pod_endpoints
-from kubypass.datapath.objects import Datapath
+from kubypass.datapath.loader import Datapath
+from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_endpoints, pod_endpoints
+from kubypass.datapath.synced_map import Content
 from kubypass.errors import KernelError
 from kubypass.kernel import netns
 from kubypass.kernel.netlink import Link

@@ -25,7 +25,7 @@ from kubypass.agent.socket_report import (
 from kubypass.api.metrics import Metric
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
-from kubypass.datapath.listing import pinned_services
+from kubypass.datapath.service_list import pinned_services
 from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.image import Image, read_image
+from kubypass.datapath.mirror import Image, read_image
 from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot

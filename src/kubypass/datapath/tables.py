@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
-from kubypass.datapath.addresses import Addresses
-from kubypass.datapath.ranges import Full, Numbers, Ranges
+from kubypass.datapath.allocators import Full, Numbers, Ranges
+from kubypass.datapath.service_addresses import Addresses
 from kubypass.model.address import Address, is_ipv4
 from kubypass.model.cidr import Cidr
 from kubypass.model.problem import Problem

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints
+from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_endpoints
 from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubypass.datapath import layout
-from kubypass.datapath.image import Image
+from kubypass.datapath.mirror import Image
 from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.model.address import UNSPECIFIED, parse_address
 from kubypass.model.cidr import parse_cidr

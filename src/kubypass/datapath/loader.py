@@ -16,9 +16,9 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
-from kubypass.datapath import carry, former, layout
-from kubypass.datapath.carry import Carry
-from kubypass.datapath.former import FORMER
+from kubypass.datapath import layout, map_upgrade, previous_programs
+from kubypass.datapath.map_upgrade import Carry
+from kubypass.datapath.previous_programs import FORMER
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
@@ -90,8 +90,8 @@ def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Da
     kept = set(maps)
     programs = load_programs(OBJECTS, maps, sizes, lambda opened: opened.set_rodata(config.pack()))
     carries = _plan_carries(directory, maps, kept, notes)
-    carry.run_all([one for one in carries if one.name in carry.TABLES], notes)
-    connections = [one for one in carries if one.name in carry.CONNECTIONS]
+    map_upgrade.run_all([one for one in carries if one.name in map_upgrade.TABLES], notes)
+    connections = [one for one in carries if one.name in map_upgrade.CONNECTIONS]
     unpinned = frozenset(layout.MAP_NAMES) - kept
     return Datapath(
         directory,
@@ -131,12 +131,12 @@ def carry_connections(datapath: Datapath) -> None:
     Maps are pinned from here on: if we are killed while links are switched, nothing that programs have noted is lost.
     Until `pin`, the former programs are asked about connections that are not known.
     """
-    carry.run_all(datapath.connections, datapath.notes)
+    map_upgrade.run_all(datapath.connections, datapath.notes)
     pins = datapath.directory / layout.LAYOUT_HASH
     pins.mkdir(parents=True, exist_ok=True)
     if datapath.connections:
         programs = datapath.directory / _PROGRAMS
-        former.ask_pinned(datapath.maps[FORMER], programs, datapath.notes)
+        previous_programs.ask_pinned(datapath.maps[FORMER], programs, datapath.notes)
     for name in datapath.unpinned:
         _replace_pin(datapath.maps[name], pins / name)
 
@@ -144,9 +144,9 @@ def carry_connections(datapath: Datapath) -> None:
 def pin(datapath: Datapath) -> None:
     """Keeps the programs; pins of other layouts and sizes go. To be called once the links are switched."""
     if datapath.connections:
-        former.let_us_open(datapath.maps[FORMER])
+        previous_programs.let_us_open(datapath.maps[FORMER])
         _carry_late(datapath)
-        former.let_go(datapath.maps[FORMER])
+        previous_programs.let_go(datapath.maps[FORMER])
         _carry_late(datapath)  # a program may have been running at the switch
         datapath.connections.clear()
     (datapath.directory / _PROGRAMS).mkdir(exist_ok=True)
@@ -211,15 +211,15 @@ def _plan_carries(
     others = [directory / name for name in _other_layouts(directory)]
     newest = sorted(others, key=lambda path: path.stat().st_mtime)[-1:]
     carries = []
-    for name in (*carry.TABLES, *carry.CONNECTIONS):
+    for name in (*map_upgrade.TABLES, *map_upgrade.CONNECTIONS):
         started = name in kept
         places = (*([] if started else [directory / layout.LAYOUT_HASH]), *newest)
         found = [place / name for place in places if (place / name).exists()]
-        if not found or (started and name not in carry.CONNECTIONS):
+        if not found or (started and name not in map_upgrade.CONNECTIONS):
             continue
         try:
-            planned = carry.plan_carry(name, Map.open_pinned(str(found[0])), maps[name])
+            planned = map_upgrade.plan_carry(name, Map.open_pinned(str(found[0])), maps[name])
             carries.append(replace(planned, started=started))
-        except carry.Incompatible as reason:
+        except map_upgrade.Incompatible as reason:
             notes.append(f"{name}: nothing was carried over: {reason}")
     return carries
