@@ -31,6 +31,7 @@ from kubypass.datapath import layout, loader
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
+from kubypass.datapath.pins import Pins
 from kubypass.datapath.tables import Changes
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link
@@ -158,19 +159,19 @@ class Agent:
         )
 
     def _open_datapath(self) -> None:
-        directory = self.options.bpffs / "kubypass"
+        pins = Pins(self.options.bpffs)
         config = self._config()
         sizes = map_sizes(self.settings)
         wanted = loader.signature(config, sizes)
-        found = loader.find(directory) if self.state.signature == wanted else None
-        self.datapath = found or loader.load(directory, config, sizes)
+        found = loader.find(pins) if self.state.signature == wanted else None
+        self.datapath = found or loader.load(pins, config, sizes)
         log(
             "datapath ready",
             programs="loaded" if self.datapath.loaded else "kept",
             signature=wanted,
         )
         self._wanted = wanted, config.pack().hex()
-        self.attachments = Attachments(directory / loader.LINKS, tcx=self.features.tcx)
+        self.attachments = Attachments(pins.links, tcx=self.features.tcx)
         self._sweep = Sweep(self.datapath.maps["flows"])
 
     def _attach(self) -> None:
@@ -179,11 +180,11 @@ class Agent:
         pods = self.options.run / "pods"
         traits = self.snapshot.traits
         self.network = Network(self.datapath, self.attachments, pods, self.settings, traits)
-        loader.carry_connections(self.datapath)
+        loader.prepare_switch(self.datapath)
         self.writes["maps"] += self.network.sync(self.node)
         self._attach_node()
         if self.datapath.loaded:
-            loader.pin(self.datapath)
+            loader.finish_switch(self.datapath)
         self.state.signature, self.state.config = self._wanted
         self.state.save()
         for note in self.datapath.notes:

@@ -1,10 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loads the compiled programs, or finds those that an earlier agent left, and keeps maps and programs pinned.
-
-<bpffs>/kubypass/<layout hash>/<map>       maps; another layout is another directory
-<bpffs>/kubypass/programs/<program>        the programs that new pods get
-<bpffs>/kubypass/links/<hook or device>    attachments (attach.py)
-"""
+"""Loads the compiled programs, or finds those that an earlier agent left; keeps maps and programs pinned (pins.py)."""
 
 from __future__ import annotations
 
@@ -12,41 +7,40 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 from kubypass.datapath import layout, map_upgrade, previous_programs
-from kubypass.datapath.map_upgrade import Carry
-from kubypass.datapath.previous_programs import FORMER
+from kubypass.datapath.map_upgrade import MapUpgrade
+from kubypass.datapath.pins import Pins
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 
 OBJECTS = ("socket", "bind", "pod", "host")
-LINKS = "links"
-_PROGRAMS = "programs"
 
 
 @dataclass(slots=True)
 class Datapath:
-    """Open maps and programs. `loaded` tells whether programs were loaded anew and have to be attached."""
+    """Open maps and programs."""
 
-    directory: Path
+    pins: Pins
     maps: dict[str, Map]
     programs: dict[str, Program]
     loaded: bool
-    unpinned: frozenset[str]
-    """Maps that were made anew, to be pinned once they are complete, before programs use them."""
-    notes: list[str]
+    """The programs are newly loaded and have to be attached."""
+    unpinned: frozenset[str] = frozenset()
+    """New maps. They are pinned once they are complete, before programs use them."""
+    notes: list[str] = field(default_factory=list)
     """What became of an earlier version's maps."""
-    connections: list[Carry] = field(default_factory=list)
-    """Of an earlier version, not taken over yet."""
+    connections: list[MapUpgrade] = field(default_factory=list)
+    """Connections of an earlier version that are not copied yet."""
 
 
 def object_directory() -> Path:
-    """Where the compiled objects are: in the package, or in a checkout's build directory."""
+    """The directory of the compiled objects: in the package, or a checkout's build directory; raises KernelError."""
     package = Path(__file__).resolve().parents[1]
     for candidate in (package / "bpf", package.parents[1] / "build" / "bpf"):
         if (candidate / "socket.bpf.o").is_file():
@@ -55,7 +49,7 @@ def object_directory() -> Path:
 
 
 def signature(config: layout.Config, sizes: Mapping[str, int]) -> str:
-    """Tells programs apart: their code, their constants, and the sizes of their maps."""
+    """Tells programs apart by their code, their constants and the sizes of their maps."""
     constants = config.pack() + repr(sorted(sizes.items())).encode()
     return hashlib.sha256(constants + _code()).hexdigest()[:16]
 
@@ -66,42 +60,34 @@ def _code() -> bytes:
     return b"".join((object_directory() / f"{name}.bpf.o").read_bytes() for name in OBJECTS)
 
 
-def find(directory: Path) -> Datapath | None:
-    """What an earlier agent with the same programs left, or None where a part is missing.
+def find(pins: Pins) -> Datapath | None:
+    """Opens what an earlier agent with the same programs left; None where a part is missing.
 
-    Where another layout is left as well, an agent was killed while it replaced one by the other.
+    It is also None where another layout is left: an agent was killed while it replaced one by the other.
     """
-    if _other_layouts(directory):
+    if pins.other_layouts():
         return None
     try:
-        pins = directory / layout.LAYOUT_HASH
-        maps = {name: Map.open_pinned(str(pins / name)) for name in layout.MAP_NAMES}
-        found = sorted((directory / _PROGRAMS).iterdir())
+        maps = {name: pins.open_map(name) for name in layout.MAP_NAMES}
+        found = sorted(pins.programs.iterdir())
         programs = {path.name: Program.open_pinned(str(path)) for path in found}
     except (KernelError, FileNotFoundError):
         return None
-    return Datapath(directory, maps, programs, loaded=False, unpinned=frozenset(), notes=[])
+    return Datapath(pins, maps, programs, loaded=False)
 
 
-def load(directory: Path, config: layout.Config, sizes: Mapping[str, int]) -> Datapath:
-    """Loads the programs over the pinned maps where these fit, over new ones elsewhere. Attaches nothing."""
-    notes = [f"maps of another layout ({name}) are replaced" for name in _other_layouts(directory)]
-    maps = _reusable(directory / layout.LAYOUT_HASH, sizes, notes)
+def load(pins: Pins, config: layout.Config, sizes: Mapping[str, int]) -> Datapath:
+    """Loads the programs with the pinned maps where these fit, and with new ones elsewhere. Attaches nothing."""
+    others = sorted(path.name for path in pins.other_layouts())
+    notes = [f"maps of another layout ({name}) are replaced" for name in others]
+    maps = _reusable(pins, sizes, notes)
     kept = set(maps)
     programs = load_programs(OBJECTS, maps, sizes, lambda opened: opened.set_rodata(config.pack()))
-    carries = _plan_carries(directory, maps, kept, notes)
-    map_upgrade.run_all([one for one in carries if one.name in map_upgrade.TABLES], notes)
-    connections = [one for one in carries if one.name in map_upgrade.CONNECTIONS]
+    upgrades = map_upgrade.plan_upgrades(pins, maps, kept, notes)
+    map_upgrade.copy_all([one for one in upgrades if one.name in map_upgrade.TABLES], notes)
+    connections = [one for one in upgrades if one.name in map_upgrade.CONNECTIONS]
     unpinned = frozenset(layout.MAP_NAMES) - kept
-    return Datapath(
-        directory,
-        maps,
-        programs,
-        loaded=True,
-        unpinned=unpinned,
-        notes=notes,
-        connections=connections,
-    )
+    return Datapath(pins, maps, programs, True, unpinned, notes, connections)
 
 
 def load_programs(
@@ -110,7 +96,7 @@ def load_programs(
     sizes: Mapping[str, int],
     set_constants: Callable[[ObjectFile], None],
 ) -> dict[str, Program]:
-    """Loads objects over these maps; those that are missing are made, of these sizes, and are then among them."""
+    """Loads objects with these maps. A map that is missing is made, of the size in `sizes`, and added to `maps`."""
     programs: dict[str, Program] = {}
     for name in names:
         with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
@@ -125,54 +111,56 @@ def load_programs(
     return programs
 
 
-def carry_connections(datapath: Datapath) -> None:
-    """Takes an earlier version's connections over. To be called last before the links are switched.
+def prepare_switch(datapath: Datapath) -> None:
+    """Copies an earlier version's connections. Call it last before the links are switched.
 
     Maps are pinned from here on: if we are killed while links are switched, nothing that programs have noted is lost.
-    Until `pin`, the former programs are asked about connections that are not known.
+    Until `finish_switch`, our programs try the previous ones for connections that they do not know.
     """
-    map_upgrade.run_all(datapath.connections, datapath.notes)
-    pins = datapath.directory / layout.LAYOUT_HASH
-    pins.mkdir(parents=True, exist_ok=True)
+    map_upgrade.copy_all(datapath.connections, datapath.notes)
+    pins = datapath.pins
+    pins.maps.mkdir(parents=True, exist_ok=True)
     if datapath.connections:
-        programs = datapath.directory / _PROGRAMS
-        previous_programs.ask_pinned(datapath.maps[FORMER], programs, datapath.notes)
+        previous = datapath.maps[previous_programs.MAP]
+        previous_programs.attach_pinned(previous, pins.programs, datapath.notes)
     for name in datapath.unpinned:
-        _replace_pin(datapath.maps[name], pins / name)
+        _replace_pin(datapath.maps[name], pins.maps / name)
 
 
-def pin(datapath: Datapath) -> None:
-    """Keeps the programs; pins of other layouts and sizes go. To be called once the links are switched."""
+def finish_switch(datapath: Datapath) -> None:
+    """Pins the programs and removes the pins of other layouts. Call it once the links are switched."""
+    pins = datapath.pins
     if datapath.connections:
-        previous_programs.let_us_open(datapath.maps[FORMER])
-        _carry_late(datapath)
-        previous_programs.let_go(datapath.maps[FORMER])
-        _carry_late(datapath)  # a program may have been running at the switch
+        previous = datapath.maps[previous_programs.MAP]
+        previous_programs.stop_new(previous)
+        _copy_late(datapath)
+        previous_programs.detach(previous)
+        _copy_late(datapath)  # a program may have been running at the switch
         datapath.connections.clear()
-    (datapath.directory / _PROGRAMS).mkdir(exist_ok=True)
+    pins.programs.mkdir(exist_ok=True)
     for name, program in datapath.programs.items():
-        _replace_pin(program, datapath.directory / _PROGRAMS / name)
-    for other in _other_layouts(datapath.directory):
-        shutil.rmtree(datapath.directory / other)
+        _replace_pin(program, pins.programs / name)
+    for other in pins.other_layouts():
+        shutil.rmtree(other)
 
 
 def pin_missing(datapath: Datapath) -> int:
-    """Keeps maps and programs whose pins somebody has removed; returns how many."""
-    maps, programs = datapath.directory / layout.LAYOUT_HASH, datapath.directory / _PROGRAMS
-    wanted: dict[Path, Map | Program] = {maps / name: each for name, each in datapath.maps.items()}
-    wanted.update({programs / name: each for name, each in datapath.programs.items()})
+    """Pins maps and programs whose pins somebody has removed; returns how many."""
+    pins = datapath.pins
+    wanted: dict[Path, Map | Program] = {pins.maps / key: one for key, one in datapath.maps.items()}
+    wanted.update({pins.programs / name: each for name, each in datapath.programs.items()})
     missing = {path: opened for path, opened in wanted.items() if not path.exists()}
-    for directory in (maps, programs, datapath.directory / LINKS):
+    for directory in (pins.maps, pins.programs, pins.links):
         directory.mkdir(parents=True, exist_ok=True)
     for path, opened in missing.items():
         opened.pin(str(path))
     return len(missing)
 
 
-def _carry_late(datapath: Datapath) -> None:
-    """Connections that were opened while others were carried over follow."""
+def _copy_late(datapath: Datapath) -> None:
+    """Copies connections that were opened while others were copied."""
     for late in datapath.connections:
-        late.run_missing()
+        late.copy_missing()
 
 
 def _replace_pin(opened: Map | Program, path: Path) -> None:
@@ -180,46 +168,17 @@ def _replace_pin(opened: Map | Program, path: Path) -> None:
     opened.pin(str(path))
 
 
-def _other_layouts(directory: Path) -> list[str]:
-    if not directory.is_dir():
-        return []
-    known = (LINKS, _PROGRAMS, layout.LAYOUT_HASH)
-    return sorted(path.name for path in directory.iterdir() if path.name not in known)
-
-
-def _reusable(pins: Path, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Map]:
+def _reusable(pins: Pins, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Map]:
+    """The pinned maps of this layout that have the right size."""
     maps = {}
     for name in layout.MAP_NAMES:
-        if name == FORMER or not (pins / name).exists():  # every load has its own predecessor
+        # Every load has its own previous programs.
+        if name == previous_programs.MAP or not (pins.maps / name).exists():
             continue
-        opened = Map.open_pinned(str(pins / name))
+        opened = pins.open_map(name)
         wanted = sizes.get(name, opened.info.max_entries)
         if opened.info.max_entries == wanted:
             maps[name] = opened
         else:
             notes.append(f"map {name} is made anew: {opened.info.max_entries} -> {wanted} entries")
     return maps
-
-
-def _plan_carries(
-    directory: Path, maps: Mapping[str, Map], kept: set[str], notes: list[str]
-) -> list[Carry]:
-    """Maps made anew, and those with the same name of another size, or of the last version that ran here.
-
-    Where another layout is left beside ours, an agent was killed while it carried connections over.
-    """
-    others = [directory / name for name in _other_layouts(directory)]
-    newest = sorted(others, key=lambda path: path.stat().st_mtime)[-1:]
-    carries = []
-    for name in (*map_upgrade.TABLES, *map_upgrade.CONNECTIONS):
-        started = name in kept
-        places = (*([] if started else [directory / layout.LAYOUT_HASH]), *newest)
-        found = [place / name for place in places if (place / name).exists()]
-        if not found or (started and name not in map_upgrade.CONNECTIONS):
-            continue
-        try:
-            planned = map_upgrade.plan_carry(name, Map.open_pinned(str(found[0])), maps[name])
-            carries.append(replace(planned, started=started))
-        except map_upgrade.Incompatible as reason:
-            notes.append(f"{name}: nothing was carried over: {reason}")
-    return carries

@@ -1,38 +1,41 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes the entries of an earlier version's map over into this version's.
+"""Copies the entries of an earlier version's maps into this version's.
 
-Fields go by their names, which the maps' own BTF tells: what is new is zero, what is gone is left out. Where there is
-both, a field may have another name now: such a map is not taken over, nor one whose keys changed or whose field has
-another type. Numbers of enums are trusted, as bpf/kubypass.h promises.
+Fields are matched by name, which the BTF of the maps tells; `renames` knows names that changed. A field that is new
+becomes zero, and a field that is gone is left out. A map is not copied if it has fields of both kinds, since one of
+them may be the other under another name. Neither is a map whose key has other fields, nor one whose field has another
+type. Numbers of enums keep their meaning, as bpf/kubypass.h promises.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
+from kubypass.datapath import renames
+from kubypass.datapath.pins import Pins
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.btf import Member, Struct
 from kubypass.kernel.map_types import map_types
 
 TABLES = ("services", "slots", "backends", "source_ranges", "endpoints")
-"""What the agent writes; identifiers are read back from these."""
+"""Maps that the agent writes; identifiers are read back from them."""
 CONNECTIONS = ("flows", "socket_peers", "affinities")
-"""What the programs write while traffic goes on."""
+"""Maps that the programs write while traffic goes on."""
 _ARRAY = 2
 _Convert = Callable[[bytes], bytes]
-"""Values, one after another."""
+"""Converts keys or values that stand one after another."""
 
 
 class Incompatible(Exception):
-    """Why a map cannot be taken over."""
+    """Why a map cannot be copied."""
 
 
 @dataclass(frozen=True, slots=True)
-class Carry:
-    """One map's entries, on their way."""
+class MapUpgrade:
+    """One map's entries on their way from an earlier version's map to ours."""
 
     name: str
     old: Map
@@ -40,14 +43,14 @@ class Carry:
     convert_keys: _Convert
     convert_values: _Convert
     started: bool = False
-    """An agent that was killed has copied before: what is there now is newer."""
+    """An agent that was killed has begun to copy: what the new map holds is newer."""
     _seen: set[bytes] = field(default_factory=set)
     """Keys of connections that were copied."""
 
-    def run(self) -> int:
-        """Copies all entries; how many that were. Those of an array that are zero stay behind."""
+    def copy(self) -> int:
+        """Copies all entries and returns their number. Zeros of an array are not written."""
         if self.started:
-            return self.run_missing()
+            return self.copy_missing()
         done, is_array = 0, self.new.info.type == _ARRAY
         for keys, values, found in self.old.chunks():
             room = max(0, self.new.info.max_entries - done) if is_array else found
@@ -69,8 +72,8 @@ class Carry:
                 self._seen.update(_split(keys, self.old.info.key_size))
         return done
 
-    def run_missing(self) -> int:
-        """Copies entries that came since, and leaves alone what is there: as fast as the map can be read."""
+    def copy_missing(self) -> int:
+        """Copies entries that came since, and returns their number. It costs no more than to read the old map."""
         done, seen, size = 0, self._seen, self.old.info.key_size
         for keys, values, count in self.old.chunks():
             width = len(values) // count
@@ -86,20 +89,46 @@ def _split(keys: bytes, size: int) -> list[bytes]:
     return [keys[at : at + size] for at in range(0, len(keys), size)]
 
 
-def plan_carry(name: str, old: Map, new: Map) -> Carry:
-    """How the entries of `old` become those of `new`; Incompatible says why they cannot."""
+def plan_upgrades(
+    pins: Pins, maps: Mapping[str, Map], kept: set[str], notes: list[str]
+) -> list[MapUpgrade]:
+    """Finds the pinned maps whose entries this version takes; a note tells of each that it cannot take.
+
+    `kept` names those of `maps` that were there before. A new map takes the entries of the same map of another size,
+    or else those of the version that ran here last. Where a kept map has another layout beside it, an agent was killed
+    while it copied connections.
+    """
+    newest = pins.other_layouts()[-1:]
+    upgrades = []
+    for name in (*TABLES, *CONNECTIONS):
+        started = name in kept
+        directories = (*([] if started else [pins.maps]), *newest)
+        paths = (place / each for place in directories for each in renames.map_names(name))
+        found = next((path for path in paths if path.exists()), None)
+        if found is None or (started and name not in CONNECTIONS):
+            continue
+        try:
+            planned = plan_upgrade(name, Map.open_pinned(str(found)), maps[name])
+            upgrades.append(replace(planned, started=started))
+        except Incompatible as reason:
+            notes.append(f"{name}: nothing was carried over: {reason}")
+    return upgrades
+
+
+def plan_upgrade(name: str, old: Map, new: Map) -> MapUpgrade:
+    """Says how the entries of `old` become those of `new`; raises Incompatible where they cannot."""
     before, after = map_types(old), map_types(new)
     if before is None or after is None:
         raise Incompatible("it came without type information")
     keys = conversion(before[0], after[0], exact=True)
-    return Carry(name, old, new, keys, conversion(before[1], after[1], exact=False))
+    return MapUpgrade(name, old, new, keys, conversion(before[1], after[1], exact=False))
 
 
 def conversion(old: Struct, new: Struct, *, exact: bool) -> _Convert:
-    """From the bytes of old structs to those of new ones, field by field; `exact`: with the same fields."""
+    """Makes the function that turns old structs into new ones field by field; `exact` allows the same fields only."""
     if (old.size, old.members) == (new.size, new.members):
         return bytes
-    before, after = ({m.name: m for m in one.members if m.name != "pad"} for one in (old, new))
+    before, after = _fields(old, renames.field_names(new.name)), _fields(new, {})
     added, gone = after.keys() - before.keys(), before.keys() - after.keys()
     if (added and gone) or (exact and (added or gone)):
         changed = ", ".join(sorted(added | gone))
@@ -107,7 +136,7 @@ def conversion(old: Struct, new: Struct, *, exact: bool) -> _Convert:
     for name in after.keys() & before.keys():
         if _type(before[name]) != _type(after[name]):
             raise Incompatible(f"field {name} of struct {old.name} has another type")
-    kept = [member for member in after.values() if member.name in before]
+    kept = [member for name, member in after.items() if name in before]
     order = list(before)
     places = [order.index(member.name) for member in kept]
     read, write = _layout(list(before.values()), old.size), _layout(kept, new.size)
@@ -120,12 +149,19 @@ def conversion(old: Struct, new: Struct, *, exact: bool) -> _Convert:
     return convert
 
 
+def _fields(struct_: Struct, renamed: Mapping[str, str]) -> dict[str, Member]:
+    """The members by this version's names, without padding."""
+    names = {member.name for member in struct_.members}
+    current = {old: new for old, new in renamed.items() if new not in names}
+    return {current.get(m.name, m.name): m for m in struct_.members if m.name != "pad"}
+
+
 def _type(member: Member) -> tuple[str, int, int]:
     return member.kind, member.size, member.count
 
 
 def _layout(members: list[Member], size: int) -> struct.Struct:
-    """These members as bytes, what is between them as nothing."""
+    """Reads or writes these members as bytes; what is between them is skipped, or written as zeros."""
     codes, at = "<", 0
     for member in members:
         length = member.size * member.count
@@ -134,10 +170,10 @@ def _layout(members: list[Member], size: int) -> struct.Struct:
     return struct.Struct(f"{codes}{size - at}x")
 
 
-def run_all(carries: list[Carry], notes: list[str]) -> None:
-    """Copies, and notes how much or why not."""
-    for carry in carries:
+def copy_all(upgrades: list[MapUpgrade], notes: list[str]) -> None:
+    """Copies, and notes how many entries were copied or why not all."""
+    for upgrade in upgrades:
         try:
-            notes.append(f"{carry.name}: {carry.run()} entries were carried over")
+            notes.append(f"{upgrade.name}: {upgrade.copy()} entries were carried over")
         except KernelError as error:
-            notes.append(f"{carry.name}: not all entries were carried over: {error}")
+            notes.append(f"{upgrade.name}: not all entries were carried over: {error}")
