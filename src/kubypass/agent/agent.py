@@ -29,10 +29,10 @@ from kubypass.agent.sync_metrics import SyncMetrics
 from kubypass.api.metrics import Metric
 from kubypass.datapath import layout, loader
 from kubypass.datapath.attach import Attachments
+from kubypass.datapath.changes import Changes
 from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.pins import Pins
-from kubypass.datapath.tables import Changes
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link
 from kubypass.kube.snapshot import Snapshot
