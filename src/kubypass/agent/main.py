@@ -20,8 +20,8 @@ from kubypass.agent.settings import load_settings
 from kubypass.agent.signals import Signals
 from kubypass.agent.sources import open_source, use_settings
 from kubypass.api.server import Server
-from kubypass.kube.api_source import ApiSource
 from kubypass.kube.config_maps import parse_name
+from kubypass.kube.watch.api_source import ApiSource
 
 
 def run(options: Options) -> int:

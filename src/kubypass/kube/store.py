@@ -16,7 +16,7 @@ from kubypass.model.service import Service, ServiceKey
 from kubypass.model.settings_text import SettingsText
 
 if TYPE_CHECKING:
-    from kubypass.kube.contents import Object, ObjectKey
+    from kubypass.kube.manifests.parser import Object, ObjectKey
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")
