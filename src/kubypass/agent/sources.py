@@ -18,8 +18,8 @@ from kubypass.kube.client.kubeconfig import named_kubeconfigs, read_kubeconfig
 from kubypass.kube.config_maps import parse_name
 from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.address import Address, format_address, parse_address
-from kubypass.model.setting_values import NS_PER_S
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
+from kubypass.settings.values import NS_PER_S
 
 
 def open_source(
