@@ -13,9 +13,7 @@ from pathlib import Path
 from kubypass.agent.cni_server import CniServer
 from kubypass.agent.log import log
 from kubypass.agent.network import Network
-from kubypass.agent.node import NodeState
 from kubypass.agent.options import Options
-from kubypass.agent.state import State
 from kubypass.cni import conflist
 from kubypass.cni.commands import Commands
 from kubypass.cni.facts import Facts, outside, pool, shortage
@@ -36,6 +34,8 @@ from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
 from kubypass.model.settings import Settings
+from kubypass.node.facts import NodeState
+from kubypass.node.record import State
 
 DELETES = "cni-deletes"
 MARKS = "cni-last"

@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from kubypass.agent.node import Features, probe_features
 from kubypass.cli.trace_objects import objects_of
 from kubypass.errors import KubypassError
 from kubypass.kube.objects import snapshot_of
@@ -18,6 +17,7 @@ from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
 from kubypass.model.setting_values import NodePortAddresses, parse_networks
 from kubypass.model.settings import Settings
+from kubypass.node.facts import Features, probe_features
 from kubypass.trace.cluster import Cluster, Objects
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import Programs
