@@ -23,10 +23,10 @@ from kubypass.model.address import Address
 from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.node.facts import NodeState
 from kubypass.node.pod_records import PodRecords
 from kubypass.plan.socket_lb import is_excluded
+from kubypass.settings.settings import Settings
 
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:

@@ -33,9 +33,9 @@ from kubypass.model.address import Address, format_address
 from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
-from kubypass.model.settings import Settings
 from kubypass.node.facts import NodeState
 from kubypass.node.record import State
+from kubypass.settings.settings import Settings
 
 DELETES = "cni-deletes"
 MARKS = "cni-last"

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kubypass.agent.settings import load_settings
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.trace_cases import CLIENT_PORT
 from kubypass.cli.trace_objects import objects_of
@@ -27,6 +26,7 @@ from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.node.facts import probe_features, read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
+from kubypass.settings.files import load_settings
 from kubypass.trace.cluster import Cluster
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import SHARED, Programs, open_programs

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from kubypass.kernel import sysctl
-from kubypass.model.settings import Settings
 from kubypass.node.record import State
+from kubypass.settings.settings import Settings
 
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
 _EPHEMERAL = "net.ipv4.ip_local_port_range"

@@ -11,7 +11,7 @@ from kubypass.kernel.netlink import Netlink, Route
 from kubypass.model.address import family, format_address, mapped_address
 from kubypass.model.node import PodRoute
 from kubypass.model.problem import Problem
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 ROUTE_PROTOCOL = 75
 """rtm_protocol of our routes (`ip route` shows `proto 75`)."""

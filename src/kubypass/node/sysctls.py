@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from kubypass.model.settings import Settings
 from kubypass.node.record import State
+from kubypass.settings.settings import Settings
 
 
 def set_sysctls(state: State, settings: Settings) -> int:

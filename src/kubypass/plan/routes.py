@@ -13,8 +13,8 @@ from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
     from kubypass.model.node import Node
-    from kubypass.model.settings import Settings
     from kubypass.plan.items import PlanNode
+    from kubypass.settings.settings import Settings
 
 
 def plan_routes(
