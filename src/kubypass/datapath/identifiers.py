@@ -46,7 +46,7 @@ class Identifiers:
         self._slots.settle()
 
     def place(self, item: Item, entry: Entry | None, changes: Changes) -> Entry:
-        """Gives an item its identifiers and lists, keeping those in `entry`. It raises Full and then allocates nothing."""
+        """Gives an item its identifiers and lists, keeping those in `entry`. Full: nothing is allocated."""
         number = entry.id if entry else self._services.take()
         taken: list[int] = []
         try:
