@@ -14,14 +14,14 @@ from kubypass.agent.options import Options
 from kubypass.agent.report.details import opened
 from kubypass.agent.report.report import Report
 from kubypass.agent.run_directory import take_place
-from kubypass.agent.settings import load_settings
 from kubypass.agent.signals import Signals
 from kubypass.agent.source.api_access import open_source, use_settings
 from kubypass.agent.source.cluster_follower import Following
-from kubypass.agent.source.config_map_settings import Configuration
+from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.api.server import Server
 from kubypass.kube.api_source import ApiSource
 from kubypass.kube.config_maps import parse_name
+from kubypass.settings.files import load_settings
 
 
 def run(options: Options) -> int:
@@ -37,7 +37,7 @@ def run(options: Options) -> int:
         if isinstance(source, ApiSource) and options.config_map:
             ports.start(settings)  # probes are answered while the API is away
             name = parse_name(options.config_map)
-            configuration = Configuration(name, source, options.overrides, options.run)
+            configuration = ConfigMapSettings(name, source, options.overrides, options.run)
             found = configuration.first(signals)
             if found is None:
                 return 0

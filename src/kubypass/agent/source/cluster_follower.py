@@ -4,21 +4,21 @@
 from __future__ import annotations
 
 from kubypass.agent.source.api_access import refuse_own_service
-from kubypass.agent.source.config_map_settings import Configuration
+from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.agent.source.connection_log import ConnectionLog
 from kubypass.agent.source.source import Source
 from kubypass.kube.api_source import ApiSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.writer import Subject
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.plan.socket_lb import is_excluded
+from kubypass.settings.settings import Settings
 
 
 class Following:
     """Of one source. Called by the loop's thread."""
 
-    def __init__(self, source: Source, configuration: Configuration | None) -> None:
+    def __init__(self, source: Source, configuration: ConfigMapSettings | None) -> None:
         self.source = source
         self.snapshot: Snapshot = source.snapshot()
         """Views: what the source takes in later is seen in it, but for its problems."""
