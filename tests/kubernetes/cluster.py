@@ -18,7 +18,7 @@ from servers import PORT, Servers, link_to, wait
 
 from kubypass.bench.cluster import named_slice
 from kubypass.bench.node import BareNode
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 NODE = "bench"

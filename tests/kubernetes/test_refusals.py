@@ -10,7 +10,7 @@ from cluster import NODE
 from servers import ADDRESS, PORT, wait
 
 from kubypass.box.kubernetes import pki
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES
 
 WEB = "10.96.1.1:80/TCP"
 

@@ -19,8 +19,8 @@ from kubypass.agent.source.api_access import open_source, use_settings
 from kubypass.agent.source.cluster_follower import Following
 from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.api.server import Server
-from kubypass.kube.api_source import ApiSource
 from kubypass.kube.config_maps import parse_name
+from kubypass.kube.watch.api_source import ApiSource
 from kubypass.settings.files import load_settings
 
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kubypass.agent.node import probe_features, read_node
-from kubypass.agent.state import load_state
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.trace_cases import CLIENT_PORT
 from kubypass.cli.trace_objects import objects_of
@@ -21,11 +19,13 @@ from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import netns_cookie
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.node.facts import probe_features, read_node
+from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
 from kubypass.settings.files import load_settings
 from kubypass.trace.cluster import Cluster

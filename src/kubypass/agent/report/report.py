@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
-from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
 from kubypass.agent.report.details import opened, replacement_details
 from kubypass.agent.report.kubernetes import kubernetes_metrics, kubernetes_status
@@ -35,6 +34,7 @@ from kubypass.model.address import Address, format_address
 from kubypass.model.pod import Pod, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList, Verdict
+from kubypass.node.pod_records import read_pods
 from kubypass.plan.snat import plan_snat_ports
 from kubypass.plan.socket_lb import is_excluded
 

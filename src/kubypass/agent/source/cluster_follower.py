@@ -7,9 +7,9 @@ from kubypass.agent.source.api_access import refuse_own_service
 from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.agent.source.connection_log import ConnectionLog
 from kubypass.agent.source.source import Source
-from kubypass.kube.api_source import ApiSource
+from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.writer import Subject
+from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.service import ServiceKey
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
