@@ -27,8 +27,8 @@ from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
-from kubypass.datapath.endpoints import NETNS_UNKNOWN
-from kubypass.datapath.objects import load_programs
+from kubypass.datapath.loader import load_programs
+from kubypass.datapath.local_addresses import NETNS_UNKNOWN
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun

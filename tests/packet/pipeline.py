@@ -26,10 +26,10 @@ from kubypass.kube.contents import EMPTY, Contents, Reading
 from kubypass.kube.registry import Registry
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
 from kubypass.plan.items import PlanNode
+from kubypass.settings.check import check_settings
+from kubypass.settings.settings import Settings
 from tests.packet.lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
 
 NODE = "node1"

@@ -15,6 +15,7 @@ from kubypass.agent.pod_network import DELETES, MARKS, SOCKET
 from kubypass.agent.pods import read_pods
 from kubypass.agent.state import State, forget_state, load_state, running_agent
 from kubypass.cni import conflist
+from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import clsact, mounts, sysctl
 from kubypass.kernel.netlink import Netlink
@@ -35,7 +36,7 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
     done = [f"stopped the agent (pid {pid})"] if pid is not None else []
     if not state.tcx:
         done += _remove_filters([*state.devices, *_pod_devices(run)])
-    directory = bpffs / "kubypass"
+    directory = Pins(bpffs).root
     if directory.is_dir():
         count = sum(1 for path in directory.rglob("*") if path.is_file())
         shutil.rmtree(directory)

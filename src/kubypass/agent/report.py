@@ -25,7 +25,8 @@ from kubypass.agent.socket_report import (
 from kubypass.api.metrics import Metric
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
-from kubypass.datapath.listing import pinned_services
+from kubypass.datapath.pins import Pins
+from kubypass.datapath.service_list import pinned_services
 from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
@@ -72,8 +73,7 @@ class Report:
         ]
 
     def _pinned(self, name: str) -> Map:
-        pins = self._agent.options.bpffs / "kubypass" / layout.LAYOUT_HASH
-        return Map.open_pinned(str(pins / name))
+        return Pins(self._agent.options.bpffs).open_map(name)
 
     def _counts(self) -> list[Count]:
         try:

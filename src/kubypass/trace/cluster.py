@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints
+from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries
 from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
@@ -16,13 +16,13 @@ from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod, is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.plan.conflicts import Rank, settle_all
 from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import Item, PlanNode
 from kubypass.plan.services import plan_service
+from kubypass.settings.settings import Settings
 
 _NO_MAC, _POD_MAC = bytes(6), bytes.fromhex("024b50000014")
 
@@ -99,7 +99,7 @@ class Cluster:
         for with_ports in found.pods.values():
             if with_ports.node == found.node.name:
                 entries.update(dict.fromkeys(map(bytes, with_ports.addresses), pod))
-        return {**entries, **node_endpoints(found.addresses, answers)}
+        return {**entries, **node_entries(found.addresses, answers)}
 
     def explain(self, number: int, chosen: BackendList) -> Explained | None:
         """The service port with this identifier."""
