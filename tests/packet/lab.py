@@ -23,7 +23,6 @@ from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
-from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
@@ -42,6 +41,7 @@ from kubypass.model.verdict import (
     ServiceFlag,
     Verdict,
 )
+from kubypass.node.facts import probe_features
 
 PASS, SHOT, REDIRECT = 0, 2, 7
 GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"

@@ -10,14 +10,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
+from kubypass.agent.bind_protection import BindProtection
 from kubypass.agent.following import Following
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
-from kubypass.agent.network import Network, set_sysctls
-from kubypass.agent.node import Features, NodeState, probe_features, read_node
-from kubypass.agent.node_routes import sync_routes
+from kubypass.agent.network import Network
 from kubypass.agent.options import Options
 from kubypass.agent.place import Place
 from kubypass.agent.pod_network import PodNetwork
@@ -39,6 +37,10 @@ from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
+from kubypass.node.facts import Features, NodeState, probe_features, read_node
+from kubypass.node.reserved_ports import reserve_node_ports
+from kubypass.node.routes import sync_routes
+from kubypass.node.sysctls import set_sysctls
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes

@@ -7,9 +7,6 @@ import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kubypass.agent.node import NodeState
-from kubypass.agent.pods import PodRecords
-from kubypass.agent.state import State
 from kubypass.datapath.attach import (
     LOOPBACK_PROGRAMS,
     POD_PROGRAMS,
@@ -26,23 +23,10 @@ from kubypass.model.address import Address
 from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
+from kubypass.node.facts import NodeState
+from kubypass.node.pod_records import PodRecords
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
-
-
-def set_sysctls(state: State, settings: Settings) -> int:
-    """Returns how many were changed.
-
-    The FIB answers only for devices that forward. By the loopback device, which nothing else arrives by, the node gets
-    replies that come from an address of its own: of a NodePort that it has dialled (bpf/route.h, return_to_self).
-    """
-    wanted = []
-    if settings.enable_ipv4:
-        wanted += ["net.ipv4.ip_forward"]
-        wanted += [f"net.ipv4.conf.lo.{name}" for name in ("accept_local", "route_localnet")]
-    if settings.enable_ipv6:
-        wanted.append("net.ipv6.conf.all.forwarding")
-    return sum(state.set_sysctl(name, "1") for name in wanted)
 
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:

@@ -12,7 +12,6 @@ from pathlib import Path
 from kubypass.agent.agent import Agent
 from kubypass.agent.details import opened, replacement_details
 from kubypass.agent.kube_report import kubernetes_metrics, kubernetes_status
-from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
 from kubypass.agent.snat_report import snat_metrics, snat_problems, snat_status
 from kubypass.agent.socket_report import (
@@ -35,6 +34,7 @@ from kubypass.model.address import Address, format_address
 from kubypass.model.pod import Pod, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList, Verdict
+from kubypass.node.pod_records import read_pods
 from kubypass.plan.snat import plan_snat_ports
 from kubypass.plan.socket_lb import is_excluded
 

@@ -11,8 +11,6 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kubypass.agent.node import probe_features, read_node
-from kubypass.agent.state import load_state
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.trace_cases import CLIENT_PORT
 from kubypass.cli.trace_objects import objects_of
@@ -26,6 +24,8 @@ from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.node.facts import probe_features, read_node
+from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
 from kubypass.settings.files import load_settings
 from kubypass.trace.cluster import Cluster
