@@ -16,7 +16,7 @@ from typing import Any
 
 from kubypass.bench.cluster import named_slice
 from kubypass.bench.node import BareNode
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
 from tests.kubernetes.servers import PORT, Servers, link_to, wait
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"

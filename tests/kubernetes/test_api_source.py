@@ -6,7 +6,7 @@ from __future__ import annotations
 import signal
 from datetime import UTC, datetime
 
-from kubypass.kube.resources import TRIGGER_ANNOTATION
+from kubypass.kube.watch.resources import TRIGGER_ANNOTATION
 from tests.kubernetes.cluster import NODE, TAINT
 from tests.kubernetes.servers import ADDRESS, PORT, wait
 

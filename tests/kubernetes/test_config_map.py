@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES
 from tests.kubernetes.cluster import CONFIG_MAPS, NODE
 from tests.kubernetes.servers import ADDRESS, PORT, wait
 

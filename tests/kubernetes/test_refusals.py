@@ -8,7 +8,7 @@ import json
 import pytest
 
 from kubypass.box.kubernetes import pki
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES
 from tests.kubernetes.cluster import NODE
 from tests.kubernetes.servers import ADDRESS, PORT, wait
 
