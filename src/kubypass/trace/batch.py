@@ -9,7 +9,6 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from kubypass.cli.trace_objects import objects_of
 from kubypass.errors import KubypassError
 from kubypass.kube.manifests.object_lists import snapshot_of
 from kubypass.model.address import family, format_endpoint, parse_address
@@ -18,11 +17,12 @@ from kubypass.model.protocol import Protocol
 from kubypass.node.facts import Features, probe_features
 from kubypass.settings.settings import Settings
 from kubypass.settings.values import NodePortAddresses, parse_networks
-from kubypass.trace.cluster import Cluster, Objects
+from kubypass.trace.messages import reason
+from kubypass.trace.node_view import objects_of
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import Programs
 from kubypass.trace.run import Run, Source, run
-from kubypass.trace.words import reason
+from kubypass.trace.scratch_maps import Cluster, Objects
 
 CLIENT_PORT = 45678
 _IPV4_ONLY = 1  # kube-proxy's localhost NodePorts; ours answer on ::1 too

@@ -12,8 +12,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from kubypass.api.client import NotRunning, get
-from kubypass.cli.trace_cases import CLIENT_PORT
-from kubypass.cli.trace_objects import objects_of
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
@@ -28,11 +26,13 @@ from kubypass.node.facts import probe_features, read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
 from kubypass.settings.files import load_settings
-from kubypass.trace.cluster import Cluster
+from kubypass.trace.batch import CLIENT_PORT
+from kubypass.trace.messages import Explain
+from kubypass.trace.node_view import objects_of
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import SHARED, Programs, open_programs
 from kubypass.trace.run import Source
-from kubypass.trace.words import Explain
+from kubypass.trace.scratch_maps import Cluster
 
 Names = Mapping[str, Mapping[str, list[str]]]
 """Addresses by kind (nodes, services, pods) and name."""

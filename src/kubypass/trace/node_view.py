@@ -11,7 +11,7 @@ from kubypass.model.address import Address, family
 from kubypass.node.facts import Features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.settings import Settings
-from kubypass.trace.cluster import Objects
+from kubypass.trace.scratch_maps import Objects
 
 
 def objects_of(
