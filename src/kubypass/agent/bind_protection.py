@@ -60,7 +60,7 @@ class BindProtection:
         announce: Callable[[ServiceKey, str, str], None],
     ) -> None:
         self._announce = announce
-        self._on = settings.node_port and settings.node_port_bind_protection
+        self._on = settings.services.with_node_ports and settings.node_ports.bind_protection
         self._refused_binds = refused_binds
         self._loopback = localhost_node_ports(settings)
         self._ports: dict[ServiceKey, tuple[_Port, ...]] = {}
@@ -186,9 +186,9 @@ def _refusal(bind: RefusedBind, owners: Mapping[_Port, ServiceKey]) -> Problem:
 
 def reserve_node_ports(state: State, settings: Settings) -> int:
     """Keeps the kernel from giving NodePorts as ephemeral ports; returns how many sysctls were changed."""
-    if not (settings.node_port and settings.enable_auto_protect_node_port_range):
+    if not (settings.services.with_node_ports and settings.node_ports.reserve_range):
         return 0
-    first, last = settings.node_port_range
+    first, last = settings.node_ports.port_range
     ephemeral, reserved = sysctl.read(_EPHEMERAL), sysctl.read(_RESERVED)
     if ephemeral is None or reserved is None:
         return 0
