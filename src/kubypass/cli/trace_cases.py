@@ -9,13 +9,13 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from kubypass.agent.node import Features, probe_features
 from kubypass.cli.trace_objects import objects_of
 from kubypass.errors import KubypassError
-from kubypass.kube.objects import snapshot_of
+from kubypass.kube.manifests.object_lists import snapshot_of
 from kubypass.model.address import family, format_endpoint, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
+from kubypass.node.facts import Features, probe_features
 from kubypass.settings.masquerade import MasqueradeSettings
 from kubypass.settings.node_port_addresses import NodePortAddresses
 from kubypass.settings.node_ports import NodePortSettings
