@@ -9,11 +9,11 @@ from http.client import NOT_FOUND
 
 from serving import NAMESPACE, ask_agent
 
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.process import wait_until
 from kubypass.kernel.netns import inside
 from kubypass.kube.failures import Refused
 from kubypass.kube.rest import Rest, open_cluster
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.process import wait_until
 
 _EACH_S = 10
 _PATH = f"/api/v1/namespaces/{NAMESPACE}/services"

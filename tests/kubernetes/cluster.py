@@ -16,9 +16,9 @@ from typing import Any
 
 from servers import PORT, Servers, link_to, wait
 
-from kubypass.bench.cluster import named_slice
-from kubypass.bench.node import BareNode
 from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from kubypass_lab.bench.cluster import named_slice
+from kubypass_lab.bench.node import BareNode
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 NODE = "bench"

@@ -11,8 +11,8 @@ import pytest
 from conftest import EXAMPLES, in_a_box
 from test_connectivity import on, run, wait_namespace_gone
 
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import get_items, kubectl
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import get_items, kubectl
 
 
 @pytest.fixture(scope="module", params=["dual-stack", "ipv6-only"])

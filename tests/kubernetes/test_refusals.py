@@ -9,8 +9,8 @@ import pytest
 from cluster import NODE
 from servers import ADDRESS, PORT, wait
 
-from kubypass.box.kubernetes import pki
 from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass_lab.box.kubernetes import pki
 
 WEB = "10.96.1.1:80/TCP"
 

@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
-
 from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
@@ -32,6 +30,7 @@ from kubypass.model.setting_checks import check_settings
 from kubypass.model.settings import Settings
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
 from kubypass.plan.items import PlanNode
+from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
 
 NODE = "node1"
 HOOKS = {

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from lab import V4, V6, segment
 from objects import (
     BALANCER,
     EXTERNAL,
@@ -20,6 +19,7 @@ from raw import ends
 from test_policies import OTHER_ADDRESS, connect, draw
 
 from kubypass.model.verdict import Verdict
+from lab import V4, V6, segment
 
 ZONE = "topology.kubernetes.io/zone"
 
