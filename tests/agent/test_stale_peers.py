@@ -16,8 +16,8 @@ from kubypass.datapath.stale_peers import StalePeers
 from kubypass.datapath.tables import Changes
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import UNSPECIFIED, Address, parse_address
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, BackendState, ServiceFlag
+from kubypass.settings.settings import Settings
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes BPF maps")
 HASH, ARRAY, LRU_HASH = 1, 2, 9

@@ -12,13 +12,13 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from lab import V4, V6, Lab, config, namespace, remember_uplink
 from pipeline import Pipeline, entered, load
 from scapy.layers.l2 import ARP, Ether
 from variants import PLACE
 
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
-from lab import V4, V6, Lab, config, namespace, remember_uplink
 
 
 def pytest_addoption(parser):

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
+
 from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
@@ -26,11 +28,10 @@ from kubypass.kube.contents import EMPTY, Contents, Reading
 from kubypass.kube.registry import Registry
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
 from kubypass.plan.items import PlanNode
-from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
+from kubypass.settings.check import check_settings
+from kubypass.settings.settings import Settings
 
 NODE = "node1"
 HOOKS = {

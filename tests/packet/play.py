@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from connections import Connection, Expected, Memory
+from lab import PASS, REDIRECT, SHOT
 from pipeline import NOBODY, TO_NETWORK_MACS, TO_POD_MACS, Pipeline, Seen
 from raw import ICMP, ICMPV6, PROTOCOLS, Ends, Segment, check_unreachable, ends
 from reference import Cluster, Node
 
 from kubypass.model.verdict import Verdict
-from lab import PASS, REDIRECT, SHOT
 
 Step = tuple[Any, ...]
 _REJECTS = {Verdict.REJECT_NO_BACKEND, Verdict.REJECT_NO_SERVICE}

@@ -7,12 +7,11 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab import V4, V6
 from pipeline import NODE
 from play import Step
 from reference import Cluster, Node
 from variants import PLACE, SETTINGS, node
-
-from lab import V4, V6
 
 REMOTE = {
     4: tuple(f"10.233.65.{number}" for number in range(20, 24)),

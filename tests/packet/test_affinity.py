@@ -4,10 +4,9 @@
 from __future__ import annotations
 
 import pytest
+from lab import segment
 from objects import NODE_PORT, PORT, endpoint, endpoint_slice, places, put, service
 from raw import ends
-
-from lab import segment
 
 TIMEOUT_S = 100
 FOUR = range(4)

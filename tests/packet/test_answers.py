@@ -7,6 +7,7 @@ import struct
 import time
 
 import pytest
+from lab import PASS, POD_MAC, REDIRECT, SHOT, VETH_MAC, segment
 from objects import (
     BALANCER,
     EXTERNAL,
@@ -24,7 +25,6 @@ from scapy.layers.l2 import Ether
 from test_policies import HOOKS, source_of
 
 from kubypass.model.verdict import Verdict
-from lab import PASS, POD_MAC, REDIRECT, SHOT, VETH_MAC, segment
 
 CLOCK_MONOTONIC_COARSE = 6
 LONGEST = {4: 576, 6: 1280}

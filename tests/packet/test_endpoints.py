@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+from lab import V4, V6, segment
 from objects import (
     BALANCER,
     EXTERNAL,
@@ -19,7 +20,6 @@ from raw import ends
 from test_policies import OTHER_ADDRESS, connect, draw
 
 from kubypass.model.verdict import Verdict
-from lab import V4, V6, segment
 
 ZONE = "topology.kubernetes.io/zone"
 

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
+from lab import PASS, POD_MAC, REDIRECT, SHOT, TO_NETWORK, TO_POD, VETH_MAC, segment
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Ether
 
 from kubypass.model.verdict import Hook, Verdict
-from lab import PASS, POD_MAC, REDIRECT, SHOT, TO_NETWORK, TO_POD, VETH_MAC, segment
 
 
 def test_pod_to_pod_of_the_same_node(lab, who, protocol):

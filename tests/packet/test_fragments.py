@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from lab import IN, PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, segment
 from scapy.layers.inet import IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
@@ -20,7 +21,6 @@ from scapy.layers.l2 import Ether
 from kubypass.datapath import layout
 from kubypass.kernel.netns import inside
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
-from lab import IN, PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, segment
 
 ETH_P_ALL = 3
 ORDERS = list(itertools.permutations(range(3)))

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from lab import IN, PASS, POD_MAC, REDIRECT, SHOT, TO_NETWORK, VETH_MAC, segment
 from scapy.layers.inet import ICMP, IP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -23,7 +24,6 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
-from lab import IN, PASS, POD_MAC, REDIRECT, SHOT, TO_NETWORK, VETH_MAC, segment
 
 BACK = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 64}
 NODE_PORT = ServiceFlag.NODE_PORT

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lab import V4, V6
 from pipeline import NODE, Place
 from reference import Node
-
-from lab import V4, V6
 
 PLACE = Place(
     primary=(V4.node, V6.node),

@@ -35,15 +35,15 @@ from kubypass.datapath.tables import Changes
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.finding import Finding
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
 from kubypass.plan.snat import plan_snat_ports
+from kubypass.settings.finding import Finding
+from kubypass.settings.settings import Settings
 
 SWEEP_S = 0.25
 _PASS_S = 15.0

@@ -31,7 +31,7 @@ from kubypass.model.address import (
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 SHOWN_S = 600
 """How long a refusal is shown."""

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 OPEN_CLUSTER_IPS = (
     "bpf-lb-external-clusterip is on: every ClusterIP answers to whoever can route to this node, not only to pods and "

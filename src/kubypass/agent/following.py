@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from kubypass.agent.configuration import Configuration
+from kubypass.agent.config_map import ConfigMapSettings
 from kubypass.agent.connection_log import ConnectionLog
 from kubypass.agent.source import Source
 from kubypass.agent.sources import refuse_own_service
@@ -11,14 +11,14 @@ from kubypass.kube.api_source import ApiSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.writer import Subject
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.plan.socket_lb import is_excluded
+from kubypass.settings.settings import Settings
 
 
 class Following:
     """Of one source. Called by the loop's thread."""
 
-    def __init__(self, source: Source, configuration: Configuration | None) -> None:
+    def __init__(self, source: Source, configuration: ConfigMapSettings | None) -> None:
         self.source = source
         self.snapshot: Snapshot = source.snapshot()
         """Views: what the source takes in later is seen in it, but for its problems."""

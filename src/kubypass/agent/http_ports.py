@@ -40,7 +40,7 @@ from kubypass.model.address import (
 )
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 RETRY_S = 5.0
 _AGAIN = f"tried again every {RETRY_S:.0f} s"

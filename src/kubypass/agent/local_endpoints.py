@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from kubypass.model.address import Family, family
 from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.service import Service, ServiceKey, ServicePort
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 
 def count_local_ready(

@@ -26,8 +26,8 @@ from kubypass.model.address import Address
 from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.plan.socket_lb import is_excluded
+from kubypass.settings.settings import Settings
 
 
 def set_sysctls(state: State, settings: Settings) -> int:

@@ -12,7 +12,7 @@ from kubypass.errors import ConfigError
 from kubypass.kernel import netns, program, sockdiag, sysctl
 from kubypass.kernel.netlink import Link, Netlink, Route
 from kubypass.model.address import Address, family, is_loopback, mapped_address
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 POD_PREFIX = "lxc"
 _COARSE_CLOCK, _SET_RETVAL = 160, 187

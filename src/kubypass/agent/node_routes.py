@@ -10,8 +10,8 @@ from kubypass.errors import KernelError
 from kubypass.kernel.netlink import Netlink, Route
 from kubypass.model.address import family, format_address, mapped_address
 from kubypass.model.problem import Problem
-from kubypass.model.settings import Settings
 from kubypass.plan.routes import PlannedRoute
+from kubypass.settings.settings import Settings
 
 ROUTE_PROTOCOL = 75
 """rtm_protocol of our routes (`ip route` shows `proto 75`)."""

@@ -35,7 +35,7 @@ from kubypass.model.address import Address, format_address
 from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 DELETES = "cni-deletes"
 MARKS = "cni-last"

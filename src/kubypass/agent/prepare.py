@@ -15,9 +15,9 @@ from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import cgroup, mounts, netns
 from kubypass.model.address import LOOPBACK, Address
 from kubypass.model.cidr import Cidr, mask
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import LocalDetector
 from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
+from kubypass.settings.settings import Settings
 
 DEFAULT_BPFFS = Path("/sys/fs/bpf")
 NETWORKS_MAX = 4

@@ -16,13 +16,13 @@ from kubypass.model.address import Address
 from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList
 from kubypass.plan.conflicts import Claims, Rank
 from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
 from kubypass.plan.services import plan_service
+from kubypass.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)

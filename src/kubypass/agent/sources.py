@@ -18,8 +18,8 @@ from kubypass.kube.config_maps import parse_name
 from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster, service_addresses
 from kubypass.kube.kubeconfig import named_kubeconfigs, read_kubeconfig
 from kubypass.model.address import Address, format_address, parse_address
-from kubypass.model.setting_values import NS_PER_S
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
+from kubypass.settings.values import NS_PER_S
 
 
 def open_source(

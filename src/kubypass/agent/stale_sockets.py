@@ -23,7 +23,7 @@ from kubypass.kernel.processes import cgroup_processes, namespace_path, network_
 from kubypass.kernel.sockdiag import SockDiag
 from kubypass.model.address import Address, mapped_address
 from kubypass.model.protocol import Protocol
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 _SETTLE_S = 0.05
 """Calls that are under way when a backend goes have written what they were given by then."""

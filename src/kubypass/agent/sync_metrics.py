@@ -16,7 +16,7 @@ from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Family
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 _BOUNDS = tuple(0.001 * 2**n for n in range(15))
 _PROGRAMMING_BOUNDS = (0.25, 0.5, *range(1, 60), *range(60, 120, 5), *range(120, 301, 30))

@@ -16,8 +16,8 @@ from kubypass.kube.objects import snapshot_of
 from kubypass.model.address import family, format_endpoint, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
-from kubypass.model.setting_values import NodePortAddresses, parse_networks
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
+from kubypass.settings.values import NodePortAddresses, parse_networks
 from kubypass.trace.cluster import Cluster, Objects
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import Programs

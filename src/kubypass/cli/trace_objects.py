@@ -9,8 +9,8 @@ from kubypass.agent.node import Features
 from kubypass.agent.prepare import datapath_config
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family
-from kubypass.model.settings import Settings
 from kubypass.plan.items import PlanNode
+from kubypass.settings.settings import Settings
 from kubypass.trace.cluster import Objects
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 import msgspec
 
 from kubypass.agent.node import probe_features, read_node
-from kubypass.agent.settings import load_settings
 from kubypass.agent.state import load_state
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.trace_cases import CLIENT_PORT
@@ -27,6 +26,7 @@ from kubypass.model.address import Address, family, format_address, parse_addres
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.plan.explain import Explained
+from kubypass.settings.files import load_settings
 from kubypass.trace.cluster import Cluster
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import SHARED, Programs, open_programs

@@ -29,9 +29,9 @@ from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, missing, miss
 from kubypass.kube.resources import NODES, Item, Resource, followed, read_item
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.writer import Writer
+from kubypass.model.config_map import ConfigMap
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings_text import SettingsText
 
 _API = "Kubernetes API"
 _FORBIDDEN = 403
@@ -117,7 +117,7 @@ class ApiSource:
         return self._following and self.configured
 
     @property
-    def settings(self) -> Mapping[ObjectKey, SettingsText]:
+    def settings(self) -> Mapping[ObjectKey, ConfigMap]:
         """The ConfigMaps."""
         return self._cluster.settings
 

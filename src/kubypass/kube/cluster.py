@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from kubypass.kube.snapshot import Snapshot
+from kubypass.model.config_map import ConfigMap
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod, pod_key
 from kubypass.model.node import Node
 from kubypass.model.pod import PodTraits
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.settings_text import SettingsText
 
 if TYPE_CHECKING:
     from kubypass.kube.contents import Object, ObjectKey
@@ -43,7 +43,7 @@ class Cluster:
         self.pods: dict[ServiceKey, HostPortPod] = {}
         self.nodes: dict[str, Node] = {}
         self.traits: dict[ServiceKey, PodTraits] = {}
-        self.settings: dict[ObjectKey, SettingsText] = {}
+        self.settings: dict[ObjectKey, ConfigMap] = {}
 
     def snapshot(self, problems: tuple[Problem, ...]) -> Snapshot:
         """Views of all objects."""
@@ -64,9 +64,9 @@ class Cluster:
         elif kind == "PodTraits":
             dirty.pods = True
             _put(self.traits, (namespace, name), new if isinstance(new, PodTraits) else None)
-        elif isinstance(new or old, SettingsText):
+        elif isinstance(new or old, ConfigMap):
             dirty.settings = True
-            _put(self.settings, key, new if isinstance(new, SettingsText) else None)
+            _put(self.settings, key, new if isinstance(new, ConfigMap) else None)
         if isinstance(old, EndpointSlice):
             dirty.services.add((namespace, old.service))
             self._drop_slice(old)

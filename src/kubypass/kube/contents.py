@@ -17,13 +17,13 @@ from kubypass.kube.convert import (
 )
 from kubypass.kube.convert_pod import convert_pod
 from kubypass.kube.documents import Document, MalformedError, documents, yaml_parts
+from kubypass.model.config_map import ConfigMap
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod
 from kubypass.model.node import Node
 from kubypass.model.pod import PodTraits
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service
-from kubypass.model.settings_text import SettingsText
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 ObjectKey = tuple[str, str, str]
 """Kind, namespace (empty for nodes) and name."""
 
-Object = Service | EndpointSlice | Node | HostPortPod | PodTraits | SettingsText
+Object = Service | EndpointSlice | Node | HostPortPod | PodTraits | ConfigMap
 
 
 @dataclass(slots=True)

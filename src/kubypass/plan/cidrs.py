@@ -13,7 +13,7 @@ from kubypass.model.problem import Problem
 if TYPE_CHECKING:
     from kubypass.model.node import Node
     from kubypass.model.service import Service, ServiceKey
-    from kubypass.model.settings import Settings
+    from kubypass.settings.settings import Settings
 
 
 class PodNetworks:

@@ -37,7 +37,7 @@ from kubypass.plan.items import (
 
 if TYPE_CHECKING:
     from kubypass.model.host_port import HostPort, HostPortPod
-    from kubypass.model.settings import Settings
+    from kubypass.settings.settings import Settings
 
 _FLAGS = int(ServiceFlag.HOST_PORT | ServiceFlag.HAS_ENDPOINTS)
 

@@ -12,8 +12,8 @@ from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
     from kubypass.model.node import Node
-    from kubypass.model.settings import Settings
     from kubypass.plan.items import PlanNode
+    from kubypass.settings.settings import Settings
 
 
 class PlannedRoute(NamedTuple):

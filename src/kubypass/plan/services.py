@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from kubypass.model.endpoint import EndpointSlice
     from kubypass.model.service import Service, ServicePort
-    from kubypass.model.settings import Settings
+    from kubypass.settings.settings import Settings
 
 _CLUSTER_IP = int(ServiceFlag.CLUSTER_IP)
 _NODE_PORT = int(ServiceFlag.NODE_PORT)

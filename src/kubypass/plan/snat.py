@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kubypass.model.problem import Problem
-from kubypass.model.setting_values import FIRST_NAT_PORT
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
+from kubypass.settings.values import FIRST_NAT_PORT
 
 Ports = tuple[int, int]
 """First and last."""

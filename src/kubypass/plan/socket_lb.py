@@ -9,7 +9,7 @@ from kubypass.model.selector import matches
 
 if TYPE_CHECKING:
     from kubypass.model.pod import Pod, PodTraits
-    from kubypass.model.settings import Settings
+    from kubypass.settings.settings import Settings
 
 SOCKET_LB_ANNOTATION: Final = "kubypass.io/socket-lb"
 """`disabled`: this pod's sockets are left alone."""

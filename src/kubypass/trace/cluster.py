@@ -16,13 +16,13 @@ from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod, is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, EndpointKind
 from kubypass.plan.conflicts import Rank, settle_all
 from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import Item, PlanNode
 from kubypass.plan.services import plan_service
+from kubypass.settings.settings import Settings
 
 _NO_MAC, _POD_MAC = bytes(6), bytes.fromhex("024b50000014")
 

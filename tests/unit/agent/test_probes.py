@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager
 
 from kubypass.agent.health import TIMEOUT_S, Health
 from kubypass.agent.http_ports import HttpPorts
-from kubypass.model.setting_checks import check_settings
+from kubypass.settings.check import check_settings
 
 
 class Clock:

@@ -8,10 +8,10 @@ import pytest
 from kubypass.model.address import format_endpoint, parse_address
 from kubypass.model.host_port import HostPort, HostPortPod
 from kubypass.model.protocol import Protocol
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, ServiceFlag
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import PlanNode
+from kubypass.settings.settings import Settings
 
 NODE = PlanNode(
     "node1", local_addresses=frozenset({parse_address("192.0.2.1"), parse_address("fd00::1")})

@@ -10,10 +10,10 @@ from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServicePort
-from kubypass.model.settings import Settings
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
+from kubypass.settings.settings import Settings
 
 DIRECT = Settings(auto_direct_node_routes=True)
 

@@ -11,10 +11,10 @@ from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.protocol import Protocol
 from kubypass.model.selector import parse_selector
 from kubypass.model.service import EXPOSE_ALL, Exposure, Service, ServicePort
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendState, ServiceFlag
 from kubypass.plan.items import Item, PlanNode
 from kubypass.plan.services import plan_service
+from kubypass.settings.settings import Settings
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 NODE = PlanNode("node1")

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.settings import Settings
 from kubypass.plan.snat import plan_snat_ports
+from kubypass.settings.check import check_settings
+from kubypass.settings.settings import Settings
 
 LINUX = (32768, 60999)
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 import pytest
 
 from kubypass.model.address import UNSPECIFIED
-from kubypass.model.cilium_keys import CILIUM_KEYS
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.setting_values import NS_PER_S, NodePortAddresses
-from kubypass.model.settings import KEYS, Settings
+from kubypass.settings.check import check_settings
+from kubypass.settings.cilium_keys import CILIUM_KEYS
+from kubypass.settings.settings import KEYS, Settings
+from kubypass.settings.values import NS_PER_S, NodePortAddresses
 
 GUIDE = {
     "kube-proxy-replacement": "strict", "bpf-lb-external-clusterip": "true", "bpf-lb-sock": "true",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.settings import inspect_settings, load_settings, parse_overrides
-from kubypass.agent.settings_doc import settings_document
 from kubypass.cli.config import register
 from kubypass.errors import ConfigError
+from kubypass.settings.document import settings_document
+from kubypass.settings.files import inspect_settings, load_settings, parse_overrides
 
 ROOT = Path(__file__).parents[3]
 CONFIG_MAP = """
@@ -123,5 +123,5 @@ def test_config_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
 def test_the_document_is_fresh() -> None:
     written = (ROOT / "docs/settings.md").read_text()
     assert written == settings_document(), (
-        "run: python -m kubypass.agent.settings_doc > docs/settings.md"
+        "run: python -m kubypass.settings.document > docs/settings.md"
     )

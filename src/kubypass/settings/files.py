@@ -2,7 +2,7 @@
 """Settings from where operators keep them.
 
 A directory with a file for each key (a mounted ConfigMap), a YAML file with the keys at its top,
-or a YAML or JSON file with the ConfigMap itself. What they mean is in model/settings.py.
+or a YAML or JSON file with the ConfigMap itself. What they mean is in settings/settings.py.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from pathlib import Path
 import yaml
 
 from kubypass.errors import ConfigError
-from kubypass.model.finding import Finding
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.settings import Settings
+from kubypass.settings.check import check_settings
+from kubypass.settings.finding import Finding
+from kubypass.settings.settings import Settings
 
 _CONFIG_MAP = "cilium-config"
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings as they are written in a ConfigMap, before they are understood."""
+"""A ConfigMap that holds settings, as text that nobody has understood yet."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class SettingsText:
-    """Of one ConfigMap."""
+class ConfigMap:
+    """The settings of one ConfigMap."""
 
     name: str
     values: Mapping[str, str]
     selector: str | None = None
-    """For which nodes it is, as a label selector; None: it does not say."""
+    """The nodes that it is for, as a label selector; None where it does not say."""

@@ -19,10 +19,10 @@ from kubypass.agent.signals import Signals
 from kubypass.errors import ConfigError
 from kubypass.kube.api_source import ApiSource
 from kubypass.kube.config_maps import ConfigMapName, differences, merge
-from kubypass.model.finding import Finding
 from kubypass.model.problem import Problem
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.settings import KEYS, Settings
+from kubypass.settings.check import check_settings
+from kubypass.settings.finding import Finding
+from kubypass.settings.settings import KEYS, Settings
 
 _FILE = "config-map.json"
 _PATIENCE_S = 3.0
@@ -38,7 +38,7 @@ class _Change:
     wrong: bool = False
 
 
-class Configuration:
+class ConfigMapSettings:
     """The settings of one ConfigMap, with those over them for this node."""
 
     def __init__(

@@ -8,11 +8,11 @@ import difflib
 from collections.abc import Mapping
 from typing import Final
 
-from kubypass.model.cilium_keys import CILIUM_KEYS
-from kubypass.model.finding import Finding
-from kubypass.model.setting_key import Key
-from kubypass.model.setting_values import FIRST_NAT_PORT, parse_bool
-from kubypass.model.settings import KEYS, Settings
+from kubypass.settings.cilium_keys import CILIUM_KEYS
+from kubypass.settings.finding import Finding
+from kubypass.settings.key import Key
+from kubypass.settings.settings import KEYS, Settings
+from kubypass.settings.values import FIRST_NAT_PORT, parse_bool
 
 _BY_KEY: Final = {key.name: key for key in KEYS}
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 
 from kubypass.model.address import LOOPBACK, UNSPECIFIED, family, is_loopback, parse_address
 from kubypass.model.selector import Selector, parse_selector
-from kubypass.model.setting_key import Key, setting
-from kubypass.model.setting_values import (
+from kubypass.settings.key import Key, setting
+from kubypass.settings.values import (
     NS_PER_S,
     NodePortAddresses,
     parse_bind_address,
