@@ -9,7 +9,7 @@ import socket
 import pytest
 
 from kubypass.datapath.attach import Attachments
-from kubypass.datapath.objects import load_programs
+from kubypass.datapath.loader import load_programs
 from kubypass.kernel import clsact
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program

@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
 
-from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
@@ -29,6 +28,7 @@ from kubypass.kube.registry import Registry
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
+from kubypass.node.facts import probe_features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings

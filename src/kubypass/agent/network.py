@@ -7,18 +7,15 @@ import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from kubypass.agent.node import NodeState
-from kubypass.agent.pods import PodRecords
-from kubypass.agent.state import State
 from kubypass.datapath.attach import (
     LOOPBACK_PROGRAMS,
     POD_PROGRAMS,
     UPLINK_PROGRAMS,
     Attachments,
 )
-from kubypass.datapath.content import Content
-from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints, pod_endpoints
-from kubypass.datapath.objects import Datapath
+from kubypass.datapath.loader import Datapath
+from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries, pod_entries
+from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import netns
 from kubypass.kernel.netlink import Link
@@ -26,28 +23,15 @@ from kubypass.model.address import Address
 from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
+from kubypass.node.facts import NodeState
+from kubypass.node.pod_records import PodRecords
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
 
 
-def set_sysctls(state: State, settings: Settings) -> int:
-    """Returns how many were changed.
-
-    The FIB answers only for devices that forward. By the loopback device, which nothing else arrives by, the node gets
-    replies that come from an address of its own: of a NodePort that it has dialled (bpf/route.h, return_to_self).
-    """
-    wanted = []
-    if settings.enable_ipv4:
-        wanted += ["net.ipv4.ip_forward"]
-        wanted += [f"net.ipv4.conf.lo.{name}" for name in ("accept_local", "route_localnet")]
-    if settings.enable_ipv6:
-        wanted.append("net.ipv6.conf.all.forwarding")
-    return sum(state.set_sysctl(name, "1") for name in wanted)
-
-
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
     place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
-    return pod_endpoints(pod, link.index, link.mac, place)
+    return pod_entries(pod, link.index, link.mac, place)
 
 
 def _cookie(pod: Pod) -> tuple[int, str]:
@@ -82,8 +66,8 @@ class Network:
         self._records = PodRecords(pods)
         self._attached: dict[str, int] = {}
         """Pods' devices with our programs: name and number."""
-        self._endpoints = Content(datapath.maps["endpoints"])
-        self._socket_lb_off = Content(datapath.maps["socket_lb_off"])
+        self._endpoints = SyncedMap(datapath.maps["endpoints"])
+        self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.excluded = 0
         """Pods whose sockets are left alone."""
@@ -99,7 +83,7 @@ class Network:
         A look that is not thorough takes what we did before as still being there.
         """
         found, self.problems = self._records.read()
-        wanted = node_endpoints(node.addresses, node.with_node_ports)
+        wanted = node_entries(node.addresses, node.with_node_ports)
         names = {link.name for link in node.own_devices}
         attached: dict[str, int] = {}
         for pod in found:

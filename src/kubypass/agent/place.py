@@ -6,9 +6,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubypass.agent.lock import lock
 from kubypass.agent.options import Options
 from kubypass.agent.prepare import check_host
-from kubypass.agent.state import State, load_state, lock
+from kubypass.node.record import State, load_state
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,7 @@ from pathlib import Path
 from kubypass.agent.cni_server import CniServer
 from kubypass.agent.log import log
 from kubypass.agent.network import Network
-from kubypass.agent.node import NodeState
 from kubypass.agent.options import Options
-from kubypass.agent.state import State
 from kubypass.cni import conflist
 from kubypass.cni.commands import Commands
 from kubypass.cni.facts import Facts, outside, pool, shortage
@@ -35,6 +33,8 @@ from kubypass.model.address import Address, format_address
 from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
+from kubypass.node.facts import NodeState
+from kubypass.node.record import State
 from kubypass.settings.settings import Settings
 
 DELETES = "cni-deletes"

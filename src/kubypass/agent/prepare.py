@@ -7,7 +7,6 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from kubypass.agent.node import Features
 from kubypass.agent.options import Options
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
@@ -16,6 +15,7 @@ from kubypass.kernel import cgroup, mounts, netns
 from kubypass.model.address import LOOPBACK, Address
 from kubypass.model.cidr import Cidr, mask
 from kubypass.model.verdict import LocalDetector
+from kubypass.node.facts import Features
 from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
 from kubypass.settings.settings import Settings
 

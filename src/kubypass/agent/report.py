@@ -12,7 +12,6 @@ from pathlib import Path
 from kubypass.agent.agent import Agent
 from kubypass.agent.details import opened, replacement_details
 from kubypass.agent.kube_report import kubernetes_metrics, kubernetes_status
-from kubypass.agent.pods import read_pods
 from kubypass.agent.prepare import map_sizes
 from kubypass.agent.snat_report import snat_metrics, snat_problems, snat_status
 from kubypass.agent.socket_report import (
@@ -25,7 +24,8 @@ from kubypass.agent.socket_report import (
 from kubypass.api.metrics import Metric
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
-from kubypass.datapath.listing import pinned_services
+from kubypass.datapath.pins import Pins
+from kubypass.datapath.service_list import pinned_services
 from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
@@ -34,6 +34,7 @@ from kubypass.model.address import Address, format_address
 from kubypass.model.pod import Pod, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList, Verdict
+from kubypass.node.pod_records import read_pods
 from kubypass.plan.snat import plan_snat_ports
 from kubypass.plan.socket_lb import is_excluded
 
@@ -72,8 +73,7 @@ class Report:
         ]
 
     def _pinned(self, name: str) -> Map:
-        pins = self._agent.options.bpffs / "kubypass" / layout.LAYOUT_HASH
-        return Map.open_pinned(str(pins / name))
+        return Pins(self._agent.options.bpffs).open_map(name)
 
     def _counts(self) -> list[Count]:
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.image import Image, read_image
+from kubypass.datapath.mirror import Mirror, read_mirror
 from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot
@@ -55,16 +55,19 @@ class Services:
         self._claims = Claims(node.local_addresses, self._node_ports_answer)
         self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
-        self._image: Image = read_image(maps, None)
+        self._mirror: Mirror = read_mirror(maps, None)
         self._tables = self._adopt()
 
     def _adopt(self) -> Tables:
         """Tables as the maps are: an earlier agent left them so, or somebody else has written to them."""
         sizes = [self._maps[name].info.max_entries for name in ("services", "backends", "slots")]
         tables = Tables(Sizes(*sizes))
-        image = self._image
+        mirror = self._mirror
         tables.adopt(
-            image.services.items(), bytes(image.slots), bytes(image.backends), image.source_ranges
+            mirror.services.items(),
+            bytes(mirror.slots),
+            bytes(mirror.backends),
+            mirror.source_ranges,
         )
         return tables
 
@@ -104,9 +107,9 @@ class Services:
 
     def check(self) -> Result:
         """Plans everything, as after a start where somebody else has written to the maps."""
-        found = read_image(self._maps, self._image)
-        if found != self._image:
-            self._image = found
+        found = read_mirror(self._maps, self._mirror)
+        if found != self._mirror:
+            self._mirror = found
             self._tables = self._adopt()
         return self.sync_all()
 
@@ -143,10 +146,10 @@ class Services:
             self._remember(key, tuple(keys), problems)
         if everything:
             self._tables.finish_adoption(changes)
-        self._before_write(changes, self._image.services)
+        self._before_write(changes, self._mirror.services)
         planned = time.perf_counter()
         writes = apply_changes(self._maps, changes) if changes else 0
-        self._image.note(changes)
+        self._mirror.note(changes)
         done = time.perf_counter()
         return Result(len(plans), writes, planned - started, done - planned)
 

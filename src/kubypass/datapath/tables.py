@@ -12,8 +12,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
-from kubypass.datapath.addresses import Addresses
-from kubypass.datapath.ranges import Full, Numbers, Ranges
+from kubypass.datapath.allocators import Full, IdAllocator, RangeAllocator
+from kubypass.datapath.service_addresses import ServiceAddresses
 from kubypass.model.address import Address, is_ipv4
 from kubypass.model.cidr import Cidr
 from kubypass.model.problem import Problem
@@ -99,10 +99,10 @@ class Tables:
         self._sizes = sizes
         self.entries: dict[ItemKey, Entry] = {}
         self._services: dict[bytes, bytes] = {}
-        self._addresses = Addresses()
-        self._service_ids = Numbers(1, 1 << 32)
-        self._backend_ids = Numbers(1, sizes.backends)
-        self._ranges = Ranges(sizes.slots)
+        self._addresses = ServiceAddresses()
+        self._service_ids = IdAllocator(1, 1 << 32)
+        self._backend_ids = IdAllocator(1, sizes.backends)
+        self._ranges = RangeAllocator(sizes.slots)
         self._found: dict[int, _Found] = {}
         self._found_slots = b""
         self._adopting = False
@@ -175,8 +175,8 @@ class Tables:
         self._write_ranges(entry.id, entry.item.source_ranges, (), changes)
         for number in entry.ids:
             self._drop_backend(number, changes)
-        self._ranges.give_back(entry.lists.first_slot, entry.lists.size)
-        self._service_ids.give_back(entry.id)
+        self._ranges.release(entry.lists.first_slot, entry.lists.size)
+        self._service_ids.release(entry.id)
 
     def finish_adoption(self, changes: Changes) -> None:
         """After the first complete plan: what nobody claimed goes."""
@@ -193,7 +193,7 @@ class Tables:
             for backend, _, _ in found.backends.values():
                 self._drop_backend(backend, changes)
             changes.removed_source_ranges |= found.ranges
-            self._ranges.give_back(found.first_slot, found.cluster + found.local)
+            self._ranges.release(found.first_slot, found.cluster + found.local)
         self._found.clear()
         self._found_slots = b""
         self._adopting = False
@@ -249,7 +249,7 @@ class Tables:
             for unused in taken:
                 self._drop_backend(unused, changes)
             if not entry:
-                self._service_ids.give_back(number)
+                self._service_ids.release(number)
             raise
         before = entry.item.frontends if entry else ()
         self._write_ranges(
@@ -260,7 +260,7 @@ class Tables:
             self._write_service(_key(frontend), value, changes)
         if entry:
             if lists is not entry.lists:
-                self._ranges.give_back(entry.lists.first_slot, entry.lists.size)
+                self._ranges.release(entry.lists.first_slot, entry.lists.size)
             kept = {_key(f) for f in item.frontends}
             self._drop_frontends(number, (f for f in before if _key(f) not in kept), changes)
             for unused in set(entry.ids) - set(ids):
@@ -349,7 +349,7 @@ class Tables:
     def _drop_backend(self, number: int, changes: Changes) -> None:
         changes.backends.pop(number, None)
         changes.removed_backends.append(number)
-        self._backend_ids.give_back(number)
+        self._backend_ids.release(number)
 
 
 def _members(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints
+from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries
 from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
@@ -99,7 +99,7 @@ class Cluster:
         for with_ports in found.pods.values():
             if with_ports.node == found.node.name:
                 entries.update(dict.fromkeys(map(bytes, with_ports.addresses), pod))
-        return {**entries, **node_endpoints(found.addresses, answers)}
+        return {**entries, **node_entries(found.addresses, answers)}
 
     def explain(self, number: int, chosen: BackendList) -> Explained | None:
         """The service port with this identifier."""

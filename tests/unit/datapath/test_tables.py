@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubypass.datapath import layout
-from kubypass.datapath.image import Image
+from kubypass.datapath.mirror import Mirror
 from kubypass.datapath.tables import Changes, Sizes, Tables
 from kubypass.model.address import UNSPECIFIED, parse_address
 from kubypass.model.cidr import parse_cidr
@@ -29,10 +29,10 @@ class Kernel:
         self.backends = [bytes(layout.BACKEND_SIZE)] * SIZES.backends
         self.source_ranges: set[bytes] = set()
         self.check_writes = True
-        self.image = Image({}, set(), bytearray(), bytearray())
+        self.mirror = Mirror({}, set(), bytearray(), bytearray())
 
     def write(self, changes: Changes) -> None:
-        self.image.note(changes)
+        self.mirror.note(changes)
         for number, value in changes.backends.items():
             self.backends[number] = value
         for slot, number in changes.slots.items():
@@ -65,13 +65,13 @@ class Kernel:
                 assert backend.service == service.id
 
     def is_as_noted(self) -> bool:
-        image = self.image
+        mirror = self.mirror
         slots = struct.pack(f"<{SIZES.slots}I", *self.slots)
-        return (image.services, image.source_ranges, image.slots, image.backends) == (
+        return (mirror.services, mirror.source_ranges, mirror.slots, mirror.backends) == (
             self.services,
             self.source_ranges,
-            slots[: len(image.slots)],
-            b"".join(self.backends)[: len(image.backends)],
+            slots[: len(mirror.slots)],
+            b"".join(self.backends)[: len(mirror.backends)],
         )
 
     def damage(self, at: tuple[str, int, int]) -> None:

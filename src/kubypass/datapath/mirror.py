@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the maps of services hold as far as we know: somebody else's write is a difference, found without planning."""
+"""A copy of what we wrote into the maps of services: comparing it with the maps finds somebody else's writes."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _CHUNK = 8192
 
 
 @dataclass(slots=True)
-class Image:
-    """The content of four maps; of the arrays the values up to the last in use, one after another."""
+class Mirror:
+    """The content of four maps. Arrays are copied up to the last value in use."""
 
     services: dict[bytes, bytes]
     source_ranges: set[bytes]
@@ -24,7 +24,7 @@ class Image:
     backends: bytearray
 
     def note(self, changes: Changes) -> None:
-        """These changes are written."""
+        """Takes in changes that were written."""
         for number, value in changes.backends.items():
             _set(self.backends, number * _SIZE, value)
         for slot, number in changes.slots.items():
@@ -39,21 +39,21 @@ class Image:
         self.source_ranges -= changes.removed_source_ranges
 
 
-def read_image(maps: dict[str, Map], before: Image | None) -> Image:
-    """What the maps hold now: of the arrays as much as was in use `before`; all where that is not known."""
+def read_mirror(maps: dict[str, Map], previous: Mirror | None) -> Mirror:
+    """Reads what the maps hold now. Of arrays it reads as much as `previous` has, or all values without one."""
     services = dict(maps["services"].items())
     ranges = {key for key, _ in maps["source_ranges"].items()}
     everything = maps["backends"].info.max_entries * _SIZE if services else 0
-    slots = _read(maps["slots"], len(before.slots) if before else everything)
-    backends = _read(maps["backends"], len(before.backends) if before else everything)
-    if before is None:
+    slots = _read(maps["slots"], len(previous.slots) if previous else everything)
+    backends = _read(maps["backends"], len(previous.backends) if previous else everything)
+    if previous is None:
         _trim(slots, 4)
         _trim(backends, _SIZE)
-    return Image(services, ranges, slots, backends)
+    return Mirror(services, ranges, slots, backends)
 
 
 def _read(source: Map, size: int) -> bytearray:
-    """The first values, `size` bytes of them or all that there are."""
+    """The first `size` bytes of the values, or all that there are."""
     found = bytearray()
     for _, values, _ in source.chunks(_CHUNK):
         if len(found) >= size:
@@ -63,7 +63,7 @@ def _read(source: Map, size: int) -> bytearray:
 
 
 def _trim(values: bytearray, size: int) -> None:
-    """Takes the values of zeros at the end away."""
+    """Cuts off values of zeros at the end."""
     used = len(values.rstrip(b"\0"))
     del values[-(-used // size) * size :]
 

@@ -15,7 +15,7 @@ NETNS_UNKNOWN = 0x7FFFFFFF
 """As in bpf/kubypass.h."""
 
 
-def node_endpoints(
+def node_entries(
     addresses: Iterable[Address], with_node_ports: Collection[Address]
 ) -> dict[bytes, bytes]:
     """Map entries of the node's own addresses; NodePorts answer on some of them."""
@@ -31,7 +31,7 @@ def node_endpoints(
     }
 
 
-def pod_endpoints(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[bytes, bytes]:
+def pod_entries(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[bytes, bytes]:
     """Map entries of one pod; `ifindex` and `host_mac` are of the veth on the node, `netns` of its other end."""
     mac = bytes.fromhex(pod.mac.replace(":", ""))
     value = layout.Endpoint(ifindex, mac, host_mac, EndpointKind.POD, netns).pack()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of a small map that the agent knows as a whole: changed by differences only."""
+"""A small map whose whole content the agent knows: only differences are written."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from collections.abc import Iterable, Mapping
 from kubypass.kernel.bpf import Map
 
 
-class Content:
-    """One map."""
+class SyncedMap:
+    """One map and the content that it should have."""
 
     def __init__(self, target: Map) -> None:
         self._target = target
         self._known: dict[bytes, bytes] | None = None
 
     def apply(self, wanted: Mapping[bytes, bytes], *, thorough: bool = True) -> int:
-        """Makes the map hold just `wanted`; returns how many entries were written.
+        """Makes the map hold exactly `wanted`; returns how many entries were written.
 
-        What is in it is read (somebody else may have changed it), unless it need not be thorough.
+        A thorough call reads the map first, since somebody else may have changed it. The others trust the last write.
         """
         known = self._known
         content = dict(self._target.items()) if thorough or known is None else known
@@ -31,13 +31,13 @@ class Content:
         return len(changed) + len(gone)
 
     def add(self, entries: Mapping[bytes, bytes]) -> None:
-        """Writes these, and leaves the others alone."""
+        """Writes these entries and keeps the others."""
         self._target.update_batch(b"".join(entries), b"".join(entries.values()), len(entries))
         if self._known is not None:
             self._known |= entries
 
     def remove(self, keys: Iterable[bytes]) -> None:
-        """Removes these; what is not there is fine."""
+        """Removes these entries; a key that is not there is no error."""
         for key in keys:
             self._target.delete(key)
             if self._known is not None:

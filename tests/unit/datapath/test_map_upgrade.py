@@ -7,7 +7,7 @@ import struct
 
 import pytest
 
-from kubypass.datapath.carry import Incompatible, conversion
+from kubypass.datapath.map_upgrade import Incompatible, conversion
 from kubypass.kernel.btf import Member, Struct
 
 

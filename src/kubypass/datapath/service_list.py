@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kubypass.datapath import layout
+from kubypass.datapath.pins import Pins
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint
 from kubypass.model.protocol import Protocol
@@ -25,9 +26,9 @@ Row = dict[str, object]
 
 def pinned_services(bpffs: Path) -> list[Row]:
     """The services of the node whose maps are pinned below `bpffs`."""
-    pins = bpffs / "kubypass" / layout.LAYOUT_HASH
+    pins = Pins(bpffs)
     names = ("services", "slots", "backends", "endpoints")
-    return list_services({name: Map.open_pinned(str(pins / name)) for name in names})
+    return list_services({name: pins.open_map(name) for name in names})
 
 
 def list_services(maps: dict[str, Map]) -> list[Row]:

@@ -17,7 +17,7 @@ from kubypass.plan.items import PlannedFrontend
 _KINDS = ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
 
 
-class Addresses:
+class ServiceAddresses:
     """How many frontends of each kind an address has."""
 
     def __init__(self) -> None:

@@ -3,17 +3,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from kubypass.errors import ConfigError
 from kubypass.kernel import sysctl
 
 _FILE = "state.json"
-_LOCK = "agent.lock"
 
 
 @dataclass(slots=True)
@@ -65,35 +61,3 @@ def load_state(run: Path) -> State:
 def forget_state(run: Path) -> None:
     """Removes the record: nothing is left to put back."""
     (run / _FILE).unlink(missing_ok=True)
-
-
-def lock(run: Path) -> int:
-    """Makes us the only agent of this run directory; the descriptor holds the lock."""
-    fd = os.open(run / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        pid = os.read(fd, 32).decode().strip()
-        os.close(fd)
-        raise ConfigError(
-            f"--run {run}: an agent runs already (pid {pid or 'unknown'})",
-            hint="stop it first, or give another --run",
-        ) from None
-    os.truncate(fd, 0)
-    os.write(fd, str(os.getpid()).encode())
-    return fd
-
-
-def running_agent(run: Path) -> int | None:
-    """The pid of the agent that holds the lock, None where none runs."""
-    try:
-        fd = os.open(run / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return None
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return int(os.read(fd, 32) or b"0")
-    finally:
-        os.close(fd)
-    return None

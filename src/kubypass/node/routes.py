@@ -9,8 +9,8 @@ from collections.abc import Iterable
 from kubypass.errors import KernelError
 from kubypass.kernel.netlink import Netlink, Route
 from kubypass.model.address import family, format_address, mapped_address
+from kubypass.model.node import PodRoute
 from kubypass.model.problem import Problem
-from kubypass.plan.routes import PlannedRoute
 from kubypass.settings.settings import Settings
 
 ROUTE_PROTOCOL = 75
@@ -21,13 +21,13 @@ class _Unreachable(Exception):
     """The node is not on our link; why."""
 
 
-def sync_routes(planned: Iterable[PlannedRoute], settings: Settings) -> tuple[int, list[Problem]]:
+def sync_routes(planned: Iterable[PodRoute], settings: Settings) -> tuple[int, list[Problem]]:
     """Makes our routes just the planned ones; returns how many were changed, and those that cannot be.
 
     The kernel says which device leads to a node. Nodes behind a gateway are problems, or left to the network
     (`direct-routing-skip-unreachable`).
     """
-    wanted: dict[Route, PlannedRoute] = {}
+    wanted: dict[Route, PodRoute] = {}
     changed, problems = 0, []
     with Netlink() as netlink:
         for route in planned:
@@ -54,7 +54,7 @@ def sync_routes(planned: Iterable[PlannedRoute], settings: Settings) -> tuple[in
     return changed, problems
 
 
-def _route(netlink: Netlink, planned: PlannedRoute) -> Route:
+def _route(netlink: Netlink, planned: PodRoute) -> Route:
     is_ipv4 = family(planned.destination.network) == 4
     cut = 12 if is_ipv4 else 0
     way = netlink.way_to(planned.gateway[cut:])
@@ -73,7 +73,7 @@ def _route(netlink: Netlink, planned: PlannedRoute) -> Route:
     )
 
 
-def _problem(route: PlannedRoute, reason: str) -> Problem:
+def _problem(route: PodRoute, reason: str) -> Problem:
     message = (
         f"no route to its pods in {route.destination} via {format_address(route.gateway)}: {reason}; route "
         'them in the network, and set direct-routing-skip-unreachable: "true"'

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers and ranges of numbers, handed out and taken back. What comes back is used again as late as possible."""
+"""Allocators of identifiers and of ranges. What was released is used again as late as possible."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections import deque
 
 
 class Full(Exception):
-    """Nothing is left to hand out."""
+    """Nothing is left to allocate."""
 
 
-class Numbers:
-    """Numbers `first` .. `end - 1`, one at a time."""
+class IdAllocator:
+    """Allocates identifiers `first` .. `end - 1`, one at a time."""
 
     def __init__(self, first: int, end: int) -> None:
         self._next = first
@@ -20,7 +20,7 @@ class Numbers:
         self._free: deque[int] = deque()
 
     def reserve(self, used: set[int]) -> None:
-        """Takes numbers that are in use already; to be called once, before anything is handed out."""
+        """Marks identifiers as in use. Call it once, before the first `take`."""
         if not used:
             return
         highest = max(used) + 1
@@ -28,7 +28,7 @@ class Numbers:
         self._next = highest
 
     def take(self) -> int:
-        """A number that is free; fresh ones first."""
+        """Returns a free identifier, preferably one that was never used; raises Full."""
         if self._next < self._end:
             self._next += 1
             return self._next - 1
@@ -36,13 +36,13 @@ class Numbers:
             raise Full
         return self._free.popleft()
 
-    def give_back(self, number: int) -> None:
-        """The number is free again."""
+    def release(self, number: int) -> None:
+        """Makes an identifier free again."""
         self._free.append(number)
 
 
-class Ranges:
-    """Contiguous ranges of 0 .. capacity - 1. A freed range waits for `settle` before it is used again."""
+class RangeAllocator:
+    """Allocates contiguous ranges of 0 .. capacity - 1. A released range waits for `settle` before it is used again."""
 
     def __init__(self, capacity: int) -> None:
         self._starts = [0]
@@ -50,7 +50,7 @@ class Ranges:
         self._waiting: list[tuple[int, int]] = []
 
     def reserve(self, used: list[tuple[int, int]]) -> None:
-        """Takes ranges (start, size) that are in use already; to be called once, first."""
+        """Marks ranges (start, size) as in use. Call it once, before the first `take`."""
         capacity, at = self._sizes[0], 0
         self._starts, self._sizes = [], []
         for start, size in sorted(set(used)):
@@ -63,7 +63,7 @@ class Ranges:
             self._sizes.append(capacity - at)
 
     def take(self, size: int) -> int:
-        """The start of a free range of `size`: the first that fits."""
+        """Returns the start of the first free range that has room for `size`; raises Full."""
         for index, available in enumerate(self._sizes):
             if available < size:
                 continue
@@ -76,13 +76,13 @@ class Ranges:
             return start
         raise Full
 
-    def give_back(self, start: int, size: int) -> None:
-        """The range is free after the next `settle`."""
+    def release(self, start: int, size: int) -> None:
+        """Makes a range free after the next `settle`."""
         if size:
             self._waiting.append((start, size))
 
     def settle(self) -> None:
-        """What was given back may be used again: whoever was reading it is done."""
+        """Makes released ranges usable: whoever was reading them is done."""
         for start, size in self._waiting:
             self._insert(start, size)
         self._waiting.clear()
