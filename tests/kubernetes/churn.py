@@ -10,8 +10,8 @@ from http.client import NOT_FOUND
 from serving import NAMESPACE, ask_agent
 
 from kubypass.kernel.netns import inside
-from kubypass.kube.failures import Refused
-from kubypass.kube.rest import Rest, open_cluster
+from kubypass.kube.client.failures import Refused
+from kubypass.kube.client.rest import Rest, open_cluster
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.process import wait_until
 

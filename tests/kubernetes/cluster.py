@@ -16,7 +16,7 @@ from typing import Any
 
 from servers import PORT, Servers, link_to, wait
 
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
 from kubypass_lab.bench.cluster import named_slice
 from kubypass_lab.bench.node import BareNode
 

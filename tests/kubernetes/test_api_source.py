@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from cluster import NODE, TAINT
 from servers import ADDRESS, PORT, wait
 
-from kubypass.kube.resources import TRIGGER_ANNOTATION
+from kubypass.kube.watch.resources import TRIGGER_ANNOTATION
 
 WEB, WEB_ADDRESS = "10.96.1.1:80/TCP", "10.96.1.1"
 

@@ -8,7 +8,7 @@ import json
 from cluster import CONFIG_MAPS, NODE
 from servers import ADDRESS, PORT, wait
 
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES
 
 NAME = "kube-system/kubypass-config"
 EDGE = {

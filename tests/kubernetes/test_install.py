@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl, try_kubectl
 

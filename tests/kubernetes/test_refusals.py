@@ -9,7 +9,7 @@ import pytest
 from cluster import NODE
 from servers import ADDRESS, PORT, wait
 
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES
 from kubypass_lab.box.kubernetes import pki
 
 WEB = "10.96.1.1:80/TCP"

@@ -22,9 +22,9 @@ from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
 from kubypass.kernel.netns import inside
-from kubypass.kube.cluster import Dirty
-from kubypass.kube.contents import EMPTY, Contents, Reading
-from kubypass.kube.registry import Registry
+from kubypass.kube.manifests.merged_files import Registry
+from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
+from kubypass.kube.store import Dirty
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import EndpointKind, Hook, Verdict

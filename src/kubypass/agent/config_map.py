@@ -17,8 +17,8 @@ from kubypass.agent.connection_log import ConnectionLog
 from kubypass.agent.log import log
 from kubypass.agent.signals import Signals
 from kubypass.errors import ConfigError
-from kubypass.kube.api_source import ApiSource
 from kubypass.kube.config_maps import ConfigMapName, differences, merge
+from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.problem import Problem
 from kubypass.settings.check import check_settings
 from kubypass.settings.finding import Finding

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from kubypass.agent.log import log
-from kubypass.kube.api_source import ApiSource
+from kubypass.kube.watch.api_source import ApiSource
 
 
 class ConnectionLog:

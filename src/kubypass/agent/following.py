@@ -7,9 +7,9 @@ from kubypass.agent.config_map import ConfigMapSettings
 from kubypass.agent.connection_log import ConnectionLog
 from kubypass.agent.source import Source
 from kubypass.agent.sources import refuse_own_service
-from kubypass.kube.api_source import ApiSource
+from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.writer import Subject
+from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.service import ServiceKey
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings

@@ -7,7 +7,7 @@ import time
 
 from kubypass.agent.source import Source
 from kubypass.api.metrics import Labels, Metric
-from kubypass.kube.api_source import ApiSource
+from kubypass.kube.watch.api_source import ApiSource
 
 _PREFIX = "kubypass_kubernetes_"
 

@@ -19,8 +19,8 @@ from kubypass.agent.report import Report
 from kubypass.agent.signals import Signals
 from kubypass.agent.sources import open_source, use_settings
 from kubypass.api.server import Server
-from kubypass.kube.api_source import ApiSource
 from kubypass.kube.config_maps import parse_name
+from kubypass.kube.watch.api_source import ApiSource
 from kubypass.settings.files import load_settings
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Protocol
 
 from kubypass.kernel.inotify import Watch
-from kubypass.kube.api_source import Connected
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
+from kubypass.kube.watch.api_source import Connected
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 

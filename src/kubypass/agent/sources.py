@@ -11,12 +11,12 @@ from pathlib import Path
 from kubypass.agent.options import Options
 from kubypass.agent.source import Manifests
 from kubypass.errors import ConfigError
-from kubypass.kube.access import Access, ApiAddress, parse_server
-from kubypass.kube.api_source import ApiSource
-from kubypass.kube.client import Client
+from kubypass.kube.client.access import Access, ApiAddress, parse_server
+from kubypass.kube.client.client import Client
+from kubypass.kube.client.in_cluster import is_in_cluster, read_in_cluster, service_addresses
+from kubypass.kube.client.kubeconfig import named_kubeconfigs, read_kubeconfig
 from kubypass.kube.config_maps import parse_name
-from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster, service_addresses
-from kubypass.kube.kubeconfig import named_kubeconfigs, read_kubeconfig
+from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.address import Address, format_address, parse_address
 from kubypass.settings.settings import Settings
 from kubypass.settings.values import NS_PER_S

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kubypass.errors import ConfigError, KubypassError
 from kubypass.kernel.netns import inside
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES
 from kubypass_lab.bench.cluster import Object
 from kubypass_lab.bench.kubernetes_api import KUBE_PROXY, KUBYPASS
 from kubypass_lab.bench.kubernetes_node import ProxyNode

@@ -12,9 +12,9 @@ from typing import Final
 import msgspec
 
 from kubypass.errors import KubeError
-from kubypass.kube.access import Access, ApiAddress
-from kubypass.kube.connection import Connection, tls_context
-from kubypass.kube.failures import Refused, Unreachable
+from kubypass.kube.client.access import Access, ApiAddress
+from kubypass.kube.client.connection import Connection, tls_context
+from kubypass.kube.client.failures import Refused, Unreachable
 
 _STREAMING_SINCE: Final = (1, 27)
 

@@ -16,7 +16,7 @@ from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
 
 if TYPE_CHECKING:
-    from kubypass.kube.contents import Object, ObjectKey
+    from kubypass.kube.manifests.parser import Object, ObjectKey
 
 Key = TypeVar("Key")
 Item = TypeVar("Item")

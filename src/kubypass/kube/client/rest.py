@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from kubypass.errors import ConfigError
-from kubypass.kube.client import Client
-from kubypass.kube.failures import Refused, Unreachable
-from kubypass.kube.kubeconfig import named_kubeconfigs, read_kubeconfig
+from kubypass.kube.client.client import Client
+from kubypass.kube.client.failures import Refused, Unreachable
+from kubypass.kube.client.kubeconfig import named_kubeconfigs, read_kubeconfig
 
 Object = dict[str, Any]
 APPLY = "application/apply-patch+yaml"

@@ -13,8 +13,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kubypass.errors import ConfigError
-from kubypass.kube.access import Access, Trust, parse_server
-from kubypass.kube.credentials import TokenFile
+from kubypass.kube.client.access import Access, Trust, parse_server
+from kubypass.kube.client.credentials import TokenFile
 
 _SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 DIRECTORY = "KUBYPASS_SERVICE_ACCOUNT"

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 import msgspec
 
 from kubypass.errors import KubeError
-from kubypass.kube.backoff import Backoff
-from kubypass.kube.client import Client
-from kubypass.kube.connection import Connection
-from kubypass.kube.failures import Refused, Unreachable
-from kubypass.kube.list_watch import ListWatch, Step
-from kubypass.kube.resources import Item, Resource
+from kubypass.kube.client.backoff import Backoff
+from kubypass.kube.client.client import Client
+from kubypass.kube.client.connection import Connection
+from kubypass.kube.client.failures import Refused, Unreachable
+from kubypass.kube.watch.list_watch import ListWatch, Step
+from kubypass.kube.watch.resources import Item, Resource
 
 WATCH_S = 300
 """A watch is ended by the server after one to two times this, and goes on from there: load moves to other servers."""

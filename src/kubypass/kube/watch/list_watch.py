@@ -16,7 +16,7 @@ from typing import Final, Generic, NamedTuple, Protocol, TypeVar
 
 import msgspec
 
-from kubypass.kube.failures import Refused, read_refusal
+from kubypass.kube.client.failures import Refused, read_refusal
 
 PAGE: Final = 500
 _LISTED: Final = "k8s.io/initial-events-end"

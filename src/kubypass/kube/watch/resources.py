@@ -10,10 +10,10 @@ from urllib.parse import urlencode
 import msgspec
 
 from kubypass.kube import wire
-from kubypass.kube.contents import Object, ObjectKey, Reading, decode, summary
-from kubypass.kube.convert import HEADLESS_LABEL, PROXY_NAME_LABEL
-from kubypass.kube.convert_pod import convert_traits
-from kubypass.kube.documents import Document
+from kubypass.kube.convert.pod import convert_traits
+from kubypass.kube.convert.service import HEADLESS_LABEL, PROXY_NAME_LABEL
+from kubypass.kube.manifests.documents import Document
+from kubypass.kube.manifests.parser import Object, ObjectKey, Reading, decode, summary
 from kubypass.model.problem import Problem
 
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"

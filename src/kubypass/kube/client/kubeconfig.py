@@ -16,8 +16,8 @@ from pathlib import Path
 import yaml
 
 from kubypass.errors import ConfigError
-from kubypass.kube.access import Access, Trust, parse_server
-from kubypass.kube.credentials import Credentials, FixedToken, TokenFile, TokenProgram
+from kubypass.kube.client.access import Access, Trust, parse_server
+from kubypass.kube.client.credentials import Credentials, FixedToken, TokenFile, TokenProgram
 
 _LISTS = ("clusters", "users", "contexts")
 _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")

@@ -19,9 +19,9 @@ from http.client import FORBIDDEN, UNPROCESSABLE_ENTITY
 from urllib.parse import quote
 
 from kubypass.errors import KubeError
-from kubypass.kube.client import Client
-from kubypass.kube.failures import Refused
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.client import Client
+from kubypass.kube.client.failures import Refused
+from kubypass.kube.client.permissions import CLUSTER_RULES
 
 EVENTS_A_MINUTE = 10
 _JSON_PATCH = "application/json-patch+json"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from kubypass.kube import wire
-from kubypass.kube.convert import (
+from kubypass.kube.convert.pod import convert_pod
+from kubypass.kube.convert.service import (
     convert_node,
     convert_service,
     convert_slice,
     is_selected,
 )
-from kubypass.kube.convert_pod import convert_pod
-from kubypass.kube.documents import Document, MalformedError, documents, yaml_parts
+from kubypass.kube.manifests.documents import Document, MalformedError, documents, yaml_parts
 from kubypass.model.config_map import ConfigMap
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod

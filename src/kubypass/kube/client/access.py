@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from kubypass.errors import ConfigError
-from kubypass.kube.credentials import Credentials
+from kubypass.kube.client.credentials import Credentials
 from kubypass.model.address import in_brackets
 
 _PORTS = {"https": 443, "http": 80}

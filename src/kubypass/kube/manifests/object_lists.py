@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from kubypass.kube.cluster import Dirty
-from kubypass.kube.contents import Reading
-from kubypass.kube.registry import Registry
+from kubypass.kube.manifests.merged_files import Registry
+from kubypass.kube.manifests.parser import Reading
 from kubypass.kube.snapshot import Snapshot
+from kubypass.kube.store import Dirty
 
 LISTS: Final = {
     "services": ("v1", "Service"),

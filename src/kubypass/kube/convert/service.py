@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubypass.kube import wire
-from kubypass.kube.annotations import read_exposure, read_nodes, read_source_deny
+from kubypass.kube.convert.annotations import read_exposure, read_nodes, read_source_deny
 from kubypass.model.address import (
     Address,
     Family,

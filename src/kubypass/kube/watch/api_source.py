@@ -20,15 +20,15 @@ from functools import partial
 import msgspec
 
 from kubypass.errors import KubeError
-from kubypass.kube.client import Client
-from kubypass.kube.cluster import Cluster, Dirty
+from kubypass.kube.client.client import Client
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, missing, missing_message
+from kubypass.kube.client.writer import Writer
 from kubypass.kube.config_maps import ConfigMapName, config_resources, read_config_item
-from kubypass.kube.contents import Object, ObjectKey, Reading
-from kubypass.kube.follower import Begun, Crashed, Follower, Found, Listed, News
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, missing, missing_message
-from kubypass.kube.resources import NODES, Item, Resource, followed, read_item
+from kubypass.kube.manifests.parser import Object, ObjectKey, Reading
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.writer import Writer
+from kubypass.kube.store import Cluster, Dirty
+from kubypass.kube.watch.resources import NODES, Item, Resource, followed, read_item
+from kubypass.kube.watch.watcher import Begun, Crashed, Follower, Found, Listed, News
 from kubypass.model.config_map import ConfigMap
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey

@@ -11,8 +11,8 @@ import time
 from contextlib import suppress
 
 from kubypass.errors import ConfigError
-from kubypass.kube.access import Access, ApiAddress, Trust
-from kubypass.kube.failures import Refused, Unreachable, read_refusal, unreachable
+from kubypass.kube.client.access import Access, ApiAddress, Trust
+from kubypass.kube.client.failures import Refused, Unreachable, read_refusal, unreachable
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0

@@ -13,7 +13,7 @@ from http.client import CREATED, OK
 
 import msgspec
 
-from kubypass.kube.connection import Connection
+from kubypass.kube.client.connection import Connection
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubypass.kube import wire
-from kubypass.kube.convert import MAX_PORT, PROTOCOLS, addresses
+from kubypass.kube.convert.service import MAX_PORT, PROTOCOLS, addresses
 from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
 from kubypass.model.host_port import HostPort, HostPortPod
 from kubypass.model.pod import PodTraits

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from kubypass.kube.cluster import Cluster, Dirty
 from kubypass.kube.snapshot import Snapshot
+from kubypass.kube.store import Cluster, Dirty
 from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
-    from kubypass.kube.contents import Contents, Object, ObjectKey
+    from kubypass.kube.manifests.parser import Contents, Object, ObjectKey
 
 
 class Registry:

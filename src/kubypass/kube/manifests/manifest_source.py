@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubypass.errors import ConfigError
-from kubypass.kube.cluster import Dirty
-from kubypass.kube.contents import EMPTY, Contents, Reading
-from kubypass.kube.documents import SUFFIXES
-from kubypass.kube.registry import Registry
+from kubypass.kube.manifests.documents import SUFFIXES
+from kubypass.kube.manifests.merged_files import Registry
+from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
 from kubypass.kube.snapshot import Snapshot
+from kubypass.kube.store import Dirty
 from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
