@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
-
 from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
@@ -32,6 +30,7 @@ from kubypass.node.facts import probe_features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
+from tests.packet.lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
 
 NODE = "node1"
 HOOKS = {
