@@ -78,7 +78,7 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from kubypass.agent.report import VERSION
+    from kubypass.agent.report.report import VERSION
     from kubypass.connectivity.run import Options, run
     from kubypass.kube.client.rest import open_cluster
 

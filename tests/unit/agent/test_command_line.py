@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from kubypass.agent.report import VERSION
+from kubypass.agent.report.report import VERSION
 from kubypass.cli import COMMANDS, LAB_COMMANDS, main
 
 

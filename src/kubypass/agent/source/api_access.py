@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kubypass.agent.options import Options
-from kubypass.agent.source import Manifests
+from kubypass.agent.source.source import Manifests
 from kubypass.errors import ConfigError
 from kubypass.kube.client.access import Access, ApiAddress, parse_server
 from kubypass.kube.client.client import Client

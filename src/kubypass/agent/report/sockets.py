@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from kubypass.agent.agent import Agent
 from kubypass.agent.stale_sockets import protocols_to_close
-from kubypass.api.metrics import Metric
+from kubypass.api.metric import Metric
 
 _COOKIE = "the node's sockets are taken to be those of the initial network namespace (Linux 5.14 would tell)"
 _PACKETS = "pods are translated packet by packet; the node's own sockets have no other hook"

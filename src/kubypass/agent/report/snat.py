@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from kubypass.api.metrics import Metric
+from kubypass.api.metric import Metric
 from kubypass.datapath.snat_failures import SnatFailure
 from kubypass.model.address import format_endpoint
 from kubypass.model.problem import Problem

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import time
 
-from kubypass.agent.source import Source
-from kubypass.api.metrics import Labels, Metric
+from kubypass.agent.source.source import Source
+from kubypass.api.metric import Labels, Metric
 from kubypass.kube.watch.api_source import ApiSource
 
 _PREFIX = "kubypass_kubernetes_"

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from kubypass.api.metrics import Histogram, Labels, Metric
+from kubypass.api.metric import Histogram, Labels, Metric
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Family
 from kubypass.model.endpoint import EndpointSlice

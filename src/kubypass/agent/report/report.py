@@ -10,18 +10,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
-from kubypass.agent.details import opened, replacement_details
-from kubypass.agent.kube_report import kubernetes_metrics, kubernetes_status
 from kubypass.agent.prepare import map_sizes
-from kubypass.agent.snat_report import snat_metrics, snat_problems, snat_status
-from kubypass.agent.socket_report import (
+from kubypass.agent.report.details import opened, replacement_details
+from kubypass.agent.report.kubernetes import kubernetes_metrics, kubernetes_status
+from kubypass.agent.report.snat import snat_metrics, snat_problems, snat_status
+from kubypass.agent.report.sockets import (
     bind_protection,
     feature,
     socket_lb,
     socket_metrics,
     socket_termination,
 )
-from kubypass.api.metrics import Metric
+from kubypass.api.metric import Metric
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
 from kubypass.datapath.pins import Pins

@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from kubypass.agent.connection_log import ConnectionLog
 from kubypass.agent.log import log
 from kubypass.agent.signals import Signals
+from kubypass.agent.source.connection_log import ConnectionLog
 from kubypass.errors import ConfigError
 from kubypass.kube.config_maps import ConfigMapName, differences, merge
 from kubypass.kube.watch.api_source import ApiSource

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from kubypass.agent.config_map import ConfigMapSettings
-from kubypass.agent.connection_log import ConnectionLog
-from kubypass.agent.source import Source
-from kubypass.agent.sources import refuse_own_service
+from kubypass.agent.source.api_access import refuse_own_service
+from kubypass.agent.source.config_map import ConfigMapSettings
+from kubypass.agent.source.connection_log import ConnectionLog
+from kubypass.agent.source.source import Source
 from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.watch.api_source import ApiSource
