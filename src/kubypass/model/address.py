@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from kubypass.model.protocol import Protocol
 
 Address = NewType("Address", bytes)
+AddressPort = tuple[Address, int]
+"""An address with a port."""
 Family = Literal[4, 6]
 
 IPV4_PREFIX: Final = b"\0" * 10 + b"\xff\xff"

@@ -31,7 +31,7 @@ class EndpointNote:
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class PortExplanation:
     """A service port, with the policies that choose a list and every endpoint with its reason."""
 
     service: str
@@ -42,13 +42,13 @@ class Explained:
     endpoints: tuple[EndpointNote, ...]
 
 
-def explain(
+def explain_service_port(
     service: Service,
     key: ItemKey,
     slices: Sequence[EndpointSlice],
     node: PlanNode,
     chosen: BackendList,
-) -> Explained | None:
+) -> PortExplanation | None:
     """The port that `key` names; None where the service has it no more."""
     port = next(
         (p for p in service.ports if (p.name, p.protocol) == (key.port_name, key.protocol)), None
@@ -56,7 +56,7 @@ def explain(
     if port is None:
         return None
     usable = [one for one in slices if one.family == key.family]
-    return Explained(
+    return PortExplanation(
         f"{key.namespace}/{key.name}",
         port.name or str(port.port),
         "Local" if service.external_local else "Cluster",
@@ -65,13 +65,13 @@ def explain(
     )
 
 
-def explain_host_port(item: Item, node: PlanNode) -> Explained:
+def explain_host_port(item: Item, node: PlanNode) -> PortExplanation:
     """The port that a pod has of its node."""
     (backend,) = item.backends
     where = format_endpoint(*backend[:2])
     note = EndpointNote(where, node.name, used=True, why="it has the port")
     subject = title((item.key.namespace, item.key.name))
-    return Explained(subject, str(backend.port), "Cluster", "Cluster", (note,))
+    return PortExplanation(subject, str(backend.port), "Cluster", "Cluster", (note,))
 
 
 def _notes(
