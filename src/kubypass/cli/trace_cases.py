@@ -11,11 +11,11 @@ import msgspec
 
 from kubypass.cli.trace_objects import objects_of
 from kubypass.errors import KubypassError
+from kubypass.kernel.features import Features, probe_features
 from kubypass.kube.objects import snapshot_of
 from kubypass.model.address import family, format_endpoint, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
-from kubypass.node.facts import Features, probe_features
 from kubypass.settings.settings import Settings
 from kubypass.settings.values import NodePortAddresses, parse_networks
 from kubypass.trace.cluster import Cluster, Objects

@@ -18,13 +18,14 @@ from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import netns_cookie
 from kubypass.kube.manifests import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
-from kubypass.node.facts import probe_features, read_node
+from kubypass.node.facts import read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
 from kubypass.settings.files import load_settings
