@@ -14,8 +14,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
-
 from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
@@ -23,15 +21,16 @@ from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
-from kubypass.kube.cluster import Dirty
-from kubypass.kube.contents import EMPTY, Contents, Reading
-from kubypass.kube.registry import Registry
+from kubypass.kube.manifests.merged_files import Registry
+from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
+from kubypass.kube.store import Dirty
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
+from tests.packet.lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
 
 NODE = "node1"
 HOOKS = {

@@ -17,9 +17,7 @@ from functools import partial
 from kubypass.agent.health import Health
 from kubypass.agent.local_endpoints import count_local_ready
 from kubypass.agent.log import log
-from kubypass.api.listeners import Listeners, Page, Place
-from kubypass.api.metrics import KIND, render
-from kubypass.api.pages import (
+from kubypass.api.health_pages import (
     PROXY_MODE,
     Answer,
     health_answer,
@@ -27,6 +25,8 @@ from kubypass.api.pages import (
     service_answer,
     text_answer,
 )
+from kubypass.api.listeners import Listeners, Page, Place
+from kubypass.api.metric import KIND, render
 from kubypass.api.view import View
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import (

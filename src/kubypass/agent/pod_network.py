@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kubypass.agent.cni_server import CniServer
+from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
-from kubypass.agent.network import Network
 from kubypass.agent.options import Options
 from kubypass.cni import conflist
 from kubypass.cni.commands import Commands

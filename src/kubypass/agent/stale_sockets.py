@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kubypass.agent.log import log
+from kubypass.datapath.changes import Changes
 from kubypass.datapath.stale_peers import StalePeer, StalePeers
-from kubypass.datapath.tables import Changes
 from kubypass.errors import KernelError
 from kubypass.kernel import netns, sockdiag
 from kubypass.kernel.bpf import Map

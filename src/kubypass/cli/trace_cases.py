@@ -12,7 +12,7 @@ import msgspec
 from kubypass.cli.trace_objects import objects_of
 from kubypass.errors import KubypassError
 from kubypass.kernel.features import Features, probe_features
-from kubypass.kube.objects import snapshot_of
+from kubypass.kube.manifests.object_lists import snapshot_of
 from kubypass.model.address import family, format_endpoint, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol

@@ -20,7 +20,7 @@ from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import netns_cookie
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol

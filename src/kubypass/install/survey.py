@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kubypass.install.render import NAMESPACE
-from kubypass.kube.rest import Object, Rest
+from kubypass.kube.client.rest import Object, Rest
 from kubypass.model.address import in_brackets
 from kubypass.settings.check import check_settings
 

@@ -17,13 +17,13 @@ import msgspec
 
 from kubypass.errors import ConfigError
 from kubypass.kube import wire
-from kubypass.kube.resources import Item, Resource
+from kubypass.kube.watch.resources import Item, Resource
 from kubypass.model.config_map import ConfigMap
 from kubypass.model.problem import Problem
 from kubypass.model.selector import matches, parse_selector
 
 if TYPE_CHECKING:
-    from kubypass.kube.contents import ObjectKey
+    from kubypass.kube.manifests.parser import ObjectKey
 
 NODE_CONFIG_LABEL: Final = "kubypass.io/node-config"
 NODE_SELECTOR: Final = "kubypass.io/node-selector"

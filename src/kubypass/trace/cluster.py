@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
 from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries
-from kubypass.datapath.tables import Sizes, Tables
+from kubypass.datapath.mirror import read_capacity
+from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
 from kubypass.model.endpoint import EndpointSlice
@@ -56,8 +57,7 @@ class Cluster:
         for name in ("services", "endpoints", "source_ranges"):
             keys = [key for key, _ in maps[name].items()]
             maps[name].delete_batch(b"".join(keys), len(keys))
-        sizes = (maps[name].info.max_entries for name in ("services", "backends", "slots"))
-        tables = Tables(Sizes(*sizes))
+        tables = Tables(read_capacity(maps))
         changes = tables.begin()
         for item in self._plan():
             problem = tables.put(item, changes)

@@ -15,8 +15,8 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubypass.kube.contents import EMPTY, Reading
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
+from kubypass.kube.manifests.parser import EMPTY, Reading
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.conflicts import Claims
 from kubypass.plan.host_ports import plan_host_ports
