@@ -22,7 +22,6 @@ from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowDirection, FlowState, Hook, ServiceFlag, Verdict
-from kubypass.node.facts import probe_features
 from tests.packet.lab import (
     GATEWAY_MAC,
     NODE_MAC,

@@ -81,14 +81,14 @@ class Cluster:
         ]
 
         def answer(address: Address) -> bool:
-            return settings.node_ports_answer(address, node.addresses)
+            return settings.node_ports.answer_on(address, node.addresses)
 
         for settled in settle_all(plans, node.local_addresses, answer).values():
             self.problems += settled.problems
             yield from settled.items
 
     def _endpoints(self, ifindex: int) -> dict[bytes, bytes]:
-        found, where = self.objects, self.objects.settings.nodeport_addresses
+        found, where = self.objects, self.objects.settings.node_ports.addresses
         answers = where.chosen(found.addresses, found.node.addresses)
         entries: dict[bytes, bytes] = {}
         pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()
