@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from kubypass.api.client import get
-from kubypass.cli.places import add_output, add_run
+from kubypass.cli.options import add_output, add_run
 
 _BLOCKS = (
     ("Socket LB", "socket_lb"),
