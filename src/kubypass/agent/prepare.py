@@ -12,10 +12,10 @@ from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import cgroup, mounts, netns
+from kubypass.kernel.features import Features
 from kubypass.model.address import LOOPBACK, Address
 from kubypass.model.cidr import Cidr, mask
 from kubypass.model.verdict import LocalDetector
-from kubypass.node.facts import Features
 from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
 from kubypass.settings.settings import Settings
 

@@ -14,10 +14,7 @@ from kubypass.model.address import Address, format_address, format_endpoint
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind, ServiceFlag, Verdict
 from kubypass.plan.explain import Explained
-from kubypass.trace.packets import Flow, build, read
-from kubypass.trace.programs import Outcome, Programs
-from kubypass.trace.run import PACKET_PROGRAM, Answer, Run, Source, run
-from kubypass.trace.words import (
+from kubypass.trace.messages import (
     CHANGE,
     WHY,
     Explain,
@@ -27,6 +24,9 @@ from kubypass.trace.words import (
     reason,
     rule,
 )
+from kubypass.trace.packets import Flow, build, read
+from kubypass.trace.programs import Outcome, Programs
+from kubypass.trace.run import PACKET_PROGRAM, Answer, Run, Source, run
 
 _REPLY_PROGRAM = {EndpointKind.POD: "from_pod", None: "from_uplink"}
 

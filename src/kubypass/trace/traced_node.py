@@ -12,27 +12,28 @@ from dataclasses import dataclass, field
 import msgspec
 
 from kubypass.api.client import NotRunning, get
-from kubypass.cli.trace_cases import CLIENT_PORT
-from kubypass.cli.trace_objects import objects_of
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import netns_cookie
 from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, EndpointKind
-from kubypass.node.facts import probe_features, read_node
+from kubypass.node.facts import read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
 from kubypass.settings.files import load_settings
-from kubypass.trace.cluster import Cluster
+from kubypass.trace.batch import CLIENT_PORT
+from kubypass.trace.messages import Explain
+from kubypass.trace.node_view import objects_of
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import SHARED, Programs, open_programs
 from kubypass.trace.run import Source
-from kubypass.trace.words import Explain
+from kubypass.trace.scratch_maps import Cluster
 
 Names = Mapping[str, Mapping[str, list[str]]]
 """Addresses by kind (nodes, services, pods) and name."""
