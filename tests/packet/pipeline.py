@@ -30,7 +30,9 @@ from kubypass.node.facts import probe_features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
-from tests.packet.lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
+from tests.packet.lab import Lab
+from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
+from tests.packet.uplink import uplink_index
 
 NODE = "node1"
 HOOKS = {
