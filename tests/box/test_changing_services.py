@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubypass.box.process import wait_until
+from kubypass_lab.box.process import wait_until
 from tests.box.scene import DEADLINE_S, Scene
 from tests.box.scene_objects import ALL, Endpoint, Port
 from tests.box.scene_rows import REFUSED, SILENT

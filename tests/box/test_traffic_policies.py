@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubypass.box.process import wait_until
+from kubypass_lab.box.process import wait_until
 from tests.box.scene import Scene
 from tests.box.scene_objects import ALL, Endpoint, Port, Service
 from tests.box.scene_rows import REFUSED, SILENT

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kubypass.kernel.features import probe_features
 from kubypass.model.verdict import ServiceFlag
-from kubypass.node.facts import probe_features
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, segment
 from tests.packet.snat import NODE_PORT, empty, made, tuple_of
 
