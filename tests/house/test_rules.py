@@ -11,13 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.datapath.generate import layout_source, verdict_source
+from kubypass.datapath.generate import constants_source, layout_source, verdict_source
 from kubypass.kernel.btf import Btf
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/kubypass"
 MODULES = sorted(SOURCE.rglob("*.py"))
-GENERATED = {SOURCE / "datapath/layout.py", SOURCE / "model/verdict.py"}
+GENERATED = {
+    SOURCE / name for name in ("datapath/layout.py", "model/verdict.py", "model/constants.py")
+}
 TOOLS = Path(sys.executable).parent
 
 MAY_IMPORT = {
@@ -106,7 +108,11 @@ def test_every_source_names_its_licence():
 
 @pytest.mark.parametrize(
     ("generate", "path"),
-    [(layout_source, "datapath/layout.py"), (verdict_source, "model/verdict.py")],
+    [
+        (layout_source, "datapath/layout.py"),
+        (verdict_source, "model/verdict.py"),
+        (constants_source, "model/constants.py"),
+    ],
 )
 def test_generated_sources_are_fresh(generate, path: str):
     made = subprocess.run(

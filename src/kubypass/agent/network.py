@@ -17,12 +17,13 @@ from kubypass.datapath.attach import (
     Attachments,
 )
 from kubypass.datapath.content import Content
-from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints, pod_endpoints
+from kubypass.datapath.local_addresses import node_entries, pod_entries
 from kubypass.datapath.objects import Datapath
 from kubypass.errors import KernelError
 from kubypass.kernel import netns
 from kubypass.kernel.netlink import Link
 from kubypass.model.address import Address
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
@@ -47,7 +48,7 @@ def set_sysctls(state: State, settings: Settings) -> int:
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
     place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
-    return pod_endpoints(pod, link.index, link.mac, place)
+    return pod_entries(pod, link.index, link.mac, place)
 
 
 def _cookie(pod: Pod) -> tuple[int, str]:
@@ -82,7 +83,7 @@ class Network:
         self._records = PodRecords(pods)
         self._attached: dict[str, int] = {}
         """Pods' devices with our programs: name and number."""
-        self._endpoints = Content(datapath.maps["endpoints"])
+        self._endpoints = Content(datapath.maps["local_addresses"])
         self._socket_lb_off = Content(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.excluded = 0
@@ -99,7 +100,7 @@ class Network:
         A look that is not thorough takes what we did before as still being there.
         """
         found, self.problems = self._records.read()
-        wanted = node_endpoints(node.addresses, node.with_node_ports)
+        wanted = node_entries(node.addresses, node.with_node_ports)
         names = {link.name for link in node.own_devices}
         attached: dict[str, int] = {}
         for pod in found:

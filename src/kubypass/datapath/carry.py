@@ -17,7 +17,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.btf import Member, Struct
 from kubypass.kernel.map_types import map_types
 
-TABLES = ("services", "slots", "backends", "source_ranges", "endpoints")
+TABLES = ("services", "slots", "backends", "source_ranges", "local_addresses")
 """What the agent writes; identifiers are read back from these."""
 CONNECTIONS = ("flows", "socket_peers", "affinities")
 """What the programs write while traffic goes on."""

@@ -14,10 +14,10 @@ from pathlib import Path
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.program import Program
-from kubypass.model.verdict import FormerKind, Hook
+from kubypass.model.verdict import Hook, PreviousKind
 
-FORMER = "former"
-_KINDS = (FormerKind.KNOWN, FormerKind.ALL)
+FORMER = "previous_programs"
+_KINDS = (PreviousKind.KNOWN, PreviousKind.ALL)
 _HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK, Hook.TO_SELF)
 
 
@@ -42,7 +42,7 @@ def ask(former: Map, hook: Hook, program: Program) -> None:
 
 def let_us_open(former: Map) -> None:
     """Ask no more about new connections: every link has our programs."""
-    _forget(former, FormerKind.ALL)
+    _forget(former, PreviousKind.ALL)
 
 
 def let_go(former: Map) -> None:
@@ -51,10 +51,10 @@ def let_go(former: Map) -> None:
         _forget(former, kind)
 
 
-def _forget(former: Map, kind: FormerKind) -> None:
+def _forget(former: Map, kind: PreviousKind) -> None:
     for hook in _HOOKS:
         former.delete(_key(kind, hook))
 
 
-def _key(kind: FormerKind, hook: Hook) -> bytes:
+def _key(kind: PreviousKind, hook: Hook) -> bytes:
     return struct.pack("=I", kind * Hook.MAX + hook)

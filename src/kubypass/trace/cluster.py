@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.endpoints import NETNS_UNKNOWN, node_endpoints
+from kubypass.datapath.local_addresses import node_entries
 from kubypass.datapath.tables import Sizes, Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod, is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
 from kubypass.model.settings import Settings
-from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.plan.conflicts import Rank, settle_all
 from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
@@ -53,7 +54,7 @@ class Cluster:
 
     def write(self, maps: dict[str, Map], ifindex: int) -> None:
         """Makes the maps hold just this cluster; its pods on the node are behind the device `ifindex`."""
-        for name in ("services", "endpoints", "source_ranges"):
+        for name in ("services", "local_addresses", "source_ranges"):
             keys = [key for key, _ in maps[name].items()]
             maps[name].delete_batch(b"".join(keys), len(keys))
         sizes = (maps[name].info.max_entries for name in ("services", "backends", "slots"))
@@ -66,7 +67,7 @@ class Cluster:
         apply_changes(maps, changes)
         self._items = {entry.id: entry.item for entry in tables.entries.values()}
         for key, value in self._endpoints(ifindex).items():
-            maps["endpoints"].update(key, value)
+            maps["local_addresses"].update(key, value)
 
     def _plan(self) -> Iterable[Item]:
         found = self.objects
@@ -91,7 +92,9 @@ class Cluster:
         found, where = self.objects, self.objects.settings.nodeport_addresses
         answers = where.chosen(found.addresses, found.node.addresses)
         entries: dict[bytes, bytes] = {}
-        pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()
+        pod = layout.LocalAddress(
+            ifindex, _POD_MAC, _NO_MAC, LocalAddressKind.POD, NETNS_UNKNOWN
+        ).pack()
         for slices in found.slices.values():
             for endpoint in (e for one in slices for e in one.endpoints):
                 if endpoint.is_on(found.node.name):
@@ -99,7 +102,7 @@ class Cluster:
         for with_ports in found.pods.values():
             if with_ports.node == found.node.name:
                 entries.update(dict.fromkeys(map(bytes, with_ports.addresses), pod))
-        return {**entries, **node_endpoints(found.addresses, answers)}
+        return {**entries, **node_entries(found.addresses, answers)}
 
     def explain(self, number: int, chosen: BackendList) -> Explained | None:
         """The service port with this identifier."""
