@@ -10,7 +10,7 @@ import pytest
 
 from kubypass.bench.node import bare_node
 from kubypass.datapath.attach import Attachments
-from kubypass.datapath.objects import load_programs
+from kubypass.datapath.loader import load_programs
 from kubypass.kernel import clsact
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program

@@ -9,7 +9,7 @@ import time
 import pytest
 
 from kubypass.datapath import layout
-from kubypass.datapath.flows import Sweep
+from kubypass.datapath.flow_expiry import Sweep
 from kubypass.kernel.bpf import Map
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes a BPF map")

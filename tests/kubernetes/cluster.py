@@ -14,11 +14,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from servers import PORT, Servers, link_to, wait
-
 from kubypass.bench.cluster import named_slice
 from kubypass.bench.node import BareNode
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from tests.kubernetes.servers import PORT, Servers, link_to, wait
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 NODE = "bench"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.report import VERSION
+from kubypass.agent.report.report import VERSION
 from kubypass.bench.cluster import named_service, named_slice, write_file
 from kubypass.bench.node import BareNode
 

@@ -11,7 +11,7 @@ import pytest
 
 from kubypass.box.kubernetes.cluster import Cluster
 from kubypass.box.kubernetes.kubectl import kubectl, try_kubectl
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBYPASS = str(Path(sys.executable).parent / "kubypass")

@@ -23,11 +23,10 @@ from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
-from kubypass.agent.node import probe_features
 from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
-from kubypass.datapath.objects import load_programs
+from kubypass.datapath.loader import load_programs
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun
@@ -42,6 +41,7 @@ from kubypass.model.verdict import (
     ServiceFlag,
     Verdict,
 )
+from kubypass.node.facts import probe_features
 
 PASS, SHOT, REDIRECT = 0, 2, 7
 GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"

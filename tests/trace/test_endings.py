@@ -9,9 +9,9 @@ import subprocess
 import time
 
 import pytest
-from cases import CLUSTER_IP, KUBYPASS, NODE, POD, Case
 
 from kubypass.kernel.cgroup import mount_point
+from tests.trace.cases import CLUSTER_IP, KUBYPASS, NODE, POD, Case
 
 BATCH = ["env", "--default-signal=INT,TERM,HUP", KUBYPASS, "trace", "--batch", "-", "-o", "json"]
 LINE = json.dumps(Case().ask(POD, CLUSTER_IP, 80)).encode() + b"\n"

@@ -10,40 +10,43 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping
 
-from kubypass.agent.bind_protection import BindProtection, reserve_node_ports
-from kubypass.agent.following import Following
+from kubypass.agent.bind_protection import BindProtection
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
+from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
-from kubypass.agent.network import Network, set_sysctls
-from kubypass.agent.node import Features, NodeState, probe_features, read_node
-from kubypass.agent.node_routes import sync_routes
 from kubypass.agent.options import Options
-from kubypass.agent.place import Place
 from kubypass.agent.pod_network import PodNetwork
 from kubypass.agent.prepare import cgroup_hooks, datapath_config, map_sizes
+from kubypass.agent.report.sync_metrics import SyncMetrics
+from kubypass.agent.run_directory import Place
 from kubypass.agent.services import Result, Services
-from kubypass.agent.source import Source
+from kubypass.agent.source.cluster_follower import Following
+from kubypass.agent.source.source import Source
 from kubypass.agent.stale_sockets import StaleSockets
-from kubypass.agent.sync_metrics import SyncMetrics
-from kubypass.api.metrics import Metric
-from kubypass.datapath import layout, objects
+from kubypass.api.metric import Metric
+from kubypass.datapath import layout, loader
 from kubypass.datapath.attach import Attachments
-from kubypass.datapath.flows import Sweep
-from kubypass.datapath.objects import Datapath
-from kubypass.datapath.tables import Changes
+from kubypass.datapath.changes import Changes
+from kubypass.datapath.flow_expiry import Sweep
+from kubypass.datapath.loader import Datapath
+from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.finding import Finding
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
+from kubypass.node.facts import Features, NodeState, probe_features, read_node
+from kubypass.node.reserved_ports import reserve_node_ports
+from kubypass.node.routes import sync_routes
+from kubypass.node.sysctls import set_sysctls
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
 from kubypass.plan.snat import plan_snat_ports
+from kubypass.settings.finding import Finding
+from kubypass.settings.settings import Settings
 
 SWEEP_S = 0.25
 _PASS_S = 15.0
@@ -158,19 +161,19 @@ class Agent:
         )
 
     def _open_datapath(self) -> None:
-        directory = self.options.bpffs / "kubypass"
+        pins = Pins(self.options.bpffs)
         config = self._config()
         sizes = map_sizes(self.settings)
-        wanted = objects.signature(config, sizes)
-        found = objects.find(directory) if self.state.signature == wanted else None
-        self.datapath = found or objects.load(directory, config, sizes)
+        wanted = loader.signature(config, sizes)
+        found = loader.find(pins) if self.state.signature == wanted else None
+        self.datapath = found or loader.load(pins, config, sizes)
         log(
             "datapath ready",
             programs="loaded" if self.datapath.loaded else "kept",
             signature=wanted,
         )
         self._wanted = wanted, config.pack().hex()
-        self.attachments = Attachments(directory / objects.LINKS, tcx=self.features.tcx)
+        self.attachments = Attachments(pins.links, tcx=self.features.tcx)
         self._sweep = Sweep(self.datapath.maps["flows"])
 
     def _attach(self) -> None:
@@ -179,11 +182,11 @@ class Agent:
         pods = self.options.run / "pods"
         traits = self.snapshot.traits
         self.network = Network(self.datapath, self.attachments, pods, self.settings, traits)
-        objects.carry_connections(self.datapath)
+        loader.prepare_switch(self.datapath)
         self.writes["maps"] += self.network.sync(self.node)
         self._attach_node()
         if self.datapath.loaded:
-            objects.pin(self.datapath)
+            loader.finish_switch(self.datapath)
         self.state.signature, self.state.config = self._wanted
         self.state.save()
         for note in self.datapath.notes:
@@ -296,7 +299,7 @@ class Agent:
 
     def _move(self) -> None:
         """The node's addresses, zone or networks may be others now."""
-        if objects.signature(self._config(), map_sizes(self.settings)) != self.state.signature:
+        if loader.signature(self._config(), map_sizes(self.settings)) != self.state.signature:
             log("the node's addresses changed: programs are replaced")
             self._open_datapath()
             self._attach()
@@ -346,7 +349,7 @@ class Agent:
         links, routes = self.attachments.writes, self.writes["routes"]
         sysctls = set_sysctls(self.state, self.settings)
         self.writes["sysctls"] += sysctls
-        pins = objects.pin_missing(self.datapath)
+        pins = loader.pin_missing(self.datapath)
         if self._look_at_node():
             self._attach_node()
             self._follow_network(thorough=True)

@@ -13,10 +13,9 @@ from typing import NamedTuple
 
 from kubypass.agent.log import log
 from kubypass.agent.prepare import localhost_node_ports
-from kubypass.agent.state import State
 from kubypass.datapath.refused_binds import RefusedBind, read_refused_binds
 from kubypass.errors import KernelError
-from kubypass.kernel import sockdiag, sysctl
+from kubypass.kernel import sockdiag
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.processes import socket_holders
 from kubypass.kernel.sockdiag import SockDiag
@@ -32,12 +31,10 @@ from kubypass.model.address import (
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.settings import Settings
+from kubypass.settings.settings import Settings
 
 SHOWN_S = 600
 """How long a refusal is shown."""
-_RESERVED = "net.ipv4.ip_local_reserved_ports"
-_EPHEMERAL = "net.ipv4.ip_local_port_range"
 _LISTENING = {Protocol.TCP: (sockdiag.LISTEN,), Protocol.UDP: (sockdiag.CLOSE,)}
 _Port = tuple[Protocol, int]
 
@@ -61,7 +58,7 @@ class BindProtection:
         announce: Callable[[ServiceKey, str, str], None],
     ) -> None:
         self._announce = announce
-        self._on = settings.node_port and settings.node_port_bind_protection
+        self._on = settings.services.with_node_ports and settings.node_ports.bind_protection
         self._refused_binds = refused_binds
         self._loopback = localhost_node_ports(settings)
         self._ports: dict[ServiceKey, tuple[_Port, ...]] = {}
@@ -183,27 +180,3 @@ def _refusal(bind: RefusedBind, owners: Mapping[_Port, ServiceKey]) -> Problem:
         "port; give the process another one, or set node-port-bind-protection: false"
     )
     return Problem(_service((bind.protocol, bind.port), owners), message)
-
-
-def reserve_node_ports(state: State, settings: Settings) -> int:
-    """Keeps the kernel from giving NodePorts as ephemeral ports; returns how many sysctls were changed."""
-    if not (settings.node_port and settings.enable_auto_protect_node_port_range):
-        return 0
-    first, last = settings.node_port_range
-    ephemeral, reserved = sysctl.read(_EPHEMERAL), sysctl.read(_RESERVED)
-    if ephemeral is None or reserved is None:
-        return 0
-    low, high = map(int, ephemeral.split())
-    low, high = max(low, first), min(high, last)
-    if low > high or _covers(reserved, low, high):
-        return 0
-    return int(state.set_sysctl(_RESERVED, f"{reserved},{low}-{high}".lstrip(",")))
-
-
-def _covers(reserved: str, low: int, high: int) -> bool:
-    """Whether the kernel's list of ports and ranges, which it keeps sorted and merged, has all of these."""
-    for part in filter(None, reserved.split(",")):
-        begin, _, end = part.partition("-")
-        if int(begin) <= low and high <= int(end or begin):
-            return True
-    return False

@@ -9,15 +9,17 @@ import signal
 import time
 from pathlib import Path
 
-from kubypass.agent.node import interface_index
-from kubypass.agent.node_routes import ROUTE_PROTOCOL
+from kubypass.agent.lock import running_agent
 from kubypass.agent.pod_network import DELETES, MARKS, SOCKET
-from kubypass.agent.pods import read_pods
-from kubypass.agent.state import State, forget_state, load_state, running_agent
 from kubypass.cni import conflist
+from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import clsact, mounts, sysctl
 from kubypass.kernel.netlink import Netlink
+from kubypass.node.facts import interface_index
+from kubypass.node.pod_records import read_pods
+from kubypass.node.record import State, forget_state, load_state
+from kubypass.node.routes import ROUTE_PROTOCOL
 
 _STOP_S = 10.0
 
@@ -35,7 +37,7 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
     done = [f"stopped the agent (pid {pid})"] if pid is not None else []
     if not state.tcx:
         done += _remove_filters([*state.devices, *_pod_devices(run)])
-    directory = bpffs / "kubypass"
+    directory = Pins(bpffs).root
     if directory.is_dir():
         count = sum(1 for path in directory.rglob("*") if path.is_file())
         shutil.rmtree(directory)

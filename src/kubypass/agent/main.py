@@ -6,22 +6,22 @@ from __future__ import annotations
 import gc
 
 from kubypass.agent.agent import Agent
-from kubypass.agent.configuration import Configuration
-from kubypass.agent.details import opened
-from kubypass.agent.following import Following
 from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
 from kubypass.agent.options import Options
-from kubypass.agent.place import take_place
-from kubypass.agent.report import Report
-from kubypass.agent.settings import load_settings
+from kubypass.agent.report.details import opened
+from kubypass.agent.report.report import Report
+from kubypass.agent.run_directory import take_place
 from kubypass.agent.signals import Signals
-from kubypass.agent.sources import open_source, use_settings
+from kubypass.agent.source.api_access import open_source, use_settings
+from kubypass.agent.source.cluster_follower import Following
+from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.api.server import Server
-from kubypass.kube.api_source import ApiSource
 from kubypass.kube.config_maps import parse_name
+from kubypass.kube.watch.api_source import ApiSource
+from kubypass.settings.files import load_settings
 
 
 def run(options: Options) -> int:
@@ -37,7 +37,7 @@ def run(options: Options) -> int:
         if isinstance(source, ApiSource) and options.config_map:
             ports.start(settings)  # probes are answered while the API is away
             name = parse_name(options.config_map)
-            configuration = Configuration(name, source, options.overrides, options.run)
+            configuration = ConfigMapSettings(name, source, options.overrides, options.run)
             found = configuration.first(signals)
             if found is None:
                 return 0

@@ -8,21 +8,22 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.image import Image, read_image
-from kubypass.datapath.tables import Changes, Sizes, Tables
+from kubypass.datapath.changes import Changes
+from kubypass.datapath.mirror import Mirror, read_capacity, read_mirror
+from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address
 from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList
 from kubypass.plan.conflicts import Claims, Rank
 from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
 from kubypass.plan.services import plan_service
+from kubypass.settings.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +56,13 @@ class Services:
         self._claims = Claims(node.local_addresses, self._node_ports_answer)
         self._items: dict[ServiceKey, tuple[ItemKey, ...]] = {}
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
-        self._image: Image = read_image(maps, None)
+        self._mirror: Mirror = read_mirror(maps, None)
         self._tables = self._adopt()
 
     def _adopt(self) -> Tables:
         """Tables as the maps are: an earlier agent left them so, or somebody else has written to them."""
-        sizes = [self._maps[name].info.max_entries for name in ("services", "backends", "slots")]
-        tables = Tables(Sizes(*sizes))
-        image = self._image
-        tables.adopt(
-            image.services.items(), bytes(image.slots), bytes(image.backends), image.source_ranges
-        )
+        tables = Tables(read_capacity(self._maps))
+        tables.adopt(self._mirror.contents())
         return tables
 
     @property
@@ -74,7 +71,7 @@ class Services:
         entries = self._tables.entries.values()
         frontends = sum(len(entry.item.frontends) for entry in entries)
         services = sum(1 for key in self._items if not is_pod(key))
-        return services, frontends, sum(len(entry.ids) for entry in entries)
+        return services, frontends, sum(len(entry.backend_ids) for entry in entries)
 
     def problems(self) -> list[Problem]:
         """What was wrong with services as they are now."""
@@ -104,9 +101,9 @@ class Services:
 
     def check(self) -> Result:
         """Plans everything, as after a start where somebody else has written to the maps."""
-        found = read_image(self._maps, self._image)
-        if found != self._image:
-            self._image = found
+        found = read_mirror(self._maps, self._mirror)
+        if found != self._mirror:
+            self._mirror = found
             self._tables = self._adopt()
         return self.sync_all()
 
@@ -143,10 +140,10 @@ class Services:
             self._remember(key, tuple(keys), problems)
         if everything:
             self._tables.finish_adoption(changes)
-        self._before_write(changes, self._image.services)
+        self._before_write(changes, self._mirror.services)
         planned = time.perf_counter()
         writes = apply_changes(self._maps, changes) if changes else 0
-        self._image.note(changes)
+        self._mirror.note(changes)
         done = time.perf_counter()
         return Result(len(plans), writes, planned - started, done - planned)
 
@@ -160,7 +157,7 @@ class Services:
         return plan_service(service, snapshot.slices.get(key, ()), self._node, self._settings)
 
     def _node_ports_answer(self, address: Address) -> bool:
-        return self._settings.node_ports_answer(address, self._node.addresses)
+        return self._settings.node_ports.answer_on(address, self._node.addresses)
 
     def _rank(self, key: ServiceKey) -> Rank:
         if (pod := self._snapshot.pods.get(key)) is not None:

@@ -21,7 +21,7 @@ from kubypass.bench.kubernetes_objects import POD_CIDR
 from kubypass.box.kubernetes.programs import programs_directory
 from kubypass.errors import ConfigError, KubypassError
 from kubypass.kernel.netns import inside
-from kubypass.kube.permissions import CLUSTER_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES
 
 _HEALTH_PORT = 10256
 _OK = 200

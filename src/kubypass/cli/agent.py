@@ -107,8 +107,8 @@ def _seconds(text: str) -> float:
 def _run(arguments: argparse.Namespace) -> int:
     from kubypass.agent.main import run
     from kubypass.agent.options import Options
-    from kubypass.agent.settings import parse_overrides
     from kubypass.errors import ConfigError
+    from kubypass.settings.files import parse_overrides
 
     if (arguments.cni_conf_dir is None) != (arguments.cni_bin_dir is None):
         raise ConfigError(

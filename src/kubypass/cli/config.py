@@ -8,7 +8,7 @@ import json
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kubypass.model.finding import Finding
+    from kubypass.settings.finding import Finding
 
 WRONG = 2
 
@@ -25,7 +25,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def run_check(arguments: argparse.Namespace) -> int:
     """Print a line for each key; 2 if a value is wrong, 0 otherwise."""
-    from kubypass.agent.settings import inspect_settings
+    from kubypass.settings.files import inspect_settings
 
     _, findings = inspect_settings(arguments.file)
     wrong = sum(finding.level == "wrong" for finding in findings)

@@ -12,7 +12,7 @@ from kubypass.cli.places import add_kubeconfig, add_wait
 from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:
-    from kubypass.kube.rest import Rest
+    from kubypass.kube.client.rest import Rest
 
 _EPILOG = """--dry-run also says what an agent changes on its node; `kubypass uninstall` takes all of it away.
 
@@ -80,7 +80,7 @@ def _run(arguments: argparse.Namespace) -> int:
         return 0
     from kubypass.install.host_changes import host_changes
     from kubypass.install.survey import look_at, remarks
-    from kubypass.kube.rest import open_cluster
+    from kubypass.kube.client.rest import open_cluster
 
     rest = open_cluster(arguments.kubeconfig)
     survey = look_at(rest)

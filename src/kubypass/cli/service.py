@@ -31,7 +31,7 @@ def _run(arguments: argparse.Namespace) -> int:
         _, body = get(arguments.run_directory / "agent.sock", "/services")
         rows = json.loads(body)["services"]
     except NotRunning as error:
-        from kubypass.datapath.listing import pinned_services
+        from kubypass.datapath.service_list import pinned_services
 
         try:
             rows = pinned_services(arguments.bpffs)

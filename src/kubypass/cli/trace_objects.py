@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kubypass.agent.node import Features
 from kubypass.agent.prepare import datapath_config
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family
-from kubypass.model.settings import Settings
+from kubypass.node.facts import Features
 from kubypass.plan.items import PlanNode
+from kubypass.settings.settings import Settings
 from kubypass.trace.cluster import Objects
 
 

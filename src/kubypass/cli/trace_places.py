@@ -11,22 +11,23 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from kubypass.agent.node import probe_features, read_node
-from kubypass.agent.settings import load_settings
-from kubypass.agent.state import load_state
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.trace_cases import CLIENT_PORT
 from kubypass.cli.trace_objects import objects_of
 from kubypass.datapath import layout
+from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import netns_cookie
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, LocalAddressKind
+from kubypass.node.facts import probe_features, read_node
+from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
+from kubypass.settings.files import load_settings
 from kubypass.trace.cluster import Cluster
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import SHARED, Programs, open_programs
@@ -142,15 +143,15 @@ def _address(text: str) -> Address | None:
 @contextmanager
 def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
     """The node that we are on, with the maps that its agent pinned; the agent itself only tells names and reasons."""
-    pins = arguments.bpffs / "kubypass" / layout.LAYOUT_HASH
+    pins = Pins(arguments.bpffs)
     state = load_state(arguments.run_directory)
     try:
-        shared = {name: Map.open_pinned(str(pins / name)) for name in SHARED}
+        shared = {name: pins.open_map(name) for name in SHARED}
     except KernelError:
         shared = {}
     if not shared or not state.config:
         hint = "start the agent, or trace objects: --manifests PATH --node NAME"
-        raise ConfigError(f"no datapath of this version is in place at {pins}", hint=hint)
+        raise ConfigError(f"no datapath of this version is in place at {pins.maps}", hint=hint)
     config = layout.Config.unpack(bytes.fromhex(state.config))
     here = netns_cookie()
     if config.node_netns_cookie not in {0, here}:
@@ -163,7 +164,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
     uplink = next((link for link in read_node(load_settings(None)[0]).uplinks), None)
     with open_programs(shared, uplink=uplink.index if uplink else 1) as programs:
         programs.configure(config)
-        programs.take_affinities(Map.open_pinned(str(pins / "affinities")))
+        programs.take_affinities(pins.open_map("affinities"))
         yield Place(
             known.node, programs, local, names,
             lambda number, chosen: _explained(arguments, number, chosen), problems,
@@ -210,7 +211,7 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
     """Objects from manifests, on a node that need not exist."""
     settings, findings = load_settings(arguments.config)
     snapshot = ManifestSource(
-        arguments.manifests, proxy_name=settings.k8s_service_proxy_name, every_pod=True
+        arguments.manifests, proxy_name=settings.services.proxy_name, every_pod=True
     ).read()
     name = arguments.node or next(iter(sorted(snapshot.nodes)), "")
     own = snapshot.nodes.get(name)

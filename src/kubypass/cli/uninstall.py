@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from kubypass.cli.places import add_kubeconfig, add_wait
 
 if TYPE_CHECKING:
-    from kubypass.kube.rest import Rest
+    from kubypass.kube.client.rest import Rest
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -35,7 +35,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(arguments: argparse.Namespace) -> int:
     from kubypass.install.apply import name_of, remove_all, wait_gone
     from kubypass.install.chart import rendered_objects
-    from kubypass.kube.rest import open_cluster, place
+    from kubypass.kube.client.rest import open_cluster, place
 
     rest, objects = open_cluster(arguments.kubeconfig), rendered_objects()
     agents = rest.get(place(objects[-1]))
@@ -57,7 +57,7 @@ def _run(arguments: argparse.Namespace) -> int:
 def _clean_nodes(rest: Rest, agents: dict[str, Any], wait_s: float) -> int:
     from kubypass.install.apply import apply_all, wait_ready
     from kubypass.install.node_cleanup import NAME, cleanup_daemon_set
-    from kubypass.kube.rest import place
+    from kubypass.kube.client.rest import place
 
     item = cleanup_daemon_set(agents)
     try:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from kubypass.connectivity.objects import LABEL, NAMESPACE, SERVICE_PORT, Deployment, objects
 from kubypass.connectivity.paths import Place, ServicePlace
 from kubypass.errors import ConfigError, KubypassError
-from kubypass.kube.rest import Object, Rest
+from kubypass.kube.client.rest import Object, Rest
 
 Say = Callable[[str], None]
 _AGENTS = "/apis/apps/v1/namespaces/kube-system/daemonsets/kubypass"

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kubypass.connectivity.responder import TOKEN
-from kubypass.kube.rest import Object
+from kubypass.kube.client.rest import Object
 
 NAMESPACE = "kubypass-test"
 LABEL = "kubypass.io/connectivity-test"

@@ -16,7 +16,7 @@ from kubypass.connectivity.judge import Drops, parse_drops
 from kubypass.connectivity.objects import HOST_PORT, NAMESPACE, PORT
 from kubypass.connectivity.paths import Path
 from kubypass.errors import KubeError
-from kubypass.kube.rest import Rest
+from kubypass.kube.client.rest import Rest
 
 _METRICS_PORT = 10249
 """kube-proxy's, and kubypass's unless metrics-bind-address says otherwise."""

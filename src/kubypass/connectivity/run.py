@@ -22,7 +22,7 @@ from kubypass.connectivity.judge import Drops, Result, judge, new_drops
 from kubypass.connectivity.objects import Deployment
 from kubypass.connectivity.paths import Path, Place, plan_paths
 from kubypass.connectivity.probe import Probe
-from kubypass.kube.rest import Rest
+from kubypass.kube.client.rest import Rest
 
 OURS = "ebpf"
 _SETTLE_S = 15.0

@@ -11,8 +11,8 @@ from typing import Any
 
 from kubypass.errors import KubeError
 from kubypass.install.render import NAMESPACE, Object
-from kubypass.kube.failures import Refused, Unreachable
-from kubypass.kube.rest import Rest, place
+from kubypass.kube.client.failures import Refused, Unreachable
+from kubypass.kube.client.rest import Rest, place
 
 Say = Callable[[str], None]
 _DAEMON_SET = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kubypass.install.render import NAMESPACE
-from kubypass.kube.rest import Object, Rest
+from kubypass.kube.client.rest import Object, Rest
 from kubypass.model.address import in_brackets
-from kubypass.model.setting_checks import check_settings
+from kubypass.settings.check import check_settings
 
 _KERNEL = (5, 10)
 _NETWORKS = {

@@ -17,13 +17,13 @@ import msgspec
 
 from kubypass.errors import ConfigError
 from kubypass.kube import wire
-from kubypass.kube.resources import Item, Resource
+from kubypass.kube.watch.resources import Item, Resource
+from kubypass.model.config_map import ConfigMap
 from kubypass.model.problem import Problem
 from kubypass.model.selector import matches, parse_selector
-from kubypass.model.settings_text import SettingsText
 
 if TYPE_CHECKING:
-    from kubypass.kube.contents import ObjectKey
+    from kubypass.kube.manifests.parser import ObjectKey
 
 NODE_CONFIG_LABEL: Final = "kubypass.io/node-config"
 NODE_SELECTOR: Final = "kubypass.io/node-selector"
@@ -77,12 +77,12 @@ def read_config_item(resource: Resource, content: msgspec.Raw, gone: bool) -> It
     key = (resource.kind, resource.namespace, metadata.name)
     selector = (metadata.annotations or {}).get(NODE_SELECTOR)
     values = {name: value.strip() for name, value in (source.data or {}).items()}
-    text = None if gone else SettingsText(metadata.name, values, selector)
+    text = None if gone else ConfigMap(metadata.name, values, selector)
     return Item(((key, text),), metadata.resource_version or "")
 
 
 def merge(
-    texts: Mapping[ObjectKey, SettingsText], labels: Mapping[str, str]
+    texts: Mapping[ObjectKey, ConfigMap], labels: Mapping[str, str]
 ) -> tuple[dict[str, str] | None, tuple[str, ...], tuple[Problem, ...]]:
     """The values for a node with these labels (None: there is no ConfigMap for all), where from, and problems."""
     ordered = sorted(texts.items())

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of kubypass: service, endpoint, node, setting. Imports nothing else of kubypass."""
+"""The words of kubypass: service, endpoint, node, pod, address. Imports nothing else of kubypass."""

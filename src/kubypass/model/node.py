@@ -28,3 +28,14 @@ class Node:
     """It is being deleted, or an autoscaler is about to: load balancers should send nothing new."""
     taints: tuple[str, ...] = ()
     """Their keys, in the object's order."""
+
+
+@dataclass(frozen=True, slots=True)
+class PodRoute:
+    """A route that leads to the pods of another node."""
+
+    destination: Cidr
+    gateway: Address
+    """An address of that node."""
+    node: str
+    """The name of that node."""

@@ -4,43 +4,36 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
-from kubypass.model.address import Address, family
+from kubypass.model.address import family
 from kubypass.model.cidr import Cidr, format_cidr
+from kubypass.model.node import PodRoute
 from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
     from kubypass.model.node import Node
-    from kubypass.model.settings import Settings
     from kubypass.plan.items import PlanNode
-
-
-class PlannedRoute(NamedTuple):
-    """To a peer's pods."""
-
-    destination: Cidr
-    gateway: Address
-    node: str
+    from kubypass.settings.settings import Settings
 
 
 def plan_routes(
     nodes: Iterable[Node], node: PlanNode, settings: Settings
-) -> tuple[tuple[PlannedRoute, ...], tuple[Problem, ...]]:
+) -> tuple[tuple[PodRoute, ...], tuple[Problem, ...]]:
     """Routes in order of their nodes; none unless `auto-direct-node-routes` is on.
 
     Of two nodes with the same pod network, the first by name gets the route (cidrs.py reports it).
     """
-    if not settings.auto_direct_node_routes:
+    if not settings.routing.direct_node_routes:
         return (), ()
-    routes: dict[Cidr, PlannedRoute] = {}
+    routes: dict[Cidr, PodRoute] = {}
     problems: list[Problem] = []
     for peer in sorted(nodes, key=lambda found: found.name):
         if peer.name == node.name:
             continue
         for cidr in peer.pod_cidrs:
             version = cidr.family
-            if not settings.has_family(version):
+            if not settings.network.has_family(version):
                 continue
             gateway = next((a for a in peer.addresses if family(a) == version), None)
             if gateway is None:
@@ -50,5 +43,5 @@ def plan_routes(
                 )
                 problems.append(Problem(f"Node {peer.name}", message))
             else:
-                routes.setdefault(cidr, PlannedRoute(cidr, gateway, peer.name))
+                routes.setdefault(cidr, PodRoute(cidr, gateway, peer.name))
     return tuple(routes.values()), tuple(problems)

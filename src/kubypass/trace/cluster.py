@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
 from kubypass.datapath.local_addresses import node_entries
-from kubypass.datapath.tables import Sizes, Tables
+from kubypass.datapath.mirror import read_capacity
+from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
 from kubypass.model.constants import NETNS_UNKNOWN
@@ -17,13 +18,13 @@ from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod, is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.settings import Settings
 from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.plan.conflicts import Rank, settle_all
 from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import Item, PlanNode
 from kubypass.plan.services import plan_service
+from kubypass.settings.settings import Settings
 
 _NO_MAC, _POD_MAC = bytes(6), bytes.fromhex("024b50000014")
 
@@ -57,8 +58,7 @@ class Cluster:
         for name in ("services", "local_addresses", "source_ranges"):
             keys = [key for key, _ in maps[name].items()]
             maps[name].delete_batch(b"".join(keys), len(keys))
-        sizes = (maps[name].info.max_entries for name in ("services", "backends", "slots"))
-        tables = Tables(Sizes(*sizes))
+        tables = Tables(read_capacity(maps))
         changes = tables.begin()
         for item in self._plan():
             problem = tables.put(item, changes)
@@ -82,14 +82,14 @@ class Cluster:
         ]
 
         def answer(address: Address) -> bool:
-            return settings.node_ports_answer(address, node.addresses)
+            return settings.node_ports.answer_on(address, node.addresses)
 
         for settled in settle_all(plans, node.local_addresses, answer).values():
             self.problems += settled.problems
             yield from settled.items
 
     def _endpoints(self, ifindex: int) -> dict[bytes, bytes]:
-        found, where = self.objects, self.objects.settings.nodeport_addresses
+        found, where = self.objects, self.objects.settings.node_ports.addresses
         answers = where.chosen(found.addresses, found.node.addresses)
         entries: dict[bytes, bytes] = {}
         pod = layout.LocalAddress(

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
-from kubypass.datapath.objects import load_programs
+from kubypass.datapath.loader import load_programs
 from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
 from kubypass.kernel.bpf import Map

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubypass.agent.report import VERSION
+from kubypass.agent.report.report import VERSION
 from kubypass.cli import COMMANDS, main
 
 

@@ -13,8 +13,8 @@ from kubypass.model.address import UNSPECIFIED, format_address, parse_address
 from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServicePort
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.settings import Settings
+from kubypass.settings.check import check_settings
+from kubypass.settings.settings import Settings
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
 ALL = format_address(UNSPECIFIED[4])

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kubypass.agent.sync_metrics import SyncMetrics
+from kubypass.agent.report.sync_metrics import SyncMetrics
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import parse_address
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.service import Service
-from kubypass.model.setting_checks import check_settings
-from kubypass.model.settings import Settings
+from kubypass.settings.check import check_settings
+from kubypass.settings.settings import Settings
 
 KEY = ("default", "web")
 WEB = Service(*KEY, "ClusterIP", (parse_address("10.96.0.1"),), (), (), ())

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.pods import read_pods
 from kubypass.cni import conflist
 from kubypass.cni.facts import Facts, outside, shortage
 from kubypass.cni.leases import Lease, Leases
 from kubypass.cni.protocol import Attachment
 from kubypass.model.address import parse_address
 from kubypass.model.cidr import parse_cidr
+from kubypass.node.pod_records import read_pods
 
 
 @pytest.fixture

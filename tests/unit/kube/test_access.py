@@ -10,13 +10,13 @@ import pytest
 import yaml
 
 from kubypass.errors import ConfigError, KubeError
-from kubypass.kube.access import parse_server
-from kubypass.kube.backoff import FIRST_S, LONGEST_S, Backoff
-from kubypass.kube.client import Client, Version
-from kubypass.kube.credentials import REREAD_S, TokenFile, TokenProgram
-from kubypass.kube.in_cluster import is_in_cluster, read_in_cluster, service_addresses
-from kubypass.kube.kubeconfig import read_kubeconfig
-from kubypass.kube.permissions import CLUSTER_RULES, CONFIG_RULES, Rule, missing_message
+from kubypass.kube.client.access import parse_server
+from kubypass.kube.client.backoff import FIRST_S, LONGEST_S, Backoff
+from kubypass.kube.client.client import Client, Version
+from kubypass.kube.client.credentials import REREAD_S, TokenFile, TokenProgram
+from kubypass.kube.client.in_cluster import is_in_cluster, read_in_cluster, service_addresses
+from kubypass.kube.client.kubeconfig import read_kubeconfig
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule, missing_message
 
 PEM = "-----BEGIN CERTIFICATE-----\n"
 

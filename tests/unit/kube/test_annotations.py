@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kubypass.kube.contents import EMPTY, Reading
+from kubypass.kube.manifests.parser import EMPTY, Reading
 from kubypass.model.address import format_address
 from kubypass.model.selector import matches
 from kubypass.model.service import EXPOSE_ALL, Exposure, Service

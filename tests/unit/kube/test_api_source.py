@@ -9,14 +9,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kubypass.kube.access import Access, Trust, parse_server
-from kubypass.kube.api_source import ApiSource, Course
-from kubypass.kube.client import Client
-from kubypass.kube.contents import Reading
-from kubypass.kube.credentials import FixedToken
-from kubypass.kube.follower import Begun, Condition, Crashed, Found, Listed
-from kubypass.kube.resources import NODES, Item, Resource, followed, read_item
-from kubypass.kube.writer import EVENTS_A_MINUTE, Subject, Writer
+from kubypass.kube.client.access import Access, Trust, parse_server
+from kubypass.kube.client.client import Client
+from kubypass.kube.client.credentials import FixedToken
+from kubypass.kube.client.writer import EVENTS_A_MINUTE, Subject, Writer
+from kubypass.kube.manifests.parser import Reading
+from kubypass.kube.watch.api_source import ApiSource, Course
+from kubypass.kube.watch.resources import NODES, Item, Resource, followed, read_item
+from kubypass.kube.watch.watcher import Begun, Condition, Crashed, Found, Listed
 
 SERVICES, SLICES, PODS = followed("node1", "")
 READING = Reading()

@@ -19,22 +19,22 @@ from kubypass.kube.config_maps import (
     parse_name,
     read_config_item,
 )
-from kubypass.model.settings_text import SettingsText
+from kubypass.model.config_map import ConfigMap
 
 PLACE = ConfigMapName("kube-system", "kubypass-config")
 
 
-def texts(*others: SettingsText) -> dict:
-    common = SettingsText("kubypass-config", {"a": "1", "b": "1"})
+def texts(*others: ConfigMap) -> dict:
+    common = ConfigMap("kubypass-config", {"a": "1", "b": "1"})
     found = {(FOR_ALL, "kube-system", common.name): common}
     return found | {(FOR_SOME, "kube-system", text.name): text for text in others}
 
 
 def test_of_those_that_select_the_node_the_last_by_name_counts():
     some = [
-        SettingsText("z", {"a": "3"}, "pool=edge"),
-        SettingsText("x", {"a": "2", "c": "2"}, "pool in (edge,core)"),
-        SettingsText("y", {"b": "9"}, "pool=core"),
+        ConfigMap("z", {"a": "3"}, "pool=edge"),
+        ConfigMap("x", {"a": "2", "c": "2"}, "pool in (edge,core)"),
+        ConfigMap("y", {"b": "9"}, "pool=core"),
     ]
     assert merge(texts(*some), {"pool": "edge"}) == ({"a": "3", "b": "1", "c": "2"}, ("x", "z"), ())
     assert merge(texts(*some), {})[0] == {"a": "1", "b": "1"}
@@ -42,14 +42,14 @@ def test_of_those_that_select_the_node_the_last_by_name_counts():
 
 @pytest.mark.parametrize("selector", [None, "", "=x"])
 def test_one_that_does_not_say_for_whom_is_for_nobody(selector):
-    values, names, (problem,) = merge(texts(SettingsText("x", {"a": "2"}, selector)), {"x": "x"})
+    values, names, (problem,) = merge(texts(ConfigMap("x", {"a": "2"}, selector)), {"x": "x"})
     assert (values, names) == ({"a": "1", "b": "1"}, ())
     assert problem.subject == "ConfigMap kube-system/x"
     assert "it is for no node until then" in problem.message
 
 
 def test_without_the_one_for_all_there_is_nothing():
-    only = {(FOR_SOME, "kube-system", "x"): SettingsText("x", {"a": "2"}, "pool=edge")}
+    only = {(FOR_SOME, "kube-system", "x"): ConfigMap("x", {"a": "2"}, "pool=edge")}
     assert merge(only, {"pool": "edge"})[0] is None
 
 
@@ -68,7 +68,7 @@ def test_an_object_becomes_text():
     some = config_resources(PLACE)[1]
     found = read_config_item(some, content, False)
     key = (FOR_SOME, "kube-system", "x")
-    assert found.objects == ((key, SettingsText("x", {"a": "1"}, "pool=edge")),)
+    assert found.objects == ((key, ConfigMap("x", {"a": "1"}, "pool=edge")),)
     assert found.version == "7"
     assert read_config_item(some, content, True).objects == ((key, None),)
     broken = read_config_item(some, msgspec.Raw(b'{"data": 5}'), False)

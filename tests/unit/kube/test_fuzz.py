@@ -15,14 +15,14 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from kubypass.kube.contents import EMPTY, Reading
-from kubypass.kube.manifests import ManifestSource
-from kubypass.model.settings import Settings
+from kubypass.kube.manifests.manifest_source import ManifestSource
+from kubypass.kube.manifests.parser import EMPTY, Reading
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.conflicts import Claims
 from kubypass.plan.host_ports import plan_host_ports
 from kubypass.plan.items import PlanNode
 from kubypass.plan.services import plan_service
+from kubypass.settings.settings import Settings
 
 LIMIT_S = 5.0
 """Far above what any of this takes; a bomb takes minutes or all memory."""

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kubypass.kube.failures import Refused
-from kubypass.kube.list_watch import ListWatch, Step
+from kubypass.kube.client.failures import Refused
+from kubypass.kube.watch.list_watch import ListWatch, Step
 
 
 class Thing(NamedTuple):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kubypass.errors import ConfigError
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
 
 WEB = ("default", "web")
 

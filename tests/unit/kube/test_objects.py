@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import format_address
 from kubypass.model.endpoint import EndpointSlice

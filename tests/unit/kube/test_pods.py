@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from kubypass.kube.contents import EMPTY, Reading
-from kubypass.kube.manifests import ManifestSource
+from kubypass.kube.manifests.manifest_source import ManifestSource
+from kubypass.kube.manifests.parser import EMPTY, Reading
 from kubypass.model.address import format_address
 from kubypass.model.host_port import HostPortPod
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 import pytest
 
 from kubypass.model.pod import Pod
-from kubypass.model.setting_checks import check_settings
 from kubypass.plan.socket_lb import is_excluded
+from kubypass.settings.check import check_settings
 
 LABELS = {"app": "web", "security.istio.io/tlsMode": "istio"}
 

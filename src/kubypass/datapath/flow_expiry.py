@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Removes connections from `flows` a little at a time: expired ones, and those of UDP frontends that moved.
+
+The programs treat an expired entry as absent, so removing it only frees memory and need not be fast. An entry that
+expired a minute ago will not be refreshed by a packet that is already on its way.
+"""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator, Mapping
+
+from kubypass.datapath import layout
+from kubypass.datapath.moved_frontends import MovedFrontends
+from kubypass.kernel.bpf import Map
+
+_GRACE_NS = 60_000_000_000
+_EXPIRES = struct.Struct("<Q")
+_CHUNK = 1024
+
+
+class Sweep:
+    """Goes over the map again and again; each `step` looks at one chunk."""
+
+    def __init__(self, flows: Map) -> None:
+        self._flows = flows
+        self._pass: Iterator[tuple[bytes, bytes, int]] = iter(())
+        self._moved = MovedFrontends()
+        self._seen = 0
+        self.live = 0
+        """Entries that the last complete pass kept."""
+        self.removed = 0
+        """Entries removed since the start."""
+
+    @property
+    def urgent(self) -> bool:
+        """True while a pass looks for more than expired entries."""
+        return bool(self._moved)
+
+    def note(self, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> None:
+        """Takes in entries of `services`: as they are, and as they are about to be written."""
+        if self._moved.note(before, after):
+            self._pass, self._seen = self._flows.chunks(_CHUNK), 0
+
+    def step(self) -> bool:
+        """Looks at the next chunk; returns False at the end of a pass."""
+        chunk = next(self._pass, None)
+        if chunk is None:
+            self.live, self._seen = self._seen, 0
+            self._pass = self._flows.chunks(_CHUNK)
+            self._moved.forget()
+            return False
+        keys, values, count = chunk
+        dead = self._expired(keys, values, count, time.monotonic_ns() - _GRACE_NS)
+        if self._moved:
+            dead += self._moved.flows(keys[: count * layout.TUPLE_SIZE], values)
+        self._flows.delete_batch(b"".join(dead), len(dead))
+        self._seen += count - len(dead)
+        self.removed += len(dead)
+        return True
+
+    @staticmethod
+    def _expired(keys: bytes, values: bytes, count: int, before: int) -> list[bytes]:
+        key_size, size, offset = layout.TUPLE_SIZE, layout.FLOW_SIZE, layout.FLOW_EXPIRES_NS_AT
+        return [
+            keys[at * key_size : (at + 1) * key_size]
+            for at in range(count)
+            if _EXPIRES.unpack_from(values, at * size + offset)[0] < before
+        ]

@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Loads the compiled programs, or finds those that an earlier agent left; keeps maps and programs pinned (pins.py)."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+from kubypass.datapath import layout, map_upgrade, previous_programs
+from kubypass.datapath.map_upgrade import MapUpgrade
+from kubypass.datapath.pins import Pins
+from kubypass.errors import KernelError
+from kubypass.kernel.bpf import Map
+from kubypass.kernel.libbpf import ObjectFile
+from kubypass.kernel.program import Program
+
+OBJECTS = ("socket", "bind", "pod", "host")
+
+
+@dataclass(slots=True)
+class Datapath:
+    """Open maps and programs."""
+
+    pins: Pins
+    maps: dict[str, Map]
+    programs: dict[str, Program]
+    loaded: bool
+    """The programs are newly loaded and have to be attached."""
+    unpinned: frozenset[str] = frozenset()
+    """New maps. They are pinned once they are complete, before programs use them."""
+    notes: list[str] = field(default_factory=list)
+    """What became of an earlier version's maps."""
+    connections: list[MapUpgrade] = field(default_factory=list)
+    """Connections of an earlier version that are not copied yet."""
+
+
+def object_directory() -> Path:
+    """The directory of the compiled objects: in the package, or a checkout's build directory; raises KernelError."""
+    package = Path(__file__).resolve().parents[1]
+    for candidate in (package / "bpf", package.parents[1] / "build" / "bpf"):
+        if (candidate / "socket.bpf.o").is_file():
+            return candidate
+    raise KernelError("find", "the compiled BPF objects", 0, "run make build")
+
+
+def signature(config: layout.Config, sizes: Mapping[str, int]) -> str:
+    """Tells programs apart by their code, their constants and the sizes of their maps."""
+    constants = config.pack() + repr(sorted(sizes.items())).encode()
+    return hashlib.sha256(constants + _code()).hexdigest()[:16]
+
+
+@cache
+def _code() -> bytes:
+    """The objects that this process started with, whatever is built meanwhile."""
+    return b"".join((object_directory() / f"{name}.bpf.o").read_bytes() for name in OBJECTS)
+
+
+def find(pins: Pins) -> Datapath | None:
+    """Opens what an earlier agent with the same programs left; None where a part is missing.
+
+    It is also None where another layout is left: an agent was killed while it replaced one by the other.
+    """
+    if pins.other_layouts():
+        return None
+    try:
+        maps = {name: pins.open_map(name) for name in layout.MAP_NAMES}
+        found = sorted(pins.programs.iterdir())
+        programs = {path.name: Program.open_pinned(str(path)) for path in found}
+    except (KernelError, FileNotFoundError):
+        return None
+    return Datapath(pins, maps, programs, loaded=False)
+
+
+def load(pins: Pins, config: layout.Config, sizes: Mapping[str, int]) -> Datapath:
+    """Loads the programs with the pinned maps where these fit, and with new ones elsewhere. Attaches nothing."""
+    others = sorted(path.name for path in pins.other_layouts())
+    notes = [f"maps of another layout ({name}) are replaced" for name in others]
+    maps = _reusable(pins, sizes, notes)
+    kept = set(maps)
+    programs = load_programs(OBJECTS, maps, sizes, lambda opened: opened.set_rodata(config.pack()))
+    upgrades = map_upgrade.plan_upgrades(pins, maps, kept, notes)
+    map_upgrade.copy_all([one for one in upgrades if one.name in map_upgrade.TABLES], notes)
+    connections = [one for one in upgrades if one.name in map_upgrade.CONNECTIONS]
+    unpinned = frozenset(layout.MAP_NAMES) - kept
+    return Datapath(pins, maps, programs, True, unpinned, notes, connections)
+
+
+def load_programs(
+    names: Iterable[str],
+    maps: dict[str, Map],
+    sizes: Mapping[str, int],
+    set_constants: Callable[[ObjectFile], None],
+) -> dict[str, Program]:
+    """Loads objects with these maps. A map that is missing is made, of the size in `sizes`, and added to `maps`."""
+    programs: dict[str, Program] = {}
+    for name in names:
+        with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
+            set_constants(opened)
+            opened.set_max_entries(sizes)
+            opened.reuse_maps({key: value.fd for key, value in maps.items()})
+            opened.load()
+            for key in opened.map_names:
+                maps.setdefault(key, Map(os.dup(opened.map_fd(key))))
+            for key in opened.program_names:
+                programs[key] = Program(os.dup(opened.program_fd(key)))
+    return programs
+
+
+def prepare_switch(datapath: Datapath) -> None:
+    """Copies an earlier version's connections. Call it last before the links are switched.
+
+    Maps are pinned from here on: if we are killed while links are switched, nothing that programs have noted is lost.
+    Until `finish_switch`, our programs try the previous ones for connections that they do not know.
+    """
+    map_upgrade.copy_all(datapath.connections, datapath.notes)
+    pins = datapath.pins
+    pins.maps.mkdir(parents=True, exist_ok=True)
+    if datapath.connections:
+        previous = datapath.maps[previous_programs.MAP]
+        previous_programs.attach_pinned(previous, pins.programs, datapath.notes)
+    for name in datapath.unpinned:
+        _replace_pin(datapath.maps[name], pins.maps / name)
+
+
+def finish_switch(datapath: Datapath) -> None:
+    """Pins the programs and removes the pins of other layouts. Call it once the links are switched."""
+    pins = datapath.pins
+    if datapath.connections:
+        previous = datapath.maps[previous_programs.MAP]
+        previous_programs.stop_new(previous)
+        _copy_late(datapath)
+        previous_programs.detach(previous)
+        _copy_late(datapath)  # a program may have been running at the switch
+        datapath.connections.clear()
+    pins.programs.mkdir(exist_ok=True)
+    for name, program in datapath.programs.items():
+        _replace_pin(program, pins.programs / name)
+    for other in pins.other_layouts():
+        shutil.rmtree(other)
+
+
+def pin_missing(datapath: Datapath) -> int:
+    """Pins maps and programs whose pins somebody has removed; returns how many."""
+    pins = datapath.pins
+    wanted: dict[Path, Map | Program] = {pins.maps / key: one for key, one in datapath.maps.items()}
+    wanted.update({pins.programs / name: each for name, each in datapath.programs.items()})
+    missing = {path: opened for path, opened in wanted.items() if not path.exists()}
+    for directory in (pins.maps, pins.programs, pins.links):
+        directory.mkdir(parents=True, exist_ok=True)
+    for path, opened in missing.items():
+        opened.pin(str(path))
+    return len(missing)
+
+
+def _copy_late(datapath: Datapath) -> None:
+    """Copies connections that were opened while others were copied."""
+    for late in datapath.connections:
+        late.copy_missing()
+
+
+def _replace_pin(opened: Map | Program, path: Path) -> None:
+    path.unlink(missing_ok=True)
+    opened.pin(str(path))
+
+
+def _reusable(pins: Pins, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Map]:
+    """The pinned maps of this layout that have the right size."""
+    maps = {}
+    for name in layout.MAP_NAMES:
+        # Every load has its own previous programs.
+        if name == previous_programs.MAP or not (pins.maps / name).exists():
+            continue
+        opened = pins.open_map(name)
+        wanted = sizes.get(name, opened.info.max_entries)
+        if opened.info.max_entries == wanted:
+            maps[name] = opened
+        else:
+            notes.append(f"map {name} is made anew: {opened.info.max_entries} -> {wanted} entries")
+    return maps

@@ -1,0 +1,44 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A small map whose whole content the agent knows: only differences are written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from kubypass.kernel.bpf import Map
+
+
+class SyncedMap:
+    """One map and the content that it should have."""
+
+    def __init__(self, target: Map) -> None:
+        self._target = target
+        self._known: dict[bytes, bytes] | None = None
+
+    def apply(self, wanted: Mapping[bytes, bytes], *, thorough: bool = True) -> int:
+        """Makes the map hold exactly `wanted`; returns how many entries were written.
+
+        A thorough call reads the map first, since somebody else may have changed it. The others trust the last write.
+        """
+        known = self._known
+        content = dict(self._target.items()) if thorough or known is None else known
+        changed = {key: value for key, value in wanted.items() if content.get(key) != value}
+        gone = [key for key in content if key not in wanted]
+        self._known = None  # until all is written
+        self._target.update_batch(b"".join(changed), b"".join(changed.values()), len(changed))
+        self._target.delete_batch(b"".join(gone), len(gone))
+        self._known = dict(wanted)
+        return len(changed) + len(gone)
+
+    def add(self, entries: Mapping[bytes, bytes]) -> None:
+        """Writes these entries and keeps the others."""
+        self._target.update_batch(b"".join(entries), b"".join(entries.values()), len(entries))
+        if self._known is not None:
+            self._known |= entries
+
+    def remove(self, keys: Iterable[bytes]) -> None:
+        """Removes these entries; a key that is not there is no error."""
+        for key in keys:
+            self._target.delete(key)
+            if self._known is not None:
+                self._known.pop(key, None)

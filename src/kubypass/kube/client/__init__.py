@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The connection to API servers: addresses, certificates, tokens, single requests, and failures as messages."""

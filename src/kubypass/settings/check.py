@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads settings from text, with something to say about each key that was given."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Final
+
+from kubypass.settings.cilium_keys import CILIUM_KEYS
+from kubypass.settings.finding import Finding
+from kubypass.settings.key import Key
+from kubypass.settings.parse import FIRST_NAT_PORT, parse_bool
+from kubypass.settings.settings import KEYS, Settings
+
+_BY_KEY: Final = {key.name: key for key in KEYS}
+
+
+def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding, ...]]:
+    """Settings from text (booleans and numbers are read too); a finding for each key, in order."""
+    values: dict[str, object] = {}
+    findings: list[Finding] = []
+    for name, raw in given.items():
+        text = _text(raw)
+        if text is None:
+            message = "expected text, a whole number, or true or false; put it in quotes"
+            findings.append(Finding(name, str(raw), "wrong", message))
+        elif name == "tunnel":
+            findings.append(_check_tunnel(text))
+        elif name in _BY_KEY:
+            findings.append(_check_value(_BY_KEY[name], text, given, values))
+        else:
+            findings.append(_unlisted(name, text))
+    settings = Settings().with_values({**values, **_inherited(values)})
+    if problem := _nat_range_problem(settings):
+        settings = settings.with_values({"masquerade.extra_ports": None})
+        findings = [problem if found.key == problem.key else found for found in findings]
+    return settings, tuple(findings)
+
+
+def _inherited(values: Mapping[str, object]) -> dict[str, object]:
+    """Values of keys that take another key's value: where they are 0, or where only the other one is given."""
+    found: dict[str, object] = {}
+    for general in KEYS:
+        for path in (_BY_KEY[name].path for name in general.inherited_by):
+            if values.get(path) == 0 or (path not in values and general.path in values):
+                found[path] = values.get(general.path, Settings().value(general.path))
+    return found
+
+
+def _nat_range_problem(settings: Settings) -> Finding | None:
+    extra, (first, last) = settings.masquerade.extra_ports, settings.node_ports.port_range
+    if extra is None or extra[1] < first or extra[0] > last:
+        return None
+    key, value = "node-port-nat-range-ext", f"{extra[0]},{extra[1]}"
+    message = (
+        f"expected ports from {FIRST_NAT_PORT} to 65535 outside of node-port-range, {first},{last}"
+    )
+    return Finding(key, value, "wrong", message)
+
+
+def _text(raw: object) -> str | None:
+    if raw is None:
+        return ""
+    if isinstance(raw, bool):
+        return "true" if raw else "false"
+    return str(raw).strip() if isinstance(raw, (str, int, float)) else None
+
+
+def _check_value(
+    key: Key, text: str, given: Mapping[str, object], values: dict[str, object]
+) -> Finding:
+    if key.alias_of and key.alias_of in given:
+        message = f"{key.alias_of} is given too and counts; remove this one"
+        return Finding(key.name, text, "deprecated", message)
+    try:
+        values[key.path] = key.parse(_plain(key, text))
+    except ValueError as error:
+        if key.name == "routing-mode":
+            message = f"{error}: kubypass has no tunnels, pods are routed natively only"
+        elif key.choices:
+            message = "expected " + " or ".join(f'"{choice}"' for choice in key.choices)
+        else:
+            message = str(error)
+        return Finding(key.name, text, "wrong", message)
+    if key.alias_of:
+        return Finding(key.name, text, "deprecated", f"write {key.alias_of}")
+    if text in key.deprecated_values:
+        return Finding(key.name, text, "deprecated", key.deprecated_values[text])
+    if key.name == "kube-proxy-replacement" and values[key.path] == "false":
+        message = "only ClusterIPs, only for pods: no NodePorts, no external addresses"
+        return Finding(key.name, text, "accepted", message)
+    return Finding(key.name, text, "accepted", key.effect)
+
+
+def _plain(key: Key, text: str) -> str:
+    """`True` and `1` are `true` where that is one of the words."""
+    if "true" in key.choices and text not in key.deprecated_values:
+        return "true" if parse_bool(text) else "false"
+    return text
+
+
+def _check_tunnel(text: str) -> Finding:
+    if text == "disabled":
+        return Finding("tunnel", text, "deprecated", 'write routing-mode: "native"')
+    message = 'expected "disabled": kubypass has no tunnels, pods are routed natively only'
+    return Finding("tunnel", text, "wrong", message)
+
+
+def _unlisted(name: str, text: str) -> Finding:
+    if name in CILIUM_KEYS:
+        return Finding(name, text, "accepted", "known Cilium key, no effect yet")
+    close = difflib.get_close_matches(name, _BY_KEY, n=1, cutoff=0.8)
+    message = f"unknown key; did you mean {close[0]}?" if close else "unknown key; it has no effect"
+    return Finding(name, text, "unknown", message)

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings from where operators keep them.
+
+A directory with a file for each key (a mounted ConfigMap), a YAML file with the keys at its top,
+or a YAML or JSON file with the ConfigMap itself. What they mean is in settings/settings.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from kubypass.errors import ConfigError
+from kubypass.settings.check import check_settings
+from kubypass.settings.finding import Finding
+from kubypass.settings.settings import Settings
+
+_CONFIG_MAP = "cilium-config"
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsText:
+    """What is written down, before it is understood."""
+
+    values: Mapping[str, object] = field(default_factory=dict)
+    findings: tuple[Finding, ...] = ()
+    """Values that cannot even be read: all of them wrong."""
+
+
+def load_settings(
+    path: str | Path | None, overrides: Iterable[str] = ()
+) -> tuple[Settings, tuple[Finding, ...]]:
+    """Settings from a path, `--key=value` arguments over them; ConfigError for a wrong value."""
+    settings, findings = inspect_settings(path, overrides)
+    for finding in findings:
+        if finding.level == "wrong":
+            origin = f" ({path})" if path is not None else ""
+            raise ConfigError(f"{finding}{origin}")
+    return settings, findings
+
+
+def inspect_settings(
+    path: str | Path | None, overrides: Iterable[str] = ()
+) -> tuple[Settings, tuple[Finding, ...]]:
+    """As load_settings, but wrong values are findings, with their defaults in place."""
+    text = read_settings(path) if path is not None else SettingsText()
+    given = parse_overrides(overrides)
+    settings, findings = check_settings({**text.values, **given})
+    wrong = tuple(finding for finding in text.findings if finding.key not in given)
+    return settings, wrong + findings
+
+
+def parse_overrides(arguments: Iterable[str]) -> dict[str, str]:
+    """`--key=value` arguments; a key alone is true, as for Cilium's agent."""
+    values: dict[str, str] = {}
+    for argument in arguments:
+        key, equals, value = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or not key:
+            raise ConfigError(
+                f"{argument!r}: expected --key=value", hint="keys are in docs/settings.md"
+            )
+        values[key] = value if equals else "true"
+    return values
+
+
+def read_settings(path: str | Path) -> SettingsText:
+    """What is written at the path; ConfigError if that is no settings at all."""
+    source = Path(path)
+    try:
+        if source.is_dir():
+            return _read_directory(source)
+        content = source.read_bytes()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise ConfigError(
+            f"--config {path}: {reason}", hint="give a file or a directory"
+        ) from error
+    return _read_yaml(source, content)
+
+
+def _read_directory(directory: Path) -> SettingsText:
+    """A file for each key; hidden ones are how Kubernetes swaps mounted ConfigMaps."""
+    values: dict[str, object] = {}
+    findings: list[Finding] = []
+    for entry in sorted(directory.iterdir()):
+        if entry.name.startswith(".") or not entry.is_file():
+            continue
+        try:
+            values[entry.name] = entry.read_text("utf-8").strip()
+        except (OSError, UnicodeDecodeError):
+            message = f"{entry} cannot be read as text; expected a readable UTF-8 file"
+            findings.append(Finding(entry.name, "", "wrong", message))
+    return SettingsText(values, tuple(findings))
+
+
+def _read_yaml(source: Path, content: bytes) -> SettingsText:
+    hint = "expected keys with values, or the ConfigMap cilium-config"
+    try:
+        found = [
+            part for part in yaml.load_all(content, Loader=yaml.CSafeLoader) if part is not None
+        ]
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f" at line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(error, "problem", None) or "unreadable"
+        raise ConfigError(f"--config {source}: not YAML{place}: {problem}", hint=hint) from error
+    maps = [item for part in found for item in _config_maps(part)]
+    if maps:
+        named = [item for item in maps if _name(item) == _CONFIG_MAP]
+        return _read_config_map(source, (named or maps)[0])
+    if not found:
+        return SettingsText()
+    block = found[0]
+    if len(found) > 1 or not isinstance(block, dict) or "kind" in block:
+        raise ConfigError(f"--config {source}: no settings in it", hint=hint)
+    return SettingsText({str(key): value for key, value in block.items()})
+
+
+def _config_maps(part: object) -> list[dict[object, object]]:
+    """The ConfigMaps in a document, those in lists too."""
+    if not isinstance(part, dict):
+        return []
+    if part.get("kind") == "ConfigMap":
+        return [part]
+    items = part.get("items") if str(part.get("kind", "")).endswith("List") else None
+    return [item for entry in items or () for item in _config_maps(entry)]
+
+
+def _name(item: Mapping[object, object]) -> object:
+    metadata = item.get("metadata")
+    return metadata.get("name") if isinstance(metadata, dict) else None
+
+
+def _read_config_map(source: Path, item: Mapping[object, object]) -> SettingsText:
+    """Kubernetes refuses a ConfigMap with anything but text, so it is wrong here too."""
+    data = item.get("data")
+    if data is None:
+        return SettingsText()
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"--config {source}: data is no mapping", hint="expected keys with values in quotes"
+        )
+    values: dict[str, object] = {}
+    findings: list[Finding] = []
+    for key, value in data.items():
+        if isinstance(value, str):
+            values[str(key)] = value.strip()
+        else:
+            written = str(value).lower() if isinstance(value, bool) else str(value)
+            message = f'values of a ConfigMap are text; write it in quotes, "{written}"'
+            findings.append(Finding(str(key), written, "wrong", message))
+    return SettingsText(values, tuple(findings))
