@@ -73,7 +73,7 @@ def alike(who, protocol):
 def held(lab, program, piece):
     result = lab.run(program, piece)
     hook = Hook[program.upper()]
-    assert (result.code, dict(result.counted)) == (SHOT, {(hook, Verdict.HELD): 1})
+    assert (result.code, dict(result.counted)) == (SHOT, {(hook, Verdict.QUEUED): 1})
 
 
 def in_order(lab, program, sent, wanted, order, code=REDIRECT):
@@ -88,4 +88,4 @@ def in_order(lab, program, sent, wanted, order, code=REDIRECT):
     for index in (*early, *order[order.index(0) + 1 :]):
         result = lab.run(program, sent[index])
         assert (result.code, result.packet) == (code, wanted[index])
-    assert not list(lab.maps["held"].items())
+    assert not list(lab.maps["queued_fragments"].items())
