@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from threading import Thread
 
 import pytest
-from far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.kernel.netns import inside
+from kubypass_lab.bench.node import BareNode, agent, bare_node
+from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
 CLIENTS = [f"192.168.1.{number}" for number in range(60, 160)]
 PORTS = range(20000, 20004)

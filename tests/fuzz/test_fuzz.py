@@ -9,19 +9,15 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "packet"))
-
-from lab import NUMBERS, V4, V6, Lab, config, namespace, remember_uplink, uplink_index
 
 from kubypass.agent.prepare import pack_networks
 from kubypass.kernel.bpf import Map
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import EndpointKind, Hook, LocalDetector, ServiceFlag, Verdict
+from tests.packet.lab import NUMBERS, V4, V6, Lab, config, namespace, remember_uplink, uplink_index
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKETS = int(os.environ.get("KUBYPASS_FUZZ", "200000"))

@@ -7,13 +7,12 @@ import json
 import time
 from http.client import NOT_FOUND
 
-from serving import NAMESPACE, ask_agent
-
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.process import wait_until
 from kubypass.kernel.netns import inside
 from kubypass.kube.client.failures import Refused
 from kubypass.kube.client.rest import Rest, open_cluster
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.process import wait_until
+from tests.kubernetes.serving import NAMESPACE, ask_agent
 
 _EACH_S = 10
 _PATH = f"/api/v1/namespaces/{NAMESPACE}/services"

@@ -4,21 +4,17 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from cluster import Cluster
-from servers import api_servers, linked
-
-from kubypass.bench.node import bare_node
-from kubypass.box.kubernetes import cluster as boxes
-from kubypass.box.kubernetes.programs import build_programs
-from kubypass.box.kubernetes.proxies import Proxy
+from kubypass_lab.bench.node import bare_node
+from kubypass_lab.box.kubernetes import cluster as boxes
+from kubypass_lab.box.kubernetes.programs import build_programs
+from kubypass_lab.box.kubernetes.proxies import Proxy
+from tests.kubernetes.cluster import Cluster
+from tests.kubernetes.servers import api_servers, linked
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 GUIDE = EXAMPLES / "guide"

@@ -6,10 +6,9 @@ from __future__ import annotations
 import signal
 from datetime import UTC, datetime
 
-from cluster import NODE, TAINT
-from servers import ADDRESS, PORT, wait
-
 from kubypass.kube.watch.resources import TRIGGER_ANNOTATION
+from tests.kubernetes.cluster import NODE, TAINT
+from tests.kubernetes.servers import ADDRESS, PORT, wait
 
 WEB, WEB_ADDRESS = "10.96.1.1:80/TCP", "10.96.1.1"
 

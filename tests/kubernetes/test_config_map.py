@@ -5,10 +5,9 @@ from __future__ import annotations
 
 import json
 
-from cluster import CONFIG_MAPS, NODE
-from servers import ADDRESS, PORT, wait
-
 from kubypass.kube.client.permissions import CLUSTER_RULES
+from tests.kubernetes.cluster import CONFIG_MAPS, NODE
+from tests.kubernetes.servers import ADDRESS, PORT, wait
 
 NAME = "kube-system/kubypass-config"
 EDGE = {

@@ -16,10 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from churn import check_served, churn
-from conftest import in_a_box
-from other_version import VERSION, build_other_image, import_image, layouts, use_image
-from serving import (
+
+from kubypass_lab.box.kubernetes import control_plane as programs
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
+from kubypass_lab.box.kubernetes.node import start_node, stop_node, wait_ready
+from kubypass_lab.box.paths import CLIENT
+from kubypass_lab.box.process import cgroup_processes, wait_until
+from tests.kubernetes.churn import check_served, churn
+from tests.kubernetes.conftest import in_a_box
+from tests.kubernetes.other_version import (
+    VERSION,
+    build_other_image,
+    import_image,
+    layouts,
+    use_image,
+)
+from tests.kubernetes.serving import (
     AGENTS,
     NAMESPACE,
     Served,
@@ -31,14 +44,7 @@ from serving import (
     serve,
     wait_rolled_out,
 )
-from streams import Traffic, traffic
-
-from kubypass.box.kubernetes import control_plane as programs
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
-from kubypass.box.kubernetes.node import start_node, stop_node, wait_ready
-from kubypass.box.paths import CLIENT
-from kubypass.box.process import cgroup_processes, wait_until
+from tests.kubernetes.streams import Traffic, traffic
 
 NODES = int(os.environ.get("LOST_NODES", "2"))
 PROXY = os.environ.get("LOST_PROXY", "kubypass")

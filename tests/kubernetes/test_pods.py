@@ -6,8 +6,8 @@ from __future__ import annotations
 import json
 import subprocess
 
-from cluster import NODE
-from servers import wait
+from tests.kubernetes.cluster import NODE
+from tests.kubernetes.servers import wait
 
 PODS = "/api/v1/namespaces/default/pods"
 

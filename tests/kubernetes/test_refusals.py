@@ -6,11 +6,11 @@ from __future__ import annotations
 import json
 
 import pytest
-from cluster import NODE
-from servers import ADDRESS, PORT, wait
 
-from kubypass.box.kubernetes import pki
 from kubypass.kube.client.permissions import CLUSTER_RULES
+from kubypass_lab.box.kubernetes import pki
+from tests.kubernetes.cluster import NODE
+from tests.kubernetes.servers import ADDRESS, PORT, wait
 
 WEB = "10.96.1.1:80/TCP"
 

@@ -4,21 +4,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from lab import V4, V6, Lab, config, namespace, remember_uplink
-from pipeline import Pipeline, entered, load
 from scapy.layers.l2 import ARP, Ether
-from variants import PLACE
 
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
+from tests.packet.lab import V4, V6, Lab, config, namespace, remember_uplink
+from tests.packet.pipeline import Pipeline, entered, load
+from tests.packet.variants import PLACE
 
 
 def pytest_addoption(parser):

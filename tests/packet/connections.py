@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from raw import Ends
-from reference import Backend, Cluster, Frontend, Item, ItemKey, version
+from tests.packet.raw import Ends
+from tests.packet.reference import Backend, Cluster, Frontend, Item, ItemKey, version
 
 Key = tuple[str, int, str, int, str]
 """Source and destination with their ports, and the protocol."""

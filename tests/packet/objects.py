@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab import Addresses
-from pipeline import NODE, Pipeline
+from tests.packet.lab import Addresses
+from tests.packet.pipeline import NODE, Pipeline
 
 PORT, NODE_PORT, TARGET = 80, 30080, 8080
 EXTERNAL = {4: "198.51.100.1", 6: "2001:db8:e::1"}

@@ -14,13 +14,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
-
 from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kube.manifests.merged_files import MergedFiles
 from kubypass.kube.manifests.parser import EMPTY, ParsedFile, Parser
@@ -28,10 +27,10 @@ from kubypass.kube.store import Dirty
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
-from kubypass.node.facts import probe_features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
+from tests.packet.lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
 
 NODE = "node1"
 HOOKS = {
@@ -92,7 +91,7 @@ class Pipeline:
         self._before = b""
 
     def _place_endpoints(self) -> None:
-        where, place = self.settings.nodeport_addresses, self.place
+        where, place = self.settings.node_ports.addresses, self.place
         primary = [parse_address(one) for one in place.primary]
         for one in place.primary + place.others:
             chosen = where.selects(parse_address(one), primary)

@@ -12,13 +12,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from connections import Connection, Expected, Memory
-from lab import PASS, REDIRECT, SHOT
-from pipeline import NOBODY, TO_NETWORK_MACS, TO_POD_MACS, Pipeline, Seen
-from raw import ICMP, ICMPV6, PROTOCOLS, Ends, Segment, check_unreachable, ends
-from reference import Cluster, Node
-
 from kubypass.model.verdict import Verdict
+from tests.packet.connections import Connection, Expected, Memory
+from tests.packet.lab import PASS, REDIRECT, SHOT
+from tests.packet.pipeline import NOBODY, TO_NETWORK_MACS, TO_POD_MACS, Pipeline, Seen
+from tests.packet.raw import ICMP, ICMPV6, PROTOCOLS, Ends, Segment, check_unreachable, ends
+from tests.packet.reference import Cluster, Node
 
 Step = tuple[Any, ...]
 _REJECTS = {Verdict.REJECT_NO_BACKEND, Verdict.REJECT_NO_SERVICE}

@@ -7,11 +7,11 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab import V4, V6
-from pipeline import NODE
-from play import Step
-from reference import Cluster, Node
-from variants import PLACE, SETTINGS, node
+from tests.packet.lab import V4, V6
+from tests.packet.pipeline import NODE
+from tests.packet.play import Step
+from tests.packet.reference import Cluster, Node
+from tests.packet.variants import PLACE, SETTINGS, node
 
 REMOTE = {
     4: tuple(f"10.233.65.{number}" for number in range(20, 24)),

@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from lab import segment
-from objects import NODE_PORT, PORT, endpoint, endpoint_slice, places, put, service
-from raw import ends
+
+from tests.packet.lab import segment
+from tests.packet.objects import NODE_PORT, PORT, endpoint, endpoint_slice, places, put, service
+from tests.packet.raw import ends
 
 TIMEOUT_S = 100
 FOUR = range(4)

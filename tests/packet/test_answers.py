@@ -7,8 +7,13 @@ import struct
 import time
 
 import pytest
-from lab import PASS, POD_MAC, REDIRECT, SHOT, VETH_MAC, segment
-from objects import (
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
+from scapy.layers.l2 import Ether
+
+from kubypass.model.verdict import Verdict
+from tests.packet.lab import PASS, POD_MAC, REDIRECT, SHOT, VETH_MAC, segment
+from tests.packet.objects import (
     BALANCER,
     EXTERNAL,
     NODE_PORT,
@@ -19,12 +24,7 @@ from objects import (
     put,
     service,
 )
-from scapy.layers.inet import ICMP, IP
-from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
-from scapy.layers.l2 import Ether
-from test_policies import HOOKS, source_of
-
-from kubypass.model.verdict import Verdict
+from tests.packet.test_policies import HOOKS, source_of
 
 CLOCK_MONOTONIC_COARSE = 6
 LONGEST = {4: 576, 6: 1280}

@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from lab import V4, V6, segment
-from objects import (
+
+from kubypass.model.verdict import Verdict
+from tests.packet.lab import V4, V6, segment
+from tests.packet.objects import (
     BALANCER,
     EXTERNAL,
     NODE_PORT,
@@ -16,10 +18,8 @@ from objects import (
     put,
     service,
 )
-from raw import ends
-from test_policies import OTHER_ADDRESS, connect, draw
-
-from kubypass.model.verdict import Verdict
+from tests.packet.raw import ends
+from tests.packet.test_policies import OTHER_ADDRESS, connect, draw
 
 ZONE = "topology.kubernetes.io/zone"
 

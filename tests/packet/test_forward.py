@@ -4,12 +4,23 @@
 from __future__ import annotations
 
 import pytest
-from lab import PASS, POD_MAC, REDIRECT, SHOT, TO_NETWORK, TO_POD, VETH_MAC, segment
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrHopByHop
 from scapy.layers.l2 import ARP, Ether
 
 from kubypass.model.verdict import Hook, Verdict
+from tests.packet.lab import (
+    PASS,
+    POD_MAC,
+    REDIRECT,
+    SHOT,
+    TO_NETWORK,
+    TO_POD,
+    V4,
+    V6,
+    VETH_MAC,
+    segment,
+)
 
 
 def test_pod_to_pod_of_the_same_node(lab, who, protocol):
@@ -108,8 +119,6 @@ def test_a_truncated_header_is_dropped_and_counted(lab, who, program, length):
 
 
 def test_ipv4_options_are_skipped(lab):
-    from lab import V4
-
     packet = segment(V4, (V4.second_pod, 40000, V4.pod, 80))
     packet[IP].options = [b"\x94\x04\x00\x00"]
     expected = packet.copy()
@@ -119,8 +128,6 @@ def test_ipv4_options_are_skipped(lab):
 
 
 def test_ipv6_extension_headers_are_skipped(lab):
-    from lab import V6
-
     lab.service(V6.service, 80, [V6.second_pod])
     packet = segment(V6, (V6.pod, 40000, V6.service, 80))
     transport = packet[IPv6].payload

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from lab import IN, PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, segment
 from scapy.layers.inet import IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
@@ -21,6 +20,7 @@ from scapy.layers.l2 import Ether
 from kubypass.datapath import layout
 from kubypass.kernel.netns import inside
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
+from tests.packet.lab import IN, PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, V4, V6, segment
 
 ETH_P_ALL = 3
 ORDERS = list(itertools.permutations(range(3)))
@@ -298,8 +298,6 @@ def test_ports_are_kept_for_as_long_as_pieces_may_come(lab, who):
 
 def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab):
     """RFC 6946."""
-    from lab import V6
-
     lab.service(V6.service, 80, [V6.second_pod], protocol="UDP")
     packet = segment(V6, (V6.pod, 40000, V6.service, 80), protocol="UDP")
     udp = packet[UDP]
@@ -311,8 +309,6 @@ def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab):
 
 def test_a_first_piece_without_a_whole_header_is_malformed(lab):
     """RFC 1858: it could hide its flags in the second piece."""
-    from lab import V4
-
     lab.service(V4.service, 80, [V4.second_pod])
     packet = segment(V4, (V4.pod, 40000, V4.service, 80), payload="")
     whole = bytes(packet[TCP])

@@ -6,7 +6,6 @@ from __future__ import annotations
 import struct
 
 import pytest
-from lab import IN, POD_MAC, REDIRECT, SHOT, TO_POD, V4, V6, VETH_MAC, segment
 from scapy.layers.inet import IP, TCP, IPOption_NOP
 from scapy.layers.inet6 import (
     IPv6,
@@ -21,6 +20,7 @@ from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
+from tests.packet.lab import IN, POD_MAC, REDIRECT, SHOT, TO_POD, V4, V6, VETH_MAC, segment
 
 
 @pytest.fixture

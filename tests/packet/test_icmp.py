@@ -4,19 +4,6 @@
 from __future__ import annotations
 
 import pytest
-from lab import (
-    IN,
-    PASS,
-    POD_MAC,
-    REDIRECT,
-    SHOT,
-    TO_NETWORK,
-    TO_POD,
-    VETH_MAC,
-    Lab,
-    config,
-    segment,
-)
 from scapy.layers.inet import ICMP, IP, TCP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -34,6 +21,19 @@ from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
+from tests.packet.lab import (
+    IN,
+    PASS,
+    POD_MAC,
+    REDIRECT,
+    SHOT,
+    TO_NETWORK,
+    TO_POD,
+    VETH_MAC,
+    Lab,
+    config,
+    segment,
+)
 
 NODE_PORT = ServiceFlag.NODE_PORT
 ERRORS = {

@@ -11,7 +11,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from lab import IN, PASS, POD_MAC, REDIRECT, SHOT, TO_NETWORK, VETH_MAC, segment
 from scapy.layers.inet import ICMP, IP, IPOption_NOP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -24,6 +23,19 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
+from tests.packet.lab import (
+    IN,
+    PASS,
+    POD_MAC,
+    REDIRECT,
+    SHOT,
+    TO_NETWORK,
+    V4,
+    V6,
+    VETH_MAC,
+    segment,
+)
+from tests.packet.test_fragments import pieces
 
 BACK = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 64}
 NODE_PORT = ServiceFlag.NODE_PORT
@@ -185,8 +197,6 @@ def test_segments_count_and_not_what_they_are_cut_from(lab, who, fits):
 
 def test_where_routers_may_cut_it_is_dropped(lab):
     """IPv4 without DF: nothing here cuts packets, and an answer would not be heard."""
-    from lab import V4
-
     lab.service(V4.service, 80, [NARROW[4]], protocol="UDP")
     sent = big(V4, (V4.pod, 40000, V4.service, 80), protocol="UDP")
     sent[IP].flags = 0
@@ -271,8 +281,6 @@ def test_as_much_is_quoted_as_every_host_takes(lab, who, protocol, length):
     ],
 )
 def test_who_is_no_single_host_gets_no_answer(lab, sender):
-    from lab import V4, V6
-
     who = V6 if ":" in sender else V4
     lab.service(who.node, 30080, [], flags=NODE_PORT)
     result = lab.run("from_uplink", segment(who, (sender, 40000, who.node, 30080), payload=""))
@@ -290,8 +298,6 @@ def test_what_was_sent_to_all_gets_no_answer(lab, who):
 
 
 def test_a_later_piece_gets_no_answer(lab, who):
-    from test_fragments import pieces
-
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     flow = (who.pod, 40000, who.service, 80)
     first, second, *_ = pieces(who, flow, IN, protocol="UDP")

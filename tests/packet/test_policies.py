@@ -8,12 +8,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-from lab import SHOT, Addresses, segment
-from objects import TARGET, endpoint, endpoint_slice, places, put, service
-from pipeline import TO_NETWORK_MACS, TO_POD_MACS, Pipeline
-from raw import ends
 
 from kubypass.model.verdict import Verdict
+from tests.packet.lab import SHOT, Addresses, segment
+from tests.packet.objects import TARGET, endpoint, endpoint_slice, places, put, service
+from tests.packet.pipeline import TO_NETWORK_MACS, TO_POD_MACS, Pipeline
+from tests.packet.raw import ends
 
 DRAWS = 24
 """Connections until each of two backends was met, but for once in eight million times."""

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import pytest
-from lab import PASS, REDIRECT, Lab, config, segment
 
 from kubypass.datapath import previous_programs
 from kubypass.model.verdict import Hook, ServiceFlag
+from tests.packet.lab import PASS, REDIRECT, Lab, config, segment
 
 NODE_PORT, PORT = 30080, 8080
 HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK)

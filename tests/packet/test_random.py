@@ -13,14 +13,14 @@ import random
 from collections import Counter
 
 import pytest
-from pipeline import Pipeline, entered, load
-from play import Player, Step
-from scenario import write
-from shrink import shrink, told
-from variants import PLACE, SETTINGS, node
 
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
+from tests.packet.pipeline import Pipeline, entered, load
+from tests.packet.play import Player, Step
+from tests.packet.scenario import write
+from tests.packet.shrink import shrink, told
+from tests.packet.variants import PLACE, SETTINGS, node
 
 CASES = int(os.environ.get("KUBYPASS_CASES", "40000"))
 SEED = int(os.environ.get("KUBYPASS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from lab import PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, V4, Lab, config, segment
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
 from kubypass.datapath import layout
 from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
+from tests.packet.lab import PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, V4, Lab, config, segment
 
 NODE_PORT = ServiceFlag.NODE_PORT
 

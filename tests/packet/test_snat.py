@@ -13,7 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from lab import (
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+
+from kubypass.datapath import layout
+from kubypass.datapath.snat_failures import read_snat_failures
+from kubypass.kernel.features import probe_features
+from kubypass.kernel.netns import inside
+from kubypass.model.address import parse_address
+from kubypass.model.verdict import FlowDirection, FlowState, Hook, ServiceFlag, Verdict
+from tests.packet.lab import (
     GATEWAY_MAC,
     NODE_MAC,
     NUMBERS,
@@ -25,15 +34,6 @@ from lab import (
     config,
     segment,
 )
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
-
-from kubypass.datapath import layout
-from kubypass.datapath.snat_failures import read_snat_failures
-from kubypass.kernel.netns import inside
-from kubypass.model.address import parse_address
-from kubypass.model.verdict import FlowDirection, FlowState, Hook, ServiceFlag, Verdict
-from kubypass.node.facts import probe_features
 
 NODE_PORT = 30080
 FEW = {"snat_port_first": 61000, "snat_ports": 40}

@@ -4,12 +4,12 @@
 from __future__ import annotations
 
 import pytest
-from lab import PASS, REDIRECT, TO_NETWORK, TO_POD, segment
-from pipeline import NOBODY
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 
 from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
+from tests.packet.lab import PASS, REDIRECT, TO_NETWORK, TO_POD, segment
+from tests.packet.pipeline import NOBODY
 
 NODE_PORT = ServiceFlag.NODE_PORT
 SELF = {"smac": NOBODY, "dmac": NOBODY, "ttl": 64}

@@ -6,9 +6,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab import V4, V6
-from pipeline import NODE, Place
-from reference import Node
+from tests.packet.lab import V4, V6
+from tests.packet.pipeline import NODE, Place
+from tests.packet.reference import Node
 
 PLACE = Place(
     primary=(V4.node, V6.node),

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 import pytest
-from cases import (
+
+from tests.trace.cases import (
     ALT,
     CLUSTER_IP,
     EXTERNAL_IP,

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import KUBYPASS
+
+from tests.trace.cases import KUBYPASS
 
 NODES = {"node1": "192.168.1.11", "node2": "192.168.1.12"}
 CLIENT = "203.0.113.9"

@@ -11,33 +11,34 @@ import time
 from collections.abc import Iterable, Mapping
 
 from kubypass.agent.bind_protection import BindProtection
-from kubypass.agent.following import Following
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.local_endpoints import count_without_local
+from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
-from kubypass.agent.network import Network
 from kubypass.agent.options import Options
-from kubypass.agent.place import Place
 from kubypass.agent.pod_network import PodNetwork
 from kubypass.agent.prepare import cgroup_hooks, datapath_config, map_sizes
+from kubypass.agent.report.sync_metrics import SyncMetrics
+from kubypass.agent.run_directory import Place
 from kubypass.agent.services import Result, Services
-from kubypass.agent.source import Source
+from kubypass.agent.source.cluster_follower import Following
+from kubypass.agent.source.source import Source
 from kubypass.agent.stale_sockets import StaleSockets
-from kubypass.agent.sync_metrics import SyncMetrics
-from kubypass.api.metrics import Metric
+from kubypass.api.metric import Metric
 from kubypass.datapath import layout, loader
 from kubypass.datapath.attach import Attachments
+from kubypass.datapath.changes import Changes
 from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.pins import Pins
-from kubypass.datapath.tables import Changes
 from kubypass.errors import ConfigError
+from kubypass.kernel.features import Features, probe_features
 from kubypass.kernel.netlink import Link
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.node.facts import Features, NodeState, probe_features, read_node
+from kubypass.node.facts import NodeState, read_node
 from kubypass.node.reserved_ports import reserve_node_ports
 from kubypass.node.routes import sync_routes
 from kubypass.node.sysctls import set_sysctls

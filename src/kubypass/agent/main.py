@@ -6,18 +6,18 @@ from __future__ import annotations
 import gc
 
 from kubypass.agent.agent import Agent
-from kubypass.agent.config_map import ConfigMapSettings
-from kubypass.agent.details import opened
-from kubypass.agent.following import Following
 from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
 from kubypass.agent.options import Options
-from kubypass.agent.place import take_place
-from kubypass.agent.report import Report
+from kubypass.agent.report.details import opened
+from kubypass.agent.report.report import Report
+from kubypass.agent.run_directory import take_place
 from kubypass.agent.signals import Signals
-from kubypass.agent.sources import open_source, use_settings
+from kubypass.agent.source.api_access import open_source, use_settings
+from kubypass.agent.source.cluster_follower import Following
+from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.api.server import Server
 from kubypass.kube.config_maps import parse_name
 from kubypass.kube.watch.api_source import ApiSource

@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any
 
-from kubypass.api.pages import Answer, text_answer
+from kubypass.api.health_pages import Answer, text_answer
 from kubypass.errors import KubypassError
 
 Place = tuple[str, int]

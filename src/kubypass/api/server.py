@@ -11,7 +11,7 @@ from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
-from kubypass.api.metrics import render
+from kubypass.api.metric import render
 from kubypass.api.view import View
 from kubypass.errors import KubypassError
 

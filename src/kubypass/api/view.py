@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from kubypass.api.metrics import Metric
+    from kubypass.api.metric import Metric
 
 
 class View(Protocol):

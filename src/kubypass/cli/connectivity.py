@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kubypass.cli.places import add_kubeconfig, add_output, add_wait
+from kubypass.cli.options import add_kubeconfig, add_output, add_wait
 from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from kubypass.agent.report import VERSION
+    from kubypass.agent.report.report import VERSION
     from kubypass.connectivity.run import Options, run
     from kubypass.kube.client.rest import open_cluster
 

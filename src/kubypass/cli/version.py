@@ -14,7 +14,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(_: argparse.Namespace) -> int:
-    from kubypass.agent.report import VERSION
+    from kubypass.agent.report.report import VERSION
     from kubypass.kernel import libbpf
 
     print(f"kubypass {VERSION}, libbpf {libbpf.version()}, Linux {platform.release()}")

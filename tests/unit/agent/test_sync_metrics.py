@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from kubypass.agent.sync_metrics import SyncMetrics
+from kubypass.agent.report.sync_metrics import SyncMetrics
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import parse_address
 from kubypass.model.endpoint import EndpointSlice

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from kubypass.api.metrics import Histogram, Metric
-from kubypass.api.pages import health_answer, service_answer
+from kubypass.api.health_pages import health_answer, service_answer
+from kubypass.api.metric import Histogram, Metric
 
 NOW, EARLIER = 1_700_000_000.25, 1_699_999_000.0
 NOW_TEXT, EARLIER_TEXT = "2023-11-14 22:13:20.250000 +0000 UTC", "2023-11-14 21:56:40"

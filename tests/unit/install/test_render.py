@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubypass.agent.report import VERSION
+from kubypass.agent.report.report import VERSION
 from kubypass.errors import ConfigError
 from kubypass.install.chart import default_values, rendered_objects, values_schema
 from kubypass.install.render import NAMESPACE, render

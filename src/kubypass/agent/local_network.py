@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The node's side of the datapath: its devices, pods, endpoints, forwarding and routes."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kubypass.datapath.attach import (
+    LOOPBACK_PROGRAMS,
+    POD_PROGRAMS,
+    UPLINK_PROGRAMS,
+    Attachments,
+)
+from kubypass.datapath.loader import Datapath
+from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries, pod_entries
+from kubypass.datapath.synced_map import SyncedMap
+from kubypass.errors import KernelError
+from kubypass.kernel import features, netns
+from kubypass.kernel.netlink import Link
+from kubypass.model.address import Address
+from kubypass.model.pod import Pod, PodMetadata, with_metadata
+from kubypass.model.problem import Problem
+from kubypass.model.service import ServiceKey
+from kubypass.node.facts import NodeState
+from kubypass.node.pod_records import PodRecords
+from kubypass.plan.socket_lb import is_excluded
+from kubypass.settings.settings import Settings
+
+
+def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
+    place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
+    return pod_entries(pod, link.index, link.mac, place)
+
+
+def _cookie(pod: Pod) -> tuple[int, str]:
+    """The cookie of the pod's network namespace; 0 with the reason where there is none."""
+    if not pod.netns:
+        return 0, "its record has no netns"
+    try:
+        features.NETNS_COOKIE.require()
+        return netns.cookie_of(pod.netns), ""
+    except (OSError, KernelError) as error:
+        return 0, str(error)
+
+
+def _off(cookie: int) -> dict[bytes, bytes]:
+    """An entry of `socket_lb_off`."""
+    return {struct.pack("=Q", cookie): struct.pack("=I", 1)}
+
+
+class Network:
+    """Follows pods and addresses; `problems` are those of the last look."""
+
+    def __init__(
+        self,
+        datapath: Datapath,
+        attachments: Attachments,
+        pods: Path,
+        settings: Settings,
+        metadata: Mapping[ServiceKey, PodMetadata],
+    ) -> None:
+        self.settings = settings
+        self._metadata = metadata
+        self._programs = datapath.programs
+        self._attachments = attachments
+        self._records = PodRecords(pods)
+        self._attached: dict[str, int] = {}
+        """Pods' devices with our programs: name and number."""
+        self._endpoints = SyncedMap(datapath.maps["endpoints"])
+        self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
+        self.problems: list[Problem] = []
+        self.excluded = 0
+        """Pods whose sockets are left alone."""
+
+    @property
+    def pods(self) -> int:
+        """How many have our programs."""
+        return len(self._attached)
+
+    def sync(self, node: NodeState, *, thorough: bool = True) -> int:
+        """Attaches programs to new pods, then makes them known; returns how many entries were written.
+
+        A look that is not thorough takes what we did before as still being there.
+        """
+        found, self.problems = self._records.read()
+        wanted = node_entries(node.addresses, node.with_node_ports)
+        names = {link.name for link in node.own_devices}
+        attached: dict[str, int] = {}
+        for pod in found:
+            link = node.links.get(pod.interface)
+            if link is None:
+                message = f"has no device {pod.interface} on this node; it gets no traffic until it is there"
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+                continue
+            try:
+                if thorough or self._attached.get(link.name) != link.index:
+                    self._attach(link)
+            except KernelError as error:
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", str(error)))
+                continue
+            attached[link.name] = link.index
+            wanted.update(_endpoints(pod, link))
+        self._attached = attached
+        written = self._endpoints.apply(wanted, thorough=thorough) + self._exclude_sockets(found)
+        for name in self._attachments.devices() - names - attached.keys():
+            self._attachments.drop_device(name)
+        return written
+
+    def connect(self, pod: Pod, link: Link) -> None:
+        """One new pod, without a look at the others; KernelError where that fails."""
+        self._attach(link)
+        self._attached[link.name] = link.index
+        self._endpoints.add(_endpoints(pod, link))
+        for excluded in self._excluded([pod]):  # before the pod's first socket
+            cookie, _ = _cookie(excluded)  # the next look tells of one that has none
+            if cookie:
+                self._socket_lb_off.add(_off(cookie))
+
+    def disconnect(self, addresses: Iterable[Address], interface: str) -> None:
+        """One pod goes, or is gone already."""
+        self._endpoints.remove(addresses)
+        self._attachments.drop_device(interface)
+        self._attached.pop(interface, None)
+
+    def _attach(self, link: Link) -> None:
+        for name in POD_PROGRAMS:
+            self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+
+    def _exclude_sockets(self, pods: list[Pod]) -> int:
+        """Leaves the sockets of some pods alone, those that they connect from now on."""
+        wanted: dict[bytes, bytes] = {}
+        for pod in self._excluded(pods):
+            cookie, reason = _cookie(pod)
+            if cookie:
+                wanted |= _off(cookie)
+            else:
+                message = f"is to have no socket load balancing, and has it all the same: {reason}"
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+        self.excluded = len(wanted)
+        return self._socket_lb_off.apply(wanted)
+
+    def _excluded(self, pods: list[Pod]) -> list[Pod]:
+        """Those whose sockets are to be left alone, by their records and by what the API says of them."""
+        settings = self.settings
+        if not settings.socket_lb_pods:
+            return []
+        return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
+
+    def attach_own_devices(self, node: NodeState) -> None:
+        """Puts the programs of uplinks and of the loopback device in place."""
+        for link in node.own_devices:
+            for name in UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS:
+                self._attachments.attach_device(link.name, link.index, name, self._programs[name])

@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is told of source ports: which there are, and towards which backends none was free."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from kubypass.api.metric import Metric
+from kubypass.datapath.snat_failures import SnatFailure
+from kubypass.model.address import format_endpoint
+from kubypass.model.problem import Problem
+from kubypass.model.protocol import Protocol
+from kubypass.plan.snat import SnatPorts
+
+_SHOWN = 20
+"""Backends in the metrics, and problems; the worst."""
+_RECENT_S = 600
+"""How long a failure is a problem."""
+
+
+def _backend(failure: SnatFailure) -> str:
+    return format_endpoint(failure.address, failure.port, Protocol(failure.protocol))
+
+
+def snat_status(ports: SnatPorts, failures: Sequence[SnatFailure]) -> dict[str, object]:
+    """For /status."""
+    return {
+        "ports": str(ports),
+        "count": ports.count,
+        "failures": [
+            {"backend": _backend(failure), "connections": failure.connections}
+            for failure in failures[:_SHOWN]
+        ],
+    }
+
+
+def snat_problems(failures: Sequence[SnatFailure], now_ns: int) -> list[Problem]:
+    """Backends towards which connections were dropped lately."""
+    recent = [one for one in failures if now_ns - one.last_ns < _RECENT_S * 10**9]
+    return [
+        Problem(
+            "SNAT",
+            f"no free source port towards {_backend(failure)}: {failure.connections} times, last "
+            f"{(now_ns - failure.last_ns) // 10**9} s ago; add ports with node-port-nat-range-ext, or "
+            "spread the service over more backends",
+        )
+        for failure in recent[:_SHOWN]
+    ]
+
+
+def snat_metrics(failures: Sequence[SnatFailure]) -> list[Metric]:
+    """For /metrics."""
+    text = "Connections dropped for want of a source port, by backend."
+    samples = tuple(
+        ("", (("backend", _backend(failure)),), float(failure.connections))
+        for failure in failures[:_SHOWN]
+    )
+    return [Metric("kubypass_snat_failures_total", "counter", text, samples)]
