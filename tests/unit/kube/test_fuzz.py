@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from kubypass.kube.manifests.manifest_source import ManifestSource
-from kubypass.kube.manifests.parser import EMPTY, Reading
+from kubypass.kube.manifests.parser import EMPTY, Parser
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.conflicts import Claims
 from kubypass.plan.host_ports import plan_host_ports
@@ -166,11 +166,11 @@ def mutants(draw: st.DrawFn) -> list[Any]:
 def understand(content: bytes, *, json_file: bool) -> int:
     """Reads a file over a good one and plans what it says; returns the number of problems."""
     label = "a.json" if json_file else "a.yaml"
-    reading = Reading()
-    good = reading.read("b.yaml", yaml.safe_dump_all(OBJECTS).encode(), EMPTY)
+    parser = Parser()
+    good = parser.parse("b.yaml", yaml.safe_dump_all(OBJECTS).encode(), EMPTY)
     assert len(good.objects) == len(OBJECTS)
-    found = reading.read(label, content, good)
-    for contents in (found, reading.read(label, content, EMPTY)):
+    found = parser.parse(label, content, good)
+    for contents in (found, parser.parse(label, content, EMPTY)):
         plan_all(contents.objects.values())
     text = "\n".join(map(str, found.problems))
     assert text.count("\n") == max(0, len(found.problems) - 1), "one line each"
@@ -223,12 +223,12 @@ def test_wrong_values_anywhere_as_yaml(objects: list[Any]) -> None:
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: str(value["kind"]))
 def test_every_value_at_every_path(value: dict[str, Any]) -> None:
     """Not by chance: each of the values in each place of each object."""
-    reading = Reading()
+    parser = Parser()
     for path in paths(value):
         for new in VALUES:
             mutant = put(deepcopy(value), path, new)
             content = json.dumps(mutant).encode()
-            plan_all(reading.read("a.json", content, EMPTY).objects.values())
+            plan_all(parser.parse("a.json", content, EMPTY).objects.values())
 
 
 @given(st.data())
