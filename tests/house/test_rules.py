@@ -95,6 +95,12 @@ def test_bpf_sources_stay_small(path: Path):
         assert body.count("\n") <= 80
 
 
+def test_link_local_addresses_are_asked_for_by_name():
+    old = re.compile(r'b"[\\]xfe[\\]x80')
+    assert old.search(r'address[:2] != b"\xfe\x80"')
+    assert not [path for path in MODULES if old.search(path.read_text())], "use is_ipv6_link_local"
+
+
 def test_the_program_on_the_host_stays_small():
     assert len((ROOT / "cni/kubypass-cni.c").read_text().splitlines()) <= 300
 

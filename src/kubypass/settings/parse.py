@@ -28,7 +28,8 @@ _MAX_DURATION_NS = 2**63 - 1
 _MAX_PORT = 65535
 FIRST_NAT_PORT = 1024
 """Ports below are the node's own services'."""
-_MAX_NETWORKS = 4
+NETWORKS_MAX = 4
+"""Networks of one kind that the programs hold; a test compares it with the C header."""
 
 
 def parse_bool(text: str) -> bool:
@@ -124,10 +125,10 @@ def parse_cidrs(text: str) -> tuple[Cidr, ...]:
 
 
 def parse_networks(text: str) -> tuple[Cidr, ...]:
-    """As many networks as the datapath keeps of a kind: four."""
+    """At most NETWORKS_MAX networks of either family, separated by commas or blanks."""
     found = parse_cidrs(text)
-    if len(found) > _MAX_NETWORKS:
-        msg = f"expected at most {_MAX_NETWORKS} networks"
+    if len(found) > NETWORKS_MAX:
+        msg = f"expected at most {NETWORKS_MAX} networks"
         raise ValueError(msg)
     return found
 
