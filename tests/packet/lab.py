@@ -29,6 +29,7 @@ from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
 from kubypass.datapath.local_addresses import NETNS_UNKNOWN
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun
 from kubypass.model.address import UNSPECIFIED, family, parse_address
@@ -40,7 +41,6 @@ from kubypass.model.verdict import (
     ServiceFlag,
     Verdict,
 )
-from kubypass.node.facts import probe_features
 from kubypass.settings.settings import Settings
 
 PASS, SHOT, REDIRECT = 0, 2, 7

@@ -19,6 +19,7 @@ from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kube.manifests.merged_files import Registry
 from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
@@ -26,7 +27,6 @@ from kubypass.kube.store import Dirty
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import EndpointKind, Hook, Verdict
-from kubypass.node.facts import probe_features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings

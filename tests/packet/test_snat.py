@@ -18,10 +18,10 @@ from scapy.layers.inet6 import IPv6
 
 from kubypass.datapath import layout
 from kubypass.datapath.snat_failures import read_snat_failures
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowDirection, FlowState, Hook, ServiceFlag, Verdict
-from kubypass.node.facts import probe_features
 from tests.packet.lab import (
     GATEWAY_MAC,
     NODE_MAC,

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
 from kubypass.kernel import netns
+from kubypass.kernel.features import Features
 from kubypass.model.address import LOOPBACK, Address
 from kubypass.model.cidr import Cidr, mask
 from kubypass.model.verdict import LocalDetector
-from kubypass.kernel.features import Features
 from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
 from kubypass.settings.parse import NETWORKS_MAX
 from kubypass.settings.settings import Settings

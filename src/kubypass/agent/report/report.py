@@ -30,6 +30,7 @@ from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.features import kernel_status
 from kubypass.model.address import Address, format_address
 from kubypass.model.pod import Pod, with_traits
 from kubypass.model.problem import Problem
@@ -172,6 +173,7 @@ class Report:
                 "node": agent.options.node,
                 "healthy": ready,
             },
+            "kernel": kernel_status(),
             "features": {**asdict(agent.features), "libbpf": libbpf.version()},
             "services": services,
             "frontends": frontends,

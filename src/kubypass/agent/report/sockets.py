@@ -6,14 +6,20 @@ from __future__ import annotations
 from kubypass.agent.agent import Agent
 from kubypass.agent.stale_sockets import protocols_to_close
 from kubypass.api.metric import Metric
+from kubypass.kernel.features import NETNS_COOKIE, REFUSE_CONNECT
 
-_COOKIE = "the node's sockets are taken to be those of the initial network namespace (Linux 5.14 would tell)"
+_COOKIE = (
+    "the node's sockets are taken to be those of the initial network namespace "
+    f"(Linux {NETNS_COOKIE.since} would tell)"
+)
 _PACKETS = "pods are translated packet by packet; the node's own sockets have no other hook"
 _NO_DESTROY = (
     "this kernel closes no sockets of others (CONFIG_INET_DIAG_DESTROY): a connected UDP socket keeps "
     "a backend that is gone until it connects again"
 )
-_NO_RETVAL = "programs of this kernel cannot choose the error (Linux 5.18 lets them)"
+_NO_RETVAL = (
+    f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
+)
 Feature = dict[str, object]
 
 
