@@ -153,7 +153,7 @@ DAMAGE: dict[str, Callable[[Scene], None]] = {
     "source ranges deleted": empty("source_ranges"),
     "slots zeroed": empty("slots"),
     "backends zeroed": empty("backends"),
-    "endpoints deleted": empty("endpoints"),
+    "local addresses deleted": empty("local_addresses"),
     "slots confused": confuse_slots,
     "other pins removed": several(
         remove_pins(layout.LAYOUT_HASH, "*"), remove_pins("programs", "*")

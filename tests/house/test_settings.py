@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rules of settings: each one is read by something, or declared without effect; and sizes are the header's.
+"""The rule of settings: each one is read by something, or declared without effect.
 
 A setting is read where code outside of the settings room names it, as `settings.GROUP.FIELD`, or names a property of
 `Settings` or of a group that reads it. What `agent/report` reads it only shows.
@@ -13,9 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.kernel.btf import Btf
 from kubypass.settings.key import Key
-from kubypass.settings.parse import NETWORKS_MAX
 from kubypass.settings.settings import GROUPS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -106,9 +104,3 @@ def test_a_setting_that_loses_its_readers_is_noticed(name: str):
 def test_an_effect_is_a_sentence():
     for key in OWN:
         assert not key.effect or key.effect.startswith(("no effect: ", "no effect yet: ")), key.name
-
-
-def test_settings_allow_as_many_networks_as_the_programs_hold():
-    config = Btf.of_object(ROOT / "build/bpf/abi.bpf.o").structs()["config"]
-    counts = {member.name: member.count for member in config.members}
-    assert counts["pod_networks"] == counts["service_networks"] == NETWORKS_MAX

@@ -15,7 +15,7 @@ from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.images import AGNHOST
 from kubypass_lab.box.kubernetes.kubectl import apply, get_items, kubectl
-from kubypass_lab.box.kubernetes.node import node_place
+from kubypass_lab.box.kubernetes.node import node_target
 from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.process import cgroup_processes, wait_until
 
@@ -158,7 +158,7 @@ def ask_agent(cluster: Cluster, node: str, *words: str) -> str:
 def leases(cluster: Cluster, node: str) -> Counter[str]:
     """A node's pod addresses that are given out, and how often."""
     words = ["sh", "-c", "cat /run/kubypass/pods/*.json"]
-    text = run_in(node_place(cluster.paths, node), words).stdout
+    text = run_in(node_target(cluster.paths, node), words).stdout
     return Counter(address for record in _records(text) for address in record["addresses"])
 
 

@@ -26,7 +26,7 @@ from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
 from kubypass.kube.store import Dirty
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.verdict import EndpointKind, Hook, Verdict
+from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
@@ -95,9 +95,11 @@ class Pipeline:
         primary = [parse_address(one) for one in place.primary]
         for one in place.primary + place.others:
             chosen = where.selects(parse_address(one), primary)
-            self.lab.endpoint(one, EndpointKind.NODE_PORTS if chosen else EndpointKind.NODE)
+            self.lab.local_address(
+                one, LocalAddressKind.NODE_PORTS if chosen else LocalAddressKind.NODE
+            )
         for number, one in enumerate(place.pods, 14):
-            self.lab.endpoint(one, EndpointKind.POD, number)
+            self.lab.local_address(one, LocalAddressKind.POD, number)
 
     def _connect(self) -> Services:
         registry = self._registry

@@ -327,7 +327,7 @@ def test_a_client_of_the_second_uplink_gets_its_answers_there(second_device, who
     neighbour = "192.168.2.9" if who.version == 4 else "fd00:c0a8:2::9"
     client = neighbour if near else who.client
     lab = made(second_device, who)
-    lab.endpoint(here, 3)
+    lab.local_address(here, 3)
     request = (client, 40000, here, NODE_PORT)
     result = lab.run("from_uplink", segment(who, request))
     assert tuple_of(result.packet) == (who.node, 40000, who.remote_pod, 8080)

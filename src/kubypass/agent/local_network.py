@@ -14,12 +14,13 @@ from kubypass.datapath.attach import (
     Attachments,
 )
 from kubypass.datapath.loader import Datapath
-from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries, pod_entries
+from kubypass.datapath.local_addresses import node_entries, pod_entries
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import features, netns
 from kubypass.kernel.netlink import Link
 from kubypass.model.address import Address
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.pod import Pod, PodTraits, with_traits
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
@@ -68,7 +69,7 @@ class Network:
         self._records = PodRecords(pods)
         self._attached: dict[str, int] = {}
         """Pods' devices with our programs: name and number."""
-        self._endpoints = SyncedMap(datapath.maps["endpoints"])
+        self._endpoints = SyncedMap(datapath.maps["local_addresses"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.excluded = 0

@@ -9,6 +9,7 @@ from typing import Final
 
 from kubypass.model.address import UNSPECIFIED, Address, Family, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
+from kubypass.model.constants import NETWORKS_MAX
 
 NS_PER_S: Final = 1_000_000_000
 
@@ -28,8 +29,6 @@ _MAX_DURATION_NS = 2**63 - 1
 _MAX_PORT = 65535
 FIRST_NAT_PORT = 1024
 """Ports below are the node's own services'."""
-NETWORKS_MAX = 4
-"""Networks of one kind that the programs hold; a test compares it with the C header."""
 
 
 def parse_bool(text: str) -> bool:

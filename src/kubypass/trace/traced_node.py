@@ -28,7 +28,7 @@ from kubypass.model.address import (
     parse_address,
 )
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.node.facts import read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
@@ -167,7 +167,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
         )
     known, problems = _ask_names(arguments)
     names = {"nodes": known.nodes, "services": known.services, "pods": known.pods}
-    local = frozenset(_own_addresses(shared["endpoints"]))
+    local = frozenset(_own_addresses(shared["local_addresses"]))
     uplink = next((link for link in read_node(load_settings(None)[0]).uplinks), None)
     with open_programs(shared, uplink=uplink.index if uplink else 1) as programs:
         programs.configure(config)
@@ -181,7 +181,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
 
 def _own_addresses(endpoints: Map) -> Iterator[Address]:
     for key, raw in endpoints.items():
-        if layout.Endpoint.unpack(raw).kind != EndpointKind.POD and not is_ipv6_link_local(
+        if layout.LocalAddress.unpack(raw).kind != LocalAddressKind.POD and not is_ipv6_link_local(
             Address(key)
         ):
             yield Address(key)
