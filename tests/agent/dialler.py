@@ -8,9 +8,8 @@ import time
 from contextlib import suppress
 from threading import Event, Thread
 
-from far import NODE, NODE_PORT
-
 from kubypass.kernel.netns import inside
+from tests.agent.far import NODE, NODE_PORT
 
 CLIENT = "192.168.1.40"
 

@@ -13,15 +13,15 @@ from pathlib import Path
 from threading import Thread
 
 import pytest
-from dialler import CLIENT, Dialler, echo, talk
-from far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
-from versions import identifiers, other_structs
 
 from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
+from tests.agent.dialler import CLIENT, Dialler, echo, talk
+from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
+from tests.agent.versions import identifiers, other_structs
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 
