@@ -50,7 +50,7 @@ def earlier_version(root: Path, commit: str) -> Path:
     archive = root / "source.tar"
     command = ["git", "-C", str(ROOT), "archive", "-o", str(archive), commit, "bpf", "src"]
     subprocess.run(command, check=True)
-    shutil.unpack_archive(archive, root, filter="data")
+    shutil.unpack_archive(archive, root)
     _compile(root)
     return root / "src"
 
