@@ -14,11 +14,11 @@ from threading import Thread
 
 import pytest
 
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 from tests.agent.dialler import CLIENT, Dialler, echo, talk
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 from tests.agent.versions import identifiers, other_structs

@@ -15,8 +15,6 @@ from threading import Thread
 
 import pytest
 
-from kubypass.bench.cluster import write_file
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.bpf import Map
@@ -24,6 +22,8 @@ from kubypass.kernel.map_types import map_types
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowFlag
+from kubypass_lab.bench.cluster import write_file
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 from tests.agent.dialler import CLIENT, Dialler, echo, talk
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 from tests.agent.versions import earlier_version, has_commit, identifiers

@@ -10,7 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kubypass.bench.node import BareNode
+from kubypass_lab.bench.node import BareNode
 
 ROOT = Path(__file__).parents[2]
 OTHER_STRUCTS = {

@@ -19,17 +19,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kubypass.box.box import Box
-from kubypass.box.enter import command_in, find_place
-from kubypass.box.files import write_json
-from kubypass.box.paths import FABRIC
-from kubypass.box.process import Process, spawn, wait_until
-from kubypass.box.record import PodRecord, read_pods
-from kubypass.box.wiring import ip_batch
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import parse_address
 from kubypass.model.protocol import Protocol
+from kubypass_lab.box.box import Box
+from kubypass_lab.box.enter import command_in, find_target
+from kubypass_lab.box.files import write_json
+from kubypass_lab.box.paths import FABRIC
+from kubypass_lab.box.process import Process, spawn, wait_until
+from kubypass_lab.box.record import PodRecord, read_pods
+from kubypass_lab.box.wiring import ip_batch
 
 Json = dict[str, object]
 HERE = Path(__file__).parent
@@ -327,7 +327,7 @@ class Scene:
             node = self.box.topology.node(f"node{place[-1]}").name
             return ["nsenter", f"--net=/run/netns/{self.box.paths.namespace(node)}", "--"]
         target = f"pod/{self.pods[place].name}" if place in self.pods else place
-        return command_in(find_place(self.box, target), [])
+        return command_in(find_target(self.box, target), [])
 
     def spawn(self, place: str, command: list[str], log: Path) -> Process:
         """A process in a place that is not a pod's or a node's own child."""
@@ -336,7 +336,7 @@ class Scene:
             # The cgroup beside the nodes' ones: no hooks of ours above it.
             cgroup, namespace = self.box.paths.host_cgroup("client"), self.box.paths.namespace(node)
             return spawn(command, cgroup=cgroup, namespace=namespace, log=log, env={})
-        found = find_place(
+        found = find_target(
             self.box, f"pod/{self.pods[place].name}" if place in self.pods else place
         )
         return spawn(

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
+from kubypass_lab.box import agents
+from kubypass_lab.box.process import wait_until
 from tests.box.scene import ALL, HERE, REFUSED, Endpoint, Port, Scene
 
 pytestmark = pytest.mark.xdist_group("scenes")
@@ -153,7 +153,7 @@ DAMAGE: dict[str, Callable[[Scene], None]] = {
     "source ranges deleted": empty("source_ranges"),
     "slots zeroed": empty("slots"),
     "backends zeroed": empty("backends"),
-    "endpoints deleted": empty("endpoints"),
+    "local addresses deleted": empty("local_addresses"),
     "slots confused": confuse_slots,
     "other pins removed": several(
         remove_pins(layout.LAYOUT_HASH, "*"), remove_pins("programs", "*")

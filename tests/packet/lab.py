@@ -27,21 +27,21 @@ from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
-from kubypass.datapath.local_addresses import NETNS_UNKNOWN
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun
 from kubypass.model.address import UNSPECIFIED, family, parse_address
 from kubypass.model.cidr import parse_cidr
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.verdict import (
     BackendState,
-    EndpointKind,
     Hook,
+    LocalAddressKind,
     LocalDetector,
     ServiceFlag,
     Verdict,
 )
-from kubypass.node.facts import probe_features
 
 PASS, SHOT, REDIRECT = 0, 2, 7
 GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
@@ -187,14 +187,14 @@ class Lab:
         self._ids, self._slots = itertools.count(1), itertools.count()
         self.clear()
         for who in (V4, V6):
-            self.endpoint(who.node, EndpointKind.NODE_PORTS)
-            self.endpoint(who.pod, EndpointKind.POD, 14)
-            self.endpoint(who.second_pod, EndpointKind.POD, 15)
+            self.local_address(who.node, LocalAddressKind.NODE_PORTS)
+            self.local_address(who.pod, LocalAddressKind.POD, 14)
+            self.local_address(who.second_pod, LocalAddressKind.POD, 15)
 
     def clear(self) -> None:
         """Empty maps."""
-        connections = ("flows", "fragments", "held", "affinities", "snat_failures")
-        for name in ("services", "endpoints", "source_ranges", *connections):
+        connections = ("flows", "fragments", "queued_fragments", "affinities", "snat_failures")
+        for name in ("services", "local_addresses", "source_ranges", *connections):
             keys = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(keys), len(keys))
         backends = self.maps["backends"]
@@ -202,11 +202,11 @@ class Lab:
         keys = struct.pack(f"<{count}I", *range(count))
         backends.update_batch(keys, bytes(layout.BACKEND_SIZE * count), count)
 
-    def endpoint(self, address: str, kind: EndpointKind, ifindex: int = 0) -> None:
+    def local_address(self, address: str, kind: LocalAddressKind, ifindex: int = 0) -> None:
         """An address that lives on the node."""
         macs = [bytes.fromhex(mac.replace(":", "")) for mac in (POD_MAC, VETH_MAC)]
-        value = layout.Endpoint(ifindex, *macs, kind, NETNS_UNKNOWN)
-        self.maps["endpoints"].update(parse_address(address), value.pack())
+        value = layout.LocalAddress(ifindex, *macs, kind, NETNS_UNKNOWN)
+        self.maps["local_addresses"].update(parse_address(address), value.pack())
 
     def service(
         self,

@@ -19,14 +19,14 @@ from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kube.manifests.merged_files import Registry
 from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
 from kubypass.kube.store import Dirty
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.verdict import EndpointKind, Hook, Verdict
-from kubypass.node.facts import probe_features
+from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
@@ -91,13 +91,15 @@ class Pipeline:
         self._before = b""
 
     def _place_endpoints(self) -> None:
-        where, place = self.settings.nodeport_addresses, self.place
+        where, place = self.settings.node_ports.addresses, self.place
         primary = [parse_address(one) for one in place.primary]
         for one in place.primary + place.others:
             chosen = where.selects(parse_address(one), primary)
-            self.lab.endpoint(one, EndpointKind.NODE_PORTS if chosen else EndpointKind.NODE)
+            self.lab.local_address(
+                one, LocalAddressKind.NODE_PORTS if chosen else LocalAddressKind.NODE
+            )
         for number, one in enumerate(place.pods, 14):
-            self.lab.endpoint(one, EndpointKind.POD, number)
+            self.lab.local_address(one, LocalAddressKind.POD, number)
 
     def _connect(self) -> Services:
         registry = self._registry

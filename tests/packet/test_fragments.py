@@ -109,7 +109,7 @@ def alike(who, protocol):
 def held(lab, program, piece):
     result = lab.run(program, piece)
     hook = Hook[program.upper()]
-    assert (result.code, dict(result.counted)) == (SHOT, {(hook, Verdict.HELD): 1})
+    assert (result.code, dict(result.counted)) == (SHOT, {(hook, Verdict.QUEUED): 1})
 
 
 def in_order(lab, program, sent, wanted, order, code=REDIRECT):

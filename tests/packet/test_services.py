@@ -8,7 +8,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
 from kubypass.datapath import layout
-from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
+from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
 from tests.packet.lab import PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, V4, Lab, config, segment
 
 NODE_PORT = ServiceFlag.NODE_PORT
@@ -315,7 +315,7 @@ def test_every_backend_gets_its_share(lab, who):
 
 def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(lab, who):
     second = "192.168.9.9" if who.version == 4 else "fd00:9::9"
-    lab.endpoint(second, EndpointKind.NODE_PORTS)
+    lab.local_address(second, LocalAddressKind.NODE_PORTS)
     lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
     request = (who.client, 40000, second, 30080)
     follow(lab, who, "from_uplink", request, (who.node, 40000, who.pod, 8080), TO_POD)
@@ -325,7 +325,7 @@ def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(lab, wh
 
 def test_node_ports_answer_on_chosen_addresses_only(lab, who):
     lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
-    lab.endpoint(who.node, EndpointKind.NODE)
+    lab.local_address(who.node, LocalAddressKind.NODE)
     result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080)))
     assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.PASS): 1}
 

@@ -18,10 +18,10 @@ from scapy.layers.inet6 import IPv6
 
 from kubypass.datapath import layout
 from kubypass.datapath.snat_failures import read_snat_failures
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowDirection, FlowState, Hook, ServiceFlag, Verdict
-from kubypass.node.facts import probe_features
 from tests.packet.lab import (
     GATEWAY_MAC,
     NODE_MAC,
@@ -327,7 +327,7 @@ def test_a_client_of_the_second_uplink_gets_its_answers_there(second_device, who
     neighbour = "192.168.2.9" if who.version == 4 else "fd00:c0a8:2::9"
     client = neighbour if near else who.client
     lab = made(second_device, who)
-    lab.endpoint(here, 3)
+    lab.local_address(here, 3)
     request = (client, 40000, here, NODE_PORT)
     result = lab.run("from_uplink", segment(who, request))
     assert tuple_of(result.packet) == (who.node, 40000, who.remote_pod, 8080)

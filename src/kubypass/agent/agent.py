@@ -32,12 +32,13 @@ from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError
+from kubypass.kernel.features import Features, probe_features
 from kubypass.kernel.netlink import Link
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.node.facts import Features, NodeState, probe_features, read_node
+from kubypass.node.facts import NodeState, read_node
 from kubypass.node.reserved_ports import reserve_node_ports
 from kubypass.node.routes import sync_routes
 from kubypass.node.sysctls import set_sysctls

@@ -157,7 +157,7 @@ class Services:
         return plan_service(service, snapshot.slices.get(key, ()), self._node, self._settings)
 
     def _node_ports_answer(self, address: Address) -> bool:
-        return self._settings.node_ports_answer(address, self._node.addresses)
+        return self._settings.node_ports.answer_on(address, self._node.addresses)
 
     def _rank(self, key: ServiceKey) -> Rank:
         if (pod := self._snapshot.pods.get(key)) is not None:

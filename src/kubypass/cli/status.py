@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from kubypass.api.client import get
-from kubypass.cli.places import add_output, add_run
+from kubypass.cli.options import add_output, add_run
 
 _BLOCKS = (
     ("Socket LB", "socket_lb"),
@@ -64,6 +64,16 @@ def _list(name: str, rows: list[str]) -> list[str]:
     return [_line(name, "none" if not rows else len(rows)), *(f"  {row}" for row in rows)]
 
 
+def kernel_lines(kernel: dict[str, Any]) -> list[str]:
+    """The kernel's release, and a line for each feature that it does not have."""
+    rows = [
+        f"{one['feature']}: missing (Linux {one['since']})   [{one['purpose']}]"
+        for one in kernel["missing"]
+    ]
+    found = f"missing features: {len(rows)}" if rows else "missing features: none"
+    return [_line("Kernel", f"{kernel['release']}   [{found}]"), *(f"  {row}" for row in rows)]
+
+
 def render(status: dict[str, Any], *, verbose: bool) -> str:
     """The text of the status."""
     replaced = status["kube_proxy_replacement"]
@@ -72,7 +82,7 @@ def render(status: dict[str, Any], *, verbose: bool) -> str:
     ]
     lines.insert(0, _line("Kubernetes", status["kubernetes"]["text"]))
     lines += [_line(name, _block(status[key])) for name, key in _BLOCKS]
-    lines.append(_line("Attach Mode", status["attach_mode"]))
+    lines += [_line("Attach Mode", status["attach_mode"]), *kernel_lines(status["kernel"])]
     counts = (
         f"{status['services']} ({status['frontends']} frontends, {status['backends']} backends)"
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from kubypass.cli.places import add_kubeconfig, add_wait
+from kubypass.cli.options import add_kubeconfig, add_wait
 
 if TYPE_CHECKING:
     from kubypass.kube.client.rest import Rest

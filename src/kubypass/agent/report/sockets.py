@@ -6,14 +6,20 @@ from __future__ import annotations
 from kubypass.agent.agent import Agent
 from kubypass.agent.stale_sockets import protocols_to_close
 from kubypass.api.metric import Metric
+from kubypass.kernel.features import NETNS_COOKIE, REFUSE_CONNECT
 
-_COOKIE = "the node's sockets are taken to be those of the initial network namespace (Linux 5.14 would tell)"
+_COOKIE = (
+    "the node's sockets are taken to be those of the initial network namespace "
+    f"(Linux {NETNS_COOKIE.since} would tell)"
+)
 _PACKETS = "pods are translated packet by packet; the node's own sockets have no other hook"
 _NO_DESTROY = (
     "this kernel closes no sockets of others (CONFIG_INET_DIAG_DESTROY): a connected UDP socket keeps "
     "a backend that is gone until it connects again"
 )
-_NO_RETVAL = "programs of this kernel cannot choose the error (Linux 5.18 lets them)"
+_NO_RETVAL = (
+    f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
+)
 Feature = dict[str, object]
 
 
@@ -29,8 +35,8 @@ def socket_lb(agent: Agent) -> Feature:
         assumed = "" if agent.features.netns_cookie else _COOKIE
         excluded = agent.network.excluded if agent.healthy else 0
         return {**feature("Enabled", "Enabled", assumed), "excluded_pods": excluded}
-    if settings.external_services or settings.socket_lb:
-        wanted = "Hostns-only" if settings.bpf_lb_sock_hostns_only else "Disabled"
+    if settings.services.with_external or settings.socket_lb:
+        wanted = "Hostns-only" if settings.sockets.host_only else "Disabled"
         return feature(wanted, "Hostns-only", _PACKETS)
     return feature("Disabled", "Disabled")
 
@@ -44,7 +50,7 @@ def socket_termination(agent: Agent) -> Feature:
         "+".join(protocol.name for protocol in protocols_to_close(settings, possible=possible))
         for possible in (True, agent.features.close_sockets)
     )
-    pods = settings.bpf_lb_sock_terminate_pod_connections
+    pods = settings.sockets.close_in_pods
     whose = " of the node and of pods" if pods else " of the node"
     texts = [f"{text}{whose}" if text else "Disabled" for text in (wanted, effective)]
     return {**feature(texts[0], texts[1], _NO_DESTROY), "closed": closed}
@@ -53,7 +59,7 @@ def socket_termination(agent: Agent) -> Feature:
 def bind_protection(agent: Agent) -> Feature:
     """What processes get that bind a NodePort."""
     settings = agent.settings
-    if not (settings.node_port and settings.node_port_bind_protection):
+    if not (settings.services.with_node_ports and settings.node_ports.bind_protection):
         return feature("Disabled", "Disabled")
     effective = "EADDRINUSE" if agent.features.refuse_connect else "EPERM"
     return feature("EADDRINUSE", effective, _NO_RETVAL)

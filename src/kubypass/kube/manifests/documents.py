@@ -97,11 +97,11 @@ def documents(content: bytes, *, is_json: bool) -> Iterator[Document]:
         if content.strip():
             yield from _json_documents(content)
         return
-    for parsed in _yaml_values(content):
+    for parsed in yaml_values(content):
         yield from _yaml_documents(parsed)
 
 
-def _yaml_values(content: bytes) -> Iterator[object]:
+def yaml_values(content: bytes) -> Iterator[object]:
     """What each document of a YAML file says."""
     try:
         values = yaml.load_all(content.decode("utf-8-sig"), Loader=_YamlLoader)
