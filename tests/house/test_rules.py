@@ -53,7 +53,7 @@ MAY_IMPORT = {
     },
 }
 LAB_MAY_IMPORT = {
-    "box": {"model", "kernel", "kube"},
+    "box": {"model", "kernel", "kube", "api"},
     "bench": {"model", "kernel", "kube", "box"},
     "cli": {"box", "bench"},
 }

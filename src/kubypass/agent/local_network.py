@@ -14,13 +14,14 @@ from kubypass.datapath.attach import (
     Attachments,
 )
 from kubypass.datapath.loader import Datapath
-from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries, pod_entries
+from kubypass.datapath.local_addresses import node_entries, pod_entries
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import features, netns
 from kubypass.kernel.netlink import Link
 from kubypass.model.address import Address
-from kubypass.model.pod import Pod, PodTraits, with_traits
+from kubypass.model.constants import NETNS_UNKNOWN
+from kubypass.model.pod import Pod, PodMetadata, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.node.facts import NodeState
@@ -59,16 +60,16 @@ class Network:
         attachments: Attachments,
         pods: Path,
         settings: Settings,
-        traits: Mapping[ServiceKey, PodTraits],
+        metadata: Mapping[ServiceKey, PodMetadata],
     ) -> None:
         self.settings = settings
-        self._traits = traits
+        self._metadata = metadata
         self._programs = datapath.programs
         self._attachments = attachments
         self._records = PodRecords(pods)
         self._attached: dict[str, int] = {}
         """Pods' devices with our programs: name and number."""
-        self._endpoints = SyncedMap(datapath.maps["endpoints"])
+        self._endpoints = SyncedMap(datapath.maps["local_addresses"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.excluded = 0
@@ -146,7 +147,7 @@ class Network:
         settings = self.settings
         if not settings.socket_lb_pods:
             return []
-        return [pod for pod in with_traits(pods, self._traits) if is_excluded(pod, settings)]
+        return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
 
     def attach_own_devices(self, node: NodeState) -> None:
         """Puts the programs of uplinks and of the loopback device in place."""

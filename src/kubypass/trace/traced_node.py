@@ -22,7 +22,7 @@ from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.node.facts import read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
@@ -161,7 +161,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
         )
     known, problems = _ask_names(arguments)
     names = {"nodes": known.nodes, "services": known.services, "pods": known.pods}
-    local = frozenset(_own_addresses(shared["endpoints"]))
+    local = frozenset(_own_addresses(shared["local_addresses"]))
     uplink = next((link for link in read_node(load_settings(None)[0]).uplinks), None)
     with open_programs(shared, uplink=uplink.index if uplink else 1) as programs:
         programs.configure(config)
@@ -175,7 +175,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
 
 def _own_addresses(endpoints: Map) -> Iterator[Address]:
     for key, raw in endpoints.items():
-        if layout.Endpoint.unpack(raw).kind != EndpointKind.POD and key[:2] != b"\xfe\x80":
+        if layout.LocalAddress.unpack(raw).kind != LocalAddressKind.POD and key[:2] != b"\xfe\x80":
             yield Address(key)
 
 
