@@ -181,8 +181,8 @@ class Agent:
         """Switches traffic to programs and maps that are complete."""
         self.state.tcx = self.features.tcx
         pods = self.options.run / "pods"
-        traits = self.snapshot.traits
-        self.network = Network(self.datapath, self.attachments, pods, self.settings, traits)
+        metadata = self.snapshot.pod_metadata
+        self.network = Network(self.datapath, self.attachments, pods, self.settings, metadata)
         loader.prepare_switch(self.datapath)
         self.writes["maps"] += self.network.sync(self.node)
         self._attach_node()

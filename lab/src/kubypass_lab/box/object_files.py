@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 
 from kubypass.errors import ConfigError
-from kubypass.kube.manifests.documents import MalformedError, yaml_values
+from kubypass.kube.convert.decode import MalformedError
+from kubypass.kube.manifests.documents import yaml_values
 from kubypass.model.address import parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass_lab.box.files import Json

@@ -32,7 +32,7 @@ from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import kernel_status
 from kubypass.model.address import Address, format_address
-from kubypass.model.pod import Pod, with_traits
+from kubypass.model.pod import Pod, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList, Verdict
 from kubypass.node.pod_records import read_pods
@@ -119,7 +119,7 @@ class Report:
         """Who has which addresses: nodes, services, and this node's pods."""
         agent = self._agent
         records = read_pods(agent.options.run / "pods")[0]
-        pods = with_traits(records, agent.snapshot.traits)
+        pods = with_metadata(records, agent.snapshot.pod_metadata)
         return {
             "node": agent.options.node,
             **agent.snapshot.names(),

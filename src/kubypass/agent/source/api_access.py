@@ -28,7 +28,7 @@ def open_source(
     """The source that the options name; ConfigError says what is missing."""
     if options.manifests is not None:
         return Manifests(options.manifests, proxy_name=settings.services.proxy_name)
-    access = read_access(options.kubeconfig, environment).at(servers_of(settings))
+    access = read_access(options.kubeconfig, environment).with_servers(servers_of(settings))
     refuse_own_service(access, map(parse_address, service_addresses(environment)), settings)
     name = parse_name(options.config_map) if options.config_map else None
     return ApiSource(Client(access), options.node, name)
@@ -51,11 +51,11 @@ def read_access(kubeconfig: Path | None, environment: Mapping[str, str]) -> Acce
 def use_settings(source: Manifests | ApiSource, settings: Settings) -> None:
     """What settings say of the source itself; those of a ConfigMap are known later than it."""
     if isinstance(source, ApiSource):
-        access = source.client.access.at(servers_of(settings))
+        access = source.client.access.with_servers(servers_of(settings))
         refuse_own_service(access, (), settings)
         source.client.use(access)
         source.proxy_name = settings.services.proxy_name
-        source.heartbeat_s = settings.kubernetes.heartbeat_timeout_ns / NS_PER_S
+        source.heartbeat.timeout_s = settings.kubernetes.heartbeat_timeout_ns / NS_PER_S
 
 
 def servers_of(settings: Settings) -> list[ApiAddress]:

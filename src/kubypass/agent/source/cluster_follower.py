@@ -46,9 +46,9 @@ class Following:
         if not self.source.changed_pods:
             return False
         self.source.changed_pods = False
-        traits = self.snapshot.traits.items()
+        metadata = self.snapshot.pod_metadata.items()
         before = self._excluded
-        self._excluded = {key for key, found in traits if is_excluded(found, settings)}
+        self._excluded = {key for key, found in metadata if is_excluded(found, settings)}
         return self._excluded != before
 
     def settings(self, present: Settings) -> Settings:

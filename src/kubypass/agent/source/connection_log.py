@@ -15,9 +15,9 @@ class ConnectionLog:
 
     def look(self, source: object) -> None:
         """Says what is new."""
-        if not isinstance(source, ApiSource) or source.connected.untried:
+        if not isinstance(source, ApiSource) or source.connection.untried:
             return
-        reason = source.connected.reason
+        reason = source.connection.reason
         if reason == self._told:
             return
         self._told = reason

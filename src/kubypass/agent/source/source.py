@@ -9,7 +9,7 @@ from typing import Protocol
 from kubypass.kernel.inotify import Watch
 from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.watch.api_source import Connected
+from kubypass.kube.watch.watch_state import ConnectionState
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 
@@ -20,7 +20,7 @@ class Source(Protocol):
     changed_nodes: set[str]
     """Nodes that changed since the caller last cleared this."""
     changed_pods: bool
-    """Whether traits of pods did; likewise."""
+    """Whether metadata of pods did; likewise."""
     triggers: list[tuple[ServiceKey, str]]
     """Services whose endpoints changed, and when the cause happened (RFC 3339); likewise."""
 
@@ -33,8 +33,8 @@ class Source(Protocol):
         """Whether everything was seen once."""
 
     @property
-    def connected(self) -> Connected | None:
-        """How it goes; None where there is nothing to be connected to."""
+    def connection(self) -> ConnectionState | None:
+        """The state of the connection to the API; None for files."""
 
     def start(self) -> None:
         """Begins to watch."""
@@ -58,7 +58,7 @@ class Source(Protocol):
 class Manifests:
     """Files that are watched by inotify."""
 
-    connected = None
+    connection = None
     complete = True
 
     def __init__(self, path: Path, *, proxy_name: str) -> None:
