@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from kubypass.kernel import files
+
 Object = dict[str, object]
 CHANGED = "slice-changed.json"
 """The file of the slice of service 0."""
@@ -50,10 +52,8 @@ def named_slice(service_name: str, addresses: list[str], port: int) -> Object:
 
 
 def write_file(path: Path, item: Object) -> None:
-    """Write one object (or List) by a rename."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(item))
-    temporary.replace(path)
+    """Write one object (or List) in one step."""
+    files.write_file(path, json.dumps(item).encode(), durable=False)
 
 
 def write_list(path: Path, items: list[Object]) -> None:
