@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
+from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features
@@ -30,7 +30,9 @@ from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
-from tests.packet.lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
+from tests.packet.lab import Lab
+from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
+from tests.packet.uplink import uplink_index
 
 NODE = "node1"
 HOOKS = {

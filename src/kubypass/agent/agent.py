@@ -17,7 +17,6 @@ from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
 from kubypass.agent.options import Options
 from kubypass.agent.pod_network import PodNetwork
-from kubypass.agent.prepare import cgroup_hooks, datapath_config, map_sizes
 from kubypass.agent.report.sync_metrics import SyncMetrics
 from kubypass.agent.run_directory import Place
 from kubypass.agent.services import Result, Services
@@ -28,9 +27,11 @@ from kubypass.api.metric import Metric
 from kubypass.datapath import layout, loader
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.changes import Changes
+from kubypass.datapath.config import cgroup_hooks, datapath_config
 from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.pins import Pins
+from kubypass.datapath.sizes import map_sizes
 from kubypass.errors import ConfigError
 from kubypass.kernel.features import Features, probe_features
 from kubypass.kernel.netlink import Link

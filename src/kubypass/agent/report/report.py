@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
-from kubypass.agent.prepare import map_sizes
 from kubypass.agent.report.details import opened, replacement_details
 from kubypass.agent.report.kubernetes import kubernetes_metrics, kubernetes_status
 from kubypass.agent.report.snat import snat_metrics, snat_problems, snat_status
@@ -26,6 +25,7 @@ from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.service_list import pinned_services
+from kubypass.datapath.sizes import map_sizes
 from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
