@@ -18,7 +18,8 @@ from kubypass.agent.signals import Signals
 from kubypass.agent.source.api_access import open_source, use_settings
 from kubypass.agent.source.cluster_follower import Following
 from kubypass.agent.source.config_map import ConfigMapSettings
-from kubypass.api.server import Server
+from kubypass.api.routes import agent_routes
+from kubypass.api.server import HttpServer
 from kubypass.kube.config_maps import parse_name
 from kubypass.kube.watch.api_source import ApiSource
 from kubypass.settings.files import load_settings
@@ -31,7 +32,8 @@ def run(options: Options) -> int:
     settings, findings = load_settings(options.config, overrides)
     place = take_place(options)
     source = open_source(options, settings)
-    ports = HttpPorts(settings, options.node, Health())
+    server = HttpServer()
+    ports = HttpPorts(server, settings, options.node, Health())
     try:
         configuration = None
         if isinstance(source, ApiSource) and options.config_map:
@@ -45,15 +47,15 @@ def run(options: Options) -> int:
         use_settings(source, settings)
         following = Following(source, configuration)
         agent = Agent(options, place, settings, findings=findings, following=following, ports=ports)
-        _serve(agent, signals)
+        _serve(agent, server, signals)
     finally:
         source.stop()
-        ports.stop()
+        server.stop()
     log("ended: the datapath stays in place")
     return 0
 
 
-def _serve(agent: Agent, signals: Signals) -> None:
+def _serve(agent: Agent, server: HttpServer, signals: Signals) -> None:
     for finding in agent.findings:
         if finding.level != "accepted":
             log("setting", "WARNING", key=finding.key, message=finding.message)
@@ -62,17 +64,13 @@ def _serve(agent: Agent, signals: Signals) -> None:
     loop = Loop(agent, signals)
     loop.watch()
     report = Report(agent)
-    server = Server(agent.options.run / "agent.sock", report)
-    server.start()
-    try:
-        agent.ports.start(agent.settings, report)
-        gc.disable()  # what is made now stays
-        agent.follow()
-        if loop.wait():
-            _start(agent)
-            loop.run()
-    finally:
-        server.stop()
+    server.open(agent.options.run / "agent.sock", agent_routes(report))
+    agent.ports.start(agent.settings, report)
+    gc.disable()  # what is made now stays
+    agent.follow()
+    if loop.wait():
+        _start(agent)
+        loop.run()
 
 
 def _start(agent: Agent) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from kubypass.agent.agent import Agent
 from kubypass.agent.prepare import map_sizes
+from kubypass.agent.report.counts import gauge_metrics, packet_metrics
 from kubypass.agent.report.details import opened, replacement_details
 from kubypass.agent.report.kubernetes import kubernetes_metrics, kubernetes_status
 from kubypass.agent.report.snat import snat_metrics, snat_problems, snat_status
@@ -57,20 +58,13 @@ class Report:
         self._agent = agent
         self._started = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
-    def healthy(self) -> bool:
-        """After the first complete sync."""
+    def started(self) -> bool:
+        """Whether the first sync is complete."""
         return self._agent.healthy
 
     def services(self) -> list[dict[str, object]]:
         """Rows of `kubypass service list`."""
         return pinned_services(self._agent.options.bpffs) if self._agent.healthy else []
-
-    def counters(self) -> list[tuple[str, str, int, int]]:
-        """(hook, verdict, packets, bytes), in lower case."""
-        return [
-            (count.hook.name.lower(), count.verdict.name.lower(), count.packets, count.bytes)
-            for count in self._counts()
-        ]
 
     def _pinned(self, name: str) -> Map:
         return Pins(self._agent.options.bpffs).open_map(name)
@@ -96,14 +90,24 @@ class Report:
         ports, _ = plan_snat_ports(agent.settings, agent.node.ephemeral)
         return snat_status(ports, self._snat_failures())
 
-    def gauges(self) -> dict[str, float]:
-        """Numbers that are no counters of packets."""
+    def metrics(self) -> list[Metric]:
+        """Every metric: packets, gauges, SNAT, kube-proxy's, sockets, the API."""
+        return [
+            *packet_metrics(self._counts()),
+            *gauge_metrics(self._gauges()),
+            *snat_metrics(self._snat_failures()),
+            *self._agent.proxy_metrics(),
+            *socket_metrics(self._agent),
+            *kubernetes_metrics(self._agent.source),
+        ]
+
+    def _gauges(self) -> dict[str, int]:
         agent = self._agent
         if not agent.healthy:
             return {}
         services, frontends, backends = agent.services.count
         live, removed = agent.flows
-        numbers = {
+        return {
             "services": services,
             "frontends": frontends,
             "backends": backends,
@@ -112,7 +116,6 @@ class Report:
             "flows": live,
             "flows_expired": removed,
         }
-        return {name: float(value) for name, value in numbers.items()}
 
     def names(self) -> dict[str, object]:
         """Who has which addresses: nodes, services, and this node's pods."""
@@ -132,19 +135,6 @@ class Report:
             return None
         found = self._agent.services.explain(number, BackendList(chosen))
         return asdict(found) if found else None
-
-    def proxy_metrics(self) -> list[Metric]:
-        """kube-proxy's metrics, and those of sockets."""
-        agent = self._agent
-        return [
-            *agent.proxy_metrics(),
-            *socket_metrics(agent),
-            *kubernetes_metrics(agent.source),
-        ]
-
-    def snat_metrics(self) -> list[Metric]:
-        """Where source ports ran out."""
-        return snat_metrics(self._snat_failures())
 
     def status(self) -> dict[str, object]:
         """The shape of /status; lists are empty until the first complete sync."""
