@@ -12,8 +12,8 @@ import pytest
 
 from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.datapath import layout
+from kubypass.datapath.changes import Changes
 from kubypass.datapath.stale_peers import StalePeers
-from kubypass.datapath.tables import Changes
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import UNSPECIFIED, Address, parse_address
 from kubypass.model.verdict import BackendList, BackendState, ServiceFlag

@@ -91,7 +91,7 @@ class Pipeline:
         self._before = b""
 
     def _place_endpoints(self) -> None:
-        where, place = self.settings.nodeport_addresses, self.place
+        where, place = self.settings.node_ports.addresses, self.place
         primary = [parse_address(one) for one in place.primary]
         for one in place.primary + place.others:
             chosen = where.selects(parse_address(one), primary)

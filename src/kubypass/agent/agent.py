@@ -27,10 +27,10 @@ from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.api.metric import Metric
 from kubypass.datapath import layout, loader
 from kubypass.datapath.attach import Attachments
+from kubypass.datapath.changes import Changes
 from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.pins import Pins
-from kubypass.datapath.tables import Changes
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link
 from kubypass.kube.snapshot import Snapshot

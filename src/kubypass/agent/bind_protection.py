@@ -57,7 +57,7 @@ class BindProtection:
         announce: Callable[[ServiceKey, str, str], None],
     ) -> None:
         self._announce = announce
-        self._on = settings.node_port and settings.node_port_bind_protection
+        self._on = settings.services.with_node_ports and settings.node_ports.bind_protection
         self._refused_binds = refused_binds
         self._loopback = localhost_node_ports(settings)
         self._ports: dict[ServiceKey, tuple[_Port, ...]] = {}

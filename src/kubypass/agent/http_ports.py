@@ -91,15 +91,17 @@ class HttpPorts:
         self._settings = settings
         ports: dict[str, tuple[tuple[Address, int] | None, Routes]] = {
             "kube-proxy-replacement-healthz-bind-address": (
-                settings.kube_proxy_replacement_healthz_bind_address,
+                settings.http_ports.proxy_health,
                 self._health_routes(),
             ),
             "metrics-bind-address": (
-                settings.metrics_bind_address if view else None,
+                settings.http_ports.metrics if view else None,
                 _metrics_routes(view),
             ),
             "agent-health-port": (
-                (_LOOPBACK, settings.agent_health_port) if settings.agent_health_port else None,
+                (_LOOPBACK, settings.http_ports.agent_health)
+                if settings.http_ports.agent_health
+                else None,
                 self._probe_routes(),
             ),
         }
@@ -234,8 +236,8 @@ def health_check_hosts(
     """The addresses on which healthCheckNodePorts listen: those on which NodePorts answer."""
     found = []
     versions: tuple[Family, ...] = (4, 6)
-    where = settings.nodeport_addresses
-    for version in filter(settings.has_family, versions):
+    where = settings.node_ports.addresses
+    for version in filter(settings.network.has_family, versions):
         if where.all_of(version):
             found.append(format_address(UNSPECIFIED[version]))
         else:
@@ -249,5 +251,7 @@ def _address_ports(address: Address, port: int, settings: Settings) -> list[Addr
     found = {format_address(address)}
     if address in UNSPECIFIED.values():
         versions: tuple[Family, ...] = (4, 6)
-        found |= {format_address(UNSPECIFIED[v]) for v in versions if settings.has_family(v)}
+        found |= {
+            format_address(UNSPECIFIED[v]) for v in versions if settings.network.has_family(v)
+        }
     return [(host, port) for host in sorted(found)]

@@ -30,7 +30,7 @@ def count_local_ready(
                 }
             )
             for version in families
-            if settings.has_family(version)
+            if settings.network.has_family(version)
         ),
         default=0,
     )
@@ -45,7 +45,7 @@ def count_without_local(
     """Service ports by family and policy (internal, external) that are Local: usable endpoints, none on the node."""
     versions: tuple[Family, ...] = (4, 6)
     policies = ("external", "internal")
-    counts = {(v, p): 0 for v in versions if settings.has_family(v) for p in policies}
+    counts = {(v, p): 0 for v in versions if settings.network.has_family(v) for p in policies}
     for service in services:
         local = {
             "external": service.external_local and _is_external(service),

@@ -117,17 +117,17 @@ class PodNetwork:
         if self._server is None:
             return
         self._network, before = network, self._facts
-        exclusive, self._settings = self._settings.cni_exclusive, network.settings
+        exclusive, self._settings = self._settings.pods.cni_exclusive, network.settings
         cidrs = own.pod_cidrs if own else ()
         self._facts = Facts(
             before.node,
-            tuple(cidr for cidr in cidrs if self._settings.has_family(cidr.family)),
+            tuple(cidr for cidr in cidrs if self._settings.network.has_family(cidr.family)),
             dict(node.primary),
-            self._settings.mtu or min(link.mtu for link in node.uplinks),
+            self._settings.pods.mtu or min(link.mtu for link in node.uplinks),
         )
         if thorough or before.sources != self._facts.sources:
             self._repair(node)
-        if thorough or not before.pod_cidrs or exclusive != self._settings.cni_exclusive:
+        if thorough or not before.pod_cidrs or exclusive != self._settings.pods.cni_exclusive:
             self._install()
         self._mtu_problems = self._mtu(node)
         self._note_problems()
@@ -230,7 +230,7 @@ class PodNetwork:
         self._state.save()
         if conflist.install_program(program, programs):
             log("plugin installed", path=programs / conflist.PLUGIN)
-        if self._settings.cni_exclusive:
+        if self._settings.pods.cni_exclusive:
             for name in conflist.set_aside(conf):
                 log("CNI configuration set aside", path=conf / name, suffix=conflist.SET_ASIDE)
         if conflist.install_conflist(self._run, conf):

@@ -71,30 +71,30 @@ def datapath_config(
         node_ipv4=primary.get(4, _NO_ADDRESS),
         node_ipv6=primary.get(6, _NO_ADDRESS),
         node_netns_cookie=netns.netns_cookie(),
-        tcp_timeout_ns=settings.bpf_ct_timeout_regular_tcp,
-        tcp_syn_timeout_ns=settings.bpf_ct_timeout_regular_tcp_syn,
-        tcp_fin_timeout_ns=settings.bpf_ct_timeout_regular_tcp_fin,
-        any_timeout_ns=settings.bpf_ct_timeout_regular_any,
+        tcp_timeout_ns=settings.conntrack.tcp_timeout_ns,
+        tcp_syn_timeout_ns=settings.conntrack.tcp_syn_timeout_ns,
+        tcp_fin_timeout_ns=settings.conntrack.tcp_fin_timeout_ns,
+        any_timeout_ns=settings.conntrack.any_timeout_ns,
         snat_port_first=snat_first,
         snat_ports=snat_ports,
         snat_extra_first=extra_first,
         snat_extra_ports=extra_ports,
         socket_lb_pods=int(settings.socket_lb_pods),
-        external_cluster_ip=int(settings.bpf_lb_external_clusterip),
+        external_cluster_ip=int(settings.services.external_cluster_ip),
         socket_lb_refuse=int(features.refuse_connect),
         coarse_clock=int(features.coarse_clock),
         local_detector=detector,
-        masquerade_all=int(settings.masquerade_all),
+        masquerade_all=int(settings.masquerade.cluster_ip_clients),
         localhost_node_ports=localhost_node_ports(settings),
-        reject=int(settings.service_no_backend_response == "reject"),
-        answer_ping=int(settings.enable_service_ping),
+        reject=int(settings.services.no_backend_response == "reject"),
+        answer_ping=int(settings.services.answer_ping),
         pod_network_count=len(networks),
-        service_network_count=len(settings.service_cidrs),
+        service_network_count=len(settings.services.cidrs),
         tracing=0,
         route_source=int(features.route_source),
         pod_families=families,
         pod_networks=pack_networks(networks),
-        service_networks=pack_networks(settings.service_cidrs),
+        service_networks=pack_networks(settings.services.cidrs),
     )
 
 
@@ -105,17 +105,17 @@ def _detector(
 
     A mode tells nothing in a family that it has no network of, as with kube-proxy.
     """
-    if settings.detect_local_mode == "InterfaceNamePrefix":
+    if settings.pods.detect_local_mode == "InterfaceNamePrefix":
         return LocalDetector.INTERFACE, (), 3
-    by_mode = {"ClusterCIDR": settings.local_networks(), "NodeCIDR": pod_cidrs[:NETWORKS_MAX]}
-    networks = by_mode.get(settings.detect_local_mode, ())
+    by_mode = {"ClusterCIDR": settings.pods.local_networks(), "NodeCIDR": pod_cidrs[:NETWORKS_MAX]}
+    networks = by_mode.get(settings.pods.detect_local_mode, ())
     families = sum({1 if cidr.family == 4 else 2 for cidr in networks})
     return (LocalDetector.NETWORK if networks else LocalDetector.NONE), networks, families
 
 
 def localhost_node_ports(settings: Settings) -> int:
     """Bit 0: NodePorts answer on 127.0.0.0/8; bit 1: on ::1."""
-    ipv4, ipv6 = (settings.node_ports_answer(LOOPBACK[version], ()) for version in (4, 6))
+    ipv4, ipv6 = (settings.node_ports.answer_on(LOOPBACK[version], ()) for version in (4, 6))
     return ipv4 | ipv6 << 1
 
 
@@ -128,18 +128,18 @@ def pack_networks(networks: Iterable[Cidr]) -> bytes:
 
 def cgroup_hooks(settings: Settings) -> tuple[str, ...]:
     """Where socket calls are seen; the node's own dial external addresses even without socket load balancing."""
-    balanced = settings.external_services or settings.socket_lb
-    protected = settings.node_port and settings.node_port_bind_protection
+    balanced = settings.services.with_external or settings.socket_lb
+    protected = settings.services.with_node_ports and settings.node_ports.bind_protection
     return (BALANCE_HOOKS if balanced else ()) + (BIND_HOOKS if protected else ())
 
 
 def map_sizes(settings: Settings) -> dict[str, int]:
     """Entries of each map that a setting sizes."""
     return {
-        "services": settings.bpf_lb_service_map_max,
-        "backends": settings.bpf_lb_service_backend_map_max,
-        "slots": 2 * settings.bpf_lb_service_backend_map_max,
-        "flows": settings.bpf_ct_global_tcp_max,
-        "fragments": settings.bpf_fragments_map_max,
-        "socket_peers": settings.bpf_sock_rev_map_max,
+        "services": settings.maps.services,
+        "backends": settings.maps.backends,
+        "slots": 2 * settings.maps.backends,
+        "flows": settings.maps.flows,
+        "fragments": settings.maps.fragments,
+        "socket_peers": settings.maps.socket_peers,
     }

@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.mirror import Mirror, read_mirror
-from kubypass.datapath.tables import Changes, Sizes, Tables
+from kubypass.datapath.changes import Changes
+from kubypass.datapath.mirror import Mirror, read_capacity, read_mirror
+from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address
@@ -60,15 +61,8 @@ class Services:
 
     def _adopt(self) -> Tables:
         """Tables as the maps are: an earlier agent left them so, or somebody else has written to them."""
-        sizes = [self._maps[name].info.max_entries for name in ("services", "backends", "slots")]
-        tables = Tables(Sizes(*sizes))
-        mirror = self._mirror
-        tables.adopt(
-            mirror.services.items(),
-            bytes(mirror.slots),
-            bytes(mirror.backends),
-            mirror.source_ranges,
-        )
+        tables = Tables(read_capacity(self._maps))
+        tables.adopt(self._mirror.contents())
         return tables
 
     @property
@@ -77,7 +71,7 @@ class Services:
         entries = self._tables.entries.values()
         frontends = sum(len(entry.item.frontends) for entry in entries)
         services = sum(1 for key in self._items if not is_pod(key))
-        return services, frontends, sum(len(entry.ids) for entry in entries)
+        return services, frontends, sum(len(entry.backend_ids) for entry in entries)
 
     def problems(self) -> list[Problem]:
         """What was wrong with services as they are now."""
@@ -163,7 +157,7 @@ class Services:
         return plan_service(service, snapshot.slices.get(key, ()), self._node, self._settings)
 
     def _node_ports_answer(self, address: Address) -> bool:
-        return self._settings.node_ports_answer(address, self._node.addresses)
+        return self._settings.node_ports.answer_on(address, self._node.addresses)
 
     def _rank(self, key: ServiceKey) -> Rank:
         if (pod := self._snapshot.pods.get(key)) is not None:

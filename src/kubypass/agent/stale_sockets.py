@@ -14,8 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kubypass.agent.log import log
+from kubypass.datapath.changes import Changes
 from kubypass.datapath.stale_peers import StalePeer, StalePeers
-from kubypass.datapath.tables import Changes
 from kubypass.errors import KernelError
 from kubypass.kernel import netns, sockdiag
 from kubypass.kernel.bpf import Map
@@ -37,9 +37,9 @@ _Peer = tuple[int, Address, int]
 
 def protocols_to_close(settings: Settings, *, possible: bool) -> tuple[Protocol, ...]:
     """The protocols whose sockets are closed; none where the kernel cannot."""
-    if not possible or not (settings.external_services or settings.socket_lb):
+    if not possible or not (settings.services.with_external or settings.socket_lb):
         return ()
-    both = settings.bpf_lb_sock_terminate_all_protos
+    both = settings.sockets.close_all_protocols
     return (Protocol.UDP, Protocol.TCP) if both else (Protocol.UDP,)
 
 
@@ -50,7 +50,7 @@ class StaleSockets:
         self, settings: Settings, cgroup: Path, maps: dict[str, Map], *, possible: bool
     ) -> None:
         self.protocols = protocols_to_close(settings, possible=possible)
-        self._pods_too = settings.bpf_lb_sock_terminate_pod_connections
+        self._pods_too = settings.sockets.close_in_pods
         self._cgroup = cgroup
         self._peers = StalePeers(maps, self.protocols)
         self._work: Iterator[None] = iter(())

@@ -16,8 +16,13 @@ from kubypass.model.address import family, format_endpoint, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
 from kubypass.node.facts import Features, probe_features
+from kubypass.settings.masquerade import MasqueradeSettings
+from kubypass.settings.node_port_addresses import NodePortAddresses
+from kubypass.settings.node_ports import NodePortSettings
+from kubypass.settings.parse import parse_networks
+from kubypass.settings.pods import PodSettings
+from kubypass.settings.services import ServiceSettings
 from kubypass.settings.settings import Settings
-from kubypass.settings.values import NodePortAddresses, parse_networks
 from kubypass.trace.cluster import Cluster, Objects
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import Programs
@@ -158,17 +163,14 @@ def _settings(case: _Case) -> Settings:
         node_ports = NodePortAddresses(cidrs=tuple(chosen))
     else:
         node_ports = NodePortAddresses(primary=where == "primary")
-    return replace(
-        Settings(),
-        nodeport_addresses=node_ports,
-        localhost_nodeports=config.localhost_nodeports,
-        masquerade_all=config.masquerade_all,
-        detect_local_mode=detector,
-        cluster_cidr=tuple(cidrs),
-        service_cidrs=_field(
-            "config.service_cidrs", parse_networks, ",".join(config.service_cidrs)
+    service_cidrs = _field("config.service_cidrs", parse_networks, ",".join(config.service_cidrs))
+    return Settings(
+        services=ServiceSettings(
+            external_cluster_ip=config.external_clusterip, cidrs=service_cidrs
         ),
-        bpf_lb_external_clusterip=config.external_clusterip,
+        node_ports=NodePortSettings(addresses=node_ports, on_loopback=config.localhost_nodeports),
+        pods=PodSettings(detect_local_mode=detector, cluster_cidrs=tuple(cidrs)),
+        masquerade=MasqueradeSettings(cluster_ip_clients=config.masquerade_all),
     )
 
 

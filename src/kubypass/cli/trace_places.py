@@ -211,7 +211,7 @@ def offline_place(arguments: argparse.Namespace) -> Iterator[Place]:
     """Objects from manifests, on a node that need not exist."""
     settings, findings = load_settings(arguments.config)
     snapshot = ManifestSource(
-        arguments.manifests, proxy_name=settings.k8s_service_proxy_name, every_pod=True
+        arguments.manifests, proxy_name=settings.services.proxy_name, every_pod=True
     ).read()
     name = arguments.node or next(iter(sorted(snapshot.nodes)), "")
     own = snapshot.nodes.get(name)

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes changes to the maps, make before break: what is switched to is complete, what goes is no longer used."""
+"""Writes changes to the maps, make before break.
+
+A frontend is switched to a list only when the list is complete, and a backend is removed only when no list has it.
+"""
 
 from __future__ import annotations
 
@@ -7,12 +10,12 @@ import struct
 from collections.abc import Iterable
 
 from kubypass.datapath import layout
-from kubypass.datapath.tables import Changes
+from kubypass.datapath.changes import Changes
 from kubypass.kernel.bpf import Map
 
 
 def apply_changes(maps: dict[str, Map], changes: Changes) -> int:
-    """Writes all; returns how many entries were written."""
+    """Writes everything; returns how many entries were written."""
     _write_numbered(maps["backends"], changes.backends)
     slots = changes.slots
     maps["slots"].update_batch(_pack(slots), _pack(slots.values()), len(slots))

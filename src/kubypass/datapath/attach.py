@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts programs on the node's cgroup and on devices, by pinned links: replaced in place, with no packet unseen.
+"""Attaches programs to the node's cgroup and to devices by pinned links. Updates in place miss no packet.
 
-Where the kernel has no tcx (before 6.6), devices get clsact filters instead: they belong to the device, not to a pin.
+Where the kernel has no tcx (before Linux 6.6), devices get clsact filters, which belong to the device and not to a pin.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LOOPBACK_PROGRAMS = ("to_self",)
 
 
 class Attachments:
-    """The links in one directory. `writes` counts what was attached, replaced or taken off."""
+    """The links in one directory. `writes` counts what was attached, replaced or detached."""
 
     def __init__(self, directory: Path, *, tcx: bool) -> None:
         directory.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ class Attachments:
     def attach_cgroup(
         self, cgroup: Path, programs: dict[str, Program], hooks: Iterable[str]
     ) -> None:
-        """The socket programs of just these hooks, on one cgroup v2 directory."""
+        """Attaches the socket programs of these hooks to one cgroup v2 directory, and detaches those of other hooks."""
         wanted = set(hooks)
         for hook in CGROUP_ATTACH.keys() - wanted:
             self._drop(self._directory / f"cgroup-{hook}")
@@ -56,7 +56,7 @@ class Attachments:
             os.close(fd)
 
     def attach_device(self, name: str, ifindex: int, program_name: str, program: Program) -> None:
-        """One program on one device."""
+        """Attaches one program to one device."""
         direction = DIRECTIONS[program_name]
         if not self._tcx:
             if clsact.attached_id(ifindex, direction) != program.id:
@@ -68,12 +68,12 @@ class Attachments:
             self._pin(Link.attach_tcx(program, ifindex, direction), path)
 
     def drop_device(self, name: str) -> None:
-        """Forgets a device: its links end with their pins."""
+        """Removes the pins of a device, and its links with them."""
         for direction in ("ingress", "egress"):
             self._drop(self._directory / f"{name}-{direction}")
 
     def devices(self) -> set[str]:
-        """The names of devices that have links here."""
+        """Returns the names of devices that have links here."""
         names = (path.name.rpartition("-")[0] for path in self._directory.iterdir())
         return {name for name in names if name != "cgroup"}
 
@@ -83,7 +83,7 @@ class Attachments:
             self.writes += 1
 
     def _keep(self, path: Path, program: Program, fits: Callable[[Link], bool]) -> bool:
-        """Uses the pinned link if it is on the right object; puts the program there if it has another."""
+        """Keeps the pinned link if it is on the right object, and gives it our program if it has another."""
         if not path.exists():
             return False
         link = Link.open_pinned(str(path))

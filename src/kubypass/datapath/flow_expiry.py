@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes connections out of `flows`, a little at a time: expired ones, and datagrams of a frontend that moved.
+"""Removes connections from `flows` a little at a time: expired ones, and those of UDP frontends that moved.
 
-The programs count an expired entry as absent, so this only gives back memory: it may be as slow as it likes. An entry
-that has been expired for a minute is not about to be refreshed by a packet under way.
+The programs treat an expired entry as absent, so removing it only frees memory and need not be fast. An entry that
+expired a minute ago will not be refreshed by a packet that is already on its way.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _CHUNK = 1024
 
 
 class Sweep:
-    """One pass after another over the map; each `step` looks at one chunk."""
+    """Goes over the map again and again; each `step` looks at one chunk."""
 
     def __init__(self, flows: Map) -> None:
         self._flows = flows
@@ -29,22 +29,22 @@ class Sweep:
         self._moved = MovedFrontends()
         self._seen = 0
         self.live = 0
-        """Entries that the last complete pass left."""
+        """Entries that the last complete pass kept."""
         self.removed = 0
         """Entries removed since the start."""
 
     @property
     def urgent(self) -> bool:
-        """The pass has more to find than expired entries."""
+        """True while a pass looks for more than expired entries."""
         return bool(self._moved)
 
     def note(self, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> None:
-        """Entries of `services` as they are, and as they are about to be written."""
+        """Takes in entries of `services`: as they are, and as they are about to be written."""
         if self._moved.note(before, after):
             self._pass, self._seen = self._flows.chunks(_CHUNK), 0
 
     def step(self) -> bool:
-        """Looks at the next chunk; False when that was the last one of a pass."""
+        """Looks at the next chunk; returns False at the end of a pass."""
         chunk = next(self._pass, None)
         if chunk is None:
             self.live, self._seen = self._seen, 0
@@ -62,8 +62,7 @@ class Sweep:
 
     @staticmethod
     def _expired(keys: bytes, values: bytes, count: int, before: int) -> list[bytes]:
-        key_size, size = layout.TUPLE_SIZE, layout.FLOW_SIZE
-        offset = size - _EXPIRES.size
+        key_size, size, offset = layout.TUPLE_SIZE, layout.FLOW_SIZE, layout.FLOW_EXPIRES_NS_AT
         return [
             keys[at * key_size : (at + 1) * key_size]
             for at in range(count)

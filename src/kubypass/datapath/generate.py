@@ -23,6 +23,14 @@ _ABI_STRUCTS = (
     "snat_destination", "snat_failure", "counter", "decision_record", "network", "config",
 )  # fmt: skip
 
+_OFFSETS = {
+    "source_range": ("service", "client"),
+    "tuple": ("destination_port", "protocol"),
+    "flow": ("expires_ns",),
+    "socket_peer": ("address",),
+}
+"""Fields that are read without unpacking the whole struct: their offsets are written as well."""
+
 
 def _camel(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("_"))
@@ -48,10 +56,15 @@ def _class(struct: Struct) -> str:
     values = ", ".join(f"ntohs({m.name})" if m.kind == "__be16" else m.name for m in members)
     fields = "\n".join(f"    {m.name}: {'bytes' if _is_bytes(m) else 'int'}" for m in members)
     name, codes = _camel(struct.name), "".join(_code(member) for member in struct.members)
+    at = {member.name: member.offset for member in struct.members}
+    offsets = "".join(
+        f"{struct.name}_{field}_at".upper() + f" = {at[field]}\n"
+        for field in _OFFSETS.get(struct.name, ())
+    )
     return f'''
 _{struct.name.upper()} = Struct("<{codes}")
 {struct.name.upper()}_SIZE = {struct.size}
-
+{offsets}
 
 class {name}(NamedTuple):
     """struct {struct.name}, {struct.size} bytes."""

@@ -140,6 +140,8 @@ class Endpoint(NamedTuple):
 
 _TUPLE = Struct("<16s16sHHB3x")
 TUPLE_SIZE = 40
+TUPLE_DESTINATION_PORT_AT = 34
+TUPLE_PROTOCOL_AT = 36
 
 
 class Tuple(NamedTuple):
@@ -170,6 +172,7 @@ class Tuple(NamedTuple):
 
 _FLOW = Struct("<16s16sHHIIBBB1xQ")
 FLOW_SIZE = 56
+FLOW_EXPIRES_NS_AT = 48
 
 
 class Flow(NamedTuple):
@@ -291,6 +294,7 @@ class DatagramPorts(NamedTuple):
 
 _SOCKET_PEER = Struct("<Q16sHB5x")
 SOCKET_PEER_SIZE = 32
+SOCKET_PEER_ADDRESS_AT = 8
 
 
 class SocketPeer(NamedTuple):
@@ -380,6 +384,8 @@ class RefusedBind(NamedTuple):
 
 _SOURCE_RANGE = Struct("<II16s")
 SOURCE_RANGE_SIZE = 24
+SOURCE_RANGE_SERVICE_AT = 4
+SOURCE_RANGE_CLIENT_AT = 8
 
 
 class SourceRange(NamedTuple):

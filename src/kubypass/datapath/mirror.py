@@ -7,7 +7,9 @@ import struct
 from dataclasses import dataclass
 
 from kubypass.datapath import layout
-from kubypass.datapath.tables import Changes
+from kubypass.datapath.adoption import Contents
+from kubypass.datapath.changes import Changes
+from kubypass.datapath.identifiers import Capacity
 from kubypass.kernel.bpf import Map
 
 _SIZE = layout.BACKEND_SIZE
@@ -23,6 +25,12 @@ class Mirror:
     slots: bytearray
     backends: bytearray
 
+    def contents(self) -> Contents:
+        """The same, as tables adopt it."""
+        return Contents(
+            self.services, bytes(self.slots), bytes(self.backends), frozenset(self.source_ranges)
+        )
+
     def note(self, changes: Changes) -> None:
         """Takes in changes that were written."""
         for number, value in changes.backends.items():
@@ -37,6 +45,11 @@ class Mirror:
             if number not in changes.backends:
                 _set(self.backends, number * _SIZE, bytes(_SIZE))
         self.source_ranges -= changes.removed_source_ranges
+
+
+def read_capacity(maps: dict[str, Map]) -> Capacity:
+    """How many entries these maps have room for."""
+    return Capacity(*(maps[name].info.max_entries for name in ("services", "backends", "slots")))
 
 
 def read_mirror(maps: dict[str, Map], previous: Mirror | None) -> Mirror:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frontends of UDP that a service has taken over from another: datagrams go there at once, whatever their flow says.
+"""UDP frontends that moved from one service to another: their flows are removed, so that datagrams go to the new owner.
 
-The programs give a flow another backend only where its own is gone from its service; here that service lives on,
-without the frontend. As with kube-proxy's clean-up of conntrack, flows move when the new owner has endpoints, and not
-before.
+The programs replace a flow's backend only when it has left its service. Here the old service still has the backend and
+has lost the frontend. As in kube-proxy's clean-up of conntrack, flows are removed once the new owner has endpoints.
 """
 
 from __future__ import annotations
@@ -16,12 +15,15 @@ from kubypass.model.address import UNSPECIFIED, Address, family
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import ServiceFlag
 
-_PORT = struct.Struct(f">{layout.TUPLE_SIZE - 6}xHB3x")
-"""Destination port and protocol of a struct tuple."""
+_PORT_AT, _PROTOCOL_AT = layout.TUPLE_DESTINATION_PORT_AT, layout.TUPLE_PROTOCOL_AT
+_PORT_AND_PROTOCOL = struct.Struct(
+    f">{_PORT_AT}xH{_PROTOCOL_AT - _PORT_AT - 2}xB{layout.TUPLE_SIZE - _PROTOCOL_AT - 1}x"
+)
+"""Reads the destination port and the protocol of a struct tuple."""
 
 
 class MovedFrontends:
-    """Frontends whose flows have to be looked at, with the service that they belong to now."""
+    """Frontends whose flows have to be checked, and the service that each belongs to now."""
 
     def __init__(self) -> None:
         self._owners: dict[bytes, int] = {}
@@ -31,7 +33,7 @@ class MovedFrontends:
         return bool(self._owners)
 
     def note(self, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> bool:
-        """Entries of `services` as they are and as they will be; True if there are flows to look for."""
+        """Takes in entries of `services` as they are and as they will be; returns whether flows have to be checked."""
         found = False
         for key, value in after.items():
             frontend, service = layout.Frontend.unpack(key), layout.Service.unpack(value)
@@ -46,14 +48,14 @@ class MovedFrontends:
         return found
 
     def forget(self) -> None:
-        """All flows have been looked at."""
+        """Forgets all frontends: every flow has been checked."""
         self._owners.clear()
         self._ports.clear()
 
     def flows(self, keys: bytes, values: bytes) -> list[bytes]:
-        """Of a chunk of `flows`, the keys of those that have another service than their frontend."""
+        """Returns the keys in a chunk of `flows` whose service is not the one that has their frontend now."""
         found = []
-        for at, (port, protocol) in enumerate(_PORT.iter_unpack(keys)):
+        for at, (port, protocol) in enumerate(_PORT_AND_PROTOCOL.iter_unpack(keys)):
             if port not in self._ports or protocol != Protocol.UDP:
                 continue
             key = keys[at * layout.TUPLE_SIZE : (at + 1) * layout.TUPLE_SIZE]
@@ -63,11 +65,11 @@ class MovedFrontends:
                 found.append(key)
         return found
 
-    def _owner(self, place: layout.Tuple) -> int | None:
-        """Of the frontend that such a packet is for: its own address, or a NodePort."""
-        any_address = UNSPECIFIED[family(Address(place.destination))]
-        for address in (place.destination, any_address):
-            frontend = layout.Frontend(address, place.destination_port, place.protocol)
+    def _owner(self, packet: layout.Tuple) -> int | None:
+        """The service whose frontend such a packet is for: at its destination, or a NodePort."""
+        any_address = UNSPECIFIED[family(Address(packet.destination))]
+        for address in (packet.destination, any_address):
+            frontend = layout.Frontend(address, packet.destination_port, packet.protocol)
             owner = self._owners.get(frontend.pack())
             if owner is not None:
                 return owner

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of `refused_binds`: which processes wanted to listen on NodePorts."""
+"""Reads `refused_binds`: the processes that wanted to listen on NodePorts."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ class RefusedBind(NamedTuple):
     port: int
     address: Address
     at_ns: int
-    """CLOCK_MONOTONIC"""
+    """CLOCK_MONOTONIC."""
     pid: int
     command: str
     times: int
 
 
 def read_refused_binds(refused_binds: Map) -> list[RefusedBind]:
-    """One for each port, the latest first."""
+    """Returns the last refusal of each port, the latest first."""
     found = []
     for key, raw in refused_binds.items():
-        place, value = layout.NodePort.unpack(key), layout.RefusedBind.unpack(raw)
+        port, value = layout.NodePort.unpack(key), layout.RefusedBind.unpack(raw)
         command = value.command.partition(b"\0")[0].decode(errors="replace")
-        of = (Protocol(place.protocol), place.port, Address(value.address))
+        of = (Protocol(port.protocol), port.port, Address(value.address))
         found.append(RefusedBind(*of, value.at_ns, value.pid, command, value.times))
     return sorted(found, key=lambda bind: -bind.at_ns)

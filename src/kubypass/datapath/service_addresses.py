@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure: the addresses of services themselves, for packets to them that are for no service.
+"""Pure: the addresses that services have, for packets to a port that no service has.
 
-Each has one entry in `services`, at port 0 and protocol 0, as long as some frontend has the address.
+Each address has one entry in `services`, at port 0 and protocol 0, as long as some frontend has the address.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _KINDS = ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BAL
 
 
 class ServiceAddresses:
-    """How many frontends of each kind an address has."""
+    """Counts the frontends of each kind that an address has."""
 
     def __init__(self) -> None:
         self._kinds: dict[Address, Counter[int]] = {}
         self._changed: set[Address] = set()
 
     def replace(self, old: Iterable[PlannedFrontend], new: Iterable[PlannedFrontend]) -> None:
-        """Frontends `old` are gone, `new` are there."""
+        """Takes in that the frontends `old` are gone and `new` are there."""
         for frontend in new:
             if kinds := frontend.flags & _KINDS:
                 self._kinds.setdefault(frontend.address, Counter())[kinds] += 1
@@ -36,7 +36,7 @@ class ServiceAddresses:
                 self._changed.add(frontend.address)
 
     def changed(self) -> dict[bytes, bytes | None]:
-        """Entries to write since the last call; None where the address is no service's any more."""
+        """Returns entries that changed since the last call; None where no service has the address any more."""
         entries: dict[bytes, bytes | None] = {}
         for address in self._changed:
             counts = +self._kinds.pop(address)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Connections that were dropped because no source port was free, by backend."""
+"""Reads `snat_failures`: how many connections to each backend were dropped because no source port was free."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kubypass.model.address import Address
 
 
 class SnatFailure(NamedTuple):
-    """One backend's; `last_ns` is of CLOCK_MONOTONIC."""
+    """The failures towards one backend; `last_ns` is of CLOCK_MONOTONIC."""
 
     connections: int
     address: Address
@@ -21,10 +21,10 @@ class SnatFailure(NamedTuple):
 
 
 def read_snat_failures(snat_failures: Map) -> list[SnatFailure]:
-    """All that the map holds, the most first."""
+    """Returns all that the map holds, the backend with the most failures first."""
     found = []
     for key, value in snat_failures.items():
         to, failure = layout.SnatDestination.unpack(key), layout.SnatFailure.unpack(value)
-        where = (Address(to.address), to.port, to.protocol)
-        found.append(SnatFailure(failure.connections, *where, failure.last_ns))
+        destination = (Address(to.address), to.port, to.protocol)
+        found.append(SnatFailure(failure.connections, *destination, failure.last_ns))
     return sorted(found, reverse=True)

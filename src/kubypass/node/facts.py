@@ -98,7 +98,7 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
     for address in reversed([a for a in internal if a in uplink_addresses]):
         primary[family(address)] = address
     own = tuple(sorted(set(addresses)))
-    with_node_ports = settings.nodeport_addresses.chosen(own, primary.values())
+    with_node_ports = settings.node_ports.addresses.chosen(own, primary.values())
     return NodeState(links, uplinks, own, primary, with_node_ports, _ephemeral())
 
 
@@ -124,14 +124,16 @@ def _uplinks(
 
     Where there is none, the first that has an address. `addressed` and `named` are indexes.
     """
-    if settings.devices:
-        patterns = [f"{name[:-1]}*" if name.endswith("+") else name for name in settings.devices]
+    if settings.network.devices:
+        patterns = [
+            f"{name[:-1]}*" if name.endswith("+") else name for name in settings.network.devices
+        ]
         chosen = [
             link for link in links.values() if any(fnmatch.fnmatch(link.name, p) for p in patterns)
         ]
         if not chosen:
             raise ConfigError(
-                f"devices={' '.join(settings.devices)}: no such device",
+                f"devices={' '.join(settings.network.devices)}: no such device",
                 hint=f"devices here are {' '.join(sorted(links))}",
             )
         return tuple(chosen)

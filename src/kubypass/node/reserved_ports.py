@@ -13,9 +13,9 @@ _EPHEMERAL = "net.ipv4.ip_local_port_range"
 
 def reserve_node_ports(state: State, settings: Settings) -> int:
     """Keeps the kernel from giving NodePorts as ephemeral ports; returns how many sysctls were changed."""
-    if not (settings.node_port and settings.enable_auto_protect_node_port_range):
+    if not (settings.services.with_node_ports and settings.node_ports.reserve_range):
         return 0
-    first, last = settings.node_port_range
+    first, last = settings.node_ports.port_range
     ephemeral, reserved = sysctl.read(_EPHEMERAL), sysctl.read(_RESERVED)
     if ephemeral is None or reserved is None:
         return 0

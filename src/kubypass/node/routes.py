@@ -34,7 +34,7 @@ def sync_routes(planned: Iterable[PodRoute], settings: Settings) -> tuple[int, l
             try:
                 wanted[_route(netlink, route)] = route
             except _Unreachable as reason:
-                if not settings.direct_routing_skip_unreachable:
+                if not settings.routing.skip_unreachable_nodes:
                     problems.append(_problem(route, str(reason)))
             except KernelError as error:
                 problems.append(_problem(route, str(error)))

@@ -14,9 +14,9 @@ def set_sysctls(state: State, settings: Settings) -> int:
     replies that come from an address of its own: of a NodePort that it has dialled (bpf/route.h, return_to_self).
     """
     wanted = []
-    if settings.enable_ipv4:
+    if settings.network.ipv4:
         wanted += ["net.ipv4.ip_forward"]
         wanted += [f"net.ipv4.conf.lo.{name}" for name in ("accept_local", "route_localnet")]
-    if settings.enable_ipv6:
+    if settings.network.ipv6:
         wanted.append("net.ipv6.conf.all.forwarding")
     return sum(state.set_sysctl(name, "1") for name in wanted)

@@ -24,7 +24,7 @@ class PodNetworks:
         self._lengths: dict[Family, set[int]] = {4: set(), 6: set()}
         self.problems: tuple[Problem, ...] = ()
         """Pod networks of two nodes that overlap."""
-        for setting, cidrs in settings.pod_cidrs().items():
+        for setting, cidrs in settings.pods.pools().items():
             for cidr in cidrs:
                 self._add(cidr, f"the setting {setting}")
         found: list[Problem] = []

@@ -44,7 +44,7 @@ _FLAGS = int(ServiceFlag.HOST_PORT | ServiceFlag.HAS_ENDPOINTS)
 
 def plan_host_ports(pod: HostPortPod, node: PlanNode, settings: Settings) -> ServicePlan:
     """What the pod needs on the node; nothing on another node than its own."""
-    if pod.node != node.name or not settings.host_port:
+    if pod.node != node.name or not settings.services.with_host_ports:
         return ServicePlan(())
     items: list[Item] = []
     problems: list[Problem] = []
@@ -76,7 +76,7 @@ def _items(pod: HostPortPod, port: HostPort, settings: Settings) -> Iterator[Ite
     for address in pod.addresses:
         version = family(address)
         place: Address = port.address or UNSPECIFIED[version]
-        if not settings.has_family(version) or family(place) != version:
+        if not settings.network.has_family(version) or family(place) != version:
             continue
         yield Item(
             ItemKey(*pod.key, name, port.protocol, version),

@@ -24,7 +24,7 @@ def plan_routes(
 
     Of two nodes with the same pod network, the first by name gets the route (cidrs.py reports it).
     """
-    if not settings.auto_direct_node_routes:
+    if not settings.routing.direct_node_routes:
         return (), ()
     routes: dict[Cidr, PodRoute] = {}
     problems: list[Problem] = []
@@ -33,7 +33,7 @@ def plan_routes(
             continue
         for cidr in peer.pod_cidrs:
             version = cidr.family
-            if not settings.has_family(version):
+            if not settings.network.has_family(version):
                 continue
             gateway = next((a for a in peer.addresses if family(a) == version), None)
             if gateway is None:

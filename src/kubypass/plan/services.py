@@ -56,7 +56,7 @@ def plan_service(
     local = service.external_local or service.internal_local
     for cluster_ip in service.cluster_ips:
         version = family(cluster_ip)
-        if not settings.has_family(version):
+        if not settings.network.has_family(version):
             continue
         usable = [found for found in slices if found.family == version]
         ranges = _source_ranges(service, version, node, settings)
@@ -66,9 +66,13 @@ def plan_service(
             backends = plan_backends(usable, port, node, local=local)
             flags = _HAS_ENDPOINTS if is_usable(backends) else 0
             frontends = _frontends(addresses, port, flags)
-            if port.node_port and settings.node_port and Exposure.NODE_PORT in service.exposure:
+            if (
+                port.node_port
+                and settings.services.with_node_ports
+                and Exposure.NODE_PORT in service.exposure
+            ):
                 flags |= _NODE_PORT | (_LOCAL if service.external_local else 0)
-                flags |= guard if settings.bpf_lb_source_range_all_types else 0
+                flags |= guard if settings.services.source_ranges_for_all_types else 0
                 place = (UNSPECIFIED[version], port.node_port, port.protocol)
                 frontends.append(PlannedFrontend(*place, flags))
             key = ItemKey(service.namespace, service.name, port.name, port.protocol, version)
@@ -83,9 +87,9 @@ def _addresses(
     found: dict[Address, int] = {}
     if Exposure.CLUSTER_IP in service.exposure:
         found[cluster_ip] = _CLUSTER_IP | (_LOCAL if service.internal_local else 0)
-    if settings.external_services and (service.external_ips or service.load_balancer_ips):
+    if settings.services.with_external and (service.external_ips or service.load_balancer_ips):
         local = _LOCAL if service.external_local else 0
-        guard_all = guard if settings.bpf_lb_source_range_all_types else 0
+        guard_all = guard if settings.services.source_ranges_for_all_types else 0
         version = family(cluster_ip)
         _add(found, service.external_ips, version, _EXTERNAL_IP | local | guard_all)
         if Exposure.LOAD_BALANCER in service.exposure:
@@ -121,7 +125,7 @@ def _source_ranges(
     service: Service, version: Family, node: PlanNode, settings: Settings
 ) -> tuple[Cidr, ...]:
     """Of one family. Where the node is let in, so are the load balancer's addresses: an agent may bind them on it."""
-    guarded = service.load_balancer_ips or settings.bpf_lb_source_range_all_types
+    guarded = service.load_balancer_ips or settings.services.source_ranges_for_all_types
     if not service.source_ranges or not guarded:
         return ()
     ranges = [cidr for cidr in service.source_ranges if cidr.family == version]

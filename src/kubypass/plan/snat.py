@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kubypass.model.problem import Problem
+from kubypass.settings.parse import FIRST_NAT_PORT
 from kubypass.settings.settings import Settings
-from kubypass.settings.values import FIRST_NAT_PORT
 
 Ports = tuple[int, int]
 """First and last."""
@@ -52,7 +52,7 @@ LINUX_EPHEMERAL: Ports = (32768, 60999)
 
 def plan_snat_ports(settings: Settings, ephemeral: Ports) -> tuple[SnatPorts, tuple[Problem, ...]]:
     """The ports, and what the operator should know of them. `ephemeral` are those of net.ipv4.ip_local_port_range."""
-    extra, node_ports = settings.node_port_nat_range_ext, settings.node_port_range
+    extra, node_ports = settings.masquerade.extra_ports, settings.node_ports.port_range
     taken = [node_ports, *([extra] if extra else [])]
     gaps = _gaps([*taken, ephemeral])
     if gaps:

@@ -19,7 +19,7 @@ def is_excluded(pod: Pod | PodTraits, settings: Settings) -> bool:
     """Whether the pod's annotation, labels or runtime class say so."""
     if pod.annotations.get(SOCKET_LB_ANNOTATION) == "disabled":
         return True
-    selector = settings.bpf_lb_sock_exclude_pods
+    selector = settings.sockets.excluded_pods
     if selector and matches(selector, pod.labels):
         return True
-    return pod.runtime_class in settings.bpf_lb_sock_exclude_runtime_classes
+    return pod.runtime_class in settings.sockets.excluded_runtime_classes

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import difflib
 from collections.abc import Mapping
 from typing import Final
@@ -11,8 +10,8 @@ from typing import Final
 from kubypass.settings.cilium_keys import CILIUM_KEYS
 from kubypass.settings.finding import Finding
 from kubypass.settings.key import Key
+from kubypass.settings.parse import FIRST_NAT_PORT, parse_bool
 from kubypass.settings.settings import KEYS, Settings
-from kubypass.settings.values import FIRST_NAT_PORT, parse_bool
 
 _BY_KEY: Final = {key.name: key for key in KEYS}
 
@@ -32,19 +31,25 @@ def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding
             findings.append(_check_value(_BY_KEY[name], text, given, values))
         else:
             findings.append(_unlisted(name, text))
-    for name in ("bpf_lb_service_map_max", "bpf_lb_service_backend_map_max"):
-        general = values.get("bpf_lb_map_max", 65536)
-        if values.get(name) == 0 or (name not in values and "bpf_lb_map_max" in values):
-            values[name] = general
-    settings = Settings(**values)  # type: ignore[arg-type]
+    settings = Settings().with_values({**values, **_inherited(values)})
     if problem := _nat_range_problem(settings):
-        settings = dataclasses.replace(settings, node_port_nat_range_ext=None)
+        settings = settings.with_values({"masquerade.extra_ports": None})
         findings = [problem if found.key == problem.key else found for found in findings]
     return settings, tuple(findings)
 
 
+def _inherited(values: Mapping[str, object]) -> dict[str, object]:
+    """Values of keys that take another key's value: where they are 0, or where only the other one is given."""
+    found: dict[str, object] = {}
+    for general in KEYS:
+        for path in (_BY_KEY[name].path for name in general.inherited_by):
+            if values.get(path) == 0 or (path not in values and general.path in values):
+                found[path] = values.get(general.path, Settings().value(general.path))
+    return found
+
+
 def _nat_range_problem(settings: Settings) -> Finding | None:
-    extra, (first, last) = settings.node_port_nat_range_ext, settings.node_port_range
+    extra, (first, last) = settings.masquerade.extra_ports, settings.node_ports.port_range
     if extra is None or extra[1] < first or extra[0] > last:
         return None
     key, value = "node-port-nat-range-ext", f"{extra[0]},{extra[1]}"
@@ -69,7 +74,7 @@ def _check_value(
         message = f"{key.alias_of} is given too and counts; remove this one"
         return Finding(key.name, text, "deprecated", message)
     try:
-        values[key.field] = key.parse(_plain(key, text))
+        values[key.path] = key.parse(_plain(key, text))
     except ValueError as error:
         if key.name == "routing-mode":
             message = f"{error}: kubypass has no tunnels, pods are routed natively only"
@@ -82,7 +87,7 @@ def _check_value(
         return Finding(key.name, text, "deprecated", f"write {key.alias_of}")
     if text in key.deprecated_values:
         return Finding(key.name, text, "deprecated", key.deprecated_values[text])
-    if key.name == "kube-proxy-replacement" and values[key.field] == "false":
+    if key.name == "kube-proxy-replacement" and values[key.path] == "false":
         message = "only ClusterIPs, only for pods: no NodePorts, no external addresses"
         return Finding(key.name, text, "accepted", message)
     return Finding(key.name, text, "accepted", key.effect)

@@ -7,7 +7,7 @@ import sys
 
 from kubypass.settings.cilium_keys import CILIUM_KEYS
 from kubypass.settings.key import Key
-from kubypass.settings.settings import KEYS
+from kubypass.settings.settings import GROUPS, KEYS
 
 _HEAD = """\
 # Settings
@@ -43,25 +43,26 @@ data:
 
 Of several that select a node, the last by name counts, key by key. They are what Cilium's
 `CiliumNodeConfig` is: its `spec.nodeSelector` is the annotation, its `spec.defaults` the data.
-
-| key | values | default | what it does |
-| --- | --- | --- | --- |
 """
+_TABLE = "| key | values | default | what it does |\n| --- | --- | --- | --- |\n"
 
 
 def settings_document() -> str:
     """The whole document."""
-    own = [key for key in KEYS if not key.alias_of]
+    groups = [
+        f"\n## {title}\n\n{_TABLE}{''.join(map(_row, keys))}" for title, keys in GROUPS.items()
+    ]
     aliases = [f"| `{key.name}` | `{key.alias_of}` |\n" for key in KEYS if key.alias_of]
     words = [
         f"| `{key.name}: {value}` | {note} |\n"
-        for key in own
+        for key in KEYS
+        if not key.alias_of
         for value, note in key.deprecated_values.items()
     ]
     known = " ".join(f"`{name}`" for name in sorted(CILIUM_KEYS))
     return (
         _HEAD
-        + "".join(map(_row, own))
+        + "".join(groups)
         + "\n## Deprecated\n\n| written | write instead |\n| --- | --- |\n"
         + "".join(aliases)
         + '| `tunnel: disabled` | `routing-mode: "native"` |\n'

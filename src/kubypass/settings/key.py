@@ -1,12 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of one key of the configuration, and how a field of Settings carries it."""
+"""What is known of one key of the configuration, and how a field of a settings group carries it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
+
+
+class Kind(NamedTuple):
+    """What a value may be, for people and for the parser."""
+
+    words: str
+    """Such as `true or false` or `number of entries`."""
+    parse: Callable[[str], Any]
+    """Reads the text; ValueError says what is allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,28 +23,30 @@ class Key:
     """One key of the configuration."""
 
     name: str
-    field: str
-    """Of Settings."""
     type: str
-    """For people: `true or false`, `number of entries`…"""
+    """The words of its Kind."""
     default: str
-    """As it would be written; empty if there is none."""
+    """The default as it would be written; empty if there is none."""
     doc: str
     parse: Callable[[str], object] = dataclasses.field(repr=False, compare=False)
     choices: tuple[str, ...] = ()
     deprecated_values: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Still understood, and what to know about each."""
+    """Values that are still understood, each with a note for the operator."""
     alias_of: str = ""
-    """The key to write instead."""
+    """The key to write instead of this one."""
     effect: str = ""
-    """Empty if the setting does what it says; otherwise what it does not do."""
+    """Empty if the setting does what `doc` says; otherwise a sentence that says what it does not do, and why."""
     live: bool = False
-    """Whether a running agent takes over a changed value (of a ConfigMap that it follows)."""
+    """Whether a running agent takes over a changed value from the ConfigMap that it follows."""
+    inherited_by: tuple[str, ...] = ()
+    """Keys that take this key's value where they are 0, or where this key is given and they are not."""
+    path: str = ""
+    """Where Settings has the value: group and field, such as `sockets.host_only`."""
 
 
 def setting(
     name: str,
-    kind: tuple[str, Callable[[str], Any]],
+    kind: Kind,
     value: object,
     default: str,
     doc: str,
@@ -44,9 +55,19 @@ def setting(
     deprecated_values: Mapping[str, str] | None = None,
     effect: str = "",
     live: bool = False,
+    inherited_by: tuple[str, ...] = (),
 ) -> Any:  # noqa: ANN401 - takes the type of its field
-    """Make a field of Settings that carries its key."""
+    """Make a field of a settings group that carries its key."""
     key = Key(
-        name, "", kind[0], default, doc, kind[1], choices, deprecated_values or {}, "", effect, live
+        name,
+        kind.words,
+        default,
+        doc,
+        kind.parse,
+        choices,
+        deprecated_values or {},
+        effect=effect,
+        live=live,
+        inherited_by=inherited_by,
     )
     return dataclasses.field(default=value, metadata={"key": key})

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
 from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries
-from kubypass.datapath.tables import Sizes, Tables
+from kubypass.datapath.mirror import read_capacity
+from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
 from kubypass.model.endpoint import EndpointSlice
@@ -56,8 +57,7 @@ class Cluster:
         for name in ("services", "endpoints", "source_ranges"):
             keys = [key for key, _ in maps[name].items()]
             maps[name].delete_batch(b"".join(keys), len(keys))
-        sizes = (maps[name].info.max_entries for name in ("services", "backends", "slots"))
-        tables = Tables(Sizes(*sizes))
+        tables = Tables(read_capacity(maps))
         changes = tables.begin()
         for item in self._plan():
             problem = tables.put(item, changes)
@@ -81,14 +81,14 @@ class Cluster:
         ]
 
         def answer(address: Address) -> bool:
-            return settings.node_ports_answer(address, node.addresses)
+            return settings.node_ports.answer_on(address, node.addresses)
 
         for settled in settle_all(plans, node.local_addresses, answer).values():
             self.problems += settled.problems
             yield from settled.items
 
     def _endpoints(self, ifindex: int) -> dict[bytes, bytes]:
-        found, where = self.objects, self.objects.settings.nodeport_addresses
+        found, where = self.objects, self.objects.settings.node_ports.addresses
         answers = where.chosen(found.addresses, found.node.addresses)
         entries: dict[bytes, bytes] = {}
         pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()

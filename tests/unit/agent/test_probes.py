@@ -66,6 +66,6 @@ def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time()
 
 
 def test_it_can_be_off_and_a_wrong_port_is_named():
-    assert check_settings({"agent-health-port": "0"})[0].agent_health_port == 0
+    assert check_settings({"agent-health-port": "0"})[0].http_ports.agent_health == 0
     _, findings = check_settings({"agent-health-port": "70000"})
     assert [finding.level for finding in findings] == ["wrong"]

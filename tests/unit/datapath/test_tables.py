@@ -9,15 +9,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubypass.datapath import layout
+from kubypass.datapath.adoption import Contents
+from kubypass.datapath.changes import Changes
+from kubypass.datapath.identifiers import Capacity
 from kubypass.datapath.mirror import Mirror
-from kubypass.datapath.tables import Changes, Sizes, Tables
+from kubypass.datapath.tables import Tables
 from kubypass.model.address import UNSPECIFIED, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, BackendState, ServiceFlag
 from kubypass.plan.items import Item, ItemKey, PlannedBackend, PlannedFrontend
 
-SIZES = Sizes(services=32, backends=32, slots=64)
+SIZES = Capacity(services=32, backends=32, slots=64)
 
 
 class Kernel:
@@ -90,7 +93,7 @@ class Kernel:
         tables = Tables(SIZES)
         slots = struct.pack(f"<{SIZES.slots}I", *self.slots)
         backends = b"".join(self.backends)
-        tables.adopt(self.services.items(), slots, backends, self.source_ranges)
+        tables.adopt(Contents(self.services, slots, backends, self.source_ranges))
         return tables
 
     def view(self) -> dict[tuple[bytes, int], View]:
@@ -262,10 +265,10 @@ def test_identifiers_stay_while_the_endpoint_lives():
     tables = kernel.adopted()
     sync(tables, kernel, build({"a": ({"10.0.0.1": active, "10.0.0.2": active}, 0)}), first=True)
     (entry,) = tables.entries.values()
-    before = dict(zip(entry.item.backends, entry.ids, strict=True))
+    before = dict(zip(entry.item.backends, entry.backend_ids, strict=True))
     sync(tables, kernel, build({"a": ({"10.0.0.2": active, "10.0.0.3": active}, 0)}))
     (entry,) = tables.entries.values()
-    after = dict(zip(entry.item.backends, entry.ids, strict=True))
+    after = dict(zip(entry.item.backends, entry.backend_ids, strict=True))
     kept = PlannedBackend(parse_address("10.0.0.2"), 80, BackendState.ACTIVE)
     assert before[kept] == after[kept]
 

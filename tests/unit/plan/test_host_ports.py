@@ -11,6 +11,8 @@ from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, ServiceFlag
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import PlanNode
+from kubypass.settings.network import NetworkSettings
+from kubypass.settings.services import ServiceSettings
 from kubypass.settings.settings import Settings
 
 NODE = PlanNode(
@@ -64,11 +66,11 @@ def test_another_machines_address_is_not_taken() -> None:
 def test_pods_of_other_nodes_and_switched_off() -> None:
     assert not plan_host_ports(replace(pod(), node="node2"), NODE, Settings()).items
     for settings, served in (
-        (Settings(kube_proxy_replacement="false"), 0),
-        (Settings(kube_proxy_replacement="partial"), 0),
-        (Settings(kube_proxy_replacement="partial", enable_host_port=True), 2),
-        (Settings(kube_proxy_replacement="strict"), 2),
-        (Settings(enable_ipv6=False), 1),
+        (Settings(ServiceSettings(kube_proxy_replacement="false")), 0),
+        (Settings(ServiceSettings(kube_proxy_replacement="partial")), 0),
+        (Settings(ServiceSettings(kube_proxy_replacement="partial", enable_host_port=True)), 2),
+        (Settings(ServiceSettings(kube_proxy_replacement="strict")), 2),
+        (Settings(network=NetworkSettings(ipv6=False)), 1),
     ):
         assert len(plan_host_ports(pod(), NODE, settings).items) == served
 

@@ -13,9 +13,12 @@ from kubypass.model.service import Service, ServicePort
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.items import PlanNode
 from kubypass.plan.routes import plan_routes
+from kubypass.settings.network import NetworkSettings
+from kubypass.settings.pods import PodSettings
+from kubypass.settings.routing import RoutingSettings
 from kubypass.settings.settings import Settings
 
-DIRECT = Settings(auto_direct_node_routes=True)
+DIRECT = Settings(routing=RoutingSettings(direct_node_routes=True))
 
 
 def node(name: str, addresses: str, cidrs: str) -> Node:
@@ -58,7 +61,7 @@ def test_no_routes_unless_asked_for() -> None:
 
 def test_a_family_that_is_off_has_no_routes() -> None:
     routes, _ = plan_routes(
-        NODES, PlanNode("node1"), dataclasses.replace(DIRECT, enable_ipv6=False)
+        NODES, PlanNode("node1"), dataclasses.replace(DIRECT, network=NetworkSettings(ipv6=False))
     )
     assert [r.destination.family for r in routes] == [4]
 
@@ -82,7 +85,7 @@ def test_a_service_inside_pods() -> None:
 
 
 def test_a_service_inside_the_pool() -> None:
-    pool = Settings(cluster_pool_ipv4_cidr=(parse_cidr("10.0.0.0/8"),))
+    pool = Settings(pods=PodSettings(ipv4_pools=(parse_cidr("10.0.0.0/8"),)))
     (problem,) = check_cidrs([], [service("10.233.65.7")], pool)
     assert "the setting cluster-pool-ipv4-cidr" in problem.message
 

@@ -14,6 +14,8 @@ from kubypass.model.service import EXPOSE_ALL, Exposure, Service, ServicePort
 from kubypass.model.verdict import BackendState, ServiceFlag
 from kubypass.plan.items import Item, PlanNode
 from kubypass.plan.services import plan_service
+from kubypass.settings.network import NetworkSettings
+from kubypass.settings.services import ServiceSettings
 from kubypass.settings.settings import Settings
 
 TCP, UDP = Protocol.TCP, Protocol.UDP
@@ -146,17 +148,20 @@ def test_both_families_are_items_of_their_own() -> None:
 
 
 def test_a_family_that_is_off_is_left_out() -> None:
-    (item,) = plan(service(ips="10.96.0.1 fd00::1"), settings=Settings(enable_ipv4=False))
+    (item,) = plan(
+        service(ips="10.96.0.1 fd00::1"), settings=Settings(network=NetworkSettings(ipv4=False))
+    )
     assert item.key.family == 6
 
 
 def test_replacement_off_means_cluster_ips_only() -> None:
     found = service(ServicePort("", TCP, 80, 30080), external="192.0.2.1")
     for value, count in [("false", 1), ("disabled", 1), ("partial", 2), ("strict", 3), ("true", 3)]:
-        (item,) = plan(found, settings=Settings(kube_proxy_replacement=value))
+        (item,) = plan(found, settings=Settings(ServiceSettings(kube_proxy_replacement=value)))
         assert len(item.frontends) == count, value
     (item,) = plan(
-        found, settings=Settings(kube_proxy_replacement="partial", enable_node_port=True)
+        found,
+        settings=Settings(ServiceSettings(kube_proxy_replacement="partial", enable_node_port=True)),
     )
     assert len(item.frontends) == 3
 
@@ -236,7 +241,7 @@ def test_only_on_some_nodes() -> None:
 def test_who_is_kept_out_of_what(*, deny: bool, all_types: bool, guarded: set[str]) -> None:
     ranges = (parse_cidr("203.0.113.0/24"), parse_cidr("2001:db8::/32"))
     found = replace(EVERYWHERE, source_ranges=ranges, source_deny=deny)
-    settings = Settings(bpf_lb_source_range_all_types=all_types)
+    settings = Settings(ServiceSettings(source_ranges_for_all_types=all_types))
     (item,) = plan(found, settings=settings)
     assert item.source_ranges == ranges[:1]
     for address, _, flags in frontends(item):
@@ -256,4 +261,5 @@ def test_denied_ranges_do_not_grow() -> None:
 def test_ranges_without_a_load_balancer_address() -> None:
     found = replace(service(external="198.51.100.1"), source_ranges=(parse_cidr("192.0.2.0/24"),))
     assert not plan(found)[0].source_ranges
-    assert plan(found, settings=Settings(bpf_lb_source_range_all_types=True))[0].source_ranges
+    settings = Settings(ServiceSettings(source_ranges_for_all_types=True))
+    assert plan(found, settings=settings)[0].source_ranges

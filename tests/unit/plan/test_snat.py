@@ -7,6 +7,8 @@ import pytest
 
 from kubypass.plan.snat import plan_snat_ports
 from kubypass.settings.check import check_settings
+from kubypass.settings.masquerade import MasqueradeSettings
+from kubypass.settings.node_ports import NodePortSettings
 from kubypass.settings.settings import Settings
 
 LINUX = (32768, 60999)
@@ -26,7 +28,10 @@ LINUX = (32768, 60999)
     ],
 )
 def test_where_nothing_is_amiss(node_ports, ephemeral, extra, expected):
-    settings = Settings(node_port_range=node_ports, node_port_nat_range_ext=extra)
+    settings = Settings(
+        node_ports=NodePortSettings(port_range=node_ports),
+        masquerade=MasqueradeSettings(extra_ports=extra),
+    )
     ports, problems = plan_snat_ports(settings, ephemeral)
     assert (str(ports), problems) == (expected, ())
 
@@ -41,7 +46,10 @@ def test_where_nothing_is_amiss(node_ports, ephemeral, extra, expected):
     ],
 )
 def test_few_ports_or_shared_ones_are_a_problem(node_ports, ephemeral, extra, expected, words):
-    settings = Settings(node_port_range=node_ports, node_port_nat_range_ext=extra)
+    settings = Settings(
+        node_ports=NodePortSettings(port_range=node_ports),
+        masquerade=MasqueradeSettings(extra_ports=extra),
+    )
     ports, (problem,) = plan_snat_ports(settings, ephemeral)
     assert str(ports) == expected
     assert words in problem.message
@@ -52,7 +60,7 @@ def test_few_ports_or_shared_ones_are_a_problem(node_ports, ephemeral, extra, ex
 )
 def test_a_range_that_is_none_names_what_is_allowed(text):
     settings, (finding,) = check_settings({"node-port-nat-range-ext": text})
-    assert settings.node_port_nat_range_ext is None
+    assert settings.masquerade.extra_ports is None
     assert finding.level == "wrong"
     assert "from 1024 to 65535" in finding.message
 
@@ -60,8 +68,8 @@ def test_a_range_that_is_none_names_what_is_allowed(text):
 def test_a_range_with_node_ports_in_it_is_refused_and_names_them():
     given = {"node-port-nat-range-ext": "20000,30000", "node-port-range": "30000,31000"}
     settings, (finding, other) = check_settings(given)
-    assert settings.node_port_nat_range_ext is None
+    assert settings.masquerade.extra_ports is None
     assert (finding.level, other.level) == ("wrong", "accepted")
     assert "outside of node-port-range, 30000,31000" in finding.message
     given["node-port-nat-range-ext"] = "20000,29999"
-    assert check_settings(given)[0].node_port_nat_range_ext == (20000, 29999)
+    assert check_settings(given)[0].masquerade.extra_ports == (20000, 29999)

@@ -6,8 +6,9 @@ import pytest
 from kubypass.model.address import UNSPECIFIED
 from kubypass.settings.check import check_settings
 from kubypass.settings.cilium_keys import CILIUM_KEYS
+from kubypass.settings.node_port_addresses import NodePortAddresses
+from kubypass.settings.parse import NS_PER_S
 from kubypass.settings.settings import KEYS, Settings
-from kubypass.settings.values import NS_PER_S, NodePortAddresses
 
 GUIDE = {
     "kube-proxy-replacement": "strict", "bpf-lb-external-clusterip": "true", "bpf-lb-sock": "true",
@@ -19,11 +20,11 @@ GUIDE = {
 def test_the_guide_is_understood() -> None:
     settings, findings = check_settings(GUIDE)
     assert [f.level for f in findings] == ["deprecated"] + ["accepted"] * 6
-    assert settings.kube_proxy_replacement == "strict"
-    assert settings.bpf_lb_external_clusterip
-    assert settings.node_port
+    assert settings.services.kube_proxy_replacement == "strict"
+    assert settings.services.external_cluster_ip
+    assert settings.services.with_node_ports
     assert settings.socket_lb_pods
-    assert str(settings.ipv4_native_routing_cidr) == "10.233.64.0/18"
+    assert str(settings.routing.ipv4_native_cidr) == "10.233.64.0/18"
     assert [f.message for f in findings if f.key == "enable-host-port"] == [""]
 
 
@@ -43,33 +44,33 @@ def test_written_defaults_are_the_defaults(key) -> None:
 @pytest.mark.parametrize(
     ("key", "value", "field", "expected"),
     [
-        ("kube-proxy-replacement", "True", "kube_proxy_replacement", "true"),
-        ("kube-proxy-replacement", True, "kube_proxy_replacement", "true"),
-        ("kube-proxy-replacement", "0", "kube_proxy_replacement", "false"),
-        ("enable-ipv6", False, "enable_ipv6", False),
-        ("bpf-lb-sock", "F", "bpf_lb_sock", False),
-        ("bpf-ct-global-tcp-max", 1048576, "bpf_ct_global_tcp_max", 1048576),
-        ("bpf-ct-global-tcp-max", "16777216", "bpf_ct_global_tcp_max", 16777216),
-        ("bpf-fragments-map-max", "4096", "bpf_fragments_map_max", 4096),
-        ("enable-service-ping", "true", "enable_service_ping", True),
-        ("bpf-ct-timeout-regular-tcp", "2h13m20s", "bpf_ct_timeout_regular_tcp", 8000 * NS_PER_S),
-        ("bpf-ct-timeout-regular-any", "1.5s", "bpf_ct_timeout_regular_any", 1_500_000_000),
-        ("node-port-range", "30000,31000", "node_port_range", (30000, 31000)),
-        ("devices", "eth0, eth1 bond+", "devices", ("eth0", "eth1", "bond+")),
-        ("direct-routing-device", "eth0", "direct_routing_device", "eth0"),
-        ("ipv4-native-routing-cidr", "", "ipv4_native_routing_cidr", None),
-        ("nodeport-addresses", None, "nodeport_addresses", NodePortAddresses()),
-        ("nodeport-addresses", "primary", "nodeport_addresses", NodePortAddresses(primary=True)),
-        ("service-no-backend-response", "drop", "service_no_backend_response", "drop"),
-        ("detect-local-mode", "NodeCIDR", "detect_local_mode", "NodeCIDR"),
-        ("metrics-bind-address", "", "metrics_bind_address", None),
-        ("metrics-bind-address", ":9100", "metrics_bind_address", (UNSPECIFIED[4], 9100)),
-        ("metrics-bind-address", "[::]:1", "metrics_bind_address", (UNSPECIFIED[6], 1)),
+        ("kube-proxy-replacement", "True", "services.kube_proxy_replacement", "true"),
+        ("kube-proxy-replacement", True, "services.kube_proxy_replacement", "true"),
+        ("kube-proxy-replacement", "0", "services.kube_proxy_replacement", "false"),
+        ("enable-ipv6", False, "network.ipv6", False),
+        ("bpf-lb-sock", "F", "sockets.load_balancing", False),
+        ("bpf-ct-global-tcp-max", 1048576, "maps.flows", 1048576),
+        ("bpf-ct-global-tcp-max", "16777216", "maps.flows", 16777216),
+        ("bpf-fragments-map-max", "4096", "maps.fragments", 4096),
+        ("enable-service-ping", "true", "services.answer_ping", True),
+        ("bpf-ct-timeout-regular-tcp", "2h13m20s", "conntrack.tcp_timeout_ns", 8000 * NS_PER_S),
+        ("bpf-ct-timeout-regular-any", "1.5s", "conntrack.any_timeout_ns", 1_500_000_000),
+        ("node-port-range", "30000,31000", "node_ports.port_range", (30000, 31000)),
+        ("devices", "eth0, eth1 bond+", "network.devices", ("eth0", "eth1", "bond+")),
+        ("direct-routing-device", "eth0", "routing.direct_device", "eth0"),
+        ("ipv4-native-routing-cidr", "", "routing.ipv4_native_cidr", None),
+        ("nodeport-addresses", None, "node_ports.addresses", NodePortAddresses()),
+        ("nodeport-addresses", "primary", "node_ports.addresses", NodePortAddresses(primary=True)),
+        ("service-no-backend-response", "drop", "services.no_backend_response", "drop"),
+        ("detect-local-mode", "NodeCIDR", "pods.detect_local_mode", "NodeCIDR"),
+        ("metrics-bind-address", "", "http_ports.metrics", None),
+        ("metrics-bind-address", ":9100", "http_ports.metrics", (UNSPECIFIED[4], 9100)),
+        ("metrics-bind-address", "[::]:1", "http_ports.metrics", (UNSPECIFIED[6], 1)),
     ],
 )
 def test_values_are_read(key: str, value: object, field: str, expected: object) -> None:
     settings, (finding,) = check_settings({key: value})
-    assert getattr(settings, field) == expected
+    assert settings.value(field) == expected
     assert finding.level == "accepted"
 
 
@@ -121,14 +122,14 @@ def test_wrong_values_say_what_is_allowed(key: str, value: object, message: str)
 @pytest.mark.parametrize("value", ["strict", "probe", "partial", "disabled"])
 def test_deprecated_words(value: str) -> None:
     settings, (finding,) = check_settings({"kube-proxy-replacement": value})
-    assert settings.kube_proxy_replacement == value
+    assert settings.services.kube_proxy_replacement == value
     assert finding.level == "deprecated"
     assert "write" in finding.message
 
 
 def test_deprecated_keys() -> None:
     settings, (finding,) = check_settings({"native-routing-cidr": "10.0.0.0/8"})
-    assert str(settings.ipv4_native_routing_cidr) == "10.0.0.0/8"
+    assert str(settings.routing.ipv4_native_cidr) == "10.0.0.0/8"
     assert (finding.level, finding.message) == ("deprecated", "write ipv4-native-routing-cidr")
     assert check_settings({"tunnel": "disabled"})[1][0].level == "deprecated"
 
@@ -136,7 +137,7 @@ def test_deprecated_keys() -> None:
 def test_the_new_key_counts_where_both_are_given() -> None:
     both = {"ipv4-native-routing-cidr": "10.1.0.0/16", "native-routing-cidr": "10.2.0.0/16"}
     for given in both, dict(reversed(both.items())):
-        assert str(check_settings(given)[0].ipv4_native_routing_cidr) == "10.1.0.0/16"
+        assert str(check_settings(given)[0].routing.ipv4_native_cidr) == "10.1.0.0/16"
 
 
 def test_unknown_keys() -> None:
@@ -163,8 +164,8 @@ def test_no_key_is_both_ours_and_without_effect() -> None:
 )
 def test_map_sizes_inherit(given: dict[str, str], services: int, backends: int) -> None:
     settings, _ = check_settings(given)
-    assert settings.bpf_lb_service_map_max == services
-    assert settings.bpf_lb_service_backend_map_max == backends
+    assert settings.maps.services == services
+    assert settings.maps.backends == backends
 
 
 @pytest.mark.parametrize(

@@ -31,8 +31,8 @@ def write(path: Path, text: str) -> Path:
 def test_the_guides_block_unchanged() -> None:
     path = ROOT / "examples/guide/cilium-config.yaml"
     settings, findings = load_settings(path, ["--ipv4-native-routing-cidr=10.233.64.0/18"])
-    assert settings.kube_proxy_replacement == "strict"
-    assert settings.ipv4_native_routing_cidr is not None
+    assert settings.services.kube_proxy_replacement == "strict"
+    assert settings.routing.ipv4_native_cidr is not None
     assert len(findings) == 7
 
 
@@ -43,29 +43,29 @@ def test_a_directory_of_files(tmp_path: Path) -> None:
     (tmp_path / "bpf-lb-sock").symlink_to("..data/bpf-lb-sock")
     (tmp_path / "debug").write_bytes(b"\xff")
     settings, findings = inspect_settings(tmp_path)
-    assert settings.bpf_lb_sock is False
+    assert settings.sockets.load_balancing is False
     assert [(f.key, f.level) for f in findings] == [("debug", "wrong"), ("bpf-lb-sock", "accepted")]
 
 
 def test_a_config_map(tmp_path: Path) -> None:
     settings, _ = load_settings(write(tmp_path / "c.yaml", CONFIG_MAP % '"false"'))
-    assert settings.bpf_lb_sock is False
+    assert settings.sockets.load_balancing is False
     other = "kind: ConfigMap\nmetadata: {name: other}\ndata: {bpf-lb-sock: 'true'}\n---"
     settings, _ = load_settings(write(tmp_path / "d.yaml", other + CONFIG_MAP % '"false"'))
-    assert settings.bpf_lb_sock is False
+    assert settings.sockets.load_balancing is False
 
 
 def test_a_config_map_holds_text(tmp_path: Path) -> None:
     path = write(tmp_path / "c.yaml", CONFIG_MAP % "true")
     with pytest.raises(ConfigError, match=r'bpf-lb-sock.*write it in quotes, "true"'):
         load_settings(path)
-    assert load_settings(path, ["--bpf-lb-sock=true"])[0].bpf_lb_sock
+    assert load_settings(path, ["--bpf-lb-sock=true"])[0].sockets.load_balancing
 
 
 def test_a_block_may_leave_the_quotes_out(tmp_path: Path) -> None:
     text = "bpf-lb-sock: false\nbpf-ct-global-tcp-max: 1048576\n"
     settings, _ = load_settings(write(tmp_path / "c.yaml", text))
-    assert (settings.bpf_lb_sock, settings.bpf_ct_global_tcp_max) == (False, 1048576)
+    assert (settings.sockets.load_balancing, settings.maps.flows) == (False, 1048576)
 
 
 def test_no_file_and_an_empty_one(tmp_path: Path) -> None:

@@ -13,20 +13,22 @@ OPEN_CLUSTER_IPS = (
 
 def replacement_details(settings: Settings) -> dict[str, object]:
     """By the names that `cilium status --verbose` has where it has one."""
-    first, last = settings.node_port_range
-    external = _on(settings.external_services)
+    first, last = settings.node_ports.port_range
+    external = _on(settings.services.with_external)
     return {
         "Mode": "SNAT",
         "Backend Selection": "Random",
         "Session Affinity": "Enabled",
         "Graceful Termination": "Enabled",
-        "Without Endpoints": settings.service_no_backend_response.capitalize(),
-        "Local Detection": settings.detect_local_mode,
-        "Masquerade All": _on(settings.masquerade_all),
+        "Without Endpoints": settings.services.no_backend_response.capitalize(),
+        "Local Detection": settings.pods.detect_local_mode,
+        "Masquerade All": _on(settings.masquerade.cluster_ip_clients),
         "ClusterIP": "Enabled, from outside too"
-        if settings.bpf_lb_external_clusterip
+        if settings.services.external_cluster_ip
         else "Enabled",
-        "NodePort": f"Enabled (Range: {first}-{last})" if settings.node_port else "Disabled",
+        "NodePort": f"Enabled (Range: {first}-{last})"
+        if settings.services.with_node_ports
+        else "Disabled",
         "LoadBalancer": external,
         "externalIPs": external,
     }
@@ -34,7 +36,7 @@ def replacement_details(settings: Settings) -> dict[str, object]:
 
 def opened(settings: Settings) -> list[str]:
     """Settings that let in more than one may think."""
-    return [OPEN_CLUSTER_IPS] if settings.bpf_lb_external_clusterip else []
+    return [OPEN_CLUSTER_IPS] if settings.services.external_cluster_ip else []
 
 
 def _on(switch: bool) -> str:

@@ -197,7 +197,7 @@ class Report:
 
     def _features(self) -> dict[str, object]:
         settings, node = self._agent.settings, self._agent.node
-        word = settings.kube_proxy_replacement
+        word = settings.services.kube_proxy_replacement
         replaced = {"true": "True", "false": "False"}.get(word, word.capitalize())
         addresses = " ".join(format_address(a) for a in node.primary.values())
         devices = [f"{link.name} {addresses} (Direct Routing)" for link in node.uplinks]
@@ -218,8 +218,8 @@ class Report:
 
     def _masquerading(self) -> dict[str, object]:
         settings = self._agent.settings
-        wanted = settings.enable_ipv4_masquerade or settings.enable_ipv6_masquerade
-        how = "BPF" if settings.enable_bpf_masquerade else "IPTables"
+        wanted = settings.masquerade.ipv4 or settings.masquerade.ipv6
+        how = "BPF" if settings.masquerade.in_bpf else "IPTables"
         why = f"{_NOT_YET}: pods reach the outside with their own addresses"
         return feature(how if wanted else "Disabled", "Disabled", why)
 

@@ -29,8 +29,8 @@ def socket_lb(agent: Agent) -> Feature:
         assumed = "" if agent.features.netns_cookie else _COOKIE
         excluded = agent.network.excluded if agent.healthy else 0
         return {**feature("Enabled", "Enabled", assumed), "excluded_pods": excluded}
-    if settings.external_services or settings.socket_lb:
-        wanted = "Hostns-only" if settings.bpf_lb_sock_hostns_only else "Disabled"
+    if settings.services.with_external or settings.socket_lb:
+        wanted = "Hostns-only" if settings.sockets.host_only else "Disabled"
         return feature(wanted, "Hostns-only", _PACKETS)
     return feature("Disabled", "Disabled")
 
@@ -44,7 +44,7 @@ def socket_termination(agent: Agent) -> Feature:
         "+".join(protocol.name for protocol in protocols_to_close(settings, possible=possible))
         for possible in (True, agent.features.close_sockets)
     )
-    pods = settings.bpf_lb_sock_terminate_pod_connections
+    pods = settings.sockets.close_in_pods
     whose = " of the node and of pods" if pods else " of the node"
     texts = [f"{text}{whose}" if text else "Disabled" for text in (wanted, effective)]
     return {**feature(texts[0], texts[1], _NO_DESTROY), "closed": closed}
@@ -53,7 +53,7 @@ def socket_termination(agent: Agent) -> Feature:
 def bind_protection(agent: Agent) -> Feature:
     """What processes get that bind a NodePort."""
     settings = agent.settings
-    if not (settings.node_port and settings.node_port_bind_protection):
+    if not (settings.services.with_node_ports and settings.node_ports.bind_protection):
         return feature("Disabled", "Disabled")
     effective = "EADDRINUSE" if agent.features.refuse_connect else "EPERM"
     return feature("EADDRINUSE", effective, _NO_RETVAL)

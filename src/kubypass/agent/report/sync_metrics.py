@@ -33,7 +33,7 @@ class SyncMetrics:
     """Counts what the agent's passes do. Read by other threads."""
 
     def __init__(self, settings: Settings) -> None:
-        self._families = [label for v, label in _FAMILIES.items() if settings.has_family(v)]
+        self._families = [label for v, label in _FAMILIES.items() if settings.network.has_family(v)]
         self._durations = {name: Histogram(_BOUNDS) for name in _PASSES}
         self._queued: float | None = None
         self._done: float | None = None

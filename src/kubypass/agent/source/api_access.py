@@ -18,8 +18,8 @@ from kubypass.kube.client.kubeconfig import named_kubeconfigs, read_kubeconfig
 from kubypass.kube.config_maps import parse_name
 from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.address import Address, format_address, parse_address
+from kubypass.settings.parse import NS_PER_S
 from kubypass.settings.settings import Settings
-from kubypass.settings.values import NS_PER_S
 
 
 def open_source(
@@ -27,7 +27,7 @@ def open_source(
 ) -> Manifests | ApiSource:
     """The source that the options name; ConfigError says what is missing."""
     if options.manifests is not None:
-        return Manifests(options.manifests, proxy_name=settings.k8s_service_proxy_name)
+        return Manifests(options.manifests, proxy_name=settings.services.proxy_name)
     access = read_access(options.kubeconfig, environment).at(servers_of(settings))
     refuse_own_service(access, map(parse_address, service_addresses(environment)), settings)
     name = parse_name(options.config_map) if options.config_map else None
@@ -54,13 +54,13 @@ def use_settings(source: Manifests | ApiSource, settings: Settings) -> None:
         access = source.client.access.at(servers_of(settings))
         refuse_own_service(access, (), settings)
         source.client.use(access)
-        source.proxy_name = settings.k8s_service_proxy_name
-        source.heartbeat_s = settings.k8s_heartbeat_timeout / NS_PER_S
+        source.proxy_name = settings.services.proxy_name
+        source.heartbeat_s = settings.kubernetes.heartbeat_timeout_ns / NS_PER_S
 
 
 def servers_of(settings: Settings) -> list[ApiAddress]:
     """The addresses of API servers that the settings name."""
-    return [parse_server(url, "k8s-api-server-urls") for url in settings.k8s_api_server_urls]
+    return [parse_server(url, "k8s-api-server-urls") for url in settings.kubernetes.api_server_urls]
 
 
 def refuse_own_service(access: Access, services: Iterable[Address], settings: Settings) -> None:
@@ -68,7 +68,7 @@ def refuse_own_service(access: Access, services: Iterable[Address], settings: Se
     own = frozenset(services)
     for server in access.servers:
         for address in _addresses(server.host):
-            within = [c for c in settings.service_cidrs if c.contains(address)]
+            within = [c for c in settings.services.cidrs if c.contains(address)]
             if address in own or within:
                 what = f"in service-cidrs, {within[0]}" if within else "that of a Service"
                 message = (

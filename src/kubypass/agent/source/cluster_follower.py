@@ -66,4 +66,4 @@ class Following:
     def say_ready(self, settings: Settings) -> None:
         """Takes the taint of a node that is not ready away; to be called again: it may come back."""
         if isinstance(self.source, ApiSource):
-            self.source.remove_taint(settings.agent_not_ready_taint_key)
+            self.source.remove_taint(settings.kubernetes.not_ready_taint_key)

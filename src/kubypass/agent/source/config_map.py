@@ -6,7 +6,6 @@ What was read last is kept in the run directory: an agent that is started again 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -107,7 +106,8 @@ class ConfigMapSettings:
         if values is None:
             self._note((_Change("ConfigMap", "is gone; the settings stay as they are"),))
             return settings
-        found, changed = [], {}
+        found: list[_Change] = []
+        changed: dict[str, object] = {}
         fresh, findings = check_settings({**values, **self._overrides})
         by_key = {finding.key: finding for finding in findings}
         for key, before, after in differences(self._in_use, values):
@@ -119,7 +119,7 @@ class ConfigMapSettings:
                 message = f"is now {_said(after)}: {finding.message}; {_said(before)} stays in use"
                 found.append(_Change(key, message, wrong=True))
             elif known is not None and known.live:
-                changed[known.field] = getattr(fresh, known.field)
+                changed[known.path] = fresh.value(known.path)
                 log("setting changed", key=key, value=_said(after), takes_effect="now")
             elif known is not None or key == "tunnel":
                 message = f"is now {_said(after)}, was {_said(before)}; takes effect when the agent is restarted"
@@ -133,7 +133,7 @@ class ConfigMapSettings:
         }
         if not any(change.wrong for change in found):
             self._keep(values)
-        return dataclasses.replace(settings, **changed) if changed else settings
+        return settings.with_values(changed) if changed else settings
 
     def _pending_values(self, keys: set[str]) -> dict[str, str | None]:
         return {key: self._in_use.get(key) for key in keys}

@@ -4,11 +4,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final
 
-from kubypass.model.address import UNSPECIFIED, Address, Family, family, parse_address
+from kubypass.model.address import UNSPECIFIED, Address, Family, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 
 NS_PER_S: Final = 1_000_000_000
@@ -131,43 +130,6 @@ def parse_networks(text: str) -> tuple[Cidr, ...]:
         msg = f"expected at most {_MAX_NETWORKS} networks"
         raise ValueError(msg)
     return found
-
-
-@dataclass(frozen=True, slots=True)
-class NodePortAddresses:
-    """On which of the node's addresses NodePorts answer; each family by itself."""
-
-    primary: bool = False
-    """Only on the primary address of each family."""
-    cidrs: tuple[Cidr, ...] = ()
-    """Only on those in a network of their family; a family without any has all."""
-
-    def all_of(self, version: Family) -> bool:
-        """Whether every address of the family is meant."""
-        cidrs = [cidr for cidr in self.cidrs if cidr.family == version]
-        return not self.primary and (not cidrs or any(cidr.prefix == 0 for cidr in cidrs))
-
-    def selects(self, address: Address, primary: Collection[Address]) -> bool:
-        """Whether NodePorts answer on this address; `primary` are the node's primary ones."""
-        if self.primary:
-            return address in primary
-        return self.all_of(family(address)) or any(cidr.contains(address) for cidr in self.cidrs)
-
-    def chosen(
-        self, addresses: Iterable[Address], primary: Collection[Address]
-    ) -> frozenset[Address]:
-        """Those of the addresses that it selects."""
-        return frozenset(address for address in addresses if self.selects(address, primary))
-
-
-def parse_node_port_addresses(text: str) -> NodePortAddresses:
-    """`primary`, or networks separated by commas; empty text is every address."""
-    if text == "primary":
-        return NodePortAddresses(primary=True)
-    try:
-        return NodePortAddresses(cidrs=parse_cidrs(text))
-    except ValueError as error:
-        raise ValueError(f'{error}; or "primary"') from None
 
 
 def parse_family_cidrs(version: Family) -> Callable[[str], tuple[Cidr, ...]]:

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Settings of native routing: how packets of pods reach other nodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kubypass.settings.key import Kind, setting
+from kubypass.settings.kinds import NAME, SWITCH
+from kubypass.settings.parse import parse_choice, parse_family_cidr
+
+if TYPE_CHECKING:
+    from kubypass.model.cidr import Cidr
+
+_NOT_MASQUERADED = (
+    "no effect yet: packets of pods to the outside keep the pod's address, wherever they go"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSettings:
+    """How packets of pods reach the pods of other nodes."""
+
+    mode: str = setting(
+        "routing-mode", Kind("word", parse_choice("native")), "native", "native",
+        "Packets of pods are routed as they are; kubypass has no tunnels.", choices=("native",),
+        effect="no effect: native routing is the only mode",
+    )  # fmt: skip
+    ipv4_native_cidr: Cidr | None = setting(  # noqa: RUF009
+        "ipv4-native-routing-cidr", Kind("IPv4 network", parse_family_cidr(4)), None, "",
+        "Where packets are routed without masquerading; usually the pods' network.",
+        effect=_NOT_MASQUERADED,
+    )  # fmt: skip
+    ipv6_native_cidr: Cidr | None = setting(  # noqa: RUF009
+        "ipv6-native-routing-cidr", Kind("IPv6 network", parse_family_cidr(6)), None, "",
+        "As ipv4-native-routing-cidr.", effect=_NOT_MASQUERADED,
+    )  # fmt: skip
+    direct_device: str = setting(
+        "direct-routing-device", NAME, "", "",
+        "The uplink towards the other nodes.",
+        effect="no effect: the kernel's routes say which uplink leads to a node",
+    )  # fmt: skip
+    direct_node_routes: bool = setting(
+        "auto-direct-node-routes", SWITCH, False, "false",
+        "Makes routes to the other nodes' pods via those nodes' addresses. All nodes have to be in one "
+        "segment.", live=True,
+    )  # fmt: skip
+    skip_unreachable_nodes: bool = setting(
+        "direct-routing-skip-unreachable", SWITCH, False, "false",
+        "With auto-direct-node-routes: a node behind a gateway gets no route, and is not reported as a "
+        "problem; the network has to route to its pods.", live=True,
+    )  # fmt: skip
