@@ -26,10 +26,10 @@ $(BUILD)/packages: scripts/install-packages
 	scripts/install-packages $(PACKAGES)
 	@touch $@
 
-.venv/ready: pyproject.toml $(BUILD)/packages | $(OBJECTS) $(BUILD)/cni/kubypass-cni
+.venv/ready: pyproject.toml lab/pyproject.toml $(BUILD)/packages | $(OBJECTS) $(BUILD)/cni/kubypass-cni
 	@test -x $(PYTHON) || /usr/bin/python3 -m venv .venv
 	@echo "installing Python packages"
-	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test,bench]'
+	@.venv/bin/pip install --quiet --disable-pip-version-check -e '.[test]' -e './lab[plot]'
 	@touch $@
 
 install: $(BUILD)/packages .venv/ready ## Debian packages and the virtual environment
@@ -42,7 +42,7 @@ $(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -static -s -O2 -Wall -Wextra -Werror -o $@ $<
 
-$(BUILD)/bench/%: src/kubypass/bench/%.c | $(BUILD)/packages
+$(BUILD)/bench/%: lab/src/kubypass_lab/bench/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
@@ -50,7 +50,7 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst src/kubypass/%.c,$(BUILD)/%,$(wildcard src/kubypass/bench/*.c)) \
+build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,$(BUILD)/%,$(wildcard lab/src/kubypass_lab/bench/*.c)) \
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
@@ -62,8 +62,8 @@ layout: build .venv/ready ## regenerate what Python knows of the BPF structs, an
 format: .venv/ready ## format C and Python
 	clang-format-19 -i bpf/*.h bpf/*.c
 	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c cni/*.c
-	.venv/bin/ruff format src tests
-	.venv/bin/ruff check --fix --quiet src tests
+	.venv/bin/ruff format src lab tests scripts
+	.venv/bin/ruff check --fix --quiet src lab tests scripts
 
 check: install build ## the rules of the house only
 	.venv/bin/pytest -q tests/house
@@ -110,12 +110,13 @@ bench: install build ## paired measurements with a control, the agent at scale, 
 	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
 	.venv/bin/kubypass bench kubernetes --json bench/kubernetes.json --plot bench/kubernetes.png
 
+$(WHEEL): $(shell find lab/src -name '*.py') lab/pyproject.toml scripts/image_archive.py
 $(WHEEL): $(OBJECTS) $(BUILD)/cni/kubypass-cni deploy/kubypass.yaml $(shell find src -name '*.py') pyproject.toml README.md .venv/ready
 	@mkdir -p $(@D)
-	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps -w $(@D) .
+	.venv/bin/pip wheel --quiet --disable-pip-version-check --no-deps -w $(@D) . ./lab
 	@touch $@
 
-wheel: install build $(WHEEL) ## build/wheel: the package with its BPF objects; a node needs no compiler
+wheel: install build $(WHEEL) ## build/wheel: the package with its BPF objects (a node needs no compiler), and beside it that of the lab
 
 image: wheel ## build/image/kubypass.tar: the agent's image, from Debian's packages and the wheel, without a registry
 	@scripts/install-packages mmdebstrap

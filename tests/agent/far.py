@@ -7,8 +7,8 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from kubypass.bench.cluster import named_service, named_slice, write_file
-from kubypass.bench.node import BareNode
+from kubypass_lab.bench.cluster import named_service, named_slice, write_file
+from kubypass_lab.bench.node import BareNode
 
 NODE, BACKEND = "192.168.1.31", "192.168.1.50"
 NODE_PORT = 30080

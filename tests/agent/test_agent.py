@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.bench.cluster import named_service, named_slice, write_cluster, write_file
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
+from kubypass_lab.bench.cluster import named_service, named_slice, write_cluster, write_file
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")

@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.kernel import cgroup
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 MAKER = """
 import time
-from kubypass.bench.node import agent, bare_node
+from kubypass_lab.bench.node import agent, bare_node
 with bare_node() as node, agent(node):
     print(node.namespace, flush=True)
     time.sleep(100)

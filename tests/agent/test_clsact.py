@@ -8,12 +8,12 @@ import socket
 
 import pytest
 
-from kubypass.bench.node import bare_node
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.loader import load_programs
 from kubypass.kernel import clsact
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program
+from kubypass_lab.bench.node import bare_node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 

@@ -13,9 +13,9 @@ from contextlib import closing
 
 import pytest
 
-from kubypass.bench.cluster import named_service, named_slice, write_file
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.kernel.netns import inside
+from kubypass_lab.bench.cluster import named_service, named_slice, write_file
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 NODE_ADDRESS = "192.168.1.31"

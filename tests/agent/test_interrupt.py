@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.bench.cluster import write_cluster
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.verdict import BackendState, ServiceFlag
+from kubypass_lab.bench.cluster import write_cluster
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 SERVICES, ENDPOINTS = 2000, 5

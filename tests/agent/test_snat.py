@@ -14,8 +14,8 @@ from threading import Thread
 
 import pytest
 
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.kernel.netns import inside
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
 CLIENTS = [f"192.168.1.{number}" for number in range(60, 160)]

@@ -11,12 +11,12 @@ from contextlib import contextmanager
 
 import pytest
 
-from kubypass.bench.cluster import named_service, named_slice, write_file
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
 from kubypass.kernel import netns
 from kubypass.kernel.bpf import Map
+from kubypass_lab.bench.cluster import named_service, named_slice, write_file
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 from tests.agent.test_agent import command, one_service, problems, wait
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")

@@ -17,11 +17,11 @@ from threading import Event, Thread
 
 import pytest
 
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
 ROOT = Path(__file__).parents[2]

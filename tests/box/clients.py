@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from kubypass.box import agents
-from kubypass.box.enter import command_in, find_place
+from kubypass_lab.box import agents
+from kubypass_lab.box.enter import command_in, find_place
 from tests.box.conftest import HERE, REPOSITORY, Cluster
 
 PYTHON = (REPOSITORY / ".venv" / "bin" / "python").as_posix()

@@ -15,14 +15,14 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.apply import apply_files
-from kubypass.box.box import Box, down, up
-from kubypass.box.enter import find_place, run_in
-from kubypass.box.files import read_json
-from kubypass.box.paths import RUN
-from kubypass.box.process import wait_until
-from kubypass.box.record import PodRecord, read_pods
+from kubypass_lab.box import agents
+from kubypass_lab.box.apply import apply_files
+from kubypass_lab.box.box import Box, down, up
+from kubypass_lab.box.enter import find_place, run_in
+from kubypass_lab.box.files import read_json
+from kubypass_lab.box.paths import RUN
+from kubypass_lab.box.process import wait_until
+from kubypass_lab.box.record import PodRecord, read_pods
 from tests.box.scene import Scene
 
 HERE = Path(__file__).parent

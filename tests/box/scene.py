@@ -19,17 +19,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from kubypass.box.box import Box
-from kubypass.box.enter import command_in, find_place
-from kubypass.box.files import write_json
-from kubypass.box.paths import FABRIC
-from kubypass.box.process import Process, spawn, wait_until
-from kubypass.box.record import PodRecord, read_pods
-from kubypass.box.wiring import ip_batch
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import parse_address
 from kubypass.model.protocol import Protocol
+from kubypass_lab.box.box import Box
+from kubypass_lab.box.enter import command_in, find_place
+from kubypass_lab.box.files import write_json
+from kubypass_lab.box.paths import FABRIC
+from kubypass_lab.box.process import Process, spawn, wait_until
+from kubypass_lab.box.record import PodRecord, read_pods
+from kubypass_lab.box.wiring import ip_batch
 
 Json = dict[str, object]
 HERE = Path(__file__).parent

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from kubypass.box.process import wait_until
+from kubypass_lab.box.process import wait_until
 from tests.box.scene import ALL, Endpoint, Port, Scene, Service
 
 pytestmark = pytest.mark.xdist_group("scenes")

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.apply import apply_files
-from kubypass.box.process import wait_until
-from kubypass.box.walk import WILDCARDS
+from kubypass_lab.box import agents
+from kubypass_lab.box.apply import apply_files
+from kubypass_lab.box.process import wait_until
+from kubypass_lab.box.walk import WILDCARDS
 from tests.box.conftest import Cluster
 
 BIND = """

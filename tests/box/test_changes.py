@@ -9,11 +9,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.apply import scale
-from kubypass.box.process import wait_until
-from kubypass.box.proof import Stream, traffic
-from kubypass.box.walk import Tour
+from kubypass_lab.box import agents
+from kubypass_lab.box.apply import scale
+from kubypass_lab.box.process import wait_until
+from kubypass_lab.box.proof import Stream, traffic
+from kubypass_lab.box.walk import Tour
 from tests.box.conftest import Cluster
 
 pytestmark = pytest.mark.xdist_group("changes")

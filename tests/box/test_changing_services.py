@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubypass.box.process import wait_until
+from kubypass_lab.box.process import wait_until
 from tests.box.scene import ALL, DEADLINE_S, REFUSED, SILENT, Endpoint, Port, Scene
 
 pytestmark = pytest.mark.xdist_group("scenes")

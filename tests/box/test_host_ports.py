@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubypass.box.apply import delete
-from kubypass.box.process import wait_until
+from kubypass_lab.box.apply import delete
+from kubypass_lab.box.process import wait_until
 from tests.box.conftest import Cluster
 
 pytestmark = pytest.mark.xdist_group("host-ports")

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.apply import apply_files, scale
-from kubypass.box.box import Box, down, open_box, up
-from kubypass.box.files import write_json
-from kubypass.box.paths import BoxPaths
-from kubypass.box.process import cgroup_processes, kill_cgroup
-from kubypass.box.record import read_pods
 from kubypass.errors import ConfigError, KubypassError
+from kubypass_lab.box.apply import apply_files, scale
+from kubypass_lab.box.box import Box, down, open_box, up
+from kubypass_lab.box.files import write_json
+from kubypass_lab.box.paths import BoxPaths
+from kubypass_lab.box.process import cgroup_processes, kill_cgroup
+from kubypass_lab.box.record import read_pods
 from tests.box.conftest import GUIDE, box_name
 
 SETTINGS = GUIDE / "cilium-config.yaml"
@@ -127,7 +127,7 @@ def test_slices_get_the_defaults_of_the_api_server(box: Box, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("after_s", [0.1, 0.2, 0.3])
 def test_maker_killed_half_way(name: str, after_s: float) -> None:
-    program = "import sys; from pathlib import Path; from kubypass.box.box import up;"
+    program = "import sys; from pathlib import Path; from kubypass_lab.box.box import up;"
     program += "up(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), print, with_agents=False)"
     command = [sys.executable, "-c", program, name, str(KUBEKEY), str(SETTINGS)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL) as maker:

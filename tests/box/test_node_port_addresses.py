@@ -7,9 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.process import wait_until
-from kubypass.box.wiring import ip_batch
+from kubypass_lab.box import agents
+from kubypass_lab.box.process import wait_until
+from kubypass_lab.box.wiring import ip_batch
 from tests.box.scene import ALL, REFUSED, Endpoint, Port, Scene, Service
 
 pytestmark = pytest.mark.xdist_group("scenes")

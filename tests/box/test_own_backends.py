@@ -10,11 +10,11 @@ from functools import partial
 
 import pytest
 
-from kubypass.box import probe
-from kubypass.box.objects import ContainerPort
-from kubypass.box.paths import NETNS
-from kubypass.box.process import Process, spawn, stop, wait_until
 from kubypass.kernel import netns
+from kubypass_lab.box import probe
+from kubypass_lab.box.objects import ContainerPort
+from kubypass_lab.box.paths import NETNS
+from kubypass_lab.box.process import Process, spawn, stop, wait_until
 from tests.box.scene import ALL, Endpoint, Port, Scene
 
 pytestmark = pytest.mark.xdist_group("scenes")
@@ -57,7 +57,7 @@ def on_nodes(scene: Scene) -> Iterator[Scene]:
     paths, started = scene.box.paths, list[Process]()
     for node in scene.box.nodes:
         words = ["--pod", node.alias, "--node", node.name, "--tcp", "18080", "--udp", "18080"]
-        command = [sys.executable, "-m", "kubypass.box.responder", *words]
+        command = [sys.executable, "-m", "kubypass_lab.box.responder", *words]
         where = {"cgroup": paths.host_cgroup(node.name), "namespace": paths.namespace(node.name)}
         log = paths.root / f"server-{node.alias}.log"
         started.append(spawn(command, **where, log=log, env={}))

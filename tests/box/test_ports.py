@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.enter import command_in, find_place
+from kubypass_lab.box.enter import command_in, find_place
 from tests.box.conftest import Cluster
 
 SCRIPT = str(Path(__file__).with_name("ask_from_ports.py"))

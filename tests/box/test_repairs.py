@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
+from kubypass_lab.box import agents
+from kubypass_lab.box.process import wait_until
 from tests.box.scene import ALL, HERE, REFUSED, Endpoint, Port, Scene
 
 pytestmark = pytest.mark.xdist_group("scenes")

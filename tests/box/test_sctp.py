@@ -11,9 +11,9 @@ from contextlib import ExitStack
 
 import pytest
 
-from kubypass.box.topology import CLIENT_ADDRESSES
 from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, Verdict
+from kubypass_lab.box.topology import CLIENT_ADDRESSES
 from tests.box.scene import HERE, Endpoint, Port, Scene, Service
 
 pytestmark = pytest.mark.xdist_group("scenes")

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.apply import delete
-from kubypass.box.files import Json, read_all, read_json
-from kubypass.box.labels import label_node
-from kubypass.box.process import wait_until
+from kubypass_lab.box import agents
+from kubypass_lab.box.apply import delete
+from kubypass_lab.box.files import Json, read_all, read_json
+from kubypass_lab.box.labels import label_node
+from kubypass_lab.box.process import wait_until
 from tests.box.conftest import Cluster
 
 pytestmark = pytest.mark.xdist_group("service-changes")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from kubypass.box.paths import CLIENT, FABRIC
-from kubypass.box.topology import CLIENT_ADDRESSES
-from kubypass.box.wiring import ip_batch
+from kubypass_lab.box.paths import CLIENT, FABRIC
+from kubypass_lab.box.topology import CLIENT_ADDRESSES
+from kubypass_lab.box.wiring import ip_batch
 from tests.box.conftest import HERE, REPOSITORY, Cluster
 
 MTU = 1400

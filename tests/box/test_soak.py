@@ -20,8 +20,8 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.process import Process, is_alive, stop, wait_until
+from kubypass_lab.box import agents
+from kubypass_lab.box.process import Process, is_alive, stop, wait_until
 from tests.box.scene import HERE, Endpoint, Port, Scene, Service
 
 pytestmark = pytest.mark.xdist_group("scenes")

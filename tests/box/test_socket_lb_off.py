@@ -14,13 +14,13 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubypass.box import agents
-from kubypass.box.enter import command_in, find_place
-from kubypass.box.files import write_json
-from kubypass.box.process import wait_until
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import parse_address
+from kubypass_lab.box import agents
+from kubypass_lab.box.enter import command_in, find_place
+from kubypass_lab.box.files import write_json
+from kubypass_lab.box.process import wait_until
 from tests.box.clients import PYTHON
 from tests.box.conftest import HERE, Cluster, own_box
 from tests.box.test_sizes import exchange

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.apply import apply_files, scale
-from kubypass.box.process import wait_until
+from kubypass_lab.box.apply import apply_files, scale
+from kubypass_lab.box.process import wait_until
 from tests.box.clients import TOLD, closed, connected
 from tests.box.conftest import Cluster
 

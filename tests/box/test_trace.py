@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.enter import command_in, find_place, run_in
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.cgroup import mount_point
 from kubypass.model.verdict import Hook
+from kubypass_lab.box.enter import command_in, find_place, run_in
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 

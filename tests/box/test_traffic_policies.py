@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubypass.box.process import wait_until
+from kubypass_lab.box.process import wait_until
 from tests.box.scene import ALL, REFUSED, SILENT, Endpoint, Port, Scene, Service
 
 pytestmark = pytest.mark.xdist_group("scenes")

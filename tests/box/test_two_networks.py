@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubypass.box import agents
-from kubypass.box.box import Box, node_manifest
-from kubypass.box.files import read_json, write_json
-from kubypass.box.process import wait_until
-from kubypass.box.wiring import ip_batch
+from kubypass_lab.box import agents
+from kubypass_lab.box.box import Box, node_manifest
+from kubypass_lab.box.files import read_json, write_json
+from kubypass_lab.box.process import wait_until
+from kubypass_lab.box.wiring import ip_batch
 from tests.box.conftest import GUIDE, HERE, Cluster, own_box
 
 pytestmark = pytest.mark.xdist_group("two-networks")

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kubypass.bench.cluster import write_file
-from kubypass.bench.node import BareNode, agent, bare_node
 from kubypass.cni.conflist import CONFLIST, PLUGIN
+from kubypass_lab.bench.cluster import write_file
+from kubypass_lab.bench.node import BareNode, agent, bare_node
 
 DEADLINE_S = 20.0
 PROGRAM = Path(__file__).resolve().parents[2] / "build/cni" / PLUGIN

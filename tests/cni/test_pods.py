@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.bench.cluster import write_file
+from kubypass_lab.bench.cluster import write_file
 from tests.cni.exchange import connects, exchange, listening
 from tests.cni.runtime import Runtime, inside, kill, problems, running, wait, write_node
 

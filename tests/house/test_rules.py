@@ -16,7 +16,10 @@ from kubypass.kernel.btf import Btf
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/kubypass"
-MODULES = sorted(SOURCE.rglob("*.py"))
+LAB = ROOT / "lab/src/kubypass_lab"
+PRODUCT_MODULES = sorted(SOURCE.rglob("*.py"))
+LAB_MODULES = sorted(LAB.rglob("*.py"))
+MODULES = [*PRODUCT_MODULES, *LAB_MODULES]
 GENERATED = {SOURCE / "datapath/layout.py", SOURCE / "model/verdict.py"}
 TOOLS = Path(sys.executable).parent
 
@@ -33,8 +36,6 @@ MAY_IMPORT = {
     "datapath": {"model", "settings", "plan", "kernel"},
     "trace": {"model", "settings", "plan", "kernel", "datapath"},
     "cni": {"model", "kernel"},
-    "box": {"model", "kernel"},
-    "bench": {"model", "kernel", "kube", "box"},
     "agent": {"model", "settings", "plan", "kernel", "datapath", "node", "kube", "api", "cni"},
     "cli": {
         "model",
@@ -45,14 +46,18 @@ MAY_IMPORT = {
         "kube",
         "agent",
         "api",
-        "box",
-        "bench",
         "plan",
         "trace",
         "install",
         "connectivity",
     },
 }
+LAB_MAY_IMPORT = {
+    "box": {"model", "kernel", "kube"},
+    "bench": {"model", "kernel", "kube", "box"},
+    "cli": {"box", "bench"},
+}
+"""The rooms of the lab: rooms of kubypass and of the lab that each may import."""
 
 
 def _name(path: Path) -> str:
@@ -69,13 +74,27 @@ def _imports(path: Path) -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("path", MODULES, ids=_name)
+def _rooms(path: Path, package: str) -> set[str]:
+    return {name.split(".")[1] for name in _imports(path) if name.startswith(f"{package}.")}
+
+
+@pytest.mark.parametrize("path", PRODUCT_MODULES, ids=_name)
 def test_imports_only_go_down(path: Path):
+    assert not any(name.startswith("kubypass_lab") for name in _imports(path))
     room = path.relative_to(SOURCE).parts[0]
     if room not in MAY_IMPORT:
         return
-    rooms = {name.split(".")[1] for name in _imports(path) if name.startswith("kubypass.")}
-    assert rooms & MAY_IMPORT.keys() <= MAY_IMPORT[room] | {room}
+    assert _rooms(path, "kubypass") & MAY_IMPORT.keys() <= MAY_IMPORT[room] | {room}
+
+
+@pytest.mark.parametrize("path", LAB_MODULES, ids=_name)
+def test_imports_of_the_lab_only_go_down(path: Path):
+    room = path.relative_to(LAB).parts[0]
+    if room not in LAB_MAY_IMPORT:
+        return
+    rooms = _rooms(path, "kubypass") & MAY_IMPORT.keys()
+    rooms |= _rooms(path, "kubypass_lab") & LAB_MAY_IMPORT.keys()
+    assert rooms <= LAB_MAY_IMPORT[room] | {room}
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if p not in GENERATED], ids=_name)
@@ -127,10 +146,19 @@ def test_generated_sources_are_fresh(generate, path: str):
 @pytest.mark.parametrize(
     "command",
     [
-        ["ruff", "check", "src", "tests"],
-        ["ruff", "format", "--check", "src", "tests"],
-        ["mypy", "src"],
-        ["codespell", "src", "bpf", "docs", "README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"],
+        ["ruff", "check", "src", "lab", "tests", "scripts"],
+        ["ruff", "format", "--check", "src", "lab", "tests", "scripts"],
+        ["mypy"],
+        [
+            "codespell",
+            "src",
+            "lab",
+            "bpf",
+            "docs",
+            "README.md",
+            "ARCHITECTURE.md",
+            "CONTRIBUTING.md",
+        ],
     ],
     ids=lambda command: " ".join(command[:2]),
 )
@@ -144,7 +172,7 @@ def test_linters_agree(command: list[str]):
 def test_no_public_name_is_dead():
     texts = {
         path: path.read_text()
-        for folder in ("src", "tests")
+        for folder in ("src", "lab", "tests", "scripts")
         for path in (ROOT / folder).rglob("*.py")
         if path not in GENERATED
     }

@@ -7,11 +7,11 @@ import json
 import time
 from http.client import NOT_FOUND
 
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.process import wait_until
 from kubypass.kernel.netns import inside
 from kubypass.kube.client.failures import Refused
 from kubypass.kube.client.rest import Rest, open_cluster
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.process import wait_until
 from tests.kubernetes.serving import NAMESPACE, ask_agent
 
 _EACH_S = 10

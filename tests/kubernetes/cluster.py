@@ -14,9 +14,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kubypass.bench.cluster import named_slice
-from kubypass.bench.node import BareNode
 from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from kubypass_lab.bench.cluster import named_slice
+from kubypass_lab.bench.node import BareNode
 from tests.kubernetes.servers import PORT, Servers, link_to, wait
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"

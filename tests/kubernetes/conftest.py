@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.bench.node import bare_node
-from kubypass.box.kubernetes import cluster as boxes
-from kubypass.box.kubernetes.programs import build_programs
-from kubypass.box.kubernetes.proxies import Proxy
+from kubypass_lab.bench.node import bare_node
+from kubypass_lab.box.kubernetes import cluster as boxes
+from kubypass_lab.box.kubernetes.programs import build_programs
+from kubypass_lab.box.kubernetes.proxies import Proxy
 from tests.kubernetes.cluster import Cluster
 from tests.kubernetes.servers import api_servers, linked
 

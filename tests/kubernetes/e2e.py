@@ -17,10 +17,10 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from kubypass.box.kubernetes.cluster import Cluster, Plan, down, up
-from kubypass.box.kubernetes.kubectl import kubectl_environment
-from kubypass.box.kubernetes.programs import END_TO_END, VERSION, build_programs
-from kubypass.box.kubernetes.proxies import PROXIES, parse_proxy
+from kubypass_lab.box.kubernetes.cluster import Cluster, Plan, down, up
+from kubypass_lab.box.kubernetes.kubectl import kubectl_environment
+from kubypass_lab.box.kubernetes.programs import END_TO_END, VERSION, build_programs
+from kubypass_lab.box.kubernetes.proxies import PROXIES, parse_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "examples/guide"

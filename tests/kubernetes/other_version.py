@@ -10,11 +10,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from kubypass.box.enter import run_in
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import kubectl
-from kubypass.box.kubernetes.node import node_place
-from kubypass.box.kubernetes.node_files import CONTAINERD
+from kubypass_lab.box.enter import run_in
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import kubectl
+from kubypass_lab.box.kubernetes.node import node_place
+from kubypass_lab.box.kubernetes.node_files import CONTAINERD
 from tests.kubernetes.serving import AGENTS, ask_agent, wait_rolled_out
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -17,8 +17,8 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
-from kubypass.box.kubernetes import control_plane, pki
-from kubypass.box.kubernetes.programs import programs_directory
+from kubypass_lab.box.kubernetes import control_plane, pki
+from kubypass_lab.box.kubernetes.programs import programs_directory
 
 ADDRESS, NODE_ADDRESS = "172.31.255.1", "172.31.255.2"
 SERVICES = "10.96.0.0/16"

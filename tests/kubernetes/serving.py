@@ -11,13 +11,13 @@ from pathlib import Path
 
 import yaml
 
-from kubypass.box.enter import run_in
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.images import AGNHOST
-from kubypass.box.kubernetes.kubectl import apply, get_items, kubectl
-from kubypass.box.kubernetes.node import node_place
-from kubypass.box.paths import CLIENT
-from kubypass.box.process import cgroup_processes, wait_until
+from kubypass_lab.box.enter import run_in
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.images import AGNHOST
+from kubypass_lab.box.kubernetes.kubectl import apply, get_items, kubectl
+from kubypass_lab.box.kubernetes.node import node_place
+from kubypass_lab.box.paths import CLIENT
+from kubypass_lab.box.process import cgroup_processes, wait_until
 
 NAMESPACE = "lost"
 AGENTS = ("-n", "kube-system", "daemonset/kubypass")
@@ -60,7 +60,7 @@ def _deployment(name: str, replicas: int, node: str) -> dict[str, object]:
     container = {
         "name": "server",
         "image": SERVER_IMAGE,
-        "command": ["/usr/bin/python3", "-m", "kubypass.box.responder"],
+        "command": ["/usr/bin/python3", "-m", "kubypass_lab.box.responder"],
         "args": ["--pod=$(POD)", "--node=$(NODE)", "--tcp=8080", "--udp=5353"],
         "env": environment,
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 2, "timeoutSeconds": 5},

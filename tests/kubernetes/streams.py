@@ -17,11 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Thread
 
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import kubectl_environment
-from kubypass.box.kubernetes.programs import programs_directory
-from kubypass.box.paths import CLIENT
-from kubypass.box.process import wait_until
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import kubectl_environment
+from kubypass_lab.box.kubernetes.programs import programs_directory
+from kubypass_lab.box.paths import CLIENT
+from kubypass_lab.box.process import wait_until
 from tests.kubernetes.serving import NAMESPACE, PRE_STOP_S, TCP, UDP, Served, command_at
 
 STREAMER = Path(__file__).resolve().parents[1] / "box/streamer.py"

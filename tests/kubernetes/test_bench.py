@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.kubernetes.paths import CGROUP_NAME, ClusterPaths
-from kubypass.box.paths import NETNS
 from kubypass.kernel.cgroup import mount_point
+from kubypass_lab.box.kubernetes.paths import CGROUP_NAME, ClusterPaths
+from kubypass_lab.box.paths import NETNS
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 SMALL = [

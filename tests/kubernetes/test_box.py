@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.enter import run_in
-from kubypass.box.kubernetes import cluster as boxes
-from kubypass.box.kubernetes import control_plane as programs
-from kubypass.box.kubernetes.images import AGNHOST
-from kubypass.box.kubernetes.kubectl import apply, get_items, kubectl, try_kubectl, wait_kubectl
-from kubypass.box.kubernetes.node import start_node, stop_node, wait_ready
-from kubypass.box.kubernetes.paths import ClusterPaths
-from kubypass.box.kubernetes.places import cluster_place
-from kubypass.box.process import wait_until
+from kubypass_lab.box.enter import run_in
+from kubypass_lab.box.kubernetes import cluster as boxes
+from kubypass_lab.box.kubernetes import control_plane as programs
+from kubypass_lab.box.kubernetes.images import AGNHOST
+from kubypass_lab.box.kubernetes.kubectl import apply, get_items, kubectl, try_kubectl, wait_kubectl
+from kubypass_lab.box.kubernetes.node import start_node, stop_node, wait_ready
+from kubypass_lab.box.kubernetes.paths import ClusterPaths
+from kubypass_lab.box.kubernetes.places import cluster_place
+from kubypass_lab.box.process import wait_until
 
 Cluster = boxes.Cluster
 COMMAND = Path(sys.executable).with_name("kubypass")

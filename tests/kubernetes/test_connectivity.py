@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.enter import run_in
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import kubectl, try_kubectl
-from kubypass.box.kubernetes.node import node_place
+from kubypass_lab.box.enter import run_in
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import kubectl, try_kubectl
+from kubypass_lab.box.kubernetes.node import node_place
 
 KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 ROUTE = ("ip", "route", "add", "unreachable")

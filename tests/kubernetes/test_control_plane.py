@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import json
 
-from kubypass.box.kubernetes.cluster import Cluster, open_cluster
-from kubypass.box.kubernetes.kubectl import kubectl, try_kubectl
+from kubypass_lab.box.kubernetes.cluster import Cluster, open_cluster
+from kubypass_lab.box.kubernetes.kubectl import kubectl, try_kubectl
 
 
 def test_it_is_found_again(control_plane: Cluster):

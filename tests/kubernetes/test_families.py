@@ -9,8 +9,8 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import get_items, kubectl
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import get_items, kubectl
 from tests.kubernetes.conftest import EXAMPLES, in_a_box
 from tests.kubernetes.test_connectivity import on, run, wait_namespace_gone
 

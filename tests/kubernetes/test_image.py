@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from kubypass.agent.report.report import VERSION
-from kubypass.bench.cluster import named_service, named_slice, write_file
-from kubypass.bench.node import BareNode
+from kubypass_lab.bench.cluster import named_service, named_slice, write_file
+from kubypass_lab.bench.node import BareNode
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = ROOT / "build/image/kubypass.tar"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import kubectl, try_kubectl
 from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import kubectl, try_kubectl
 
 ROOT = Path(__file__).resolve().parents[2]
 KUBYPASS = str(Path(sys.executable).parent / "kubypass")

@@ -17,12 +17,12 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.kubernetes import control_plane as programs
-from kubypass.box.kubernetes.cluster import Cluster
-from kubypass.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
-from kubypass.box.kubernetes.node import start_node, stop_node, wait_ready
-from kubypass.box.paths import CLIENT
-from kubypass.box.process import cgroup_processes, wait_until
+from kubypass_lab.box.kubernetes import control_plane as programs
+from kubypass_lab.box.kubernetes.cluster import Cluster
+from kubypass_lab.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
+from kubypass_lab.box.kubernetes.node import start_node, stop_node, wait_ready
+from kubypass_lab.box.paths import CLIENT
+from kubypass_lab.box.process import cgroup_processes, wait_until
 from tests.kubernetes.churn import check_served, churn
 from tests.kubernetes.conftest import in_a_box
 from tests.kubernetes.other_version import (

@@ -7,12 +7,12 @@ import ipaddress
 import json
 from typing import Any
 
-from kubypass.box.enter import run_in
-from kubypass.box.kubernetes import cluster as boxes
-from kubypass.box.kubernetes.images import AGNHOST
-from kubypass.box.kubernetes.kubectl import apply, get_items, kubectl, wait_kubectl
-from kubypass.box.kubernetes.places import cluster_place
-from kubypass.box.process import wait_until
+from kubypass_lab.box.enter import run_in
+from kubypass_lab.box.kubernetes import cluster as boxes
+from kubypass_lab.box.kubernetes.images import AGNHOST
+from kubypass_lab.box.kubernetes.kubectl import apply, get_items, kubectl, wait_kubectl
+from kubypass_lab.box.kubernetes.places import cluster_place
+from kubypass_lab.box.process import wait_until
 
 Cluster = boxes.Cluster
 MANY = 20

@@ -7,8 +7,8 @@ import json
 
 import pytest
 
-from kubypass.box.kubernetes import pki
 from kubypass.kube.client.permissions import CLUSTER_RULES
+from kubypass_lab.box.kubernetes import pki
 from tests.kubernetes.cluster import NODE
 from tests.kubernetes.servers import ADDRESS, PORT, wait
 

@@ -9,6 +9,8 @@ try:
     import argparse
     import importlib
     import signal
+    from types import ModuleType
+    from typing import cast
 
     from kubypass.cli.output import drop
     from kubypass.errors import ConfigError, KubypassError
@@ -26,10 +28,14 @@ COMMANDS = {
     "uninstall": "take the agents out of a cluster",
     "connectivity": "try every path in a cluster, with pods of its own",
     "cleanup": "take everything of ours off this node",
-    "box": "a cluster in a box: nodes, pods and a client as namespaces",
-    "bench": "measure, side by side",
     "version": "versions of kubypass, libbpf and the kernel",
 }
+LAB_COMMANDS = {
+    "box": "a cluster in a box: nodes, pods and a client as namespaces (kubypass[lab])",
+    "bench": "measure, side by side (kubypass[lab])",
+}
+"""Commands of the package kubypass-lab, which declares them as entry points of the group `kubypass.commands`."""
+
 _EPILOG = """examples:
   kubypass box up && kubypass box apply -f examples/guide/my-nginx.yaml
   kubypass box exec node1 -- kubypass status
@@ -41,6 +47,17 @@ exit codes: 0 done and true; 1 it ran and the answer is no; 2 wrong usage or con
 """
 
 
+def _module(name: str) -> ModuleType:
+    """Imports the module of a command. ConfigError: it belongs to a package that is not installed."""
+    if name in COMMANDS:
+        return importlib.import_module(f"kubypass.cli.{name}")
+    from importlib.metadata import entry_points
+
+    for entry in entry_points(group="kubypass.commands", name=name):
+        return cast("ModuleType", entry.load())
+    raise ConfigError(f"{name} is not installed", "pip install 'kubypass[lab]'")
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="kubypass",
@@ -49,9 +66,9 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in COMMANDS.items():
+    for name, text in {**COMMANDS, **LAB_COMMANDS}.items():
         if name == chosen:
-            importlib.import_module(f"kubypass.cli.{name}").register(commands)
+            _module(name).register(commands)
         else:
             commands.add_parser(name, help=text)
     return parser
@@ -61,7 +78,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Runs one command; returns its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     words = ["version"] if words == ["--version"] else words
-    chosen = words[0] if words and words[0] in COMMANDS else None
+    chosen = words[0] if words and words[0] in {*COMMANDS, *LAB_COMMANDS} else None
     try:
         parser = _parser(chosen)
         options, extra = parser.parse_known_args(words)

@@ -3,8 +3,9 @@ from ipaddress import ip_address, ip_network
 
 import pytest
 
-from kubypass.bench.kubernetes import summary
-from kubypass.bench.kubernetes_objects import (
+from kubypass.errors import ConfigError
+from kubypass_lab.bench.kubernetes import summary
+from kubypass_lab.bench.kubernetes_objects import (
     POD_CIDR,
     SERVICE_CIDR,
     Size,
@@ -13,7 +14,6 @@ from kubypass.bench.kubernetes_objects import (
     numbered_slice,
     service,
 )
-from kubypass.errors import ConfigError
 
 GUIDE = Size(nodes=1000, services=10000, endpoints=10)
 

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubypass.box.kubekey import Host, KubeKey
-from kubypass.box.kubernetes import control_plane, pki
-from kubypass.box.kubernetes.addons import dns_address, manifest
-from kubypass.box.kubernetes.archive import ImageConfig, write_archive
-from kubypass.box.kubernetes.cluster import plan_cluster
-from kubypass.box.kubernetes.kubypass import kubypass_manifests, read_settings
-from kubypass.box.kubernetes.node_files import NodeSetup, kubelet_arguments, node_files
-from kubypass.box.kubernetes.paths import ClusterPaths
-from kubypass.box.kubernetes.programs import CLUSTER, END_TO_END, PROGRAMS
-from kubypass.box.kubernetes.proxies import parse_proxy, plugin_list
+from image_archive import ImageConfig, write_archive
 from kubypass.errors import ConfigError
+from kubypass_lab.box.kubekey import Host, KubeKey
+from kubypass_lab.box.kubernetes import control_plane, pki
+from kubypass_lab.box.kubernetes.addons import dns_address, manifest
+from kubypass_lab.box.kubernetes.cluster import plan_cluster
+from kubypass_lab.box.kubernetes.kubypass import kubypass_manifests, read_settings
+from kubypass_lab.box.kubernetes.node_files import NodeSetup, kubelet_arguments, node_files
+from kubypass_lab.box.kubernetes.paths import ClusterPaths
+from kubypass_lab.box.kubernetes.programs import CLUSTER, END_TO_END, PROGRAMS
+from kubypass_lab.box.kubernetes.proxies import parse_proxy, plugin_list
 
 ADDRESS = ipaddress.ip_address("192.168.1.31")
 PODS = ipaddress.ip_network("10.233.64.0/18")

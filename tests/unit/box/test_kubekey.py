@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.kubekey import KubeKey, read_kubekey
-from kubypass.box.topology import describe_topology, parse_topology, plan_topology
 from kubypass.errors import ConfigError
+from kubypass_lab.box.kubekey import KubeKey, read_kubekey
+from kubypass_lab.box.topology import describe_topology, parse_topology, plan_topology
 
 GUIDE = Path(__file__).parents[3] / "examples" / "guide" / "config-sample.yaml"
 DUAL_PODS = "10.233.64.0/18,fd85:ee78:d8a6:8607::1:0/112"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.box.objects import Reading, read_objects
+from kubypass_lab.box.objects import Reading, read_objects
 
 DEPLOYMENT = """
 apiVersion: apps/v1

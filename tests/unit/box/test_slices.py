@@ -8,10 +8,10 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from kubypass.box.files import Json
-from kubypass.box.objects import Container, ContainerPort, Service
-from kubypass.box.record import PodRecord
-from kubypass.box.slices import plan_slices
+from kubypass_lab.box.files import Json
+from kubypass_lab.box.objects import Container, ContainerPort, Service
+from kubypass_lab.box.record import PodRecord
+from kubypass_lab.box.slices import plan_slices
 
 POD = PodRecord(
     namespace="default",

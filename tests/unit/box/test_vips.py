@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from kubypass.box.kubekey import read_kubekey
-from kubypass.box.objects import Service
-from kubypass.box.topology import plan_topology
-from kubypass.box.vips import plan_routes
+from kubypass_lab.box.kubekey import read_kubekey
+from kubypass_lab.box.objects import Service
+from kubypass_lab.box.topology import plan_topology
+from kubypass_lab.box.vips import plan_routes
 
 GUIDE = Path(__file__).parents[3] / "examples" / "guide" / "config-sample.yaml"
 

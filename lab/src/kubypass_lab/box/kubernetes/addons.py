@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What every cluster gets besides its control plane: cluster DNS, and the policy about images."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
+from string import Template
+
+from kubypass_lab.box.kubernetes.control_plane import PORT
+from kubypass_lab.box.kubernetes.images import COREDNS
+from kubypass_lab.box.kubernetes.kubectl import apply
+from kubypass_lab.box.kubernetes.paths import ClusterPaths
+from kubypass_lab.box.topology import Topology
+
+_MANIFESTS = Path(__file__).with_name("manifests")
+
+
+def manifest(name: str, values: dict[str, str]) -> str:
+    """The YAML file `name` with `values` filled in."""
+    return Template((_MANIFESTS / name).read_text()).substitute(values)
+
+
+def dns_address(topology: Topology) -> IPv4Address | IPv6Address:
+    """The address of cluster DNS: the tenth of the services' range."""
+    return topology.service_cidrs[0].network_address + 10
+
+
+def apply_policies(paths: ClusterPaths) -> None:
+    """Keep pods from pulling images."""
+    apply(paths, manifest("pull-policy.yaml", {}))
+
+
+def apply_dns(paths: ClusterPaths, topology: Topology) -> None:
+    """Install cluster DNS."""
+    values = {
+        "image": COREDNS,
+        "api_host": str(topology.gateway),
+        "api_port": str(PORT),
+        "dns_ip": str(dns_address(topology)),
+    }
+    apply(paths, manifest("dns.yaml", values))

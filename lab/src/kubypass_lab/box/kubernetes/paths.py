@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a cluster keeps what it owns.
+
+Names carry a hash of the checkout, so that clusters of two checkouts never meet. Disks of nodes are
+on a real file system, since containerd's layers cannot be on a tmpfs or an overlay.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubypass.kernel.cgroup import mount_point
+from kubypass_lab.box.paths import FABRIC, NETNS, check_name
+from kubypass_lab.checkout import CHECKOUT
+
+CLUSTERS = Path("/var/lib/kubypass-box")
+CGROUP_NAME = "kubypass-kubernetes"
+
+
+def _checkout() -> str:
+    """Six digits that tell this checkout from others."""
+    return hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:6]
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterPaths:
+    """The places of the cluster called `name` of this checkout."""
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check_name(self.name)
+
+    @property
+    def key(self) -> str:
+        """Unique on this machine."""
+        return f"{_checkout()}-{self.name}"
+
+    @property
+    def root(self) -> Path:
+        """Everything that is a file."""
+        return CLUSTERS / self.key
+
+    @property
+    def description(self) -> Path:
+        """What the cluster is: its topology and its nodes' proxy."""
+        return self.root / "cluster.json"
+
+    @property
+    def pki(self) -> Path:
+        """Certificates, keys and kubeconfigs."""
+        return self.root / "pki"
+
+    @property
+    def logs(self) -> Path:
+        """Logs of the control plane."""
+        return self.root / "log"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """The administrator's kubeconfig."""
+        return self.pki / "admin.conf"
+
+    @property
+    def cgroup(self) -> Path:
+        """The cgroup that holds every process of the cluster."""
+        return mount_point() / CGROUP_NAME / self.key
+
+    def node_disk(self, node: str) -> Path:
+        """A node's own files."""
+        return self.root / "nodes" / node
+
+    def node_cgroup(self, node: str) -> Path:
+        """The root of the node's cgroup namespace."""
+        return self.cgroup / node
+
+    def host_cgroup(self, host: str) -> Path:
+        """Where processes of a host's own run: below a node's root, beside its pods."""
+        return self.node_cgroup(host) / "init"
+
+    def namespace(self, host: str) -> str:
+        """The network namespace of a node, of the fabric or of the client."""
+        return f"kubernetes-{self.key}-{host}"
+
+    @property
+    def fabric(self) -> Path:
+        """The network namespace that the control plane is in, as a file."""
+        return NETNS / self.namespace(FABRIC)
+
+    def namespaces(self) -> list[str]:
+        """The network namespaces of this cluster that exist now."""
+        return sorted(path.name for path in NETNS.glob(f"kubernetes-{self.key}-*"))
+
+    def exists(self) -> bool:
+        """Whether anything of it is there, even half made."""
+        return self.root.is_dir() or self.cgroup.is_dir() or bool(self.namespaces())
+
+
+def cluster_names() -> list[str]:
+    """Names of this checkout's clusters."""
+    prefix = f"{_checkout()}-"
+    return sorted(path.name.removeprefix(prefix) for path in CLUSTERS.glob(f"{prefix}*"))

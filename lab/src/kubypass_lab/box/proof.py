@@ -1,0 +1,199 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's steps h to j: nothing fails while pods and agents come and go; nothing is left."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kubypass.model.address import in_brackets
+from kubypass_lab.box import agents
+from kubypass_lab.box.apply import scale
+from kubypass_lab.box.checks import Checks
+from kubypass_lab.box.enter import find_place, run_in
+from kubypass_lab.box.process import Process, is_alive, spawn, stop, wait_until
+from kubypass_lab.box.snapshot import (
+    Snapshot,
+    compare,
+    existing_bpf_objects,
+    read_bpf_objects,
+    take_snapshot,
+)
+from kubypass_lab.box.traffic import TIMEOUT_S, Request, read_latest, read_log
+from kubypass_lab.box.walk import VISITOR, Tour, access
+
+PHASE_S = 0.5  # traffic at the new size before the next change
+SIZES = (3, 1, 2, 0, 3, 2)
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One program that asks for a page again and again."""
+
+    name: str
+    process: Process
+    log: Path
+
+    def between(self, begin_s: float, end_s: float) -> list[Request]:
+        """Its requests that began and ended in an interval of CLOCK_MONOTONIC."""
+        return [
+            each for each in read_log(self.log) if begin_s <= each.begin_s and each.end_s <= end_s
+        ]
+
+
+@contextmanager
+def traffic(tour: Tour, visitor: str = VISITOR) -> Iterator[list[Stream]]:
+    """Ask without end: the client each node's NodePort, a pod the ClusterIP."""
+    targets = [
+        ("client", f"http://{in_brackets(address)}:{tour.node_port}/")
+        for address in tour.node_addresses()
+    ]
+    targets += [
+        (f"pod/{visitor}", f"http://{in_brackets(address)}:80/") for address in tour.cluster_ips
+    ]
+    streams: list[Stream] = []
+    try:
+        for index, (target, url) in enumerate(targets):
+            place, log = find_place(tour.box, target), tour.box.paths.root / f"traffic-{index}"
+            command = [
+                sys.executable,
+                "-m",
+                "kubypass_lab.box.traffic",
+                "--url",
+                url,
+                "--log",
+                str(log),
+            ]
+            errors = log.with_suffix(".errors")
+            process = spawn(
+                command, cgroup=place.cgroup, namespace=place.namespace, log=errors, env={}
+            )
+            streams.append(Stream(f"{place.name} → {url}", process, log))
+        _let_flow(streams, 0.0)
+        yield streams
+    finally:
+        for stream in streams:
+            stop(stream.process, signal.SIGTERM, TIMEOUT_S + 1)
+
+
+def scale_under_load(checks: Checks, tour: Tour, streams: list[Stream]) -> None:
+    """Step h: 2 → 3 → 1 → 2 → 0 → 3 → 2 under requests, which fail only while no pod is there."""
+    checks.step("h. scaling under continuous requests")
+    begin_s = time.monotonic()
+    empty_s: tuple[float, float] | None = None
+    for size in SIZES:
+        changing_s = time.monotonic()
+        scale(tour.box, "deployment/my-nginx", size, lambda _: None)
+        changed_s = time.monotonic()
+        if size == 0:
+            _let_flow(streams, 0.0)
+            _check_refused(checks, streams, changed_s, time.monotonic())
+            empty_s = (changing_s, changed_s)
+            continue
+        if empty_s:
+            _check_answered(checks, streams, "while it went from 2 to 1 to 3", begin_s, empty_s[0])
+            empty_s, begin_s = None, changed_s
+        checks.check(f"scaled to {size}", f"{size} pods ready", f"{_ready(tour)} pods ready")
+        _let_flow(streams, PHASE_S)
+    _check_answered(checks, streams, "while it went back from 3 to 2", begin_s, time.monotonic())
+
+
+def kill_agents(checks: Checks, tour: Tour, streams: list[Stream]) -> None:
+    """Step i: agents die without warning and come back; traffic goes on, nothing is written."""
+    checks.step("i. the agents are killed with SIGKILL")
+    begin_s = time.monotonic()
+    agents.stop_agents(tour.box.paths, signal.SIGKILL)
+    running = [node.name for node in tour.box.nodes if agents.is_running(tour.box.paths, node.name)]
+    checks.check("agents that run", [], running)
+    access(checks, tour, "   without agents, all paths again:", tries=2)
+    checks.step("   the agents are started again")
+    agents.start_agents(tour.box.paths, tour.box.topology, tour.box.settings)
+    for node in tour.box.nodes:
+        writes = agents.ask(tour.box.paths, node.name, "/status").get("writes")
+        numbers = writes if isinstance(writes, dict) else {"none": "told"}
+        text = ", ".join(f"{name} {count}" for name, count in numbers.items())
+        checks.check(
+            f"{node.name}: writes to the kernel", "all 0", text, passed=not any(numbers.values())
+        )
+    _let_flow(streams, PHASE_S)
+    _check_answered(
+        checks, streams, "from before the kill until after the start", begin_s, time.monotonic()
+    )
+
+
+def clean_up(checks: Checks, tour: Tour, before: dict[str, Snapshot]) -> None:
+    """Step j: kubypass cleanup leaves each node as it was before its agent first started."""
+    checks.step("j. kubypass cleanup")
+    box = tour.box
+    agents.stop_agents(box.paths)
+    for node in box.nodes:
+        ours = read_bpf_objects(box, node.name)
+        checks.check(
+            f"{node.name}: BPF objects held by pins", "1 or more", len(ours), passed=bool(ours)
+        )
+        answer = run_in(find_place(box, node.name), ["kubypass", "cleanup"])
+        for line in (answer.stdout + answer.stderr).strip().splitlines():
+            checks.say(f"      {line}")
+        checks.check(
+            f"{node.name}: kubypass cleanup", "exit code 0", f"exit code {answer.returncode}"
+        )
+        left = _wait_gone(ours)
+        checks.check(f"{node.name}: programs, maps and links left", "none", left or "none")
+        differences = compare(before[node.name], take_snapshot(box, node.name))
+        for line in differences[1:8]:
+            checks.say(f"      {line}")
+        what = f"{node.name}: differences in {', '.join(before[node.name])}"
+        checks.check(
+            what, "none", f"{len(differences)}: {differences[0]}" if differences else "none"
+        )
+
+
+def _check_answered(
+    checks: Checks, streams: list[Stream], when: str, begin_s: float, end_s: float
+) -> None:
+    for stream in streams:
+        requests = stream.between(begin_s, end_s)
+        failures = [each for each in requests if each.outcome != "ok"]
+        slowest_ms = max((each.end_s - each.begin_s for each in requests), default=0.0) * 1000
+        seen = f"{len(failures)} of {len(requests)} failed, slowest {slowest_ms:.0f} ms"
+        if failures:
+            first_s = failures[0].begin_s - begin_s
+            seen += f", first: {failures[0].outcome} {first_s:.2f} s after the beginning"
+        passed = not failures and bool(requests) and is_alive(stream.process)
+        checks.check(f"{stream.name}, {when}", "0 failed", seen, passed=passed)
+
+
+def _check_refused(checks: Checks, streams: list[Stream], begin_s: float, end_s: float) -> None:
+    for stream in streams:
+        requests = stream.between(begin_s, end_s)
+        outcomes = sorted({each.outcome for each in requests}) or ["no request ended"]
+        passed = bool(requests) and "ok" not in outcomes
+        checks.check(
+            f"{stream.name}, scaled to 0", "every request fails", ", ".join(outcomes), passed=passed
+        )
+
+
+def _ready(tour: Tour) -> int:
+    return sum(pod.state == "ready" for pod in tour.pods())
+
+
+def _let_flow(streams: list[Stream], duration_s: float) -> None:
+    """Wait until every stream has finished a request begun `duration_s` seconds from now."""
+    target_s = time.monotonic() + duration_s
+
+    def passed() -> bool:
+        latest = [read_latest(stream.log) for stream in streams]
+        return all(request is not None and request.begin_s > target_s for request in latest)
+
+    wait_until(passed, duration_s + 3 * TIMEOUT_S)
+
+
+def _wait_gone(objects: set[tuple[str, int]]) -> list[tuple[str, int]]:
+    """Wait until the kernel has freed BPF objects; returns those that stay."""
+    wait_until(lambda: not existing_bpf_objects(objects), 5.0)
+    return sorted(existing_bpf_objects(objects))
