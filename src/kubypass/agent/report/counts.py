@@ -1,22 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of what is counted: packets by verdict, and how many there are of what. Pure."""
+"""Metrics of what the agent and its programs count: packets, sizes, sockets. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
+from kubypass.agent.report.figures import Figures
 from kubypass.api.metric import Labels, Metric
 from kubypass.datapath.counters import Count
-
-_GAUGES = {
-    "services": "Services in the maps.",
-    "frontends": "Frontends in the maps.",
-    "backends": "Backends in the maps.",
-    "pods": "Pods of this node with our programs.",
-    "problems": "Problems of `kubypass status`.",
-    "flows": "Flows that the last pass over the map found.",
-    "flows_expired": "Expired flows removed since the agent started.",
-}
 
 
 def packet_metrics(counts: Sequence[Count]) -> list[Metric]:
@@ -44,9 +35,30 @@ def packet_metrics(counts: Sequence[Count]) -> list[Metric]:
     ]
 
 
-def gauge_metrics(numbers: Mapping[str, int]) -> list[Metric]:
-    """A gauge for each number."""
+def gauge_metrics(figures: Figures, problems: int) -> list[Metric]:
+    """The sizes of what an agent holds; none before its first sync."""
+    if not figures.started:
+        return []
+    gauges = {
+        "services": ("Services in the maps.", figures.services),
+        "frontends": ("Frontends in the maps.", figures.frontends),
+        "backends": ("Backends in the maps.", figures.backends),
+        "pods": ("Pods of this node with our programs.", figures.pods),
+        "problems": ("Problems in `kubypass status`.", problems),
+        "flows": ("Flows that the last pass over the map found.", figures.flows),
+        "flows_expired": ("Expired flows removed since the start.", figures.flows_expired),
+    }
     return [
-        Metric(f"kubypass_{name}", "gauge", _GAUGES[name], (("", (), value),))
-        for name, value in numbers.items()
+        Metric(f"kubypass_{name}", "gauge", text, (("", (), value),))
+        for name, (text, value) in gauges.items()
     ]
+
+
+def socket_metrics(figures: Figures) -> list[Metric]:
+    """Closed sockets by protocol; none before the first sync."""
+    text = "Sockets closed because their backend was gone."
+    samples = tuple(
+        ("", (("protocol", protocol.name.lower()),), float(number))
+        for protocol, number in figures.sockets_closed.items()
+    )
+    return [Metric("kubypass_sockets_closed_total", "counter", text, samples)]
