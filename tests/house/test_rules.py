@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "install": {"model", "settings", "kube"},
     "connectivity": {"model", "kube"},
     "datapath": {"model", "settings", "plan", "kernel"},
-    "trace": {"model", "settings", "plan", "kernel", "datapath"},
+    "trace": {"model", "settings", "plan", "kernel", "datapath", "node", "kube", "api", "agent"},
     "cni": {"model", "kernel"},
     "agent": {"model", "settings", "plan", "kernel", "datapath", "node", "kube", "api", "cni"},
     "cli": {
@@ -53,7 +53,7 @@ MAY_IMPORT = {
     },
 }
 LAB_MAY_IMPORT = {
-    "box": {"model", "kernel", "kube"},
+    "box": {"model", "kernel", "kube", "api"},
     "bench": {"model", "kernel", "kube", "box"},
     "cli": {"box", "bench"},
 }

@@ -13,9 +13,10 @@ from kubypass.agent.run_directory import RunDirectory
 from kubypass.agent.source.cluster_follower import ClusterFollower
 from kubypass.agent.source.source import Source
 from kubypass.datapath import layout
+from kubypass.kernel.features import Features, probe_features
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
-from kubypass.node.facts import Features, NodeState, probe_features, read_node
+from kubypass.node.facts import NodeState, read_node
 from kubypass.plan.items import PlanNode
 from kubypass.settings.finding import Finding
 from kubypass.settings.settings import Settings

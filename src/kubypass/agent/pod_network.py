@@ -16,9 +16,9 @@ from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
 from kubypass.cni import conflist
 from kubypass.cni.commands import Commands
-from kubypass.cni.facts import Facts, outside, pool, shortage
 from kubypass.cni.leases import Lease, Leases, format_mac
 from kubypass.cni.link import change_mtu, link_mtu, node_routes, repair_node_side
+from kubypass.cni.node_config import Facts, outside, pool, shortage
 from kubypass.cni.protocol import (
     Code,
     Request,

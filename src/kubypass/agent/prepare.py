@@ -12,10 +12,11 @@ from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel import cgroup, mounts, netns
-from kubypass.model.address import LOOPBACK, Address
+from kubypass.kernel.features import Features
+from kubypass.model.address import LOOPBACK, Address, family_bit
 from kubypass.model.cidr import Cidr, mask
+from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6
 from kubypass.model.verdict import LocalDetector
-from kubypass.node.facts import Features
 from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
 from kubypass.settings.settings import Settings
 
@@ -101,22 +102,25 @@ def datapath_config(
 def _detector(
     settings: Settings, pod_cidrs: Sequence[Cidr]
 ) -> tuple[LocalDetector, Sequence[Cidr], int]:
-    """How pods are told from others, by which networks, and in which families (bit 0: IPv4, bit 1: IPv6).
+    """How pods are told from others, by which networks, and in which families (bits of FAMILY_IPV4 and FAMILY_IPV6).
 
     A mode tells nothing in a family that it has no network of, as with kube-proxy.
     """
     if settings.pods.detect_local_mode == "InterfaceNamePrefix":
-        return LocalDetector.INTERFACE, (), 3
+        return LocalDetector.INTERFACE, (), FAMILY_IPV4 | FAMILY_IPV6
     by_mode = {"ClusterCIDR": settings.pods.local_networks(), "NodeCIDR": pod_cidrs[:NETWORKS_MAX]}
     networks = by_mode.get(settings.pods.detect_local_mode, ())
-    families = sum({1 if cidr.family == 4 else 2 for cidr in networks})
+    families = sum({family_bit(cidr.family) for cidr in networks})
     return (LocalDetector.NETWORK if networks else LocalDetector.NONE), networks, families
 
 
 def localhost_node_ports(settings: Settings) -> int:
-    """Bit 0: NodePorts answer on 127.0.0.0/8; bit 1: on ::1."""
-    ipv4, ipv6 = (settings.node_ports.answer_on(LOOPBACK[version], ()) for version in (4, 6))
-    return ipv4 | ipv6 << 1
+    """The families (FAMILY_IPV4, FAMILY_IPV6) whose NodePorts answer on a loopback address."""
+    return sum(
+        family_bit(version)
+        for version, address in LOOPBACK.items()
+        if settings.node_ports.answer_on(address, ())
+    )
 
 
 def pack_networks(networks: Iterable[Cidr]) -> bytes:

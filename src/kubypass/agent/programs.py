@@ -34,8 +34,8 @@ class Programs:
         )
         self.attachments = Attachments(pins.links, tcx=agent.features.tcx)
         self.sweep = Sweep(self.datapath.maps["flows"])
-        pods, traits = agent.options.run / "pods", agent.snapshot.traits
-        self.network = Network(self.datapath, self.attachments, pods, agent.settings, traits)
+        pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
+        self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
         self.uplinks: tuple[Link, ...] = ()
         """The uplinks with programs on them."""
 

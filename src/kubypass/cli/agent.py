@@ -8,7 +8,7 @@ import os
 import socket
 from pathlib import Path
 
-from kubypass.cli.places import add_bpffs, add_run
+from kubypass.cli.options import add_bpffs, add_run
 
 _EPILOG = """Any settings key (docs/settings.md) is an option too, and goes before the file's:
   kubypass agent --kubeconfig admin.conf --config-map kube-system/kubypass-config

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 
-from kubypass.cli.places import add_bpffs, add_run
+from kubypass.cli.options import add_bpffs, add_run
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

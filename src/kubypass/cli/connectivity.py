@@ -14,7 +14,7 @@ import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from kubypass.cli.places import add_kubeconfig, add_output, add_wait
+from kubypass.cli.options import add_kubeconfig, add_output, add_wait
 from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:

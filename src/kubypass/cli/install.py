@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kubypass.cli.places import add_kubeconfig, add_wait
+from kubypass.cli.options import add_kubeconfig, add_wait
 from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:

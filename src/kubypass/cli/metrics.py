@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 
 from kubypass.api.client import get
-from kubypass.cli.places import add_run
+from kubypass.cli.options import add_run
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

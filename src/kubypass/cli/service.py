@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from kubypass.api.client import NotRunning, get
-from kubypass.cli.places import add_bpffs, add_output, add_run
+from kubypass.cli.options import add_bpffs, add_output, add_run
 from kubypass.cli.table import format_table
 from kubypass.errors import KernelError
 

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from kubypass.api.client import get
-from kubypass.cli.places import add_output, add_run
+from kubypass.cli.options import add_output, add_run
 from kubypass.cli.table import format_label
 
 _WIDTH = 25
@@ -57,11 +57,22 @@ def render(status: dict[str, Any], *, verbose: bool) -> str:
     lines = [_line("Kubernetes", status["kubernetes"]["text"])]
     options = [row for row in status["options"] if not row["verbose"]]
     lines += [_line(row["title"], _option(row)) for row in options]
+    lines += kernel_lines(status["kernel"])
     lines += _counts(status)
     lines += _findings(status)
     if verbose:
         lines += _details(status)
     return "\n".join(lines) + "\n"
+
+
+def kernel_lines(kernel: dict[str, Any]) -> list[str]:
+    """The kernel's release, and a line for each feature that it does not have."""
+    rows = [
+        f"{one['feature']}: missing (Linux {one['since']})   [{one['purpose']}]"
+        for one in kernel["missing"]
+    ]
+    found = f"missing features: {len(rows)}" if rows else "missing features: none"
+    return [_line("Kernel", f"{kernel['release']}   [{found}]"), *(f"  {row}" for row in rows)]
 
 
 def _counts(status: dict[str, Any]) -> list[str]:

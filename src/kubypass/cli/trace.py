@@ -11,14 +11,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kubypass.cli.endings import signals_held, signals_let_in
+from kubypass.cli.options import add_bpffs, add_output, add_run
 from kubypass.cli.output import put
-from kubypass.cli.places import add_bpffs, add_output, add_run
+from kubypass.cli.signals import signals_held, signals_let_in
 from kubypass.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kubypass.cli.trace_places import Place
-    from kubypass.trace.story import Story
+    from kubypass.trace.explanation import Story
+    from kubypass.trace.traced_node import Place
 
 _EPILOG = """examples:
   kubypass trace --from pod/default/web-0 --to 10.233.30.47:80/tcp     on the pod's node, with the agent's live maps
@@ -74,9 +74,9 @@ def _run(arguments: argparse.Namespace) -> int:
         return _run_batch(arguments.batch)
     if not arguments.source or not arguments.target:
         raise ConfigError("trace: expected --from and --to", hint="kubypass trace --help")
-    from kubypass.cli.trace_places import live_place, offline_place
+    from kubypass.trace.explanation import tell
     from kubypass.trace.run import Answer
-    from kubypass.trace.story import tell
+    from kubypass.trace.traced_node import live_place, offline_place
 
     if sys.stderr.isatty():
         print("kubypass: loading the programs once more, for this trace only", file=sys.stderr)
@@ -91,7 +91,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _run_batch(path: Path) -> int:
-    from kubypass.cli.trace_cases import answer_cases
+    from kubypass.trace.batch import answer_cases
     from kubypass.trace.programs import open_programs
 
     with _input(path) as file, signals_held(), open_programs({}) as programs, signals_let_in():
@@ -121,7 +121,7 @@ def _unread(path: Path, error: OSError) -> ConfigError:
 
 
 def _fields(story: Story, place: Place) -> dict[str, object]:
-    from kubypass.cli.trace_cases import verdict_fields
+    from kubypass.trace.batch import verdict_fields
 
     return {
         **verdict_fields(story.run),

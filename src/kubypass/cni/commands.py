@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kubypass.cni.addresses import next_address
-from kubypass.cni.facts import Facts, exhausted, shortage, without_networks
 from kubypass.cni.leases import INTERFACE_PREFIX, Lease, Leases
 from kubypass.cni.link import faults, make_link
+from kubypass.cni.node_config import Facts, exhausted, shortage, without_networks
 from kubypass.cni.protocol import Attachment, Code, Request, attachments_in_use
 from kubypass.cni.result import add_result, differs_from
 from kubypass.errors import CniError, KernelError

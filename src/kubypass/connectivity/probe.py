@@ -59,7 +59,7 @@ class Probe:
 
     def _get(self, letter: str, request: str) -> bytes:
         pod = f"/api/v1/namespaces/{NAMESPACE}/pods/host-{letter}:{HOST_PORT}"
-        return self._rest.ask(f"{pod}/proxy{request}")
+        return self._rest.request(f"{pod}/proxy{request}")
 
     def _fetch(self, letter: str, host: str, port: int, request: str) -> bytes:
         words = urlencode({"host": host, "port": port, "path": request}, quote_via=quote)

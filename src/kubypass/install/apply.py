@@ -12,7 +12,7 @@ from typing import Any
 from kubypass.errors import KubeError
 from kubypass.install.render import NAMESPACE, Object
 from kubypass.kube.client.failures import Refused, Unreachable
-from kubypass.kube.client.rest import Rest, place
+from kubypass.kube.client.rest import Rest
 
 Say = Callable[[str], None]
 _DAEMON_SET = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"
@@ -33,7 +33,7 @@ def apply_all(
 ) -> Iterator[tuple[Object, str]]:
     """Each object as it is applied, and what became of it: created, configured or unchanged."""
     for item in objects:
-        before = rest.get(place(item))
+        before = rest.get(rest.path_of(item))
         try:
             after = rest.apply(item, dry_run=dry_run, force=force)
         except Refused as refusal:
@@ -118,7 +118,7 @@ def _reason(pod: Object, conditions: dict[str, Any]) -> str:
 def remove_all(rest: Rest, objects: Sequence[Object]) -> Iterator[tuple[Object, bool]]:
     """In reverse order; whether each was there."""
     for item in reversed(objects):
-        yield item, rest.delete(place(item))
+        yield item, rest.delete(rest.path_of(item))
 
 
 def wait_gone(rest: Rest, name: str, timeout_s: float) -> list[str]:

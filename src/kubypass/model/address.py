@@ -12,6 +12,8 @@ import re
 import socket
 from typing import TYPE_CHECKING, Final, Literal, NewType
 
+from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6
+
 if TYPE_CHECKING:
     from kubypass.model.protocol import Protocol
 
@@ -23,7 +25,7 @@ UNSPECIFIED: Final[dict[int, Address]] = {
     4: Address(IPV4_PREFIX + bytes(4)),
     6: Address(bytes(16)),
 }
-LOOPBACK: Final[dict[int, Address]] = {
+LOOPBACK: Final[dict[Family, Address]] = {
     4: Address(IPV4_PREFIX + b"\x7f\0\0\1"),
     6: Address(bytes(15) + b"\1"),
 }
@@ -71,6 +73,11 @@ def mapped_address(raw: bytes) -> Address:
 def family(address: Address) -> Family:
     """4 or 6."""
     return 4 if address[:12] == IPV4_PREFIX else 6
+
+
+def family_bit(version: Family) -> int:
+    """The bit of a family in a set of families, as the programs have it."""
+    return FAMILY_IPV4 if version == 4 else FAMILY_IPV6
 
 
 def is_loopback(address: Address) -> bool:

@@ -27,16 +27,16 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import CGROUP_ATTACH, Link, Program
 from kubypass.model.address import format_address, is_ipv4
+from kubypass.model.constants import MARK_TRACED
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import Hook, Verdict
 from kubypass.trace.packets import Flow
 
-SHARED = ("services", "slots", "backends", "endpoints", "source_ranges")
+SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
 """What programs only read: a live agent's maps may stand in for these."""
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _CONTEXT_BYTES, _IFINDEX_AT = 192, 40
-_MARK_TRACED = 0x4B500001
 _FREEBIND = 15  # IP_FREEBIND
 _SIZES = {"flows": 1024, "socket_peers": 1024, "affinities": 65536}
 _FIRST_CPU_KEY = bytes(4)
@@ -150,7 +150,7 @@ class Programs:
             opened = socket.socket(version, kind | socket.SOCK_NONBLOCK)
         name = "connect4" if version == socket.AF_INET else "connect6"
         with opened, self._observed(name) as seen:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _MARK_TRACED)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_TRACED)
             opened.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
             opened.bind((format_address(flow.source), 0))
             error = opened.connect_ex((format_address(flow.destination), flow.destination_port))

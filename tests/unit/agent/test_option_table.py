@@ -10,8 +10,9 @@ import pytest
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.option_doc import option_document
 from kubypass.agent.report.option_table import OPTIONS, Inputs, option_rows
+from kubypass.kernel.features import Features
 from kubypass.model.protocol import Protocol
-from kubypass.node.facts import Features, NodeState
+from kubypass.node.facts import NodeState
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import KEYS
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from kubypass.cni import conflist
-from kubypass.cni.facts import Facts, outside, shortage
 from kubypass.cni.leases import Lease, Leases
+from kubypass.cni.node_config import Facts, outside, shortage
 from kubypass.cni.protocol import Attachment
 from kubypass.model.address import parse_address
 from kubypass.model.cidr import parse_cidr

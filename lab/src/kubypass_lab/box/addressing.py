@@ -16,7 +16,8 @@ import msgspec
 from kubypass.errors import KubypassError
 from kubypass_lab.box.files import Json, mapping
 from kubypass_lab.box.kubekey import IPAddress, IPNetwork
-from kubypass_lab.box.objects import AffinityConfig, Applied, Service, ServiceSpec
+from kubypass_lab.box.object_files import Applied
+from kubypass_lab.box.objects import AffinityConfig, Service, ServiceSpec
 
 FIRST_POD = 14  # the guide's first pod is 10.233.64.14: lower ones are left to the node
 NODE_PORTS = range(30000, 32768)
@@ -69,15 +70,15 @@ def _defaults(spec: ServiceSpec) -> Json:
     """Policies as the API server writes them out."""
     external = spec.type in ("NodePort", "LoadBalancer") or spec.external_ips
     defaults: Json = {
-        "internalTrafficPolicy": spec.internal_policy or "Cluster",
-        "sessionAffinity": spec.affinity or "None",
+        "internalTrafficPolicy": spec.internal_traffic_policy or "Cluster",
+        "sessionAffinity": spec.session_affinity or "None",
     }
     if external:
-        defaults["externalTrafficPolicy"] = spec.external_policy or "Cluster"
+        defaults["externalTrafficPolicy"] = spec.external_traffic_policy or "Cluster"
     if spec.type == "LoadBalancer":
-        defaults["allocateLoadBalancerNodePorts"] = spec.allocate_node_ports
-    if spec.affinity == "ClientIP":
-        config = spec.affinity_config or AffinityConfig()
+        defaults["allocateLoadBalancerNodePorts"] = spec.allocate_load_balancer_node_ports
+    if spec.session_affinity == "ClientIP":
+        config = spec.session_affinity_config or AffinityConfig()
         defaults["sessionAffinityConfig"] = msgspec.to_builtins(config)
     return defaults
 
@@ -101,7 +102,7 @@ def _cluster_ips(
         "clusterIP": result[0],
         "clusterIPs": result,
         "ipFamilies": families,
-        "ipFamilyPolicy": service.spec.family_policy or "SingleStack",
+        "ipFamilyPolicy": service.spec.ip_family_policy or "SingleStack",
     }
 
 
@@ -132,7 +133,7 @@ def _versions(applied: Applied, service: Service, asked: list[str], cidrs: Cidrs
     available: list[int] = [cidr.version for cidr in cidrs]
     wanted: list[int]
     if asked == ["None"] or not asked:
-        wanted = [VERSIONS[family] for family in service.spec.families or ()]
+        wanted = [VERSIONS[family] for family in service.spec.ip_families or ()]
     else:
         try:
             wanted = [ip_address(text).version for text in asked]
@@ -146,7 +147,7 @@ def _versions(applied: Applied, service: Service, asked: list[str], cidrs: Cidrs
             raise applied.wrong(
                 "spec.ipFamilies", f"the box has no {FAMILIES[version]} services (only {ranges})"
             )
-    policy = service.spec.family_policy or "SingleStack"
+    policy = service.spec.ip_family_policy or "SingleStack"
     if policy == "RequireDualStack" and len(available) < 2:
         raise applied.wrong(
             "spec.ipFamilyPolicy",
@@ -204,7 +205,7 @@ def _node_port(
     if owner:
         message = f"{number}/{port.protocol} is the node port of {owner}"
         raise applied.wrong(field, message, "choose another")
-    if number or (spec.type == "LoadBalancer" and not spec.allocate_node_ports):
+    if number or (spec.type == "LoadBalancer" and not spec.allocate_load_balancer_node_ports):
         return number
     return _free_node_port(applied, port.port, port.protocol, taken)
 
@@ -215,7 +216,7 @@ def _taken(others: Iterable[Service]) -> dict[NodePort, str]:
     for other in others:
         for port in other.spec.ports or ():
             taken[port.node_port, port.protocol] = _full_name(other)
-        taken[other.spec.health_check_port, "TCP"] = _full_name(other)
+        taken[other.spec.health_check_node_port, "TCP"] = _full_name(other)
     return {place: name for place, name in taken.items() if place[0]}
 
 
@@ -227,7 +228,7 @@ def _health_check_port(
     ports = spec["ports"]
     for port in ports if isinstance(ports, list) else ():
         taken[port.get("nodePort", 0), port["protocol"]] = "the same Service"
-    number = service.spec.health_check_port or (old.spec.health_check_port if old else 0)
+    number = service.spec.health_check_node_port or (old.spec.health_check_node_port if old else 0)
     if number and (number, "TCP") in taken:
         message = f"{number} is the node port of {taken[number, 'TCP']}"
         raise applied.wrong("spec.healthCheckNodePort", message, "choose another")

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
-import socket
 import sys
+from http.client import HTTPException
 from pathlib import Path
 
+from kubypass.api.client import get
 from kubypass.errors import KubypassError
 from kubypass_lab.box.files import Json, read_json, write_json
 from kubypass_lab.box.paths import BoxPaths
@@ -74,7 +74,7 @@ def agent_environment(paths: BoxPaths, node: str) -> dict[str, str]:
 
 def ask(paths: BoxPaths, node: str, path: str) -> Json:
     """GET `path` from the node's agent; KubypassError if it does not answer with 200 and JSON."""
-    status, body = _get(paths.agent_run(node) / "agent.sock", path)
+    status, body = get(paths.agent_run(node) / "agent.sock", path)
     if status != 200:
         raise KubypassError(f"the agent of {node} answers {path} with {status}")
     value = json.loads(body)
@@ -119,8 +119,8 @@ def _wait_healthy(paths: BoxPaths, node: PlannedNode, process: Process) -> None:
             message = f"the agent of {node.name} ended: {last_line(run / 'agent.log')}"
             raise KubypassError(message, f"see {run / 'agent.log'}")
         try:
-            return _get(run / "agent.sock", "/healthz")[0] == 200
-        except (OSError, http.client.HTTPException):
+            return get(run / "agent.sock", "/healthz")[0] == 200
+        except (KubypassError, HTTPException):
             return False
 
     if not wait_until(healthy, START_S):
@@ -132,26 +132,3 @@ def _wait_healthy(paths: BoxPaths, node: PlannedNode, process: Process) -> None:
 
 def _recorded(paths: BoxPaths, node: str) -> Process | None:
     return parse_process(read_json(paths.agent_run(node) / "agent.json"))
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5.0)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _get(path: Path, target: str) -> tuple[int, bytes]:
-    connection = _UnixConnection(path)
-    try:
-        connection.request("GET", target)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()

@@ -16,14 +16,8 @@ from kubypass_lab.box import deploy
 from kubypass_lab.box.addressing import complete_service
 from kubypass_lab.box.box import Box
 from kubypass_lab.box.files import Json, locked, mapping, read_all, read_json, write_json
-from kubypass_lab.box.objects import (
-    KINDS,
-    Applied,
-    EndpointPort,
-    EndpointSlice,
-    Service,
-    read_objects,
-)
+from kubypass_lab.box.object_files import Applied, read_objects
+from kubypass_lab.box.objects import KINDS, EndpointPort, EndpointSlice, Service
 
 Say = Callable[[str], None]
 

@@ -28,7 +28,7 @@ def check_name(name: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class BoxPaths:
-    """The places of the box called `name`."""
+    """The directories, cgroups and namespaces of the box called `name`."""
 
     name: str
 

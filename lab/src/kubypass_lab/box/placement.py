@@ -18,8 +18,8 @@ from kubypass_lab.box.addressing import next_pod_address
 from kubypass_lab.box.box import Box
 from kubypass_lab.box.files import read_all, read_json, write_json
 from kubypass_lab.box.kubekey import IPAddress
+from kubypass_lab.box.object_files import Applied, parse_object, selects
 from kubypass_lab.box.objects import (
-    Applied,
     Container,
     ContainerPort,
     Deployment,
@@ -27,8 +27,6 @@ from kubypass_lab.box.objects import (
     Pod,
     Service,
     TemplateMetadata,
-    parse_object,
-    selects,
 )
 from kubypass_lab.box.record import PodRecord, read_pods
 

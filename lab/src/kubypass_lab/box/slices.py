@@ -13,7 +13,8 @@ from ipaddress import ip_address
 
 from kubypass_lab.box.addressing import FAMILIES
 from kubypass_lab.box.files import Json, mapping
-from kubypass_lab.box.objects import ContainerPort, Metadata, Service, ServiceSpec, selects
+from kubypass_lab.box.object_files import selects
+from kubypass_lab.box.objects import ContainerPort, Metadata, Service, ServiceSpec
 from kubypass_lab.box.record import PodRecord
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
@@ -31,12 +32,12 @@ def plan_slices(
     selected = [p for p in pods if p.namespace == namespace and selects(spec.selector, p.labels)]
     slices = []
     headless = spec.cluster_ip == "None"
-    for family in spec.families or ():
+    for family in spec.ip_families or ():
         groups: dict[Ports, list[Json]] = {} if selected else {_resolve(spec, ()): []}
         for pod in selected:
             for address in (a for a in pod.addresses if FAMILIES[ip_address(a).version] == family):
                 zone = zones.get(pod.node, "")
-                endpoint = _endpoint(pod, address, zone, always=spec.publish_not_ready)
+                endpoint = _endpoint(pod, address, zone, always=spec.publish_not_ready_addresses)
                 groups.setdefault(_resolve(spec, pod.ports), []).append(endpoint)
         for ports, endpoints in groups.items():
             _add_hints(spec, endpoints)
@@ -60,11 +61,11 @@ def _resolve(spec: ServiceSpec, named: tuple[ContainerPort, ...]) -> Ports:
 def _add_hints(spec: ServiceSpec, endpoints: list[Json]) -> None:
     """For whom each ready endpoint is, after `trafficDistribution`; for none if one has no zone."""
     ready = [each for each in endpoints if mapping(each["conditions"])["ready"]]
-    if spec.distribution is None or not all("zone" in each for each in ready):
+    if spec.traffic_distribution is None or not all("zone" in each for each in ready):
         return
     for each in ready:
         hints: Json = {"forZones": [{"name": each["zone"]}]}
-        if spec.distribution == "PreferSameNode":
+        if spec.traffic_distribution == "PreferSameNode":
             hints["forNodes"] = [{"name": each["nodeName"]}]
         each["hints"] = hints
 

@@ -13,7 +13,7 @@ import msgspec
 
 from kubypass.errors import KubypassError
 from kubypass_lab.box.box import Box
-from kubypass_lab.box.enter import Place, find_place, run_in
+from kubypass_lab.box.enter import Target, find_target, run_in
 from kubypass_lab.box.process import run
 
 _COMMANDS = {
@@ -36,10 +36,10 @@ Snapshot = dict[str, list[str]]  # what -> its lines, sorted
 
 def take_snapshot(box: Box, node: str) -> Snapshot:
     """The state of a node now."""
-    place = find_place(box, node)
-    snapshot = {name: _lines(place, command) for name, command in _COMMANDS.items()}
-    snapshot["BPF on cgroup"] = _attached(place.cgroup.parent)
-    snapshot["pins"] = sorted(str(path) for path in box.paths.node_bpffs(place.name).rglob("*"))
+    target = find_target(box, node)
+    snapshot = {name: _lines(target, command) for name, command in _COMMANDS.items()}
+    snapshot["BPF on cgroup"] = _attached(target.cgroup.parent)
+    snapshot["pins"] = sorted(str(path) for path in box.paths.node_bpffs(target.name).rglob("*"))
     return snapshot
 
 
@@ -99,8 +99,8 @@ def _attached(cgroup: Path) -> list[str]:
     return lines
 
 
-def _lines(place: Place, command: list[str]) -> list[str]:
-    text = run_in(place, command).stdout
+def _lines(target: Target, command: list[str]) -> list[str]:
+    text = run_in(target, command).stdout
     lines = text.splitlines()
     if "-j" in command:
         entries = json.loads(text or "[]")

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.stale_sockets import protocols_to_close
+from kubypass.kernel.features import REFUSE_CONNECT, Features
 from kubypass.model.address import format_address
-from kubypass.node.facts import Features, NodeState
+from kubypass.node.facts import NodeState
 from kubypass.settings.settings import Settings
 
 _NOT_YET = "not part of this version"
@@ -23,7 +24,9 @@ _NO_DESTROY = (
     "this kernel closes no sockets of others (CONFIG_INET_DIAG_DESTROY): a connected UDP socket keeps "
     "a backend that is gone until it connects again"
 )
-_NO_RETVAL = "programs of this kernel cannot choose the error (Linux 5.18 lets them)"
+_NO_RETVAL = (
+    f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +246,7 @@ OPTIONS = (
     Option(
         "Attach Mode",
         lambda inputs: _same("TCX" if inputs.features.tcx else "Legacy TC"),
-        "How programs are attached to devices; TCX needs Linux 6.6.",
+        "How programs are attached to devices.",
     ),
     Option("Mode", _always("SNAT"), "How packets reach a backend on another node.", verbose=True),
     Option(

@@ -26,8 +26,9 @@ from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.features import kernel_status
 from kubypass.model.address import Address, format_address
-from kubypass.model.pod import Pod, with_traits
+from kubypass.model.pod import Pod, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList, Verdict
 from kubypass.node.pod_records import read_pods
@@ -74,7 +75,7 @@ class Report:
         """Addresses by name: nodes, services, and this node's pods."""
         agent = self._agent
         records = read_pods(agent.options.run / "pods")[0]
-        pods = with_traits(records, agent.snapshot.traits)
+        pods = with_metadata(records, agent.snapshot.pod_metadata)
         return {
             "node": agent.options.node,
             **agent.snapshot.names(),
@@ -122,6 +123,7 @@ class Report:
                 "healthy": figures.started,
             },
             "features": {**asdict(agent.features), "libbpf": libbpf.version()},
+            "kernel": kernel_status(),
             "services": figures.services,
             "frontends": figures.frontends,
             "backends": figures.backends,

@@ -36,9 +36,9 @@ class ClusterFollower:
         """Whether pods' metadata now excludes other pods from socket load balancing than before."""
         if not self.source.take_pod_changes():
             return False
-        traits = self.snapshot.traits.items()
+        metadata = self.snapshot.pod_metadata.items()
         before = self._excluded
-        self._excluded = {key for key, found in traits if is_excluded(found, settings)}
+        self._excluded = {key for key, found in metadata if is_excluded(found, settings)}
         return self._excluded != before
 
     def settings(self, present: Settings) -> Settings:

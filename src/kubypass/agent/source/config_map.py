@@ -71,7 +71,7 @@ class ConfigMapSettings:
                 told.look(self._source)
             if signals.stopped:
                 return None
-            away = self._source.connected.reason and time.monotonic() - began > _PATIENCE_S
+            away = self._source.connection.reason and time.monotonic() - began > _PATIENCE_S
             if away and (kept := self._kept()) is not None:
                 log("settings as they were read last", "WARNING", config_map=self._name)
                 return self._begin(kept)
@@ -94,7 +94,7 @@ class ConfigMapSettings:
     def _values(self) -> dict[str, str] | None:
         own = self._source.snapshot().nodes.get(self._source.node)
         labels = own.labels if own else {}
-        values, names, self.problems = merge(self._source.settings, labels)
+        values, names, self.problems = merge(self._source.config_maps, labels)
         if names:
             log("settings of this node", config_maps=",".join(names))
         return values

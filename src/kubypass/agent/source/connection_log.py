@@ -15,9 +15,9 @@ class ConnectionLog:
 
     def look(self, source: ApiSource) -> None:
         """Logs a reason that is new."""
-        if source.connected.untried:
+        if source.connection.untried:
             return
-        reason = source.connected.reason
+        reason = source.connection.reason
         if reason == self._logged:
             return
         self._logged = reason

@@ -83,11 +83,11 @@ class KubernetesApi:
 
     def use(self, settings: Settings) -> None:
         """Applies the servers, the proxy's name and the heartbeat of the settings."""
-        access = self._api.client.access.at(servers_of(settings))
+        access = self._api.client.access.with_servers(servers_of(settings))
         refuse_own_service(access, (), settings)
         self._api.client.use(access)
         self._api.proxy_name = settings.services.proxy_name
-        self._api.heartbeat_s = settings.kubernetes.heartbeat_timeout_ns / NS_PER_S
+        self._api.heartbeat.timeout_s = settings.kubernetes.heartbeat_timeout_ns / NS_PER_S
 
     def config_map(self, options: Options) -> ConfigMapSettings | None:
         """The settings of the ConfigMap that the options name."""

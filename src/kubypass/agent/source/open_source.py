@@ -25,7 +25,7 @@ def open_source(
     """The source that the options name; ConfigError says what is missing."""
     if options.manifests is not None:
         return Manifests(options.manifests, proxy_name=settings.services.proxy_name)
-    access = read_access(options.kubeconfig, environment).at(servers_of(settings))
+    access = read_access(options.kubeconfig, environment).with_servers(servers_of(settings))
     refuse_own_service(access, map(parse_address, service_addresses(environment)), settings)
     name = parse_name(options.config_map) if options.config_map else None
     return KubernetesApi(ApiSource(Client(access), options.node, name))

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,14 +19,12 @@ from kubypass_lab.box.process import (
     parse_process,
     run,
     spawn,
-    stop,
     wait_until,
 )
 from kubypass_lab.box.topology import Topology
 
 PORT = 6443
 READY_S = 120.0
-STOP_S = 10.0
 ETCD = "http://127.0.0.1:2379"
 CONTROL_PLANE_CGROUP = "control-plane"
 _HEALTH = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
@@ -185,15 +182,6 @@ def start_controllers(paths: ClusterPaths, topology: Topology, *, scheduler: boo
             _wait(paths, name, f"https://127.0.0.1:{port}/healthz")
 
 
-def stop_program(paths: ClusterPaths, name: str) -> None:
-    """End a program of the control plane, as a crash would."""
-    stop(parse_process(read_json(_record(paths, name))), signal.SIGKILL, STOP_S)
-
-
-def _record(paths: ClusterPaths, name: str) -> Path:
-    return paths.root / "processes" / f"{name}.json"
-
-
 def _start(paths: ClusterPaths, name: str, arguments: list[str]) -> None:
     cgroup = paths.node_cgroup(CONTROL_PLANE_CGROUP)
     cgroup.mkdir(parents=True, exist_ok=True)
@@ -205,14 +193,14 @@ def _start(paths: ClusterPaths, name: str, arguments: list[str]) -> None:
         log=paths.logs / f"{name}.log",
         env={},
     )
-    write_json(_record(paths, name), process.describe())
+    write_json(paths.process_record(name), process.describe())
 
 
 def _wait(paths: ClusterPaths, name: str, url: str) -> None:
     """Wait until a program answers; KubypassError with the end of its log if it ends or does not."""
     client = ["--cert", str(paths.pki / "admin.crt"), "--key", str(paths.pki / "admin.key")]
     command = ["curl", "-skf", "-m", "5", "-o", "/dev/null", *client, url]
-    process = parse_process(read_json(_record(paths, name)))
+    process = parse_process(read_json(paths.process_record(name)))
 
     def ready() -> bool:
         try:

@@ -9,7 +9,7 @@ from typing import Literal
 from kubypass_lab.box.checks import Checks
 from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes.cluster import Cluster
-from kubypass_lab.box.kubernetes.places import cluster_place
+from kubypass_lab.box.kubernetes.enter import cluster_target
 from kubypass_lab.checkout import GUIDE
 
 Where = Literal["node1", "node2", "client"]
@@ -38,8 +38,8 @@ class Guide:
 
     def type(self, command: str, where: Where = "node1", *, show: bool = True) -> str:
         """Run a command line in a shell, print it with what it says, and return that."""
-        place = cluster_place(self.cluster, where)
-        result = run_in(place, ["sh", "-c", f"HOME=/run; {command}"], timeout_s=120.0)
+        target = cluster_target(self.cluster, where)
+        result = run_in(target, ["sh", "-c", f"HOME=/run; {command}"], timeout_s=120.0)
         output = (result.stdout + result.stderr).strip()
         if show:
             for line in f"{where}$ {command}".splitlines():
@@ -102,15 +102,15 @@ def configure(guide: Guide) -> None:
     """Put the guide's block into the ConfigMap, and its argument into the DaemonSet, by `kubectl edit`."""
     check = guide.checks.check
     block = (GUIDE / "cilium-config.yaml").read_text()
-    _place_file(guide, "/run/block", block)
-    _place_file(guide, "/run/edit-settings", _EDIT_SETTINGS.format(block="/run/block"))
+    _write_file(guide, "/run/block", block)
+    _write_file(guide, "/run/edit-settings", _EDIT_SETTINGS.format(block="/run/block"))
     for line in block.splitlines():
         guide.checks.say(f"      {line}")
     edit = "KUBE_EDITOR='sh /run/edit-settings' kubectl -n kube-system edit cm kubypass-config"
     said = guide.type(edit)
     check("the ConfigMap is changed", "configmap/kubypass-config edited", said)
     argument = f"--ipv4-native-routing-cidr={guide.cluster.topology.pod_cidrs[0]}"
-    _place_file(guide, "/run/edit-arguments", _EDIT_ARGUMENTS.format(argument=argument))
+    _write_file(guide, "/run/edit-arguments", _EDIT_ARGUMENTS.format(argument=argument))
     edit = "KUBE_EDITOR='sh /run/edit-arguments' kubectl -n kube-system edit ds kubypass"
     said = guide.type(edit)
     check("the DaemonSet is changed", "daemonset.apps/kubypass edited", said)
@@ -196,9 +196,9 @@ def _pod_addresses(guide: Guide) -> list[str]:
     return guide.type(f"kubectl get pods -l run=my-nginx -o {template}", show=False).split()
 
 
-def _place_file(guide: Guide, path: str, text: str) -> None:
-    place = cluster_place(guide.cluster, "node1")
-    run_in(place, ["sh", "-c", 'printf "%s" "$1" > "$2"', "sh", text, path])
+def _write_file(guide: Guide, path: str, text: str) -> None:
+    target = cluster_target(guide.cluster, "node1")
+    run_in(target, ["sh", "-c", 'printf "%s" "$1" > "$2"', "sh", text, path])
 
 
 def _where(alias: str) -> Where:

@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from kubypass.errors import KubypassError
-from kubypass_lab.box.enter import Place
+from kubypass_lab.box.enter import Target
 from kubypass_lab.box.files import Json, read_json, write_json
 from kubypass_lab.box.kubekey import IPNetwork
 from kubypass_lab.box.kubernetes import pki
@@ -31,13 +31,12 @@ from kubypass_lab.box.kubernetes.node_files import (
 from kubypass_lab.box.kubernetes.packages import packages_directory
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
 from kubypass_lab.box.kubernetes.programs import cache, programs_directory
-from kubypass_lab.box.process import kill_cgroup, last_line, parse_process, spawn, wait_until
+from kubypass_lab.box.process import last_line, parse_process, spawn, wait_until
 from kubypass_lab.box.topology import PlannedNode, Topology
 from kubypass_lab.checkout import import_path
 
 REGISTER_S = 90.0
 READY_S = 90.0
-KILL_S = 30.0
 _OPEN_FILES = 1_000_000
 _LOOPBACK = "loopback"  # containerd calls it for every pod, whatever the network
 _UNSHARE = ("unshare", "-m", "-u", "-C", "-p", "-f", "--kill-child", "--mount-proc")
@@ -46,7 +45,7 @@ _OWN = {"etc": ("cni", "containerd", "kubernetes"), "opt": ("cni", "box")}
 
 
 def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> None:
-    """Start a node, at first or again after `stop_node`; its kubelet then registers it."""
+    """Start a node, for the first time or again; its kubelet then registers it."""
     disk = paths.node_disk(node.name)
     paths.node_cgroup(node.name).mkdir(parents=True, exist_ok=True)
     names = sorted(each.name for each in (disk / "lib/images").glob("*.tar"))
@@ -76,15 +75,10 @@ def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> No
         log=disk / "init.log",
         env={"PYTHONPATH": import_path(), "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    write_json(_record(paths, node.name), process.describe())
+    write_json(paths.process_record(node.name), process.describe())
 
 
-def stop_node(paths: ClusterPaths, name: str) -> None:
-    """End a node as a power cut would: everything in it, with its mounts; its disk stays."""
-    kill_cgroup(paths.node_cgroup(name), KILL_S)
-
-
-def node_place(paths: ClusterPaths, name: str) -> Place:
+def node_target(paths: ClusterPaths, name: str) -> Target:
     """Where commands on a node run: the cgroup of its daemons, and all its namespaces."""
     folders = [f"{CACHE}/{part}" for part in _programs()]
     environment = {
@@ -93,7 +87,7 @@ def node_place(paths: ClusterPaths, name: str) -> Place:
         "PATH": ":".join([os.environ["PATH"], *folders]),
     }
     namespace, cgroup = paths.namespace(name), paths.host_cgroup(name)
-    return Place(name, namespace, cgroup, environment, _first_process(paths, name))
+    return Target(name, namespace, cgroup, environment, _first_process(paths, name))
 
 
 def wait_registered(paths: ClusterPaths, node: PlannedNode) -> list[IPNetwork]:
@@ -197,13 +191,9 @@ def _programs() -> tuple[str, ...]:
     return own, f"{packages}/usr/sbin", f"{packages}/usr/bin"
 
 
-def _record(paths: ClusterPaths, name: str) -> Path:
-    return paths.root / "processes" / f"{name}.json"
-
-
 def _first_process(paths: ClusterPaths, name: str) -> int:
     """The id, outside, of the node's first process: the only child of the one that was started."""
-    process = parse_process(read_json(_record(paths, name)))
+    process = parse_process(read_json(paths.process_record(name)))
     try:
         pid = process.pid if process else 0
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()

@@ -26,7 +26,7 @@ def _checkout() -> str:
 
 @dataclass(frozen=True, slots=True)
 class ClusterPaths:
-    """The places of the cluster called `name` of this checkout."""
+    """The directories, cgroups and namespaces of this checkout's cluster called `name`."""
 
     name: str
 
@@ -62,6 +62,10 @@ class ClusterPaths:
     def kubeconfig(self) -> Path:
         """The administrator's kubeconfig."""
         return self.pki / "admin.conf"
+
+    def process_record(self, name: str) -> Path:
+        """The record of a process that was started: a node, or a program of the control plane."""
+        return self.root / "processes" / f"{name}.json"
 
     @property
     def cgroup(self) -> Path:

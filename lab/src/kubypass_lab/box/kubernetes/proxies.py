@@ -20,7 +20,7 @@ from kubypass_lab.box.kubernetes.control_plane import server_url
 from kubypass_lab.box.kubernetes.images import KUBE_PROXY
 from kubypass_lab.box.kubernetes.kubectl import apply, get_items, kubectl
 from kubypass_lab.box.kubernetes.kubypass import kubypass_manifests
-from kubypass_lab.box.kubernetes.node import node_place
+from kubypass_lab.box.kubernetes.node import node_target
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
 from kubypass_lab.box.paths import FABRIC
 from kubypass_lab.box.topology import Topology
@@ -59,7 +59,7 @@ def connect_pods(paths: ClusterPaths, topology: Topology) -> None:
                 route_pods(paths.namespace(node.name), other, slices[other.name])
         text = json.dumps(plugin_list(slices[node.name]), indent=1)
         words = ["sh", "-c", 'printf "%s\\n" "$1" > /etc/cni/net.d/10-ptp.conflist', "sh", text]
-        result = run_in(node_place(paths, node.name), words)
+        result = run_in(node_target(paths, node.name), words)
         if result.returncode != 0:
             raise KubypassError(f"{node.name}: no plugin configuration: {result.stderr.strip()}")
 

@@ -8,16 +8,17 @@ from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries
+from kubypass.datapath.local_addresses import node_entries
 from kubypass.datapath.mirror import read_capacity
 from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod, is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
-from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.plan.conflicts import Rank, settle_all
 from kubypass.plan.explain import Explained, explain, explain_host_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
@@ -54,7 +55,7 @@ class Cluster:
 
     def write(self, maps: dict[str, Map], ifindex: int) -> None:
         """Makes the maps hold just this cluster; its pods on the node are behind the device `ifindex`."""
-        for name in ("services", "endpoints", "source_ranges"):
+        for name in ("services", "local_addresses", "source_ranges"):
             keys = [key for key, _ in maps[name].items()]
             maps[name].delete_batch(b"".join(keys), len(keys))
         tables = Tables(read_capacity(maps))
@@ -66,7 +67,7 @@ class Cluster:
         apply_changes(maps, changes)
         self._items = {entry.id: entry.item for entry in tables.entries.values()}
         for key, value in self._endpoints(ifindex).items():
-            maps["endpoints"].update(key, value)
+            maps["local_addresses"].update(key, value)
 
     def _plan(self) -> Iterable[Item]:
         found = self.objects
@@ -91,7 +92,9 @@ class Cluster:
         found, where = self.objects, self.objects.settings.node_ports.addresses
         answers = where.chosen(found.addresses, found.node.addresses)
         entries: dict[bytes, bytes] = {}
-        pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()
+        pod = layout.LocalAddress(
+            ifindex, _POD_MAC, _NO_MAC, LocalAddressKind.POD, NETNS_UNKNOWN
+        ).pack()
         for slices in found.slices.values():
             for endpoint in (e for one in slices for e in one.endpoints):
                 if endpoint.is_on(found.node.name):

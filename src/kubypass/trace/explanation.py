@@ -12,12 +12,9 @@ from dataclasses import dataclass
 from kubypass.datapath import layout
 from kubypass.model.address import Address, format_address, format_endpoint
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendList, EndpointKind, ServiceFlag, Verdict
+from kubypass.model.verdict import BackendList, LocalAddressKind, ServiceFlag, Verdict
 from kubypass.plan.explain import Explained
-from kubypass.trace.packets import Flow, build, read
-from kubypass.trace.programs import Outcome, Programs
-from kubypass.trace.run import PACKET_PROGRAM, Answer, Run, Source, run
-from kubypass.trace.words import (
+from kubypass.trace.messages import (
     CHANGE,
     WHY,
     Explain,
@@ -27,8 +24,11 @@ from kubypass.trace.words import (
     reason,
     rule,
 )
+from kubypass.trace.packets import Flow, build, read
+from kubypass.trace.programs import Outcome, Programs
+from kubypass.trace.run import PACKET_PROGRAM, Answer, Run, Source, run
 
-_REPLY_PROGRAM = {EndpointKind.POD: "from_pod", None: "from_uplink"}
+_REPLY_PROGRAM = {LocalAddressKind.POD: "from_pod", None: "from_uplink"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,11 @@ def _send_translated(programs: Programs, found: Run) -> Outcome | None:
 
 def _back(programs: Programs, found: Run, sent: Flow) -> Iterator[Step]:
     """The first answer, through the program that sees it."""
-    raw = programs.maps["endpoints"].lookup(sent.destination)
-    kind = layout.Endpoint.unpack(raw).kind if raw else None
+    raw = programs.maps["local_addresses"].lookup(sent.destination)
+    kind = layout.LocalAddress.unpack(raw).kind if raw else None
     to_self = found.source == Source.NODE and found.flow.protocol == Protocol.SCTP
     own = "to_self" if to_self else "to_uplink"
-    program = _REPLY_PROGRAM.get(EndpointKind(kind) if kind else None, own)
+    program = _REPLY_PROGRAM.get(LocalAddressKind(kind) if kind else None, own)
     answer = programs.send(program, build(sent.reply(), reply=True))
     back = read(answer.packet)
     before = sent.reply()
@@ -158,8 +158,8 @@ def _direction(programs: Programs, outcome: Outcome, sent: Flow) -> str:
     if outcome.verdict == Verdict.TO_POD:
         if programs.scratch_network:
             return f"into the pod {format_address(sent.destination)}"
-        raw = programs.maps["endpoints"].lookup(sent.destination)
-        index = layout.Endpoint.unpack(raw).ifindex if raw else 0
+        raw = programs.maps["local_addresses"].lookup(sent.destination)
+        index = layout.LocalAddress.unpack(raw).ifindex if raw else 0
         return f"into the pod by {_device(index)}"
     if outcome.verdict == Verdict.TO_NETWORK:
         return "to the network" + ("" if programs.scratch_network else _route(sent.destination))

@@ -12,27 +12,28 @@ from dataclasses import dataclass, field
 import msgspec
 
 from kubypass.api.client import NotRunning, get
-from kubypass.cli.trace_cases import CLIENT_PORT
-from kubypass.cli.trace_objects import objects_of
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import netns_cookie
 from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family, format_address, parse_address
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendList, EndpointKind
-from kubypass.node.facts import probe_features, read_node
+from kubypass.model.verdict import BackendList, LocalAddressKind
+from kubypass.node.facts import read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
 from kubypass.settings.files import load_settings
-from kubypass.trace.cluster import Cluster
+from kubypass.trace.batch import CLIENT_PORT
+from kubypass.trace.messages import Explain
+from kubypass.trace.node_view import objects_of
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import SHARED, Programs, open_programs
 from kubypass.trace.run import Source
-from kubypass.trace.words import Explain
+from kubypass.trace.scratch_maps import Cluster
 
 Names = Mapping[str, Mapping[str, list[str]]]
 """Addresses by kind (nodes, services, pods) and name."""
@@ -160,7 +161,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
         )
     known, problems = _ask_names(arguments)
     names = {"nodes": known.nodes, "services": known.services, "pods": known.pods}
-    local = frozenset(_own_addresses(shared["endpoints"]))
+    local = frozenset(_own_addresses(shared["local_addresses"]))
     uplink = next((link for link in read_node(load_settings(None)[0]).uplinks), None)
     with open_programs(shared, uplink=uplink.index if uplink else 1) as programs:
         programs.configure(config)
@@ -174,7 +175,7 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
 
 def _own_addresses(endpoints: Map) -> Iterator[Address]:
     for key, raw in endpoints.items():
-        if layout.Endpoint.unpack(raw).kind != EndpointKind.POD and key[:2] != b"\xfe\x80":
+        if layout.LocalAddress.unpack(raw).kind != LocalAddressKind.POD and key[:2] != b"\xfe\x80":
             yield Address(key)
 
 

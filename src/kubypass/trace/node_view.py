@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kubypass.agent.prepare import datapath_config
+from kubypass.kernel.features import Features
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family
-from kubypass.node.facts import Features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.settings import Settings
-from kubypass.trace.cluster import Objects
+from kubypass.trace.scratch_maps import Objects
 
 
 def objects_of(

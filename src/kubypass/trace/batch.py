@@ -9,13 +9,12 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
-from kubypass.cli.trace_objects import objects_of
 from kubypass.errors import KubypassError
+from kubypass.kernel.features import Features, probe_features
 from kubypass.kube.manifests.object_lists import snapshot_of
 from kubypass.model.address import family, format_endpoint, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
-from kubypass.node.facts import Features, probe_features
 from kubypass.settings.masquerade import MasqueradeSettings
 from kubypass.settings.node_port_addresses import NodePortAddresses
 from kubypass.settings.node_ports import NodePortSettings
@@ -23,11 +22,12 @@ from kubypass.settings.parse import parse_networks
 from kubypass.settings.pods import PodSettings
 from kubypass.settings.services import ServiceSettings
 from kubypass.settings.settings import Settings
-from kubypass.trace.cluster import Cluster, Objects
+from kubypass.trace.messages import reason
+from kubypass.trace.node_view import objects_of
 from kubypass.trace.packets import Flow
 from kubypass.trace.programs import Programs
 from kubypass.trace.run import Run, Source, run
-from kubypass.trace.words import reason
+from kubypass.trace.scratch_maps import Cluster, Objects
 
 CLIENT_PORT = 45678
 _IPV4_ONLY = 1  # kube-proxy's localhost NodePorts; ours answer on ::1 too
