@@ -7,12 +7,12 @@ import time
 
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.options import Options
-from kubypass.agent.prepare import datapath_config
 from kubypass.agent.report.sync_metrics import SyncMetrics
 from kubypass.agent.run_directory import RunDirectory
 from kubypass.agent.source.cluster_follower import ClusterFollower
 from kubypass.agent.source.source import Source
 from kubypass.datapath import layout
+from kubypass.datapath.config import datapath_config
 from kubypass.kernel.features import Features, probe_features
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node

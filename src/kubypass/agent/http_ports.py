@@ -30,6 +30,7 @@ from kubypass.model.address import (
     family,
     format_address,
     in_brackets,
+    is_ipv6_link_local,
     parse_address,
 )
 from kubypass.model.problem import Problem
@@ -242,7 +243,7 @@ def health_check_hosts(
             found.append(format_address(UNSPECIFIED[version]))
         else:
             chosen = [a for a in addresses if family(a) == version and where.selects(a, primary)]
-            found += [format_address(a) for a in chosen if a[:2] != b"\xfe\x80"]
+            found += [format_address(a) for a in chosen if not is_ipv6_link_local(a)]
     return found
 
 

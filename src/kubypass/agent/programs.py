@@ -6,12 +6,13 @@ from __future__ import annotations
 from kubypass.agent.agent import Agent
 from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
-from kubypass.agent.prepare import cgroup_hooks, map_sizes
 from kubypass.datapath import loader
 from kubypass.datapath.attach import Attachments
+from kubypass.datapath.config import cgroup_hooks
 from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.pins import Pins
+from kubypass.datapath.sizes import map_sizes
 from kubypass.kernel.netlink import Link
 
 

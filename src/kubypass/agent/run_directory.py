@@ -6,9 +6,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from kubypass.agent.host_checks import check_host
 from kubypass.agent.lock import lock
 from kubypass.agent.options import Options
-from kubypass.agent.prepare import check_host
 from kubypass.node.record import State, load_state
 
 

@@ -15,13 +15,13 @@ from kubypass.agent.bind_protection import BindProtection
 from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
 from kubypass.agent.pod_network import PodNetwork, open_pod_network
-from kubypass.agent.prepare import map_sizes
 from kubypass.agent.programs import Programs
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.services import Result, Services
 from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.datapath import loader
 from kubypass.datapath.changes import Changes
+from kubypass.datapath.sizes import map_sizes
 from kubypass.errors import ConfigError
 from kubypass.model.address import Family
 from kubypass.model.problem import Problem

@@ -10,7 +10,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
-from kubypass.agent.prepare import map_sizes
 from kubypass.agent.report.counts import gauge_metrics, packet_metrics, socket_metrics
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.notes import open_to_outside
@@ -22,6 +21,7 @@ from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.service_list import pinned_services
+from kubypass.datapath.sizes import map_sizes
 from kubypass.datapath.snat_failures import SnatFailure, read_snat_failures
 from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
