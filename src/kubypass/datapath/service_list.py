@@ -10,7 +10,7 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint
+from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_ipv6_link_local
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendState, LocalAddressKind, ServiceFlag
 
@@ -68,7 +68,7 @@ def node_addresses(local_addresses: Map) -> list[Address]:
     found = []
     for key, raw in local_addresses.items():
         answers = layout.LocalAddress.unpack(raw).kind == LocalAddressKind.NODE_PORTS
-        if answers and key not in UNSPECIFIED.values() and key[:2] != b"\xfe\x80":
+        if answers and key not in UNSPECIFIED.values() and not is_ipv6_link_local(Address(key)):
             found.append(Address(key))
     return sorted(found)
 
