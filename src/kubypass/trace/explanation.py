@@ -13,7 +13,7 @@ from kubypass.model.address import (
     Address,
     AddressPort,
     format_address,
-    format_endpoint,
+    format_address_port,
     is_ipv4,
     mapped_address,
 )
@@ -86,7 +86,7 @@ def _decision_steps(found: Run, known: PortExplanation | None) -> Iterator[Step]
         decision = outcome.decision
         service = layout.Service.unpack(decision.service)
         whose = f" of {known.service}:{known.port}" if known else f" of service {service.id}"
-        asked = format_endpoint(
+        asked = format_address_port(
             found.flow.destination, found.flow.destination_port, found.flow.protocol
         )
         yield Step(outcome.program, f"{asked} is the {frontend_kind(service)}{whose}")
@@ -103,7 +103,7 @@ def _decision_steps(found: Run, known: PortExplanation | None) -> Iterator[Step]
         if service.affinity_s:
             yield Step("affinity", f"a client keeps its endpoint for {service.affinity_s} s")
     if found.backend:
-        yield Step("backend", f"{format_endpoint(*found.backend)}; {masquerade_words(found)}")
+        yield Step("backend", f"{format_address_port(*found.backend)}; {masquerade_words(found)}")
     elif found.answer != Answer.ACCEPT:
         yield Step(found.answer, WHY.get(found.verdict, found.verdict.name.lower()))
 
@@ -126,7 +126,7 @@ def _packet_steps(programs: Programs, found: Run) -> Iterator[Step]:
             return
         yield Step(
             "socket",
-            f"packets carry {format_endpoint(*found.backend)}; the socket shows the service",
+            f"packets carry {format_address_port(*found.backend)}; the socket shows the service",
         )
         last = _send_to_backend(programs, found, found.backend)
     sent = read(last.packet)
@@ -158,8 +158,8 @@ def _reply_step(programs: Programs, found: Run, sent: Flow) -> Step:
 
 
 def _ends(flow: Flow) -> str:
-    source = format_endpoint(flow.source, flow.source_port)
-    return f"{source} -> {format_endpoint(flow.destination, flow.destination_port)}"
+    source = format_address_port(flow.source, flow.source_port)
+    return f"{source} -> {format_address_port(flow.destination, flow.destination_port)}"
 
 
 def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:

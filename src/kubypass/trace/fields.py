@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from kubypass.model.address import format_endpoint
+from kubypass.model.address import format_address_port
 from kubypass.trace.explanation import Explanation
 from kubypass.trace.run import Run
 from kubypass.trace.traced_node import TracedNode
@@ -16,8 +16,8 @@ def verdict_fields(found: Run) -> dict[str, object]:
     program = found.decided or (found.outcomes[-1] if found.outcomes else None)
     return {
         "verdict": found.answer,
-        "backends": sorted(format_endpoint(*backend) for backend in found.candidates),
-        "backend": format_endpoint(*found.backend) if found.backend else None,
+        "backends": sorted(format_address_port(*backend) for backend in found.candidates),
+        "backend": format_address_port(*found.backend) if found.backend else None,
         "masquerade": found.masquerade,
         "program": program.program if program else None,
     }
