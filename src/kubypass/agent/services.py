@@ -96,7 +96,7 @@ class Services:
         """The node is now this; whether all has to be planned anew for it."""
         changed, self._node = node != self._node, node
         if changed:
-            self._claims.move(node.local_addresses)
+            self._claims.set_node_addresses(node.local_addresses)
         return changed
 
     def check(self) -> Result:
