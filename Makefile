@@ -46,7 +46,7 @@ $(BUILD)/bench/%: lab/src/kubypass_lab/bench/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
+$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
@@ -54,10 +54,11 @@ build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
-layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and docs/settings.md
+layout: build .venv/ready ## regenerate what Python knows of the BPF structs, docs/settings.md and docs/status.md
 	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
-	.venv/bin/ruff format --quiet src/kubypass/datapath/layout.py src/kubypass/model/verdict.py
+	.venv/bin/ruff format --quiet src/kubypass/datapath/layout.py src/kubypass/model/verdict.py src/kubypass/model/constants.py
 	$(PYTHON) -m kubypass.settings.document > docs/settings.md
+	$(PYTHON) -m kubypass.agent.report.option_doc > docs/status.md
 
 format: .venv/ready ## format C and Python
 	clang-format-19 -i bpf/*.h bpf/*.c
@@ -95,7 +96,7 @@ fuzz: install build ## five million random and malformed packets through every p
 mutation: install build ## a hundred deliberate faults, one at a time: do the tests notice? a quarter of an hour
 	$(PYTHON) tests/mutation/run.py
 
-demo: install build ## the guide's whole walk, in a cluster in a box
+demo: install build ## the guide's scenario, in a cluster in a box
 	@.venv/bin/kubypass box demo
 
 demo-kubernetes: install build ## the guide with kubectl on a real Kubernetes, first with kube-proxy, then without

@@ -24,7 +24,7 @@ static __always_inline bool is_ipv4(const struct address *address)
 /* In settings of families: bit 0 is IPv4's, bit 1 IPv6's. */
 static __always_inline __u8 family_bit(const struct address *address)
 {
-	return is_ipv4(address) ? 1 : 2;
+	return is_ipv4(address) ? FAMILY_IPV4 : FAMILY_IPV6;
 }
 
 static __always_inline bool same_address(const struct address *a, const struct address *b)

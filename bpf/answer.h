@@ -17,9 +17,6 @@
 #define STEP_VERDICT_MASK 0xff
 #define STEP_MTU_SHIFT 16
 
-/* Set on packets that were redirected to a device, so that the device's own hook lets them be. */
-#define MARK_FORWARDED 0x4b500000
-
 /* Has a hook of ours sent the packet here? Then it is what it should be, and counted. */
 static __always_inline bool is_forwarded(context *ctx)
 {

@@ -11,7 +11,7 @@ static __always_inline int packet_arrives(struct __sk_buff *skb, enum hook hook)
 {
 	struct cursor cursor = read_context(skb);
 	struct packet packet = {};
-	struct endpoint *endpoint = NULL;
+	struct local_address *local = NULL;
 	enum parse_result parsed;
 	enum verdict verdict;
 
@@ -22,8 +22,8 @@ static __always_inline int packet_arrives(struct __sk_buff *skb, enum hook hook)
 		return finish(skb, hook, &packet, VERDICT_DROP_MALFORMED);
 	if (!packet.has_ports)
 		return STEP_WITHOUT_PORTS;
-	verdict = balance_packet(skb, hook, &packet, &endpoint);
+	verdict = balance_packet(skb, hook, &packet, &local);
 	if (verdict == VERDICT_PASS)
-		verdict = forward(skb, hook, &packet, endpoint);
+		verdict = forward(skb, hook, &packet, local);
 	return finish(skb, hook, &packet, verdict);
 }

@@ -3,7 +3,7 @@
  * that dial it, since their packets go to the service. Ports that the kernel chooses are kept clear by a sysctl. */
 #include "service.h"
 #include "socket.h"
-#include "verdict.h"
+#include "finish.h"
 
 static __always_inline bool is_node_port(const struct address *any, const struct socket_address *at)
 {
@@ -16,13 +16,13 @@ static __always_inline bool is_node_port(const struct address *any, const struct
 static __always_inline bool takes_node_port(const struct socket_address *at)
 {
 	struct address any = unspecified_address(&at->address), any_ipv4 = ipv4_address(0);
-	struct endpoint *endpoint;
+	struct local_address *local;
 
 	/* :: gets IPv4's clients as well, unless the socket has IPV6_V6ONLY, which cannot be seen from here. */
 	if (same_address(&at->address, &any))
 		return is_node_port(&any, at) || is_node_port(&any_ipv4, at);
-	endpoint = lookup_endpoint(&at->address);
-	if (!answers_on_loopback(&at->address) && (!endpoint || endpoint->kind != ENDPOINT_NODE_PORTS))
+	local = lookup_local_address(&at->address);
+	if (!answers_on_loopback(&at->address) && (!local || local->kind != LOCAL_NODE_PORTS))
 		return false;
 	return is_node_port(&any, at);
 }

@@ -160,9 +160,9 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
 /* While connections of another version are carried over, that version's program handles the packets of those that we do not
  * know yet; then this does not return. At all other times there is no such program, and this costs nothing: the JIT
  * makes it a jump to the next instruction. */
-static __always_inline void ask_former(context *ctx, enum hook hook, enum former_kind kind)
+static __always_inline void try_previous(context *ctx, enum hook hook, enum previous_kind kind)
 {
-	bpf_tail_call(ctx, &former, kind * HOOK_MAX + hook);
+	bpf_tail_call(ctx, &previous_programs, kind * HOOK_MAX + hook);
 }
 
 /* Would the replies to this packet be taken for those of a connection that is translated? A socket may dial a

@@ -11,13 +11,6 @@
 
 #define REASSEMBLY_NS (60 * NS_PER_S) /* RFC 8200 section 4.5; for IPv4 Linux waits half of it */
 
-/* What is known of a datagram that arrives in pieces. */
-enum datagram_state {
-	DATAGRAM_AWAITED = 0, /* its first piece has not come yet */
-	DATAGRAM_TRANSLATED = 1,
-	DATAGRAM_PLAIN = 2, /* nothing of it is translated */
-};
-
 static __always_inline struct datagram datagram_of(const struct packet *packet)
 {
 	return (struct datagram){
@@ -36,7 +29,7 @@ static __always_inline bool is_awaited(const struct datagram_ports *known)
 
 /* Keeps what a first piece is: an identification is used again by other connections of the two hosts. `packet` is as it
  * arrived. Returns negative where the map takes no more. */
-static __always_inline long note_first_piece(struct packet *packet, enum datagram_state state, __u64 now)
+static __always_inline long note_first_fragment(struct packet *packet, enum datagram_state state, __u64 now)
 {
 	struct datagram key = datagram_of(packet);
 	struct datagram_ports *known = bpf_map_lookup_elem(&fragments, &key);
@@ -61,24 +54,24 @@ static __always_inline long note_first_piece(struct packet *packet, enum datagra
 	return bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
 }
 
-/* May a datagram be a service's, or a reply of one, as far as addresses tell? `endpoint` is what lives at its destination.
+/* May a datagram be a service's, or a reply of one, as far as addresses tell? `local` is what lives at its destination.
  * What the node's own stack sends comes in order. */
 static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet,
-					      const struct endpoint *endpoint)
+					      const struct local_address *local)
 {
 	if (hook != HOOK_FROM_UPLINK)
 		return hook == HOOK_FROM_POD;
-	return endpoint || lookup_frontend(&packet->tuple.destination, 0, 0);
+	return local || lookup_frontend(&packet->tuple.destination, 0, 0);
 }
 
 /* A first piece that is not translated: nothing is remembered of an earlier datagram with its identification. */
-static __always_inline void note_plain_piece(enum hook hook, struct packet *packet, const struct endpoint *endpoint,
+static __always_inline void note_plain_fragment(enum hook hook, struct packet *packet, const struct local_address *local,
 					     __u64 now)
 {
 	struct datagram key = datagram_of(packet);
 
-	if (may_be_translated(hook, packet, endpoint))
-		note_first_piece(packet, DATAGRAM_PLAIN, now);
+	if (may_be_translated(hook, packet, local))
+		note_first_fragment(packet, DATAGRAM_PLAIN, now);
 	else
 		bpf_map_delete_elem(&fragments, &key);
 }
@@ -94,18 +87,18 @@ static __always_inline struct datagram_ports *lookup_datagram(const struct packe
 
 /* Holds a piece whose first one has not come; `known` are those before it, or NULL. Returns false where there is no room for
  * it. */
-static __always_inline bool hold_piece(context *ctx, const struct packet *packet, struct datagram_ports *known,
+static __always_inline bool queue_fragment(context *ctx, const struct packet *packet, struct datagram_ports *known,
 				       __u64 now)
 {
 	struct datagram_ports awaited = { .expires_ns = now + REASSEMBLY_NS, .waiting = 1 };
 	__u32 zero = 0;
 	struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
 
-	if (!reunion || (known && known->waiting >= HELD_PIECES) || !copy_frame(ctx, &reunion->frame))
+	if (!reunion || (known && known->waiting >= QUEUED_FRAGMENTS) || !copy_frame(ctx, &reunion->frame))
 		return false;
 	reunion->piece.datagram = datagram_of(packet);
 	reunion->piece.number = known ? known->waiting : 0;
-	if (bpf_map_update_elem(&held, &reunion->piece, &reunion->frame, BPF_ANY))
+	if (bpf_map_update_elem(&queued_fragments, &reunion->piece, &reunion->frame, BPF_ANY))
 		return false;
 	if (known) {
 		known->waiting++;
@@ -116,23 +109,23 @@ static __always_inline bool hold_piece(context *ctx, const struct packet *packet
 
 /* The pieces that were held come once more by the same device, behind the first one, whose place the packet keeps.
  * Returns 0, or negative where the packet could not be made itself again. */
-__noinline int release_pieces(struct __sk_buff *ctx)
+__noinline int reinject_fragments(struct __sk_buff *ctx)
 {
 	__u32 zero = 0;
 	struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
 
 	if (!reunion || !copy_frame(ctx, &reunion->frame))
 		return 0;
-	for (__u32 i = 0; i < HELD_PIECES && i < reunion->waiting; i++) {
-		struct held_piece *piece;
+	for (__u32 i = 0; i < QUEUED_FRAGMENTS && i < reunion->waiting; i++) {
+		struct queued_fragment *piece;
 
 		reunion->piece.number = i;
-		piece = bpf_map_lookup_elem(&held, &reunion->piece);
+		piece = bpf_map_lookup_elem(&queued_fragments, &reunion->piece);
 		if (!piece)
 			continue;
 		if (become_frame(ctx, piece))
 			queue_copy(ctx);
-		bpf_map_delete_elem(&held, &reunion->piece);
+		bpf_map_delete_elem(&queued_fragments, &reunion->piece);
 	}
 	return become_frame(ctx, &reunion->frame) ? 0 : -1;
 }

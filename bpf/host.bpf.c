@@ -17,12 +17,12 @@ int from_uplink(struct __sk_buff *skb)
 /* A packet with ports that the node's own stack sends. */
 static __always_inline int packet_leaves(struct __sk_buff *skb, enum hook hook, struct packet *packet)
 {
-	struct endpoint *endpoint = NULL;
+	struct local_address *local = NULL;
 	enum verdict verdict;
 
-	verdict = balance_node(skb, hook, packet, &endpoint);
+	verdict = balance_node(skb, hook, packet, &local);
 	if (verdict == VERDICT_PASS)
-		verdict = forward(skb, hook, packet, endpoint);
+		verdict = forward(skb, hook, packet, local);
 	return finish(skb, hook, packet, verdict);
 }
 

@@ -136,7 +136,7 @@ static __always_inline bool keeps_source(context *ctx, const struct packet *pack
 {
 	if (same_address(&packet->tuple.source, &quoted->tuple.destination))
 		return false;
-	return is_time_exceeded(ctx, packet) || lookup_endpoint(&sent->source);
+	return is_time_exceeded(ctx, packet) || lookup_local_address(&sent->source);
 }
 
 /* Translates an ICMP error about a packet that was translated here, whichever way that went: it goes to who has sent the

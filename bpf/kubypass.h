@@ -3,6 +3,22 @@
  * entries of maps over by their fields' names: a number of an enum that is kept in a map never changes its meaning. */
 #pragma once
 
+#include <linux/types.h>
+
+#include "verdict.h"
+
+/* Limits and special values that programs and Python share. */
+enum abi_constant {
+	NETWORKS_MAX = 4, /* pod and service networks that `struct config` has room for */
+	NETNS_UNKNOWN = 0x7fffffff, /* in place of a network namespace's number */
+	FAMILY_IPV4 = 1, /* bits of settings that are sets of families */
+	FAMILY_IPV6 = 2,
+	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device: the device's hook lets them pass */
+	MARK_TRACED = 0x4b500001, /* of sockets of `kubypass trace`, which no live map shall notice */
+	QUEUED_FRAGMENT_BYTES = 9216, /* a frame of 9000 bytes and its Ethernet header */
+	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
+};
+
 /* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): one set of maps for both. */
 struct address {
 	__be32 word[4];
@@ -86,22 +102,20 @@ struct backend {
 	__u32 lists; /* enum backend_list: those that it is in */
 };
 
-enum endpoint_kind {
-	ENDPOINT_POD = 1,
-	ENDPOINT_NODE = 2,
-	ENDPOINT_NODE_PORTS = 3, /* an address of the node on which NodePorts answer */
+enum local_address_kind {
+	LOCAL_POD = 1,
+	LOCAL_NODE = 2,
+	LOCAL_NODE_PORTS = 3, /* an address of the node on which NodePorts answer */
 };
 
-/* Value of `endpoints`: an address that lives on this node, a pod's or the node's own. */
-struct endpoint {
+/* Value of `local_addresses`: an address that lives on this node, a pod's or the node's own. */
+struct local_address {
 	__u32 ifindex; /* the pod's veth on the node's side; 0 for the node */
 	__u8 mac[6];
 	__u8 host_mac[6];
-	__u32 kind; /* enum endpoint_kind */
+	__u32 kind; /* enum local_address_kind */
 	__u32 netns; /* the pod's network namespace, as the node's numbers it; NETNS_UNKNOWN */
 };
-
-#define NETNS_UNKNOWN 0x7fffffff
 
 /* Key of `flows`: a packet as it arrives. */
 struct tuple {
@@ -124,6 +138,10 @@ enum flow_direction {
 	FLOW_REPLY = 1,
 };
 
+enum flow_flag {
+	FLOW_FLAG_FROM_SELF = 1, /* the node has connected to one of its own addresses: replies return by the loopback device */
+};
+
 /* Value of `flows`: what the packet becomes. A connection has two, one for each direction. */
 struct flow {
 	struct address source;
@@ -134,7 +152,7 @@ struct flow {
 	__u32 backend;
 	__u8 state; /* enum flow_state */
 	__u8 direction; /* enum flow_direction */
-	__u8 from_self; /* the node has dialled an address of its own: replies come back by the loopback device */
+	__u8 flags; /* enum flow_flag */
 	__u8 pad;
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
 };
@@ -148,6 +166,13 @@ struct datagram {
 	__u8 pad[3];
 };
 
+/* What is known of a fragmented datagram. */
+enum datagram_state {
+	DATAGRAM_AWAITED = 0, /* its first fragment has not come yet */
+	DATAGRAM_TRANSLATED = 1,
+	DATAGRAM_PLAIN = 2, /* nothing of it is translated */
+};
+
 /* Value of `fragments`: what only the first piece says, or how many wait for it. */
 struct datagram_ports {
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
@@ -155,7 +180,7 @@ struct datagram_ports {
 	__be16 destination_port;
 	__u8 protocol;
 	__u8 state; /* enum datagram_state */
-	__u16 waiting; /* pieces in `held` */
+	__u16 waiting; /* pieces in `queued_fragments` */
 };
 
 /* Key of `socket_peers`: a socket and the backend it talks to. */
@@ -204,60 +229,17 @@ struct snat_failure {
 	__u64 last_ns; /* CLOCK_MONOTONIC */
 };
 
-/* Where a packet or a socket call is judged. */
-enum hook {
-	HOOK_SOCKET = 0,
-	HOOK_FROM_POD = 1,
-	HOOK_FROM_UPLINK = 2,
-	HOOK_TO_UPLINK = 3,
-	HOOK_TO_POD = 4,
-	HOOK_TO_SELF = 5, /* by the node's loopback device */
-	HOOK_MAX = 6,
-};
-
-/* What the version before is asked about. Indices of `former`: kind * HOOK_MAX + hook. */
-enum former_kind {
-	FORMER_KNOWN = 0, /* all that open no connection of a service: it may know theirs */
-	FORMER_ALL = 1, /* while its programs and ours both see packets: connections have to be opened in its maps */
-	FORMER_MAX = 2,
-};
-
-/* Every outcome. Values below VERDICT_DROP let the packet (or the call) go on, a held one later; the others end it. */
-enum verdict {
-	VERDICT_PASS = 0, /* to the node's own network stack, or a socket call left as it is */
-	VERDICT_TO_POD = 1,
-	VERDICT_TO_NETWORK = 2,
-	VERDICT_TRANSLATED = 3, /* a socket call was given a backend, or its service address back */
-	VERDICT_HELD = 4, /* a piece of a datagram whose first one has not come: it comes again behind that */
-	VERDICT_DROP = 8, /* never returned: where the drops begin */
-	VERDICT_DROP_MALFORMED = 9,
-	VERDICT_DROP_NO_BACKEND = 10,
-	VERDICT_DROP_EXTERNAL_CLUSTER_IP = 11,
-	VERDICT_DROP_FRAGMENT = 12,
-	VERDICT_DROP_FLOWS_FULL = 13,
-	VERDICT_DROP_NO_SNAT_PORT = 14,
-	VERDICT_DROP_TTL_EXPIRED = 15,
-	VERDICT_DROP_NO_ROUTE = 16,
-	VERDICT_DROP_TOO_BIG = 17,
-	VERDICT_DROP_REWRITE = 18,
-	VERDICT_DROP_NO_LOCAL_BACKEND = 19, /* the policy is Local, and the backends are elsewhere */
-	VERDICT_DROP_SOURCE_RANGE = 20,
-	VERDICT_DROP_NO_SERVICE = 21, /* an address that is reserved for services, and no service has */
-	VERDICT_DROP_LOOP = 22, /* a service address, but no service: the network would send it back for ever */
-	VERDICT_DROP_NODE_PORT_TAKEN = 23, /* a process of the node wanted to listen on a NodePort */
-	VERDICT_ANSWER = 32, /* never returned: what follows tells the sender, by ICMP or an error of its call */
-	VERDICT_REJECT_NO_BACKEND = 33,
-	VERDICT_REJECT_NO_SERVICE = 34, /* a port that no service has, on an address that one has */
-	VERDICT_ANSWER_TOO_BIG = 35, /* with the MTU of the way to the backend, or back */
-	VERDICT_ANSWER_TTL_EXPIRED = 36,
-	VERDICT_ANSWER_ECHO = 37, /* a ping of a service's address */
-	VERDICT_MAX = 40,
+/* What the version before is asked about. Indices of `previous_programs`: kind * HOOK_MAX + hook. */
+enum previous_kind {
+	PREVIOUS_KNOWN = 0, /* all that open no connection of a service: it may know theirs */
+	PREVIOUS_ALL = 1, /* while its programs and ours both see packets: connections have to be opened in its maps */
+	PREVIOUS_MAX = 2,
 };
 
 /* Value of `metrics`, per CPU, at index hook * VERDICT_MAX + verdict. */
 struct counter {
 	__u64 packets;
-	__u64 octets;
+	__u64 bytes;
 };
 
 /* How a pod is told from the outside by its address. */
@@ -271,8 +253,6 @@ struct network {
 	struct address address;
 	struct address mask;
 };
-
-#define NETWORKS_MAX 4
 
 /* Who opens a connection. */
 enum client_kind {

@@ -36,8 +36,8 @@ struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 16384);
 	__type(key, struct address);
-	__type(value, struct endpoint);
-} endpoints SEC(".maps");
+	__type(value, struct local_address);
+} local_addresses SEC(".maps");
 
 /* Connections that the packet path translates, both directions. The least recently used go first when it is full. */
 struct {
@@ -50,10 +50,10 @@ struct {
 /* Programs of the version before, by hook and what they are asked about, while its connections are carried over into `flows`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, FORMER_MAX *HOOK_MAX);
+	__uint(max_entries, PREVIOUS_MAX *HOOK_MAX);
 	__type(key, __u32);
 	__type(value, __u32);
-} former SEC(".maps");
+} previous_programs SEC(".maps");
 
 /* Datagrams whose pieces are on their way. */
 struct {
@@ -63,34 +63,31 @@ struct {
 	__type(value, struct datagram_ports);
 } fragments SEC(".maps");
 
-#define HELD_BYTES 9216 /* a frame of 9000 bytes and its Ethernet header */
-#define HELD_PIECES 64 /* of one datagram: 65535 bytes in frames of 1500 are 44 */
-
-/* Key of `held`. */
-struct piece {
+/* Key of `queued_fragments`. */
+struct fragment_position {
 	struct datagram datagram;
 	__u32 number; /* in the order of arrival, from 0 */
 };
 
 /* Its value: a whole frame. */
-struct held_piece {
+struct queued_fragment {
 	__u32 length; /* bytes */
-	__u8 bytes[HELD_BYTES];
+	__u8 bytes[QUEUED_FRAGMENT_BYTES];
 };
 
 /* Pieces that came before the first one of their datagram. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 256);
-	__type(key, struct piece);
-	__type(value, struct held_piece);
-} held SEC(".maps");
+	__type(key, struct fragment_position);
+	__type(value, struct queued_fragment);
+} queued_fragments SEC(".maps");
 
 /* For one packet: the datagram whose pieces are to follow its first one, and room for a frame. */
 struct reunion {
-	struct piece piece;
+	struct fragment_position piece;
 	__u32 waiting;
-	struct held_piece frame;
+	struct queued_fragment frame;
 };
 
 struct {

@@ -171,12 +171,12 @@ __noinline int claim_source_port(struct __sk_buff *ctx)
 /* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod here. */
 static __always_inline __u32 netns_of_rivals(const struct opening *opening)
 {
-	struct endpoint *endpoint;
+	struct local_address *local;
 
 	if (opening->node_source)
 		return BPF_F_CURRENT_NETNS;
-	endpoint = lookup_endpoint(&opening->key.source);
-	return endpoint && endpoint->kind == ENDPOINT_POD ? endpoint->netns : NETNS_UNKNOWN;
+	local = lookup_local_address(&opening->key.source);
+	return local && local->kind == LOCAL_POD ? local->netns : NETNS_UNKNOWN;
 }
 
 /* How a connection is opened. */
@@ -213,7 +213,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct packet *packe
 		.service = forward->service,
 		.backend = forward->backend,
 		.direction = FLOW_REPLY,
-		.from_self = forward->from_self,
+		.flags = forward->flags,
 		.expires_ns = now + flow_timeout_ns(packet->tuple.protocol, FLOW_NEW, FLOW_NEW),
 	};
 	opening->now = now;

@@ -17,14 +17,14 @@ int from_pod(struct __sk_buff *skb)
 __noinline int packet_to_pod(struct __sk_buff *skb)
 {
 	struct cursor cursor = read_context(skb);
-	struct endpoint *endpoint = NULL;
+	struct local_address *local = NULL;
 	struct packet packet = {};
 
 	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP)
 		return finish(skb, HOOK_TO_POD, &packet, VERDICT_PASS);
 	if (!packet.has_ports)
 		return STEP_WITHOUT_PORTS;
-	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, HOOK_TO_POD, &packet, &endpoint));
+	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, HOOK_TO_POD, &packet, &local));
 }
 
 /* Packets that the node's own stack sends to a pod. Replies of a backend in the node's network need work, and

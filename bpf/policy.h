@@ -31,7 +31,7 @@ static __always_inline bool in_networks(const struct address *address, const vol
 /* Can pods be told from others in the family of this address? Where both are alike, the verifier has the answer. */
 static __always_inline bool tells_pods(const struct address *address)
 {
-	if (config.pod_families == 3)
+	if (config.pod_families == (FAMILY_IPV4 | FAMILY_IPV6))
 		return true;
 	if (!config.pod_families)
 		return false;

@@ -8,7 +8,7 @@
 
 /* A later piece of a datagram. Returns VERDICT_PASS with the packet as it was where its first piece was not translated, or
  * has not come. */
-static __always_inline enum verdict follow_first_piece(context *ctx, struct packet *packet,
+static __always_inline enum verdict follow_first_fragment(context *ctx, struct packet *packet,
 						       const struct datagram_ports *first, __u64 now)
 {
 	struct tuple target;
@@ -53,7 +53,7 @@ __noinline int packet_without_ports(struct __sk_buff *ctx, __u32 hook)
 	struct packet packet = { .own = hook == HOOK_TO_UPLINK };
 	struct cursor cursor = read_context(ctx);
 	struct datagram_ports *first = NULL;
-	struct endpoint *endpoint = NULL;
+	struct local_address *local = NULL;
 	enum verdict verdict = VERDICT_PASS;
 	__u64 now = now_ns();
 
@@ -61,24 +61,24 @@ __noinline int packet_without_ports(struct __sk_buff *ctx, __u32 hook)
 		return finish(ctx, hook, &packet, VERDICT_PASS);
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
-		verdict = follow_first_piece(ctx, &packet, first, now);
+		verdict = follow_first_fragment(ctx, &packet, first, now);
 	} else if (is_icmp_error(ctx, &packet)) {
 		verdict = translate_error(ctx, &packet);
 	}
 	if (verdict != VERDICT_PASS || hook == HOOK_TO_POD)
 		return finish(ctx, hook, &packet, verdict);
-	endpoint = lookup_endpoint(&packet.tuple.destination);
+	local = lookup_local_address(&packet.tuple.destination);
 	if (packet.later_fragment) {
-		if (is_awaited(first) && may_be_translated(hook, &packet, endpoint) &&
-		    hold_piece(ctx, &packet, first, now))
-			return finish(ctx, hook, &packet, VERDICT_HELD);
+		if (is_awaited(first) && may_be_translated(hook, &packet, local) &&
+		    queue_fragment(ctx, &packet, first, now))
+			return finish(ctx, hook, &packet, VERDICT_QUEUED);
 	} else if (packet.fragment) {
-		note_plain_piece(hook, &packet, endpoint, now);
+		note_plain_fragment(hook, &packet, local, now);
 	}
-	if (!endpoint && !packet.translated)
+	if (!local && !packet.translated)
 		verdict = to_elsewhere(ctx, hook, &packet);
 	if (verdict == VERDICT_PASS)
-		verdict = forward(ctx, hook, &packet, endpoint);
+		verdict = forward(ctx, hook, &packet, local);
 	return finish(ctx, hook, &packet, verdict);
 }
 
@@ -89,7 +89,7 @@ static __always_inline int complete(context *ctx, enum hook hook, __u32 step)
 		step = packet_without_ports(ctx, hook);
 	if (step & STEP_RELEASE) {
 		step &= ~STEP_RELEASE;
-		if (release_pieces(ctx))
+		if (reinject_fragments(ctx))
 			return TC_ACT_SHOT;
 	}
 	return step >= STEP_ANSWER ? answer(ctx, hook, step) : step;

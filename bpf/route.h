@@ -6,7 +6,7 @@
 #include "answer.h"
 #include "skb.h"
 #include "service.h"
-#include "verdict.h"
+#include "finish.h"
 
 #define AF_INET 2
 #define AF_INET6 10
@@ -25,18 +25,18 @@ static __always_inline enum verdict give_up(const struct packet *packet, enum ve
 	return leave_to_stack(packet, packet->has_ports ? answer : drop);
 }
 
-static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet, const struct endpoint *endpoint)
+static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet, const struct local_address *local)
 {
 	if (packet->ttl <= 1 && !packet->own)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
-	if (decrement_ttl(ctx, packet) || write_macs(ctx, endpoint->mac, endpoint->host_mac))
+	if (decrement_ttl(ctx, packet) || write_macs(ctx, local->mac, local->host_mac))
 		return VERDICT_DROP_REWRITE;
 	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through its veth. */
 	if (packet->own) {
 		ctx->mark = MARK_FORWARDED;
-		packet->action = bpf_redirect(endpoint->ifindex, 0);
+		packet->action = bpf_redirect(local->ifindex, 0);
 	} else {
-		packet->action = bpf_redirect_peer(endpoint->ifindex, 0);
+		packet->action = bpf_redirect_peer(local->ifindex, 0);
 	}
 	return VERDICT_TO_POD;
 }
@@ -133,23 +133,23 @@ static __always_inline enum verdict return_to_self(context *ctx, struct packet *
 	return VERDICT_PASS;
 }
 
-/* Forwards what was not dropped, as is the custom at each hook. `endpoint` is what lives at the packet's destination, NULL if
+/* Forwards what was not dropped, as is the custom at each hook. `local` is what lives at the packet's destination, NULL if
  * that is elsewhere. */
 static __always_inline enum verdict forward(context *ctx, enum hook hook, struct packet *packet,
-					    const struct endpoint *endpoint)
+					    const struct local_address *local)
 {
 	/* What the node itself sends goes its way, unless that was chosen for the service's address: the backend's may be
 	 * another. */
 	if (hook == HOOK_TO_POD || (hook > HOOK_FROM_UPLINK && !packet->moved))
 		return VERDICT_PASS;
-	if (endpoint && endpoint->kind == ENDPOINT_POD)
-		return forward_to_pod(ctx, packet, endpoint);
+	if (local && local->kind == LOCAL_POD)
+		return forward_to_pod(ctx, packet, local);
 	if (packet->to_self)
 		return hook == HOOK_TO_SELF ? VERDICT_PASS : return_to_self(ctx, packet);
 	/* What the node sends itself is only seen of SCTP, so that only its replies would find back. */
-	if (endpoint && hook == HOOK_TO_UPLINK)
+	if (local && hook == HOOK_TO_UPLINK)
 		return packet->tuple.protocol == IPPROTO_SCTP ? return_to_self(ctx, packet) : VERDICT_DROP_NO_ROUTE;
-	if (endpoint)
+	if (local)
 		return VERDICT_PASS;
 	if (hook == HOOK_FROM_POD ? is_on_link_only(&packet->tuple.destination) : !packet->translated)
 		return VERDICT_PASS;
@@ -162,7 +162,7 @@ static __always_inline int finish(context *ctx, enum hook hook, const struct pac
 	count(hook, verdict, packet_bytes(ctx));
 	if (verdict > VERDICT_ANSWER)
 		return STEP_ANSWER | verdict | packet->mtu << STEP_MTU_SHIFT;
-	if (verdict > VERDICT_DROP || verdict == VERDICT_HELD)
+	if (verdict > VERDICT_DROP || verdict == VERDICT_QUEUED)
 		return TC_ACT_SHOT;
 	return packet->action | (packet->awaited ? STEP_RELEASE : 0);
 }

@@ -25,9 +25,9 @@ static __always_inline struct service *lookup_node_port(const struct address *ad
 }
 
 /* Does the service of a NodePort or a pod's port answer at this address of the node? */
-static __always_inline bool node_port_answers(const struct service *service, const struct endpoint *endpoint)
+static __always_inline bool node_port_answers(const struct service *service, const struct local_address *local)
 {
-	return endpoint->kind == ENDPOINT_NODE_PORTS || (service->flags & SERVICE_HOST_PORT);
+	return local->kind == LOCAL_NODE_PORTS || (service->flags & SERVICE_HOST_PORT);
 }
 
 /* Do NodePorts answer the node itself at this address, a loopback one? */
@@ -43,34 +43,34 @@ static __always_inline bool is_internal(const struct service *service)
 	       SERVICE_CLUSTER_IP;
 }
 
-static __always_inline struct endpoint *lookup_endpoint(const struct address *address)
+static __always_inline struct local_address *lookup_local_address(const struct address *address)
 {
-	return bpf_map_lookup_elem(&endpoints, address);
+	return bpf_map_lookup_elem(&local_addresses, address);
 }
 
-/* The service of a NodePort, where it answers at the address of the node that `endpoint` is. */
-static __always_inline struct service *lookup_answering_port(const struct endpoint *endpoint,
+/* The service of a NodePort, where it answers at the address of the node that `local` is. */
+static __always_inline struct service *lookup_answering_port(const struct local_address *local,
 							     const struct address *address, __be16 port, __u8 protocol)
 {
 	struct service *service = lookup_node_port(address, port, protocol);
 
-	return service && node_port_answers(service, endpoint) ? service : NULL;
+	return service && node_port_answers(service, local) ? service : NULL;
 }
 
 /* The service that is dialled on this node: NodePorts of this node only, another's may be subject to its traffic policy. */
 static __always_inline struct service *lookup_dialled(const struct address *address, __be16 port, __u8 protocol)
 {
 	struct service *service = lookup_frontend(address, port, protocol);
-	struct endpoint *endpoint;
+	struct local_address *local;
 
 	if (service)
 		return service;
 	if (answers_on_loopback(address))
 		return lookup_node_port(address, port, protocol);
-	endpoint = lookup_endpoint(address);
-	if (!endpoint || endpoint->kind == ENDPOINT_POD)
+	local = lookup_local_address(address);
+	if (!local || local->kind == LOCAL_POD)
 		return NULL;
-	return lookup_answering_port(endpoint, address, port, protocol);
+	return lookup_answering_port(local, address, port, protocol);
 }
 
 static __always_inline struct backend *lookup_backend(__u32 id)

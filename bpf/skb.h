@@ -32,22 +32,22 @@ static __always_inline __u32 packet_bytes(context *ctx)
 }
 
 /* Copies the whole packet. Returns false where there is no room for it. */
-static __always_inline bool copy_frame(context *ctx, struct held_piece *frame)
+static __always_inline bool copy_frame(context *ctx, struct queued_fragment *frame)
 {
 	__u32 length = ctx->len;
 
-	if (length < ETH_HLEN || length > HELD_BYTES)
+	if (length < ETH_HLEN || length > QUEUED_FRAGMENT_BYTES)
 		return false;
 	frame->length = length;
 	return !bpf_skb_load_bytes(ctx, 0, frame->bytes, length);
 }
 
 /* Makes the packet one that was copied. */
-static __always_inline bool become_frame(context *ctx, const struct held_piece *frame)
+static __always_inline bool become_frame(context *ctx, const struct queued_fragment *frame)
 {
 	__u32 length = frame->length;
 
-	if (length < ETH_HLEN || length > HELD_BYTES)
+	if (length < ETH_HLEN || length > QUEUED_FRAGMENT_BYTES)
 		return false;
 	return !bpf_skb_change_tail(ctx, length, 0) &&
 	       !bpf_skb_store_bytes(ctx, 0, frame->bytes, length, BPF_F_RECOMPUTE_CSUM);

@@ -3,7 +3,7 @@
  * service's address wherever it asks. Its packets then need no translation at all. */
 #include "policy.h"
 #include "socket.h"
-#include "verdict.h"
+#include "finish.h"
 
 static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)
 {

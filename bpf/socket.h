@@ -11,7 +11,6 @@
 #define EADDRINUSE 98
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
-#define MARK_TRACED 0x4b500001 /* of sockets of `kubypass trace`, which no live map shall notice */
 #define IPPROTO_TCP 6
 #define IPPROTO_UDP 17
 #define IPPROTO_SCTP 132

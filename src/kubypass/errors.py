@@ -14,6 +14,7 @@ Raised at the system call, given meaning once, caught only where a request or a 
 
 from __future__ import annotations
 
+import errno
 import os
 
 
@@ -76,9 +77,9 @@ class VerifierError(KernelError):
 
 
 class Unsupported(KernelError):
-    """The kernel here lacks `what`, which came with version `since`."""
+    """The kernel does not have `what`, which came with Linux `since` (kernel/features.py)."""
 
     def __init__(self, what: str, since: str) -> None:
-        super().__init__("use", what, 0, f"needs Linux {since} or newer")
+        super().__init__("use", what, errno.EOPNOTSUPP, f"it came with Linux {since}")
         self.what = what
         self.since = since

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from kubypass_lab.box import agents
-from kubypass_lab.box.enter import command_in, find_place
+from kubypass_lab.box.enter import command_in, find_target
 from tests.box.conftest import HERE, REPOSITORY, Cluster
 
 PYTHON = (REPOSITORY / ".venv" / "bin" / "python").as_posix()
@@ -46,7 +46,7 @@ def connected(
 ) -> Iterator[Client]:
     """A client in a place, for the length of a block."""
     script = [PYTHON, (HERE / "connected.py").as_posix(), protocol, address.strip("[]"), str(port)]
-    command = command_in(find_place(cluster.box, cluster.place(place)), script)
+    command = command_in(find_target(cluster.box, cluster.place(place)), script)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -18,7 +18,7 @@ import pytest
 from kubypass_lab.box import agents
 from kubypass_lab.box.apply import apply_files
 from kubypass_lab.box.box import Box, down, up
-from kubypass_lab.box.enter import find_place, run_in
+from kubypass_lab.box.enter import find_target, run_in
 from kubypass_lab.box.files import read_json
 from kubypass_lab.box.paths import RUN
 from kubypass_lab.box.process import wait_until
@@ -96,7 +96,7 @@ class Cluster:
 
     def run(self, place: str, *argv: str) -> str:
         """Standard output of a command in a place; the test fails if the command does."""
-        answer = run_in(find_place(self.box, self.place(place)), argv)
+        answer = run_in(find_target(self.box, self.place(place)), argv)
         assert answer.returncode == 0, f"{place}: {' '.join(argv)}: {answer.stderr}"
         return answer.stdout
 

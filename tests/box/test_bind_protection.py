@@ -11,7 +11,7 @@ import pytest
 from kubypass_lab.box import agents
 from kubypass_lab.box.apply import apply_files
 from kubypass_lab.box.process import wait_until
-from kubypass_lab.box.walk import WILDCARDS
+from kubypass_lab.box.steps_basic import WILDCARDS
 from tests.box.conftest import Cluster
 
 BIND = """

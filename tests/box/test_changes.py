@@ -12,8 +12,8 @@ import pytest
 from kubypass_lab.box import agents
 from kubypass_lab.box.apply import scale
 from kubypass_lab.box.process import wait_until
-from kubypass_lab.box.proof import Stream, traffic
-from kubypass_lab.box.walk import Tour
+from kubypass_lab.box.steps_basic import Scenario
+from kubypass_lab.box.steps_resilience import Stream, traffic
 from tests.box.conftest import Cluster
 
 pytestmark = pytest.mark.xdist_group("changes")
@@ -22,7 +22,7 @@ pytestmark = pytest.mark.xdist_group("changes")
 @pytest.fixture
 def streams(cluster: Cluster) -> Iterator[list[Stream]]:
     addresses = tuple(str(text) for text in cluster.spec("my-nginx")["clusterIPs"])
-    tour = Tour(cluster.box, addresses, cluster.node_port("my-nginx"))
+    tour = Scenario(cluster.box, addresses, cluster.node_port("my-nginx"))
     with traffic(tour, cluster.place("pod1").removeprefix("pod/")) as streams:
         yield streams
 

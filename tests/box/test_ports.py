@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass_lab.box.enter import command_in, find_place
+from kubypass_lab.box.enter import command_in, find_target
 from tests.box.conftest import Cluster
 
 SCRIPT = str(Path(__file__).with_name("ask_from_ports.py"))
@@ -25,7 +25,7 @@ FIRST_PORTS = count(20000, PORTS)  # each test has its own, none is an ephemeral
 def kept_open(cluster: Cluster, place: str, address: str, port: str, first: str) -> Iterator[None]:
     """Connections from a row of ports stay open for the block, and are used again after it."""
     argv = [sys.executable, SCRIPT, address, port, first, str(PORTS), "keep"]
-    command = command_in(find_place(cluster.box, place), argv)
+    command = command_in(find_target(cluster.box, place), argv)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ) as client:
         assert client.stdin

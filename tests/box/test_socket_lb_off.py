@@ -18,7 +18,7 @@ from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import parse_address
 from kubypass_lab.box import agents
-from kubypass_lab.box.enter import command_in, find_place
+from kubypass_lab.box.enter import command_in, find_target
 from kubypass_lab.box.files import write_json
 from kubypass_lab.box.process import wait_until
 from tests.box.clients import PYTHON
@@ -161,7 +161,7 @@ def test_a_reply_whose_last_piece_comes_first(partial: Cluster, version: int, cl
     (server,) = partial.pods("plain")
     address = next(str(a) for a in server.addresses if (":" in str(a)) == (version == 6))
     script = [PYTHON, (HERE / "answer_backwards.py").as_posix(), address, "5353"]
-    command = command_in(find_place(partial.box, "pod/plain"), script)
+    command = command_in(find_target(partial.box, "pod/plain"), script)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout

@@ -17,14 +17,14 @@ from kubypass.datapath.counters import read_counts
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.cgroup import mount_point
 from kubypass.model.verdict import Hook
-from kubypass_lab.box.enter import command_in, find_place, run_in
+from kubypass_lab.box.enter import command_in, find_target, run_in
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
 
 def trace(cluster, source: str, target: str) -> tuple[int, dict]:
     argv = ("kubypass", "trace", "--from", source, "--to", target, "-o", "json")
-    answer = run_in(find_place(cluster.box, "node1"), argv)
+    answer = run_in(find_target(cluster.box, "node1"), argv)
     assert answer.stdout, answer.stderr
     return answer.returncode, json.loads(answer.stdout)
 
@@ -90,7 +90,7 @@ def test_names(cluster):
 )
 def test_what_cannot_be_understood(cluster, source, target, error):
     argv = ("kubypass", "trace", "--from", source, "--to", target)
-    answer = run_in(find_place(cluster.box, "node1"), argv)
+    answer = run_in(find_target(cluster.box, "node1"), argv)
     assert answer.returncode == 2
     assert error in answer.stderr
     assert len(answer.stderr.splitlines()) == 1
@@ -98,7 +98,7 @@ def test_what_cannot_be_understood(cluster, source, target, error):
 
 def marks(cluster) -> dict[str, object]:
     """What a trace on node1 could leave behind."""
-    place = find_place(cluster.box, "node1")
+    place = find_target(cluster.box, "node1")
     pins = Path(place.env["KUBYPASS_BPFFS"]) / "kubypass" / layout.LAYOUT_HASH
     maps = {name: Map.open_pinned(str(pins / name)) for name in layout.MAP_NAMES}
     found: dict[str, object] = {
@@ -127,7 +127,7 @@ def test_it_leaves_no_mark(cluster):
 )
 def test_a_signal_leaves_no_mark(cluster, number, code):
     before = marks(cluster)
-    place = find_place(cluster.box, "node1")
+    place = find_target(cluster.box, "node1")
     argv = ["env", "--default-signal=INT,TERM,HUP", "kubypass", "trace", "--batch", "-"]
     ends = {"src_ip": "10.0.0.1", "src_kind": "pod", "dst_ip": "10.0.0.2", "dst_port": 1}
     case = {"flow": {**ends, "proto": "TCP"}}

@@ -3,7 +3,7 @@
  *
  *	fuzz SEED COUNT METRICS-FD IFINDEX PROGRAM...
  *
- * A PROGRAM is FD:HOOK. The map is that of counters (hook * VERDICTS + verdict, per CPU). Addresses worth hitting come
+ * A PROGRAM is FD:HOOK. The map is that of counters (hook * VERDICT_MAX + verdict, per CPU). Addresses worth hitting come
  * on standard input, one a line. After each packet: the return code fits the verdict; exactly one counter has moved, by
  * one; a packet whose checksums were right has right ones; what passes is unchanged, or has other addresses and ports
  * only; nothing grows but answers, which are no larger than an ICMP error may be.
@@ -21,28 +21,17 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../../bpf/kubypass.h"
 #include "packets.h"
 
-#define HOOKS 6
-#define VERDICTS 40
-#define VERDICT_HELD 4
-#define VERDICT_DROP 8
-#define VERDICT_ANSWER 32
-#define COUNTERS (HOOKS * VERDICTS)
+#define COUNTERS (HOOK_MAX * VERDICT_MAX)
 #define CPUS_MAX 512
 #define PROGRAMS_MAX 16
 #define CODE_PASS 0
 #define CODE_SHOT 2
 #define CODE_REDIRECT 7
-#define HOOK_TO_UPLINK 3 /* the first of those that packets leave by */
-#define HOOK_TO_SELF 5
-#define MARK_FORWARDED 0x4b500000
 #define CHECKSUM_COMPLETE 4
 #define ANSWER_MAX 1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds (RFC 4443 section 2.4) */
-
-struct counter {
-	uint64_t packets, octets;
-};
 
 struct program {
 	int fd;
@@ -135,9 +124,9 @@ static int find_verdict(struct run *run)
 		if (before[i].packets == after[i].packets)
 			continue;
 		if (after[i].packets - before[i].packets != 1 ||
-		    (unsigned int)i / cpus / VERDICTS != run->program->hook)
+		    (unsigned int)i / cpus / VERDICT_MAX != run->program->hook)
 			return -1;
-		run->verdict = i / cpus % VERDICTS;
+		run->verdict = i / cpus % VERDICT_MAX;
 		met[i / cpus]++;
 		moved++;
 	}
@@ -198,7 +187,7 @@ static const char *judge(struct run *run)
 
 	if (run->error == EINVAL)
 		return moved ? "refused, but counted" : NULL; /* test run wants an Ethernet header and more */
-	if (run->mark == MARK_FORWARDED && run->program->hook >= HOOK_TO_UPLINK && run->program->hook != HOOK_TO_SELF) {
+	if (run->mark == MARK_FORWARDED && (run->program->hook == HOOK_TO_UPLINK || run->program->hook == HOOK_TO_POD)) {
 		if (moved || run->code != CODE_PASS)
 			return "what our hooks have forwarded is not let through uncounted";
 		return judge_passed(run);
@@ -215,7 +204,7 @@ static const char *judge(struct run *run)
 		return strerror(run->error);
 	if (run->verdict > VERDICT_ANSWER)
 		return judge_answer(run);
-	if (run->verdict > VERDICT_DROP || run->verdict == VERDICT_HELD)
+	if (run->verdict > VERDICT_DROP || run->verdict == VERDICT_QUEUED)
 		return run->code == CODE_SHOT ? NULL : "code of a drop";
 	if (run->code != (run->verdict ? CODE_REDIRECT : CODE_PASS) && (run->verdict || !comes_back(run)))
 		return "code";
@@ -316,6 +305,6 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < COUNTERS; i++)
 		if (met[i])
-			printf("%d %d %llu\n", i / VERDICTS, i % VERDICTS, (unsigned long long)met[i]);
+			printf("%d %d %llu\n", i / VERDICT_MAX, i % VERDICT_MAX, (unsigned long long)met[i]);
 	return 0;
 }

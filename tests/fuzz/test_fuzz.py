@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.prepare import pack_networks
+from kubypass.datapath.config import pack_networks
 from kubypass.kernel.bpf import Map
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.verdict import EndpointKind, Hook, LocalDetector, ServiceFlag, Verdict
-from tests.packet.lab import NUMBERS, V4, V6, Lab, config, namespace, remember_uplink, uplink_index
+from kubypass.model.verdict import Hook, LocalAddressKind, LocalDetector, ServiceFlag, Verdict
+from tests.packet.lab import NUMBERS, Lab, config
+from tests.packet.packets import V4, V6
+from tests.packet.uplink import namespace, remember_uplink, uplink_index
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKETS = int(os.environ.get("KUBYPASS_FUZZ", "200000"))
@@ -81,7 +83,7 @@ def fill(lab: Lab) -> list[str]:
     places: list[str] = []
     for who in (V4, V6):
         external, balancer = EXTERNAL[who.version], BALANCER[who.version]
-        lab.endpoint(who.node, EndpointKind.NODE_PORTS)
+        lab.local_address(who.node, LocalAddressKind.NODE_PORTS)
         local = ServiceFlag.EXTERNAL_IP | ServiceFlag.LOCAL
         ranged = ServiceFlag.LOAD_BALANCER | ServiceFlag.SOURCE_RANGES
         for protocol in NUMBERS:

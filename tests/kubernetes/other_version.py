@@ -13,7 +13,7 @@ from pathlib import Path
 from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl
-from kubypass_lab.box.kubernetes.node import node_place
+from kubypass_lab.box.kubernetes.node import node_target
 from kubypass_lab.box.kubernetes.node_files import CONTAINERD
 from tests.kubernetes.serving import AGENTS, ask_agent, wait_rolled_out
 
@@ -75,7 +75,7 @@ def import_image(cluster: Cluster, archive: Path) -> None:
             "import",
             f"/var/lib/images/{name}",
         ]
-        answer = run_in(node_place(cluster.paths, node.name), command, timeout_s=120)
+        answer = run_in(node_target(cluster.paths, node.name), command, timeout_s=120)
         assert answer.returncode == 0, answer.stderr
 
 

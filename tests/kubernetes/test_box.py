@@ -15,12 +15,13 @@ import pytest
 from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes import cluster as boxes
 from kubypass_lab.box.kubernetes import control_plane as programs
+from kubypass_lab.box.kubernetes.enter import cluster_target
 from kubypass_lab.box.kubernetes.images import AGNHOST
 from kubypass_lab.box.kubernetes.kubectl import apply, get_items, kubectl, try_kubectl, wait_kubectl
-from kubypass_lab.box.kubernetes.node import start_node, stop_node, wait_ready
+from kubypass_lab.box.kubernetes.node import start_node, wait_ready
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
-from kubypass_lab.box.kubernetes.places import cluster_place
 from kubypass_lab.box.process import wait_until
+from tests.kubernetes.failures import crash_program, power_off
 
 Cluster = boxes.Cluster
 COMMAND = Path(sys.executable).with_name("kubypass")
@@ -68,7 +69,7 @@ def box(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
 
 def on(cluster: Cluster, where: str, *words: str) -> str:
     """What a command says in a place."""
-    result = run_in(cluster_place(cluster, where), words, timeout_s=60)
+    result = run_in(cluster_target(cluster, where), words, timeout_s=60)
     return (result.stdout + result.stderr).strip()
 
 
@@ -184,7 +185,7 @@ def test_clusters_live_side_by_side(two_nodes: Cluster, control_plane: Cluster):
 def test_an_api_server_comes_back(control_plane: Cluster):
     paths, topology = control_plane.paths, control_plane.topology
     kubectl(paths, "create", "configmap", "kept")
-    programs.stop_program(paths, "kube-apiserver")
+    crash_program(paths, "kube-apiserver")
     assert try_kubectl(paths, "get", "configmap", "kept").returncode == 1
     programs.start_api_server(paths, topology)
     programs.wait_api(paths, topology)
@@ -193,7 +194,7 @@ def test_an_api_server_comes_back(control_plane: Cluster):
 
 def test_a_node_is_rebooted(web: Cluster):
     paths, node = web.paths, web.nodes[1]
-    stop_node(paths, node.name)
+    power_off(paths, node.name)
     start_node(paths, web.topology, node)
     wait_ready(paths, node)
     url = f"http://{node.address(4)}:"

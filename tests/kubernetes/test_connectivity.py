@@ -15,7 +15,7 @@ import pytest
 from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl, try_kubectl
-from kubypass_lab.box.kubernetes.node import node_place
+from kubypass_lab.box.kubernetes.node import node_target
 
 KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 ROUTE = ("ip", "route", "add", "unreachable")
@@ -32,7 +32,7 @@ def run(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def on(cluster: Cluster, node: str, *words: str) -> str:
-    done = run_in(node_place(cluster.paths, node), list(words))
+    done = run_in(node_target(cluster.paths, node), list(words))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,11 +19,12 @@ import pytest
 from kubypass_lab.box.kubernetes import control_plane as programs
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
-from kubypass_lab.box.kubernetes.node import start_node, stop_node, wait_ready
+from kubypass_lab.box.kubernetes.node import start_node, wait_ready
 from kubypass_lab.box.paths import CLIENT
-from kubypass_lab.box.process import cgroup_processes, wait_until
+from kubypass_lab.box.process import wait_until
 from tests.kubernetes.churn import check_served, churn
 from tests.kubernetes.conftest import in_a_box
+from tests.kubernetes.failures import crash_program, power_off
 from tests.kubernetes.other_version import (
     VERSION,
     build_other_image,
@@ -39,8 +39,9 @@ from tests.kubernetes.serving import (
     agents,
     ask_agent,
     check_leases,
-    container_cgroup,
+    kill_agent,
     make_askers,
+    remove,
     serve,
     wait_rolled_out,
 )
@@ -118,30 +119,10 @@ def wait_asked(found: Traffic, more: int) -> None:
     assert wait_until(lambda: found.asked() >= wanted, 120), "traffic has come to an end"
 
 
-def remove(cluster: Cluster, *names: str) -> None:
-    """Deployments with their Services."""
-    objects = [f"{kind}/{name}" for name in names for kind in ("deployment", "service")]
-    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *objects, "--wait=false")
-
-
 def directory(parent: Path, name: str) -> Path:
     path = parent / name
     path.mkdir()
     return path
-
-
-def kill_agent(cluster: Cluster, node: str) -> None:
-    """SIGKILL for all of an agent's container; returns once another serves."""
-    pod = agents(cluster)[node]
-    before = pod["status"]["containerStatuses"][0]["containerID"]  # type: ignore[index]
-    for pid in cgroup_processes(container_cgroup(cluster, pod)):
-        os.kill(pid, signal.SIGKILL)
-
-    def serves() -> bool:
-        now = agents(cluster)[node]["status"]["containerStatuses"][0]  # type: ignore[index]
-        return bool(now["ready"] and now["containerID"] != before)
-
-    assert wait_until(serves, 120)
 
 
 @needs_kubypass
@@ -207,7 +188,7 @@ def test_another_layout_comes_and_goes(scene: Scene, tmp_path: Path, request) ->
 def test_the_api_server_is_restarted(scene: Scene, tmp_path: Path, request) -> None:
     paths, topology = scene.cluster.paths, scene.cluster.topology
     with traffic(scene.cluster, tmp_path, scene.services) as found:
-        programs.stop_program(paths, "kube-apiserver")
+        crash_program(paths, "kube-apiserver")
         programs.start_api_server(paths, topology)
         programs.wait_api(paths, topology)
         wait_asked(found, 1000)
@@ -220,7 +201,7 @@ def test_the_control_plane_is_away(scene: Scene, tmp_path: Path, request) -> Non
     paths, topology = scene.cluster.paths, scene.cluster.topology
     with traffic(scene.cluster, tmp_path, scene.services) as found:
         for name in ("kube-controller-manager", "kube-scheduler", "kube-apiserver"):
-            programs.stop_program(paths, name)
+            crash_program(paths, name)
         assert not wait_until(lambda: try_kubectl(paths, "get", "nodes").returncode == 0, AWAY_S)
         programs.start_api_server(paths, topology)
         programs.wait_api(paths, topology)
@@ -253,7 +234,7 @@ def test_a_node_is_rebooted(scene: Scene, tmp_path: Path, request) -> None:
         traffic(cluster, elsewhere, [scene.far], at=at, through=others) as found,
         traffic(cluster, all_of_it, [scene.steady, *near], at=at, may_fail=True) as touched,
     ):
-        stop_node(cluster.paths, node.name)
+        power_off(cluster.paths, node.name)
         wait_asked(found, 2000)
         start_node(cluster.paths, cluster.topology, node)
         wait_ready(cluster.paths, node)

@@ -9,9 +9,9 @@ from typing import Any
 
 from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes import cluster as boxes
+from kubypass_lab.box.kubernetes.enter import cluster_target
 from kubypass_lab.box.kubernetes.images import AGNHOST
 from kubypass_lab.box.kubernetes.kubectl import apply, get_items, kubectl, wait_kubectl
-from kubypass_lab.box.kubernetes.places import cluster_place
 from kubypass_lab.box.process import wait_until
 
 Cluster = boxes.Cluster
@@ -47,7 +47,7 @@ spec:
 
 def on(cluster: Cluster, where: str, *words: str) -> str:
     """What a command says in a place."""
-    return run_in(cluster_place(cluster, where), words, timeout_s=60).stdout.strip()
+    return run_in(cluster_target(cluster, where), words, timeout_s=60).stdout.strip()
 
 
 def records(cluster: Cluster, node: str) -> list[dict[str, Any]]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import pytest
 
-from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
-from tests.packet.lab import SHOT, TO_NETWORK, TO_POD, segment
-from tests.packet.test_services import follow, reply_flags
+from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
+from tests.packet.lab import SHOT
+from tests.packet.packets import TO_NETWORK, TO_POD, segment
+from tests.packet.translation import follow, reply_flags
 
 HOST_PORT = ServiceFlag.HOST_PORT
 VIPS = {4: "198.51.100.2", 6: "2001:db8:51::2"}
@@ -15,10 +16,10 @@ OUTSIDE = {4: ("203.0.113.0/24", "192.0.2.0/24"), 6: ("2001:db8:cafe::/64", "200
 """The network of the client, and one that it is not in."""
 
 
-@pytest.mark.parametrize("kind", [EndpointKind.NODE, EndpointKind.NODE_PORTS])
+@pytest.mark.parametrize("kind", [LocalAddressKind.NODE, LocalAddressKind.NODE_PORTS])
 def test_a_client_outside_is_not_hidden(lab, who, protocol, kind):
     """Also on an address where NodePorts do not answer."""
-    lab.endpoint(who.node, kind)
+    lab.local_address(who.node, kind)
     lab.service(who.node, 8800, [who.pod], protocol=protocol, flags=HOST_PORT)
     request = (who.client, 40000, who.node, 8800)
     sent_on = (who.client, 40000, who.pod, 8080)

@@ -7,7 +7,8 @@ import pytest
 
 from kubypass.datapath import previous_programs
 from kubypass.model.verdict import Hook, ServiceFlag
-from tests.packet.lab import PASS, REDIRECT, Lab, config, segment
+from tests.packet.lab import PASS, REDIRECT, Lab, config
+from tests.packet.packets import segment
 
 NODE_PORT, PORT = 30080, 8080
 HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK)
@@ -37,10 +38,10 @@ def before(lab, who, version_before):
             one.service(who.service, 80, [who.second_pod], protocol=protocol)
     for hook in HOOKS:
         previous_programs.attach(
-            lab.maps["former"], hook, version_before.programs[hook.name.lower()]
+            lab.maps["previous_programs"], hook, version_before.programs[hook.name.lower()]
         )
     yield version_before
-    previous_programs.detach(lab.maps["former"])
+    previous_programs.detach(lab.maps["previous_programs"])
 
 
 def asked(who, **kind):
@@ -69,7 +70,7 @@ def test_connections_are_opened_there_and_known_from_here(lab, who, before, prot
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_once_every_link_is_ours_connections_are_opened_here(lab, who, before, protocol):
     lab.run("from_uplink", asked(who, protocol=protocol, flags="S"))
-    previous_programs.stop_new(lab.maps["former"])
+    previous_programs.stop_new(lab.maps["previous_programs"])
     reply = reply_of(who, before, protocol=protocol, flags="SA")
     assert lab.run("from_uplink", reply).code == REDIRECT
     another = segment(who, (who.client, 40001, who.node, NODE_PORT), protocol=protocol, flags="S")
@@ -82,7 +83,7 @@ def test_a_pod_s_replies_too(lab, who, before):
     dial = (who.pod, 41000, who.service, 80)
     sent = segment(who, dial, flags="S")
     assert not lab.run("from_pod", sent).counted
-    previous_programs.stop_new(lab.maps["former"])
+    previous_programs.stop_new(lab.maps["previous_programs"])
     reply = segment(who, (who.second_pod, PORT, who.pod, 41000), flags="SA")
     expected = before.run("from_pod", reply)
     assert lab.run("from_pod", reply).packet == expected.packet
@@ -91,7 +92,7 @@ def test_a_pod_s_replies_too(lab, who, before):
 
 def test_afterwards_nobody_is_asked(lab, who, before):
     lab.run("from_uplink", asked(who, flags="S"))
-    previous_programs.detach(lab.maps["former"])
+    previous_programs.detach(lab.maps["previous_programs"])
     result = lab.run("from_uplink", reply_of(who, before, flags="SA"))
     assert result.code == PASS
     assert result.counted
@@ -107,14 +108,14 @@ def test_what_the_node_sends(lab, who, before, hook):
         segment(who, (who.node, 53, to, 40000), protocol="UDP"),
     ]
     assert not any(lab.run(hook, each).counted for each in sent)
-    previous_programs.stop_new(lab.maps["former"])
+    previous_programs.stop_new(lab.maps["previous_programs"])
     assert not any(lab.run(hook, each).counted for each in sent)
     assert not before.flows()
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_the_node_is_kept_apart_from_connections_that_only_we_know(lab, who, before, protocol):
-    previous_programs.stop_new(lab.maps["former"])
+    previous_programs.stop_new(lab.maps["previous_programs"])
     assert lab.run("from_uplink", asked(who, protocol=protocol, flags="S")).counted
     own = segment(who, (who.node, 40000, who.remote_pod, PORT), protocol=protocol, flags="S")
     result = lab.run("to_uplink", own)

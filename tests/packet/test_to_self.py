@@ -7,8 +7,9 @@ import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 
-from kubypass.model.verdict import EndpointKind, Hook, ServiceFlag, Verdict
-from tests.packet.lab import PASS, REDIRECT, TO_NETWORK, TO_POD, segment
+from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
+from tests.packet.lab import PASS, REDIRECT
+from tests.packet.packets import TO_NETWORK, TO_POD, segment
 from tests.packet.pipeline import NOBODY
 
 NODE_PORT = ServiceFlag.NODE_PORT
@@ -101,9 +102,9 @@ def test_what_no_service_has_is_left_alone(lab, who, own):
 
 
 def test_an_address_without_node_ports(lab, who):
-    lab.endpoint(who.node, EndpointKind.NODE)
+    lab.local_address(who.node, LocalAddressKind.NODE)
     lab.service(who.node, 30080, [who.second_pod], protocol="SCTP", flags=NODE_PORT)
-    lab.endpoint(who.node, EndpointKind.NODE)
+    lab.local_address(who.node, LocalAddressKind.NODE)
     flow = (who.node, 40000, who.node, 30080)
     follow(lab, who, "to_self", flow, flow, SELF, PASS)
 

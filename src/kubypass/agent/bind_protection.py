@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kubypass.agent.log import log
-from kubypass.agent.prepare import localhost_node_ports
+from kubypass.datapath.config import localhost_node_ports
 from kubypass.datapath.refused_binds import RefusedBind, read_refused_binds
 from kubypass.errors import KernelError
 from kubypass.kernel import sockdiag
@@ -23,6 +23,7 @@ from kubypass.model.address import (
     UNSPECIFIED,
     Address,
     family,
+    family_bit,
     format_endpoint,
     is_loopback,
     mapped_address,
@@ -139,7 +140,7 @@ class BindProtection:
         if (listener.protocol, listener.port) not in self._owners:
             return False
         if is_loopback(address):
-            return bool(self._loopback & (1 if family(address) == 4 else 2))
+            return bool(self._loopback & family_bit(family(address)))
         return address in UNSPECIFIED.values() or address in self._addresses
 
 

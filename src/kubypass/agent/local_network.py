@@ -14,13 +14,14 @@ from kubypass.datapath.attach import (
     Attachments,
 )
 from kubypass.datapath.loader import Datapath
-from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries, pod_entries
+from kubypass.datapath.local_addresses import node_entries, pod_entries
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
-from kubypass.kernel import netns
+from kubypass.kernel import features, netns
 from kubypass.kernel.netlink import Link
 from kubypass.model.address import Address
-from kubypass.model.pod import Pod, PodTraits, with_traits
+from kubypass.model.constants import NETNS_UNKNOWN
+from kubypass.model.pod import Pod, PodMetadata, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.node.facts import NodeState
@@ -35,12 +36,14 @@ def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
 
 
 def _cookie(pod: Pod) -> tuple[int, str]:
-    """Of the pod's network namespace; 0 with the reason where there is none."""
+    """The cookie of the pod's network namespace; 0 with the reason where there is none."""
+    if not pod.netns:
+        return 0, "its record has no netns"
     try:
-        found = netns.cookie_of(pod.netns) if pod.netns else 0
+        features.NETNS_COOKIE.require()
+        return netns.cookie_of(pod.netns), ""
     except (OSError, KernelError) as error:
         return 0, str(error)
-    return found, "it needs Linux 5.14" if pod.netns else "its record has no netns"
 
 
 def _off(cookie: int) -> dict[bytes, bytes]:
@@ -57,16 +60,16 @@ class Network:
         attachments: Attachments,
         pods: Path,
         settings: Settings,
-        traits: Mapping[ServiceKey, PodTraits],
+        metadata: Mapping[ServiceKey, PodMetadata],
     ) -> None:
         self.settings = settings
-        self._traits = traits
+        self._metadata = metadata
         self._programs = datapath.programs
         self._attachments = attachments
         self._records = PodRecords(pods)
         self._attached: dict[str, int] = {}
         """Pods' devices with our programs: name and number."""
-        self._endpoints = SyncedMap(datapath.maps["endpoints"])
+        self._endpoints = SyncedMap(datapath.maps["local_addresses"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.excluded = 0
@@ -144,7 +147,7 @@ class Network:
         settings = self.settings
         if not settings.socket_lb_pods:
             return []
-        return [pod for pod in with_traits(pods, self._traits) if is_excluded(pod, settings)]
+        return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
 
     def attach_own_devices(self, node: NodeState) -> None:
         """Puts the programs of uplinks and of the loopback device in place."""

@@ -34,5 +34,5 @@ def read_counts(metrics: Map) -> list[Count]:
             values = [layout.Counter.unpack(raw) for raw in metrics.lookup_percpu(key)]
             packets = sum(value.packets for value in values)
             if packets:
-                found.append(Count(hook, verdict, packets, sum(value.octets for value in values)))
+                found.append(Count(hook, verdict, packets, sum(value.bytes for value in values)))
     return found

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of `endpoints`: addresses that live on this node, pods' and its own."""
+"""Entries of the map `local_addresses`: the addresses of this node and of its pods."""
 
 from __future__ import annotations
 
@@ -7,12 +7,11 @@ from collections.abc import Collection, Iterable
 
 from kubypass.datapath import layout
 from kubypass.model.address import Address
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.pod import Pod
-from kubypass.model.verdict import EndpointKind
+from kubypass.model.verdict import LocalAddressKind
 
 _NO_MAC = bytes(6)
-NETNS_UNKNOWN = 0x7FFFFFFF
-"""As in bpf/kubypass.h."""
 
 
 def node_entries(
@@ -20,11 +19,11 @@ def node_entries(
 ) -> dict[bytes, bytes]:
     """Map entries of the node's own addresses; NodePorts answer on some of them."""
     return {
-        address: layout.Endpoint(
+        address: layout.LocalAddress(
             0,
             _NO_MAC,
             _NO_MAC,
-            EndpointKind.NODE_PORTS if address in with_node_ports else EndpointKind.NODE,
+            LocalAddressKind.NODE_PORTS if address in with_node_ports else LocalAddressKind.NODE,
             NETNS_UNKNOWN,
         ).pack()
         for address in addresses
@@ -34,5 +33,5 @@ def node_entries(
 def pod_entries(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[bytes, bytes]:
     """Map entries of one pod; `ifindex` and `host_mac` are of the veth on the node, `netns` of its other end."""
     mac = bytes.fromhex(pod.mac.replace(":", ""))
-    value = layout.Endpoint(ifindex, mac, host_mac, EndpointKind.POD, netns).pack()
+    value = layout.LocalAddress(ifindex, mac, host_mac, LocalAddressKind.POD, netns).pack()
     return dict.fromkeys(pod.addresses, value)

@@ -20,7 +20,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.btf import Member, Struct
 from kubypass.kernel.map_types import map_types
 
-TABLES = ("services", "slots", "backends", "source_ranges", "endpoints")
+TABLES = ("services", "slots", "backends", "source_ranges", "local_addresses")
 """Maps that the agent writes; identifiers are read back from them."""
 CONNECTIONS = ("flows", "socket_peers", "affinities")
 """Maps that the programs write while traffic goes on."""

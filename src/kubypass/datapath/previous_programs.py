@@ -15,10 +15,10 @@ from pathlib import Path
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.program import Program
-from kubypass.model.verdict import FormerKind, Hook
+from kubypass.model.verdict import Hook, PreviousKind
 
-MAP = "former"
-_KINDS = (FormerKind.KNOWN, FormerKind.ALL)
+MAP = "previous_programs"
+_KINDS = (PreviousKind.KNOWN, PreviousKind.ALL)
 _HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK, Hook.TO_SELF)
 
 
@@ -43,7 +43,7 @@ def attach(target: Map, hook: Hook, program: Program) -> None:
 
 def stop_new(target: Map) -> None:
     """Tries the previous programs no longer for new connections: every link has our programs."""
-    _remove(target, FormerKind.ALL)
+    _remove(target, PreviousKind.ALL)
 
 
 def detach(target: Map) -> None:
@@ -52,10 +52,10 @@ def detach(target: Map) -> None:
         _remove(target, kind)
 
 
-def _remove(target: Map, kind: FormerKind) -> None:
+def _remove(target: Map, kind: PreviousKind) -> None:
     for hook in _HOOKS:
         target.delete(_key(kind, hook))
 
 
-def _key(kind: FormerKind, hook: Hook) -> bytes:
+def _key(kind: PreviousKind, hook: Hook) -> bytes:
     return struct.pack("=I", kind * Hook.MAX + hook)

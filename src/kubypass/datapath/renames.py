@@ -22,7 +22,7 @@ class Rename(NamedTuple):
 MAPS = (Rename("2026-11-29", "endpoints", "local_addresses"),)
 """Names of maps."""
 FIELDS = {
-    # 1 was "the node dialled an address of its own", and is FLOW_FROM_SELF now.
+    # 1 was "the node dialled an address of its own", and is FLOW_FLAG_FROM_SELF now.
     "flow": (Rename("2026-11-29", "from_self", "flags"),),
 }
 """Names of fields, by the struct that this version has them in."""

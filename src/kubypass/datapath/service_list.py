@@ -10,9 +10,9 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint
+from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_ipv6_link_local
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendState, EndpointKind, ServiceFlag
+from kubypass.model.verdict import BackendState, LocalAddressKind, ServiceFlag
 
 _TYPES = (
     (ServiceFlag.CLUSTER_IP, "ClusterIP"),
@@ -27,13 +27,13 @@ Row = dict[str, object]
 def pinned_services(bpffs: Path) -> list[Row]:
     """The services of the node whose maps are pinned below `bpffs`."""
     pins = Pins(bpffs)
-    names = ("services", "slots", "backends", "endpoints")
+    names = ("services", "slots", "backends", "local_addresses")
     return list_services({name: pins.open_map(name) for name in names})
 
 
 def list_services(maps: dict[str, Map]) -> list[Row]:
     """One row a frontend; a NodePort has one for each address of the node as well."""
-    addresses = node_addresses(maps["endpoints"])
+    addresses = node_addresses(maps["local_addresses"])
     slots = b"".join(values for _, values, _ in maps["slots"].chunks(65536))
     by_service = _backends(maps["backends"])
     rows: list[Row] = []
@@ -64,11 +64,11 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
 
 
 def node_addresses(endpoints: Map) -> list[Address]:
-    """The node's own addresses where NodePorts answer, without those of links only (fe80::/10)."""
+    """The node's addresses on which NodePorts answer, without those that are valid on one link only (fe80::/10)."""
     found = []
     for key, raw in endpoints.items():
-        answers = layout.Endpoint.unpack(raw).kind == EndpointKind.NODE_PORTS
-        if answers and key not in UNSPECIFIED.values() and key[:2] != b"\xfe\x80":
+        answers = layout.LocalAddress.unpack(raw).kind == LocalAddressKind.NODE_PORTS
+        if answers and key not in UNSPECIFIED.values() and not is_ipv6_link_local(Address(key)):
             found.append(Address(key))
     return sorted(found)
 

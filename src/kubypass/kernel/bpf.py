@@ -25,7 +25,7 @@ OBJ_PIN, OBJ_GET, OBJ_GET_INFO = 6, 7, 15
 MAP_LOOKUP_BATCH, MAP_UPDATE_BATCH, MAP_DELETE_BATCH = 24, 26, 27
 MAP_CREATE = 0
 
-ANY, NOEXIST, EXIST = 0, 1, 2
+ANY, NOEXIST = 0, 1
 
 
 # 524 is the kernel's own ENOTSUPP
@@ -150,10 +150,19 @@ class Map(Owned):
         self._key_only = attributes_of("=IIQ", fd, 0, ctypes.addressof(self._key))
 
     @classmethod
-    def create(cls, kind: int, key_size: int, value_size: int, entries: int, name: str = "") -> Map:
+    def create(
+        cls,
+        kind: int,
+        key_size: int,
+        value_size: int,
+        entries: int,
+        name: str = "",
+        *,
+        flags: int = 0,
+    ) -> Map:
         """A new map; `kind` is a number of enum bpf_map_type."""
         packed = struct.pack(
-            "=IIIIIII16s", kind, key_size, value_size, entries, 0, 0, 0, name.encode()[:15]
+            "=IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15]
         )
         return cls(check("create map", name, call(MAP_CREATE, packed)))
 

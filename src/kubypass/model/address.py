@@ -12,6 +12,8 @@ import re
 import socket
 from typing import TYPE_CHECKING, Final, Literal, NewType
 
+from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6
+
 if TYPE_CHECKING:
     from kubypass.model.protocol import Protocol
 
@@ -25,7 +27,7 @@ UNSPECIFIED: Final[dict[int, Address]] = {
     4: Address(IPV4_PREFIX + bytes(4)),
     6: Address(bytes(16)),
 }
-LOOPBACK: Final[dict[int, Address]] = {
+LOOPBACK: Final[dict[Family, Address]] = {
     4: Address(IPV4_PREFIX + b"\x7f\0\0\1"),
     6: Address(bytes(15) + b"\1"),
 }
@@ -75,9 +77,19 @@ def family(address: Address) -> Family:
     return 4 if address[:12] == IPV4_PREFIX else 6
 
 
+def family_bit(version: Family) -> int:
+    """The bit of a family in a set of families, as the programs have it."""
+    return FAMILY_IPV4 if version == 4 else FAMILY_IPV6
+
+
 def is_loopback(address: Address) -> bool:
     """127.0.0.0/8 and ::1."""
     return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
+
+
+def is_ipv6_link_local(address: Address) -> bool:
+    """fe80::/10 (RFC 4291 section 2.5.6). IPv4's 169.254.0.0/16 is not: a node may be known by such an address."""
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def is_special(address: Address) -> bool:

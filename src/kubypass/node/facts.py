@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent finds on its node: uplinks, addresses, what the kernel can do."""
+"""What the agent finds on its node: uplinks and addresses."""
 
 from __future__ import annotations
 
@@ -9,27 +9,18 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from kubypass.errors import ConfigError
-from kubypass.kernel import netns, program, sockdiag, sysctl
+from kubypass.kernel import sysctl
 from kubypass.kernel.netlink import Link, Netlink, Route
-from kubypass.model.address import Address, family, is_loopback, mapped_address
+from kubypass.model.address import (
+    Address,
+    family,
+    is_ipv6_link_local,
+    is_loopback,
+    mapped_address,
+)
 from kubypass.settings.settings import Settings
 
 POD_PREFIX = "lxc"
-_COARSE_CLOCK, _SET_RETVAL = 160, 187
-_CGROUP_SOCK_ADDR, _CONNECT4 = 18, 10
-_FIB_SOURCE = 1 << 4
-
-
-@dataclass(frozen=True, slots=True)
-class Features:
-    """What the kernel can do, found by trying."""
-
-    tcx: bool
-    coarse_clock: bool
-    refuse_connect: bool
-    netns_cookie: bool
-    close_sockets: bool
-    route_source: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +46,7 @@ class NodeState:
     @property
     def ways(self) -> tuple[object, ...]:
         """What routes to other nodes depend on."""
-        return self.uplinks, {a for a in self.addresses if a[:2] != b"\xfe\x80"}
-
-
-def probe_features() -> Features:
-    """Tries each feature once."""
-    return Features(
-        tcx=program.has_tcx(),
-        coarse_clock=program.has_helper(_COARSE_CLOCK),
-        refuse_connect=program.has_helper(_SET_RETVAL, _CGROUP_SOCK_ADDR, _CONNECT4),
-        netns_cookie=netns.netns_cookie() != 0,
-        close_sockets=sockdiag.can_close(),
-        route_source=program.fib_lookup_knows(_FIB_SOURCE),
-    )
+        return self.uplinks, {a for a in self.addresses if not is_ipv6_link_local(a)}
 
 
 def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeState:
@@ -80,7 +59,9 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
         links = {link.name: link for link in netlink.links()}
         found = netlink.addresses()
         routes = netlink.routes()
-    addressed = {entry.ifindex for entry in found if entry.address[:2] != b"\xfe\x80"}
+    addressed = {
+        entry.ifindex for entry in found if not is_ipv6_link_local(mapped_address(entry.address))
+    }
     loopback = {link.index for link in links.values() if link.name == "lo"}
     by_link: dict[int, list[Address]] = {}
     for entry in found:
@@ -92,7 +73,7 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
     primary: dict[int, Address] = {}
     for link in uplinks:
         for address in _oldest_first(by_link.get(link.index, ())):
-            if address[:2] != b"\xfe\x80":
+            if not is_ipv6_link_local(address):
                 primary.setdefault(family(address), address)
     uplink_addresses = {a for link in uplinks for a in by_link.get(link.index, ())}
     for address in reversed([a for a in internal if a in uplink_addresses]):

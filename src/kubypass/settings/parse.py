@@ -9,6 +9,7 @@ from typing import Final
 
 from kubypass.model.address import UNSPECIFIED, Address, Family, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
+from kubypass.model.constants import NETWORKS_MAX
 
 NS_PER_S: Final = 1_000_000_000
 
@@ -28,7 +29,6 @@ _MAX_DURATION_NS = 2**63 - 1
 _MAX_PORT = 65535
 FIRST_NAT_PORT = 1024
 """Ports below are the node's own services'."""
-_MAX_NETWORKS = 4
 
 
 def parse_bool(text: str) -> bool:
@@ -124,10 +124,10 @@ def parse_cidrs(text: str) -> tuple[Cidr, ...]:
 
 
 def parse_networks(text: str) -> tuple[Cidr, ...]:
-    """As many networks as the datapath keeps of a kind: four."""
+    """At most NETWORKS_MAX networks of either family, separated by commas or blanks."""
     found = parse_cidrs(text)
-    if len(found) > _MAX_NETWORKS:
-        msg = f"expected at most {_MAX_NETWORKS} networks"
+    if len(found) > NETWORKS_MAX:
+        msg = f"expected at most {NETWORKS_MAX} networks"
         raise ValueError(msg)
     return found
 

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from kubypass.errors import KubypassError
-from kubypass.node.facts import Features, probe_features
+from kubypass.kernel.features import Features, probe_features
 from kubypass.trace.batch_case import Case, parse_flow, parse_view
 from kubypass.trace.fields import verdict_fields
 from kubypass.trace.messages import reason

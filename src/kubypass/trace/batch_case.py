@@ -9,11 +9,11 @@ from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from kubypass.kernel.features import Features
 from kubypass.kube.manifests.object_lists import snapshot_of
 from kubypass.model.address import family, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
-from kubypass.node.facts import Features
 from kubypass.settings.masquerade import MasqueradeSettings
 from kubypass.settings.node_port_addresses import NodePortAddresses
 from kubypass.settings.node_ports import NodePortSettings

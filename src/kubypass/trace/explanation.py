@@ -18,7 +18,7 @@ from kubypass.model.address import (
     mapped_address,
 )
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import BackendList, EndpointKind, ServiceFlag, Verdict
+from kubypass.model.verdict import BackendList, LocalAddressKind, ServiceFlag, Verdict
 from kubypass.plan.explain import PortExplanation
 from kubypass.trace.messages import (
     CHANGE,
@@ -34,7 +34,7 @@ from kubypass.trace.packets import Flow, build, read
 from kubypass.trace.programs import Outcome, Programs
 from kubypass.trace.run import PACKET_PROGRAM, Answer, Run, Source, run
 
-_REPLY_PROGRAM = {EndpointKind.POD: "from_pod", None: "from_uplink"}
+_REPLY_PROGRAM = {LocalAddressKind.POD: "from_pod", None: "from_uplink"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,11 +143,11 @@ def _send_to_backend(programs: Programs, found: Run, backend: AddressPort) -> Ou
 
 def _reply_step(programs: Programs, found: Run, sent: Flow) -> Step:
     """Sends the first answer through the program that sees it."""
-    raw = programs.maps["endpoints"].lookup(sent.destination)
-    kind = layout.Endpoint.unpack(raw).kind if raw else None
+    raw = programs.maps["local_addresses"].lookup(sent.destination)
+    kind = layout.LocalAddress.unpack(raw).kind if raw else None
     to_self = found.source == Source.NODE and found.flow.protocol == Protocol.SCTP
     own = "to_self" if to_self else "to_uplink"
-    program = _REPLY_PROGRAM.get(EndpointKind(kind) if kind else None, own)
+    program = _REPLY_PROGRAM.get(LocalAddressKind(kind) if kind else None, own)
     answer = programs.send(program, build(sent.reply(), reply=True))
     back = read(answer.packet)
     before = sent.reply()
@@ -167,8 +167,8 @@ def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
     if outcome.verdict == Verdict.TO_POD:
         if programs.scratch_network:
             return f"into the pod {format_address(sent.destination)}"
-        raw = programs.maps["endpoints"].lookup(sent.destination)
-        index = layout.Endpoint.unpack(raw).ifindex if raw else 0
+        raw = programs.maps["local_addresses"].lookup(sent.destination)
+        index = layout.LocalAddress.unpack(raw).ifindex if raw else 0
         return f"into the pod by {_device(index)}"
     if outcome.verdict == Verdict.TO_NETWORK:
         return "to the network" + ("" if programs.scratch_network else _route(sent.destination))
@@ -187,7 +187,7 @@ def _device(index: int) -> str:
 def _route(destination: Address) -> str:
     """The device and the next hop of the kernel's route; empty where it has none."""
     with Netlink() as netlink:
-        route = netlink.way_to(destination[12:] if is_ipv4(destination) else destination)
+        route = netlink.get_route(destination[12:] if is_ipv4(destination) else destination)
     if route is None:
         return ""
     hop = format_address(mapped_address(route.gateway) if route.gateway else destination)

@@ -18,8 +18,8 @@ from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import netns_cookie
-from kubypass.model.address import Address, parse_address
-from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.model.address import Address, is_ipv6_link_local, parse_address
+from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.node.facts import read_node
 from kubypass.node.record import load_state
 from kubypass.plan.explain import PortExplanation
@@ -49,7 +49,7 @@ def live_node(run_directory: Path, bpffs: Path) -> Iterator[TracedNode]:
     socket_path = run_directory / "agent.sock"
     known, problems = _ask_names(socket_path)
     names = {"nodes": known.nodes, "services": known.services, "pods": known.pods}
-    local = frozenset(_node_addresses(shared["endpoints"]))
+    local = frozenset(_node_addresses(shared["local_addresses"]))
     uplink = next((link for link in read_node(load_settings(None)[0]).uplinks), None)
     with open_programs(shared, uplink=uplink.index if uplink else _LOOPBACK_INDEX) as programs:
         programs.configure(config)
@@ -82,8 +82,11 @@ def _open_datapath(pins: Pins, run_directory: Path) -> tuple[dict[str, Map], lay
 def _node_addresses(local_addresses: Map) -> Iterator[Address]:
     """The node's own addresses: neither its pods' nor link-local ones."""
     for key, raw in local_addresses.items():
-        if layout.Endpoint.unpack(raw).kind != EndpointKind.POD and key[:2] != b"\xfe\x80":
-            yield Address(key)
+        address = Address(key)
+        if layout.LocalAddress.unpack(raw).kind != LocalAddressKind.POD and not is_ipv6_link_local(
+            address
+        ):
+            yield address
 
 
 def _ask_names(socket_path: Path) -> tuple[_Names, list[str]]:

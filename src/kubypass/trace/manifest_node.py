@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kubypass.errors import ConfigError
+from kubypass.kernel.features import probe_features
 from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import format_address
-from kubypass.node.facts import probe_features
 from kubypass.settings.files import load_settings
 from kubypass.trace.node_view import view_from_node
 from kubypass.trace.programs import open_programs

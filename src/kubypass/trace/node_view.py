@@ -6,15 +6,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from kubypass.agent.prepare import datapath_config
 from kubypass.datapath import layout
+from kubypass.datapath.config import datapath_config
+from kubypass.kernel.features import Features
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
-from kubypass.node.facts import Features
 from kubypass.plan.items import PlanNode
 from kubypass.settings.settings import Settings
 

@@ -21,21 +21,23 @@ from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
 from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
+from kubypass.kernel.attach.cgroup import cgroup_hooks
+from kubypass.kernel.attach.link import Link
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
-from kubypass.kernel.program import CGROUP_ATTACH, Link, Program
+from kubypass.kernel.program import Program
 from kubypass.model.address import format_address, is_ipv4
+from kubypass.model.constants import MARK_TRACED
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import Hook, Verdict
 from kubypass.trace.packets import Flow
 from kubypass.trace.scratch_network import make_uplink
 
-SHARED = ("services", "slots", "backends", "endpoints", "source_ranges")
+SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
 """Maps that the programs only read. A live agent's maps can stand in for them."""
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _CONTEXT_BYTES, _IFINDEX_AT = 192, 40
-_MARK_TRACED = 0x4B500001
 _FREEBIND = 15  # IP_FREEBIND
 _SIZES = {"flows": 1024, "socket_peers": 1024, "affinities": 65536}
 _FIRST_CPU_KEY = bytes(4)
@@ -93,13 +95,10 @@ class Programs:
     def attach(self, directory: Path) -> None:
         """Attaches the socket programs to a cgroup. Programs that are loaded later are attached to it too."""
         self._directory = directory
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for hook in CGROUP_ATTACH:
-                if hook in self._programs:
-                    self._links[hook] = Link.attach_cgroup(self._programs[hook], fd, hook)
-        finally:
-            os.close(fd)
+        with cgroup_hooks(directory) as hooks:
+            for name, hook in hooks.items():
+                if name in self._programs:
+                    self._links[name] = hook.attach(self._programs[name])
 
     def detach(self) -> None:
         """Detaches the socket programs."""
@@ -138,7 +137,7 @@ class Programs:
             opened = socket.socket(version, kind | socket.SOCK_NONBLOCK)
         name = "connect4" if version == socket.AF_INET else "connect6"
         with opened, self._observed(name) as seen:
-            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, _MARK_TRACED)
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_TRACED)
             opened.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
             opened.bind((format_address(flow.source), 0))
             opened.connect_ex((format_address(flow.destination), flow.destination_port))

@@ -7,13 +7,14 @@ from collections.abc import Iterable
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.local_addresses import NETNS_UNKNOWN, node_entries
+from kubypass.datapath.local_addresses import node_entries
 from kubypass.datapath.mirror import read_capacity
 from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.host_port import is_pod
-from kubypass.model.verdict import BackendList, EndpointKind
+from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.plan.conflicts import Rank, settle_all
 from kubypass.plan.explain import PortExplanation, explain_host_port, explain_service_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
@@ -34,7 +35,7 @@ class ScratchMaps:
 
     def write(self, maps: dict[str, Map], ifindex: int) -> None:
         """Makes the maps hold this view and nothing else. The node's pods are behind the device `ifindex`."""
-        for name in ("services", "endpoints", "source_ranges"):
+        for name in ("services", "local_addresses", "source_ranges"):
             keys = [key for key, _ in maps[name].items()]
             maps[name].delete_batch(b"".join(keys), len(keys))
         tables = Tables(read_capacity(maps))
@@ -46,7 +47,7 @@ class ScratchMaps:
         apply_changes(maps, changes)
         self._items = {entry.id: entry.item for entry in tables.entries.values()}
         for key, value in self._local_addresses(ifindex).items():
-            maps["endpoints"].update(key, value)
+            maps["local_addresses"].update(key, value)
 
     def _plan(self) -> Iterable[Item]:
         view = self.view
@@ -72,7 +73,9 @@ class ScratchMaps:
         view, where = self.view, self.view.settings.node_ports.addresses
         with_node_ports = where.chosen(view.addresses, view.node.addresses)
         entries: dict[bytes, bytes] = {}
-        pod = layout.Endpoint(ifindex, _POD_MAC, _NO_MAC, EndpointKind.POD, NETNS_UNKNOWN).pack()
+        pod = layout.LocalAddress(
+            ifindex, _POD_MAC, _NO_MAC, LocalAddressKind.POD, NETNS_UNKNOWN
+        ).pack()
         for slices in view.slices.values():
             for endpoint in (e for one in slices for e in one.endpoints):
                 if endpoint.is_on(view.node.name):

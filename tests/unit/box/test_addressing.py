@@ -12,7 +12,8 @@ from kubypass.errors import ConfigError, KubypassError
 from kubypass_lab.box.addressing import Cidrs, complete_service, next_pod_address
 from kubypass_lab.box.files import Json
 from kubypass_lab.box.kubekey import IPAddress
-from kubypass_lab.box.objects import Service, parse_object
+from kubypass_lab.box.object_files import parse_object
+from kubypass_lab.box.objects import Service
 
 V4 = ipaddress.ip_network("10.233.0.0/18")
 V6 = ipaddress.ip_network("fd85::1000/116")

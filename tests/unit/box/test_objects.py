@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass_lab.box.objects import Reading, read_objects
+from kubypass_lab.box.object_files import ParsedObjects, read_objects
 
 DEPLOYMENT = """
 apiVersion: apps/v1
@@ -23,7 +23,7 @@ spec:
 SERVICE = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: "
 
 
-def read(tmp_path: Path, text: str) -> Reading:
+def read(tmp_path: Path, text: str) -> ParsedObjects:
     """Read one file with `text`."""
     path = tmp_path / "objects.yaml"
     path.write_text(text)

@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agents of a box: one a node, in its namespace and cgroup, asked over a Unix socket."""
+"""The agents of a box: each node has one, in its namespace and cgroup, and answers on a Unix socket."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import signal
-import socket
 import sys
+from http.client import HTTPException
 from pathlib import Path
 
+from kubypass.api.client import get
 from kubypass.errors import KubypassError
 from kubypass_lab.box.files import Json, read_json, write_json
 from kubypass_lab.box.paths import BoxPaths
@@ -41,7 +41,7 @@ def start_agents(paths: BoxPaths, topology: Topology, settings: Path) -> None:
 
 
 def stop_agents(paths: BoxPaths, how: signal.Signals = signal.SIGTERM) -> None:
-    """End all agents of the box that run."""
+    """Stop all running agents of the box."""
     for directory in sorted((paths.root / "nodes").glob("*")):
         stop(_recorded(paths, directory.name), how, STOP_S)
 
@@ -52,7 +52,7 @@ def is_running(paths: BoxPaths, node: str) -> bool:
 
 
 def command_line(paths: BoxPaths, node: str) -> list[str]:
-    """The words of the command that the node's agent was started with; none if it does not run."""
+    """The command line that the node's agent was started with, or an empty list if no agent runs."""
     process = _recorded(paths, node)
     if process is None or not is_alive(process):
         return []
@@ -60,7 +60,7 @@ def command_line(paths: BoxPaths, node: str) -> list[str]:
 
 
 def agent_environment(paths: BoxPaths, node: str) -> dict[str, str]:
-    """What `kubypass` commands need in the environment to find the node's agent."""
+    """The environment with which `kubypass` commands find the node's agent."""
     search = (
         f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
     )
@@ -74,7 +74,7 @@ def agent_environment(paths: BoxPaths, node: str) -> dict[str, str]:
 
 def ask(paths: BoxPaths, node: str, path: str) -> Json:
     """GET `path` from the node's agent; KubypassError if it does not answer with 200 and JSON."""
-    status, body = _get(paths.agent_run(node) / "agent.sock", path)
+    status, body = get(paths.agent_run(node) / "agent.sock", path)
     if status != 200:
         raise KubypassError(f"the agent of {node} answers {path} with {status}")
     value = json.loads(body)
@@ -82,7 +82,7 @@ def ask(paths: BoxPaths, node: str, path: str) -> Json:
 
 
 def active_backends(paths: BoxPaths, node: str) -> set[str]:
-    """Backends such as 10.233.64.14:80/TCP that the node's agent sends new connections to."""
+    """The backends, such as 10.233.64.14:80/TCP, to which the node's agent sends new connections."""
     services = ask(paths, node, "/services").get("services")
     return {
         str(backend["address"])
@@ -119,8 +119,8 @@ def _wait_healthy(paths: BoxPaths, node: PlannedNode, process: Process) -> None:
             message = f"the agent of {node.name} ended: {last_line(run / 'agent.log')}"
             raise KubypassError(message, f"see {run / 'agent.log'}")
         try:
-            return _get(run / "agent.sock", "/healthz")[0] == 200
-        except (OSError, http.client.HTTPException):
+            return get(run / "agent.sock", "/healthz")[0] == 200
+        except (KubypassError, HTTPException):
             return False
 
     if not wait_until(healthy, START_S):
@@ -132,26 +132,3 @@ def _wait_healthy(paths: BoxPaths, node: PlannedNode, process: Process) -> None:
 
 def _recorded(paths: BoxPaths, node: str) -> Process | None:
     return parse_process(read_json(paths.agent_run(node) / "agent.json"))
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    """HTTP over a Unix socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=5.0)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
-
-
-def _get(path: Path, target: str) -> tuple[int, bytes]:
-    connection = _UnixConnection(path)
-    try:
-        connection.request("GET", target)
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()

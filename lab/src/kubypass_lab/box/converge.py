@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for the agents: a pod is there, or gone, only once every agent says so."""
+"""Waits until every agent uses a new pod, or no longer uses a deleted one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 import msgspec
 
 from kubypass.errors import KubypassError
+from kubypass.kube.wire import Endpoint, EndpointSlice, Hint, Metadata, Service, ServiceSpec
 from kubypass.model.address import in_brackets
 from kubypass_lab.box import agents
 from kubypass_lab.box.box import Box
@@ -21,126 +22,89 @@ CONVERGE_S = 10.0
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
-# Services with these are other proxies', or not every node's.
+# Services with these labels or annotations belong to another proxy, or to some nodes only.
 _ELSEWHERE = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 _SOME_NODES = ("service.cilium.io/node", "service.cilium.io/node-selector")
 
 
-class _Metadata(msgspec.Struct, frozen=True):
-    name: str
-    namespace: str = "default"
-    labels: dict[str, str] | None = None
-    annotations: dict[str, str] | None = None
+def _name(metadata: Metadata | None) -> tuple[str, str]:
+    """The namespace and the name of an object."""
+    metadata = metadata or Metadata()
+    return metadata.namespace or "default", metadata.name
 
 
-class _Spec(msgspec.Struct, frozen=True):
-    type: str = "ClusterIP"
-    cluster_ip: str = msgspec.field(default="None", name="clusterIP")
+def _is_served(service: Service) -> bool:
+    """Whether every agent serves the service."""
+    metadata, spec = service.metadata or Metadata(), service.spec or ServiceSpec()
+    return (
+        (spec.cluster_ip or "None") != "None"
+        and spec.type != "ExternalName"
+        and not any(key in (metadata.labels or {}) for key in _ELSEWHERE)
+        and not any(key in (metadata.annotations or {}) for key in _SOME_NODES)
+    )
 
 
-class _Service(msgspec.Struct, frozen=True):
-    metadata: _Metadata
-    spec: _Spec
-
-    @property
-    def is_served(self) -> bool:
-        """Whether every agent serves it."""
-        labels, annotations = self.metadata.labels or {}, self.metadata.annotations or {}
-        return (
-            self.spec.cluster_ip not in {"None", ""}
-            and self.spec.type != "ExternalName"
-            and not any(key in labels for key in _ELSEWHERE)
-            and not any(key in annotations for key in _SOME_NODES)
-        )
+def _service_of(endpoint_slice: EndpointSlice) -> tuple[str, str]:
+    """The namespace and the name of the service that the slice belongs to."""
+    metadata = endpoint_slice.metadata or Metadata()
+    return _name(metadata)[0], (metadata.labels or {}).get(SERVICE_NAME, "")
 
 
-class _Conditions(msgspec.Struct, frozen=True):
-    ready: bool | None = None
+def _backends(endpoint_slice: EndpointSlice, chosen: Callable[[Endpoint], bool]) -> set[str]:
+    """Backends of the chosen endpoints, as an agent writes them: 10.233.64.14:80/TCP."""
+    return {
+        f"{in_brackets(address)}:{port.port}/{port.protocol or 'TCP'}"
+        for endpoint in endpoint_slice.endpoints or ()
+        if chosen(endpoint)
+        for address in (endpoint.addresses or ())[:1]
+        for port in endpoint_slice.ports or ()
+    }
 
 
-class _Hint(msgspec.Struct, frozen=True):
-    name: str
+def _is_ready(endpoint: Endpoint) -> bool:
+    return endpoint.conditions is None or endpoint.conditions.ready is not False
 
 
-class _Hints(msgspec.Struct, frozen=True, rename="camel"):
-    for_nodes: tuple[_Hint, ...] = ()
-    for_zones: tuple[_Hint, ...] = ()
-
-
-class _Endpoint(msgspec.Struct, frozen=True):
-    addresses: tuple[str, ...]
-    conditions: _Conditions = _Conditions()
-    hints: _Hints | None = None
-
-    def is_for(self, node: str, zone: str) -> bool:
-        """Whether a node that chooses among endpoints chooses it."""
-        if self.hints is None:
-            return True
-        if self.hints.for_nodes:
-            return _Hint(node) in self.hints.for_nodes
-        return _Hint(zone) in self.hints.for_zones
-
-    @property
-    def is_ready(self) -> bool:
-        return self.conditions.ready is not False
-
-
-class _Port(msgspec.Struct, frozen=True):
-    port: int
-    protocol: str = "TCP"
-
-
-class _Slice(msgspec.Struct, frozen=True, rename="camel"):
-    metadata: _Metadata
-    address_type: str
-    endpoints: tuple[_Endpoint, ...] | None = None
-    ports: tuple[_Port, ...] | None = None
-
-    @property
-    def service(self) -> tuple[str, str]:
-        return self.metadata.namespace, (self.metadata.labels or {}).get(SERVICE_NAME, "")
-
-    def backends(self, chosen: Callable[[_Endpoint], bool]) -> set[str]:
-        """Backends of some of the endpoints, as an agent writes them: 10.233.64.14:80/TCP."""
-        return {
-            f"{in_brackets(address)}:{port.port}/{port.protocol}"
-            for endpoint in self.endpoints or ()
-            if chosen(endpoint)
-            for address in endpoint.addresses[:1]
-            for port in self.ports or ()
-        }
+def _is_for(endpoint: Endpoint, node: str, zone: str) -> bool:
+    """Whether a node that follows topology hints uses the endpoint."""
+    if endpoint.hints is None:
+        return True
+    if endpoint.hints.for_nodes:
+        return Hint(node) in endpoint.hints.for_nodes
+    return Hint(zone) in (endpoint.hints.for_zones or ())
 
 
 def wait_until_active(box: Box) -> bool:
-    """Wait until every agent that runs uses every ready endpoint; False after CONVERGE_S."""
+    """Wait until every running agent uses every ready endpoint. Returns False after CONVERGE_S."""
     slices = _served_slices(box)
     zones = read_zones(read_all(box.paths.manifests))
     wanted: dict[str, set[str]] = {}
     for node in box.nodes:
         chosen = partial(_is_wanted, node=node.name, zone=zones.get(node.name, ""))
-        wanted[node.name] = {backend for each in slices for backend in each.backends(chosen)}
+        wanted[node.name] = {backend for each in slices for backend in _backends(each, chosen)}
     return _wait(box, lambda node, active: wanted[node] <= active)
 
 
-def _is_wanted(endpoint: _Endpoint, node: str, zone: str) -> bool:
-    return endpoint.is_ready and endpoint.is_for(node, zone)
+def _is_wanted(endpoint: Endpoint, node: str, zone: str) -> bool:
+    return _is_ready(endpoint) and _is_for(endpoint, node, zone)
 
 
 def wait_until_unused(box: Box, pods: Iterable[PodRecord]) -> bool:
-    """Wait until no agent that runs sends new connections to `pods`.
+    """Wait until no running agent sends new connections to `pods`. Returns False after CONVERGE_S.
 
-    The last pods of a Service are not waited for: a terminating pod is used as long as there is no
-    other.
+    The last pods of a Service are not waited for: agents use a terminating pod as long as there is no other.
     """
     addresses = {address for pod in pods for address in pod.addresses}
     slices = _served_slices(box)
     replaced = {
-        (s.service, s.address_type) for s in slices for e in s.endpoints or () if e.is_ready
+        (_service_of(s), s.address_type) for s in slices for e in s.endpoints or () if _is_ready(e)
     }
     unwanted: set[str] = set()
     for each in slices:
-        if (each.service, each.address_type) in replaced:
-            unwanted |= each.backends(lambda endpoint: endpoint.addresses[0] in addresses)
+        if (_service_of(each), each.address_type) in replaced:
+            unwanted |= _backends(
+                each, lambda endpoint: (endpoint.addresses or [""])[0] in addresses
+            )
     return _wait(box, lambda _, active: not active & unwanted)
 
 
@@ -151,15 +115,17 @@ def _wait(box: Box, condition: Callable[[str, set[str]], bool]) -> bool:
         try:
             return all(condition(node, agents.active_backends(box.paths, node)) for node in running)
         except (OSError, KubypassError):
-            return False  # an agent that ends or starts just now; the deadline is the judge
+            return False  # the agent is starting or ending; the caller's deadline decides
 
     return wait_until(converged, CONVERGE_S)
 
 
-def _served_slices(box: Box) -> list[_Slice]:
-    """Slices of Services that agents serve: those with a ClusterIP."""
+def _served_slices(box: Box) -> list[EndpointSlice]:
+    """The slices of the Services that agents serve."""
     objects = read_all(box.paths.manifests)
-    services = [msgspec.convert(raw, _Service) for raw in objects if raw.get("kind") == "Service"]
-    served = {(s.metadata.namespace, s.metadata.name) for s in services if s.is_served}
-    slices = [msgspec.convert(raw, _Slice) for raw in objects if raw.get("kind") == "EndpointSlice"]
-    return [each for each in slices if each.service in served]
+    services = [msgspec.convert(raw, Service) for raw in objects if raw.get("kind") == "Service"]
+    served = {_name(each.metadata) for each in services if _is_served(each)}
+    slices = [
+        msgspec.convert(raw, EndpointSlice) for raw in objects if raw.get("kind") == "EndpointSlice"
+    ]
+    return [each for each in slices if _service_of(each) in served]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guide's whole walk in a box of its own: every step is carried out and checked.
+"""The guide's scenario in a box: every step is carried out and checked.
 
-Each step is a function in `walk` or `proof`; this module runs them in order and cleans up, whatever
-happens.
+Each step is a function in `steps_basic` or `steps_resilience`. This module runs them in order and
+always takes the box down.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from kubypass.errors import KubypassError
-from kubypass_lab.box import proof, walk
+from kubypass_lab.box import steps_basic, steps_resilience
 from kubypass_lab.box.box import down
 from kubypass_lab.box.checks import Checks
 from kubypass_lab.box.paths import BoxPaths
@@ -25,34 +25,34 @@ from kubypass_lab.box.process import last_lines
 
 def demo(name: str, kubekey: Path, settings: Path) -> int:
     """Run all steps in the box `name`; returns 0 if every check passed, else 1."""
-    return conduct(
+    return run_demo(
         name,
-        lambda checks: _walk(checks, name, kubekey, settings),
+        lambda checks: _run_steps(checks, name, kubekey, settings),
         logs=lambda: sorted(BoxPaths(name).root.glob("nodes/*/agent.log")),
         take_down=lambda: down(name, lambda _: None),
     )
 
 
-def conduct(
+def run_demo(
     name: str,
-    walk_on: Callable[[Checks], None],
+    run_steps: Callable[[Checks], None],
     *,
     logs: Callable[[], list[Path]],
     take_down: Callable[[], object],
 ) -> int:
-    """Walk, and take down whatever was made, however the walk ends; returns 0 if every check passed, else 1.
+    """Run the steps, and always take down what they made. Returns 0 if every check passed, else 1.
 
-    The ends of `logs` are shown if one did not.
+    The last lines of `logs` are shown if a check failed.
     """
     with _alone(name):
         checks = Checks(_say)
         signal.signal(signal.SIGTERM, _interrupt)
         try:
-            walk_on(checks)
+            run_steps(checks)
         except KubypassError as error:
-            checks.check("the walk goes on", "no error", error, passed=False)
+            checks.check("the demo goes on", "no error", error, passed=False)
         except KeyboardInterrupt:
-            checks.check("the walk goes on", "no interruption", "interrupted", passed=False)
+            checks.check("the demo goes on", "no interruption", "interrupted", passed=False)
         finally:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -66,7 +66,7 @@ def conduct(
 
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
-    """Keep a second demo out of the box; an abstract socket needs no cleaning up."""
+    """Keep a second demo out of the box. An abstract socket is the lock: it ends with the process."""
     with socket.socket(socket.AF_UNIX) as claim:
         try:
             claim.bind(f"\0kubypass-demo-{name}")
@@ -76,20 +76,20 @@ def _alone(name: str) -> Iterator[None]:
         yield
 
 
-def _walk(checks: Checks, name: str, kubekey: Path, settings: Path) -> None:
+def _run_steps(checks: Checks, name: str, kubekey: Path, settings: Path) -> None:
     down(name, lambda _: None)
-    box, before = walk.make_box(checks, name, kubekey, settings)
-    walk.configure(checks, box)
-    tour = walk.deploy_nginx(checks, box)
-    walk.show_status(checks, tour)
-    walk.show_services(checks, tour)
-    walk.show_no_rules(checks, tour)
-    walk.access(checks, tour)
-    walk.access_from_outside(checks, tour)
-    with proof.traffic(tour) as streams:
-        proof.scale_under_load(checks, tour, streams)
-        proof.kill_agents(checks, tour, streams)
-    proof.clean_up(checks, tour, before)
+    box, before = steps_basic.make_box(checks, name, kubekey, settings)
+    steps_basic.configure(checks, box)
+    scenario = steps_basic.deploy_nginx(checks, box)
+    steps_basic.show_status(checks, scenario)
+    steps_basic.show_services(checks, scenario)
+    steps_basic.show_no_rules(checks, scenario)
+    steps_basic.access(checks, scenario)
+    steps_basic.access_from_outside(checks, scenario)
+    with steps_resilience.traffic(scenario) as streams:
+        steps_resilience.scale_under_load(checks, scenario, streams)
+        steps_resilience.kill_agents(checks, scenario, streams)
+    steps_resilience.clean_up(checks, scenario, before)
 
 
 def _show_logs(logs: list[Path]) -> None:

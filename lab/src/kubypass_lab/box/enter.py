@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a command in a node, in the client or in a pod: its cgroup first, then its namespace."""
+"""Runs commands in a node, in the client or in a pod: a command joins the cgroup, then enters the namespace."""
 
 from __future__ import annotations
 
@@ -20,50 +20,50 @@ _RUN = 'echo 0 > "$1/cgroup.procs" && shift && exec "$@"'
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a command runs."""
+class Target:
+    """Where a command runs: a node, the client or a pod."""
 
     name: str
     namespace: str
     cgroup: Path
     env: dict[str, str]
-    init: int = 0  # a process all of whose namespaces are meant, not only the network's
+    init: int = 0  # a process whose namespaces are all entered, not only that of the network
 
 
-def find_place(box: Box, target: str) -> Place:
-    """The place that `target` names: node1, a host's name, client, or pod/NAME or its prefix."""
+def find_target(box: Box, name: str) -> Target:
+    """Find a target by name: node1, a host's name, client, or pod/NAME, where NAME may be a prefix."""
     paths = box.paths
-    if target == CLIENT:
-        return Place(CLIENT, paths.namespace(CLIENT), paths.host_cgroup(CLIENT), {})
-    if target.startswith("pod/"):
-        return _find_pod(box, target.removeprefix("pod/"))
+    if name == CLIENT:
+        return Target(CLIENT, paths.namespace(CLIENT), paths.host_cgroup(CLIENT), {})
+    if name.startswith("pod/"):
+        return _find_pod(box, name.removeprefix("pod/"))
     try:
-        node = box.topology.node(target).name
+        node = box.topology.node(name).name
     except KeyError:
         known = ", ".join(f"{node.alias} ({node.name})" for node in box.nodes)
         raise ConfigError(
-            f"{target}: no such place in box {paths.name}", f"there are client, {known}, pod/NAME"
+            f"{name}: no such target in box {paths.name}", f"there are client, {known}, pod/NAME"
         ) from None
-    return Place(
+    return Target(
         node, paths.namespace(node), paths.host_cgroup(node), agent_environment(paths, node)
     )
 
 
-def command_in(place: Place, argv: Sequence[str]) -> list[str]:
-    """The command line that runs `argv` in a place."""
-    target = f"--net=/run/netns/{place.namespace}"
-    whole = ["-t", str(place.init), "-m", "-u", "-n", "-p", "-C"]
-    enter_namespace = ["nsenter", *(whole if place.init else [target]), "--"]
-    return ["sh", "-c", _RUN, "sh", str(place.cgroup), *enter_namespace, *argv]
+def command_in(target: Target, argv: Sequence[str]) -> list[str]:
+    """The command line that runs `argv` in a target."""
+    network = f"--net=/run/netns/{target.namespace}"
+    whole = ["-t", str(target.init), "-m", "-u", "-n", "-p", "-C"]
+    enter_namespace = ["nsenter", *(whole if target.init else [network]), "--"]
+    return ["sh", "-c", _RUN, "sh", str(target.cgroup), *enter_namespace, *argv]
 
 
 def run_in(
-    place: Place, argv: Sequence[str], timeout_s: float = 20.0
+    target: Target, argv: Sequence[str], timeout_s: float = 20.0
 ) -> subprocess.CompletedProcess[str]:
-    """Run a command in a place to its end; its exit code is the caller's to judge."""
-    env = {**os.environ, **place.env}
+    """Run a command in a target to its end. The caller judges the exit code."""
+    env = {**os.environ, **target.env}
     return subprocess.run(
-        command_in(place, argv),
+        command_in(target, argv),
         capture_output=True,
         text=True,
         check=False,
@@ -72,15 +72,15 @@ def run_in(
     )
 
 
-def enter(box: Box, target: str, argv: Sequence[str]) -> NoReturn:
-    """Become a command (a shell if none is given) in a place, with this process's terminal."""
-    place = find_place(box, target)
-    os.environ.update(place.env)
-    command = command_in(place, argv or [os.environ.get("SHELL", "/bin/sh")])
+def enter(box: Box, name: str, argv: Sequence[str]) -> NoReturn:
+    """Replace this process by a command in a target; the command is a shell if none is given."""
+    target = find_target(box, name)
+    os.environ.update(target.env)
+    command = command_in(target, argv or [os.environ.get("SHELL", "/bin/sh")])
     os.execvp(command[0], command)  # noqa: S606 (becoming the command is the point)
 
 
-def _find_pod(box: Box, name: str) -> Place:
+def _find_pod(box: Box, name: str) -> Target:
     pods = [pod for pod in read_pods(box.paths) if pod.state != "terminating"]
     found = [pod for pod in pods if pod.name == name] or [
         pod for pod in pods if pod.name.startswith(name)
@@ -93,6 +93,6 @@ def _find_pod(box: Box, name: str) -> Place:
     if len(found) > 1:
         raise ConfigError(f"pod/{name}: fits several pods", f"say which: {names}")
     pod = found[0]
-    return Place(
+    return Target(
         pod.name, box.paths.pod_namespace(pod.id), box.paths.pod_cgroup(pod.node, pod.id), {}
     )

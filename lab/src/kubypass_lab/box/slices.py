@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Computes EndpointSlices from pods, as Kubernetes' EndpointSlice controller does. Pure.
 
-One slice for each IP family of the Service and each set of port numbers that its pods resolve to: a
-named targetPort may be another number in another pod.
+A Service has one slice for each IP family and each set of port numbers that its pods resolve to: a named targetPort
+can have different numbers in different pods.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from ipaddress import ip_address
 
 from kubypass_lab.box.addressing import FAMILIES
 from kubypass_lab.box.files import Json, mapping
-from kubypass_lab.box.objects import ContainerPort, Metadata, Service, ServiceSpec, selects
+from kubypass_lab.box.object_files import selects
+from kubypass_lab.box.objects import ContainerPort, Metadata, Service, ServiceSpec
 from kubypass_lab.box.record import PodRecord
 
 HEADLESS_LABEL = "service.kubernetes.io/headless"
@@ -24,19 +25,19 @@ Ports = tuple[tuple[str, str, int], ...]  # name, protocol, number
 def plan_slices(
     service: Service, pods: Iterable[PodRecord], zones: Mapping[str, str]
 ) -> list[Json]:
-    """The EndpointSlices of a stored Service; none if it has no selector. `zones` are those of nodes."""
+    """The EndpointSlices of a stored Service; none if it has no selector. `zones` maps nodes to zones."""
     spec, namespace = service.spec, service.metadata.namespace
     if not spec.selector or spec.type == "ExternalName":
         return []
     selected = [p for p in pods if p.namespace == namespace and selects(spec.selector, p.labels)]
     slices = []
     headless = spec.cluster_ip == "None"
-    for family in spec.families or ():
+    for family in spec.ip_families or ():
         groups: dict[Ports, list[Json]] = {} if selected else {_resolve(spec, ()): []}
         for pod in selected:
             for address in (a for a in pod.addresses if FAMILIES[ip_address(a).version] == family):
                 zone = zones.get(pod.node, "")
-                endpoint = _endpoint(pod, address, zone, always=spec.publish_not_ready)
+                endpoint = _endpoint(pod, address, zone, always=spec.publish_not_ready_addresses)
                 groups.setdefault(_resolve(spec, pod.ports), []).append(endpoint)
         for ports, endpoints in groups.items():
             _add_hints(spec, endpoints)
@@ -45,7 +46,7 @@ def plan_slices(
 
 
 def _resolve(spec: ServiceSpec, named: tuple[ContainerPort, ...]) -> Ports:
-    """The Service's ports as numbers of one pod; a name that the pod does not have is left out."""
+    """The Service's ports as port numbers of one pod. A port whose name the pod does not have is left out."""
     resolved = []
     for port in spec.ports or ():
         target = port.target_port or port.port
@@ -58,13 +59,13 @@ def _resolve(spec: ServiceSpec, named: tuple[ContainerPort, ...]) -> Ports:
 
 
 def _add_hints(spec: ServiceSpec, endpoints: list[Json]) -> None:
-    """For whom each ready endpoint is, after `trafficDistribution`; for none if one has no zone."""
+    """Add topology hints according to `trafficDistribution`. No endpoint gets hints if one has no zone."""
     ready = [each for each in endpoints if mapping(each["conditions"])["ready"]]
-    if spec.distribution is None or not all("zone" in each for each in ready):
+    if spec.traffic_distribution is None or not all("zone" in each for each in ready):
         return
     for each in ready:
         hints: Json = {"forZones": [{"name": each["zone"]}]}
-        if spec.distribution == "PreferSameNode":
+        if spec.traffic_distribution == "PreferSameNode":
             hints["forNodes"] = [{"name": each["nodeName"]}]
         each["hints"] = hints
 

@@ -43,7 +43,7 @@ def register(subparsers: Parsers) -> None:
         commands,
         "kubeconfig",
         "print the administrator's kubeconfig of a real Kubernetes; its API server is reached from "
-        "the box's own places: kubypass box exec client -- kubectl get nodes",
+        "the box's nodes and client: kubypass box exec client -- kubectl get nodes",
         _kubeconfig,
     )
 
@@ -53,7 +53,7 @@ def register(subparsers: Parsers) -> None:
 
 
 def _register_up(commands: Parsers) -> None:
-    """Add what makes a box."""
+    """Add the commands that make a box."""
     up = _command(commands, "up", "make a box from a KubeKey file", _up)
     up.add_argument(
         "-f", "--file", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
@@ -73,8 +73,8 @@ def _register_up(commands: Parsers) -> None:
 
 
 def _register_demos(commands: Parsers) -> None:
-    """Add the guide's walks."""
-    demo = _command(commands, "demo", "the guide's whole walk, checked", _demo)
+    """Add the demos."""
+    demo = _command(commands, "demo", "the guide's scenario, every step checked", _demo)
     demo.set_defaults(name="demo")
     demo.add_argument(
         "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
@@ -84,7 +84,7 @@ def _register_demos(commands: Parsers) -> None:
     real = _command(
         commands,
         "demo-kubernetes",
-        "the guide's walk with kubectl on a real Kubernetes, checked",
+        "the guide's scenario with kubectl on a real Kubernetes, every step checked",
         _demo_kubernetes,
     )
     real.set_defaults(name="demo")
@@ -94,7 +94,7 @@ def _register_demos(commands: Parsers) -> None:
 
 
 def _register_objects(commands: Parsers) -> None:
-    """Add what changes Kubernetes objects."""
+    """Add the commands that change Kubernetes objects."""
     apply = _command(
         commands,
         "apply",
@@ -194,7 +194,7 @@ def _label(arguments: argparse.Namespace) -> int:
 def _exec(arguments: argparse.Namespace) -> int:
     from kubypass_lab.box.box import open_box
     from kubypass_lab.box.enter import enter
-    from kubypass_lab.box.kubernetes.places import enter_cluster
+    from kubypass_lab.box.kubernetes.enter import enter_cluster
 
     argv = arguments.argv[1:] if arguments.argv[:1] == ["--"] else arguments.argv
     sys.stdout.flush()
@@ -205,7 +205,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _find_cluster(name: str) -> Cluster | None:
-    """The cluster of this name; None if there is nothing of one."""
+    """The cluster of this name; None if no part of one exists."""
     from kubypass_lab.box.kubernetes.cluster import open_cluster
     from kubypass_lab.box.kubernetes.paths import ClusterPaths
 
@@ -221,7 +221,7 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 
 def _list(arguments: argparse.Namespace) -> int:
     from kubypass_lab.box.box import open_box
-    from kubypass_lab.box.kubernetes.places import describe_cluster
+    from kubypass_lab.box.kubernetes.listing import describe_cluster
     from kubypass_lab.box.listing import describe_box, format_box
 
     cluster = _find_cluster(arguments.name)

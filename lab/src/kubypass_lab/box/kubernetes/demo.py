@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guide's walk with kubectl on a real Kubernetes: first with kube-proxy, then without it."""
+"""The guide's scenario with kubectl on a real Kubernetes: first with kube-proxy, then without it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from kubypass_lab.box.checks import Checks
-from kubypass_lab.box.demo import conduct
+from kubypass_lab.box.demo import run_demo
 from kubypass_lab.box.kubernetes import guide as steps
 from kubypass_lab.box.kubernetes.cluster import Plan, down, up
 from kubypass_lab.box.kubernetes.guide import Guide
@@ -18,15 +18,15 @@ _WITH_KUBE_PROXY = 'kube-proxy-replacement: "false"\nauto-direct-node-routes: "t
 def demo_kubernetes(name: str, kubekey: Path) -> int:
     """Run all steps in the cluster `name`; returns 0 if every check passed, else 1."""
     logs = ClusterPaths(name).root
-    return conduct(
+    return run_demo(
         name,
-        lambda checks: _walk(checks, name, kubekey),
+        lambda checks: _run_steps(checks, name, kubekey),
         logs=lambda: sorted(logs.glob("nodes/*/log/pods/kube-system_kubypass-*/agent/*.log")),
         take_down=lambda: down(name, lambda _: None),
     )
 
 
-def _walk(checks: Checks, name: str, kubekey: Path) -> None:
+def _run_steps(checks: Checks, name: str, kubekey: Path) -> None:
     down(name, lambda _: None)
     guide = _make(checks, name, kubekey)
     checks.step("b. the control group: kube-proxy serves nginx")
@@ -51,7 +51,7 @@ def _walk(checks: Checks, name: str, kubekey: Path) -> None:
 
 
 def _make(checks: Checks, name: str, kubekey: Path) -> Guide:
-    """A cluster whose pods kubypass connects, while kube-proxy serves Services: as the guide finds it."""
+    """Make a cluster in the guide's initial state: kubypass connects pods, and kube-proxy serves Services."""
     checks.step(f"a. a Kubernetes cluster from {kubekey}, with kube-proxy")
     settings = ClusterPaths(name).root.with_suffix(".yaml")
     settings.parent.mkdir(parents=True, exist_ok=True)

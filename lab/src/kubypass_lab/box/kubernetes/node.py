@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node: one process tree with a real kubelet and containerd, in namespaces and a cgroup of its own."""
+"""A node: a process tree with a real kubelet and containerd, in a set of namespaces and a cgroup."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from pathlib import Path
 
 from kubypass.errors import KubypassError
-from kubypass_lab.box.enter import Place
+from kubypass_lab.box.enter import Target
 from kubypass_lab.box.files import Json, read_json, write_json
 from kubypass_lab.box.kubekey import IPNetwork
 from kubypass_lab.box.kubernetes import pki
@@ -31,22 +31,21 @@ from kubypass_lab.box.kubernetes.node_files import (
 from kubypass_lab.box.kubernetes.packages import packages_directory
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
 from kubypass_lab.box.kubernetes.programs import cache, programs_directory
-from kubypass_lab.box.process import kill_cgroup, last_line, parse_process, spawn, wait_until
+from kubypass_lab.box.process import last_line, parse_process, spawn, wait_until
 from kubypass_lab.box.topology import PlannedNode, Topology
 from kubypass_lab.checkout import import_path
 
 REGISTER_S = 90.0
 READY_S = 90.0
-KILL_S = 30.0
 _OPEN_FILES = 1_000_000
-_LOOPBACK = "loopback"  # containerd calls it for every pod, whatever the network
+_LOOPBACK = "loopback"  # containerd calls this plugin for every pod, whatever the network
 _UNSHARE = ("unshare", "-m", "-u", "-C", "-p", "-f", "--kill-child", "--mount-proc")
-# The machine's own settings of these would be seen through the node's layer.
+# The machine's files in these directories must not be visible through the node's layer.
 _OWN = {"etc": ("cni", "containerd", "kubernetes"), "opt": ("cni", "box")}
 
 
 def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> None:
-    """Start a node, at first or again after `stop_node`; its kubelet then registers it."""
+    """Start a node, for the first time or again; its kubelet then registers it."""
     disk = paths.node_disk(node.name)
     paths.node_cgroup(node.name).mkdir(parents=True, exist_ok=True)
     names = sorted(each.name for each in (disk / "lib/images").glob("*.tar"))
@@ -76,16 +75,11 @@ def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> No
         log=disk / "init.log",
         env={"PYTHONPATH": import_path(), "PYTHONDONTWRITEBYTECODE": "1"},
     )
-    write_json(_record(paths, node.name), process.describe())
+    write_json(paths.process_record(node.name), process.describe())
 
 
-def stop_node(paths: ClusterPaths, name: str) -> None:
-    """End a node as a power cut would: everything in it, with its mounts; its disk stays."""
-    kill_cgroup(paths.node_cgroup(name), KILL_S)
-
-
-def node_place(paths: ClusterPaths, name: str) -> Place:
-    """Where commands on a node run: the cgroup of its daemons, and all its namespaces."""
+def node_target(paths: ClusterPaths, name: str) -> Target:
+    """The target of commands on a node: the cgroup of its daemons, and all its namespaces."""
     folders = [f"{CACHE}/{part}" for part in _programs()]
     environment = {
         "KUBECONFIG": "/etc/kubernetes/admin.conf",
@@ -93,11 +87,11 @@ def node_place(paths: ClusterPaths, name: str) -> Place:
         "PATH": ":".join([os.environ["PATH"], *folders]),
     }
     namespace, cgroup = paths.namespace(name), paths.host_cgroup(name)
-    return Place(name, namespace, cgroup, environment, _first_process(paths, name))
+    return Target(name, namespace, cgroup, environment, _first_process(paths, name))
 
 
 def wait_registered(paths: ClusterPaths, node: PlannedNode) -> list[IPNetwork]:
-    """Wait until the node is registered, and return its slices of the pods' range."""
+    """Wait until the node is registered. Returns its pod CIDRs."""
     template = "{range .spec.podCIDRs[*]}{@}{'\\n'}{end}"
     found: list[IPNetwork] = []
 
@@ -112,7 +106,7 @@ def wait_registered(paths: ClusterPaths, node: PlannedNode) -> list[IPNetwork]:
 
 
 def wait_ready(paths: ClusterPaths, node: PlannedNode) -> None:
-    """Wait until the node is Ready; KubypassError with the end of its log."""
+    """Wait until the node is Ready. KubypassError: it is not, with the end of its log."""
     try:
         wait = ["wait", "--for=condition=Ready", f"node/{node.name}", "--timeout=5s"]
         wait_kubectl(paths, READY_S, *wait)
@@ -121,7 +115,7 @@ def wait_ready(paths: ClusterPaths, node: PlannedNode) -> None:
 
 
 def wait_images(paths: ClusterPaths, node: PlannedNode) -> None:
-    """Wait until all images are on the node."""
+    """Wait until the node has all images."""
     disk = paths.node_disk(node.name)
     if not wait_until((disk / IMPORTED).is_file, READY_S):
         raise KubypassError(f"{node.name} has not its images: {last_line(disk / 'init.log')}")
@@ -135,9 +129,9 @@ def prepare_disk(
     *,
     bare: bool,
 ) -> None:
-    """Make the node's own files: the upper layers of /etc and /opt, /var/lib and /var/log.
+    """Make the node's files: the upper layers of /etc and /opt, /var/lib and /var/log.
 
-    A bare node has no network for pods, and a taint until an agent brought one.
+    A bare node has no pod network, and keeps a taint until an agent brings one.
     """
     disk = paths.node_disk(node.name)
     for name in ("etc", "opt", "lib", "log"):
@@ -168,7 +162,7 @@ def prepare_disk(
 
 
 def _link(source: Path, target: Path) -> None:
-    """One more name for a file that nobody changes, or a copy where it cannot have one."""
+    """Make a hard link to a file that never changes, or a copy where a link is impossible."""
     try:
         target.hardlink_to(source)
     except OSError:
@@ -178,7 +172,7 @@ def _link(source: Path, target: Path) -> None:
 def _write_identity(
     paths: ClusterPaths, topology: Topology, node: PlannedNode, directory: Path
 ) -> None:
-    """The kubelet's certificate and kubeconfig; the administrator's kubeconfig as kubeadm has it."""
+    """Write the kubelet's certificate and kubeconfig, and the administrator's kubeconfig as kubeadm does."""
     identity = pki.kubelet(node.name, [each.ip for each in node.addresses])
     pki.make_certificate(paths.pki, identity)
     kubeconfig = pki.write_kubeconfig(paths.pki, identity, server_url(topology))
@@ -191,19 +185,15 @@ def _write_identity(
 
 
 def _programs() -> tuple[str, ...]:
-    """Below the cache: where the programs are that a node has on its PATH."""
+    """Directories below the cache that are on a node's PATH."""
     packages = packages_directory().name
     own = str(programs_directory().relative_to(cache()))
     return own, f"{packages}/usr/sbin", f"{packages}/usr/bin"
 
 
-def _record(paths: ClusterPaths, name: str) -> Path:
-    return paths.root / "processes" / f"{name}.json"
-
-
 def _first_process(paths: ClusterPaths, name: str) -> int:
-    """The id, outside, of the node's first process: the only child of the one that was started."""
-    process = parse_process(read_json(_record(paths, name)))
+    """The pid (outside the node) of the node's first process: the only child of the process that was started."""
+    process = parse_process(read_json(paths.process_record(name)))
     try:
         pid = process.pid if process else 0
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -214,7 +204,7 @@ def _first_process(paths: ClusterPaths, name: str) -> int:
 
 
 def _explain(paths: ClusterPaths, node: PlannedNode, what: str) -> tuple[str, str]:
-    """What went wrong with a node, from its logs, and what to do."""
+    """What went wrong with a node, according to its logs, and what to do."""
     disk = paths.node_disk(node.name)
     log = disk / "log/kubelet.log"
     shown = log if log.is_file() else disk / "init.log"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's steps h to j: nothing fails while pods and agents come and go; nothing is left."""
+"""The demo's steps h to j: no request fails while pods and agents come and go, and cleanup leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kubypass.model.address import in_brackets
 from kubypass_lab.box import agents
 from kubypass_lab.box.apply import scale
 from kubypass_lab.box.checks import Checks
-from kubypass_lab.box.enter import find_place, run_in
+from kubypass_lab.box.enter import find_target, run_in
 from kubypass_lab.box.process import Process, is_alive, spawn, stop, wait_until
 from kubypass_lab.box.snapshot import (
     Snapshot,
@@ -24,10 +24,10 @@ from kubypass_lab.box.snapshot import (
     read_bpf_objects,
     take_snapshot,
 )
+from kubypass_lab.box.steps_basic import VISITOR, Scenario, access
 from kubypass_lab.box.traffic import TIMEOUT_S, Request, read_latest, read_log
-from kubypass_lab.box.walk import VISITOR, Tour, access
 
-PHASE_S = 0.5  # traffic at the new size before the next change
+PHASE_S = 0.5  # how long traffic flows at a size before the next change
 SIZES = (3, 1, 2, 0, 3, 2)
 
 
@@ -40,26 +40,29 @@ class Stream:
     log: Path
 
     def between(self, begin_s: float, end_s: float) -> list[Request]:
-        """Its requests that began and ended in an interval of CLOCK_MONOTONIC."""
+        """The requests that began and ended in an interval of CLOCK_MONOTONIC."""
         return [
             each for each in read_log(self.log) if begin_s <= each.begin_s and each.end_s <= end_s
         ]
 
 
 @contextmanager
-def traffic(tour: Tour, visitor: str = VISITOR) -> Iterator[list[Stream]]:
-    """Ask without end: the client each node's NodePort, a pod the ClusterIP."""
+def traffic(scenario: Scenario, visitor: str = VISITOR) -> Iterator[list[Stream]]:
+    """Keep up requests: the client asks each node's NodePort, and a pod asks the ClusterIP."""
     targets = [
-        ("client", f"http://{in_brackets(address)}:{tour.node_port}/")
-        for address in tour.node_addresses()
+        ("client", f"http://{in_brackets(address)}:{scenario.node_port}/")
+        for address in scenario.node_addresses()
     ]
     targets += [
-        (f"pod/{visitor}", f"http://{in_brackets(address)}:80/") for address in tour.cluster_ips
+        (f"pod/{visitor}", f"http://{in_brackets(address)}:80/") for address in scenario.cluster_ips
     ]
     streams: list[Stream] = []
     try:
-        for index, (target, url) in enumerate(targets):
-            place, log = find_place(tour.box, target), tour.box.paths.root / f"traffic-{index}"
+        for index, (name, url) in enumerate(targets):
+            target, log = (
+                find_target(scenario.box, name),
+                scenario.box.paths.root / f"traffic-{index}",
+            )
             command = [
                 sys.executable,
                 "-m",
@@ -71,9 +74,9 @@ def traffic(tour: Tour, visitor: str = VISITOR) -> Iterator[list[Stream]]:
             ]
             errors = log.with_suffix(".errors")
             process = spawn(
-                command, cgroup=place.cgroup, namespace=place.namespace, log=errors, env={}
+                command, cgroup=target.cgroup, namespace=target.namespace, log=errors, env={}
             )
-            streams.append(Stream(f"{place.name} → {url}", process, log))
+            streams.append(Stream(f"{target.name} → {url}", process, log))
         _let_flow(streams, 0.0)
         yield streams
     finally:
@@ -81,14 +84,14 @@ def traffic(tour: Tour, visitor: str = VISITOR) -> Iterator[list[Stream]]:
             stop(stream.process, signal.SIGTERM, TIMEOUT_S + 1)
 
 
-def scale_under_load(checks: Checks, tour: Tour, streams: list[Stream]) -> None:
-    """Step h: 2 → 3 → 1 → 2 → 0 → 3 → 2 under requests, which fail only while no pod is there."""
+def scale_under_load(checks: Checks, scenario: Scenario, streams: list[Stream]) -> None:
+    """Step h: scale 2 → 3 → 1 → 2 → 0 → 3 → 2 under requests. They may fail only while there is no pod."""
     checks.step("h. scaling under continuous requests")
     begin_s = time.monotonic()
     empty_s: tuple[float, float] | None = None
     for size in SIZES:
         changing_s = time.monotonic()
-        scale(tour.box, "deployment/my-nginx", size, lambda _: None)
+        scale(scenario.box, "deployment/my-nginx", size, lambda _: None)
         changed_s = time.monotonic()
         if size == 0:
             _let_flow(streams, 0.0)
@@ -98,23 +101,25 @@ def scale_under_load(checks: Checks, tour: Tour, streams: list[Stream]) -> None:
         if empty_s:
             _check_answered(checks, streams, "while it went from 2 to 1 to 3", begin_s, empty_s[0])
             empty_s, begin_s = None, changed_s
-        checks.check(f"scaled to {size}", f"{size} pods ready", f"{_ready(tour)} pods ready")
+        checks.check(f"scaled to {size}", f"{size} pods ready", f"{_ready(scenario)} pods ready")
         _let_flow(streams, PHASE_S)
     _check_answered(checks, streams, "while it went back from 3 to 2", begin_s, time.monotonic())
 
 
-def kill_agents(checks: Checks, tour: Tour, streams: list[Stream]) -> None:
-    """Step i: agents die without warning and come back; traffic goes on, nothing is written."""
+def kill_agents(checks: Checks, scenario: Scenario, streams: list[Stream]) -> None:
+    """Step i: kill and restart the agents. Traffic continues, and the restarted agents write nothing."""
     checks.step("i. the agents are killed with SIGKILL")
     begin_s = time.monotonic()
-    agents.stop_agents(tour.box.paths, signal.SIGKILL)
-    running = [node.name for node in tour.box.nodes if agents.is_running(tour.box.paths, node.name)]
+    agents.stop_agents(scenario.box.paths, signal.SIGKILL)
+    running = [
+        node.name for node in scenario.box.nodes if agents.is_running(scenario.box.paths, node.name)
+    ]
     checks.check("agents that run", [], running)
-    access(checks, tour, "   without agents, all paths again:", tries=2)
+    access(checks, scenario, "   without agents, all paths again:", tries=2)
     checks.step("   the agents are started again")
-    agents.start_agents(tour.box.paths, tour.box.topology, tour.box.settings)
-    for node in tour.box.nodes:
-        writes = agents.ask(tour.box.paths, node.name, "/status").get("writes")
+    agents.start_agents(scenario.box.paths, scenario.box.topology, scenario.box.settings)
+    for node in scenario.box.nodes:
+        writes = agents.ask(scenario.box.paths, node.name, "/status").get("writes")
         numbers = writes if isinstance(writes, dict) else {"none": "told"}
         text = ", ".join(f"{name} {count}" for name, count in numbers.items())
         checks.check(
@@ -126,17 +131,17 @@ def kill_agents(checks: Checks, tour: Tour, streams: list[Stream]) -> None:
     )
 
 
-def clean_up(checks: Checks, tour: Tour, before: dict[str, Snapshot]) -> None:
-    """Step j: kubypass cleanup leaves each node as it was before its agent first started."""
+def clean_up(checks: Checks, scenario: Scenario, before: dict[str, Snapshot]) -> None:
+    """Step j: check that `kubypass cleanup` restores each node to its state before its agent first started."""
     checks.step("j. kubypass cleanup")
-    box = tour.box
+    box = scenario.box
     agents.stop_agents(box.paths)
     for node in box.nodes:
         ours = read_bpf_objects(box, node.name)
         checks.check(
             f"{node.name}: BPF objects held by pins", "1 or more", len(ours), passed=bool(ours)
         )
-        answer = run_in(find_place(box, node.name), ["kubypass", "cleanup"])
+        answer = run_in(find_target(box, node.name), ["kubypass", "cleanup"])
         for line in (answer.stdout + answer.stderr).strip().splitlines():
             checks.say(f"      {line}")
         checks.check(
@@ -178,12 +183,12 @@ def _check_refused(checks: Checks, streams: list[Stream], begin_s: float, end_s:
         )
 
 
-def _ready(tour: Tour) -> int:
-    return sum(pod.state == "ready" for pod in tour.pods())
+def _ready(scenario: Scenario) -> int:
+    return sum(pod.state == "ready" for pod in scenario.pods())
 
 
 def _let_flow(streams: list[Stream], duration_s: float) -> None:
-    """Wait until every stream has finished a request begun `duration_s` seconds from now."""
+    """Wait until every stream has finished a request that began `duration_s` seconds from now."""
     target_s = time.monotonic() + duration_s
 
     def passed() -> bool:
@@ -194,6 +199,6 @@ def _let_flow(streams: list[Stream], duration_s: float) -> None:
 
 
 def _wait_gone(objects: set[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Wait until the kernel has freed BPF objects; returns those that stay."""
+    """Wait until the kernel has freed BPF objects. Returns those that remain."""
     wait_until(lambda: not existing_bpf_objects(objects), 5.0)
     return sorted(existing_bpf_objects(objects))

@@ -13,7 +13,7 @@ from kubypass_lab.box import agents
 from kubypass_lab.box.apply import apply_files
 from kubypass_lab.box.box import Box, up
 from kubypass_lab.box.checks import Checks
-from kubypass_lab.box.enter import Place, find_place, run_in
+from kubypass_lab.box.enter import Target, find_target, run_in
 from kubypass_lab.box.files import read_json, write_json
 from kubypass_lab.box.kubekey import IPNetwork, read_kubekey
 from kubypass_lab.box.paths import FABRIC
@@ -31,7 +31,7 @@ WILDCARDS = {4: "0.0.0.0", 6: "::"}  # noqa: S104 (a row of the list, nothing is
 
 
 @dataclass(frozen=True, slots=True)
-class Tour:
+class Scenario:
     """The box with nginx in it, and the addresses of its Service."""
 
     box: Box
@@ -53,7 +53,7 @@ class Tour:
 def make_box(
     checks: Checks, name: str, kubekey: Path, settings: Path
 ) -> tuple[Box, dict[str, Snapshot]]:
-    """Step a: the cluster that the KubeKey file describes, a second host, and a client outside."""
+    """Step a: make the cluster that the KubeKey file describes, a second host, and an external client."""
     checks.step(f"a. a cluster in a box from {kubekey}")
     box = up(name, kubekey, settings, lambda line: checks.say(f"      {line}"), with_agents=False)
     wanted = read_kubekey(kubekey)
@@ -86,7 +86,7 @@ def make_box(
         outside or f"all in {ranges}",
         passed=not outside,
     )
-    client = find_place(box, "client")
+    client = find_target(box, "client")
     for node in box.nodes:
         for address in (a for a in node.addresses if a.version in box.topology.families):
             url = f"http://{_host(str(address.ip))}:9"
@@ -99,9 +99,9 @@ def make_box(
 
 
 def configure(checks: Checks, box: Box) -> None:
-    """Step b: the guide's cilium-config block and agent argument, as they are."""
+    """Step b: use the guide's cilium-config block and agent argument unchanged."""
     checks.step(f"b. settings: {box.settings}")
-    node = find_place(box, "node1")
+    node = find_target(box, "node1")
     verdict = run_in(node, ["kubypass", "config", "check", str(box.settings)])
     for line in (verdict.stdout + verdict.stderr).strip().splitlines():
         checks.say(f"      {line}")
@@ -126,8 +126,8 @@ def configure(checks: Checks, box: Box) -> None:
             checks.check(f"{planned.name}'s agent is ready and was given", argument, seen)
 
 
-def deploy_nginx(checks: Checks, box: Box) -> Tour:
-    """Step c: the guide's Deployment and NodePort Service."""
+def deploy_nginx(checks: Checks, box: Box) -> Scenario:
+    """Step c: apply the guide's Deployment and NodePort Service."""
     checks.step(f"c. {MANIFEST.name}: a Deployment of two nginx and a NodePort Service")
     manifest = _for_families(box)
     apply_files(box, [manifest, _visitor(box)], lambda line: checks.say(f"      {line}"))
@@ -135,8 +135,8 @@ def deploy_nginx(checks: Checks, box: Box) -> Tour:
     spec = (service or {}).get("spec")
     if not isinstance(spec, dict):
         raise KubypassError("there is no Service my-nginx after applying it")
-    tour = Tour(box, tuple(spec["clusterIPs"]), int(spec["ports"][0]["nodePort"]))
-    pods = tour.pods()
+    scenario = Scenario(box, tuple(spec["clusterIPs"]), int(spec["ports"][0]["nodePort"]))
+    pods = scenario.pods()
     nodes = sorted({pod.node for pod in pods if pod.state == "ready"})
     checks.check(
         "two nginx answer, one on each node",
@@ -145,23 +145,23 @@ def deploy_nginx(checks: Checks, box: Box) -> Tour:
     )
     addresses = " ".join(" ".join(pod.addresses) for pod in pods)
     checks.say(
-        f"      pods {addresses}, ClusterIP {' '.join(tour.cluster_ips)}, port {tour.node_port}"
+        f"      pods {addresses}, ClusterIP {' '.join(scenario.cluster_ips)}, port {scenario.node_port}"
     )
-    return tour
+    return scenario
 
 
-def show_status(checks: Checks, tour: Tour) -> None:
-    """Step d: kubypass status on each node."""
+def show_status(checks: Checks, scenario: Scenario) -> None:
+    """Step d: check `kubypass status` on each node."""
     checks.step("d. kubypass status")
-    strict = '"strict"' in tour.box.settings.read_text()
-    for node in tour.box.nodes:
-        answer = run_in(find_place(tour.box, node.name), ["kubypass", "status"])
+    strict = '"strict"' in scenario.box.settings.read_text()
+    for node in scenario.box.nodes:
+        answer = run_in(find_target(scenario.box, node.name), ["kubypass", "status"])
         lines = {
             line.split(":")[0].strip() + ":": line.strip()
             for line in answer.stdout.splitlines()
             if ":" in line
         }
-        if node is tour.box.nodes[0]:
+        if node is scenario.box.nodes[0]:
             for line in answer.stdout.splitlines():
                 checks.say(f"      {line}")
         for name in STATUS_LINES:
@@ -180,21 +180,24 @@ def show_status(checks: Checks, tour: Tour) -> None:
             checks.check(f"{node.name}", expected, " ".join(seen.split()), passed=passed)
 
 
-def show_services(checks: Checks, tour: Tour) -> None:
-    """Step e: kubypass service list on each node."""
+def show_services(checks: Checks, scenario: Scenario) -> None:
+    """Step e: check `kubypass service list` on each node."""
     checks.step("e. kubypass service list")
-    versions = tour.box.topology.families
-    backends = sorted(f"{_host(a)}:80/TCP (active)" for pod in tour.pods() for a in pod.addresses)
-    for node in tour.box.nodes:
-        answer = run_in(find_place(tour.box, node.name), ["kubypass", "service", "list"])
-        if node is tour.box.nodes[0]:
+    versions = scenario.box.topology.families
+    backends = sorted(
+        f"{_host(a)}:80/TCP (active)" for pod in scenario.pods() for a in pod.addresses
+    )
+    for node in scenario.box.nodes:
+        answer = run_in(find_target(scenario.box, node.name), ["kubypass", "service", "list"])
+        if node is scenario.box.nodes[0]:
             for line in answer.stdout.splitlines():
                 checks.say(f"      {line}")
         own = [str(a.ip) for a in node.addresses if a.version in versions]
-        frontends = [(f"{_host(address)}:80/TCP", "ClusterIP") for address in tour.cluster_ips]
+        frontends = [(f"{_host(address)}:80/TCP", "ClusterIP") for address in scenario.cluster_ips]
         wildcards = [WILDCARDS[version] for version in versions]
         frontends += [
-            (f"{_host(address)}:{tour.node_port}/TCP", "NodePort") for address in (*wildcards, *own)
+            (f"{_host(address)}:{scenario.node_port}/TCP", "NodePort")
+            for address in (*wildcards, *own)
         ]
         rows = _rows(answer.stdout)
         for frontend, kind in frontends:
@@ -204,47 +207,56 @@ def show_services(checks: Checks, tour: Tour) -> None:
             checks.check(f"{node.name}: {frontend}", ", ".join(expected), ", ".join(seen))
 
 
-def show_no_rules(checks: Checks, tour: Tour) -> None:
-    """Step f: nothing of kube-proxy in netfilter."""
+def show_no_rules(checks: Checks, scenario: Scenario) -> None:
+    """Step f: check that netfilter has no rules of kube-proxy."""
     checks.step("f. iptables-save | grep KUBE-SVC")
     script = "(iptables-save; ip6tables-save; nft list ruleset) 2>/dev/null | grep -c KUBE- ; true"
-    for node in tour.box.nodes:
-        seen = run_in(find_place(tour.box, node.name), ["sh", "-c", script]).stdout.strip()
+    for node in scenario.box.nodes:
+        seen = run_in(find_target(scenario.box, node.name), ["sh", "-c", script]).stdout.strip()
         checks.check(
             f"{node.name}: lines with KUBE- in iptables-save, ip6tables-save and nft", "0", seen
         )
 
 
 def access(
-    checks: Checks, tour: Tour, title: str = "g. the guide's five access paths", tries: int = TRIES
+    checks: Checks,
+    scenario: Scenario,
+    title: str = "g. the guide's five access paths",
+    tries: int = TRIES,
 ) -> None:
-    """Step g: every path from every place where it makes sense."""
+    """Step g: try every access path from every target for which it makes sense."""
     checks.step(title)
-    for node in tour.box.nodes:
-        loopback = [{4: "127.0.0.1", 6: "::1"}[version] for version in tour.box.topology.families]
-        _fetch_all(checks, find_place(tour.box, node.name), tour, loopback, tries)
-    for pod in tour.pods():
-        _fetch_all(checks, find_place(tour.box, f"pod/{pod.name}"), tour, [], tries)
-    client = find_place(tour.box, "client")
-    for address in tour.node_addresses():
+    for node in scenario.box.nodes:
+        loopback = [
+            {4: "127.0.0.1", 6: "::1"}[version] for version in scenario.box.topology.families
+        ]
+        _fetch_all(checks, find_target(scenario.box, node.name), scenario, loopback, tries)
+    for pod in scenario.pods():
+        _fetch_all(checks, find_target(scenario.box, f"pod/{pod.name}"), scenario, [], tries)
+    client = find_target(scenario.box, "client")
+    for address in scenario.node_addresses():
         _fetch(
-            checks, client, f"NodePort at {address}", f"{_host(address)}:{tour.node_port}", tries
+            checks,
+            client,
+            f"NodePort at {address}",
+            f"{_host(address)}:{scenario.node_port}",
+            tries,
         )
 
 
-def access_from_outside(checks: Checks, tour: Tour) -> None:
-    """The rest of step g: bpf-lb-external-clusterip, with the route that an operator would add."""
-    if 'bpf-lb-external-clusterip: "true"' not in tour.box.settings.read_text():
+def access_from_outside(checks: Checks, scenario: Scenario) -> None:
+    """The rest of step g: try bpf-lb-external-clusterip, with the route that an operator would add."""
+    if 'bpf-lb-external-clusterip: "true"' not in scenario.box.settings.read_text():
         return
-    fabric = tour.box.paths.namespace(FABRIC)
-    node = tour.box.nodes[0]
+    fabric = scenario.box.paths.namespace(FABRIC)
+    node = scenario.box.nodes[0]
     routes = [
-        f"{cidr} via {node.address(cidr.version)}" for cidr in tour.box.topology.service_cidrs
+        f"{cidr} via {node.address(cidr.version)}" for cidr in scenario.box.topology.service_cidrs
     ]
     ip_batch(fabric, [f"route add {route}" for route in routes])
     try:
-        client = find_place(tour.box, "client")
-        for address in tour.cluster_ips:
+        client = find_target(scenario.box, "client")
+        for address in scenario.cluster_ips:
             _fetch(
                 checks, client, f"ClusterIP by way of {node.name}", f"{_host(address)}:80", TRIES
             )
@@ -252,32 +264,38 @@ def access_from_outside(checks: Checks, tour: Tour) -> None:
         ip_batch(fabric, [f"route delete {route}" for route in routes])
 
 
-def _fetch_all(checks: Checks, place: Place, tour: Tour, loopback: list[str], tries: int) -> None:
+def _fetch_all(
+    checks: Checks, target: Target, scenario: Scenario, loopback: list[str], tries: int
+) -> None:
     for address in loopback:
-        _fetch(checks, place, "NodePort at loopback", f"{_host(address)}:{tour.node_port}", tries)
-    for address in tour.node_addresses():
-        _fetch(checks, place, "NodePort at a node", f"{_host(address)}:{tour.node_port}", tries)
-    for address in tour.cluster_ips:
-        _fetch(checks, place, "ClusterIP", f"{_host(address)}:80", tries)
-    for pod in tour.pods():
+        _fetch(
+            checks, target, "NodePort at loopback", f"{_host(address)}:{scenario.node_port}", tries
+        )
+    for address in scenario.node_addresses():
+        _fetch(
+            checks, target, "NodePort at a node", f"{_host(address)}:{scenario.node_port}", tries
+        )
+    for address in scenario.cluster_ips:
+        _fetch(checks, target, "ClusterIP", f"{_host(address)}:80", tries)
+    for pod in scenario.pods():
         for address in pod.addresses:
-            _fetch(checks, place, f"pod on {pod.node}", f"{_host(address)}:80", tries)
+            _fetch(checks, target, f"pod on {pod.node}", f"{_host(address)}:80", tries)
 
 
-def _fetch(checks: Checks, place: Place, what: str, endpoint: str, tries: int) -> None:
-    """Fetch a page with curl, a new connection each time."""
+def _fetch(checks: Checks, target: Target, what: str, endpoint: str, tries: int) -> None:
+    """Fetch a page with curl several times, with a new connection for each request."""
     url = f"http://{endpoint}/"
     answer = run_in(
-        place, ["curl", "-sSg", "-m", "3", "-H", "Connection: close", *[url] * tries], timeout_s=60
+        target, ["curl", "-sSg", "-m", "3", "-H", "Connection: close", *[url] * tries], timeout_s=60
     )
     pages = answer.stdout.count(f"<title>{WELCOME}</title>")
     error = answer.stderr.strip().splitlines()[:1]
     seen = " ".join([f"{pages} welcome pages", *error])
-    checks.check(f"{place.name} → {what}, {url}", f"{tries} welcome pages", seen)
+    checks.check(f"{target.name} → {what}, {url}", f"{tries} welcome pages", seen)
 
 
 def _rows(listing: str) -> dict[str, list[str]]:
-    """Frontend -> type and backends, from the rows of `kubypass service list`."""
+    """Maps each frontend to its type and backends, as `kubypass service list` prints them."""
     rows: dict[str, list[str]] = {}
     current: list[str] = []
     for line in listing.splitlines():
@@ -304,7 +322,7 @@ def _is_within(inner: IPNetwork, outer: IPNetwork) -> bool:
 
 
 def _for_families(box: Box) -> Path:
-    """The guide's manifest; in a dual-stack box, with the line that asks for both families."""
+    """The guide's manifest. In a dual-stack box it also asks for both families."""
     if len(box.topology.families) == 1:
         return MANIFEST
     path = box.paths.root / "my-nginx.yaml"
@@ -317,7 +335,7 @@ def _for_families(box: Box) -> Path:
 
 
 def _visitor(box: Box) -> Path:
-    """A pod that stays while nginx comes and goes."""
+    """The manifest of a pod that stays while nginx pods come and go."""
     path = box.paths.root / "visitor.yaml"
     container = {"name": VISITOR, "image": "busybox"}
     pod = {
