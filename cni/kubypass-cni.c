@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 /* The CNI plugin, which container runtimes call. It passes the request to the node's agent and prints the answer.
  *
- * The request on the agent's unix socket consists of "kubypass-cni 1", each variable CNI_*=..., an empty string, and the
- * network configuration as it came. A zero byte ends each string, and the end of sending ends the request. The
+ * The request on the agent's unix socket consists of "kubypass-cni 1", each variable CNI_*=..., an empty string, and
+ * the network configuration as it came. A zero byte ends each string, and the end of sending ends the request. The
  * descriptor of the pod's network namespace is passed along. The answer is "EXITCODE LENGTH\n" and then LENGTH bytes
  * for standard output.
  *
@@ -114,8 +114,8 @@ static void copy_string(char *target, size_t size, const char *from, const char 
 	target[at] = 0;
 }
 
-/* Copies the values of `keys` from the outermost object. Only strings and brackets are checked, the agent parses the rest.
- * Returns whether they match. */
+/* Copies the values of `keys` from the outermost object. Checks only that strings and brackets match, and returns whether
+ * they do; the agent parses the rest. */
 static int read_keys(const char *text)
 {
 	const char *key = NULL, *key_end = NULL, *end;

@@ -43,7 +43,7 @@ class Commands:
         self._node_config = node
 
     def serve(self, request: Request, netns_fd: int | None) -> dict[str, object] | None:
-        """Returns the result for the runtime; CniError says what is wrong. `netns_fd` is the pod's network namespace."""
+        """Returns the result for the runtime; CniError says what is wrong. `netns_fd` is the pod's namespace."""
         if request.command == "ADD":
             return self._add(request, _require_netns(request, netns_fd))
         if request.command == "CHECK":

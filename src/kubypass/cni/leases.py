@@ -44,7 +44,7 @@ class Lease:
 
     @property
     def mac(self) -> bytes:
-        """The MAC address of the pod's end: locally administered (RFC 7042 section 2.1), the same for a repeated ADD."""
+        """The MAC address of the pod's end: locally administered (RFC 7042 section 2.1), and stable."""
         return b"\x02" + bytes.fromhex(self._hash)[-5:]
 
     @property
