@@ -96,7 +96,7 @@ class Services:
         """Takes in the node as it is now; returns whether everything has to be planned again."""
         changed, self._node = node != self._node, node
         if changed:
-            self._claims.move(node.local_addresses)
+            self._claims.set_node_addresses(node.local_addresses)
         return changed
 
     def check(self) -> Result:
