@@ -114,8 +114,8 @@ static void copy_string(char *target, size_t size, const char *from, const char 
 	target[at] = 0;
 }
 
-/* Copies the values of `keys` from the outermost object. Returns whether strings and brackets match; the agent parses the
- * rest. */
+/* Copies the values of `keys` from the outermost object. Returns whether strings and brackets match; the agent parses
+ * the rest. */
 static int read_keys(const char *text)
 {
 	const char *key = NULL, *key_end = NULL, *end;
