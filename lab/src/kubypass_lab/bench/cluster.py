@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from kubypass.kernel import files
+
 Object = dict[str, object]
 CHANGED = "slice-changed.json"
 """The slice of service 0 has a file of its own."""
@@ -51,9 +53,7 @@ def named_slice(service_name: str, addresses: list[str], port: int) -> Object:
 
 def write_file(path: Path, item: Object) -> None:
     """One object (or List) in one step."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(item))
-    temporary.replace(path)
+    files.write_file(path, json.dumps(item).encode(), durable=False)
 
 
 def write_list(path: Path, items: list[Object]) -> None:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kubypass.errors import KubypassError
+from kubypass.kernel.files import write_file
 
 Json = dict[str, object]
 
@@ -21,9 +22,7 @@ def write_json(path: Path, value: Json) -> bool:
     if path.is_file() and path.read_text() == text:
         return False
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text)
-    temporary.rename(path)
+    write_file(path, text.encode(), durable=False)
     return True
 
 

@@ -16,6 +16,7 @@ from kubypass.agent.log import log
 from kubypass.agent.signals import Signals
 from kubypass.agent.source.connection_log import ConnectionLog
 from kubypass.errors import ConfigError
+from kubypass.kernel.files import write_file
 from kubypass.kube.config_maps import ConfigMapName, differences, merge
 from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.problem import Problem
@@ -145,9 +146,8 @@ class ConfigMapSettings:
         self._changes = changes
 
     def _keep(self, values: Mapping[str, str]) -> None:
-        temporary = self._file.with_name(f".{self._file.name}")
-        temporary.write_text(json.dumps({"name": str(self._name), "values": dict(values)}))
-        temporary.replace(self._file)
+        content = json.dumps({"name": str(self._name), "values": dict(values)})
+        write_file(self._file, content.encode(), durable=False)
 
     def _kept(self) -> dict[str, str] | None:
         try:
