@@ -35,7 +35,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF
 
 
 @pytest.fixture(scope="module")
-def other_version(tmp_path_factory) -> Path:
+def other_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package whose programs and Python have other structs; its PYTHONPATH."""
     root = tmp_path_factory.mktemp("other")
     shutil.copytree(ROOT / "bpf", root / "bpf")
@@ -73,7 +73,9 @@ def talk(client: socket.socket, server: socket.socket, words: bytes) -> None:
         assert receiver.recv(100) == words
 
 
-def test_connections_go_on_through_an_upgrade(other_version, monkeypatch):
+def test_connections_go_on_through_an_upgrade(
+    other_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
         with inside(far):
@@ -170,7 +172,9 @@ class Dialler(Thread):
         return False
 
 
-def test_connections_opened_during_an_upgrade_go_on(other_version, monkeypatch):
+def test_connections_opened_during_an_upgrade_go_on(
+    other_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Programs with maps of either layout open connections while one takes over from the other."""
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
@@ -223,7 +227,9 @@ def end_in_the_middle(node: BareNode, layout_hash: str) -> None:
     assert len(list(where.iterdir())) == 4  # links, programs and two layouts
 
 
-def test_an_upgrade_that_ends_in_the_middle_is_taken_up_again(other_version, monkeypatch):
+def test_an_upgrade_that_ends_in_the_middle_is_taken_up_again(
+    other_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
         with inside(far):
