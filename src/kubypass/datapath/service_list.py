@@ -10,7 +10,13 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_ipv6_link_local
+from kubypass.model.address import (
+    UNSPECIFIED,
+    Address,
+    family,
+    format_address_port,
+    is_ipv6_link_local,
+)
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendState, LocalAddressKind, ServiceFlag
 
@@ -53,7 +59,7 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
         rows.extend(
             {
                 "id": value.id,
-                "frontend": format_endpoint(place, key.port, Protocol(key.protocol)),
+                "frontend": format_address_port(place, key.port, Protocol(key.protocol)),
                 "type": kind,
                 "backends": backends,
             }
@@ -84,5 +90,5 @@ def _backends(backends: Map) -> dict[int, list[tuple[int, layout.Backend]]]:
 
 def _backend_row(number: int, backend: layout.Backend, active: set[int]) -> Row:
     state = "active" if number in active else BackendState(backend.state).name.lower()
-    place = format_endpoint(Address(backend.address), backend.port, Protocol(backend.protocol))
+    place = format_address_port(Address(backend.address), backend.port, Protocol(backend.protocol))
     return {"address": place, "state": state}
