@@ -78,7 +78,8 @@ def compile_objects(root: Path) -> Path:
     """Compiles the programs as the Makefile in `root` does; returns the directory, which its package finds."""
     objects = [f"build/bpf/{name}.bpf.o" for name in ("abi", *OBJECTS)]
     command = ["make", "-s", "-C", str(root), "-o", "build/packages", *objects]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
     return root / "build/bpf"
 
 
