@@ -314,10 +314,10 @@ class Agent:
 
     def on_network(self) -> None:
         """Devices, addresses or pods changed."""
-        before = self.node.ways
+        before = self.node.routing_inputs
         if self._look_at_node():
             self._follow_network(thorough=False)
-            if before != self.node.ways:
+            if before != self.node.routing_inputs:
                 self.check_nodes()
 
     def _follow_network(self, *, thorough: bool) -> None:
