@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.prepare import pack_networks
+from kubypass.datapath.config import pack_networks
 from kubypass.kernel.bpf import Map
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import Hook, LocalAddressKind, LocalDetector, ServiceFlag, Verdict

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.report.report import VERSION
+from kubypass.version import VERSION
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode
 

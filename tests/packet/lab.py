@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from scapy.packet import Packet
 
-from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
+from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
 from kubypass.kernel.bpf import Map
@@ -30,10 +30,10 @@ from kubypass.model.verdict import (
     BackendState,
     Hook,
     LocalAddressKind,
-    LocalDetector,
     ServiceFlag,
     Verdict,
 )
+from kubypass.settings.settings import Settings
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
 from tests.packet.uplink import uplink_index
 
@@ -52,31 +52,10 @@ class Result:
 
 
 def config(**changes: object) -> layout.Config:
-    """The constants of the programs, with some of them changed."""
-    fields = {
-        "node_ipv4": parse_address(V4.node),
-        "node_ipv6": parse_address(V6.node),
-        "node_netns_cookie": 1,
-        "tcp_timeout_ns": 8000 * _SECOND,
-        "tcp_syn_timeout_ns": 60 * _SECOND,
-        "tcp_fin_timeout_ns": 10 * _SECOND,
-        "any_timeout_ns": 60 * _SECOND,
-        "snat_port_first": 61000,
-        "snat_ports": 4536,
-        "socket_lb_pods": 1,
-        "external_cluster_ip": 0,
-        "socket_lb_refuse": 1,
-        "coarse_clock": int(probe_features().coarse_clock),
-        "local_detector": LocalDetector.INTERFACE,
-        "pod_families": 3,
-        "localhost_node_ports": 3,
-        "route_source": int(probe_features().route_source),
-        "reject": 1,
-        "pod_networks": pack_networks(()),
-        "service_networks": pack_networks(()),
-    }
-    unset = dict.fromkeys(layout.Config._fields, 0)
-    return layout.Config(**{**unset, **fields, **changes})  # type: ignore[arg-type]
+    """The constants of the programs with default settings, on the lab's node; some of them changed."""
+    primary = {who.version: parse_address(who.node) for who in (V4, V6)}
+    made = datapath_config(Settings(), probe_features(), primary, ())
+    return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})  # type: ignore[arg-type]
 
 
 @dataclass

@@ -14,9 +14,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
+from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features

@@ -78,9 +78,9 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from kubypass.agent.report.report import VERSION
     from kubypass.connectivity.run import Options, run
     from kubypass.kube.client.rest import open_cluster
+    from kubypass.version import VERSION
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

@@ -85,8 +85,8 @@ def is_loopback(address: Address) -> bool:
     return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
 
 
-def is_link_local(address: Address) -> bool:
-    """Whether the address is in fe80::/10 (RFC 4291, 2.5.6); IPv4's 169.254.0.0/16 does not count."""
+def is_ipv6_link_local(address: Address) -> bool:
+    """fe80::/10 (RFC 4291 section 2.5.6). IPv4's 169.254.0.0/16 is not: a node may be known by such an address."""
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 

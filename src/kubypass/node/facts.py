@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from kubypass.kernel import sysctl
 from kubypass.kernel.netlink import Link, LinkAddress, Netlink
-from kubypass.model.address import Address, family, is_link_local, is_loopback, mapped_address
+from kubypass.model.address import Address, family, is_ipv6_link_local, is_loopback, mapped_address
 from kubypass.node.uplinks import choose_uplinks
 from kubypass.settings.settings import Settings
 
@@ -41,7 +41,7 @@ class NodeState:
     @property
     def routing_inputs(self) -> tuple[object, ...]:
         """The facts that routes to other nodes depend on."""
-        return self.uplinks, {a for a in self.addresses if not is_link_local(a)}
+        return self.uplinks, {a for a in self.addresses if not is_ipv6_link_local(a)}
 
 
 def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeState:
@@ -79,7 +79,7 @@ def _primary(
     primary: dict[int, Address] = {}
     oldest_first = [a for link in uplinks for a in _oldest_first(addresses.get(link.index, ()))]
     named = [address for address in internal if address in oldest_first]
-    for address in (*named, *(a for a in oldest_first if not is_link_local(a))):
+    for address in (*named, *(a for a in oldest_first if not is_ipv6_link_local(a))):
         primary.setdefault(family(address), address)
     return primary
 

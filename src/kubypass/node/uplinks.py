@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link, Route
-from kubypass.model.address import Address, is_link_local
+from kubypass.model.address import Address, is_ipv6_link_local
 from kubypass.model.pod import INTERFACE_PREFIX
 
 
@@ -35,7 +35,7 @@ def choose_uplinks(
     leading |= {index for index, some in addresses.items() if not set(some).isdisjoint(internal)}
     chosen = [link for link in candidates if link.index in leading]
     if not chosen:
-        addressed = {i for i, some in addresses.items() if not all(map(is_link_local, some))}
+        addressed = {i for i, some in addresses.items() if not all(map(is_ipv6_link_local, some))}
         chosen = [link for link in candidates if link.up and link.index in addressed][:1]
     if not chosen:
         raise ConfigError(

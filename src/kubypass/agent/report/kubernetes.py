@@ -1,27 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How it goes with the API, for status and metrics. Called by the API's threads."""
+"""How the connection to the Kubernetes API is, for status and metrics. The server's threads call it."""
 
 from __future__ import annotations
 
 import time
 
-from kubypass.agent.source.source import Source
 from kubypass.api.metric import Labels, Metric
 from kubypass.kube.watch.api_source import ApiSource
 
 _PREFIX = "kubypass_kubernetes_"
 
 
-def kubernetes_status(source: Source, *, ready: bool) -> dict[str, object]:
-    """`text` for people, and what it is made of; times are seconds since 1970."""
-    if not isinstance(source, ApiSource):
-        return {"text": "Disabled   (objects come from files)", "connected": None}
+def kubernetes_status(source: ApiSource, *, started: bool) -> dict[str, object]:
+    """A `text` for people, and the fields that it is made of; times are seconds since 1970."""
     connection, client = source.connection, source.client
     if not connection.reason:
         text = f"Ok   {client.version or 'of unknown version'}   [{client.server}]"
     else:
         since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(connection.since))
-        after = "the datapath stays as it is" if ready else "waiting for the first complete sync"
+        after = "the datapath stays as it is" if started else "waiting for the first complete sync"
         text = f"disconnected since {since}: {connection.reason}; {after}"
     return {
         "text": text,
@@ -33,10 +30,8 @@ def kubernetes_status(source: Source, *, ready: bool) -> dict[str, object]:
     }
 
 
-def kubernetes_metrics(source: Source) -> list[Metric]:
-    """None where the source is not the API."""
-    if not isinstance(source, ApiSource):
-        return []
+def kubernetes_metrics(source: ApiSource) -> list[Metric]:
+    """Events, requests, lists and failovers."""
     watchers = list(source.watchers)
     states = dict(source.watch_states)
 
