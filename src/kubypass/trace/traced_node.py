@@ -29,8 +29,8 @@ from kubypass.model.address import (
 )
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, LocalAddressKind
+from kubypass.node.attached_programs import read_attached
 from kubypass.node.facts import read_node
-from kubypass.node.record import load_state
 from kubypass.plan.explain import Explained
 from kubypass.settings.files import load_settings
 from kubypass.trace.batch import CLIENT_PORT
@@ -151,15 +151,15 @@ def _address(text: str) -> Address | None:
 def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
     """The node that we are on, with the maps that its agent pinned; the agent itself only tells names and reasons."""
     pins = Pins(arguments.bpffs)
-    state = load_state(arguments.run_directory)
+    attached = read_attached(arguments.run_directory)
     try:
         shared = {name: pins.open_map(name) for name in SHARED}
     except KernelError:
         shared = {}
-    if not shared or not state.config:
+    if not shared or not attached.config:
         hint = "start the agent, or trace objects: --manifests PATH --node NAME"
         raise ConfigError(f"no datapath of this version is in place at {pins.maps}", hint=hint)
-    config = layout.Config.unpack(bytes.fromhex(state.config))
+    config = layout.Config.unpack(bytes.fromhex(attached.config))
     here = netns_cookie()
     if config.node_netns_cookie not in {0, here}:
         raise ConfigError(
