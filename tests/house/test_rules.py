@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.datapath.generate import layout_source, verdict_source
+from kubypass.datapath.generate import constants_source, layout_source, verdict_source
 from kubypass.kernel.btf import Btf
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -135,7 +135,11 @@ def test_every_source_names_its_licence():
 
 @pytest.mark.parametrize(
     ("generate", "path"),
-    [(layout_source, "datapath/layout.py"), (verdict_source, "model/verdict.py")],
+    [
+        (layout_source, "datapath/layout.py"),
+        (verdict_source, "model/verdict.py"),
+        (constants_source, "model/constants.py"),
+    ],
 )
 def test_generated_sources_are_fresh(generate, path: str):
     made = subprocess.run(

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 import time
 
 import pytest
@@ -11,6 +10,7 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 
+from kubypass.datapath import layout
 from kubypass.model.verdict import Verdict
 from tests.packet.lab import PASS, REDIRECT, SHOT
 from tests.packet.objects import (
@@ -83,12 +83,12 @@ def test_nobody_is_told_more_than_fifty_times_at_once(opened, who):
     packet = bytes(segment(who, (who.pod, 40000, *places(who)["cluster"])))
     assert opened.run("from_pod", packet, cut=True).code == REDIRECT  # the first for a long time
     budget = opened.lab.maps["icmp_budget"]
-    left = sorted(struct.unpack("<QQ", one)[1] for one in budget.lookup_percpu(bytes(4)))
+    left = sorted(layout.IcmpBudget.unpack(one).tokens for one in budget.lookup_percpu(bytes(4)))
     assert left[0] == 49
     codes = []
     while SHOT not in codes and len(codes) < 1000:  # a millisecond may pass in between
         now = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
-        budget.update(bytes(4), struct.pack("<QQ", now, 0) * len(left))
+        budget.update(bytes(4), layout.IcmpBudget(now, 0).pack() * len(left))
         codes.append(opened.lab.programs["from_pod"].test_run(packet).retval)
     assert codes[-1] == SHOT
 

@@ -24,7 +24,7 @@ from kubypass.model.address import (
     Address,
     family,
     family_bit,
-    format_endpoint,
+    format_address_port,
     is_loopback,
     mapped_address,
 )
@@ -163,7 +163,7 @@ def _service(port: _Port, owners: Mapping[_Port, ServiceKey]) -> str:
 def _conflict(
     listener: _Listener, pid: int, command: str, owners: Mapping[_Port, ServiceKey]
 ) -> Problem:
-    place = format_endpoint(listener.address, listener.port)
+    place = format_address_port(listener.address, listener.port)
     who = f"{command} (pid {pid})" if pid else "a process that is not in the node's namespace"
     message = (
         f"{who} listens on {place} already and gets no clients: the service has the port; "
@@ -173,7 +173,7 @@ def _conflict(
 
 
 def _refusal(bind: RefusedBind, owners: Mapping[_Port, ServiceKey]) -> Problem:
-    place = format_endpoint(bind.address, bind.port)
+    place = format_address_port(bind.address, bind.port)
     times = f", {bind.times} times" if bind.times > 1 else ""
     message = (
         f"{bind.command} (pid {bind.pid}) was not let listen on {place}{times}: the service has the "

@@ -8,7 +8,7 @@ vmlinux.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubypass.errors import KernelError
@@ -47,6 +47,8 @@ class MapDefinition:
     type: int
     key: str
     value: str
+    max_entries: int = field(repr=False)
+    """The default size. The layout hash is made of representations, and sizes are not part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +141,10 @@ class Btf:
         fields = {}
         for name, kind, _ in struct.iter_unpack("<III", self._types[variable.size].extra):
             fields[self._text(name)] = self._types[self._types[kind].size]
-        count: int = struct.unpack("<III", fields["type"].extra)[2]
-        return MapDefinition(variable.name, count, fields["key"].name, fields["value"].name)
+        kind, size = (
+            struct.unpack("<III", fields[name].extra)[2] for name in ("type", "max_entries")
+        )
+        return MapDefinition(variable.name, kind, fields["key"].name, fields["value"].name, size)
 
 
 def _section(path: Path, wanted: str) -> bytes:

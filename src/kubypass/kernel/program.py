@@ -11,6 +11,7 @@ from kubypass.kernel.bpf import Owned, attributes_of, call, check, describe, ope
 
 _PROG_TEST_RUN = 10
 CHECKSUM_COMPLETE = 4  # of test runs
+_SKB_BYTES, _SKB_IFINDEX_AT, _SKB_GSO_SIZE_AT = 192, 40, 176  # struct __sk_buff of linux/bpf.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +22,14 @@ class TestRun:
     data: bytes
     context: bytes
     duration_ns: int
+
+
+def packet_context(ifindex: int, *, segment_bytes: int = 0) -> bytes:
+    """The context of a packet on a device, for `Program.test_run`; `segment_bytes` is its GSO size."""
+    context = bytearray(_SKB_BYTES)
+    struct.pack_into("=I", context, _SKB_IFINDEX_AT, ifindex)
+    struct.pack_into("=I", context, _SKB_GSO_SIZE_AT, segment_bytes)
+    return bytes(context)
 
 
 class Program(Owned):

@@ -20,7 +20,7 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_loopback
+from kubypass.model.address import UNSPECIFIED, Address, family, format_address_port, is_loopback
 from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
@@ -255,7 +255,7 @@ def _problem(key: ServiceKey, place: _Place, owner: ServiceKey) -> Problem:
     name = (
         f"node port {port}/{protocol.name}"
         if address in UNSPECIFIED.values()
-        else format_endpoint(address, port, protocol)
+        else format_address_port(address, port, protocol)
     )
     if key == owner:
         message = f"has {name} in two of its ports; the first one gets it; remove one"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kubypass.model.address import format_endpoint
+from kubypass.model.address import format_address_port
 from kubypass.model.verdict import BackendList, BackendState
 from kubypass.plan.backends import endpoints_of, plan_backends
 from kubypass.plan.items import PlanNode
@@ -68,7 +68,7 @@ def explain(
 def explain_host_port(item: Item, node: PlanNode) -> Explained:
     """The port that a pod has of its node."""
     (backend,) = item.backends
-    where = format_endpoint(*backend[:2])
+    where = format_address_port(*backend[:2])
     note = EndpointNote(where, node.name, used=True, why="it has the port")
     subject = title((item.key.namespace, item.key.name))
     return Explained(subject, str(backend.port), "Cluster", "Cluster", (note,))
@@ -89,7 +89,7 @@ def _notes(
             why = "ready" if ready else "terminating, still serving, and nothing else is ready"
         else:
             why = _left_out(endpoint, node, chosen, any_ready=any_ready)
-        text = format_endpoint(place[0], place[1])
+        text = format_address_port(place[0], place[1])
         notes.append(EndpointNote(text, endpoint.node, used, why))
     return tuple(notes)
 

@@ -12,7 +12,7 @@ import msgspec
 from kubypass.errors import KubypassError
 from kubypass.kernel.features import Features, probe_features
 from kubypass.kube.manifests.object_lists import snapshot_of
-from kubypass.model.address import family, format_endpoint, parse_address
+from kubypass.model.address import family, format_address_port, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
 from kubypass.settings.masquerade import MasqueradeSettings
@@ -116,8 +116,8 @@ def verdict_fields(found: Run) -> dict[str, object]:
     program = found.decided or (found.outcomes[-1] if found.outcomes else None)
     return {
         "verdict": found.answer,
-        "backends": sorted(format_endpoint(*place) for place in found.candidates),
-        "backend": format_endpoint(*found.backend) if found.backend else None,
+        "backends": sorted(format_address_port(*place) for place in found.candidates),
+        "backend": format_address_port(*found.backend) if found.backend else None,
         "masquerade": found.masquerade,
         "program": program.program if program else None,
     }

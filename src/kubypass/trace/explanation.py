@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kubypass.datapath import layout
-from kubypass.model.address import Address, format_address, format_endpoint
+from kubypass.model.address import Address, format_address, format_address_port
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, LocalAddressKind, ServiceFlag, Verdict
 from kubypass.plan.explain import Explained
@@ -74,7 +74,7 @@ def _decision(found: Run, known: Explained | None) -> Iterator[Step]:
         decision = outcome.decision
         service = layout.Service.unpack(decision.service)
         whose = f" of {known.service}:{known.port}" if known else f" of service {service.id}"
-        asked = format_endpoint(
+        asked = format_address_port(
             found.flow.destination, found.flow.destination_port, found.flow.protocol
         )
         yield Step(outcome.program, f"{asked} is the {frontend_kind(service)}{whose}")
@@ -91,7 +91,7 @@ def _decision(found: Run, known: Explained | None) -> Iterator[Step]:
         if service.affinity_s:
             yield Step("affinity", f"a client keeps its endpoint for {service.affinity_s} s")
     if found.backend:
-        yield Step("backend", f"{format_endpoint(*found.backend)}; {masquerade_words(found)}")
+        yield Step("backend", f"{format_address_port(*found.backend)}; {masquerade_words(found)}")
     elif found.answer != Answer.ACCEPT:
         yield Step(found.answer, WHY.get(found.verdict, found.verdict.name.lower()))
 
@@ -114,7 +114,7 @@ def _way(programs: Programs, found: Run) -> Iterator[Step]:
             return
         yield Step(
             "socket",
-            f"packets carry {format_endpoint(*found.backend)}; the socket shows the service",
+            f"packets carry {format_address_port(*found.backend)}; the socket shows the service",
         )
         last = _send_translated(programs, found)
         if last is None:
@@ -150,8 +150,8 @@ def _back(programs: Programs, found: Run, sent: Flow) -> Iterator[Step]:
 
 
 def _ends(flow: Flow) -> str:
-    source = format_endpoint(flow.source, flow.source_port)
-    return f"{source} -> {format_endpoint(flow.destination, flow.destination_port)}"
+    source = format_address_port(flow.source, flow.source_port)
+    return f"{source} -> {format_address_port(flow.destination, flow.destination_port)}"
 
 
 def _direction(programs: Programs, outcome: Outcome, sent: Flow) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kubypass.datapath import layout
-from kubypass.model.address import format_address, format_endpoint
+from kubypass.model.address import format_address, format_address_port
 from kubypass.model.verdict import BackendList, ClientKind, Hook, ServiceFlag, Verdict
 from kubypass.plan.explain import Explained
 from kubypass.trace.run import Answer, Run
@@ -126,13 +126,13 @@ def reason(found: Run, explain: Explain) -> str:
     )
     if found.answer in {Answer.DROP, Answer.REJECT}:
         return f"{name}: {WHY.get(found.verdict, found.verdict.name.lower())}"
-    place = format_endpoint(*found.backend) if found.backend else ""
+    place = format_address_port(*found.backend) if found.backend else ""
     text = f"{name}; {rule(decision)}, {len(found.candidates)} endpoints; got {place}"
     return f"{text}; {masquerade_words(found)}"
 
 
 def _without_service(found: Run) -> str:
-    destination = format_endpoint(
+    destination = format_address_port(
         found.flow.destination, found.flow.destination_port, found.flow.protocol
     )
     if found.answer == Answer.ACCEPT:

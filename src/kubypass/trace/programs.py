@@ -27,7 +27,7 @@ from kubypass.kernel.attach.cgroup import cgroup_hooks
 from kubypass.kernel.attach.link import Link
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
-from kubypass.kernel.program import Program
+from kubypass.kernel.program import Program, packet_context
 from kubypass.model.address import format_address, is_ipv4
 from kubypass.model.constants import MARK_TRACED
 from kubypass.model.protocol import Protocol
@@ -38,7 +38,6 @@ SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
 """What programs only read: a live agent's maps may stand in for these."""
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
-_CONTEXT_BYTES, _IFINDEX_AT = 192, 40
 _FREEBIND = 15  # IP_FREEBIND
 _SIZES = {"flows": 1024, "socket_peers": 1024, "affinities": 65536}
 _FIRST_CPU_KEY = bytes(4)
@@ -135,10 +134,9 @@ class Programs:
 
     def send(self, program: str, packet: bytes) -> Outcome:
         """A packet through a tc program, in the network namespace that we are in."""
-        context = bytearray(_CONTEXT_BYTES)
-        struct.pack_into("=I", context, _IFINDEX_AT, self.ifindex)
+        context = packet_context(self.ifindex)
         with self._observed(program) as seen:
-            run = self._programs[program].test_run(packet, context=bytes(context))
+            run = self._programs[program].test_run(packet, context=context)
         return replace(seen[0], packet=run.data)
 
     def connect(self, flow: Flow, *, of_node: bool) -> Outcome:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from kubypass.api.metric import Metric
 from kubypass.datapath.snat_failures import SnatFailure
-from kubypass.model.address import format_endpoint
+from kubypass.model.address import format_address_port
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.plan.snat import SnatPorts
@@ -19,7 +19,7 @@ _RECENT_S = 600
 
 
 def _backend(failure: SnatFailure) -> str:
-    return format_endpoint(failure.address, failure.port, Protocol(failure.protocol))
+    return format_address_port(failure.address, failure.port, Protocol(failure.protocol))
 
 
 def snat_status(ports: SnatPorts, failures: Sequence[SnatFailure]) -> dict[str, object]:
