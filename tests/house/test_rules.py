@@ -55,7 +55,7 @@ MAY_IMPORT = {
 LAB_MAY_IMPORT = {
     "box": {"model", "kernel", "kube", "api"},
     "bench": {"model", "kernel", "kube", "box"},
-    "cli": {"box", "bench"},
+    "cli": {"cli", "box", "bench"},
 }
 """The rooms of the lab: rooms of kubypass and of the lab that each may import."""
 

@@ -101,6 +101,11 @@ def test_a_setting_that_loses_its_readers_is_noticed(name: str):
     assert problem(key, found) == f"nothing reads settings.{key.path}; declare its effect"
 
 
+def test_a_reader_of_a_setting_without_effect_is_noticed():
+    key = next(key for key in OWN if key.name == "routing-mode")
+    assert problem(key, read(["settings.routing.mode"])).endswith("declared without effect")
+
+
 def test_an_effect_is_a_sentence():
     for key in OWN:
         assert not key.effect or key.effect.startswith(("no effect: ", "no effect yet: ")), key.name

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pods' network, where it is ours (`--cni-conf-dir`): the agent's side of kubypass.cni.
+"""The agent's side of kubypass.cni: the pods' network, where it is ours (`--cni-conf-dir`).
 
-Installs the plugin and its configuration once a pod could be added; the kubelet calls the node ready from then on.
+The plugin and its configuration are installed once a pod could be added. From then on the kubelet calls the node ready.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ class PodNetwork:
         ]
 
     def _repair(self, node: NodeState) -> None:
-        """Host routes that somebody has removed, or the kernel with the address that they sent from."""
+        """Restores host routes that somebody has removed, or the kernel with the address that they sent from."""
         with Netlink() as netlink:
             present = set(netlink.routes())
             for lease in self._commands.leases:
@@ -159,7 +159,7 @@ class PodNetwork:
                     log("host routes not repaired", "WARNING", pod=pod, error=error)
 
     def _mtu(self, node: NodeState) -> list[Problem]:
-        """Running pods get the node's MTU; a problem for each that cannot."""
+        """Gives running pods the node's MTU; returns a problem for each pod that cannot have it."""
         problems, changed = [], 0
         for lease in self._commands.leases:
             link = node.links.get(lease.interface)
@@ -199,7 +199,7 @@ class PodNetwork:
         return problems
 
     def _configurations(self) -> list[Problem]:
-        """Another network's configuration that the runtime takes before ours."""
+        """A problem for each configuration of another network that the runtime prefers to ours."""
         found = conflist.others(self._conf)
         first = [name for name in found if name < conflist.CONFLIST]
         message = (
@@ -209,7 +209,7 @@ class PodNetwork:
         return [Problem(f"CNI configuration {self._conf}/{name}", message) for name in first]
 
     def _install(self) -> None:
-        """The plugin, then the configuration that names it, once pods can get addresses."""
+        """Installs the plugin, then the configuration that names it, once pods can get addresses."""
         if not self._facts.pod_cidrs:
             return
         self._install_problems = []
@@ -236,14 +236,14 @@ class PodNetwork:
             log("CNI configuration installed", path=conf / conflist.CONFLIST)
 
     def _on_files(self) -> None:
-        """Deletions that the plugin has left, or configurations that came or went."""
+        """Handles deletions that the plugin has left, and configurations that came or went."""
         self._watch.read()
         self._replay()
         self._install()
         self._note_problems()
 
     def _replay(self) -> None:
-        """Deletions from when no agent answered."""
+        """Handles deletions from the time when no agent answered."""
         for path in sorted((self._run / DELETES).glob("[!.]*")):
             try:
                 request = parse_request(path.read_bytes())
@@ -258,12 +258,12 @@ class PodNetwork:
                 continue
             path.unlink(missing_ok=True)
 
-    def _answer(self, data: bytes, place: int | None) -> bytes:
+    def _answer(self, data: bytes, netns_fd: int | None) -> bytes:
         started, request = time.perf_counter(), None
         try:
             request = parse_request(data)
             self._replay()  # a runtime may use a name again
-            result = self._commands.serve(request, place)
+            result = self._commands.serve(request, netns_fd)
         except (KubypassError, OSError) as error:
             found = error if isinstance(error, CniError) else CniError(Code.IO_FAILURE, str(error))
             version = request.version if request else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tables become of what threads tell, and what of that is told on."""
+"""How watch events change the store, and which changes are reported."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings for all nodes, and those over them for some."""
+"""Settings for all nodes, and those that override them for some."""
 
 from __future__ import annotations
 

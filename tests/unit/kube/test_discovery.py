@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of objects by API discovery, asked of a server that answers as Kubernetes does."""
+"""Paths of objects by API discovery, from a server that answers as Kubernetes does."""
 
 from __future__ import annotations
 

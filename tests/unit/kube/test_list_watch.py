@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of a collection, and what answers mean, byte by byte."""
+"""The requests for a resource, and the meaning of responses, byte by byte."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of what a snapshot has, also while somebody else changes it."""
+"""Names of a snapshot's objects, also while another thread changes them."""
 
 from __future__ import annotations
 

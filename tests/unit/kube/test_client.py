@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the API is and who we are: kubeconfigs, service accounts, tokens."""
+"""Access to an API server: kubeconfigs, service accounts, tokens; fail-over, back-off and permissions."""
 
 from __future__ import annotations
 
