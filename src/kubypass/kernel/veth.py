@@ -36,7 +36,7 @@ def _family(address: bytes) -> int:
 
 
 def add_pair(netlink: Netlink, here: End, there: End, netns: int, mtu: int) -> None:
-    """Makes a pair, both ends down. The far end is in the network namespace of the descriptor `netns` from the start."""
+    """Makes a pair, both ends down. The far end is made in the network namespace of the descriptor `netns`."""
     peer = _head() + _end(there, mtu) + attribute(rt.IFLA_NET_NS_FD, struct.pack("=i", netns))
     data = attribute(rt.IFLA_INFO_DATA, attribute(rt.VETH_INFO_PEER, peer))
     kind = attribute(rt.IFLA_LINKINFO, attribute(rt.IFLA_INFO_KIND, b"veth") + data)
