@@ -59,7 +59,7 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
 
 
 def _remove_plugin(run: Path, state: State) -> list[str]:
-    """The runtime's configuration as it was. The plugin itself stays as long as a pod needs it to be deleted."""
+    """Restores the runtime's configuration. The plugin itself stays while a pod still needs it for its deletion."""
     if not state.cni_conf_dir:
         return []
     directory, program = Path(state.cni_conf_dir), Path(state.cni_bin_dir) / conflist.PLUGIN

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is this host ready for an agent? Checked before anything is loaded."""
+"""Checks that this host is ready for an agent, before anything is loaded."""
 
 from __future__ import annotations
 
