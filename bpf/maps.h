@@ -90,6 +90,7 @@ struct reunion {
 	struct queued_fragment frame;
 };
 
+/* Each CPU's work space for the fragments to be reinjected after the first one of their datagram. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);
@@ -174,6 +175,7 @@ struct icmp_budget {
 	__u64 tokens;
 };
 
+/* How many ICMP messages a CPU may still send. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

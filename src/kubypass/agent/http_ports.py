@@ -41,7 +41,7 @@ RETRY_S = 5.0
 _AGAIN = f"tried again every {RETRY_S:.0f} s"
 _LOOPBACK = parse_address("127.0.0.1")
 _REASON = "FailedToStartServiceHealthcheck: "
-"""kube-proxy's event of that name."""
+"""The name of kube-proxy's event for it."""
 
 
 @dataclass(frozen=True, slots=True)
