@@ -214,7 +214,7 @@ OPTIONS = (
     Option(
         "Local Detection",
         lambda inputs: _same(inputs.settings.pods.detect_local_mode),
-        "How traffic from pods is told from other traffic.",
+        "How traffic from pods is recognised.",
         ("detect-local-mode",),
         verbose=True,
     ),
