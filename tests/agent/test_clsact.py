@@ -23,7 +23,7 @@ def load() -> dict[str, Program]:
     return load_programs(("host",), {}, sizes, lambda _: None)
 
 
-def test_filters_are_attached_replaced_and_removed():
+def test_filters_are_attached_replaced_and_removed() -> None:
     with bare_node() as node, inside(f"/run/netns/{node.namespace}"):
         index = socket.if_nametoindex("eth0")
         attachments = Attachments(node.root / "links", tcx=False)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,7 +53,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF
 
 
 @pytest.fixture(scope="module")
-def labs():
+def labs() -> Iterator[list[Lab]]:
     """Two sets of programs over one set of maps: as a node has them, and with everything the other way round."""
     with namespace() as path:
         remember_uplink(path)
@@ -114,7 +115,7 @@ def fuzz(labs: list[Lab], seed: int, packets: int) -> subprocess.CompletedProces
     )  # fmt: skip
 
 
-def test_no_packet_is_mistreated(labs):
+def test_no_packet_is_mistreated(labs: list[Lab]) -> None:
     print(f"KUBYPASS_SEED={SEED}")
     result = fuzz(labs, SEED, PACKETS)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -28,7 +28,7 @@ def drawn_tree(text: str) -> dict[str, str]:
     return parents
 
 
-def test_the_tree_of_errors_is_the_one_that_is_drawn():
+def test_the_tree_of_errors_is_the_one_that_is_drawn() -> None:
     bases = {
         node.name: node.bases[0].id
         for path in SOURCE.rglob("*.py")
@@ -41,7 +41,7 @@ def test_the_tree_of_errors_is_the_one_that_is_drawn():
     assert drawn_tree(errors.__doc__) == tree
 
 
-def test_the_version_is_the_same_everywhere():
+def test_the_version_is_the_same_everywhere() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((ROOT / "deploy/helm/kubypass/Chart.yaml").read_text())
     manifests = (ROOT / "deploy/kubypass.yaml").read_text()

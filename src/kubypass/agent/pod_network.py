@@ -18,7 +18,7 @@ from kubypass.cni import conflist
 from kubypass.cni.commands import Commands
 from kubypass.cni.leases import Lease, Leases, format_mac
 from kubypass.cni.link import change_mtu, link_mtu, node_routes, repair_node_side
-from kubypass.cni.node_config import Facts, outside, pool, shortage
+from kubypass.cni.node_config import NodeConfig, outside, pool, shortage
 from kubypass.cni.protocol import (
     Code,
     Request,
@@ -57,7 +57,7 @@ class PodNetwork:
         self._conf, self._bin = conf, programs
         self._settings = agent.settings
         self._state = agent.state
-        self._facts = Facts(agent.options.node, (), {}, 0)
+        self._node_config = NodeConfig(agent.options.node, (), {}, 0)
         self._network = network
         self.problems: list[Problem] = []
         self.pools: list[dict[str, object]] = []
@@ -65,7 +65,7 @@ class PodNetwork:
         self._mtu_problems: list[Problem] = []
         self._install_problems: list[Problem] = []
         leases = Leases(self._run / "pods", self._run / MARKS)
-        self._commands = Commands(leases, self, lambda: self._facts)
+        self._commands = Commands(leases, self, lambda: self._node_config)
         leases.load()
         self._release_stale(agent.node)
         deletes = self._run / DELETES
@@ -114,16 +114,16 @@ class PodNetwork:
         self, network: Network, node: NodeState, own: Node | None, *, thorough: bool = False
     ) -> None:
         """Follows the node's devices, addresses and networks, which may have changed."""
-        self._network, before = network, self._facts
+        self._network, before = network, self._node_config
         exclusive, self._settings = self._settings.pods.cni_exclusive, network.settings
         cidrs = own.pod_cidrs if own else ()
-        self._facts = Facts(
-            before.node,
+        self._node_config = NodeConfig(
+            before.name,
             tuple(cidr for cidr in cidrs if self._settings.network.has_family(cidr.family)),
             dict(node.primary),
             self._settings.pods.mtu or min(link.mtu for link in node.uplinks),
         )
-        if thorough or before.sources != self._facts.sources:
+        if thorough or before.sources != self._node_config.sources:
             self._repair(node)
         if thorough or not before.pod_cidrs or exclusive != self._settings.pods.cni_exclusive:
             self._install()
@@ -132,7 +132,7 @@ class PodNetwork:
 
     def _note_problems(self) -> None:
         used = self._commands.leases.used()
-        self.pools = [pool(cidr, used) for cidr in self._facts.pod_cidrs]
+        self.pools = [pool(cidr, used) for cidr in self._node_config.pod_cidrs]
         self.problems = [
             *self._install_problems,
             *self._shortages(),
@@ -148,7 +148,7 @@ class PodNetwork:
                 link = node.links.get(lease.interface)
                 if link is None:
                     continue
-                pod, sources = f"{lease.namespace}/{lease.name}", self._facts.sources
+                pod, sources = f"{lease.namespace}/{lease.name}", self._node_config.sources
                 if present.issuperset(node_routes(lease, link.index, sources)):
                     continue
                 try:
@@ -162,36 +162,36 @@ class PodNetwork:
         problems, changed = [], 0
         for lease in self._commands.leases:
             link = node.links.get(lease.interface)
-            if link is None or link.mtu == link_mtu(lease, self._facts.mtu):
+            if link is None or link.mtu == link_mtu(lease, self._node_config.mtu):
                 continue
             try:
                 with Netlink() as netlink:
-                    change_mtu(netlink, lease, link, self._facts.mtu)
+                    change_mtu(netlink, lease, link, self._node_config.mtu)
                 changed += 1
             except (KubypassError, OSError) as error:
-                message = f"keeps MTU {link.mtu}, the node has {self._facts.mtu} ({error}); restart the pod"
+                message = f"keeps MTU {link.mtu}, the node has {self._node_config.mtu} ({error}); restart the pod"
                 problems.append(Problem(f"Pod {lease.namespace}/{lease.name}", message))
         if changed:
-            log("MTU of pods changed", mtu=self._facts.mtu, pods=changed)
-        small = [link for link in node.uplinks if link.mtu < self._facts.mtu]
+            log("MTU of pods changed", mtu=self._node_config.mtu, pods=changed)
+        small = [link for link in node.uplinks if link.mtu < self._node_config.mtu]
         for link in small:
             message = (
-                f"{self._facts.mtu} is more than {link.name} takes ({link.mtu}): what pods send may be lost; "
+                f"{self._node_config.mtu} is more than {link.name} takes ({link.mtu}): what pods send may be lost; "
                 f"give it at most {link.mtu}, or none"
             )
             problems.append(Problem("Setting mtu", message))
         return problems
 
     def _shortages(self) -> list[Problem]:
-        facts, leases, problems = self._facts, self._commands.leases, []
-        subject = f"Node {facts.node}"
-        if short := shortage(facts, leases.used()):
+        config, leases, problems = self._node_config, self._commands.leases, []
+        subject = f"Node {config.name}"
+        if short := shortage(config, leases.used()):
             problems.append(Problem(subject, "; ".join(short)))
-        if facts.pod_cidrs:
-            stray = outside(facts, (a for lease in leases for a in lease.addresses))
+        if config.pod_cidrs:
+            stray = outside(config, (a for lease in leases for a in lease.addresses))
             if stray:
                 message = (
-                    f"spec.podCIDRs are {', '.join(map(str, facts.pod_cidrs))}, and pods have addresses of others: "
+                    f"spec.podCIDRs are {', '.join(map(str, config.pod_cidrs))}, and pods have addresses of others: "
                     f"{_texts(stray)}; other nodes have no route to them; restart these pods"
                 )
                 problems.append(Problem(subject, message))
@@ -209,7 +209,7 @@ class PodNetwork:
 
     def _install(self) -> None:
         """Installs the plugin, then the configuration that names it, once pods can get addresses."""
-        if not self._facts.pod_cidrs:
+        if not self._node_config.pod_cidrs:
             return
         self._install_problems = []
         try:

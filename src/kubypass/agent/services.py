@@ -19,7 +19,7 @@ from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.model.verdict import BackendList
 from kubypass.plan.conflicts import Claims, Rank
-from kubypass.plan.explain import Explained, explain, explain_host_port
+from kubypass.plan.explain import PortExplanation, explain_host_port, explain_service_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
 from kubypass.plan.services import plan_service
@@ -77,7 +77,7 @@ class Services:
         """What is wrong with the services as they are now."""
         return [problem for some in dict(self._problems).values() for problem in some]
 
-    def explain(self, number: int, chosen: BackendList) -> Explained | None:
+    def explain(self, number: int, chosen: BackendList) -> PortExplanation | None:
         """Why each endpoint of the service port with this identifier is in the list, or is not."""
         entries = self._tables.entries
         entry = next((entry for entry in dict(entries).values() if entry.id == number), None)
@@ -90,13 +90,13 @@ class Services:
         if service is None:
             return None
         slices = self._snapshot.slices.get(key, ())
-        return explain(service, entry.item.key, slices, self._node, chosen)
+        return explain_service_port(service, entry.item.key, slices, self._node, chosen)
 
     def move(self, node: PlanNode) -> bool:
         """Takes in the node as it is now; returns whether everything has to be planned again."""
         changed, self._node = node != self._node, node
         if changed:
-            self._claims.move(node.local_addresses)
+            self._claims.set_node_addresses(node.local_addresses)
         return changed
 
     def check(self) -> Result:

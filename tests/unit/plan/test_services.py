@@ -184,7 +184,9 @@ FLAGS = {
     ],
     ids=["Cluster", "external Local", "internal Local", "ranges", "ranges of the other family"],
 )
-def test_what_policies_and_ranges_mean_for_frontends(changes, expected) -> None:
+def test_what_policies_and_ranges_mean_for_frontends(
+    changes: dict[str, object], expected: str
+) -> None:
     found = service(
         ServicePort("", TCP, 80, 30080), external="192.0.2.1", load_balancer="192.0.2.2"
     )
