@@ -34,6 +34,7 @@ from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
 from kubypass.node.facts import NodeState
+from kubypass.node.record import Change, Kind
 
 DELETES = "cni-deletes"
 MARKS = "cni-last"
@@ -56,7 +57,7 @@ class PodNetwork:
         self._run = agent.options.run
         self._conf, self._bin = conf, programs
         self._settings = agent.settings
-        self._state = agent.state
+        self._record = agent.record
         self._node_config = NodeConfig(agent.options.node, (), {}, 0)
         self._network = network
         self.problems: list[Problem] = []
@@ -224,8 +225,8 @@ class PodNetwork:
             raise ConfigError(f"{conflist.PLUGIN} is not built", hint="run make build")
         conf.mkdir(parents=True, exist_ok=True)
         self._watch.add(conf)
-        self._state.cni_conf_dir, self._state.cni_bin_dir = str(conf), str(programs)
-        self._state.save()
+        self._record.add(Change(Kind.CNI_PLUGIN, str(programs)))
+        self._record.add(Change(Kind.CNI_CONFIGURATION, str(conf)))
         if conflist.install_program(program, programs):
             log("plugin installed", path=programs / conflist.PLUGIN)
         if self._settings.pods.cni_exclusive:
