@@ -155,7 +155,7 @@ class PodNetwork:
                 try:
                     repair_node_side(netlink, lease, link.index, sources)
                     log("host routes repaired", pod=pod)
-                except KernelError as error:  # it goes, or the next look tries again
+                except KernelError as error:  # the pod goes, or the next look tries again
                     log("host routes not repaired", "WARNING", pod=pod, error=error)
 
     def _mtu(self, node: NodeState) -> list[Problem]:
@@ -253,7 +253,7 @@ class PodNetwork:
                 log("deletion failed", "WARNING", path=path, error=error)
                 if error.code == Code.TRY_AGAIN_LATER:
                     continue
-            except OSError as error:  # another is put in its place just now
+            except OSError as error:  # the plugin is replacing the file just now
                 log("deletion failed", "WARNING", path=path, error=error)
                 continue
             path.unlink(missing_ok=True)
@@ -262,7 +262,7 @@ class PodNetwork:
         started, request = time.perf_counter(), None
         try:
             request = parse_request(data)
-            self._replay()  # a runtime may use a name again
+            self._replay()  # the runtime may use a name again
             result = self._commands.serve(request, netns_fd)
         except (KubypassError, OSError) as error:
             found = error if isinstance(error, CniError) else CniError(Code.IO_FAILURE, str(error))

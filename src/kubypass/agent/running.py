@@ -72,7 +72,7 @@ class Running:
         """Whether the node could be read; where it has lost its uplink for now, it stays as it was known."""
         try:
             self._agent.look_at_node()
-        except ConfigError as error:  # a link that comes and goes
+        except ConfigError as error:  # a link may come and go
             log("the node has no uplink", "WARNING", error=error)
             return False
         return True

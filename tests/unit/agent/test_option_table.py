@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_doc import option_document
-from kubypass.agent.report.option_table import OPTIONS, Inputs, option_rows
+from kubypass.agent.report.option_table import OPTIONS, option_rows
 from kubypass.kernel.features import Features
 from kubypass.model.protocol import Protocol
 from kubypass.node.facts import NodeState
