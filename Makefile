@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 BUILD := build
 PYTHON := .venv/bin/python
-PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
+PACKAGES := clang-19 clang-format-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
 	tcpdump procps python3-venv gcc make libc6-dev
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
@@ -46,9 +46,9 @@ $(BUILD)/bench/%: lab/src/kubypass_lab/bench/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c bpf/kubypass.h $(wildcard tests/fuzz/*.h) | $(BUILD)/packages
+$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) bpf/kubypass.h bpf/verdict.h | $(BUILD)/packages
 	@mkdir -p $(@D)
-	gcc -O2 -Wall -Wextra -Werror -o $@ $<
+	gcc -O2 -Wall -Wextra -Werror -Ibpf -o $@ $<
 
 build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,$(BUILD)/%,$(wildcard lab/src/kubypass_lab/bench/*.c)) \
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
@@ -62,8 +62,7 @@ layout: build .venv/ready ## regenerate what Python knows of the BPF structs, do
 	$(PYTHON) -m kubypass.datapath.map_document bpf $(BUILD)/bpf > docs/maps.md
 
 format: .venv/ready ## format C and Python
-	clang-format-19 -i bpf/*.h bpf/*.c
-	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c cni/*.c
+	clang-format-19 -i --style=file:bpf/.clang-format $(shell find bpf cni tests/fuzz lab/src -name '*.[ch]')
 	.venv/bin/ruff format src lab tests scripts
 	.venv/bin/ruff check --fix --quiet src lab tests scripts
 

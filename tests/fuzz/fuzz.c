@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Sends random and malformed packets through programs, by test run.
+/* Sends random and malformed packets through programs by test run.
  *
  *	fuzz SEED COUNT METRICS-FD IFINDEX PROGRAM...
  *
- * A PROGRAM is FD:HOOK. The map is that of counters (hook * VERDICT_MAX + verdict, per CPU). Addresses worth hitting
- * come on standard input, one a line. After each packet these have to be true:
+ * A PROGRAM is FD:HOOK. METRICS-FD is the map of counters. Addresses that packets should use come on standard input,
+ * one a line. After each packet these rules are checked:
  *
  * - the return code fits the verdict;
- * - exactly one counter has moved, by one;
- * - a packet whose checksums were right has right ones;
- * - what passes is unchanged, or has other addresses and ports only;
- * - nothing grows but answers, which are no larger than an ICMP error may be.
+ * - exactly one counter has grown, by one;
+ * - checksums that were correct are correct;
+ * - a packet that passes is unchanged except for its addresses and ports;
+ * - only answers have another size, and none exceeds that of an ICMP error.
  *
- * Prints how often each verdict was met, or the first packet that breaks a rule, with status 1. */
+ * The program prints how often it met each verdict, or the first packet that breaks a rule, with status 1. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdbool.h>
@@ -21,8 +21,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../bpf/kubypass.h"
 #include "checksums.h"
+#include "kubypass.h"
 #include "packets.h"
 #include "test_run.h"
 
@@ -31,7 +31,7 @@
 #define CODE_REDIRECT 7
 #define ANSWER_MAX 1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds (RFC 4443 section 2.4) */
 
-/* How many counters moved, and `verdict` of the last; -1 where one has moved by more than one. */
+/* Returns how many counters have grown, or -1 if one has grown by more than one; sets `verdict` to the last. */
 static int find_verdict(struct run *run)
 {
 	int moved = 0;
@@ -51,7 +51,7 @@ static int find_verdict(struct run *run)
 	return moved;
 }
 
-/* Has the packet turned, to arrive by the loopback device? */
+/* Does the packet go to the loopback device, to arrive at the node itself? */
 static bool comes_back(const struct run *run)
 {
 	static const unsigned char nobody[12];
@@ -90,7 +90,7 @@ static const char *judge_answer(struct run *run)
 	struct sums is = check_sums(run->out, run->out_bytes);
 
 	if (run->code == CODE_SHOT)
-		return NULL; /* too many of them */
+		return NULL; /* more answers than the budget allows */
 	if (run->code != CODE_REDIRECT)
 		return "code of an answer";
 	if (run->out_bytes > ANSWER_MAX)
@@ -98,23 +98,26 @@ static const char *judge_answer(struct run *run)
 	return is.ip == SUM_WRONG || is.transport != SUM_RIGHT ? "wrong checksum in the answer" : NULL;
 }
 
-/* What is wrong with what became of the packet, or NULL. */
+/* Returns the rule that the packet breaks, or NULL. */
 static const char *judge(struct run *run)
 {
 	int moved = find_verdict(run);
 
 	if (run->error == EINVAL)
-		return moved ? "refused, but counted" : NULL; /* test run wants an Ethernet header and more */
-	if (run->mark == MARK_FORWARDED && (run->program->hook == HOOK_TO_UPLINK || run->program->hook == HOOK_TO_POD)) {
+		return moved ? "refused, but counted" : NULL; /* test run needs more than an Ethernet header */
+	if (run->mark == MARK_FORWARDED &&
+	    (run->program->hook == HOOK_TO_UPLINK || run->program->hook == HOOK_TO_POD)) {
 		if (moved || run->code != CODE_PASS)
 			return "what our hooks have forwarded is not let through uncounted";
 		return judge_passed(run);
 	}
-	if (!moved && run->program->hook == HOOK_TO_SELF) /* of SCTP only */
-		return run->code == CODE_PASS && !memcmp(run->in, run->out, run->in_bytes) ? NULL : "not let be";
+	if (!moved && run->program->hook == HOOK_TO_SELF) /* this hook looks at SCTP only */
+		return run->code == CODE_PASS && !memcmp(run->in, run->out, run->in_bytes)
+			       ? NULL
+			       : "changed by a hook that ignores it";
 	if (moved != 1)
 		return "not counted once";
-	if (run->error == EBADMSG) /* an answer was cut, by which the sum is void */
+	if (run->error == EBADMSG) /* the sum of an answer is void, since the packet was cut */
 		return run->verdict > VERDICT_ANSWER || has_no_sum(run->in, run->in_bytes)
 			       ? NULL
 			       : "the device's sum is wrong";
@@ -171,7 +174,7 @@ int main(int argc, char **argv)
 	cpus = possible_cpus();
 	if (cpus > CPUS_MAX)
 		return 2;
-	read_places(stdin);
+	read_addresses(stdin);
 	seed_dice(seed);
 	stay_on_one_cpu();
 	summed = knows_sums(&programs[0]);

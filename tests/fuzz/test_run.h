@@ -12,7 +12,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "../../bpf/kubypass.h"
+#include "kubypass.h"
 #include "packets.h"
 
 #define COUNTERS (HOOK_MAX * VERDICT_MAX)
@@ -25,7 +25,7 @@ struct program {
 	unsigned int hook;
 };
 
-struct context { /* the part of struct __sk_buff that is given */
+struct context { /* the part of struct __sk_buff that test run takes */
 	uint32_t len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority,
 		ingress_ifindex, ifindex;
 	uint8_t rest[148];
@@ -120,7 +120,7 @@ static int possible_cpus(void)
 	return (last > first ? last : first) + 1;
 }
 
-/* Does test run know packets that a device has summed (Linux 6.11)? */
+/* Does test run accept packets whose checksum a device has computed (Linux 6.11)? */
 static bool knows_sums(struct program *program)
 {
 	static struct run run;

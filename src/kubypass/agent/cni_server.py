@@ -93,7 +93,7 @@ class CniServer:
                     return
 
     def _accept(self) -> None:
-        with suppress(OSError):  # nobody is left, or they went away, or descriptors are short
+        with suppress(OSError):  # no client is left, or it went away, or descriptors are short
             while True:
                 connection, _ = self._listener.accept()
                 connection.setblocking(False)
@@ -113,13 +113,13 @@ class CniServer:
 
     def _read(self, client: _Client) -> None:
         if client not in self._clients:
-            return  # it was given up in this round
+            return  # the client was closed in this round
         try:
             request = client.read()
             if request is None:
                 return
             client.connection.sendall(self._answer(request, client.netns_fd))
-        except OSError:  # it went away, or does not take its answer: it will ask again
+        except OSError:  # the client went away or does not read its answer: it will ask again
             pass
         self._end(client)
 

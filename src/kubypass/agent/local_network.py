@@ -31,8 +31,8 @@ from kubypass.settings.settings import Settings
 
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
-    place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
-    return pod_entries(pod, link.index, link.mac, place)
+    netns_id = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
+    return pod_entries(pod, link.index, link.mac, netns_id)
 
 
 def _cookie(pod: Pod) -> tuple[int, str]:
@@ -115,7 +115,7 @@ class Network:
         self._attached[link.name] = link.index
         self._endpoints.add(_endpoints(pod, link))
         for excluded in self._excluded([pod]):  # before the pod's first socket
-            cookie, _ = _cookie(excluded)  # the next look tells of one that has none
+            cookie, _ = _cookie(excluded)  # the next look reports a pod that has none
             if cookie:
                 self._socket_lb_off.add(_off(cookie))
 

@@ -34,6 +34,7 @@ from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
 from kubypass.node.facts import NodeState
+from kubypass.node.record import Change, Kind
 
 DELETES = "cni-deletes"
 MARKS = "cni-last"
@@ -56,7 +57,7 @@ class PodNetwork:
         self._run = agent.options.run
         self._conf, self._bin = conf, programs
         self._settings = agent.settings
-        self._state = agent.state
+        self._record = agent.record
         self._node_config = NodeConfig(agent.options.node, (), {}, 0)
         self._network = network
         self.problems: list[Problem] = []
@@ -154,7 +155,7 @@ class PodNetwork:
                 try:
                     repair_node_side(netlink, lease, link.index, sources)
                     log("host routes repaired", pod=pod)
-                except KernelError as error:  # it goes, or the next look tries again
+                except KernelError as error:  # the pod goes, or the next look tries again
                     log("host routes not repaired", "WARNING", pod=pod, error=error)
 
     def _mtu(self, node: NodeState) -> list[Problem]:
@@ -224,8 +225,8 @@ class PodNetwork:
             raise ConfigError(f"{conflist.PLUGIN} is not built", hint="run make build")
         conf.mkdir(parents=True, exist_ok=True)
         self._watch.add(conf)
-        self._state.cni_conf_dir, self._state.cni_bin_dir = str(conf), str(programs)
-        self._state.save()
+        self._record.add(Change(Kind.CNI_PLUGIN, str(programs)))
+        self._record.add(Change(Kind.CNI_CONFIGURATION, str(conf)))
         if conflist.install_program(program, programs):
             log("plugin installed", path=programs / conflist.PLUGIN)
         if self._settings.pods.cni_exclusive:
@@ -252,7 +253,7 @@ class PodNetwork:
                 log("deletion failed", "WARNING", path=path, error=error)
                 if error.code == Code.TRY_AGAIN_LATER:
                     continue
-            except OSError as error:  # another is put in its place just now
+            except OSError as error:  # the plugin is replacing the file just now
                 log("deletion failed", "WARNING", path=path, error=error)
                 continue
             path.unlink(missing_ok=True)
@@ -261,7 +262,7 @@ class PodNetwork:
         started, request = time.perf_counter(), None
         try:
             request = parse_request(data)
-            self._replay()  # a runtime may use a name again
+            self._replay()  # the runtime may use a name again
             result = self._commands.serve(request, netns_fd)
         except (KubypassError, OSError) as error:
             found = error if isinstance(error, CniError) else CniError(Code.IO_FAILURE, str(error))

@@ -64,7 +64,7 @@ class StaleSockets:
         if not self.protocols or not changes.removed_backends:
             return
         self._peers.note(changes)
-        if self._peers:  # a pass over the whole map is dear
+        if self._peers:  # a pass over the whole map is expensive
             self.due = min(self.due, time.monotonic() + _SETTLE_S)
 
     def step(self) -> None:

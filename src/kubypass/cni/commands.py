@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kubypass.cni.addresses import next_address
-from kubypass.cni.leases import INTERFACE_PREFIX, Lease, Leases
+from kubypass.cni.leases import Lease, Leases
 from kubypass.cni.link import faults, make_link
 from kubypass.cni.node_config import NodeConfig, exhausted, shortage, without_networks
 from kubypass.cni.protocol import Attachment, Code, Request, attachments_in_use
@@ -22,6 +22,7 @@ from kubypass.kernel import veth
 from kubypass.kernel.netlink import Link, Netlink
 from kubypass.model.address import Address, family
 from kubypass.model.cidr import Cidr
+from kubypass.model.pod import INTERFACE_PREFIX
 
 
 class Datapath(Protocol):

@@ -15,8 +15,7 @@ from pathlib import Path
 from kubypass.cni.protocol import Attachment
 from kubypass.kernel.files import UNFINISHED, write_file
 from kubypass.model.address import Address, format_address, parse_address
-
-INTERFACE_PREFIX = "lxc"
+from kubypass.model.pod import INTERFACE_PREFIX
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ _SKB_BYTES, _SKB_IFINDEX_AT, _SKB_GSO_SIZE_AT = 192, 40, 176  # struct __sk_buff
 
 @dataclass(frozen=True, slots=True)
 class TestRun:
-    """What came of one packet: the program's return value, the packet and context after it, ns a run."""
+    """The result of a test run: return value, packet and context as the program left them, nanoseconds a run."""
 
     retval: int
     data: bytes
@@ -56,8 +56,8 @@ class Program(Owned):
     ) -> TestRun:
         """Runs the program on `packet` with nothing attached (BPF_PROG_TEST_RUN).
 
-        With the flag CHECKSUM_COMPLETE (Linux 6.11) the packet comes as from a device that has summed it, and EBADMSG
-        says that the program has left that sum wrong.
+        With the flag CHECKSUM_COMPLETE (Linux 6.11) the packet has a checksum as from a device. EBADMSG then says that
+        the program left that checksum wrong.
         """
         data_in = ctypes.create_string_buffer(packet, len(packet))
         data_out = ctypes.create_string_buffer(max(len(packet) + 256, 512))

@@ -8,6 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from kubypass.model.address import Address
 
+INTERFACE_PREFIX = "lxc"
+"""How the name of a pod's device on the node begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:

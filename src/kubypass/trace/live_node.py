@@ -20,8 +20,8 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.netns import netns_cookie
 from kubypass.model.address import Address, is_ipv6_link_local, parse_address
 from kubypass.model.verdict import BackendList, LocalAddressKind
+from kubypass.node.attached_programs import read_attached
 from kubypass.node.facts import read_node
-from kubypass.node.record import load_state
 from kubypass.plan.explain import PortExplanation
 from kubypass.settings.files import load_settings
 from kubypass.trace.programs import SHARED, open_programs
@@ -63,15 +63,15 @@ def live_node(run_directory: Path, bpffs: Path) -> Iterator[TracedNode]:
 
 def _open_datapath(pins: Pins, run_directory: Path) -> tuple[dict[str, Map], layout.Config]:
     """The pinned maps that a trace shares, and the constants that the agent's programs have."""
-    state = load_state(run_directory)
+    attached = read_attached(run_directory)
     try:
         shared = {name: pins.open_map(name) for name in SHARED}
     except KernelError:
         shared = {}
-    if not shared or not state.config:
+    if not shared or not attached.config:
         hint = "start the agent, or trace objects: --manifests PATH --node NAME"
         raise ConfigError(f"no datapath of this version is in place at {pins.maps}", hint=hint)
-    config = layout.Config.unpack(bytes.fromhex(state.config))
+    config = layout.Config.unpack(bytes.fromhex(attached.config))
     if config.node_netns_cookie not in {0, netns_cookie()}:
         raise ConfigError(
             "the agent runs in another network namespace", hint="run trace in its own"

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_doc import option_document
-from kubypass.agent.report.option_table import OPTIONS, Inputs, option_rows
+from kubypass.agent.report.option_table import OPTIONS, option_rows
 from kubypass.kernel.features import Features
 from kubypass.model.protocol import Protocol
 from kubypass.node.facts import NodeState
@@ -20,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[3]
 NOTHING = Figures()
 
 
-def rows(values: dict[str, str], *missing: str, figures: Figures = NOTHING):
+def rows(
+    values: dict[str, str], *missing: str, figures: Figures = NOTHING
+) -> dict[str, dict[str, object]]:
     """The rows by title, for these settings and a kernel that lacks some features."""
     settings, _ = check_settings(values)
     features = Features(**{name: name not in missing for name in Features.__slots__})

@@ -64,12 +64,12 @@ class ConfigMapSettings:
 
     def first(self, signals: Signals) -> tuple[Settings, tuple[Finding, ...]] | None:
         """Waits for the settings to begin with; None where a signal ended the wait."""
-        told, began = ConnectionLog(), time.monotonic()
+        connection_log, began = ConnectionLog(), time.monotonic()
         self._source.configure()
         while not self._source.configured:
             if signals.wait(self._source.fd, _PATIENCE_S):
                 self._source.take()
-                told.look(self._source)
+                connection_log.look(self._source)
             if signals.stopped:
                 return None
             away = self._source.connection.reason and time.monotonic() - began > _PATIENCE_S
