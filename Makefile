@@ -8,7 +8,8 @@ BUILD := build
 PYTHON := .venv/bin/python
 PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
 	tcpdump procps python3-venv gcc make libc6-dev
-BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
+BPF_CFLAGS := -O2 -g -Wall -Wextra -Wpadded -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
+SKB := -Ibpf -Ibpf/skb# the context of tc hooks; bpf/xdp is that of XDP hooks
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -34,9 +35,9 @@ $(BUILD)/packages: scripts/install-packages
 
 install: $(BUILD)/packages .venv/ready ## Debian packages and the virtual environment
 
-$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | $(BUILD)/packages
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/skb/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
-	clang-19 $(BPF_CFLAGS) -c $< -o $@
+	clang-19 $(BPF_CFLAGS) $(SKB) -c $< -o $@
 
 $(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
 	@mkdir -p $(@D)

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* ICMP messages (RFC 792, RFC 4443), and errors made of the packet that they are about: its headers and more are quoted, and it
- * goes back where it came from. At most 1000 a second per CPU, 50 at once, as the kernel does. */
+/* Builds ICMP errors (RFC 792, RFC 4443) of the packets that they are about: the packet is quoted and returns to its sender. A CPU
+ * sends at most 1000 in a second and 50 at once, as the kernel does. */
 #pragma once
 
 #include "clock.h"
 #include "maps.h"
-#include "skb.h"
+#include "rewrite.h"
 
-/* Types, and codes of "unreachable"; <linux/icmp.h> needs headers that this target lacks. */
+/* Types, and codes of "unreachable": <linux/icmp.h> needs headers that this target lacks. */
 #define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
 #define ICMP_ECHO 8
@@ -26,26 +26,25 @@
 #define ICMP_BURST 50
 #define ICMP_INTERVAL_NS (NS_PER_S / 1000)
 #define ICMP_TTL 64
-#define IPV4_MTU_MIN 576 /* what every host takes (RFC 1122 section 3.3.2, RFC 8200 section 5); no error is longer */
-#define IPV6_MTU_MIN 1280
 
 struct icmp_error {
 	__u8 type;
 	__u8 code;
 	__sum16 checksum;
-	__be32 field; /* the MTU, or nothing */
+	__be32 field; /* the MTU, or 0 */
 };
 
-struct icmp4_answer {
+struct icmp4_reply {
 	struct iphdr ip;
 	struct icmp_error icmp;
 };
 
-struct icmp6_answer {
+struct icmp6_reply {
 	struct ipv6hdr ip;
 	struct icmp_error icmp;
 };
 
+/* Takes one message from this CPU's budget. Returns false where it is spent. */
 static __always_inline bool icmp_allowed(void)
 {
 	__u64 now = now_ns(), earned;
@@ -66,7 +65,7 @@ static __always_inline bool icmp_allowed(void)
 	return true;
 }
 
-/* A sum of 16-bit words (RFC 1071) without its carries, in 17 bits. */
+/* Adds the carries of a sum of 16-bit words (RFC 1071) to it, which leaves 17 bits. */
 static __always_inline __u32 fold(__u32 sum)
 {
 	return (sum & 0xffff) + (sum >> 16);
@@ -77,39 +76,26 @@ static __always_inline __u16 checksum(__u32 sum)
 	return ~fold(fold(sum));
 }
 
-/* `sum` and the sum of the packet's words from `offset` to its end, at most IPV6_MTU_MIN bytes away. Not static, so that
- * the verifier looks at it once. */
-__noinline __u32 sum_words(struct __sk_buff *ctx, __u32 offset, __u32 sum)
+/* Returns `sum` and the sum of the packet's words from `offset` to its end, at most IPV6_MTU_MIN bytes away. The function is
+ * global, so that the verifier looks at it once. */
+__noinline __u32 sum_words(context *ctx, __u32 offset, __u32 sum)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u16 *word = data + (offset & OFFSET_MASK);
+	struct cursor cursor = readable_bytes(ctx);
+	__u16 *word = cursor.data + (offset & OFFSET_MASK);
 
 	for (int i = 0; i < IPV6_MTU_MIN / 2; i++, word++) {
-		if ((void *)(word + 1) > end)
+		if ((void *)(word + 1) > cursor.end)
 			break;
 		sum += *word;
 	}
-	if ((void *)word + 1 <= end)
+	if ((void *)word + 1 <= cursor.end)
 		sum += bpf_htons(*(__u8 *)word << 8);
 	return sum;
 }
 
-/* Is the transport's checksum left to the device (CHECKSUM_PARTIAL)? Then the kernel lets a change of what it covers be. */
-static __always_inline int left_to_device(context *ctx, __u32 offset)
-{
-	__sum16 before, after;
-
-	if (bpf_skb_load_bytes(ctx, offset, &before, sizeof(before)) || bpf_l4_csum_replace(ctx, offset, 0, 1, 0) ||
-	    bpf_skb_load_bytes(ctx, offset, &after, sizeof(after)))
-		return -1;
-	if (before == after)
-		return 1;
-	return bpf_skb_store_bytes(ctx, offset, &before, sizeof(before), 0);
-}
-
-/* The device would sum the quoted packet and write that into it, and the ICMP checksum would be wrong. Nobody can tell it
- * not to; but it changes nothing where the checksum is what it will write: half of what the other words lack, since it
- * sums the checksum too. */
+/* A device to which the quoted packet's checksum is left would write it into the quotation, and the ICMP checksum would be wrong.
+ * A program cannot stop the device, but the write changes nothing where the checksum already is what the device will write:
+ * half of what the other words lack, since the device sums the checksum too. */
 static __always_inline int settle_checksum(context *ctx, const struct packet *packet)
 {
 	__u32 offset = checksum_offset(packet), lacks;
@@ -121,29 +107,31 @@ static __always_inline int settle_checksum(context *ctx, const struct packet *pa
 	left = left_to_device(ctx, offset);
 	if (left <= 0)
 		return left;
-	if (bpf_skb_store_bytes(ctx, offset, &settled, sizeof(settled), 0))
+	if (store_bytes(ctx, offset, &settled, sizeof(settled)))
 		return -1;
 	lacks = 0xffff - sum_words(ctx, packet->l4_offset, 0) % 0xffff;
 	settled = (lacks & 1 ? lacks + 0xffff : lacks) / 2; /* modulo 0xffff, which is odd */
-	return bpf_skb_store_bytes(ctx, offset, &settled, sizeof(settled), 0);
+	return store_bytes(ctx, offset, &settled, sizeof(settled));
 }
 
-/* Room for `bytes` in front of the network header, and a way back. */
+/* Makes room for `bytes` bytes in front of the network header, and swaps the MAC addresses. */
 static __always_inline int turn_back(context *ctx, __u32 bytes)
 {
 	__u8 macs[2 * ETH_ALEN];
 
-	if (bpf_skb_adjust_room(ctx, bytes, BPF_ADJ_ROOM_MAC, 0) || bpf_skb_load_bytes(ctx, 0, macs, sizeof(macs)))
+	if (insert_room(ctx, bytes) || load_bytes(ctx, 0, macs, sizeof(macs)))
 		return -1;
 	return write_macs(ctx, macs + ETH_ALEN, macs);
 }
 
-static __always_inline int answer_ipv4(context *ctx, const struct tuple *ends, struct icmp_error error, __u32 quoted)
+/* Puts an IPv4 and an ICMP header in front of the `quoted` bytes that follow the Ethernet header; `ends` are the error's own
+ * source and destination. Returns 0, or negative with the packet in an unusable state. */
+static __always_inline int build_icmp4_error(context *ctx, const struct tuple *ends, struct icmp_error error, __u32 quoted)
 {
-	struct icmp4_answer answer = {
+	struct icmp4_reply reply = {
 		.ip = { .version = 4,
 			.ihl = 5,
-			.tot_len = bpf_htons(sizeof(answer) + quoted),
+			.tot_len = bpf_htons(sizeof(reply) + quoted),
 			.ttl = ICMP_TTL,
 			.protocol = IPPROTO_ICMP,
 			.saddr = ends->source.word[3],
@@ -152,17 +140,18 @@ static __always_inline int answer_ipv4(context *ctx, const struct tuple *ends, s
 	};
 	__u32 sum;
 
-	if (turn_back(ctx, sizeof(answer)))
+	if (turn_back(ctx, sizeof(reply)))
 		return -1;
-	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp), 0));
-	answer.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(answer), sum));
-	answer.ip.check = checksum(bpf_csum_diff(NULL, 0, (__be32 *)&answer.ip, sizeof(answer.ip), 0));
-	return bpf_skb_store_bytes(ctx, ETH_HLEN, &answer, sizeof(answer), BPF_F_RECOMPUTE_CSUM);
+	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), 0));
+	reply.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(reply), sum));
+	reply.ip.check = checksum(bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip, sizeof(reply.ip), 0));
+	return store_summed(ctx, ETH_HLEN, &reply, sizeof(reply));
 }
 
-static __always_inline int answer_ipv6(context *ctx, const struct tuple *ends, struct icmp_error error, __u32 quoted)
+/* As build_icmp4_error, for IPv6. */
+static __always_inline int build_icmp6_error(context *ctx, const struct tuple *ends, struct icmp_error error, __u32 quoted)
 {
-	struct icmp6_answer answer = {
+	struct icmp6_reply reply = {
 		.ip = { .version = 6,
 			.payload_len = bpf_htons(sizeof(struct icmp_error) + quoted),
 			.nexthdr = IPPROTO_ICMPV6,
@@ -171,14 +160,14 @@ static __always_inline int answer_ipv6(context *ctx, const struct tuple *ends, s
 	};
 	__u32 sum;
 
-	__builtin_memcpy(&answer.ip.saddr, &ends->source, sizeof(answer.ip.saddr));
-	__builtin_memcpy(&answer.ip.daddr, &ends->destination, sizeof(answer.ip.daddr));
-	if (turn_back(ctx, sizeof(answer)))
+	__builtin_memcpy(&reply.ip.saddr, &ends->source, sizeof(reply.ip.saddr));
+	__builtin_memcpy(&reply.ip.daddr, &ends->destination, sizeof(reply.ip.daddr));
+	if (turn_back(ctx, sizeof(reply)))
 		return -1;
 	/* The pseudo header of RFC 8200 section 8.1: addresses, length, protocol. */
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer.ip.saddr, 2 * sizeof(struct in6_addr), 0);
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&answer.icmp, sizeof(answer.icmp), sum);
-	sum = fold(sum) + answer.ip.payload_len + bpf_htons(IPPROTO_ICMPV6);
-	answer.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(answer), sum));
-	return bpf_skb_store_bytes(ctx, ETH_HLEN, &answer, sizeof(answer), BPF_F_RECOMPUTE_CSUM);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip.saddr, 2 * sizeof(struct in6_addr), 0);
+	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), sum);
+	sum = fold(sum) + reply.ip.payload_len + bpf_htons(IPPROTO_ICMPV6);
+	reply.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(reply), sum));
+	return store_summed(ctx, ETH_HLEN, &reply, sizeof(reply));
 }

@@ -1,29 +1,38 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Packets with ports that arrive: from a pod, or from the network. */
+/* Packets that arrive by a device: from a pod, or from the network.
+ *
+ * 1 parse the headers (packet.h); what has no ports goes to the slow path (slow_path.h)
+ * 2 a known flow is refreshed and its packet translated (conntrack.h, rewrite.h)
+ * 3 a packet to a frontend opens a flow: the service is looked up (service.h), the traffic policy chooses a list of backends
+ *   (policy.h), a backend is selected (select.h), the reply's entry claims a source port (nat.h)
+ * 4 a packet to a service's address, but to no port of it, is refused (no_service.h)
+ * 5 any other packet keeps its addresses, and gets another source port if its replies would be taken for a flow's (balance.h)
+ * 6 the packet is forwarded: into a pod, to the network, or to the node's own stack (route.h)
+ * 7 the verdict is counted and becomes the hook's action, or an ICMP reply (finish.h, icmp_reply.h)
+ */
 #pragma once
 
 #include "balance.h"
-#include "portless.h"
+#include "remaining_steps.h"
 #include "route.h"
 
-/* The part of a hook's program for packets with ports; what others need is STEP_WITHOUT_PORTS. */
-static __always_inline int packet_arrives(struct __sk_buff *skb, enum hook hook)
+static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 {
-	struct cursor cursor = read_context(skb);
+	struct cursor cursor = read_headers(ctx);
 	struct packet packet = {};
 	struct local_address *local = NULL;
 	enum parse_result parsed;
 	enum verdict verdict;
 
-	parsed = parse_packet(skb, &cursor, skb->protocol, &packet);
+	parsed = parse_packet(ctx, &cursor, &packet);
 	if (parsed == PARSE_OTHER)
-		return finish(skb, hook, &packet, VERDICT_PASS);
+		return finish(ctx, hook, &packet, VERDICT_PASS);
 	if (parsed == PARSE_MALFORMED)
-		return finish(skb, hook, &packet, VERDICT_DROP_MALFORMED);
+		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED);
 	if (!packet.has_ports)
-		return STEP_WITHOUT_PORTS;
-	verdict = balance_packet(skb, hook, &packet, &local);
+		return (struct step){ .next = NEXT_SLOW_PATH };
+	verdict = balance_packet(ctx, hook, &packet, &local);
 	if (verdict == VERDICT_PASS)
-		verdict = forward(skb, hook, &packet, local);
-	return finish(skb, hook, &packet, verdict);
+		verdict = forward(ctx, hook, &packet, local);
+	return finish(ctx, hook, &packet, verdict);
 }
