@@ -47,7 +47,7 @@ $(BUILD)/bench/%: lab/src/kubypass_lab/bench/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c tests/fuzz/packets.h | $(BUILD)/packages
+$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
@@ -55,10 +55,11 @@ build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
-layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and docs/settings.md
+layout: build .venv/ready ## regenerate what Python knows of the BPF structs, docs/settings.md and docs/status.md
 	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
 	.venv/bin/ruff format --quiet src/kubypass/datapath/layout.py src/kubypass/model/verdict.py src/kubypass/model/constants.py
 	$(PYTHON) -m kubypass.settings.document > docs/settings.md
+	$(PYTHON) -m kubypass.agent.report.option_doc > docs/status.md
 
 format: .venv/ready ## format C and Python
 	clang-format-19 -i bpf/*.h bpf/*.c

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writes directories and layers as container images: docker-archives, the same for the same content.
+"""Writes directories and layers as container images in the docker-archive format, reproducibly.
 
 https://github.com/moby/docker-image-spec/blob/main/v1.2.md
 """
@@ -20,18 +20,18 @@ _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class ImageConfig:
-    """How an image is called, and how its containers start."""
+    """The name of an image, and how its containers start."""
 
-    name: str  # with a registry and a tag
+    name: str  # with registry and tag
     entrypoint: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
     user: str = ""
     env: tuple[str, ...] = field(default=(_PATH,))
-    also: tuple[str, ...] = ()  # more names of the same image
+    also: tuple[str, ...] = ()  # other names of the same image
 
 
 def write_archive(root: Path, config: ImageConfig, path: Path) -> None:
-    """Write the files below `root` as an image to `path`, whole by rename."""
+    """Write the files below `root` as an image to `path`, which appears whole, by a rename."""
     layer = path.with_name(f".{path.name}.layer")
     write_layer(root, layer)
     write_layers([layer], config, path)
@@ -39,23 +39,23 @@ def write_archive(root: Path, config: ImageConfig, path: Path) -> None:
 
 
 def write_layer(root: Path, layer: Path) -> None:
-    """Write the files below `root` as a layer: a tar file."""
+    """Write the files below `root` as a layer, which is a tar file."""
     with tarfile.open(layer, "w", format=tarfile.PAX_FORMAT) as tar:
         tar.add(root, ".", filter=_plain)
 
 
 def write_layers(layers: Sequence[Path], config: ImageConfig, path: Path) -> None:
-    """Write tar files, the lowest first, as an image to `path`, whole by rename."""
+    """Write tar files, the lowest layer first, as an image to `path`, which appears whole, by a rename."""
     making = path.with_name(f".{path.name}.making")
     digests = [_digest(layer) for layer in layers]
     description = json.dumps(_describe(config, digests)).encode()
     description_name = f"{hashlib.sha256(description).hexdigest()}.json"
-    places = [f"{digest}.tar" for digest in digests]
-    entry = {"Config": description_name, "RepoTags": [config.name, *config.also], "Layers": places}
+    names = [f"{digest}.tar" for digest in digests]
+    entry = {"Config": description_name, "RepoTags": [config.name, *config.also], "Layers": names}
     with tarfile.open(making, "w") as tar:
         _add(tar, description_name, description)
-        for layer, place in zip(layers, places, strict=True):
-            tar.add(layer, place, filter=_plain)
+        for layer, name in zip(layers, names, strict=True):
+            tar.add(layer, name, filter=_plain)
         _add(tar, "manifest.json", json.dumps([entry]).encode())
     making.rename(path)
 
@@ -82,7 +82,7 @@ def _describe(config: ImageConfig, digests: list[str]) -> dict[str, object]:
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
-    """Without what differs from one making to the next."""
+    """Remove what differs between two runs: owners and times."""
     member.uid = member.gid = 0
     member.uname = member.gname = "root"
     member.mtime = 0

@@ -182,11 +182,11 @@ def test_maps_of_another_version_are_replaced_and_it_says_so(node):
 def test_cleanup_refuses_while_the_agent_runs_and_is_idempotent(node):
     one_service(node)
     with agent(node):
-        refused = command(node, "cleanup", *node.places)
+        refused = command(node, "cleanup", *node.options)
         assert (refused.returncode, "an agent runs" in refused.stderr) == (2, True)
-    assert command(node, "cleanup", *node.places).returncode == 0
+    assert command(node, "cleanup", *node.options).returncode == 0
     assert not (node.root / "bpf/kubypass").exists()
-    again = command(node, "cleanup", *node.places)
+    again = command(node, "cleanup", *node.options)
     assert (again.returncode, again.stdout) == (0, "nothing of ours is on this node\n")
 
 
@@ -224,7 +224,7 @@ def test_routes_to_other_nodes_come_go_and_are_cleaned_up(node):
         assert "not on our link" in line
         write_file(node.manifests / "peer.json", peer("192.168.1.34"))
         wait(lambda: routes() == "10.9.0.0/24 via 192.168.1.34 dev eth0", "the last route")
-    command(node, "cleanup", *node.places)
+    command(node, "cleanup", *node.options)
     assert not routes()
 
 

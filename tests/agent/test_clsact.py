@@ -10,7 +10,7 @@ import pytest
 
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.loader import load_programs
-from kubypass.kernel import clsact
+from kubypass.kernel.attach.clsact import ClsactHook, remove_clsact
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program
 from kubypass_lab.bench.node import bare_node
@@ -32,8 +32,8 @@ def test_filters_are_attached_replaced_and_removed():
             for name in ("from_uplink", "to_uplink"):
                 attachments.attach_device("eth0", index, name, programs[name])
         assert attachments.writes == 4, "what is there already is not attached again"
-        assert clsact.attached_id(index, "ingress") == second["from_uplink"].id
-        assert clsact.attached_id(index, "egress") == second["to_uplink"].id
-        clsact.remove(index)
-        assert clsact.attached_id(index, "ingress") == 0
-        clsact.remove(index)
+        assert ClsactHook(index, "ingress").program_id == second["from_uplink"].id
+        assert ClsactHook(index, "egress").program_id == second["to_uplink"].id
+        remove_clsact(index)
+        assert ClsactHook(index, "ingress").program_id == 0
+        remove_clsact(index)

@@ -57,7 +57,7 @@ def test_interrupted_start(delay_s):
             str(node.manifests),
         ]
         process = subprocess.Popen(
-            ["nsenter", f"--net=/run/netns/{node.namespace}", *command, *node.agent_places],
+            ["nsenter", f"--net=/run/netns/{node.namespace}", *command, *node.agent_options],
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
         time.sleep(delay_s)

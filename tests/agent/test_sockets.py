@@ -108,7 +108,7 @@ def test_hooks_follow_the_settings_and_are_cleaned_up(node):
     ):
         with agent(node, *options):
             assert hooks(node) == expected
-    command(node, "cleanup", *node.places)
+    command(node, "cleanup", *node.options)
     shown = subprocess.run(
         ["bpftool", "cgroup", "show", str(node.cgroup)], capture_output=True, text=True, check=True
     )
@@ -130,7 +130,7 @@ def test_ephemeral_ports_stay_clear_of_node_ports(node):
         assert node.status()["writes"]["sysctls"] > 0
     with agent(node):
         assert set(node.status()["writes"].values()) == {0}
-    command(node, "cleanup", *node.places)
+    command(node, "cleanup", *node.options)
     assert in_node(node, "sysctl", "-n", reserved) == "8080"
 
 

@@ -8,13 +8,10 @@ Servers are `a1` and `b1` on node1, `a2` and `b2` on node2. Places to ask from: 
 from __future__ import annotations
 
 import itertools
-import json
 import subprocess
-import sys
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from ipaddress import ip_network
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -30,142 +27,20 @@ from kubypass_lab.box.paths import FABRIC
 from kubypass_lab.box.process import Process, spawn, wait_until
 from kubypass_lab.box.record import PodRecord, read_pods
 from kubypass_lab.box.wiring import ip_batch
+from tests.box.scene_objects import (
+    EXTERNAL,
+    READY,
+    Endpoint,
+    Json,
+    Port,
+    Service,
+    service_manifest,
+    slice_manifest,
+)
+from tests.box.scene_rows import AskedRow, Asker, Row, outcome, raise_error
 
-Json = dict[str, object]
-HERE = Path(__file__).parent
 DEADLINE_S = 10.0
-SERVERS = ("a1", "b1", "a2", "b2")
-SILENCE_S = 0.7
-"""How long no answer has to come where packets are dropped."""
-REFUSED = "econnrefused"
-SILENT = "no answer"
-SILENCES = {"timeout", "etimedout", "eperm", "ehostunreach"}
-"""What a dropped packet looks like: a socket hook foretells its end, and a router may tell of one that has no route."""
-Expected = set[str] | str
-Row = tuple[str, str, Expected]
-"""From, to, and what comes of it."""
-ALL = set(SERVERS)
-SERVICES_V6 = "fd85:ee78:d8a6:8607::"
-EXTERNAL = {
-    ("node1", 4): "198.51.100.0/24",
-    ("node2", 4): "198.51.101.0/24",
-    ("node1", 6): "2001:db8:51::/64",
-    ("node2", 6): "2001:db8:52::/64",
-}
-"""Networks of service addresses, and the node that the network sends them to."""
 _SENTINEL = "10.233.63.1"
-
-
-@dataclass(frozen=True)
-class Port:
-    """A port of a Service; `target` is the number in its slices."""
-
-    number: int
-    target: int
-    protocol: str = "TCP"
-    name: str = "web"
-    node_port: int = 0
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """A server as a slice tells of it."""
-
-    server: str
-    ready: bool | None = True
-    serving: bool | None = None
-    terminating: bool | None = None
-
-
-READY = tuple(Endpoint(name) for name in SERVERS)
-
-
-@dataclass(frozen=True)
-class Service:
-    """A Service of both families, with addresses of its own."""
-
-    name: str
-    number: int
-    ports: tuple[Port, ...]
-    spec: Json = field(default_factory=dict)
-    labels: Json = field(default_factory=dict)
-    ingress: tuple[str, ...] = ()
-
-    def address(self, version: int) -> str:
-        """Its ClusterIP of a family."""
-        return (
-            f"10.233.48.{self.number}" if version == 4 else f"{SERVICES_V6}{0x1800 + self.number:x}"
-        )
-
-    def external(self, version: int, node: str = "node1") -> str:
-        """An address that no machine has; the network routes it to a node."""
-        return str(ip_network(EXTERNAL[node, version])[self.number])
-
-    def with_spec(self, **spec: object) -> Service:
-        """The same Service with some fields of its spec changed."""
-        return replace(self, spec={**self.spec, **spec})
-
-
-@dataclass
-class _Asked:
-    """A row in one family, and what came of it so far."""
-
-    version: int
-    place: str
-    to: str
-    expected: Expected
-    seen: set[str] = field(default_factory=set)
-
-    @property
-    def count(self) -> int:
-        """How often to ask at once: not so often that a server's buffer overflows."""
-        return 2 if isinstance(self.expected, str) else 1 + 2 * len(self.expected)
-
-    @property
-    def is_short(self) -> bool:
-        """Whether asking again may make it right."""
-        return not isinstance(self.expected, str) and self.seen < self.expected
-
-    @property
-    def found(self) -> Expected:
-        if not isinstance(self.expected, str):
-            return self.seen
-        return SILENT if self.seen <= SILENCES else " ".join(sorted(self.seen))
-
-    def __str__(self) -> str:
-        row = f"IPv{self.version} {self.place} -> {self.to}"
-        return f"{row}: expected {self.expected}, found {self.found}"
-
-
-def _outcome(answer: Json) -> str:
-    return str(answer.get("pod", answer["outcome"]))
-
-
-def _result(done: Future[None]) -> None:
-    done.result()
-
-
-class Asker:
-    """A process that dials from one place."""
-
-    def __init__(self, command: list[str]) -> None:
-        command = [*command, sys.executable, str(HERE / "asker.py")]
-        pipe = subprocess.PIPE
-        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
-
-    def call(self, calls: list[Json]) -> list[Json]:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.write(json.dumps(calls) + "\n")
-        self._process.stdin.flush()
-        answers = json.loads(self._process.stdout.readline())
-        assert isinstance(answers, list)
-        return answers
-
-    def end(self) -> None:
-        with self._process:
-            assert self._process.stdin
-            self._process.stdin.close()
 
 
 class Scene:
@@ -215,22 +90,8 @@ class Scene:
         return service
 
     def put_service(self, service: Service) -> None:
-        ports = [
-            {"name": p.name, "port": p.number, "targetPort": p.target, "protocol": p.protocol}
-            | ({"nodePort": p.node_port} if p.node_port else {})
-            for p in service.ports
-        ]
-        addresses = [service.address(4), service.address(6)]
-        spec = {
-            "type": "ClusterIP", "clusterIP": addresses[0], "clusterIPs": addresses,
-            "ipFamilies": ["IPv4", "IPv6"], "ipFamilyPolicy": "RequireDualStack", "ports": ports,
-            **service.spec,
-        }  # fmt: skip
-        manifest: Json = {"apiVersion": "v1", "kind": "Service", "spec": spec}
-        metadata = {"namespace": "default", "name": service.name, "labels": service.labels}
-        ingress = [{"ip": address} for address in service.ingress]
-        manifest |= {"metadata": metadata, "status": {"loadBalancer": {"ingress": ingress}}}
-        self.write(f"service_default_{service.name}", manifest)
+        """Writes a Service."""
+        self.write(f"service_default_{service.name}", service_manifest(service))
 
     def put_endpoints(
         self,
@@ -241,20 +102,11 @@ class Scene:
     ) -> None:
         """One slice a family; another `slice_name` is another slice beside it."""
         endpoints = tuple(endpoints)
+        ports = tuple(service.ports if ports is None else ports)
         for version in (4, 6):
-            name = f"{service.name}{slice_name}-v{version}"
-            labels = {"kubernetes.io/service-name": service.name}
-            self.write(f"slice_default_{name}", {
-                "apiVersion": "discovery.k8s.io/v1",
-                "kind": "EndpointSlice",
-                "metadata": {"namespace": "default", "name": name, "labels": {**labels, **service.labels}},
-                "addressType": f"IPv{version}",
-                "ports": [
-                    {"name": p.name, "protocol": p.protocol, "port": p.target}
-                    for p in (service.ports if ports is None else ports)
-                ],
-                "endpoints": [self._describe(each, version) for each in endpoints],
-            })  # fmt: skip
+            manifest = slice_manifest(service, version, slice_name, ports)
+            manifest["endpoints"] = [self._describe(each, version) for each in endpoints]
+            self.write(f"slice_default_{service.name}{slice_name}-v{version}", manifest)
 
     def write(self, name: str, manifest: Json) -> None:
         """What the agents see, as it is."""
@@ -402,38 +254,30 @@ class Scene:
 
         Where servers are expected, asks until each has answered, or often enough to be sure that one never does.
         """
-        asked = [_Asked(version, *row) for row in rows for version in (4, 6)]
+        asked = [AskedRow(version, *row) for row in rows for version in (4, 6)]
         pending = asked
         for _ in range(16):
             places = sorted({each.place for each in pending})
             with ThreadPoolExecutor(len(places)) as pool:
                 for place in places:
                     mine = [each for each in pending if each.place == place]
-                    pool.submit(self._ask_rows, service, mine, port).add_done_callback(_result)
+                    pool.submit(self._ask_rows, service, mine, port).add_done_callback(raise_error)
             pending = [each for each in pending if each.is_short]
             if not pending:
                 break
         wrong = [str(each) for each in asked if each.found != each.expected]
         assert not wrong, "\n".join(wrong)
 
-    def _ask_rows(self, service: Service, rows: list[_Asked], port: Port | None) -> None:
+    def _ask_rows(self, service: Service, rows: list[AskedRow], port: Port | None) -> None:
         """Rows that ask from one place."""
         port = port or service.ports[0]
         calls: list[Json] = []
         for row in rows:
             address, number = self.target(service, row.to, row.version, port)
-            call: Json = {
-                "how": "ask",
-                "protocol": port.protocol,
-                "address": address,
-                "port": number,
-            }
-            if row.expected == SILENT:
-                call["timeout_s"] = SILENCE_S
-            calls += [call] * row.count
+            calls += row.calls(address, number, port.protocol)
         answers = iter(self._call(rows[0].place, calls))
         for row in rows:
-            row.seen |= {_outcome(next(answers)) for _ in range(row.count)}
+            row.seen |= {outcome(next(answers)) for _ in range(row.count)}
 
     def route(self) -> None:
         """The network sends addresses of services to the nodes."""

@@ -8,7 +8,8 @@ import time
 import pytest
 
 from kubypass_lab.box.process import wait_until
-from tests.box.scene import ALL, Endpoint, Port, Scene, Service
+from tests.box.scene import Scene
+from tests.box.scene_objects import ALL, Endpoint, Port, Service
 
 pytestmark = pytest.mark.xdist_group("scenes")
 TCP = Port(80, 8080)

@@ -8,7 +8,9 @@ from dataclasses import replace
 import pytest
 
 from kubypass_lab.box.process import wait_until
-from tests.box.scene import ALL, DEADLINE_S, REFUSED, SILENT, Endpoint, Port, Scene
+from tests.box.scene import DEADLINE_S, Scene
+from tests.box.scene_objects import ALL, Endpoint, Port
+from tests.box.scene_rows import REFUSED, SILENT
 
 pytestmark = pytest.mark.xdist_group("scenes")
 INSIDE = ("pod1", "node2", "stray1")

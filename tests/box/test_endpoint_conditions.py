@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import pytest
 
-from tests.box.scene import ALL, REFUSED, SILENT, Endpoint, Port, Scene
+from tests.box.scene import Scene
+from tests.box.scene_objects import ALL, Endpoint, Port
+from tests.box.scene_rows import REFUSED, SILENT
 
 pytestmark = pytest.mark.xdist_group("scenes")
 EVERYWHERE = ("pod1", "pod2", "node1", "node2", "stray1")

@@ -10,7 +10,9 @@ import pytest
 from kubypass_lab.box import agents
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.wiring import ip_batch
-from tests.box.scene import ALL, REFUSED, Endpoint, Port, Scene, Service
+from tests.box.scene import Scene
+from tests.box.scene_objects import ALL, Endpoint, Port, Service
+from tests.box.scene_rows import REFUSED
 
 pytestmark = pytest.mark.xdist_group("scenes")
 TCP = Port(80, 8080)

@@ -15,7 +15,8 @@ from kubypass_lab.box import probe
 from kubypass_lab.box.objects import ContainerPort
 from kubypass_lab.box.paths import NETNS
 from kubypass_lab.box.process import Process, spawn, stop, wait_until
-from tests.box.scene import ALL, Endpoint, Port, Scene
+from tests.box.scene import Scene
+from tests.box.scene_objects import ALL, Endpoint, Port
 
 pytestmark = pytest.mark.xdist_group("scenes")
 TCP = Port(80, 8080)

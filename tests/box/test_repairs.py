@@ -17,7 +17,9 @@ from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass_lab.box import agents
 from kubypass_lab.box.process import wait_until
-from tests.box.scene import ALL, HERE, REFUSED, Endpoint, Port, Scene
+from tests.box.scene import Scene
+from tests.box.scene_objects import ALL, Endpoint, Port
+from tests.box.scene_rows import HERE, REFUSED
 
 pytestmark = pytest.mark.xdist_group("scenes")
 TCP = Port(80, 8080)

@@ -14,7 +14,9 @@ import pytest
 from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, Verdict
 from kubypass_lab.box.topology import CLIENT_ADDRESSES
-from tests.box.scene import HERE, Endpoint, Port, Scene, Service
+from tests.box.scene import Scene
+from tests.box.scene_objects import Endpoint, Port, Service
+from tests.box.scene_rows import HERE
 
 pytestmark = pytest.mark.xdist_group("scenes")
 SCRIPT = [sys.executable, str(HERE / "sctp.py")]

@@ -22,7 +22,9 @@ import pytest
 
 from kubypass_lab.box import agents
 from kubypass_lab.box.process import Process, is_alive, stop, wait_until
-from tests.box.scene import HERE, Endpoint, Port, Scene, Service
+from tests.box.scene import Scene
+from tests.box.scene_objects import Endpoint, Port, Service
+from tests.box.scene_rows import HERE
 
 pytestmark = pytest.mark.xdist_group("scenes")
 SECONDS = float(os.environ.get("SOAK_SECONDS", "5"))

@@ -9,7 +9,9 @@ from dataclasses import replace
 import pytest
 
 from kubypass_lab.box.process import wait_until
-from tests.box.scene import ALL, REFUSED, SILENT, Endpoint, Port, Scene, Service
+from tests.box.scene import Scene
+from tests.box.scene_objects import ALL, Endpoint, Port, Service
+from tests.box.scene_rows import REFUSED, SILENT
 
 pytestmark = pytest.mark.xdist_group("scenes")
 TCP = Port(80, 8080)

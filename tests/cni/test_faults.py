@@ -141,7 +141,7 @@ def test_other_configurations_are_set_aside_and_put_back(pods: Runtime) -> None:
 def cleanup(pods: Runtime) -> str:
     place = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", KUBYPASS, "cleanup"]
     done = subprocess.run(
-        [*place, *pods.node.places],
+        [*place, *pods.node.options],
         capture_output=True, text=True, check=True, timeout=60,
     )  # fmt: skip
     return done.stdout

@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.prepare import pack_networks
+from kubypass.datapath.config import pack_networks
 from kubypass.kernel.bpf import Map
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import Hook, LocalAddressKind, LocalDetector, ServiceFlag, Verdict
-from tests.packet.lab import NUMBERS, V4, V6, Lab, config, namespace, remember_uplink, uplink_index
+from tests.packet.lab import NUMBERS, Lab, config
+from tests.packet.packets import V4, V6
+from tests.packet.uplink import namespace, remember_uplink, uplink_index
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKETS = int(os.environ.get("KUBYPASS_FUZZ", "200000"))

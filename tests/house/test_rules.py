@@ -34,7 +34,7 @@ MAY_IMPORT = {
     "install": {"model", "settings", "kube"},
     "connectivity": {"model", "kube"},
     "datapath": {"model", "settings", "plan", "kernel"},
-    "trace": {"model", "settings", "plan", "kernel", "datapath", "node", "kube", "api", "agent"},
+    "trace": {"model", "settings", "plan", "kernel", "datapath", "node", "kube", "api"},
     "cni": {"model", "kernel"},
     "agent": {"model", "settings", "plan", "kernel", "datapath", "node", "kube", "api", "cni"},
     "cli": {
@@ -112,6 +112,12 @@ def test_bpf_sources_stay_small(path: Path):
     assert len(text.splitlines()) <= 300
     for body in re.findall(r"^\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         assert body.count("\n") <= 80
+
+
+def test_link_local_addresses_are_asked_for_by_name():
+    old = re.compile(r'b"[\\]xfe[\\]x80')
+    assert old.search(r'address[:2] != b"\xfe\x80"')
+    assert not [path for path in MODULES if old.search(path.read_text())], "use is_ipv6_link_local"
 
 
 def test_the_program_on_the_host_stays_small():

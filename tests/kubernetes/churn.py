@@ -30,11 +30,11 @@ def churn(cluster: Cluster, seconds: float) -> int:
                 _delete(rest, name)
             for name in made:
                 ports = [{"name": "tcp", "port": 81, "targetPort": 8080}]
-                rest.ask(f"{_PATH}/{name}", "PATCH", {"spec": {"ports": ports}}, _MERGE)
+                rest.request(f"{_PATH}/{name}", "PATCH", {"spec": {"ports": ports}}, _MERGE)
             done += len(changed) + len(made) + _EACH_S
             made, changed = [f"churn-{second}-{number}" for number in range(_EACH_S)], made
             for name in made:
-                rest.ask(_PATH, "POST", _service(name))
+                rest.request(_PATH, "POST", _service(name))
             time.sleep(max(0.0, begun + second + 1 - time.monotonic()))
         for name in (*changed, *made):
             _delete(rest, name)
@@ -49,7 +49,7 @@ def _service(name: str) -> dict[str, object]:
 
 def _delete(rest: Rest, name: str) -> None:
     try:
-        rest.ask(f"{_PATH}/{name}", "DELETE")
+        rest.request(f"{_PATH}/{name}", "DELETE")
     except Refused as refusal:
         if refusal.code != NOT_FOUND:
             raise

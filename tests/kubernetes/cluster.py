@@ -124,7 +124,7 @@ class Cluster:
         node = self.node
         return [
             *("setpriv", "--pdeathsig", "TERM", "nsenter", f"--net=/run/netns/{node.namespace}"),
-            *(*prefix, str(KUBYPASS), "agent", "--node", NODE, *node.agent_places, *words),
+            *(*prefix, str(KUBYPASS), "agent", "--node", NODE, *node.agent_options, *words),
         ]
 
     @contextmanager

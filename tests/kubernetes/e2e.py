@@ -160,12 +160,12 @@ def read_report(suites: list[dict]) -> dict[str, Outcome]:
 
 
 def write_page(groups: dict[str, Results]) -> str:
-    """docs/e2e.md: of each group a row a spec, a column a proxy, and why where one did not pass."""
+    """docs/e2e.md: a table per group, with a row per spec and a column per proxy, and the reason of a failure."""
     lines = [
         "# Kubernetes' own tests",
         "",
-        f"Specs of Kubernetes {VERSION}'s own suite, on clusters in a box with two or three nodes;",
-        "written by `make e2e`.",
+        f"Results of specs from the suite of Kubernetes {VERSION}, on clusters in a box with two or three",
+        "nodes. `make e2e` writes this page.",
         "The kube-proxy columns are the control group: the same cluster with the real kube-proxy.",
     ]
     for group in (SERVICES, NETWORK):

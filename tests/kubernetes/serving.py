@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -189,3 +191,23 @@ def check_leases(cluster: Cluster, seconds: float = 90) -> None:
             f"{node.name}: {found[0] - found[1]}, {found[1] - found[0]}"
         )
         assert set(found[0].values()) <= {1}
+
+
+def remove(cluster: Cluster, *names: str) -> None:
+    """Deployments with their Services."""
+    objects = [f"{kind}/{name}" for name in names for kind in ("deployment", "service")]
+    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *objects, "--wait=false")
+
+
+def kill_agent(cluster: Cluster, node: str) -> None:
+    """SIGKILL for all of an agent's container; returns once another serves."""
+    pod = agents(cluster)[node]
+    before = pod["status"]["containerStatuses"][0]["containerID"]  # type: ignore[index]
+    for pid in cgroup_processes(container_cgroup(cluster, pod)):
+        os.kill(pid, signal.SIGKILL)
+
+    def serves() -> bool:
+        now = agents(cluster)[node]["status"]["containerStatuses"][0]  # type: ignore[index]
+        return bool(now["ready"] and now["containerID"] != before)
+
+    assert wait_until(serves, 120)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.agent.report.report import VERSION
+from kubypass.version import VERSION
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode
 
@@ -85,7 +85,7 @@ def test_it_installs_from_its_own_files(image: Path, node: BareNode):
 def test_its_agent_serves_a_node(image: Path, node: BareNode):
     write_file(node.manifests / "service.json", named_service("web", "10.96.0.1"))
     write_file(node.manifests / "slice.json", named_slice("web", ["192.168.1.50"], 8080))
-    options = ["--manifests", str(node.manifests), "--node", "n1", *node.agent_places]
+    options = ["--manifests", str(node.manifests), "--node", "n1", *node.agent_options]
     agent = run(image, node, "agent", *options)
     try:
         deadline = time.monotonic() + 60
@@ -102,4 +102,4 @@ def test_its_agent_serves_a_node(image: Path, node: BareNode):
         agent.wait(20)
         agent.stdout.close()
     assert agent.returncode == 0
-    said(image, node, "cleanup", *node.places)
+    said(image, node, "cleanup", *node.options)

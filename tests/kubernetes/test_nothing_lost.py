@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import random
-import signal
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +21,7 @@ from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
 from kubypass_lab.box.kubernetes.node import start_node, wait_ready
 from kubypass_lab.box.paths import CLIENT
-from kubypass_lab.box.process import cgroup_processes, wait_until
+from kubypass_lab.box.process import wait_until
 from tests.kubernetes.churn import check_served, churn
 from tests.kubernetes.conftest import in_a_box
 from tests.kubernetes.failures import crash_program, power_off
@@ -40,8 +39,9 @@ from tests.kubernetes.serving import (
     agents,
     ask_agent,
     check_leases,
-    container_cgroup,
+    kill_agent,
     make_askers,
+    remove,
     serve,
     wait_rolled_out,
 )
@@ -119,30 +119,10 @@ def wait_asked(found: Traffic, more: int) -> None:
     assert wait_until(lambda: found.asked() >= wanted, 120), "traffic has come to an end"
 
 
-def remove(cluster: Cluster, *names: str) -> None:
-    """Deployments with their Services."""
-    objects = [f"{kind}/{name}" for name in names for kind in ("deployment", "service")]
-    kubectl(cluster.paths, "-n", NAMESPACE, "delete", *objects, "--wait=false")
-
-
 def directory(parent: Path, name: str) -> Path:
     path = parent / name
     path.mkdir()
     return path
-
-
-def kill_agent(cluster: Cluster, node: str) -> None:
-    """SIGKILL for all of an agent's container; returns once another serves."""
-    pod = agents(cluster)[node]
-    before = pod["status"]["containerStatuses"][0]["containerID"]  # type: ignore[index]
-    for pid in cgroup_processes(container_cgroup(cluster, pod)):
-        os.kill(pid, signal.SIGKILL)
-
-    def serves() -> bool:
-        now = agents(cluster)[node]["status"]["containerStatuses"][0]  # type: ignore[index]
-        return bool(now["ready"] and now["containerID"] != before)
-
-    assert wait_until(serves, 120)
 
 
 @needs_kubypass

@@ -11,8 +11,10 @@ from scapy.layers.l2 import ARP, Ether
 
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
-from tests.packet.lab import V4, V6, Lab, config, namespace, remember_uplink
+from tests.packet.lab import Lab, config
+from tests.packet.packets import V4, V6
 from tests.packet.pipeline import Pipeline, entered, load
+from tests.packet.uplink import namespace, remember_uplink
 from tests.packet.variants import PLACE
 
 

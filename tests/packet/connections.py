@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from tests.packet.raw import Ends
-from tests.packet.reference import Backend, Cluster, Frontend, Item, ItemKey, version
+from tests.packet.reference import Cluster, Frontend
+from tests.packet.reference_objects import Backend, Item, ItemKey, version
 
 Key = tuple[str, int, str, int, str]
 """Source and destination with their ports, and the protocol."""

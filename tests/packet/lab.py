@@ -7,24 +7,16 @@ The lab is a network namespace with an uplink, a gateway and routes, so that FIB
 from __future__ import annotations
 
 import itertools
-import os
 import statistics
 import struct
-import subprocess
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
-from scapy.layers.l2 import Ether
-from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
-from kubypass.agent.prepare import pack_networks
 from kubypass.datapath import layout
+from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
 from kubypass.kernel.bpf import Map
@@ -38,84 +30,16 @@ from kubypass.model.verdict import (
     BackendState,
     Hook,
     LocalAddressKind,
-    LocalDetector,
     ServiceFlag,
     Verdict,
 )
+from kubypass.settings.settings import Settings
+from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
+from tests.packet.uplink import uplink_index
 
 PASS, SHOT, REDIRECT = 0, 2, 7
-GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
-POD_MAC, VETH_MAC = "02:00:00:00:64:14", "02:00:00:00:64:01"
-IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
-"""How a pod's packet comes, and below how it goes on."""
-TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
-TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
 _SECOND = 1_000_000_000
-
-
-@dataclass(frozen=True)
-class Addresses:
-    """Who is who, in one family."""
-
-    version: int
-    node: str
-    other_node: str
-    client: str
-    service: str
-    pod: str
-    second_pod: str
-    remote_pod: str
-
-    def ip(self, source: str, destination: str, ttl: int = 64) -> Packet:
-        """An IP header of this family."""
-        if self.version == 4:
-            return IP(src=source, dst=destination, ttl=ttl, id=7)
-        return IPv6(src=source, dst=destination, hlim=ttl)
-
-
-V4 = Addresses(
-    4, "192.168.1.31", "192.168.1.32", "203.0.113.9", "10.233.30.47",
-    "10.233.64.14", "10.233.64.15", "10.233.65.14",
-)  # fmt: skip
-V6 = Addresses(
-    6, "fd00:c0a8:1::31", "fd00:c0a8:1::32", "2001:db8:cafe::9", "fd00:10:233::47",
-    "fd00:10:233:64::14", "fd00:10:233:64::15", "fd00:10:233:65::14",
-)  # fmt: skip
-
-_SETUP = """
-link add eth0 address {node_mac} type veth peer name far
-link set eth0 up
-link set far up
-link set lo up
-addr add 192.168.1.31/24 dev eth0
-addr add fd00:c0a8:1::31/64 dev eth0 nodad
-neigh add 192.168.1.1 lladdr {gateway} dev eth0 nud permanent
-neigh add 192.168.1.32 lladdr {gateway} dev eth0 nud permanent
-neigh add fd00:c0a8:1::32 lladdr {gateway} dev eth0 nud permanent
-neigh add fd00:c0a8:1::1 lladdr {gateway} dev eth0 nud permanent
-route add default via 192.168.1.1
-route add default via fd00:c0a8:1::1
-"""
-
-
-_labs = itertools.count()
-
-
-@contextmanager
-def namespace() -> Iterator[str]:
-    """A network namespace with the uplink; its path."""
-    name = f"packet-lab-{os.getpid()}-{next(_labs)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
-    try:
-        path = f"/run/netns/{name}"
-        settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
-        subprocess.run(["nsenter", f"--net={path}", "sysctl", "-qw", *settings], check=True)
-        lines = _SETUP.format(node_mac=NODE_MAC, gateway=GATEWAY_MAC)
-        subprocess.run(["ip", "-n", name, "-batch", "-"], input=lines, text=True, check=True)
-        yield path
-    finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
 @dataclass
@@ -128,31 +52,10 @@ class Result:
 
 
 def config(**changes: object) -> layout.Config:
-    """The constants of the programs, with some of them changed."""
-    fields = {
-        "node_ipv4": parse_address(V4.node),
-        "node_ipv6": parse_address(V6.node),
-        "node_netns_cookie": 1,
-        "tcp_timeout_ns": 8000 * _SECOND,
-        "tcp_syn_timeout_ns": 60 * _SECOND,
-        "tcp_fin_timeout_ns": 10 * _SECOND,
-        "any_timeout_ns": 60 * _SECOND,
-        "snat_port_first": 61000,
-        "snat_ports": 4536,
-        "socket_lb_pods": 1,
-        "external_cluster_ip": 0,
-        "socket_lb_refuse": 1,
-        "coarse_clock": int(probe_features().coarse_clock),
-        "local_detector": LocalDetector.INTERFACE,
-        "pod_families": 3,
-        "localhost_node_ports": 3,
-        "route_source": int(probe_features().route_source),
-        "reject": 1,
-        "pod_networks": pack_networks(()),
-        "service_networks": pack_networks(()),
-    }
-    unset = dict.fromkeys(layout.Config._fields, 0)
-    return layout.Config(**{**unset, **fields, **changes})  # type: ignore[arg-type]
+    """The constants of the programs with default settings, on the lab's node; some of them changed."""
+    primary = {who.version: parse_address(who.node) for who in (V4, V6)}
+    made = datapath_config(Settings(), probe_features(), primary, ())
+    return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})  # type: ignore[arg-type]
 
 
 @dataclass
@@ -296,7 +199,7 @@ class Lab:
         """One packet through one program, as if it came (or left) by the uplink; cut into segments later (GSO)."""
         before = self._counts()
         context = bytearray(192)
-        struct.pack_into("<I", context, 40, _INDEX[0])
+        struct.pack_into("<I", context, 40, uplink_index())
         struct.pack_into("<I", context, 176, segment_bytes)
         with inside(self.path):
             run = self._run(program, bytes(packet), bytes(context))
@@ -314,34 +217,3 @@ class Lab:
 
     def _counts(self) -> Counter[tuple[Hook, Verdict]]:
         return Counter({(c.hook, c.verdict): c.packets for c in read_counts(self.maps["metrics"])})
-
-
-_INDEX: list[int] = []
-
-
-def remember_uplink(path: str) -> None:
-    """The uplink's index in the lab's namespace."""
-    name = Path(path).name
-    text = subprocess.run(
-        ["ip", "-n", name, "-o", "link", "show", "eth0"], capture_output=True, check=True
-    )
-    _INDEX[:] = [int(text.stdout.split(b":")[0])]
-
-
-def uplink_index() -> int:
-    """As remembered."""
-    return _INDEX[0]
-
-
-def segment(who: Addresses, flow: tuple[str, int, str, int], **options: object) -> Packet:
-    """A TCP, UDP or SCTP packet; options: protocol, flags, ttl, payload, source and destination MAC."""
-    source, source_port, destination, port = flow
-    ethernet = Ether(src=options.get("smac", POD_MAC), dst=options.get("dmac", VETH_MAC))
-    ip = who.ip(source, destination, int(str(options.get("ttl", 64))))
-    if options.get("protocol") == "UDP":
-        transport = UDP(sport=source_port, dport=port)
-    elif options.get("protocol") == "SCTP":
-        transport = SCTP(sport=source_port, dport=port, tag=77)
-    else:
-        transport = TCP(sport=source_port, dport=port, flags=options.get("flags", "S"), seq=100)
-    return ethernet / ip / transport / bytes(str(options.get("payload", "hello")), "ascii")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.packet.lab import Addresses
+from tests.packet.packets import Addresses
 from tests.packet.pipeline import NODE, Pipeline
 
 PORT, NODE_PORT, TARGET = 80, 30080, 8080

@@ -14,15 +14,15 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from kubypass.agent.prepare import datapath_config
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
+from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
-from kubypass.kube.manifests.merged_files import Registry
-from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
+from kubypass.kube.manifests.merged_files import MergedFiles
+from kubypass.kube.manifests.parser import EMPTY, ParsedFile, Parser
 from kubypass.kube.store import Dirty
 from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
@@ -30,7 +30,9 @@ from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
-from tests.packet.lab import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC, Lab, uplink_index
+from tests.packet.lab import Lab
+from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
+from tests.packet.uplink import uplink_index
 
 NODE = "node1"
 HOOKS = {
@@ -72,10 +74,10 @@ class Pipeline:
     lab: Lab
     place: Place
     settings: Settings = field(default_factory=Settings)
-    _registry: Registry = field(default_factory=Registry)
+    _files: MergedFiles = field(default_factory=MergedFiles)
     _dirty: Dirty = field(default_factory=Dirty)
     _services: Services | None = None
-    _objects: dict[str, Contents] = field(default_factory=dict)
+    _objects: dict[str, ParsedFile] = field(default_factory=dict)
     _before: bytes = b""
 
     def start(self, lab: Lab, settings: Mapping[str, str]) -> None:
@@ -84,7 +86,7 @@ class Pipeline:
         self.settings, findings = check_settings(settings)
         assert not [finding for finding in findings if finding.level == "wrong"]
         lab.clear()
-        self._registry, self._dirty, self._objects = Registry(), Dirty(), {}
+        self._files, self._dirty, self._objects = MergedFiles(), Dirty(), {}
         self._place_endpoints()
         self._services = self._connect()
         self._services.sync_all()
@@ -102,14 +104,14 @@ class Pipeline:
             self.lab.local_address(one, LocalAddressKind.POD, number)
 
     def _connect(self) -> Services:
-        registry = self._registry
-        snapshot = registry.snapshot()
+        files = self._files
+        snapshot = files.snapshot()
         return Services(
             snapshot, self._plan_node(), self.settings, self.lab.maps, before_write=lambda *_: None
         )
 
     def _plan_node(self) -> PlanNode:
-        own = self._registry.snapshot().nodes.get(NODE)
+        own = self._files.snapshot().nodes.get(NODE)
         primary, others = (
             tuple(parse_address(one) for one in some)
             for some in (self.place.primary, self.place.others)
@@ -121,9 +123,9 @@ class Pipeline:
         before = self._objects.pop(name, EMPTY)
         contents = None
         if item is not None:
-            contents = Reading().read(f"{name}.json", json.dumps(item).encode(), before)
+            contents = Parser().parse(f"{name}.json", json.dumps(item).encode(), before)
             self._objects[name] = contents
-        self._registry.replace(f"{name}.json", contents, self._dirty)
+        self._files.replace(f"{name}.json", contents, self._dirty)
 
     def sync(self) -> Result | None:
         """Brings the maps up to date, as the agent does."""

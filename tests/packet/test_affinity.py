@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from tests.packet.lab import segment
 from tests.packet.objects import NODE_PORT, PORT, endpoint, endpoint_slice, places, put, service
+from tests.packet.packets import segment
 from tests.packet.raw import ends
 
 TIMEOUT_S = 100

@@ -12,7 +12,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
 
 from kubypass.model.verdict import Verdict
-from tests.packet.lab import PASS, POD_MAC, REDIRECT, SHOT, VETH_MAC, segment
+from tests.packet.lab import PASS, REDIRECT, SHOT
 from tests.packet.objects import (
     BALANCER,
     EXTERNAL,
@@ -24,6 +24,7 @@ from tests.packet.objects import (
     put,
     service,
 )
+from tests.packet.packets import POD_MAC, VETH_MAC, segment
 from tests.packet.test_policies import HOOKS, source_of
 
 CLOCK_MONOTONIC_COARSE = 6

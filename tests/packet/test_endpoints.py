@@ -6,7 +6,6 @@ from __future__ import annotations
 import pytest
 
 from kubypass.model.verdict import Verdict
-from tests.packet.lab import V4, V6, segment
 from tests.packet.objects import (
     BALANCER,
     EXTERNAL,
@@ -18,6 +17,7 @@ from tests.packet.objects import (
     put,
     service,
 )
+from tests.packet.packets import V4, V6, segment
 from tests.packet.raw import ends
 from tests.packet.test_policies import OTHER_ADDRESS, connect, draw
 

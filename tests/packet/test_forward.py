@@ -9,18 +9,8 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrH
 from scapy.layers.l2 import ARP, Ether
 
 from kubypass.model.verdict import Hook, Verdict
-from tests.packet.lab import (
-    PASS,
-    POD_MAC,
-    REDIRECT,
-    SHOT,
-    TO_NETWORK,
-    TO_POD,
-    V4,
-    V6,
-    VETH_MAC,
-    segment,
-)
+from tests.packet.lab import PASS, REDIRECT, SHOT
+from tests.packet.packets import POD_MAC, TO_NETWORK, TO_POD, V4, V6, VETH_MAC, segment
 
 
 def test_pod_to_pod_of_the_same_node(lab, who, protocol):

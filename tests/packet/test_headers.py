@@ -20,7 +20,8 @@ from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
-from tests.packet.lab import IN, POD_MAC, REDIRECT, SHOT, TO_POD, V4, V6, VETH_MAC, segment
+from tests.packet.lab import REDIRECT, SHOT
+from tests.packet.packets import IN, POD_MAC, TO_POD, V4, V6, VETH_MAC, segment
 
 
 @pytest.fixture

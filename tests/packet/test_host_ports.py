@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.lab import SHOT, TO_NETWORK, TO_POD, segment
-from tests.packet.test_services import follow, reply_flags
+from tests.packet.lab import SHOT
+from tests.packet.packets import TO_NETWORK, TO_POD, segment
+from tests.packet.translation import follow, reply_flags
 
 HOST_PORT = ServiceFlag.HOST_PORT
 VIPS = {4: "198.51.100.2", 6: "2001:db8:51::2"}

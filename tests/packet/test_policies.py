@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pytest
 
 from kubypass.model.verdict import Verdict
-from tests.packet.lab import SHOT, Addresses, segment
+from tests.packet.lab import SHOT
 from tests.packet.objects import TARGET, endpoint, endpoint_slice, places, put, service
+from tests.packet.packets import Addresses, segment
 from tests.packet.pipeline import TO_NETWORK_MACS, TO_POD_MACS, Pipeline
 from tests.packet.raw import ends
 

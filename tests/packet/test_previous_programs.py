@@ -7,7 +7,8 @@ import pytest
 
 from kubypass.datapath import previous_programs
 from kubypass.model.verdict import Hook, ServiceFlag
-from tests.packet.lab import PASS, REDIRECT, Lab, config, segment
+from tests.packet.lab import PASS, REDIRECT, Lab, config
+from tests.packet.packets import segment
 
 NODE_PORT, PORT = 30080, 8080
 HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK)

@@ -4,25 +4,14 @@
 from __future__ import annotations
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import IP, UDP
 
-from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.lab import PASS, REDIRECT, SHOT, TO_NETWORK, TO_POD, V4, Lab, config, segment
+from tests.packet.lab import PASS, SHOT, Lab, config
+from tests.packet.packets import TO_NETWORK, TO_POD, V4, segment
+from tests.packet.translation import follow, ports, reply_flags
 
 NODE_PORT = ServiceFlag.NODE_PORT
-
-
-def follow(lab, who, program, sent, expected, where, **options):
-    """One packet in, one whole packet out."""
-    result = lab.run(program, segment(who, sent, **options))
-    assert result.code == REDIRECT, result.counted
-    assert result.packet == bytes(segment(who, expected, **{**options, **where}))
-
-
-def reply_flags(protocol):
-    return {"protocol": protocol, "flags": "SA"}
 
 
 def test_pod_to_cluster_ip_with_a_local_backend_and_back(lab, who, protocol):
@@ -142,79 +131,6 @@ def test_cluster_ip_from_outside_is_closed_unless_opened(place, lab, who):
     )  # fmt: skip
 
 
-def destination(packet: bytes) -> str:
-    return str((IP if packet[12:14] == b"\x08\x00" else IPv6)(packet[14:]).dst)
-
-
-def test_a_repeated_syn_stays_with_its_backend(lab, who):
-    lab.service(who.service, 80, [who.second_pod, who.remote_pod])
-    packet = segment(who, (who.pod, 40000, who.service, 80))
-    assert len({destination(lab.run("from_pod", packet).packet) for _ in range(20)}) == 1
-
-
-def test_a_reused_port_does_not_inherit_its_backend(lab, who):
-    lab.service(who.service, 80, [who.second_pod, who.remote_pod])
-    seen = set()
-    for _ in range(40):
-        for flags in ("S", "A", "FA"):
-            packet = segment(who, (who.pod, 40000, who.service, 80), flags=flags)
-            last = destination(lab.run("from_pod", packet).packet)
-        seen.add(last)
-    assert seen == {who.second_pod, who.remote_pod}
-
-
-def test_a_syn_never_goes_to_a_backend_that_is_gone(lab, who):
-    first, second = lab.service(who.service, 80, [who.second_pod, who.remote_pod])
-    packet = segment(who, (who.pod, 40000, who.service, 80))
-    gone = destination(lab.run("from_pod", packet).packet)
-    lab.remove_backend(first if gone == who.second_pod else second)
-    results = [lab.run("from_pod", packet) for _ in range(20)]
-    assert gone not in {destination(r.packet) for r in results if r.code == REDIRECT}
-
-
-def test_an_established_connection_outlives_its_backend_and_udp_does_not(lab, who, protocol):
-    ids = lab.service(who.service, 80, [who.second_pod, who.remote_pod], protocol=protocol)
-    request = (who.pod, 40000, who.service, 80)
-    for flags in ("S", "A"):
-        result = lab.run("from_pod", segment(who, request, protocol=protocol, flags=flags))
-    had = destination(result.packet)
-    lab.remove_backend(ids[had == who.remote_pod])
-    packets = [segment(who, request, protocol=protocol, flags="A") for _ in range(20)]
-    results = [lab.run("from_pod", packet) for packet in packets]
-    seen = {destination(r.packet) for r in results if r.code == REDIRECT}
-    assert seen == ({had} if protocol == "TCP" else {who.second_pod, who.remote_pod} - {had})
-
-
-def test_a_udp_flow_stays_while_nothing_else_serves(lab, who):
-    (number,) = lab.service(who.service, 80, [who.second_pod], protocol="UDP")
-    packet = segment(who, (who.pod, 40000, who.service, 80), protocol="UDP")
-    lab.run("from_pod", packet)
-    lab.remove_backend(number)
-    lab.empty_service(who.service, 80, "UDP")
-    assert destination(lab.run("from_pod", packet).packet) == who.second_pod
-    other = segment(who, (who.pod, 40001, who.service, 80), protocol="UDP", payload="")
-    counted = dict(lab.run("from_pod", other).counted)
-    assert counted == {(Hook.FROM_POD, Verdict.REJECT_NO_BACKEND): 1}
-
-
-def test_an_expired_flow_is_absent(lab, who):
-    lab.service(who.service, 80, [who.second_pod])
-    request = (who.pod, 40000, who.service, 80)
-    for flags in ("S", "A"):
-        lab.run("from_pod", segment(who, request, flags=flags))
-    lab.empty_service(who.service, 80)
-    assert lab.run("from_pod", segment(who, request, flags="A")).code == REDIRECT
-    lab.expire_flows()
-    result = lab.run("from_pod", segment(who, request, flags="A", payload=""))
-    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.REJECT_NO_BACKEND): 1}
-
-
-def ports(packet: bytes) -> tuple[int, int]:
-    parsed = (IP if packet[12:14] == b"\x08\x00" else IPv6)(packet[14:])
-    layer = parsed[TCP] if TCP in parsed else parsed[UDP]
-    return layer.sport, layer.dport
-
-
 def test_two_clients_with_one_port_get_different_ones(lab, who, protocol):
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
     other = "203.0.113.10" if who.version == 4 else "2001:db8:cafe::10"
@@ -304,15 +220,6 @@ def test_a_udp_checksum_of_zero_stays_zero(lab):
     assert IP(result.packet[14:])[UDP].chksum == 0
 
 
-def test_every_backend_gets_its_share(lab, who):
-    lab.service(who.service, 80, [who.second_pod, who.remote_pod])
-    seen = [
-        destination(lab.run("from_pod", segment(who, (who.pod, port, who.service, 80))).packet)
-        for port in range(40000, 40200)
-    ]
-    assert 60 < seen.count(who.second_pod) < 140
-
-
 def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(lab, who):
     second = "192.168.9.9" if who.version == 4 else "fd00:9::9"
     lab.local_address(second, LocalAddressKind.NODE_PORTS)
@@ -334,16 +241,3 @@ def test_a_pods_address_carries_no_service(lab, who):
     lab.service(who.second_pod, 80, [who.remote_pod], flags=ServiceFlag.EXTERNAL_IP)
     direct = (who.pod, 40000, who.second_pod, 80)
     follow(lab, who, "from_pod", direct, direct, TO_POD)
-
-
-def test_an_affinity_to_what_is_another_services_backend_by_now_is_void(lab, who):
-    """An identifier is used again, though as late as possible."""
-    lab.service(who.service, 80, [who.second_pod], affinity_s=1000)
-    assert lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80))).code == REDIRECT
-    ((client, affinity),) = lab.maps["affinities"].items()
-    other = "10.233.30.48" if who.version == 4 else "fd00:10:233::48"
-    (foreign,) = lab.service(other, 80, [who.remote_pod])
-    value = layout.Affinity.unpack(affinity)._replace(backend=foreign)
-    lab.maps["affinities"].update(client, value.pack())
-    again = lab.run("from_pod", segment(who, (who.pod, 40001, who.service, 80)))
-    assert destination(again.packet) == who.second_pod

@@ -1,107 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Source ports and addresses of connections through the node to backends elsewhere."""
+"""Source ports of connections through the node to backends elsewhere."""
 
 from __future__ import annotations
 
-import ipaddress
 import random
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
 
 from kubypass.datapath import layout
 from kubypass.datapath.snat_failures import read_snat_failures
-from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
-from kubypass.model.verdict import FlowDirection, FlowState, Hook, ServiceFlag, Verdict
-from tests.packet.lab import (
-    GATEWAY_MAC,
-    NODE_MAC,
-    NUMBERS,
-    REDIRECT,
-    SHOT,
-    V4,
-    Addresses,
-    Lab,
-    config,
-    segment,
-)
+from kubypass.model.verdict import FlowState, Hook, ServiceFlag, Verdict
+from tests.packet.lab import NUMBERS
+from tests.packet.packets import Addresses, segment
+from tests.packet.snat import NODE_PORT, answer, ask, clients, empty, made, take, tuple_of
 
-NODE_PORT = 30080
 FEW = {"snat_port_first": 61000, "snat_ports": 40}
-FOREVER_NS = 1 << 62
-SECOND_MAC, SECOND_GATEWAY_MAC = "02:00:00:00:02:31", "02:00:00:00:02:01"
-
-
-LOADED: dict[layout.Config, Lab] = {}
-
-
-def empty(place: str, **constants: object) -> Lab:
-    """Programs with these constants, loaded once; a session has one place."""
-    wanted = config(**constants)
-    if wanted not in LOADED:
-        LOADED[wanted] = Lab(place)
-        LOADED[wanted].load(wanted, flows=65536)
-    LOADED[wanted].reset()
-    return LOADED[wanted]
-
-
-def made(place: str, who: Addresses, protocol: str = "TCP", **constants: object) -> Lab:
-    """A NodePort with one backend elsewhere."""
-    lab = empty(place, **constants)
-    lab.service(
-        who.node, NODE_PORT, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT
-    )
-    return lab
-
-
-def clients(who: Addresses, count: int) -> list[str]:
-    first = ipaddress.ip_address("198.18.0.1" if who.version == 4 else "2001:db8:bee::1")
-    return [str(first + number) for number in range(count)]
-
-
-def tuple_of(packet: bytes) -> tuple[str, int, str, int]:
-    parsed = (IP if packet[12:14] == b"\x08\x00" else IPv6)(packet[14:])
-    layer = parsed[TCP] if TCP in parsed else parsed[UDP]
-    return parsed.src, layer.sport, parsed.dst, layer.dport
-
-
-def ask(lab: Lab, who: Addresses, client: tuple[str, int], **options: object) -> int:
-    """A client's packet to the NodePort; its source port towards the backend, 0 if it was dropped."""
-    result = lab.run("from_uplink", segment(who, (*client, who.node, NODE_PORT), **options))
-    if result.code == SHOT:
-        return 0
-    source, port, *backend = tuple_of(result.packet)
-    assert (source, backend) == (who.node, [who.remote_pod, 8080])
-    return port
-
-
-def answer(lab: Lab, who: Addresses, port: int, **options: object) -> tuple[str, int]:
-    """The backend's packet to one of these ports; which client gets it."""
-    options = {"flags": "SA", **options}
-    result = lab.run("from_uplink", segment(who, (who.remote_pod, 8080, who.node, port), **options))
-    assert result.code == REDIRECT, result.counted
-    source, source_port, client, client_port = tuple_of(result.packet)
-    assert (source, source_port) == (who.node, NODE_PORT)
-    return client, client_port
-
-
-def take(lab: Lab, who: Addresses, port: int, protocol: str = "TCP") -> None:
-    """A connection of before has this port."""
-    node, backend = parse_address(who.node), parse_address(who.remote_pod)
-    key = layout.Tuple(backend, node, 8080, port, NUMBERS[protocol])
-    value = layout.Flow(
-        node, parse_address(who.client), NODE_PORT, 1, 0, 0, 1, FlowDirection.REPLY, 0, FOREVER_NS
-    )
-    lab.maps["flows"].update(key.pack(), value.pack())
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
@@ -242,103 +161,3 @@ def test_a_port_that_a_socket_of_the_node_has_is_not_kept(place, who, protocol):
         third = ask(lab, who, (clients(who, 2)[1], 40000), protocol=protocol)
     assert other == 40000, "the socket has gone"
     assert third == port + 2, "nor is one drawn that a socket has"
-
-
-_SECOND_DEVICE = f"""
-link add eth1 address {SECOND_MAC} type veth peer name far1
-link set eth1 up
-link set far1 up
-addr add 192.168.2.31/24 dev eth1
-addr add fd00:c0a8:2::31/64 dev eth1 nodad
-addr add 192.168.1.131/32 dev eth0
-addr add fd00:c0a8:1::131/128 dev eth0 nodad preferred_lft 0
-neigh add 192.168.2.1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
-neigh add fd00:c0a8:2::1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
-neigh add 192.168.2.9 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
-neigh add fd00:c0a8:2::9 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
-route add 10.233.68.0/24 via 192.168.2.1
-route add fd00:10:233:68::/64 via fd00:c0a8:2::1
-route replace 10.233.67.0/24 via 192.168.1.1 src 192.168.1.131
-route replace fd00:10:233:67::/64 via fd00:c0a8:1::1 src fd00:c0a8:1::131
-route add default via 192.168.2.1 table 2
-route add default via fd00:c0a8:2::1 table 2
-"""
-
-
-@pytest.fixture
-def second_device(place: str) -> Iterator[str]:
-    """Another uplink, with routes that leave by it, and one with a preferred source."""
-    where = ["ip", "-n", Path(place).name]
-    subprocess.run([*where, "-batch", "-"], input=_SECOND_DEVICE, text=True, check=True)
-    rules = (["-4", "192.168.2.31"], ["-6", "fd00:c0a8:2::31"])
-    for version, source in rules:
-        subprocess.run([*where, version, "rule", "add", "from", source, "table", "2"], check=True)
-    yield place
-    for version, _ in rules:
-        subprocess.run([*where, version, "rule", "delete", "table", "2"], check=True)
-    undo = "link delete eth1\naddr delete 192.168.1.131/32 dev eth0\n"
-    undo += "addr delete fd00:c0a8:1::131/128 dev eth0\n"
-    subprocess.run([*where, "-batch", "-"], input=undo, text=True, check=True)
-
-
-FIRST = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
-SECOND = {"smac": SECOND_MAC, "dmac": SECOND_GATEWAY_MAC, "ttl": 63}
-
-
-@pytest.mark.parametrize(
-    ("network", "source", "device"),
-    [(65, "primary", FIRST), (68, "second", SECOND), (67, "preferred", FIRST)],
-    ids=["the default route", "another device", "a preferred source"],
-)
-@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_the_source_is_that_of_the_route(second_device, who, network, source, device, protocol):
-    if source != "primary" and not probe_features().route_source:
-        pytest.skip("this kernel's FIB lookup does not tell the source (Linux 6.7)")
-    backend = who.remote_pod.replace("65", str(network))
-    addresses = {
-        "primary": who.node,
-        "second": "192.168.2.31" if who.version == 4 else "fd00:c0a8:2::31",
-        "preferred": "192.168.1.131" if who.version == 4 else "fd00:c0a8:1::131",
-    }
-    lab = empty(second_device)
-    lab.service(who.node, NODE_PORT, [backend], protocol=protocol, flags=ServiceFlag.NODE_PORT)
-    request = (who.client, 40000, who.node, NODE_PORT)
-    result = lab.run("from_uplink", segment(who, request, protocol=protocol))
-    sent_on = (addresses[source], 40000, backend, 8080)
-    assert result.packet == bytes(segment(who, sent_on, protocol=protocol, **device))
-    reply = (backend, 8080, addresses[source], 40000)
-    result = lab.run("from_uplink", segment(who, reply, protocol=protocol, flags="SA"))
-    back = (who.node, NODE_PORT, who.client, 40000)
-    assert result.packet == bytes(segment(who, back, protocol=protocol, flags="SA", **FIRST))
-
-
-def test_a_kernel_that_does_not_tell_the_source_has_the_primary_one(second_device, who):
-    backend = who.remote_pod.replace("65", "68")
-    lab = empty(second_device, route_source=0)
-    lab.service(who.node, NODE_PORT, [backend], flags=ServiceFlag.NODE_PORT)
-    result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, NODE_PORT)))
-    assert result.packet == bytes(segment(who, (who.node, 40000, backend, 8080), **SECOND))
-
-
-@pytest.mark.parametrize("near", [True, False], ids=["on the link", "behind a gateway"])
-def test_a_client_of_the_second_uplink_gets_its_answers_there(second_device, who, near):
-    """Rules by source see the address that the client has asked."""
-    here = "192.168.2.31" if who.version == 4 else "fd00:c0a8:2::31"
-    neighbour = "192.168.2.9" if who.version == 4 else "fd00:c0a8:2::9"
-    client = neighbour if near else who.client
-    lab = made(second_device, who)
-    lab.local_address(here, 3)
-    request = (client, 40000, here, NODE_PORT)
-    result = lab.run("from_uplink", segment(who, request))
-    assert tuple_of(result.packet) == (who.node, 40000, who.remote_pod, 8080)
-    reply = (who.remote_pod, 8080, who.node, 40000)
-    result = lab.run("from_uplink", segment(who, reply, flags="SA"))
-    back = (here, NODE_PORT, client, 40000)
-    assert result.packet == bytes(segment(who, back, flags="SA", **SECOND))
-
-
-def test_a_backend_of_this_node_sees_the_primary_address(second_device):
-    lab = empty(second_device)
-    lab.service(V4.node, NODE_PORT, [V4.pod], flags=ServiceFlag.NODE_PORT)
-    result = lab.run("from_uplink", segment(V4, (V4.client, 40000, V4.node, NODE_PORT)))
-    assert tuple_of(result.packet) == (V4.node, 40000, V4.pod, 8080)

@@ -8,7 +8,8 @@ from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.lab import PASS, REDIRECT, TO_NETWORK, TO_POD, segment
+from tests.packet.lab import PASS, REDIRECT
+from tests.packet.packets import TO_NETWORK, TO_POD, segment
 from tests.packet.pipeline import NOBODY
 
 NODE_PORT = ServiceFlag.NODE_PORT

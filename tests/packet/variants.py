@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.packet.lab import V4, V6
+from tests.packet.packets import V4, V6
 from tests.packet.pipeline import NODE, Place
 from tests.packet.reference import Node
 

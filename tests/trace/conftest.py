@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.trace.cases import KUBYPASS
+from tests.trace.cases import KUBYPASS, ipv6
+from tests.trace.rows import last
 
 
 def pytest_collection_modifyitems(items):
@@ -40,3 +41,21 @@ def ask() -> Iterator[Callable[[object], dict[str, Any]]]:
         yield answer
         process.stdin.close()
         assert process.wait(timeout=20) == 0
+
+
+@pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
+def check(ask, request):
+    def check(case, source, to, port, expected, **more) -> None:
+        backends, masquerade = expected if isinstance(expected, tuple) else ((), False)
+        asked = case.ask(source, to, port, **more)
+        answer = ask(ipv6(asked) if request.param == 6 else asked)
+        found = {last(text.rpartition(":")[0]) for text in answer["backends"]}
+        places = {last(text) for text in backends}
+        word = expected if isinstance(expected, str) else "dnat"
+        assert (answer["verdict"], found, answer["masquerade"]) == (word, places, masquerade), (
+            answer
+        )
+        assert (answer["backend"] in answer["backends"]) if backends else answer["backend"] is None
+        assert answer["reason"]
+
+    return check

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from kubypass.agent.log import log
-from kubypass.agent.prepare import localhost_node_ports
+from kubypass.datapath.config import localhost_node_ports
 from kubypass.datapath.refused_binds import RefusedBind, read_refused_binds
 from kubypass.errors import KernelError
 from kubypass.kernel import sockdiag

@@ -14,7 +14,8 @@ from kubypass.agent.pod_network import DELETES, MARKS, SOCKET
 from kubypass.cni import conflist
 from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
-from kubypass.kernel import clsact, mounts, sysctl
+from kubypass.kernel import mounts, sysctl
+from kubypass.kernel.attach.clsact import remove_clsact
 from kubypass.kernel.netlink import Netlink
 from kubypass.node.facts import interface_index
 from kubypass.node.pod_records import read_pods
@@ -77,7 +78,7 @@ def _remove_filters(devices: list[str]) -> list[str]:
     for name in devices:
         index = interface_index(name)
         if index is not None:
-            clsact.remove(index)
+            remove_clsact(index)
             done.append(f"removed the filters of {name}")
     return done
 

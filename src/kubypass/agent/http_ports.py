@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TCP ports that kube-proxy has (the proxy's health, metrics, one for each healthCheckNodePort), and the kubelet's.
+"""The TCP ports of kube-proxy (its health, its metrics, one for each healthCheckNodePort), and the kubelet's probes.
 
-A port that is taken is a problem, and is tried again; nothing else waits for it. They are of this process: a load
+A port that is taken is a problem, and is tried again; nothing else waits for it. The ports are this process's: a load
 balancer that probes a node takes it for unhealthy while the agent is down, as with kube-proxy.
 """
 
@@ -17,16 +17,10 @@ from functools import partial
 from kubypass.agent.health import Health
 from kubypass.agent.local_endpoints import count_local_ready
 from kubypass.agent.log import log
-from kubypass.api.health_pages import (
-    PROXY_MODE,
-    Answer,
-    health_answer,
-    not_found,
-    service_answer,
-    text_answer,
-)
-from kubypass.api.listeners import Listeners, Page, Place
-from kubypass.api.metric import KIND, render
+from kubypass.api.answer import Answer, text_answer
+from kubypass.api.health_pages import PROXY_MODE, health_answer, service_answer
+from kubypass.api.routes import Page, Routes, metrics_answer
+from kubypass.api.server import AddressPort, HttpServer
 from kubypass.api.view import View
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import (
@@ -36,6 +30,7 @@ from kubypass.model.address import (
     family,
     format_address,
     in_brackets,
+    is_ipv6_link_local,
     parse_address,
 )
 from kubypass.model.problem import Problem
@@ -51,7 +46,7 @@ _REASON = "FailedToStartServiceHealthcheck: "
 
 @dataclass(frozen=True, slots=True)
 class ServiceCheck:
-    """What a healthCheckNodePort tells, and where."""
+    """A healthCheckNodePort, and the number of endpoints that it reports."""
 
     port: int
     local_endpoints: int
@@ -59,73 +54,68 @@ class ServiceCheck:
 
 @dataclass(frozen=True, slots=True)
 class _Use:
-    """Who a port is for, and what is said where it cannot be opened."""
+    """What a port is for, and the words of the problem where it cannot be opened."""
 
     subject: str
-    page: Page
+    routes: Routes
     hint: str
     reason: str = ""
 
-    def problem(self, place: Place, why: str) -> Problem:
+    def problem(self, place: AddressPort, why: str) -> Problem:
         where = f"{in_brackets(place[0])}:{place[1]}"
         message = f"{self.reason}cannot listen on {where}: {why}; {self.hint}; {_AGAIN}"
         return Problem(self.subject, message)
 
 
 class HttpPorts:
-    """What is open, and what should be. One thread calls this; pages answer in others."""
+    """Keeps the right ports open. One thread calls this; the server's threads answer."""
 
-    def __init__(self, settings: Settings, node: str, health: Health) -> None:
+    def __init__(self, server: HttpServer, settings: Settings, node: str, health: Health) -> None:
+        self._server = server
         self._settings = settings
         self._node = node
         self.health = health
         self._checks: dict[ServiceKey, ServiceCheck] = {}
         self._addresses: tuple[Address, ...] = ()
         self._primary: tuple[Address, ...] = ()
-        self._fixed: dict[Place, _Use] = {}
-        self._listeners: Listeners | None = None
+        self._fixed: dict[AddressPort, _Use] = {}
+        self._open: set[AddressPort] = set()
         self._count_lock = threading.Lock()
         self._answers: Counter[tuple[str, int]] = Counter()
         self.problems: tuple[Problem, ...] = ()
 
     def start(self, settings: Settings, view: View | None = None) -> None:
-        """Opens the proxy's own ports; `view` is what /metrics shows, None where it cannot be told yet.
+        """Opens the ports that the settings name; /metrics needs a `view`.
 
-        Once more with other settings: what these do not open is closed.
+        A second call with other settings closes the ports that these do not name.
         """
         self._settings = settings
-        self._listeners = self._listeners or Listeners()
-        pages: dict[str, tuple[tuple[Address, int] | None, Page]] = {
+        ports: dict[str, tuple[tuple[Address, int] | None, Routes]] = {
             "kube-proxy-replacement-healthz-bind-address": (
                 settings.http_ports.proxy_health,
-                self._health_page,
+                self._health_routes(),
             ),
             "metrics-bind-address": (
                 settings.http_ports.metrics if view else None,
-                partial(self._metrics_page, view),
+                _metrics_routes(view),
             ),
             "agent-health-port": (
                 (_LOOPBACK, settings.http_ports.agent_health)
                 if settings.http_ports.agent_health
                 else None,
-                self._probe_page,
+                self._probe_routes(),
             ),
         }
         self._fixed = {}
-        for key, (address, page) in pages.items():
-            for place in _places(*address, settings) if address else ():
+        for key, (address, routes) in ports.items():
+            for place in _address_ports(*address, settings) if address else ():
                 hint = "free the port (does kube-proxy still run?) or set another"
-                self._fixed[place] = _Use(f"Setting {key}", page, hint)
+                self._fixed[place] = _Use(f"Setting {key}", routes, hint)
         self._sync()
-
-    def stop(self) -> None:
-        """Closes all."""
-        if self._listeners:
-            self._listeners.stop()
 
     @property
     def answers(self) -> dict[tuple[str, int], int]:
-        """How often /healthz and /livez (without the slash) were answered with which code."""
+        """The number of answers by page (healthz, livez) and code."""
         with self._count_lock:
             return dict(self._answers)
 
@@ -136,7 +126,7 @@ class HttpPorts:
         addresses: tuple[Address, ...],
         primary: tuple[Address, ...],
     ) -> None:
-        """These services changed, or their endpoints; `addresses` are the node's, some of them `primary`."""
+        """Takes in services that changed, with their endpoints, and the node's addresses, some of them `primary`."""
         before = dict(self._checks)
         moved = (addresses, primary) != (self._addresses, self._primary)
         self._addresses, self._primary = addresses, primary
@@ -152,38 +142,50 @@ class HttpPorts:
             self._sync()
 
     def retry(self) -> None:
-        """Tries what could not be opened."""
+        """Tries again to open the ports that could not be opened."""
         if self.problems:
             self._sync()
 
     def _sync(self) -> None:
-        if self._listeners is None:
-            return
-        wanted = dict(self._fixed)
-        problems = []
-        hosts = health_check_hosts(self._settings, self._addresses, self._primary)
-        for key, check in sorted(self._checks.items()):
-            page = partial(self._service_page, key, check.local_endpoints)
-            use = _Use(f"Service {'/'.join(key)}", page, "other services go on", _REASON)
-            for host in hosts:
-                place = (host, check.port)
-                owner = wanted.setdefault(place, use)
-                if owner is not use:
-                    problems.append(use.problem(place, f"the port is that of {owner.subject}"))
-        failed = self._listeners.sync({place: use.page for place, use in wanted.items()})
-        for place, error in failed.items():
-            if error.errno != errno.EAFNOSUPPORT or place[0] != "::":
-                problems.append(wanted[place].problem(place, error.strerror or str(error)))
+        wanted, problems = self._wanted()
+        for gone in self._open - wanted.keys():
+            self._server.close(gone)
+            self._open.discard(gone)
+        for place, use in wanted.items():
+            try:
+                self._server.open(place, use.routes)
+                self._open.add(place)
+            except OSError as error:
+                if error.errno != errno.EAFNOSUPPORT or place[0] != "::":
+                    problems.append(use.problem(place, error.strerror or str(error)))
         for problem in problems:
             if problem not in self.problems:
                 log("problem", "WARNING", subject=problem.subject, message=problem.message)
         self.problems = tuple(problems)
 
-    def _health_page(self, path: str) -> Answer:
+    def _wanted(self) -> tuple[dict[AddressPort, _Use], list[Problem]]:
+        """The ports to open, and a problem for each that two services ask for."""
+        wanted = dict(self._fixed)
+        problems = []
+        hosts = health_check_hosts(self._settings, self._addresses, self._primary)
+        for key, check in sorted(self._checks.items()):
+            routes = self._service_routes(key, check.local_endpoints)
+            use = _Use(f"Service {'/'.join(key)}", routes, "other services go on", _REASON)
+            for host in hosts:
+                place = (host, check.port)
+                owner = wanted.setdefault(place, use)
+                if owner is not use:
+                    problems.append(use.problem(place, f"the port is that of {owner.subject}"))
+        return wanted, problems
+
+    def _health_routes(self) -> Routes:
+        """kube-proxy's health: /healthz considers the node as well, /livez does not."""
+        return Routes(
+            {f"/{name}": partial(self._health_page, name) for name in ("healthz", "livez")}
+        )
+
+    def _health_page(self, name: str) -> Answer:
         health = self.health
-        name = path.removeprefix("/")
-        if name not in {"healthz", "livez"}:
-            return not_found()
         answer = health_answer(
             health.now(),
             health.updated,
@@ -194,33 +196,45 @@ class HttpPorts:
             self._answers[name, answer.code] += 1
         return answer
 
-    def _probe_page(self, path: str) -> Answer:
-        """The kubelet's: is this pod ready, and is it to be started again?"""
-        health = self.health
-        waiting = health.updated is None
-        if path == "/livez":
-            healthy = waiting or health.is_healthy()
-        elif path == "/healthz":
-            healthy = not waiting and health.is_healthy()
-        else:
-            return not_found()
+    def _probe_routes(self) -> Routes:
+        """The kubelet's probes: is this pod ready (/healthz), and must it be restarted (/livez)?"""
+        return Routes({"/healthz": self._readiness_page, "/livez": self._liveness_page})
+
+    def _readiness_page(self) -> Answer:
+        return self._probe_page(ok=self.health.updated is not None and self.health.is_healthy())
+
+    def _liveness_page(self) -> Answer:
+        return self._probe_page(ok=self.health.updated is None or self.health.is_healthy())
+
+    def _probe_page(self, *, ok: bool) -> Answer:
+        waiting = self.health.updated is None
         late = "the first complete sync" if waiting else "a change to be applied"
-        return text_answer("ok\n") if healthy else text_answer(f"waiting for {late}\n", 503)
+        return text_answer("ok\n") if ok else text_answer(f"waiting for {late}\n", 503)
 
-    def _metrics_page(self, view: View | None, path: str) -> Answer:
-        if path == "/metrics" and view is not None:
-            return Answer(200, render(view), KIND)
-        pages = {"/proxyMode": PROXY_MODE, "/healthz": "ok"}
-        return text_answer(pages[path]) if path in pages else not_found()
+    def _service_routes(self, key: ServiceKey, local_endpoints: int) -> Routes:
+        """A healthCheckNodePort, which answers on every path."""
 
-    def _service_page(self, key: ServiceKey, local_endpoints: int, _: str) -> Answer:
-        return service_answer(key, local_endpoints, proxy_healthy=self.health.is_healthy())
+        def answer(_: str) -> Answer:
+            return service_answer(key, local_endpoints, proxy_healthy=self.health.is_healthy())
+
+        return Routes(otherwise=answer)
+
+
+def _metrics_routes(view: View | None) -> Routes:
+    """kube-proxy's metrics port."""
+    pages: dict[str, Page] = {
+        "/proxyMode": partial(text_answer, PROXY_MODE),
+        "/healthz": partial(text_answer, "ok"),
+    }
+    if view is not None:
+        pages["/metrics"] = partial(metrics_answer, view)
+    return Routes(pages)
 
 
 def health_check_hosts(
     settings: Settings, addresses: Iterable[Address], primary: Collection[Address]
 ) -> list[str]:
-    """Where healthCheckNodePorts listen: where NodePorts answer."""
+    """The addresses on which healthCheckNodePorts listen: those on which NodePorts answer."""
     found = []
     versions: tuple[Family, ...] = (4, 6)
     where = settings.node_ports.addresses
@@ -229,12 +243,12 @@ def health_check_hosts(
             found.append(format_address(UNSPECIFIED[version]))
         else:
             chosen = [a for a in addresses if family(a) == version and where.selects(a, primary)]
-            found += [format_address(a) for a in chosen if a[:2] != b"\xfe\x80"]
+            found += [format_address(a) for a in chosen if not is_ipv6_link_local(a)]
     return found
 
 
-def _places(address: Address, port: int, settings: Settings) -> list[Place]:
-    """The address; the unspecified one of either family means every address, as for Go."""
+def _address_ports(address: Address, port: int, settings: Settings) -> list[AddressPort]:
+    """The address with the port. The unspecified address of either family means every address, as for Go."""
     found = {format_address(address)}
     if address in UNSPECIFIED.values():
         versions: tuple[Family, ...] = (4, 6)

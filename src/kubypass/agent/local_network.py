@@ -21,7 +21,7 @@ from kubypass.kernel import features, netns
 from kubypass.kernel.netlink import Link
 from kubypass.model.address import Address
 from kubypass.model.constants import NETNS_UNKNOWN
-from kubypass.model.pod import Pod, PodTraits, with_traits
+from kubypass.model.pod import Pod, PodMetadata, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.node.facts import NodeState
@@ -60,10 +60,10 @@ class Network:
         attachments: Attachments,
         pods: Path,
         settings: Settings,
-        traits: Mapping[ServiceKey, PodTraits],
+        metadata: Mapping[ServiceKey, PodMetadata],
     ) -> None:
         self.settings = settings
-        self._traits = traits
+        self._metadata = metadata
         self._programs = datapath.programs
         self._attachments = attachments
         self._records = PodRecords(pods)
@@ -147,7 +147,7 @@ class Network:
         settings = self.settings
         if not settings.socket_lb_pods:
             return []
-        return [pod for pod in with_traits(pods, self._traits) if is_excluded(pod, settings)]
+        return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
 
     def attach_own_devices(self, node: NodeState) -> None:
         """Puts the programs of uplinks and of the loopback device in place."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agent as a process: its API, its loop, its end."""
+"""The agent as a process: its HTTP server, its loop, its end."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
 from kubypass.agent.options import Options
-from kubypass.agent.report.details import opened
+from kubypass.agent.report.notes import open_to_outside
 from kubypass.agent.report.report import Report
-from kubypass.agent.run_directory import take_place
+from kubypass.agent.run_directory import claim_run_directory
+from kubypass.agent.running import Running
 from kubypass.agent.signals import Signals
-from kubypass.agent.source.api_access import open_source, use_settings
-from kubypass.agent.source.cluster_follower import Following
-from kubypass.agent.source.config_map import ConfigMapSettings
-from kubypass.api.server import Server
-from kubypass.kube.config_maps import parse_name
-from kubypass.kube.watch.api_source import ApiSource
+from kubypass.agent.source.cluster_follower import ClusterFollower
+from kubypass.agent.source.open_source import open_source
+from kubypass.api.routes import agent_routes
+from kubypass.api.server import HttpServer
 from kubypass.settings.files import load_settings
 
 
@@ -29,61 +28,63 @@ def run(options: Options) -> int:
     signals = Signals()
     overrides = [f"--{key}={value}" for key, value in options.overrides.items()]
     settings, findings = load_settings(options.config, overrides)
-    place = take_place(options)
+    directory = claim_run_directory(options)
     source = open_source(options, settings)
-    ports = HttpPorts(settings, options.node, Health())
+    server = HttpServer()
+    ports = HttpPorts(server, settings, options.node, Health())
     try:
-        configuration = None
-        if isinstance(source, ApiSource) and options.config_map:
+        config_map = source.config_map(options)
+        if config_map is not None:
             ports.start(settings)  # probes are answered while the API is away
-            name = parse_name(options.config_map)
-            configuration = ConfigMapSettings(name, source, options.overrides, options.run)
-            found = configuration.first(signals)
+            found = config_map.first(signals)
             if found is None:
                 return 0
             settings, findings = found
-        use_settings(source, settings)
-        following = Following(source, configuration)
-        agent = Agent(options, place, settings, findings=findings, following=following, ports=ports)
-        _serve(agent, signals)
+        source.use(settings)
+        agent = Agent(
+            options,
+            directory,
+            settings,
+            findings=findings,
+            follower=ClusterFollower(source, config_map),
+            ports=ports,
+        )
+        _serve(agent, server, signals)
     finally:
         source.stop()
-        ports.stop()
+        server.stop()
     log("ended: the datapath stays in place")
     return 0
 
 
-def _serve(agent: Agent, signals: Signals) -> None:
+def _serve(agent: Agent, server: HttpServer, signals: Signals) -> None:
     for finding in agent.findings:
         if finding.level != "accepted":
             log("setting", "WARNING", key=finding.key, message=finding.message)
-    for note in opened(agent.settings):
+    for note in open_to_outside(agent.settings):
         log("open to the outside", "WARNING", message=note)
     loop = Loop(agent, signals)
     loop.watch()
     report = Report(agent)
-    server = Server(agent.options.run / "agent.sock", report)
-    server.start()
-    try:
-        agent.ports.start(agent.settings, report)
-        gc.disable()  # what is made now stays
-        agent.follow()
-        if loop.wait():
-            _start(agent)
-            loop.run()
-    finally:
-        server.stop()
+    server.open(agent.options.run / "agent.sock", agent_routes(report))
+    agent.ports.start(agent.settings, report)
+    gc.disable()  # what is made now stays
+    agent.follow()
+    if loop.wait():
+        report.running = _start(agent)
+        loop.run(report.running)
 
 
-def _start(agent: Agent) -> None:
+def _start(agent: Agent) -> Running:
     with agent.health.update():
-        agent.start()
+        running = Running(agent)
     gc.collect()
     gc.freeze()  # the cluster's objects live long: no collection walks them
     gc.enable()
     agent.retry()
     log("ready", node=agent.options.node, ms=1000 * agent.timings["start_s"])
-    for problem in agent.problems():
+    for problem in running.problems():
         if problem in agent.ports.problems:
-            continue  # told when they came up
+            continue  # logged when they came up
         log("problem", "WARNING", subject=problem.subject, message=problem.message)
+    return running

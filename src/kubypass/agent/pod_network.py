@@ -10,10 +10,10 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from kubypass.agent.agent import Agent
 from kubypass.agent.cni_server import CniServer
 from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
-from kubypass.agent.options import Options
 from kubypass.cni import conflist
 from kubypass.cni.commands import Commands
 from kubypass.cni.leases import Lease, Leases, format_mac
@@ -34,50 +34,40 @@ from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
 from kubypass.node.facts import NodeState
-from kubypass.node.record import State
-from kubypass.settings.settings import Settings
 
 DELETES = "cni-deletes"
 MARKS = "cni-last"
 SOCKET = "cni.sock"
 
 
-class PodNetwork:
-    """One node's. Serves nothing before `start`; `problems` are those of the last look."""
+def open_pod_network(agent: Agent, network: Network) -> PodNetwork | None:
+    """The pods' network; None where the options say that it is somebody else's."""
+    conf, programs = agent.options.cni_conf_dir, agent.options.cni_bin_dir
+    if conf is None or programs is None:
+        return None
+    return PodNetwork(agent, network, conf, programs)
 
-    def __init__(self, options: Options, settings: Settings, state: State) -> None:
-        self._run = options.run
-        self._conf, self._bin = options.cni_conf_dir, options.cni_bin_dir
-        self._settings = settings
-        self._state = state
-        self._facts = Facts(options.node, (), {}, 0)
-        self._network: Network
-        self._server: CniServer | None = None
-        self._watch: Watch
-        leases = Leases(options.run / "pods", options.run / MARKS)
-        self._commands = Commands(leases, self, lambda: self._facts)
+
+class PodNetwork:
+    """The network of one node's pods. `problems` are those of the last look."""
+
+    def __init__(self, agent: Agent, network: Network, conf: Path, programs: Path) -> None:
+        """Takes over what an earlier agent left, and serves the plugin from now on."""
+        self._run = agent.options.run
+        self._conf, self._bin = conf, programs
+        self._settings = agent.settings
+        self._state = agent.state
+        self._facts = Facts(agent.options.node, (), {}, 0)
+        self._network = network
         self.problems: list[Problem] = []
         self.pools: list[dict[str, object]] = []
         """What status says of each of the node's pod networks."""
         self._mtu_problems: list[Problem] = []
         self._install_problems: list[Problem] = []
-
-    @property
-    def fd(self) -> int | None:
-        """Readable when `serve` has something to do; None where the pod network is not ours."""
-        return self._server.fd if self._server else None
-
-    def start(self, network: Network, node: NodeState, own: Node | None) -> None:
-        """After the datapath is attached: takes over what an earlier agent left, and serves from now on."""
-        if self._conf is None or self._bin is None:
-            return
-        self._network = network
-        leases = self._commands.leases
+        leases = Leases(self._run / "pods", self._run / MARKS)
+        self._commands = Commands(leases, self, lambda: self._facts)
         leases.load()
-        stale = self._commands.release_stale(node.links)
-        if stale:
-            addresses = _texts(address for lease in stale for address in lease.addresses)
-            log("leases of pods that are gone are released", count=len(stale), addresses=addresses)
+        self._release_stale(agent.node)
         deletes = self._run / DELETES
         deletes.mkdir(mode=0o700, exist_ok=True)
         self._watch = Watch()
@@ -85,15 +75,25 @@ class PodNetwork:
         self._replay()
         self._server = CniServer(self._run / SOCKET, self._answer)
         self._server.add(self._watch.fd, self._on_files)
-        self.look(network, node, own, thorough=True)
+        self.look(network, agent.node, agent.own_node, thorough=True)
+
+    @property
+    def fd(self) -> int:
+        """A descriptor that is readable when `serve` has something to do."""
+        return self._server.fd
 
     def serve(self) -> None:
-        """Requests, and files of others."""
-        if self._server:
-            self._server.serve()
+        """Serves requests of the plugin, and looks at files that changed."""
+        self._server.serve()
+
+    def _release_stale(self, node: NodeState) -> None:
+        stale = self._commands.release_stale(node.links)
+        if stale:
+            addresses = _texts(address for lease in stale for address in lease.addresses)
+            log("leases of pods that are gone are released", count=len(stale), addresses=addresses)
 
     def connect(self, lease: Lease, link: Link) -> None:
-        """A pod's addresses become reachable."""
+        """Makes a pod's addresses reachable."""
         mac = format_mac(lease.mac)
         pod = Pod(
             lease.namespace,
@@ -107,15 +107,13 @@ class PodNetwork:
         self._network.connect(pod, link)
 
     def disconnect(self, lease: Lease) -> None:
-        """And are so no more."""
+        """Makes a pod's addresses unreachable."""
         self._network.disconnect(lease.addresses, lease.interface)
 
     def look(
         self, network: Network, node: NodeState, own: Node | None, *, thorough: bool = False
     ) -> None:
-        """The node's devices, addresses or networks may be others now."""
-        if self._server is None:
-            return
+        """Follows the node's devices, addresses and networks, which may have changed."""
         self._network, before = network, self._facts
         exclusive, self._settings = self._settings.pods.cni_exclusive, network.settings
         cidrs = own.pod_cidrs if own else ()
@@ -201,7 +199,7 @@ class PodNetwork:
 
     def _configurations(self) -> list[Problem]:
         """Another network's configuration that the runtime takes before ours."""
-        found = conflist.others(self._conf) if self._conf else []
+        found = conflist.others(self._conf)
         first = [name for name in found if name < conflist.CONFLIST]
         message = (
             f"comes before {conflist.CONFLIST}: the container runtime takes it, and new pods are not on our network; "
@@ -211,7 +209,7 @@ class PodNetwork:
 
     def _install(self) -> None:
         """The plugin, then the configuration that names it, once pods can get addresses."""
-        if self._conf is None or self._bin is None or not self._facts.pod_cidrs:
+        if not self._facts.pod_cidrs:
             return
         self._install_problems = []
         try:

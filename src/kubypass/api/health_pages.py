@@ -7,37 +7,14 @@ After pkg/proxy/healthcheck of Kubernetes. Pure: numbers in, an answer out.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from kubypass.api.answer import NO_SNIFF, Answer
 from kubypass.model.service import ServiceKey
 
 PROXY_MODE = "ebpf"
 """Where kube-proxy says iptables, ipvs or nftables."""
-_NOSNIFF = ("X-Content-Type-Options", "nosniff")
-_PLAIN = "text/plain; charset=utf-8"
 _NEVER = "0001-01-01 00:00:00 +0000 UTC"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """To one request."""
-
-    code: int
-    body: str
-    kind: str
-    """Content-Type"""
-    headers: tuple[tuple[str, str], ...] = ()
-
-
-def text_answer(body: str, code: int = 200) -> Answer:
-    """Plain text."""
-    return Answer(code, body, _PLAIN, (_NOSNIFF,))
-
-
-def not_found() -> Answer:
-    """As Go's servers answer."""
-    return text_answer("404 page not found\n", 404)
 
 
 def health_answer(
@@ -49,7 +26,7 @@ def health_answer(
     fields = f'"lastUpdated": "{_go_time(updated)}","currentTime": "{_go_time(now)}"'
     if node_eligible is not None:
         fields += f', "nodeEligible": {json.dumps(node_eligible)}'
-    return Answer(200 if ok else 503, f"{{{fields}}}", "application/json", (_NOSNIFF,))
+    return Answer(200 if ok else 503, f"{{{fields}}}", "application/json", (NO_SNIFF,))
 
 
 def _go_time(seconds: float | None) -> str:
@@ -68,4 +45,4 @@ def service_answer(service: ServiceKey, local_endpoints: int, *, proxy_healthy: 
     }
     code = 200 if local_endpoints and proxy_healthy else 503
     weight = ("X-Load-Balancing-Endpoint-Weight", str(local_endpoints))
-    return Answer(code, json.dumps(body, indent="\t"), "application/json", (_NOSNIFF, weight))
+    return Answer(code, json.dumps(body, indent="\t"), "application/json", (NO_SNIFF, weight))

@@ -1,27 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Prometheus text (exposition format 0.0.4). Label values are names of enums: nothing to escape."""
+"""Metrics, and their text for Prometheus (exposition format 0.0.4).
+
+Label values are names of enums, addresses and resources: none has to be escaped.
+"""
 
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 
-from kubypass.api.view import View
-
-KIND = "text/plain; version=0.0.4; charset=utf-8"
-"""Content-Type"""
-_COUNTERS = (
-    ("kubypass_packets_total", "Packets (socket calls for hook socket) by hook and verdict.", 2),
-    ("kubypass_bytes_total", "Bytes by hook and verdict.", 3),
-)
+TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
+"""The Content-Type of `render`."""
 Labels = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One metric of any kind; `samples` are (suffix of the name, labels, value)."""
+    """A counter, gauge or histogram. A sample is (suffix of the name, labels, value)."""
 
     name: str
     kind: str
@@ -29,7 +26,7 @@ class Metric:
     samples: tuple[tuple[str, Labels, float], ...]
 
     def lines(self) -> list[str]:
-        """As Prometheus reads it; nothing at all without a sample."""
+        """The lines of its text; none where it has no sample."""
         if not self.samples:
             return []
         head = [f"# HELP {self.name} {self.text}", f"# TYPE {self.name} {self.kind}"]
@@ -41,7 +38,7 @@ class Metric:
 
 
 class Histogram:
-    """Counts of values up to each bound."""
+    """Counts values by the bounds that they do not exceed."""
 
     def __init__(self, bounds: Sequence[float]) -> None:
         self._bounds = bounds
@@ -54,7 +51,7 @@ class Histogram:
         self._sum += value
 
     def samples(self, labels: Labels) -> list[tuple[str, Labels, float]]:
-        """Of one metric with these labels; none before the first value."""
+        """The samples of a metric with these labels; none before the first value."""
         totals = list(accumulate(self._counts))
         if not totals[-1]:
             return []
@@ -66,23 +63,7 @@ class Histogram:
         return [*buckets, ("_sum", labels, self._sum), ("_count", labels, totals[-1])]
 
 
-def render(view: View) -> str:
-    """All metrics of an agent."""
-    rows = view.counters()
-    lines = []
-    for name, text, column in _COUNTERS:
-        lines += [f"# HELP {name} {text}", f"# TYPE {name} counter"]
-        lines += [f'{name}{{hook="{row[0]}",verdict="{row[1]}"}} {row[column]}' for row in rows]
-    lines += [
-        "# HELP kubypass_drops_total Drops by hook and reason.",
-        "# TYPE kubypass_drops_total counter",
-    ]
-    for hook, verdict, packets, _ in rows:
-        if verdict.startswith("drop_"):
-            reason = verdict.removeprefix("drop_")
-            lines.append(f'kubypass_drops_total{{hook="{hook}",reason="{reason}"}} {packets}')
-    for name, value in view.gauges().items():
-        lines += [f"# TYPE kubypass_{name} gauge", f"kubypass_{name} {value:g}"]
-    for metric in (*view.snat_metrics(), *view.proxy_metrics()):
-        lines += metric.lines()
+def render(metrics: Iterable[Metric]) -> str:
+    """The metrics as one text."""
+    lines = [line for metric in metrics for line in metric.lines()]
     return "\n".join(lines) + "\n"

@@ -3,38 +3,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-if TYPE_CHECKING:
-    from kubypass.api.metric import Metric
+from kubypass.api.metric import Metric
 
 
 class View(Protocol):
-    """A read-only view; its methods are called from the API's threads."""
+    """A read-only view of an agent. The server's threads call its methods."""
 
-    def healthy(self) -> bool:
-        """After the first complete sync."""
+    def started(self) -> bool:
+        """Whether the first sync is complete."""
 
     def status(self) -> dict[str, object]:
         """Everything that `kubypass status` shows."""
 
     def services(self) -> list[dict[str, object]]:
-        """A row a frontend: id, frontend, type, backends."""
+        """One row for each frontend: id, frontend, type, backends."""
 
-    def counters(self) -> list[tuple[str, str, int, int]]:
-        """(hook, verdict, packets, bytes)."""
-
-    def gauges(self) -> dict[str, float]:
-        """Other numbers, by name."""
-
-    def snat_metrics(self) -> list[Metric]:
-        """Where source ports ran out."""
-
-    def proxy_metrics(self) -> list[Metric]:
-        """Metrics with labels: kube-proxy's, and those of sockets."""
+    def metrics(self) -> list[Metric]:
+        """Every metric."""
 
     def names(self) -> dict[str, object]:
-        """Addresses by name: node (our own name), nodes, services, pods."""
+        """Addresses by name: node (this node's name), nodes, services, pods."""
 
     def explain(self, number: int, chosen: int) -> dict[str, object] | None:
-        """A service by its identifier: why each endpoint is in one of its lists, or is not."""
+        """Why each endpoint of the service with this identifier is in one of its lists, or is not."""

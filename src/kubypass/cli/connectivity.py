@@ -78,9 +78,9 @@ def _endpoint(text: str) -> tuple[str, int]:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from kubypass.agent.report.report import VERSION
     from kubypass.connectivity.run import Options, run
     from kubypass.kube.client.rest import open_cluster
+    from kubypass.version import VERSION
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
@@ -117,11 +117,11 @@ def _progress(done: int, rows: int) -> None:
 
 
 def _lines(report: Report) -> Iterable[str]:
-    for place, proxy in zip(report.places, report.proxies, strict=True):
-        addresses = ", ".join([*place.host.values(), *place.pod.values()])
+    for node, proxy in zip(report.nodes, report.proxies, strict=True):
+        addresses = ", ".join([*node.host.values(), *node.pod.values()])
         who = _PROXIES.get(proxy, f"kube-proxy ({proxy}) answers on port 10249 of its loopback")
-        yield f"{place.letter} is {place.node} ({addresses}): {who}"
-    if len(report.places) == 1:
+        yield f"{node.letter} is {node.name} ({addresses}): {who}"
+    if len(report.nodes) == 1:
         yield "one node only: paths between nodes are not tried"
     yield ""
     widths = (
@@ -161,8 +161,8 @@ def _as_json(report: Report) -> dict[str, object]:
         for each in report.results
     ]
     nodes = [
-        {"name": place.node, "letter": place.letter, "proxy": proxy}
-        for place, proxy in zip(report.places, report.proxies, strict=True)
+        {"name": node.name, "letter": node.letter, "proxy": proxy}
+        for node, proxy in zip(report.nodes, report.proxies, strict=True)
     ]
     return {
         "nodes": nodes,

@@ -10,6 +10,7 @@ from typing import Any
 
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.options import add_bpffs, add_output, add_run
+from kubypass.cli.table import format_table
 from kubypass.errors import KernelError
 
 
@@ -46,7 +47,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def render(rows: list[dict[str, Any]]) -> str:
-    """The table: one line a backend, its frontend before the first."""
+    """One line for each backend; the frontend stands before its first backend."""
     table = [("ID", "Frontend", "Service Type", "Backend")]
     for row in rows:
         backends = [
@@ -56,9 +57,4 @@ def render(rows: list[dict[str, Any]]) -> str:
         head = (str(row["id"]), row["frontend"], row["type"])
         table.append((*head, backends[0] if backends else ""))
         table += [("", "", "", backend) for backend in backends[1:]]
-    widths = [max(len(line[column]) for line in table) for column in range(3)]
-    lines = []
-    for line in table:
-        cells = [cell.ljust(width) for cell, width in zip(line, widths, strict=False)]
-        lines.append("   ".join([*cells, line[3]]).rstrip())
-    return "\n".join(lines) + "\n"
+    return format_table(table) + "\n"

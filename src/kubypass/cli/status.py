@@ -9,20 +9,8 @@ from typing import Any
 
 from kubypass.api.client import get
 from kubypass.cli.options import add_output, add_run
+from kubypass.cli.table import format_label
 
-_BLOCKS = (
-    ("Socket LB", "socket_lb"),
-    ("Socket Termination", "socket_termination"),
-    ("Bind Protection", "bind_protection"),
-    ("Routing", "routing"),
-    ("Masquerading", "masquerading"),
-    ("Host Routing", "host_routing"),
-    ("BandwidthManager", "bandwidth_manager"),
-    ("IPv4 BIG TCP", "ipv4_big_tcp"),
-    ("IPv6 BIG TCP", "ipv6_big_tcp"),
-    ("XDP Acceleration", "xdp_acceleration"),
-    ("Hubble", "hubble"),
-)
 _WIDTH = 25
 
 
@@ -47,21 +35,34 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _line(name: str, text: object) -> str:
-    return f"{name + ':':<{_WIDTH}}{text}".rstrip()
+    return format_label(f"{name}:", text, _WIDTH)
 
 
-def _block(block: dict[str, Any]) -> str:
-    counts = [f"{number} {name} closed" for name, number in block.get("closed", {}).items()]
-    if block.get("excluded_pods"):
-        counts.append(f"{block['excluded_pods']} pods packet by packet")
-    text = f"{block['effective']}   [{', '.join(counts)}]" if counts else str(block["effective"])
-    if block["effective"] == block["wanted"]:
+def _option(row: dict[str, Any]) -> str:
+    """What is effective, and why where that is not what was asked for."""
+    text = str(row["effective"])
+    if row["details"]:
+        text += f"   [{', '.join(row['details'])}]"
+    if row["effective"] == row["wanted"]:
         return text
-    return f"{text}   (wanted {block['wanted']}: {block['why']})"
+    return f"{text}   (wanted {row['wanted']}: {row['why']})"
 
 
 def _list(name: str, rows: list[str]) -> list[str]:
-    return [_line(name, "none" if not rows else len(rows)), *(f"  {row}" for row in rows)]
+    return [_line(name, len(rows) or "none"), *(f"  {row}" for row in rows)]
+
+
+def render(status: dict[str, Any], *, verbose: bool) -> str:
+    """The text of the status."""
+    lines = [_line("Kubernetes", status["kubernetes"]["text"])]
+    options = [row for row in status["options"] if not row["verbose"]]
+    lines += [_line(row["title"], _option(row)) for row in options]
+    lines += kernel_lines(status["kernel"])
+    lines += _counts(status)
+    lines += _findings(status)
+    if verbose:
+        lines += _details(status)
+    return "\n".join(lines) + "\n"
 
 
 def kernel_lines(kernel: dict[str, Any]) -> list[str]:
@@ -74,44 +75,39 @@ def kernel_lines(kernel: dict[str, Any]) -> list[str]:
     return [_line("Kernel", f"{kernel['release']}   [{found}]"), *(f"  {row}" for row in rows)]
 
 
-def render(status: dict[str, Any], *, verbose: bool) -> str:
-    """The text of the status."""
-    replaced = status["kube_proxy_replacement"]
-    lines = [
-        _line("KubeProxyReplacement", f"{_block(replaced)}   [{', '.join(replaced['devices'])}]")
-    ]
-    lines.insert(0, _line("Kubernetes", status["kubernetes"]["text"]))
-    lines += [_line(name, _block(status[key])) for name, key in _BLOCKS]
-    lines += [_line("Attach Mode", status["attach_mode"]), *kernel_lines(status["kernel"])]
-    counts = (
-        f"{status['services']} ({status['frontends']} frontends, {status['backends']} backends)"
-    )
-    agent = status["agent"]
+def _counts(status: dict[str, Any]) -> list[str]:
+    """What the agent holds, and who it is."""
+    held = f"{status['services']} ({status['frontends']} frontends, {status['backends']} backends)"
     pools = [f"{p['used']}/{p['capacity']} allocated from {p['cidr']}" for p in status["ipam"]]
-    lines += [_line("Services", counts), _line("Pods", status["pods"])]
-    lines.append(_line("IPAM", ", ".join(pools) or "pods get their addresses from somebody else"))
+    agent = status["agent"]
     state = "Ok" if agent["healthy"] else "waiting for the first complete sync"
-    lines.append(
-        _line("Agent", f"{state}   {agent['version']} on {agent['node']} (pid {agent['pid']})")
-    )
-    lines += _list(
-        "BPF Maps", [f"{m['name']:<14} {m['max_entries']:>8}" for m in status["bpf_maps"]]
-    )
+    maps = [f"{m['name']:<14} {m['max_entries']:>8}" for m in status["bpf_maps"]]
     snat = status["snat"]
-    lines.append(_line("SNAT", f"source ports {snat['ports']} ({snat['count']})"))
-    lines += [f"  {f['backend']:<38} none free {f['connections']} times" for f in snat["failures"]]
-    lines += _list("Problems", [f"{p['subject']}: {p['message']}" for p in status["problems"]])
-    lines += _list(
-        "Drops", [f"{d['hook']:<12} {d['reason']:<22} {d['packets']}" for d in status["drops"]]
-    )
-    lines += _list("Notes", status["notes"])
-    if status["upgrade"]:
-        lines += _list("Upgrade", status["upgrade"])
-    if verbose:
-        rows = [f"{key + ':':<22} {value}" for key, value in status["details"].items()]
-        lines += ["KubeProxyReplacement Details:", *(f"  {row}" for row in rows)]
-        for name in ("features", "writes", "timings", "memory"):
-            rows = [f"{key:<16} {value}" for key, value in status[name].items()]
-            lines += _list(name.capitalize(), rows)
-        lines.append(_line("Layout", status["layout"]))
-    return "\n".join(lines) + "\n"
+    return [
+        _line("Services", held),
+        _line("Pods", status["pods"]),
+        _line("IPAM", ", ".join(pools) or "pods get their addresses from somebody else"),
+        _line("Agent", f"{state}   {agent['version']} on {agent['node']} (pid {agent['pid']})"),
+        *_list("BPF Maps", maps),
+        _line("SNAT", f"source ports {snat['ports']} ({snat['count']})"),
+        *(f"  {f['backend']:<38} none free {f['connections']} times" for f in snat["failures"]),
+    ]
+
+
+def _findings(status: dict[str, Any]) -> list[str]:
+    """What an operator should look at."""
+    problems = [f"{p['subject']}: {p['message']}" for p in status["problems"]]
+    drops = [f"{d['hook']:<12} {d['reason']:<22} {d['packets']}" for d in status["drops"]]
+    lines = _list("Problems", problems) + _list("Drops", drops) + _list("Notes", status["notes"])
+    return lines + (_list("Upgrade", status["upgrade"]) if status["upgrade"] else [])
+
+
+def _details(status: dict[str, Any]) -> list[str]:
+    """What `--verbose` adds."""
+    rows = [row for row in status["options"] if row["verbose"]]
+    details = [f"  {format_label(row['title'] + ':', _option(row), 23)}" for row in rows]
+    lines = ["KubeProxyReplacement Details:", *details]
+    for name in ("features", "writes", "timings", "memory"):
+        found = [f"{key:<16} {value}" for key, value in status[name].items()]
+        lines += _list(name.capitalize(), found)
+    return [*lines, _line("Layout", status["layout"])]

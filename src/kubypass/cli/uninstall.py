@@ -35,13 +35,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(arguments: argparse.Namespace) -> int:
     from kubypass.install.apply import name_of, remove_all, wait_gone
     from kubypass.install.chart import rendered_objects
-    from kubypass.kube.client.rest import open_cluster, place
+    from kubypass.kube.client.rest import open_cluster
 
     rest, objects = open_cluster(arguments.kubeconfig), rendered_objects()
-    agents = rest.get(place(objects[-1]))
+    agents = rest.get(rest.path_of(objects[-1]))
     if arguments.dry_run:
         for item in reversed(objects):
-            print(f"{'remove' if rest.get(place(item)) else 'not there':<10}{name_of(item)}")
+            print(f"{'remove' if rest.get(rest.path_of(item)) else 'not there':<10}{name_of(item)}")
         print("nothing was changed (--dry-run)")
         return 0
     for item, was_there in remove_all(rest, objects):
@@ -57,7 +57,6 @@ def _run(arguments: argparse.Namespace) -> int:
 def _clean_nodes(rest: Rest, agents: dict[str, Any], wait_s: float) -> int:
     from kubypass.install.apply import apply_all, wait_ready
     from kubypass.install.node_cleanup import NAME, cleanup_daemon_set
-    from kubypass.kube.client.rest import place
 
     item = cleanup_daemon_set(agents)
     try:
@@ -67,7 +66,7 @@ def _clean_nodes(rest: Rest, agents: dict[str, Any], wait_s: float) -> int:
             rest, NAME, wait_s, lambda line: print(f"{'cleaning':<10}{line}", flush=True)
         )
     finally:
-        rest.delete(place(item))
+        rest.delete(rest.path_of(item))
     for line in late:
         print(f"{'not clean':<10}{line}")
     if not late:

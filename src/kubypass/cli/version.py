@@ -14,8 +14,8 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(_: argparse.Namespace) -> int:
-    from kubypass.agent.report.report import VERSION
     from kubypass.kernel import libbpf
+    from kubypass.version import VERSION
 
     print(f"kubypass {VERSION}, libbpf {libbpf.version()}, Linux {platform.release()}")
     return 0

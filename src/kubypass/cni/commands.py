@@ -166,10 +166,10 @@ def _entered(request: Request, place: int | None) -> int:
 
 def _is_routed(netlink: Netlink, address: Address) -> bool:
     """Whether a pod's device leads there."""
-    way = netlink.way_to(address[12:] if family(address) == 4 else address)
-    if way is None:
+    route = netlink.get_route(address[12:] if family(address) == 4 else address)
+    if route is None:
         return False
     try:
-        return socket.if_indextoname(way.ifindex).startswith(INTERFACE_PREFIX)
+        return socket.if_indextoname(route.ifindex).startswith(INTERFACE_PREFIX)
     except OSError:
         return False

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from kubypass.cni.protocol import VERSIONS
+from kubypass.kernel.files import write_file
 
 PLUGIN = "kubypass-cni"
 CONFLIST = "05-kubypass.conflist"
@@ -47,7 +48,8 @@ def install_program(program: Path, directory: Path) -> bool:
     content = program.read_bytes()
     if target.is_file() and target.read_bytes() == content and os.access(target, os.X_OK):
         return False
-    _put(target, content, 0o755)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_file(target, content, mode=0o755, durable=True)
     return True
 
 
@@ -56,19 +58,9 @@ def install_conflist(run: Path, directory: Path) -> bool:
     target, content = directory / CONFLIST, conflist(run)
     if target.is_file() and target.read_bytes() == content:
         return False
-    _put(target, content, 0o644)
+    directory.mkdir(parents=True, exist_ok=True)
+    write_file(target, content, durable=True)
     return True
-
-
-def _put(target: Path, content: bytes, mode: int) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name}.new")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.chmod(mode)
-    temporary.replace(target)
 
 
 def others(directory: Path) -> list[str]:

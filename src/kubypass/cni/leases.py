@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.cni.protocol import Attachment
+from kubypass.kernel.files import UNFINISHED, write_file
 from kubypass.model.address import Address, format_address, parse_address
 
 INTERFACE_PREFIX = "lxc"
-_UNFINISHED = ".new"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +78,7 @@ class Leases:
     def load(self) -> None:
         """Reads all records. One that cannot be read is the business of whoever reports records."""
         self._ours, self._others = {}, set()
-        for left in self._directory.glob(f".*{_UNFINISHED}"):
+        for left in self._directory.glob(f".*{UNFINISHED}"):
             left.unlink()
         for path in self._directory.glob("*.json"):
             try:
@@ -119,10 +118,11 @@ class Leases:
     def keep(self, lease: Lease) -> None:
         """Writes the record; once this returns, the addresses are the pod's over any crash."""
         path = self._path(lease.attachment)
-        _write(path, json.dumps(_fields(lease)).encode())
+        write_file(path, json.dumps(_fields(lease)).encode(), durable=True)
         self._ours[lease.attachment] = lease
         self._last = list(lease.addresses)
-        _write(self._marks, json.dumps([format_address(a) for a in lease.addresses]).encode())
+        marks = json.dumps([format_address(a) for a in lease.addresses])
+        write_file(self._marks, marks.encode(), durable=True)
 
     def release(self, attachment: Attachment) -> None:
         """Removes the record; that there is none is fine."""
@@ -153,18 +153,3 @@ def _lease(fields: dict[str, str], addresses: tuple[Address, ...]) -> Lease:
     namespace, name, uid = fields["namespace"], fields["name"], fields["uid"]
     network, netns = fields["network"], fields["netns"]
     return Lease(attachment, network, namespace, name, uid, netns, addresses)
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Complete and durable under its name, or not there."""
-    temporary = path.with_name(f".{path.name}{_UNFINISHED}")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

@@ -14,11 +14,10 @@ from kubypass.cni.leases import Lease
 from kubypass.errors import KernelError
 from kubypass.kernel import netns, sysctl, veth
 from kubypass.kernel.netlink import Link, Netlink, Route
+from kubypass.kernel.rtnetlink import PROTOCOL_BOOT
 from kubypass.model.address import Address, family, parse_address
 
 GATEWAYS = {4: parse_address("169.254.1.1"), 6: parse_address("fe80::1")}
-_BOOT = 3
-"""rtm_protocol of routes that somebody set."""
 _LEAST_IPV6_MTU = 1280
 _FAMILIES = {4: socket.AF_INET, 6: socket.AF_INET6}
 
@@ -39,9 +38,9 @@ def pod_routes(lease: Lease, index: int, mtu: int) -> list[Route]:
     for address in lease.addresses:
         version = family(address)
         gateway, protocol = _raw(GATEWAYS[version]), _FAMILIES[version]
-        routes.append(Route(gateway, 8 * len(gateway), b"", index, protocol, _BOOT))
+        routes.append(Route(gateway, 8 * len(gateway), b"", index, protocol, PROTOCOL_BOOT))
         least = mtu if version == 4 else max(mtu, _LEAST_IPV6_MTU)
-        routes.append(Route(b"", 0, gateway, index, protocol, _BOOT, _raw(address), least))
+        routes.append(Route(b"", 0, gateway, index, protocol, PROTOCOL_BOOT, _raw(address), least))
     return routes
 
 
@@ -51,7 +50,9 @@ def node_routes(lease: Lease, index: int, sources: Mapping[int, Address]) -> lis
     for address in lease.addresses:
         raw, version = _raw(address), family(address)
         source = _raw(sources[version]) if version in sources else b""
-        routes.append(Route(raw, 8 * len(raw), b"", index, _FAMILIES[version], _BOOT, source))
+        routes.append(
+            Route(raw, 8 * len(raw), b"", index, _FAMILIES[version], PROTOCOL_BOOT, source)
+        )
     return routes
 
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass connectivity test`: pods of its own in any cluster, which dial each other, services and the outside."""
+"""`kubypass connectivity test`: test pods in any cluster that connect to each other, to services and to the outside."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts the test's objects into a cluster, waits for them, and takes them away."""
+"""Puts the objects of a test into a cluster, waits for them, and removes them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from kubypass.connectivity.objects import LABEL, NAMESPACE, SERVICE_PORT, Deployment, objects
-from kubypass.connectivity.paths import Place, ServicePlace
+from kubypass.connectivity.paths import NodePods, ServiceAddresses
 from kubypass.errors import ConfigError, KubypassError
 from kubypass.kube.client.rest import Object, Rest
 
@@ -19,12 +19,12 @@ _POLL_S = 0.2
 _PLACES = 2
 _NODES_S = 30.0
 _NO_IMAGE = {"ErrImagePull", "ImagePullBackOff"}
-"""The kubelet goes from one to the other and back."""
+"""States between which the kubelet alternates while it retries."""
 _GONE_S = 120.0
 
 
 def choose_nodes(rest: Rest, wanted: Sequence[str]) -> tuple[str, ...]:
-    """The nodes of the test: those wanted, or the first two that are ready; ConfigError where there is none.
+    """The nodes of the test: the requested ones, or the first two that are ready. ConfigError: there is none.
 
     A node whose pod network is new may take some seconds to become ready.
     """
@@ -51,7 +51,7 @@ def _is_ready(item: Object) -> bool:
 
 
 def agents_image(rest: Rest) -> str | None:
-    """The image of the agents in this cluster: nodes have it already."""
+    """The image of this cluster's agents, which nodes already have."""
     found = rest.get(_AGENTS)
     image: str | None = (
         found["spec"]["template"]["spec"]["containers"][0]["image"] if found else None
@@ -63,7 +63,7 @@ def agents_image(rest: Rest) -> str | None:
 def deployed(
     rest: Rest, deployment: Deployment, wait_s: float, *, keep: bool, say: Say
 ) -> Iterator[None]:
-    """The test's pods, ready, for the length of a block."""
+    """Deploy the test's pods for the length of a block, which begins when they are ready."""
     _remove_left(rest, say)
     try:
         for item in objects(deployment):
@@ -78,7 +78,7 @@ def deployed(
 
 
 def _remove_left(rest: Rest, say: Say) -> None:
-    """What an earlier test left goes; a namespace of somebody else's is not touched."""
+    """Remove what an earlier test left. A namespace that the test did not make is not touched."""
     found = rest.get(_SPACE)
     if found is None:
         return
@@ -119,7 +119,7 @@ def _wait_pods(rest: Rest, wait_s: float, say: Say) -> None:
 
 
 def _state(pod: Object) -> str:
-    """Its name, and why it waits where that is no matter of seconds."""
+    """A pod's name, and the reason why it waits if that will not pass within seconds."""
     name: str = pod["metadata"]["name"]
     for container in pod["status"].get("containerStatuses") or ():
         reason = container.get("state", {}).get("waiting", {}).get("reason", "ContainerCreating")
@@ -130,11 +130,11 @@ def _state(pod: Object) -> str:
     return name
 
 
-def read_places(rest: Rest, deployment: Deployment) -> tuple[Place, ...]:
-    """Where the pods are."""
+def read_node_pods(rest: Rest, deployment: Deployment) -> tuple[NodePods, ...]:
+    """The nodes of the test, with their pods and addresses."""
     pods = {pod["metadata"]["name"]: pod["status"] for pod in rest.list(f"{_SPACE}/pods")}
     return tuple(
-        Place(
+        NodePods(
             letter,
             node,
             _by_family(each["ip"] for each in pods[f"pod-{letter}"].get("podIPs") or ()),
@@ -144,8 +144,8 @@ def read_places(rest: Rest, deployment: Deployment) -> tuple[Place, ...]:
     )
 
 
-def read_services(rest: Rest) -> dict[str, ServicePlace]:
-    """By name."""
+def read_services(rest: Rest) -> dict[str, ServiceAddresses]:
+    """The addresses and ports of the test's services, by name."""
     found = {}
     for item in rest.list(f"{_SPACE}/services"):
         ports = {
@@ -154,7 +154,7 @@ def read_services(rest: Rest) -> dict[str, ServicePlace]:
             if p["port"] == SERVICE_PORT
         }
         addresses = _by_family(item["spec"].get("clusterIPs") or ())
-        found[item["metadata"]["name"]] = ServicePlace(addresses, ports)
+        found[item["metadata"]["name"]] = ServiceAddresses(addresses, ports)
     return found
 
 

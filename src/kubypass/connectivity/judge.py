@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what a pod says of its tries to passed or failed, and why. Pure."""
+"""Decides from a pod's report whether a path passed, and explains why not. Pure."""
 
 from __future__ import annotations
 
@@ -13,24 +13,27 @@ from kubypass.connectivity.paths import Path
 from kubypass.connectivity.responder import NO_ANSWER
 
 Drops = Counter[str]
-"""Packets by `hook: reason`."""
+"""The number of dropped packets by `hook: reason`."""
 _DROP = re.compile(r'^kubypass_drops_total\{hook="([^"]*)",reason="([^"]*)"\} (\d+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Of one row."""
+    """The result of one path."""
 
     path: Path
     passed: bool
     detail: str
-    """Who answered, and in what time; or what went wrong."""
+    """Who answered and how fast, or what went wrong."""
     reasons: tuple[str, ...] = ()
-    """What the agents dropped meanwhile: `node: hook: reason, packets`."""
+    """The packets that agents dropped meanwhile: `node: hook: reason, packets`."""
 
 
 def judge(path: Path, said: Mapping[str, Any]) -> Result:
-    """`said`: `answers` and `failures` of the pod that dialled, or `addresses` of the one that resolved."""
+    """Judge a path by the report of its source.
+
+    `said` has `answers` and `failures` of a pod that connected, or `addresses` of one that resolved a name.
+    """
     failures = Counter(said.get("failures", ()))
     if path.protocol == "dns":
         addresses = said.get("addresses", ())
@@ -48,10 +51,10 @@ def judge(path: Path, said: Mapping[str, Any]) -> Result:
             detail=f"{_list(failures)} ({len(answers)} of {path.tries} answered)",
         )
     pods = {each["pod"] for each in answers} if path.pods else set()
-    if strangers := pods - path.pods:
+    if unexpected := pods - path.pods:
         wanted = " or ".join(sorted(path.pods))
         return Result(
-            path, passed=False, detail=f"answered by {', '.join(strangers)}; expected {wanted}"
+            path, passed=False, detail=f"answered by {', '.join(unexpected)}; expected {wanted}"
         )
     clients = {each.get("client") for each in answers}
     if path.client and clients != {path.client}:
@@ -74,14 +77,14 @@ def _list(failures: Counter[str]) -> str:
 
 
 def parse_drops(metrics: str) -> Drops:
-    """From an agent's metrics."""
+    """The packets that an agent dropped, from its metrics."""
     return Counter(
         {f"{hook}: {reason}": int(packets) for hook, reason, packets in _DROP.findall(metrics)}
     )
 
 
 def new_drops(node: str, before: Drops, after: Drops) -> tuple[str, ...]:
-    """In words."""
+    """One line for each reason for which packets were dropped meanwhile."""
     found = sorted((after - before).items())
     return tuple(
         f"{node}: {name}, {count} packet{'s' if count > 1 else ''}" for name, count in found

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects of a test: a namespace, on each node a pod and one on the node's own network, and services. Pure."""
+"""The objects of a test: a namespace, services, and two pods for each node. Pure.
+
+One of the pods of a node is on the node's network.
+"""
 
 from __future__ import annotations
 
@@ -12,20 +15,20 @@ from kubypass.kube.client.rest import Object
 NAMESPACE = "kubypass-test"
 LABEL = "kubypass.io/connectivity-test"
 PORT = 8080
-"""Of test pods."""
+"""The port of test pods."""
 SERVICE_PORT = 80
 HOST_PORT = 14650
-"""Of those on their node's network; below the ranges of NodePorts and of ephemeral ports."""
+"""The port of pods on their node's network, which is below the ranges of NodePorts and of ephemeral ports."""
 PORT_OF_NODE = 14651
-"""The hostPort of the others."""
+"""The hostPort of pods in the pod network."""
 _ACCOUNT = "probe"
 _RESOLVER = {"name": "RES_OPTIONS", "value": "timeout:2 attempts:2"}
-"""A name server that does not answer is given up within what a request may take; see resolv.conf(5)."""
+"""Resolver options (resolv.conf(5)) with which a dead name server fails before the request times out."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What is put into the cluster. The first node is `a`, the second `b`."""
+    """The parameters of the objects. The first node is called `a`, the second `b`."""
 
     nodes: tuple[str, ...]
     image: str
@@ -33,12 +36,12 @@ class Deployment:
 
     @property
     def letters(self) -> tuple[str, ...]:
-        """Of the nodes."""
+        """The letters of the nodes."""
         return tuple("ab"[: len(self.nodes)])
 
 
 def objects(deployment: Deployment) -> list[Object]:
-    """In order of creation."""
+    """All objects, in the order of creation."""
     found = [_namespace(), _account()]
     for letter, node in zip(deployment.letters, deployment.nodes, strict=True):
         found.append(_pod(deployment, f"pod-{letter}", letter, node, on_host=False))
@@ -47,7 +50,7 @@ def objects(deployment: Deployment) -> list[Object]:
 
 
 def _namespace() -> Object:
-    """Pods on their node's network need the privileged level of pod security."""
+    """The namespace. Pods on their node's network need the privileged level of pod security."""
     labels = {LABEL: "true", "pod-security.kubernetes.io/enforce": "privileged"}
     metadata = {"name": NAMESPACE, "labels": labels}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
@@ -104,7 +107,10 @@ def _pod(deployment: Deployment, name: str, letter: str, node: str, *, on_host: 
 
 
 def _services(deployment: Deployment) -> Iterable[Object]:
-    """`all` has every pod; `pod-a` and `pod-b` have one each; of `local`, only the first node has a pod."""
+    """The services of the test.
+
+    `all` has every pod; `pod-a` and `pod-b` have one pod each; `local` has only the first node's pod.
+    """
     yield _service("all", {"role": "pod"})
     for letter in deployment.letters:
         yield _service(f"pod-{letter}", {"role": "pod", "place": letter})

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks test pods through the API server: it reaches a pod on a node's network, which reaches the node's other pod.
 
-So the operator's machine needs the API only, and the API server no route to pods.
+So the operator's machine needs only the API, and the API server needs no route to pods.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from kubypass.errors import KubeError
 from kubypass.kube.client.rest import Rest
 
 _METRICS_PORT = 10249
-"""kube-proxy's, and kubypass's unless metrics-bind-address says otherwise."""
+"""The metrics port of kube-proxy, and of kubypass unless metrics-bind-address differs."""
 _LOOPBACK = ("127.0.0.1", "::1")
-"""kube-proxy with the bindAddress :: (kubeadm's in clusters of IPv6 alone) is on the second only."""
+"""kube-proxy with the bindAddress :: (kubeadm's choice in IPv6-only clusters) listens on the second only."""
 
 
 class Probe:
-    """The pods of one test; `pods` are the pods' addresses by letter."""
+    """The pods of one test; `pods` maps letters to addresses."""
 
     def __init__(self, rest: Rest, token: str, pods: Mapping[str, str]) -> None:
         self._rest = rest
@@ -33,7 +33,7 @@ class Probe:
         self._pods = pods
 
     def try_path(self, path: Path) -> dict[str, Any]:
-        """What the source says of its tries."""
+        """Have the source try a path. Returns the source's report."""
         if path.protocol == "dns":
             return self._ask(path.source, "resolve", name=path.host)
         words = {
@@ -59,18 +59,21 @@ class Probe:
 
     def _get(self, letter: str, request: str) -> bytes:
         pod = f"/api/v1/namespaces/{NAMESPACE}/pods/host-{letter}:{HOST_PORT}"
-        return self._rest.ask(f"{pod}/proxy{request}")
+        return self._rest.request(f"{pod}/proxy{request}")
 
     def _fetch(self, letter: str, host: str, port: int, request: str) -> bytes:
         words = urlencode({"host": host, "port": port, "path": request}, quote_via=quote)
         return self._get(letter, f"/{self._token}/fetch?{words}")
 
     def proxy(self, letter: str) -> str:
-        """Who serves services on a node: `ebpf` is kubypass, other words are kube-proxy's modes; empty: nobody says."""
+        """What serves services on a node.
+
+        `ebpf` is kubypass, other words are kube-proxy's modes, and an empty text means that nothing answers.
+        """
         return self._metrics_port_says(letter, "/proxyMode")
 
     def drops(self, letter: str) -> Drops:
-        """What the node's agent has dropped so far; nothing where none says."""
+        """The packets that the node's agent has dropped so far; none if no agent answers."""
         return parse_drops(self._metrics_port_says(letter, "/metrics"))
 
     def _metrics_port_says(self, letter: str, request: str) -> str:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a test pod runs: says who it is over TCP and UDP, and dials others when it is asked to.
+"""The program of a test pod: it identifies itself over TCP and UDP, and connects to others on request.
 
-`/who` is open. The rest stands behind a token, since a pod on its node's network could otherwise be used by anybody to
-reach what only nodes reach: `/TOKEN/dial`, `/TOKEN/resolve`, `/TOKEN/fetch`. Standard library only.
+`/who` is open. `/TOKEN/dial`, `/TOKEN/resolve` and `/TOKEN/fetch` need a token, because anybody could otherwise use a
+pod on its node's network to reach what only nodes reach. Standard library only.
 """
 
 from __future__ import annotations
@@ -22,25 +22,28 @@ from urllib.parse import parse_qsl, urlsplit
 
 TOKEN = "KUBYPASS_TOKEN"  # noqa: S105 (the name of a variable)
 NO_ANSWER = "no answer"
-"""What is said where nothing came back in time."""
+"""The reported reason when no answer arrives in time."""
 _TIMEOUT_S = 1.0
 _GIVE_UP = 2
-"""Failures, after which the other tries are not made."""
+"""The number of failures after which no further try is made."""
 _FETCH_S = 20.0
 
 
 def identity() -> dict[str, str]:
-    """Of this pod, as its environment says."""
+    """The names of this pod and its node, from the environment."""
     return {"pod": os.environ.get("POD_NAME", ""), "node": os.environ.get("NODE_NAME", "")}
 
 
 def plain(address: str) -> str:
-    """IPv4-mapped addresses as IPv4."""
+    """The address, with an IPv4-mapped one as IPv4."""
     return address.removeprefix("::ffff:")
 
 
 def dial(protocol: str, host: str, port: int, tries: int) -> dict[str, Any]:
-    """New connections, or datagrams from new ports: who answered, and why the others did not."""
+    """Open new connections, or send datagrams from new ports.
+
+    Returns who answered, and why other tries failed.
+    """
     ask = {"tcp": _ask_tcp, "udp": _ask_udp, "connect": _connect}[protocol]
     answers: list[dict[str, Any]] = []
     failures: list[str] = []
@@ -95,7 +98,7 @@ def resolve(name: str) -> dict[str, Any]:
 
 
 def fetch(host: str, port: int, path: str) -> tuple[int, bytes]:
-    """GET from a neighbour: another pod of this node, or a port of the node itself. 502 where nobody answers."""
+    """GET from another pod of this node, or from a port of the node. The status is 502 if there is no answer."""
     try:
         with closing(http.client.HTTPConnection(host, port, timeout=_FETCH_S)) as connection:
             connection.request("GET", path)
@@ -109,7 +112,7 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 30
 
     def do_GET(self) -> None:
-        """Answers one request."""
+        """Answer one request."""
         url = urlsplit(self.path)
         words = dict(parse_qsl(url.query))
         token, _, command = url.path.strip("/").rpartition("/")
@@ -146,7 +149,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Requests are no events."""
+        """Log nothing."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -154,13 +157,16 @@ class _Server(ThreadingHTTPServer):
     request_queue_size = 128
 
     def server_bind(self) -> None:
-        """IPv4 too."""
+        """Bind to both families."""
         self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
         super().server_bind()
 
 
 def _serve_udp(port: int) -> None:
-    """Answers come from the address that was asked, which the kernel chooses for a connected socket only."""
+    """Answer datagrams, from the address to which they were sent.
+
+    The kernel chooses that address only for a connected socket.
+    """
     listener = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_RECVPKTINFO, 1)
@@ -177,7 +183,7 @@ def _serve_udp(port: int) -> None:
 
 
 def main() -> None:
-    """Serves until the pod ends."""
+    """Serve until the pod ends."""
     parser = argparse.ArgumentParser(description="Says who it is, and dials others.")
     parser.add_argument("--port", type=int, required=True, help="TCP and UDP")
     port = parser.parse_args().port

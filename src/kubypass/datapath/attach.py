@@ -6,13 +6,15 @@ Where the kernel has no tcx (before Linux 6.6), devices get clsact filters, whic
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 from kubypass.errors import KernelError
-from kubypass.kernel import clsact
-from kubypass.kernel.program import CGROUP_ATTACH, Link, Program
+from kubypass.kernel.attach.cgroup import CGROUP_HOOKS, cgroup_hooks
+from kubypass.kernel.attach.clsact import ClsactHook
+from kubypass.kernel.attach.link import Link, LinkHook
+from kubypass.kernel.attach.tcx import TcxHook
+from kubypass.kernel.program import Program
 
 DIRECTIONS = {
     "from_pod": "ingress",
@@ -22,7 +24,7 @@ DIRECTIONS = {
     "to_self": "egress",
 }
 BIND_HOOKS = ("bind4", "bind6")
-BALANCE_HOOKS = tuple(hook for hook in CGROUP_ATTACH if hook not in BIND_HOOKS)
+BALANCE_HOOKS = tuple(hook for hook in CGROUP_HOOKS if hook not in BIND_HOOKS)
 POD_PROGRAMS = ("from_pod", "to_pod")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 LOOPBACK_PROGRAMS = ("to_self",)
@@ -42,30 +44,22 @@ class Attachments:
     ) -> None:
         """Attaches the socket programs of these hooks to one cgroup v2 directory, and detaches those of other hooks."""
         wanted = set(hooks)
-        for hook in CGROUP_ATTACH.keys() - wanted:
-            self._drop(self._directory / f"cgroup-{hook}")
-        number = cgroup.stat().st_ino
-        fd = os.open(cgroup, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for hook in sorted(wanted):
-                program = programs[hook]
-                path = self._directory / f"cgroup-{hook}"
-                if not self._keep(path, program, lambda link: link.cgroup == number):
-                    self._pin(Link.attach_cgroup(program, fd, hook), path)
-        finally:
-            os.close(fd)
+        for name in set(CGROUP_HOOKS) - wanted:
+            self._drop(self._directory / f"cgroup-{name}")
+        with cgroup_hooks(cgroup) as found:
+            for name in sorted(wanted):
+                self._attach(found[name], programs[name], self._directory / f"cgroup-{name}")
 
     def attach_device(self, name: str, ifindex: int, program_name: str, program: Program) -> None:
         """Attaches one program to one device."""
         direction = DIRECTIONS[program_name]
         if not self._tcx:
-            if clsact.attached_id(ifindex, direction) != program.id:
-                clsact.attach(program.fd, ifindex, direction)
+            filters = ClsactHook(ifindex, direction)
+            if filters.program_id != program.id:
+                filters.attach(program)
                 self.writes += 1
             return
-        path = self._directory / f"{name}-{direction}"
-        if not self._keep(path, program, lambda link: link.device == ifindex):
-            self._pin(Link.attach_tcx(program, ifindex, direction), path)
+        self._attach(TcxHook(ifindex, direction), program, self._directory / f"{name}-{direction}")
 
     def drop_device(self, name: str) -> None:
         """Removes the pins of a device, and its links with them."""
@@ -82,12 +76,20 @@ class Attachments:
             path.unlink()
             self.writes += 1
 
-    def _keep(self, path: Path, program: Program, fits: Callable[[Link], bool]) -> bool:
-        """Keeps the pinned link if it is on the right object, and gives it our program if it has another."""
+    def _attach(self, hook: LinkHook, program: Program, path: Path) -> None:
+        if self._keep(path, hook, program):
+            return
+        link = hook.attach(program)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        link.pin(str(path))
+        self.writes += 1
+
+    def _keep(self, path: Path, hook: LinkHook, program: Program) -> bool:
+        """Keeps the pinned link if the hook holds it, and gives it our program if it has another."""
         if not path.exists():
             return False
         link = Link.open_pinned(str(path))
-        if not fits(link):
+        if not hook.holds(link):
             path.unlink()
             return False
         if link.program_id != program.id:
@@ -98,8 +100,3 @@ class Attachments:
                 return False
             self.writes += 1
         return True
-
-    def _pin(self, link: Link, path: Path) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        link.pin(str(path))
-        self.writes += 1

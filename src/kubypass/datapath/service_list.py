@@ -10,7 +10,7 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint
+from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_ipv6_link_local
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendState, LocalAddressKind, ServiceFlag
 
@@ -64,11 +64,11 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
 
 
 def node_addresses(endpoints: Map) -> list[Address]:
-    """The node's own addresses where NodePorts answer, without those of links only (fe80::/10)."""
+    """The node's addresses on which NodePorts answer, without those that are valid on one link only (fe80::/10)."""
     found = []
     for key, raw in endpoints.items():
         answers = layout.LocalAddress.unpack(raw).kind == LocalAddressKind.NODE_PORTS
-        if answers and key not in UNSPECIFIED.values() and key[:2] != b"\xfe\x80":
+        if answers and key not in UNSPECIFIED.values() and not is_ipv6_link_local(Address(key)):
             found.append(Address(key))
     return sorted(found)
 

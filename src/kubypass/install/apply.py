@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts objects into a cluster and takes them away; waits for the agents."""
+"""Applies objects to a cluster, waits for the agents, and deletes objects."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from kubypass.errors import KubeError
 from kubypass.install.render import NAMESPACE, Object
 from kubypass.kube.client.failures import Refused, Unreachable
-from kubypass.kube.client.rest import Rest, place
+from kubypass.kube.client.rest import Rest
 
 Say = Callable[[str], None]
 _DAEMON_SET = f"/apis/apps/v1/namespaces/{NAMESPACE}/daemonsets"
@@ -22,7 +22,7 @@ _OF_THE_SERVER = ("managedFields", "resourceVersion", "generation", "uid", "crea
 
 
 def name_of(item: Object) -> str:
-    """`DaemonSet kube-system/kubypass`"""
+    """The name of an object in messages, such as `DaemonSet kube-system/kubypass`."""
     metadata = item["metadata"]
     namespace = f"{metadata['namespace']}/" if metadata.get("namespace") else ""
     return f"{item['kind']} {namespace}{metadata['name']}"
@@ -31,9 +31,9 @@ def name_of(item: Object) -> str:
 def apply_all(
     rest: Rest, objects: Sequence[Object], *, dry_run: bool, force: bool
 ) -> Iterator[tuple[Object, str]]:
-    """Each object as it is applied, and what became of it: created, configured or unchanged."""
+    """Apply the objects. Yields each with the outcome: created, configured or unchanged."""
     for item in objects:
-        before = rest.get(place(item))
+        before = rest.get(rest.path_of(item))
         try:
             after = rest.apply(item, dry_run=dry_run, force=force)
         except Refused as refusal:
@@ -47,7 +47,7 @@ def apply_all(
 
 
 def _content(item: Object) -> Object:
-    """Without what the API server writes by itself."""
+    """The object without the fields that the API server fills in."""
     found = copy.deepcopy(item)
     found.pop("status", None)
     for key in _OF_THE_SERVER:
@@ -56,7 +56,10 @@ def _content(item: Object) -> Object:
 
 
 def wait_ready(rest: Rest, name: str, timeout_s: float, say: Say) -> list[str]:
-    """Until every pod of a DaemonSet is ready and of the newest template; returns why some are not, after the time."""
+    """Wait until every pod of a DaemonSet is ready and has the newest template.
+
+    After the timeout, returns a line for each pod that is not, with the reason.
+    """
     deadline, told = time.monotonic() + timeout_s, ""
     while True:
         item = _get_through(rest, f"{_DAEMON_SET}/{name}", deadline) or {}
@@ -76,7 +79,7 @@ def wait_ready(rest: Rest, name: str, timeout_s: float, say: Say) -> list[str]:
 
 
 def _get_through(rest: Rest, path: str, deadline: float) -> Object | None:
-    """An API server may be away for a moment, while the way to it changes hands."""
+    """GET an object, and retry until the deadline while the API server is unreachable: routes to it may be changing."""
     while True:
         try:
             return rest.get(path)
@@ -97,7 +100,7 @@ def _reasons(rest: Rest, name: str) -> list[str]:
 
 
 def _reason(pod: Object, conditions: dict[str, Any]) -> str:
-    """The last words of a container that ended say most, then why one waits."""
+    """Why a pod is not ready: the exit message of a container if one ended, else the reason for which one waits."""
     found: dict[str, str] = {}
     for key in ("initContainerStatuses", "containerStatuses"):
         for container in pod["status"].get(key) or ():
@@ -116,13 +119,13 @@ def _reason(pod: Object, conditions: dict[str, Any]) -> str:
 
 
 def remove_all(rest: Rest, objects: Sequence[Object]) -> Iterator[tuple[Object, bool]]:
-    """In reverse order; whether each was there."""
+    """Delete the objects in reverse order. Yields each, and whether it existed."""
     for item in reversed(objects):
-        yield item, rest.delete(place(item))
+        yield item, rest.delete(rest.path_of(item))
 
 
 def wait_gone(rest: Rest, name: str, timeout_s: float) -> list[str]:
-    """Until a DaemonSet has no pod any more; returns those that are left after the time."""
+    """Wait until a DaemonSet has no pods. After the timeout, returns the names of those that are left."""
     deadline = time.monotonic() + timeout_s
     while True:
         left = rest.list(_PODS, labelSelector=f"k8s-app={name}")

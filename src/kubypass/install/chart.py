@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chart's files: in the package, or in a checkout's deploy directory."""
+"""The chart's files, from the package or from a checkout's deploy directory."""
 
 from __future__ import annotations
 
@@ -17,19 +17,22 @@ _CHECKOUT = _PACKAGE.parents[1] / "deploy"
 
 
 def default_values() -> dict[str, Any]:
-    """values.yaml"""
+    """The content of values.yaml."""
     found: dict[str, Any] = yaml.load(_find("values.yaml"), Loader=yaml.CSafeLoader)
     return found
 
 
 def values_schema() -> dict[str, Any]:
-    """values.schema.json"""
+    """The content of values.schema.json."""
     found: dict[str, Any] = json.loads(_find("values.schema.json"))
     return found
 
 
 def rendered_objects() -> list[dict[str, Any]]:
-    """What helm makes of the default values; the API server's address is a placeholder. In order of creation."""
+    """The objects that helm renders from the default values, in the order of creation.
+
+    The API server's address is a placeholder.
+    """
     found = yaml.load_all(_find("kubypass.yaml"), Loader=yaml.CSafeLoader)
     return [each for each in found if each]
 

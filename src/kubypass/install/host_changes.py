@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent changes on its node, in words; `kubypass cleanup` takes all of it back. Pure."""
+"""Describes what an agent changes on its node; `kubypass cleanup` reverts all of it. Pure."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def host_changes(values: Mapping[str, Any]) -> list[str]:
-    """A line for each; see agent/cleanup.py for the way back."""
+    """One line for each change; agent/cleanup.py reverts them."""
     config, cni = values["config"], values["cni"]
     lines = [
         f"BPF programs on the uplinks, lo, pods' devices and the cgroup {values['cgroup']['hostRoot']}",

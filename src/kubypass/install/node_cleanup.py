@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass cleanup` on every node, by a DaemonSet of the agents' image: a node has no kubypass of its own."""
+"""Runs `kubypass cleanup` on every node by a DaemonSet of the agents' image: nodes have no kubypass installed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ _LABEL = {"k8s-app": NAME}
 
 
 def cleanup_daemon_set(agents: Object) -> Object:
-    """From the agents' DaemonSet: on the same nodes, with the same mounts. A pod is ready once its node is clean."""
+    """The DaemonSet that cleans nodes, made from that of the agents: it has the same nodes and mounts.
+
+    A pod is ready once its node is clean.
+    """
     spec = copy.deepcopy(agents["spec"]["template"]["spec"])
     container = spec["containers"][0]
     for key in ("env", "startupProbe", "livenessProbe", "readinessProbe", "resources"):

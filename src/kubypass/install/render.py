@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From values to objects, as the chart's templates say; nodes and operators' machines need no helm.
+"""Renders values to objects as the chart's templates do, so that no machine needs helm (ADR 10).
 
-The objects of the default values are part of the package. Each value is one change to them.
+The package contains the objects of the default values, and each value changes them in one way.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _REPLACEMENT = "kube-proxy-replacement"
 
 
 def render(values: Mapping[str, Any]) -> list[Object]:
-    """The objects in order of creation; ConfigError where the API server's address is missing."""
+    """The objects in the order of creation. ConfigError: the API server's address is missing."""
     if needs_api_server(values):
         raise ConfigError(
             "k8sServiceHost is not set: expected an API server's own address or name as nodes reach it",
@@ -40,7 +40,10 @@ def render(values: Mapping[str, Any]) -> list[Object]:
 
 
 def needs_api_server(values: Mapping[str, Any]) -> bool:
-    """Whether an address is missing: who serves the service of the API server cannot dial it."""
+    """Whether the values lack the API server's address.
+
+    An agent that serves the API server's Service cannot connect through it.
+    """
     return not values["k8sServiceHost"] and values["config"].get(_REPLACEMENT) != "false"
 
 

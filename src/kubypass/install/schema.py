@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The part of JSON Schema (draft 7) that values.schema.json uses; helm has all of it."""
+"""Checks values against the part of JSON Schema (draft 7) that values.schema.json uses, as helm does (ADR 10)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 
 
 def violations(value: object, schema: Schema, path: str = "") -> Iterator[str]:
-    """A line for each thing that is wrong with a value, which names it by its dotted path."""
+    """One line for each wrong value, which names the value by its dotted path."""
     names = types_of(schema)
     if names and not any(_is(value, name) for name in names):
         yield f"{path or 'values'}: {_show(value)}: expected {' or '.join(names)}"
@@ -34,13 +34,13 @@ def violations(value: object, schema: Schema, path: str = "") -> Iterator[str]:
 
 
 def types_of(schema: Schema) -> tuple[str, ...]:
-    """The types that a value may have; none: any."""
+    """The types that a value may have; empty for any type."""
     found = schema.get("type", ())
     return (found,) if isinstance(found, str) else tuple(found)
 
 
 def member(schema: Schema, key: str) -> Schema | None:
-    """The schema of an object's key; None where there is no such key."""
+    """The schema of an object's key; None if there is no such key."""
     known = schema.get("properties", {}).get(key)
     others = schema.get("additionalProperties", True)
     found = known if known is not None else ({} if others is True else others or None)
@@ -60,13 +60,13 @@ def _object_violations(value: Mapping[str, object], schema: Schema, path: str) -
         if key not in value:
             yield f"{path}: {key} is missing"
     for key, each in value.items():
-        place = f"{path}.{key}" if path else key
+        dotted = f"{path}.{key}" if path else key
         found = member(schema, key)
         if found is None:
             known = ", ".join(schema.get("properties", {}))
-            yield f"{place}: there is no such value; expected one of {known}"
+            yield f"{dotted}: there is no such value; expected one of {known}"
         else:
-            yield from violations(each, found, place)
+            yield from violations(each, found, dotted)
 
 
 def _scalar_violations(value: object, schema: Schema, path: str) -> Iterator[str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at a cluster before anything is put into it: who serves services and pods now, and can kubypass work there?"""
+"""Surveys a cluster before an installation: what serves services and pods now, and whether kubypass can work there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _DAEMONSETS = "/apis/apps/v1/daemonsets"
 
 @dataclass(frozen=True, slots=True)
 class Remark:
-    """`stop`: it cannot work so. `note`: something to know."""
+    """One finding. `stop` prevents an installation; `note` is for information."""
 
     level: Literal["stop", "note"]
     text: str
@@ -41,19 +41,19 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a cluster has."""
+    """The facts about a cluster."""
 
     version: str
     nodes: tuple[Object, ...]
     daemon_sets: tuple[Object, ...]
     service_addresses: tuple[str, ...]
-    """Of default/kubernetes."""
+    """The addresses of the Service default/kubernetes."""
     servers: tuple[tuple[str, int], ...]
-    """The API servers' own addresses and ports, as they say themselves."""
+    """The addresses and ports of the API servers, from their EndpointSlices."""
 
 
 def look_at(rest: Rest) -> Survey:
-    """Asks the API server; Unreachable or Refused says what went wrong."""
+    """Ask the API server. Unreachable or Refused: it did not answer, or forbade it."""
     version = rest.get("/version") or {}
     service = rest.get("/api/v1/namespaces/default/services/kubernetes") or {}
     slices = rest.list(
@@ -78,7 +78,10 @@ def _servers(slices: list[Object]) -> Iterator[tuple[str, int]]:
 
 
 def api_server(survey: Survey, host: str, port: int) -> tuple[str, int] | None:
-    """Where nodes reach an API server: the operator's own way, unless that leads to this machine or to the service."""
+    """The address at which nodes reach an API server.
+
+    It is the address that the operator uses, unless that is of this machine or of the Service.
+    """
     with suppress(ValueError):
         if ipaddress.ip_address(host).is_loopback or host in survey.service_addresses:
             return next(iter(survey.servers), None)
@@ -86,7 +89,7 @@ def api_server(survey: Survey, host: str, port: int) -> tuple[str, int] | None:
 
 
 def remarks(survey: Survey, values: Mapping[str, Any]) -> list[Remark]:
-    """In order of weight."""
+    """All remarks, those that prevent an installation first."""
     found = [
         *_setting_remarks(values["config"]),
         *_server_remarks(survey, values["k8sServiceHost"]),
@@ -97,7 +100,7 @@ def remarks(survey: Survey, values: Mapping[str, Any]) -> list[Remark]:
 
 
 def _setting_remarks(config: Mapping[str, str]) -> Iterator[Remark]:
-    """As the agents would say of their ConfigMap."""
+    """Remarks on the settings, with the same checks as the agents'."""
     for finding in check_settings(config)[1]:
         if finding.level != "accepted":
             level: Literal["stop", "note"] = "stop" if finding.level == "wrong" else "note"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The chart's values: defaults, files over them, `--set` over these. As helm merges them."""
+"""Merges the chart's values as helm does: defaults, then files, then `--set` (ADR 10)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _HINT = "the chart's values.yaml describes every value"
 
 
 def read_values(files: Iterable[Path], settings: Iterable[str]) -> dict[str, Any]:
-    """All values; ConfigError names the one that is wrong. `settings` are KEY=VALUE."""
+    """All values. `settings` are KEY=VALUE. ConfigError: a value is wrong; the message names it."""
     values = default_values()
     for path in files:
         values = _merge(values, _read_file(path))
@@ -39,15 +39,15 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise ConfigError(f"--values {path}: {error.strerror}", "give a YAML file") from None
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
-        place = f" at line {mark.line + 1}" if mark is not None else ""
-        raise ConfigError(f"--values {path}: not YAML{place}", _HINT) from None
+        position = f" at line {mark.line + 1}" if mark is not None else ""
+        raise ConfigError(f"--values {path}: not YAML{position}", _HINT) from None
     if not isinstance(found, dict | None):
         raise ConfigError(f"--values {path}: no values in it", _HINT)
     return found or {}
 
 
 def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Mappings are merged, everything else is replaced; null takes a key away."""
+    """Merge mappings key by key and replace all other values. null removes a key."""
     merged = dict(below)
     for key, value in above.items():
         if value is None:
@@ -60,7 +60,10 @@ def _merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _parse_setting(setting: str, schema: Schema) -> dict[str, Any]:
-    """`a.b=c`, a dot in a key after a backslash; the schema says what type the value has."""
+    """Parse `a.b=c`. A backslash before a dot makes the dot part of the key.
+
+    The schema decides the type of the value.
+    """
     name, equals, text = setting.partition("=")
     keys = [key.replace("\\.", ".") for key in _DOT.split(name)]
     if not equals or not all(keys):

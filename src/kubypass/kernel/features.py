@@ -15,10 +15,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from kubypass.errors import Unsupported
+from kubypass.errors import KernelError, Unsupported
 from kubypass.kernel import netns, sockdiag
+from kubypass.kernel.attach.tcx import TcxHook
 from kubypass.kernel.bpf import MAP_LOOKUP_BATCH, Map, attributes_of, call, check
-from kubypass.kernel.program import LINK_CREATE, TCX_ATTACH, Program
+from kubypass.kernel.program import Program
 
 _PROG_LOAD = 5
 _SCHED_CLS, _CGROUP_SOCK_ADDR = 3, 18
@@ -86,8 +87,11 @@ def _has_tcx() -> bool:
     """Attaches to a device that does not exist: ENODEV says that all but the device was fine."""
     code = _instruction(_SET, _R0) + _instruction(_EXIT)
     program = Program(check("load", "a probe", _load(code)))
-    attributes = attributes_of("=IIII", program.fd, _NO_DEVICE, TCX_ATTACH["ingress"], 0)
-    return -call(LINK_CREATE, attributes) == errno.ENODEV
+    try:
+        TcxHook(_NO_DEVICE, "ingress").attach(program)
+    except KernelError as error:
+        return error.errno == errno.ENODEV
+    return True
 
 
 @cache

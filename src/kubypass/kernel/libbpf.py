@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import ctypes.util
-import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -200,8 +199,3 @@ class ObjectFile:
     def _check(self, call: str, result: int) -> None:
         if result:
             raise KernelError(call, self._path, -result)
-
-
-def duplicate(fd: int) -> int:
-    """A descriptor of our own for one that an ObjectFile will close."""
-    return os.dup(fd)

@@ -15,23 +15,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from kubypass.errors import KernelError
+from kubypass.kernel import rtnetlink as rt
 
 _HEADER = struct.Struct("=IHHII")
-_REQUEST, _ACK, _DUMP, _REPLACE, _CREATE = 0x1, 0x4, 0x300, 0x100, 0x400
-_ERROR, _DONE = 2, 3
-_NEW_LINK, _DEL_LINK, _GET_LINK = 16, 17, 18
-_NEW_ADDRESS, _GET_ADDRESS = 20, 22
-_NEW_ROUTE, _DEL_ROUTE, _GET_ROUTE = 24, 25, 26
-_GROUP_LINK, _GROUP_IPV4_ADDRESS, _GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
-_MAIN_TABLE, _BOOT, _UNIVERSE, _UNICAST = 254, 3, 0, 1
-_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_LINK_NETNSID = 1, 3, 4, 37
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
-_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PREFSRC, _RTA_METRICS = 1, 4, 5, 7, 8
-_RTAX_MTU = 2
-_LINK_SCOPE = 253
-_EXT_MASK, _SKIP_STATISTICS = 29, 8
 _NOBODY = (errno.ESRCH, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)
-_UP = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +52,7 @@ class Route:
     gateway: bytes
     ifindex: int
     family: int
-    protocol: int = _BOOT
+    protocol: int = rt.PROTOCOL_BOOT
     source: bytes = b""
     """The address that the node itself then sends from."""
     mtu: int = 0
@@ -92,24 +79,24 @@ def attributes(data: bytes) -> dict[int, bytes]:
 def _link(data: bytes) -> Link:
     _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
     fields = attributes(data[16:])
-    name = fields[_IFLA_IFNAME].rstrip(b"\0").decode()
-    mtu: int = struct.unpack("=I", fields[_IFLA_MTU])[0]
-    netns = fields.get(_IFLA_LINK_NETNSID)
+    name = fields[rt.IFLA_IFNAME].rstrip(b"\0").decode()
+    mtu: int = struct.unpack("=I", fields[rt.IFLA_MTU])[0]
+    netns = fields.get(rt.IFLA_LINK_NETNSID)
     number = struct.unpack("=i", netns)[0] if netns else -1
-    return Link(index, name, fields.get(_IFLA_ADDRESS, b""), mtu, bool(flags & _UP), number)
+    return Link(index, name, fields.get(rt.IFLA_ADDRESS, b""), mtu, bool(flags & rt.IFF_UP), number)
 
 
 def _route(data: bytes) -> Route | None:
     """None for what is not a unicast route through one device."""
     family, prefix, _, _, _, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", data)
     fields = attributes(data[12:])
-    if kind != _UNICAST or _RTA_OIF not in fields:
+    if kind != rt.TYPE_UNICAST or rt.RTA_OIF not in fields:
         return None
-    index: int = struct.unpack("=I", fields[_RTA_OIF])[0]
-    metrics = attributes(fields.get(_RTA_METRICS, b""))
-    mtu: int = struct.unpack("=I", metrics[_RTAX_MTU])[0] if _RTAX_MTU in metrics else 0
-    target, gateway = fields.get(_RTA_DST, b""), fields.get(_RTA_GATEWAY, b"")
-    source = fields.get(_RTA_PREFSRC, b"")
+    index: int = struct.unpack("=I", fields[rt.RTA_OIF])[0]
+    metrics = attributes(fields.get(rt.RTA_METRICS, b""))
+    mtu: int = struct.unpack("=I", metrics[rt.RTAX_MTU])[0] if rt.RTAX_MTU in metrics else 0
+    target, gateway = fields.get(rt.RTA_DST, b""), fields.get(rt.RTA_GATEWAY, b"")
+    source = fields.get(rt.RTA_PREFSRC, b"")
     return Route(target, prefix, gateway, index, family, protocol, source, mtu)
 
 
@@ -136,16 +123,16 @@ class Netlink:
         """Sends one message; gives the (type, payload) of each answer. OSError is what the kernel said."""
         self._sequence += 1
         length = _HEADER.size + len(body)
-        self._socket.send(_HEADER.pack(length, kind, flags | _REQUEST, self._sequence, 0) + body)
+        self._socket.send(_HEADER.pack(length, kind, flags | rt.REQUEST, self._sequence, 0) + body)
         while True:
             data, at = self._socket.recv(1 << 18), 0
             while at < len(data):
                 size, answer, _, _, _ = _HEADER.unpack_from(data, at)
                 payload = data[at + _HEADER.size : at + size]
                 at += (size + 3) & ~3
-                if answer == _DONE:
+                if answer == rt.DONE:
                     return
-                if answer == _ERROR:
+                if answer == rt.ERROR:
                     code: int = struct.unpack_from("=i", payload)[0]
                     if code:
                         raise OSError(-code, os.strerror(-code))
@@ -154,25 +141,25 @@ class Netlink:
 
     def change(self, kind: int, flags: int, body: bytes) -> None:
         """Sends one message that changes something; OSError is what the kernel said."""
-        for _ in self.request(kind, flags | _ACK, body):
+        for _ in self.request(kind, flags | rt.ACK, body):
             pass
 
     def links(self) -> list[Link]:
         """All devices."""
         found = []
         request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-        request += attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
-        for _, data in self.request(_GET_LINK, _DUMP, request):
+        request += attribute(rt.IFLA_EXT_MASK, struct.pack("=I", rt.SKIP_STATISTICS))
+        for _, data in self.request(rt.GET_LINK, rt.DUMP, request):
             found.append(_link(data))
         return found
 
     def link(self, name: str) -> Link | None:
         """The device of that name."""
         request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-        request += attribute(_EXT_MASK, struct.pack("=I", _SKIP_STATISTICS))
-        request += attribute(_IFLA_IFNAME, name.encode() + b"\0")
+        request += attribute(rt.IFLA_EXT_MASK, struct.pack("=I", rt.SKIP_STATISTICS))
+        request += attribute(rt.IFLA_IFNAME, name.encode() + b"\0")
         try:
-            for _, data in self.request(_GET_LINK, 0, request):
+            for _, data in self.request(rt.GET_LINK, 0, request):
                 return _link(data)
         except OSError as error:
             if error.errno != errno.ENODEV:
@@ -182,10 +169,10 @@ class Netlink:
     def addresses(self) -> list[LinkAddress]:
         """All addresses of all devices, both families."""
         found = []
-        for _, data in self.request(_GET_ADDRESS, _DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
+        for _, data in self.request(rt.GET_ADDRESS, rt.DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
             _, prefix, _, _, index = struct.unpack_from("=BBBBi", data)
             fields = attributes(data[8:])
-            address = fields.get(_IFA_LOCAL) or fields[_IFA_ADDRESS]
+            address = fields.get(rt.IFA_LOCAL) or fields[rt.IFA_ADDRESS]
             found.append(LinkAddress(index, address, prefix))
         return found
 
@@ -194,18 +181,18 @@ class Netlink:
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
             request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
-            for _, data in self.request(_GET_ROUTE, _DUMP, request):
-                route = _route(data) if data[4] == _MAIN_TABLE else None
+            for _, data in self.request(rt.GET_ROUTE, rt.DUMP, request):
+                route = _route(data) if data[4] == rt.TABLE_MAIN else None
                 if route:
                     found.append(route)
         return found
 
-    def way_to(self, address: bytes) -> Route | None:
+    def get_route(self, address: bytes) -> Route | None:
         """The route that the kernel takes to an address (`ip route get`); None where it has none."""
         family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
         head = struct.pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
         try:
-            for _, data in self.request(_GET_ROUTE, 0, head + attribute(_RTA_DST, address)):
+            for _, data in self.request(rt.GET_ROUTE, 0, head + attribute(rt.RTA_DST, address)):
                 return _route(data)
         except OSError as error:
             if error.errno not in _NOBODY:
@@ -219,31 +206,33 @@ class Netlink:
             route.prefix,
             0,
             0,
-            _MAIN_TABLE,
+            rt.TABLE_MAIN,
             route.protocol,
-            _UNIVERSE if route.gateway or route.family == socket.AF_INET6 else _LINK_SCOPE,
-            _UNICAST,
+            rt.SCOPE_UNIVERSE
+            if route.gateway or route.family == socket.AF_INET6
+            else rt.SCOPE_LINK,
+            rt.TYPE_UNICAST,
             0,
         )
-        body = attribute(_RTA_OIF, struct.pack("=I", route.ifindex))
+        body = attribute(rt.RTA_OIF, struct.pack("=I", route.ifindex))
         if route.destination:
-            body += attribute(_RTA_DST, route.destination)
+            body += attribute(rt.RTA_DST, route.destination)
         if route.gateway:
-            body += attribute(_RTA_GATEWAY, route.gateway)
+            body += attribute(rt.RTA_GATEWAY, route.gateway)
         if route.source:
-            body += attribute(_RTA_PREFSRC, route.source)
+            body += attribute(rt.RTA_PREFSRC, route.source)
         if route.mtu:
-            body += attribute(_RTA_METRICS, attribute(_RTAX_MTU, struct.pack("=I", route.mtu)))
+            body += attribute(rt.RTA_METRICS, attribute(rt.RTAX_MTU, struct.pack("=I", route.mtu)))
         return head + body
 
     def replace_route(self, route: Route) -> None:
         """Adds the route, in place of one to the same destination."""
-        self._change("set", _NEW_ROUTE, _CREATE | _REPLACE, route)
+        self._change("set", rt.NEW_ROUTE, rt.CREATE | rt.REPLACE, route)
 
     def delete_route(self, route: Route) -> None:
         """Removes the route; one that is gone already is fine."""
         try:
-            self._change("delete", _DEL_ROUTE, 0, route)
+            self._change("delete", rt.DEL_ROUTE, 0, route)
         except KernelError as error:
             if error.errno != 3:  # ESRCH
                 raise
@@ -262,7 +251,7 @@ class Monitor:
     """Tells when links or addresses change: `fd` becomes readable."""
 
     def __init__(self) -> None:
-        groups = _GROUP_LINK | _GROUP_IPV4_ADDRESS | _GROUP_IPV6_ADDRESS
+        groups = rt.GROUP_LINK | rt.GROUP_IPV4_ADDRESS | rt.GROUP_IPV6_ADDRESS
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
         self._socket.bind((0, groups))
         self._socket.setblocking(False)

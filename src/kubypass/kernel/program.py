@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Programs, and what they are attached to: bpf(2)."""
+"""Loaded programs, and running one without attaching it: bpf(2)."""
 
 from __future__ import annotations
 
@@ -9,23 +9,8 @@ from dataclasses import dataclass
 
 from kubypass.kernel.bpf import Owned, attributes_of, call, check, describe, open_pin
 
-PROG_TEST_RUN = 10
-LINK_CREATE, LINK_UPDATE = 28, 29
+_PROG_TEST_RUN = 10
 CHECKSUM_COMPLETE = 4  # of test runs
-
-CGROUP_ATTACH = {
-    "bind4": 8,
-    "bind6": 9,
-    "connect4": 10,
-    "connect6": 11,
-    "sendmsg4": 14,
-    "sendmsg6": 15,
-    "recvmsg4": 19,
-    "recvmsg6": 20,
-    "getpeername4": 29,
-    "getpeername6": 30,
-}
-TCX_ATTACH = {"ingress": 46, "egress": 47}
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,58 +71,7 @@ class Program(Owned):
             ctypes.addressof(context_out) if size else 0,
             flags,
         )
-        check("test run", f"program {self.fd}", call(PROG_TEST_RUN, attributes))
+        check("test run", f"program {self.fd}", call(_PROG_TEST_RUN, attributes))
         retval, _, length = struct.unpack_from("=III", attributes, 4)
         duration, _, context_length = struct.unpack_from("=III", attributes, 36)
         return TestRun(retval, data_out.raw[:length], context_out.raw[:context_length], duration)
-
-
-class Link(Owned):
-    """An attachment. It ends with its last descriptor or pin."""
-
-    @classmethod
-    def open_pinned(cls, path: str) -> Link:
-        """The link pinned at `path`."""
-        return cls(open_pin(str(path)))
-
-    @classmethod
-    def attach_cgroup(cls, program: Program, cgroup_fd: int, hook: str) -> Link:
-        """Attaches to a cgroup v2 directory; `hook` is a key of CGROUP_ATTACH."""
-        result = call(
-            LINK_CREATE, attributes_of("=IIII", program.fd, cgroup_fd, CGROUP_ATTACH[hook], 0)
-        )
-        return cls(check("attach to cgroup hook", hook, result))
-
-    @classmethod
-    def attach_tcx(cls, program: Program, ifindex: int, direction: str) -> Link:
-        """Attaches to a device; `direction` is `ingress` or `egress` (Linux 6.6)."""
-        result = call(
-            LINK_CREATE, attributes_of("=IIII", program.fd, ifindex, TCX_ATTACH[direction], 0)
-        )
-        return cls(check("attach to device", f"{ifindex} {direction}", result))
-
-    def update(self, program: Program) -> None:
-        """Puts another program in place, with no packet in between unseen."""
-        check(
-            "update link",
-            str(self.fd),
-            call(LINK_UPDATE, attributes_of("=IIII", self.fd, program.fd, 0, 0)),
-        )
-
-    @property
-    def program_id(self) -> int:
-        """The number of the program that is attached now."""
-        number: int = struct.unpack_from("=I", describe(self.fd, 64), 8)[0]
-        return number
-
-    @property
-    def device(self) -> int:
-        """For tcx: the device's index, 0 once that device is gone."""
-        index: int = struct.unpack_from("=I", describe(self.fd, 64), 16)[0]
-        return index
-
-    @property
-    def cgroup(self) -> int:
-        """For cgroup hooks: the cgroup's number (its directory's inode), 0 once it is gone."""
-        number: int = struct.unpack_from("=Q", describe(self.fd, 64), 16)[0]
-        return number

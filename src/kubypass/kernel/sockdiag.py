@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import Self
 
 from kubypass.kernel.netlink import Netlink
+from kubypass.kernel.rtnetlink import ACK, DUMP
 
 _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY, _DESTROY = 20, 21
-_ACK, _DUMP = 0x4, 0x300
 _REQUEST = struct.Struct("=BBBxI48s")
 _ANSWER = struct.Struct("=BBxx48s16xI")
 _PLACES = struct.Struct("!HH16s16s")
@@ -62,14 +62,14 @@ class SockDiag:
         mask = sum(1 << state for state in states)
         for family in _FAMILIES:
             request = _REQUEST.pack(family, protocol, 0, mask, bytes(48))
-            for _, data in self._netlink.request(_BY_FAMILY, _DUMP, request):
+            for _, data in self._netlink.request(_BY_FAMILY, DUMP, request):
                 yield _socket(protocol, data)
 
     def close_socket(self, found: Socket) -> bool:
         """Ends a socket's connection (Linux 4.9 with CONFIG_INET_DIAG_DESTROY); False if it is another one by now."""
         request = _REQUEST.pack(found.family, found.protocol, 0, 0, found.identity)
         try:
-            for _ in self._netlink.request(_DESTROY, _ACK, request):
+            for _ in self._netlink.request(_DESTROY, ACK, request):
                 pass
         except OSError as error:
             if error.errno in (errno.ENOENT, errno.ESTALE):

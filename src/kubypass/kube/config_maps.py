@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings in ConfigMaps: one for all nodes, and others in its namespace for some nodes, by their labels.
+"""Settings in ConfigMaps: one for all nodes, and others in its namespace for nodes with certain labels.
 
 A ConfigMap for some nodes has the label `kubypass.io/node-config: "true"` and the annotation
-`kubypass.io/node-selector`, a label selector; its keys go over those for all. Of several that select a node, the last
-by name counts. It is what Cilium's CiliumNodeConfig is (`spec.nodeSelector`, `spec.defaults`), without a definition
-to install.
+`kubypass.io/node-selector`, a label selector. Its keys override those for all nodes. If several select a node, they
+apply in order of name, and the last one wins. Cilium's CiliumNodeConfig does the same (`spec.nodeSelector`,
+`spec.defaults`), but needs a custom resource definition.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ import msgspec
 
 from kubypass.errors import ConfigError
 from kubypass.kube import wire
-from kubypass.kube.watch.resources import Item, Resource
+from kubypass.kube.watch.resources import ObjectUpdate, Resource
 from kubypass.model.config_map import ConfigMap
 from kubypass.model.problem import Problem
 from kubypass.model.selector import matches, parse_selector
 
 if TYPE_CHECKING:
-    from kubypass.kube.manifests.parser import ObjectKey
+    from kubypass.kube.store import ObjectKey
 
 NODE_CONFIG_LABEL: Final = "kubypass.io/node-config"
 NODE_SELECTOR: Final = "kubypass.io/node-selector"
 FOR_ALL: Final = "ConfigMap"
 FOR_SOME: Final = "NodeConfig"
-"""Kinds of keys, of the one for all nodes and of those for some."""
+"""The kinds in the keys of ConfigMaps: the one for all nodes, and those for some."""
 
 
 @dataclass(frozen=True, slots=True)
 class ConfigMapName:
-    """Where settings are."""
+    """The ConfigMap for all nodes."""
 
     namespace: str
     name: str
@@ -44,7 +44,7 @@ class ConfigMapName:
 
 
 def parse_name(text: str) -> ConfigMapName:
-    """From `namespace/name`."""
+    """Parses `namespace/name`. Raises ConfigError."""
     namespace, slash, name = text.partition("/")
     if not (namespace and slash and name) or "/" in name:
         hint = "expected NAMESPACE/NAME, such as kube-system/kubypass-config"
@@ -52,14 +52,14 @@ def parse_name(text: str) -> ConfigMapName:
     return ConfigMapName(namespace, name)
 
 
-def config_resources(place: ConfigMapName) -> tuple[Resource, ...]:
-    """What to follow."""
-    name, label = f"metadata.name={place.name}", f"{NODE_CONFIG_LABEL}=true"
+def config_resources(config: ConfigMapName) -> tuple[Resource, ...]:
+    """The resources to watch."""
+    name, label = f"metadata.name={config.name}", f"{NODE_CONFIG_LABEL}=true"
     one, some = (("fieldSelector", name),), (("labelSelector", label),)
     return (
-        Resource("configmaps", FOR_ALL, namespace=place.namespace, selectors=one),
+        Resource("configmaps", FOR_ALL, namespace=config.namespace, selectors=one),
         Resource(
-            "configmaps", FOR_SOME, namespace=place.namespace, selectors=some, title="node configs"
+            "configmaps", FOR_SOME, namespace=config.namespace, selectors=some, title="node configs"
         ),
     )
 
@@ -67,53 +67,58 @@ def config_resources(place: ConfigMapName) -> tuple[Resource, ...]:
 _DECODER: Final = msgspec.json.Decoder(wire.ConfigMap)
 
 
-def read_config_item(resource: Resource, content: msgspec.Raw, gone: bool) -> Item:
-    """A ConfigMap; cannot fail."""
+def read_config_map(resource: Resource, content: msgspec.Raw, deleted: bool) -> ObjectUpdate:
+    """Reads a ConfigMap. It cannot fail: what is wrong is in the update's problem."""
     try:
         source = _DECODER.decode(content)
     except msgspec.DecodeError as error:
-        return Item((), "", Problem("ConfigMap without a name", " ".join(str(error).split())))
+        return ObjectUpdate(
+            (), "", Problem("ConfigMap without a name", " ".join(str(error).split()))
+        )
     metadata = source.metadata or wire.Metadata()
     key = (resource.kind, resource.namespace, metadata.name)
     selector = (metadata.annotations or {}).get(NODE_SELECTOR)
     values = {name: value.strip() for name, value in (source.data or {}).items()}
-    text = None if gone else ConfigMap(metadata.name, values, selector)
-    return Item(((key, text),), metadata.resource_version or "")
+    config_map = None if deleted else ConfigMap(metadata.name, values, selector)
+    return ObjectUpdate(((key, config_map),), metadata.resource_version or "")
 
 
 def merge(
-    texts: Mapping[ObjectKey, ConfigMap], labels: Mapping[str, str]
+    config_maps: Mapping[ObjectKey, ConfigMap], labels: Mapping[str, str]
 ) -> tuple[dict[str, str] | None, tuple[str, ...], tuple[Problem, ...]]:
-    """The values for a node with these labels (None: there is no ConfigMap for all), where from, and problems."""
-    ordered = sorted(texts.items())
-    merged = next((dict(text.values) for key, text in ordered if key[0] == FOR_ALL), None)
+    """The values for a node with these labels, the names of the ConfigMaps that select it, and problems.
+
+    The values are None if there is no ConfigMap for all nodes.
+    """
+    ordered = sorted(config_maps.items())
+    merged = next((dict(item.values) for key, item in ordered if key[0] == FOR_ALL), None)
     names: list[str] = []
     problems: list[Problem] = []
-    for key, text in ordered:
+    for key, item in ordered:
         if key[0] != FOR_SOME:
             continue
         try:
-            selected = text.selector and matches(parse_selector(text.selector), labels)
+            selected = item.selector and matches(parse_selector(item.selector), labels)
         except ValueError as error:
-            problems.append(_unselective(key, f"annotation {NODE_SELECTOR}: {error}"))
+            problems.append(_no_selector(key, f"annotation {NODE_SELECTOR}: {error}"))
             continue
-        if not text.selector:
+        if not item.selector:
             missing = f"annotation {NODE_SELECTOR} is missing; expected a label selector"
-            problems.append(_unselective(key, missing))
+            problems.append(_no_selector(key, missing))
         elif selected and merged is not None:
-            merged.update(text.values)
-            names.append(text.name)
+            merged.update(item.values)
+            names.append(item.name)
     return merged, tuple(names), tuple(problems)
 
 
-def _unselective(key: ObjectKey, message: str) -> Problem:
+def _no_selector(key: ObjectKey, message: str) -> Problem:
     return Problem(f"ConfigMap {key[1]}/{key[2]}", f"{message}; it is for no node until then")
 
 
 def differences(
     before: Mapping[str, str], after: Mapping[str, str]
 ) -> Iterable[tuple[str, str | None, str | None]]:
-    """Keys whose values differ, with both; None where there is none."""
+    """Yields each key whose values differ, with both values. A missing value is None."""
     for key in sorted(before.keys() | after.keys()):
         if before.get(key) != after.get(key):
             yield key, before.get(key), after.get(key)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cluster as far as it is known: read-only views that stay up to date."""
+"""Read-only views of the cluster's objects. They stay up to date."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ from kubypass.model.address import format_address
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod
 from kubypass.model.node import Node
-from kubypass.model.pod import PodTraits
+from kubypass.model.pod import PodMetadata
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The mappings are live: they show later changes too; nobody but their source writes them."""
+    """The mappings are live: they show later changes. Only the source of the objects writes them."""
 
     services: Mapping[ServiceKey, Service]
     slices: Mapping[ServiceKey, tuple[EndpointSlice, ...]]
-    """By namespace and service name, each tuple in order of the slices' names."""
+    """The slices of each Service by its namespace and name, in order of the slices' names."""
     nodes: Mapping[str, Node]
     problems: tuple[Problem, ...]
     pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
-    """Those with ports of their node (or all, where a source was asked for them), also pods of other nodes."""
-    traits: Mapping[ServiceKey, PodTraits] = field(default_factory=dict)
-    """Of this node's pods by namespace and name, where an API server tells them."""
+    """Pods with host ports on any node; all pods if the source was asked for them."""
+    pod_metadata: Mapping[ServiceKey, PodMetadata] = field(default_factory=dict)
+    """The metadata of this node's pods by namespace and name. Manifest files give none."""
 
     def names(self) -> dict[str, dict[str, list[str]]]:
-        """Addresses as text, of nodes by every name that they have, and of services; they may change meanwhile."""
+        """The addresses of nodes, by each of their names, and of Services. Threads may write meanwhile."""
         return {
             "nodes": {
                 name: [format_address(address) for address in node.addresses]

@@ -85,6 +85,11 @@ def is_loopback(address: Address) -> bool:
     return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
 
 
+def is_ipv6_link_local(address: Address) -> bool:
+    """fe80::/10 (RFC 4291 section 2.5.6). IPv4's 169.254.0.0/16 is not: a node may be known by such an address."""
+    return address[0] == 0xFE and address[1] & 0xC0 == 0x80
+
+
 def is_special(address: Address) -> bool:
     """Unspecified, loopback or multicast: no address that the network leads to one host by."""
     multicast = address[12] & 0xF0 == 0xE0 if is_ipv4(address) else address[0] == 0xFF

@@ -29,8 +29,8 @@ class Pod:
 
 
 @dataclass(frozen=True, slots=True)
-class PodTraits:
-    """What the object of a pod of this node says, and its interface does not."""
+class PodMetadata:
+    """The part of a pod's object that its network interface does not show. The pod is on this node."""
 
     namespace: str
     name: str
@@ -40,7 +40,7 @@ class PodTraits:
     runtime_class: str = ""
 
     def of(self, pod: Pod) -> Pod:
-        """The pod with these traits; unchanged where it is another one of the same name."""
+        """The pod with this metadata; unchanged if it is another pod of the same name."""
         if self.uid and pod.uid and self.uid != pod.uid:
             return pod
         return replace(
@@ -51,10 +51,12 @@ class PodTraits:
         )
 
 
-def with_traits(pods: Iterable[Pod], traits: Mapping[tuple[str, str], PodTraits]) -> list[Pod]:
-    """Pods with what their objects say of them, by namespace and name."""
+def with_metadata(
+    pods: Iterable[Pod], metadata: Mapping[tuple[str, str], PodMetadata]
+) -> list[Pod]:
+    """The pods, completed by the metadata of their objects, which is by namespace and name."""
     found = []
     for pod in pods:
-        known = traits.get((pod.namespace, pod.name))
+        known = metadata.get((pod.namespace, pod.name))
         found.append(known.of(pod) if known else pod)
     return found

@@ -11,7 +11,13 @@ from dataclasses import dataclass
 from kubypass.errors import ConfigError
 from kubypass.kernel import sysctl
 from kubypass.kernel.netlink import Link, Netlink, Route
-from kubypass.model.address import Address, family, is_loopback, mapped_address
+from kubypass.model.address import (
+    Address,
+    family,
+    is_ipv6_link_local,
+    is_loopback,
+    mapped_address,
+)
 from kubypass.settings.settings import Settings
 
 POD_PREFIX = "lxc"
@@ -40,7 +46,7 @@ class NodeState:
     @property
     def ways(self) -> tuple[object, ...]:
         """What routes to other nodes depend on."""
-        return self.uplinks, {a for a in self.addresses if a[:2] != b"\xfe\x80"}
+        return self.uplinks, {a for a in self.addresses if not is_ipv6_link_local(a)}
 
 
 def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeState:
@@ -53,7 +59,9 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
         links = {link.name: link for link in netlink.links()}
         found = netlink.addresses()
         routes = netlink.routes()
-    addressed = {entry.ifindex for entry in found if entry.address[:2] != b"\xfe\x80"}
+    addressed = {
+        entry.ifindex for entry in found if not is_ipv6_link_local(mapped_address(entry.address))
+    }
     loopback = {link.index for link in links.values() if link.name == "lo"}
     by_link: dict[int, list[Address]] = {}
     for entry in found:
@@ -65,7 +73,7 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
     primary: dict[int, Address] = {}
     for link in uplinks:
         for address in _oldest_first(by_link.get(link.index, ())):
-            if address[:2] != b"\xfe\x80":
+            if not is_ipv6_link_local(address):
                 primary.setdefault(family(address), address)
     uplink_addresses = {a for link in uplinks for a in by_link.get(link.index, ())}
     for address in reversed([a for a in internal if a in uplink_addresses]):

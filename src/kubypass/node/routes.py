@@ -57,7 +57,7 @@ def sync_routes(planned: Iterable[PodRoute], settings: Settings) -> tuple[int, l
 def _route(netlink: Netlink, planned: PodRoute) -> Route:
     is_ipv4 = family(planned.destination.network) == 4
     cut = 12 if is_ipv4 else 0
-    way = netlink.way_to(planned.gateway[cut:])
+    way = netlink.get_route(planned.gateway[cut:])
     if way is None:
         raise _Unreachable("that address is not on our link: nothing leads to it, or it is our own")
     if way.gateway:

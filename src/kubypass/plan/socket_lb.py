@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Final
 from kubypass.model.selector import matches
 
 if TYPE_CHECKING:
-    from kubypass.model.pod import Pod, PodTraits
+    from kubypass.model.pod import Pod, PodMetadata
     from kubypass.settings.settings import Settings
 
 SOCKET_LB_ANNOTATION: Final = "kubypass.io/socket-lb"
 """`disabled`: this pod's sockets are left alone."""
 
 
-def is_excluded(pod: Pod | PodTraits, settings: Settings) -> bool:
+def is_excluded(pod: Pod | PodMetadata, settings: Settings) -> bool:
     """Whether the pod's annotation, labels or runtime class say so."""
     if pod.annotations.get(SOCKET_LB_ANNOTATION) == "disabled":
         return True

@@ -124,7 +124,7 @@ def parse_cidrs(text: str) -> tuple[Cidr, ...]:
 
 
 def parse_networks(text: str) -> tuple[Cidr, ...]:
-    """As many networks as the datapath keeps of a kind: four."""
+    """At most NETWORKS_MAX networks of either family, separated by commas or blanks."""
     found = parse_cidrs(text)
     if len(found) > NETWORKS_MAX:
         msg = f"expected at most {NETWORKS_MAX} networks"

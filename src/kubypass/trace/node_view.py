@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kubypass.agent.prepare import datapath_config
+from kubypass.datapath.config import datapath_config
 from kubypass.kernel.features import Features
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family

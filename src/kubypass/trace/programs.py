@@ -23,9 +23,11 @@ from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
 from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
+from kubypass.kernel.attach.cgroup import cgroup_hooks
+from kubypass.kernel.attach.link import Link
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
-from kubypass.kernel.program import CGROUP_ATTACH, Link, Program
+from kubypass.kernel.program import Program
 from kubypass.model.address import format_address, is_ipv4
 from kubypass.model.constants import MARK_TRACED
 from kubypass.model.protocol import Protocol
@@ -106,13 +108,10 @@ class Programs:
     def attach(self, directory: Path) -> None:
         """The socket programs, on a cgroup; those that come later too."""
         self._directory = directory
-        fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            for hook in CGROUP_ATTACH:
-                if hook in self._programs:
-                    self._links[hook] = Link.attach_cgroup(self._programs[hook], fd, hook)
-        finally:
-            os.close(fd)
+        with cgroup_hooks(directory) as hooks:
+            for name, hook in hooks.items():
+                if name in self._programs:
+                    self._links[name] = hook.attach(self._programs[name])
 
     def detach(self) -> None:
         """Takes them off again."""

@@ -20,7 +20,13 @@ from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import netns_cookie
 from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.address import Address, family, format_address, parse_address
+from kubypass.model.address import (
+    Address,
+    family,
+    format_address,
+    is_ipv6_link_local,
+    parse_address,
+)
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, LocalAddressKind
 from kubypass.node.facts import read_node
@@ -175,7 +181,9 @@ def live_place(arguments: argparse.Namespace) -> Iterator[Place]:
 
 def _own_addresses(endpoints: Map) -> Iterator[Address]:
     for key, raw in endpoints.items():
-        if layout.LocalAddress.unpack(raw).kind != LocalAddressKind.POD and key[:2] != b"\xfe\x80":
+        if layout.LocalAddress.unpack(raw).kind != LocalAddressKind.POD and not is_ipv6_link_local(
+            Address(key)
+        ):
             yield Address(key)
 
 

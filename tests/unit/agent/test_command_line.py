@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from kubypass.agent.report.report import VERSION
 from kubypass.cli import COMMANDS, LAB_COMMANDS, main
+from kubypass.version import VERSION
 
 
 @pytest.mark.parametrize("words", [["version"], ["--version"]])

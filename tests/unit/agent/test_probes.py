@@ -9,6 +9,7 @@ from contextlib import closing, contextmanager
 
 from kubypass.agent.health import TIMEOUT_S, Health
 from kubypass.agent.http_ports import HttpPorts
+from kubypass.api.server import HttpServer
 from kubypass.settings.check import check_settings
 
 
@@ -27,7 +28,8 @@ def probes(health: Health):
         port = taken.getsockname()[1]
     off = {"kube-proxy-replacement-healthz-bind-address": "", "metrics-bind-address": ""}
     settings, _ = check_settings({**off, "agent-health-port": str(port)})
-    ports = HttpPorts(settings, "node1", health)
+    server = HttpServer()
+    ports = HttpPorts(server, settings, "node1", health)
 
     def ask(path: str) -> tuple[int, str]:
         with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
@@ -39,7 +41,7 @@ def probes(health: Health):
     try:
         yield ask
     finally:
-        ports.stop()
+        server.stop()
 
 
 def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time():

@@ -9,18 +9,20 @@ import pytest
 
 from kubypass.connectivity.judge import judge, new_drops, parse_drops
 from kubypass.connectivity.objects import Deployment, objects
-from kubypass.connectivity.paths import Path, Place, ServicePlace, plan_paths
+from kubypass.connectivity.paths import NodePods, Path, ServiceAddresses, plan_paths
 
-A = Place("a", "n1", {4: "10.0.0.2", 6: "fd00::2"}, {4: "192.168.1.1", 6: "fd01::1"})
-B = Place("b", "n2", {4: "10.0.1.2", 6: "fd00::1:2"}, {4: "192.168.1.2", 6: "fd01::2"})
+A = NodePods("a", "n1", {4: "10.0.0.2", 6: "fd00::2"}, {4: "192.168.1.1", 6: "fd01::1"})
+B = NodePods("b", "n2", {4: "10.0.1.2", 6: "fd00::1:2"}, {4: "192.168.1.2", 6: "fd01::2"})
 PORTS = {"tcp": 30001, "udp": 30001}
 
 
-def services(*families: int) -> dict[str, ServicePlace]:
+def services(*families: int) -> dict[str, ServiceAddresses]:
     addresses = {4: "10.96.0.", 6: "fd02::"}
     names = ("all", "pod-a", "pod-b", "local")
     return {
-        name: ServicePlace({family: f"{addresses[family]}{number}" for family in families}, PORTS)
+        name: ServiceAddresses(
+            {family: f"{addresses[family]}{number}" for family in families}, PORTS
+        )
         for number, name in enumerate(names, 1)
     }
 
@@ -43,7 +45,7 @@ def test_both_families_have_the_same_paths():
 
 
 @pytest.mark.parametrize("place", [A, B], ids=["a", "b"])
-def test_every_kind_of_path_is_among_them(place: Place):
+def test_every_kind_of_path_is_among_them(place: NodePods):
     found = {
         (each.source[:4], each.what, each.protocol)
         for each in rows()
@@ -79,7 +81,7 @@ def test_one_node_has_no_path_to_another():
 
 
 def test_a_cluster_of_one_family():
-    four = Place("a", "n1", {4: "10.0.0.2"}, {4: "192.168.1.1", 6: "fd01::1"})
+    four = NodePods("a", "n1", {4: "10.0.0.2"}, {4: "192.168.1.1", 6: "fd01::1"})
     assert not [each for each in rows([four], [4]) if ":" in each.host]
 
 

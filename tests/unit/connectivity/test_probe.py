@@ -20,7 +20,7 @@ class Node:
     def __init__(self, listens: str) -> None:
         self._listens = listens
 
-    def ask(self, path: str) -> bytes:
+    def request(self, path: str) -> bytes:
         words = {name: values[0] for name, values in parse_qs(urlsplit(path).query).items()}
         if (words["host"], words["port"]) != (self._listens, "10249"):
             raise KubeError("502 Bad Gateway")

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kubypass.agent.report.report import VERSION
 from kubypass.errors import ConfigError
 from kubypass.install.chart import default_values, rendered_objects, values_schema
 from kubypass.install.render import NAMESPACE, render
 from kubypass.install.schema import violations
 from kubypass.install.values import read_values
+from kubypass.version import VERSION
 
 ROOT = Path(__file__).resolve().parents[3]
 CHART = ROOT / "deploy/helm/kubypass"

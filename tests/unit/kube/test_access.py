@@ -176,19 +176,19 @@ def test_a_wait_grows_to_a_limit_and_is_never_what_others_wait():
 def test_the_next_server_is_tried_until_all_have_failed(tmp_path):
     path = write(tmp_path / "config", {"server": "https://a"}, {})
     servers = [parse_server(f"https://{name}", "test") for name in "abc"]
-    client = Client(read_kubeconfig([path]).at(servers))
+    client = Client(read_kubeconfig([path]).with_servers(servers))
     a, b, c = servers
     assert client.server == a
-    assert client.fails(a)
-    assert client.fails(a)  # another thread had it too
+    assert client.fail_over(a)
+    assert client.fail_over(a)  # another thread had it too
     assert client.server == b
-    assert client.fails(b)
+    assert client.fail_over(b)
     assert client.server == c
-    assert not client.fails(c)  # all have failed: time to wait
+    assert not client.fail_over(c)  # all have failed: time to wait
     assert client.server == a
-    assert client.fails(a)
-    client.works()
-    assert client.fails(b)
+    assert client.fail_over(a)
+    client.answered()
+    assert client.fail_over(b)
     assert client.server == c
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kubypass.kube.manifests.parser import EMPTY, Reading
+from kubypass.kube.manifests.parser import EMPTY, Parser
 from kubypass.model.address import format_address
 from kubypass.model.selector import matches
 from kubypass.model.service import EXPOSE_ALL, Exposure, Service
@@ -26,7 +26,7 @@ def read(annotations: dict[str, str] | None = None, **fields: Any) -> tuple[Serv
         "spec": spec,
         **fields,
     }
-    found = Reading().read("a.json", json.dumps(document).encode(), EMPTY)
+    found = Parser().parse("a.json", json.dumps(document).encode(), EMPTY)
     service = found.objects["Service", "default", "web"]
     assert isinstance(service, Service)
     return service, "; ".join(problem.message for problem in found.problems)

@@ -13,13 +13,20 @@ from kubypass.kube.client.access import Access, Trust, parse_server
 from kubypass.kube.client.client import Client
 from kubypass.kube.client.credentials import FixedToken
 from kubypass.kube.client.writer import EVENTS_A_MINUTE, Subject, Writer
-from kubypass.kube.manifests.parser import Reading
-from kubypass.kube.watch.api_source import ApiSource, Course
-from kubypass.kube.watch.resources import NODES, Item, Resource, followed, read_item
-from kubypass.kube.watch.watcher import Begun, Condition, Crashed, Found, Listed
+from kubypass.kube.convert.converter import Converter
+from kubypass.kube.watch.api_source import ApiSource
+from kubypass.kube.watch.resources import (
+    NODES,
+    ObjectUpdate,
+    Resource,
+    read_object,
+    watched_resources,
+)
+from kubypass.kube.watch.watch_events import Failed, Interrupted, ListFinished, ListStarted, Objects
+from kubypass.kube.watch.watch_state import WatchState
 
-SERVICES, SLICES, PODS = followed("node1", "")
-READING = Reading()
+SERVICES, SLICES, PODS = watched_resources("node1", "")
+CONVERTER = Converter()
 WEB = ("default", "web")
 
 
@@ -31,22 +38,22 @@ def client() -> Client:
 @pytest.fixture
 def source():
     made = ApiSource(client(), "node1")
-    made.courses = {str(each): Course() for each in (NODES, SERVICES, SLICES, PODS)}
+    made.watch_states = {str(each): WatchState() for each in (NODES, SERVICES, SLICES, PODS)}
     return made
 
 
-def item(resource: Resource, name: str, *, gone: bool = False, **fields: object) -> Item:
+def item(resource: Resource, name: str, *, gone: bool = False, **fields: object) -> ObjectUpdate:
     metadata = {"name": name, "namespace": "default", "resourceVersion": "5"}
     metadata |= fields.pop("metadata", {})
     content = msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())
-    return read_item(resource, READING, content, gone)
+    return read_object(resource, CONVERTER, content, gone)
 
 
-def service(name: str, address: str = "10.96.0.1", **options: bool) -> Item:
+def service(name: str, address: str = "10.96.0.1", **options: bool) -> ObjectUpdate:
     return item(SERVICES, name, spec={"clusterIP": address, "ports": [{"port": 80}]}, **options)
 
 
-def web_slice(*addresses: str, **annotations: str) -> Item:
+def web_slice(*addresses: str, **annotations: str) -> ObjectUpdate:
     labels = {"kubernetes.io/service-name": "web"}
     return item(
         SLICES,
@@ -57,10 +64,10 @@ def web_slice(*addresses: str, **annotations: str) -> Item:
     )
 
 
-def list_all(source: ApiSource, **found: list[Item]) -> None:
+def list_all(source: ApiSource, **found: list[ObjectUpdate]) -> None:
     for resource in (NODES, SERVICES, SLICES, PODS):
-        for news in (Begun(), Found(found.get(resource.name, [])), Listed()):
-            source._tell(resource, news)
+        for event in (ListStarted(), Objects(found.get(resource.name, [])), ListFinished()):
+            source._report(resource, event)
 
 
 def test_only_differences_are_told_and_what_is_missing_from_a_list_is_gone(source):
@@ -78,12 +85,12 @@ def test_only_differences_are_told_and_what_is_missing_from_a_list_is_gone(sourc
 def test_a_list_that_breaks_takes_nothing_away(source):
     list_all(source, services=[service("web")])
     source.take()
-    source._tell(SERVICES, Begun())
-    source._tell(SERVICES, Condition("broken"))
-    source._tell(SERVICES, Begun())
+    source._report(SERVICES, ListStarted())
+    source._report(SERVICES, Interrupted("broken"))
+    source._report(SERVICES, ListStarted())
     assert source.take() == set()
     assert WEB in source.snapshot().services
-    source._tell(SERVICES, Listed())
+    source._report(SERVICES, ListFinished())
     assert source.take() == {WEB}
 
 
@@ -91,12 +98,12 @@ def test_an_object_that_becomes_unreadable_stays_as_it_was(source):
     list_all(source, services=[service("web")])
     source.take()
     broken = item(SERVICES, "web", spec={"ports": "none"})
-    source._tell(SERVICES, Found([broken]))
+    source._report(SERVICES, Objects([broken]))
     assert source.take() == set()
     assert WEB in source.snapshot().services
     (problem,) = [p for p in source.problems() if p.subject == "Service default/web"]
     assert "ports" in problem.message
-    source._tell(SERVICES, Found([service("web", gone=True)]))
+    source._report(SERVICES, Objects([service("web", gone=True)]))
     assert source.take() == {WEB}
     assert not [p for p in source.problems() if p.subject == "Service default/web"]
 
@@ -105,42 +112,42 @@ def test_causes_of_changes_are_passed_on_once_everything_is_known(source):
     said = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"}
     list_all(source, endpointslices=[web_slice("10.1.0.1", **said)])
     source.take()
-    source._following = True
+    source._watches_all = True
     assert source.complete
-    source._tell(SLICES, Found([web_slice("10.1.0.2", **said)]))
-    source._tell(SLICES, Found([web_slice("10.1.0.2", **said)]))
+    source._report(SLICES, Objects([web_slice("10.1.0.2", **said)]))
+    source._report(SLICES, Objects([web_slice("10.1.0.2", **said)]))
     source.take()
     assert source.triggers == [(WEB, "2026-01-01T00:00:00Z")]
 
 
-def test_pods_have_traits_and_some_have_ports(source):
+def test_pods_have_metadata_and_some_have_ports(source):
     made = item(
         PODS,
         "a",
         metadata={"labels": {"app": "a"}, "uid": "u"},
         spec={"nodeName": "node1", "runtimeClassName": "vm"},
     )
-    source._tell(PODS, Found([made]))
+    source._report(PODS, Objects([made]))
     assert source.take() == set()
     assert source.changed_pods
-    traits = source.snapshot().traits["default", "a"]
-    assert (traits.labels, traits.runtime_class) == ({"app": "a"}, "vm")
-    source._tell(PODS, Found([item(PODS, "a", gone=True)]))
+    metadata = source.snapshot().pod_metadata["default", "a"]
+    assert (metadata.labels, metadata.runtime_class) == ({"app": "a"}, "vm")
+    source._report(PODS, Objects([item(PODS, "a", gone=True)]))
     source.take()
-    assert not source.snapshot().traits
+    assert not source.snapshot().pod_metadata
 
 
 def test_one_reason_of_several_resources_is_one_problem(source):
     for resource in (NODES, SERVICES, SLICES, PODS):
-        source._tell(resource, Condition("connection refused"))
+        source._report(resource, Interrupted("connection refused"))
     source.take()
     (problem,) = source.problems()
     assert problem.message == "no nodes, services, endpointslices, pods: connection refused"
-    assert source.connected.reason == "connection refused"
+    assert source.connection.reason == "connection refused"
 
 
 def test_a_fault_of_ours_ends_the_agent(source):
-    source._tell(SERVICES, Crashed(ZeroDivisionError()))
+    source._report(SERVICES, Failed(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         source.take()
 
@@ -173,11 +180,11 @@ def test_a_taint_is_named_by_its_place_last_first():
     ]
 
 
-def test_the_paths_of_what_is_followed():
+def test_the_paths_of_what_is_watched_resources():
     name = "service.kubernetes.io%2Fservice-proxy-name"
     headless = "%2C%21service.kubernetes.io%2Fheadless"
     assert SERVICES.path() == f"/api/v1/services?labelSelector=%21{name}{headless}"
-    other = followed("node1", "mine")[1]
+    other = watched_resources("node1", "mine")[1]
     group = "/apis/discovery.k8s.io/v1/endpointslices"
     assert other.path() == f"{group}?labelSelector={name}%3Dmine{headless}"
     assert PODS.path(("watch", "1")) == "/api/v1/pods?fieldSelector=spec.nodeName%3Dnode1&watch=1"

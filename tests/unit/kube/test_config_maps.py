@@ -17,7 +17,7 @@ from kubypass.kube.config_maps import (
     differences,
     merge,
     parse_name,
-    read_config_item,
+    read_config_map,
 )
 from kubypass.model.config_map import ConfigMap
 
@@ -66,12 +66,12 @@ def test_an_object_becomes_text():
     item = {"metadata": {"name": "x", "resourceVersion": "7", "annotations": annotations}}
     content = msgspec.Raw(json.dumps({**item, "data": {"a": " 1\n"}}).encode())
     some = config_resources(PLACE)[1]
-    found = read_config_item(some, content, False)
+    found = read_config_map(some, content, False)
     key = (FOR_SOME, "kube-system", "x")
     assert found.objects == ((key, ConfigMap("x", {"a": "1"}, "pool=edge")),)
     assert found.version == "7"
-    assert read_config_item(some, content, True).objects == ((key, None),)
-    broken = read_config_item(some, msgspec.Raw(b'{"data": 5}'), False)
+    assert read_config_map(some, content, True).objects == ((key, None),)
+    broken = read_config_map(some, msgspec.Raw(b'{"data": 5}'), False)
     assert broken.problem is not None
 
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kubypass.kube.client.failures import Refused
-from kubypass.kube.watch.list_watch import ListWatch, Step
+from kubypass.kube.watch.list_watch import Batch, ListWatch
 
 
 class Thing(NamedTuple):
@@ -41,8 +41,8 @@ END = event("BOOKMARK", 9, annotations={"k8s.io/initial-events-end": "true"})
 
 def listed() -> ListWatch[Thing]:
     made = ListWatch(read)
-    made.question(1)
-    made.lines(END)
+    made.next_request(1)
+    made.read_lines(END)
     return made
 
 
@@ -54,95 +54,95 @@ def page(names: list[str], version: int = 5, following: str = "") -> bytes:
 
 def test_a_streaming_list_is_the_beginning_of_a_watch():
     made = ListWatch(read)
-    question = made.question(300)
-    assert question.watching
-    assert question.begins
-    assert dict(question.query) == {
+    request = made.next_request(300)
+    assert request.is_watch
+    assert request.starts_list
+    assert dict(request.query) == {
         "watch": "1",
         "allowWatchBookmarks": "true",
         "timeoutSeconds": "300",
         "sendInitialEvents": "true",
         "resourceVersionMatch": "NotOlderThan",
     }
-    assert made.lines(event("ADDED", 3, "a")) == Step([Thing("a", False, "3")])
-    assert made.lines(END + event("DELETED", 10, "a")) == Step([Thing("a", True, "10")], True)
-    assert dict(made.question(1).query)["resourceVersion"] == "10"
-    assert not made.question(1).begins
+    assert made.read_lines(event("ADDED", 3, "a")) == Batch([Thing("a", False, "3")])
+    assert made.read_lines(END + event("DELETED", 10, "a")) == Batch([Thing("a", True, "10")], True)
+    assert dict(made.next_request(1).query)["resourceVersion"] == "10"
+    assert not made.next_request(1).starts_list
 
 
 def test_pages_follow_each_other_and_the_last_says_where_to_watch_from():
     made = ListWatch(read, streaming=False)
-    assert made.question(1) == ((("limit", "500"),), False, True)
-    assert not made.page(page(["a"], following="next")).complete
-    assert made.question(1) == ((("limit", "500"), ("continue", "next")), False, False)
-    assert made.page(page(["b"], 7)) == Step([Thing("b", False, "1")], True)
-    assert dict(made.question(1).query)["resourceVersion"] == "7"
-    assert made.page(b'{"metadata":{"resourceVersion":"8"},"items":null}').items == []
+    assert made.next_request(1) == ((("limit", "500"),), False, True)
+    assert not made.read_page(page(["a"], following="next")).list_finished
+    assert made.next_request(1) == ((("limit", "500"), ("continue", "next")), False, False)
+    assert made.read_page(page(["b"], 7)) == Batch([Thing("b", False, "1")], True)
+    assert dict(made.next_request(1).query)["resourceVersion"] == "7"
+    assert made.read_page(b'{"metadata":{"resourceVersion":"8"},"items":null}').items == []
 
 
 def test_an_expired_page_begins_the_list_again():
     made = ListWatch(read, streaming=False)
-    made.page(page(["a"], following="next"))
-    assert made.refused(Refused("", 410, "Expired"))
-    assert made.question(1).begins
+    made.read_page(page(["a"], following="next"))
+    assert made.handle_refusal(Refused("", 410, "Expired"))
+    assert made.next_request(1).starts_list
 
 
 @pytest.mark.parametrize("reason", ["Expired", "Gone", ""])
 def test_a_place_that_is_forgotten_means_to_list_again_once_without_waiting(reason):
     made = listed()
     with pytest.raises(Refused) as caught:
-        made.lines(error(410, reason))
-    assert made.refused(caught.value)
-    assert made.question(1).begins
-    assert not made.refused(caught.value)
-    made.lines(END)
+        made.read_lines(error(410, reason))
+    assert made.handle_refusal(caught.value)
+    assert made.next_request(1).starts_list
+    assert not made.handle_refusal(caught.value)
+    made.read_lines(END)
     assert made.relists == 1
 
 
 @pytest.mark.parametrize("code", [400, 422])
 def test_a_server_without_streaming_lists_is_asked_for_pages(code):
     made = ListWatch(read)
-    made.question(1)
-    assert made.refused(Refused("sendInitialEvents is forbidden", code, "Invalid"))
-    assert not made.question(1).watching
-    assert not made.refused(Refused("again", code, "Invalid"))
+    made.next_request(1)
+    assert made.handle_refusal(Refused("sendInitialEvents is forbidden", code, "Invalid"))
+    assert not made.next_request(1).is_watch
+    assert not made.handle_refusal(Refused("again", code, "Invalid"))
 
 
 def test_other_errors_leave_the_place():
     made = listed()
     for code in (401, 403, 429, 500, 504):
-        assert not made.refused(Refused("", code))
+        assert not made.handle_refusal(Refused("", code))
     with pytest.raises(Refused, match="said so"):
-        made.lines(error(500))
-    assert dict(made.question(1).query)["resourceVersion"] == "9"
+        made.read_lines(error(500))
+    assert dict(made.next_request(1).query)["resourceVersion"] == "9"
 
 
 def test_bookmarks_move_the_place_forward_only():
     made = listed()
-    made.lines(event("BOOKMARK", 12))
-    assert dict(made.question(1).query)["resourceVersion"] == "12"
+    made.read_lines(event("BOOKMARK", 12))
+    assert dict(made.next_request(1).query)["resourceVersion"] == "12"
     with pytest.raises(Refused) as caught:
-        made.lines(event("BOOKMARK", 11))
-    assert made.refused(caught.value)
-    assert made.question(1).begins
+        made.read_lines(event("BOOKMARK", 11))
+    assert made.handle_refusal(caught.value)
+    assert made.next_request(1).starts_list
 
 
 def test_a_streaming_list_that_breaks_begins_again():
     made = ListWatch(read)
-    made.question(1)
-    made.lines(event("ADDED", 3, "a"))
-    assert made.question(1).begins
+    made.next_request(1)
+    made.read_lines(event("ADDED", 3, "a"))
+    assert made.next_request(1).starts_list
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b'{"type":"BOOKMARK","object":{}}\n'])
 def test_what_is_no_event_is_refused(line):
     with pytest.raises(Refused, match="no event of Kubernetes"):
-        listed().lines(line)
+        listed().read_lines(line)
 
 
 def test_what_is_no_list_is_refused():
     with pytest.raises(Refused, match="no list of Kubernetes objects"):
-        ListWatch(read, streaming=False).page(b"<html>")
+        ListWatch(read, streaming=False).read_page(b"<html>")
 
 
 @given(st.lists(st.integers(1, 40)))
@@ -150,6 +150,6 @@ def test_lines_may_come_in_any_pieces(cuts):
     stream = b"".join(event("MODIFIED", 10 + at, f"n{at}") for at in range(6)) + b"\n"
     made, found, at = listed(), [], 0
     for cut in [*cuts, len(stream)]:
-        found += made.lines(stream[at : at + cut]).items
+        found += made.read_lines(stream[at : at + cut]).items
         at += cut
     assert [thing.name for thing in found] == [f"n{at}" for at in range(6)]

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from kubypass.kube.manifests.manifest_source import ManifestSource
-from kubypass.kube.manifests.parser import EMPTY, Reading
+from kubypass.kube.manifests.parser import EMPTY, Parser
 from kubypass.model.address import format_address
 from kubypass.model.host_port import HostPortPod
 
@@ -35,7 +35,7 @@ def document(
 
 def read(content: bytes) -> tuple[HostPortPod | None, str]:
     """The pod, and what is wrong with it."""
-    found = Reading().read("a.json", content, EMPTY)
+    found = Parser().parse("a.json", content, EMPTY)
     pod = found.objects.get(("Pod", "default", "web"))
     assert pod is None or isinstance(pod, HostPortPod)
     return pod, "; ".join(problem.message for problem in found.problems)

@@ -13,6 +13,8 @@ from kubypass.model.address import (
     format_address,
     format_endpoint,
     is_ipv4,
+    is_ipv6_link_local,
+    is_loopback,
     parse_address,
 )
 from kubypass.model.cidr import format_cidr, parse_cidr
@@ -53,6 +55,32 @@ def test_families() -> None:
     assert is_ipv4(UNSPECIFIED[4])
     assert not is_ipv4(UNSPECIFIED[6])
     assert format_address(UNSPECIFIED[4]) == "0.0.0.0"  # noqa: S104
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("fe80::1", True),
+        ("fe90::1", True),
+        ("febf:ffff::1", True),
+        ("fe7f::1", False),
+        ("fec0::1", False),
+        ("fd00::1", False),
+        ("ff02::1", False),
+        ("169.254.1.1", False),
+        ("254.128.0.1", False),
+    ],
+)
+def test_link_local_is_a_prefix_of_ten_bits(text: str, expected: bool) -> None:
+    assert is_ipv6_link_local(parse_address(text)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("0.0.0.0", False), ("::", False)],  # noqa: S104
+)
+def test_unspecified_addresses_are_no_loopback(text: str, expected: bool) -> None:
+    assert is_loopback(parse_address(text)) == expected
 
 
 def test_endpoints_are_written_as_cilium_writes_them() -> None:

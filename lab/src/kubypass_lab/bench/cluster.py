@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests of clusters as large as asked for."""
+"""Manifests of clusters of any size."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
+from kubypass.kernel import files
+
 Object = dict[str, object]
 CHANGED = "slice-changed.json"
-"""The slice of service 0 has a file of its own."""
+"""The file of the slice of service 0."""
 
 
 def service(number: int) -> Object:
@@ -27,14 +29,14 @@ def named_service(name: str, address: str) -> Object:
 
 
 def numbered_slice(number: int, endpoints: int, shift: int = 0) -> Object:
-    """The slice of a numbered service; another `shift` moves one endpoint."""
-    places = [(number * endpoints + shift + at) & 0xFFFFFF for at in range(endpoints)]
-    addresses = [f"10.{128 + (n >> 16 & 63)}.{n >> 8 & 255}.{n & 255}" for n in places]
+    """The slice of a numbered service. Another `shift` changes one endpoint."""
+    numbers = [(number * endpoints + shift + at) & 0xFFFFFF for at in range(endpoints)]
+    addresses = [f"10.{128 + (n >> 16 & 63)}.{n >> 8 & 255}.{n & 255}" for n in numbers]
     return named_slice(f"service-{number}", addresses, 8080)
 
 
 def named_slice(service_name: str, addresses: list[str], port: int) -> Object:
-    """The slice of a service, by name."""
+    """The slice of a named service."""
     return {
         "apiVersion": "discovery.k8s.io/v1",
         "kind": "EndpointSlice",
@@ -50,19 +52,17 @@ def named_slice(service_name: str, addresses: list[str], port: int) -> Object:
 
 
 def write_file(path: Path, item: Object) -> None:
-    """One object (or List) in one step."""
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(json.dumps(item))
-    temporary.replace(path)
+    """Write one object (or List) in one step."""
+    files.write_file(path, json.dumps(item).encode(), durable=False)
 
 
 def write_list(path: Path, items: list[Object]) -> None:
-    """A List."""
+    """Write a List."""
     write_file(path, {"apiVersion": "v1", "kind": "List", "items": items})
 
 
 def write_cluster(directory: Path, services: int, endpoints: int) -> None:
-    """Two List files, and the slice of service 0 in a file of its own."""
+    """Write two Lists, and the slice of service 0, which has a separate file."""
     write_list(directory / "services.json", [service(n) for n in range(services)])
     slices = [numbered_slice(n, endpoints) for n in range(1, services)]
     write_list(directory / "slices.json", slices)

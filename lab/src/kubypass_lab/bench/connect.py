@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service costs a connection: pod -> ClusterIP next to the same pod's own address, in one run, in turn.
+"""Measures what a service costs a connection: a pod connects to a ClusterIP and to the backend's address, in turn.
 
-The client (paired.c) asks direct, direct again (the control: what the method itself can see) and the service, one
-request each a round. Ratios are p50(direct) / p50(target): 1.0 is no cost.
+The client (paired.c) sends one request each round to the backend's address (direct), to the same address again (the
+control, which shows what the method can resolve) and to the service. Ratios are p50(direct) / p50(target): 1.0 is no
+cost.
 """
 
 from __future__ import annotations
@@ -63,13 +64,13 @@ def _box(*words: str) -> str:
 
 
 def _pods() -> dict[str, tuple[str, str]]:
-    """Pod name -> (node, address)."""
+    """Maps each pod's name to its node and address."""
     rows = [line.split() for line in _box("list").splitlines() if " pod/" in line]
     return {row[1].removeprefix("pod/"): (row[2], row[3]) for row in rows}
 
 
 def _services(pods: dict[str, tuple[str, str]], count: int) -> dict[str, str]:
-    """Writes the manifests; returns the pod's address by service address, local one first."""
+    """Write the manifests. Returns the pod's address for each service address, the local one first."""
     (node,) = (node for name, (node, _) in pods.items() if name.startswith("client"))
     targets, items = {}, []
     for name, (where, address) in pods.items():
@@ -109,7 +110,7 @@ def _paired(
 
 
 def measure(sizes: list[int], rounds: int) -> dict[str, object]:
-    """All runs, by number of services, place of the backend and kind of connection."""
+    """All runs: by number of services, location of the backend and kind of connection."""
     if not _PAIRED.exists():
         raise KubypassError(f"{_PAIRED} is missing", "run make build")
     runs = []
@@ -120,7 +121,7 @@ def measure(sizes: list[int], rounds: int) -> dict[str, object]:
         _box("apply", "-f", str(workloads))
         pods = _pods()
         client = next(name for name in pods if name.startswith("client"))
-        # 15,000 connections a run to one address and port, each in TIME_WAIT for a minute
+        # a run makes 15,000 connections to one address and port, each of which stays in TIME_WAIT for a minute
         ports = "net.ipv4.ip_local_port_range=1024 65535"
         _box("exec", f"pod/{client}", "--", "sysctl", "-qw", ports)
         for size in sizes:

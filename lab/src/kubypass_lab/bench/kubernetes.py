@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kubypass next to kube-proxy, iptables and nftables, on one real API server that holds a large cluster.
+"""Measures kubypass next to kube-proxy (iptables and nftables) on one real API server with a large cluster.
 
-Each takes its turn on a bare node of its own, in every round in another order; nothing else runs beside it but the
-API server, the client and whatever else the machine does, so loads are told and medians over rounds compared.
+Each proxy takes its turn on a new bare node, in a different order each round. Beside it only the API server and the
+client run, but the machine may do other work, so the results contain the load, and medians over rounds are compared.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FIGURES = {
 def measure(
     size: Size, load: Load, proxies: Sequence[Proxy], rounds: int, say: Say
 ) -> Iterator[dict[str, Any]]:
-    """All turns so far with their medians and ratios, after every turn; each takes minutes."""
+    """Yields all turns so far with their medians and ratios, after every turn. A turn takes minutes."""
     size.check()
     if size.nodes < len(proxies):
         least = len(proxies)
@@ -61,7 +61,7 @@ def measure(
         churn = Churn(server, size, load, {})
         for turn in range(rounds):
             for at in range(len(proxies)):
-                number = (turn + at) % len(proxies)  # each begins a round in its turn
+                number = (turn + at) % len(proxies)  # the proxies take turns in being first
                 say(f"round {turn + 1} of {rounds}: {proxies[number].name}")
                 run = measure_turn(proxies[number], number, churn, random.Random(_SEED + turn))
                 runs.append({"round": turn + 1, **run})
@@ -70,9 +70,9 @@ def measure(
 
 
 def _fill(server: Server, size: Size, say: Say) -> float:
-    """Creates all objects; returns the seconds it took.
+    """Create all objects. Returns the seconds that it took.
 
-    The API server lets itself make 50 service addresses a second: slices go in between.
+    The API server allocates at most 50 service addresses a second, so slices are created in between.
     """
     begun = time.monotonic()
     server.create_all(kubypass_rights())
@@ -98,9 +98,9 @@ def _line(run: dict[str, Any]) -> str:
 
 
 def summary(runs: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """By proxy: median, least and most of each figure over its turns, percentiles of all its switches.
+    """For each proxy, the median, least and most of each figure over its turns, and percentiles of all its switches.
 
-    Ratios are of medians (p50, p99 of switches), to kubypass where it took part: 2.0 is twice as much.
+    Ratios are of medians (p50 and p99 for switches) to kubypass, if it took part: 2.0 is twice as much.
     """
     by_proxy: dict[str, list[dict[str, Any]]] = {}
     for run in runs:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A real etcd and API server, and connections to it that write fast.
 
-No controller runs: nobody else changes an object. What a killed run left is taken away by the next.
+No controller runs, so nothing else changes an object. The next run removes what a killed run left.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ KUBYPASS = pki.Identity("kubypass", "kubypass")
 _NAME = "bench"
 _ANSWER_S = 60.0
 _IDLE_S = 30.0
-"""The API server closes a connection that is idle for 90 s."""
+"""The API server closes a connection that is idle for 90 s, so idle ones are opened again before."""
 _WRITERS = 32
-"""Many: a service's creation is several writes in turn inside the API server, and mostly waiting."""
+"""There are many, because the API server creates a service by several writes in turn, and mostly waits."""
 _PATHS = {
     "Node": "/api/v1/nodes",
     "Service": "/api/v1/namespaces/default/services",
@@ -62,7 +62,7 @@ Say = Callable[[str], None]
 
 
 class Writer:
-    """One connection of the administrator's; of one thread at a time."""
+    """A connection as the administrator. One thread at a time may use it."""
 
     def __init__(self, server: Server) -> None:
         self._server = server
@@ -78,11 +78,11 @@ class Writer:
         return made
 
     def create(self, item: Object) -> None:
-        """POST."""
+        """POST an object."""
         self._send("POST", _path(item), item)
 
     def replace(self, item: Object) -> None:
-        """PUT, whatever its version; returns when the API server has answered."""
+        """PUT an object, whatever its version. Returns when the API server has answered."""
         self._send("PUT", f"{_path(item)}/{_name_of(item)}", item)
 
     def _send(self, method: str, path: str, item: Object) -> None:
@@ -104,7 +104,7 @@ class Writer:
             raise KubypassError(f"{method} {path}, {_name_of(item)}: {answer.status} {said}")
 
     def close(self) -> None:
-        """The end."""
+        """Close the connection."""
         self._http.close()
 
 
@@ -119,7 +119,7 @@ def _name_of(item: Object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """An API server that is up, and the network that it is in."""
+    """An API server that is up, with its network."""
 
     paths: ClusterPaths
     topology: Topology
@@ -127,7 +127,7 @@ class Server:
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """A connection for the length of a block."""
+        """A connection that is open for the length of a block."""
         made = Writer(self)
         try:
             yield made
@@ -135,11 +135,11 @@ class Server:
             made.close()
 
     def kubeconfig(self, identity: pki.Identity) -> Path:
-        """That of a proxy."""
+        """The kubeconfig of a proxy."""
         return self.paths.pki / f"{identity.file}.conf"
 
     def create_all(self, items: Iterable[Object]) -> None:
-        """Creates objects over several connections; the first that fails ends it."""
+        """Create objects over several connections. The first failure ends it."""
         source, lock, failed = iter(items), threading.Lock(), list[KubypassError]()
 
         def work(writer: Writer) -> None:
@@ -172,14 +172,14 @@ class Server:
 
 @contextmanager
 def api_server(nodes: int, say: Say) -> Iterator[Server]:
-    """A control plane, and room for the first `nodes` nodes, for the length of a block."""
+    """A control plane with a network for `nodes` nodes, for the length of a block."""
     _clear_what_was_left(say)
     build_programs(PROGRAMS, say)
     paths, topology = ClusterPaths(f"{_NAME}{os.getpid()}"), _topology(nodes)
     try:
         paths.root.mkdir(parents=True)
         wiring.make_fabric(paths, topology)
-        # All of a burst of dials to a service that is not there yet are told so.
+        # Every connection of a burst to a service that does not exist yet gets its ICMP error: there is no rate limit.
         limits = ("net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_msgs_per_sec=1000000")
         wiring.set_sysctls(paths.namespace(FABRIC), limits, optional=True)
         lines = [f"address replace {backend}/24 dev eth0" for backend in BACKENDS]
@@ -196,7 +196,7 @@ def api_server(nodes: int, say: Say) -> Iterator[Server]:
 
 
 def bpffs(paths: ClusterPaths) -> Path:
-    """Where a node's bpf filesystem is mounted."""
+    """The mount point of a node's bpf filesystem."""
     return paths.root / "bpf"
 
 

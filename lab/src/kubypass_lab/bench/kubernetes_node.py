@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node without a kubelet on the API server's network: where one proxy runs, and a client that dials a service."""
+"""A node without a kubelet on the API server's network, with one proxy, and a client that connects to a service."""
 
 from __future__ import annotations
 
@@ -31,43 +31,43 @@ _ENTER = 'echo 0 > "$1/cgroup.procs" && shift && exec "$@"'
 
 @dataclass(frozen=True, slots=True)
 class ProxyNode:
-    """Where its things are. The proxy and the client have cgroups of their own below the node's."""
+    """A node's paths and names. The proxy and the client have separate cgroups below the node's."""
 
     server: Server
     name: str
 
     @property
     def namespace(self) -> Path:
-        """Its network namespace."""
+        """The node's network namespace."""
         return NETNS / self.server.paths.namespace(self.name)
 
     @property
     def root(self) -> Path:
-        """Its files."""
+        """The directory of the node's files."""
         return self.server.paths.node_disk(self.name)
 
     @property
     def cgroup(self) -> Path:
-        """Of the whole node."""
+        """The cgroup of the whole node."""
         return self.server.paths.node_cgroup(self.name)
 
     @property
     def proxy_cgroup(self) -> Path:
-        """Of the proxy and what it starts."""
+        """The cgroup of the proxy and its children."""
         return self.cgroup / "proxy"
 
     @property
     def client_cgroup(self) -> Path:
-        """Of the client."""
+        """The cgroup of the client."""
         return self.cgroup / "client"
 
     @property
     def bpffs(self) -> Path:
-        """Its bpf filesystem."""
+        """The node's bpf filesystem."""
         return bpffs(self.server.paths)
 
     def run(self, command: Sequence[str], timeout_s: float = 60.0) -> str:
-        """Output of a command in its network namespace; empty if it fails."""
+        """The output of a command in the node's network namespace; empty if the command fails."""
         done = subprocess.run(
             ["nsenter", f"--net={self.namespace}", "--", *command],
             capture_output=True, text=True, check=False, timeout=timeout_s,
@@ -78,7 +78,7 @@ class ProxyNode:
     def process(
         self, command: Sequence[str], cgroup: Path, output: int | None = None
     ) -> Iterator[subprocess.Popen[bytes]]:
-        """A process on the node for the length of a block; it ends with this one whatever happens."""
+        """A process on the node for the length of a block. It always ends with this process."""
         with started(command, cgroup, self.namespace, self.root / "log", output) as made:
             yield made
 
@@ -87,7 +87,7 @@ class ProxyNode:
 def started(
     command: Sequence[str], cgroup: Path, namespace: Path, log: Path, output: int | None = None
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A process in a cgroup and a network namespace for the length of a block."""
+    """A process in a cgroup and a network namespace, for the length of a block."""
     with log.open("ab") as said:
         words = ["nsenter", f"--net={namespace}", "setpriv", "--pdeathsig", "KILL", *command]
         process = subprocess.Popen(
@@ -110,7 +110,7 @@ def started(
 
 @contextmanager
 def proxy_node(server: Server, number: int) -> Iterator[ProxyNode]:
-    """A numbered node of the topology for the length of a block."""
+    """A numbered node of the topology, for the length of a block."""
     planned = server.topology.nodes[number]
     node = ProxyNode(server, planned.name)
     try:
@@ -123,10 +123,10 @@ def proxy_node(server: Server, number: int) -> Iterator[ProxyNode]:
         yield node
     finally:
         kill_cgroup(node.cgroup, _END_S)
-        # The namespace's end would do it too, but later, beside the next proxy's start.
+        # The end of the namespace would delete it too, but later, during the next proxy's start.
         node.run(["nft", "flush", "ruleset"])
         if node.namespace.exists():
-            with suppress(KubypassError):  # it is not plugged in yet
+            with suppress(KubypassError):  # the node is not connected yet
                 wiring.delete_link(server.paths.namespace(FABRIC), planned.alias)
             wiring.delete_namespace(node.namespace.name)
         if mounts.is_bpffs(node.bpffs):
@@ -136,7 +136,7 @@ def proxy_node(server: Server, number: int) -> Iterator[ProxyNode]:
 
 @contextmanager
 def backends(server: Server) -> Iterator[None]:
-    """Both backends of the live service, beyond the nodes, for the length of a block."""
+    """Both backends of the live service, which run outside the nodes, for the length of a block."""
     if not _DIAL.exists():
         raise KubypassError(f"{_DIAL} is missing", "run make build")
     cgroup = server.paths.host_cgroup(CLIENT)
@@ -149,18 +149,18 @@ def backends(server: Server) -> Iterator[None]:
 
 @dataclass(slots=True)
 class Dialer:
-    """A client that dials the live service again and again."""
+    """A client that connects to the live service again and again."""
 
     output: int
     log: Path
     failures: int = 0
-    """Dials that nobody answered so far, as of the last change."""
+    """Connections that failed until the last change of backends."""
     answers: str = ""
-    """The backend that answers now; "-" for none."""
+    """The backend that answers now, or "-" for none."""
     _rest: bytes = b""
 
     def wait_for(self, backend: str, deadline_s: float) -> float | None:
-        """The time (CLOCK_MONOTONIC, s) when this backend's first handshake ended; None: not in time."""
+        """The time (CLOCK_MONOTONIC, s) when the first handshake with a backend ended; None after the time limit."""
         end = time.monotonic() + deadline_s
         while (left := end - time.monotonic()) > 0:
             if select.select([self.output], [], [], left)[0]:
@@ -185,12 +185,12 @@ class Dialer:
 
 @contextmanager
 def dialer(node: ProxyNode) -> Iterator[Dialer]:
-    """A client on a node for the length of a block."""
+    """A client on a node, for the length of a block."""
     command = [str(_DIAL), "watch", f"{LIVE_ADDRESS}:80", str(_PAUSE_US)]
     log = node.root / "log"
     with node.process(command, node.client_cgroup, subprocess.PIPE) as process:
         output = process.stdout
-        if output is None:  # never: it is a pipe
+        if output is None:  # impossible: it is a pipe
             raise KubypassError("the client has no output")
         try:
             yield Dialer(output.fileno(), log)

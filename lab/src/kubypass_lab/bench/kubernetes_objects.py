@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The objects of a large cluster, as its API server would hold them, and where their addresses are.
+"""The objects of a large cluster, as its API server would hold them, and their addresses.
 
-Nodes are in 172.20.0.0/16, each with 512 pod addresses from 10.128.0.0 on, services in 10.96.0.0/16. Endpoints are
-spread over the nodes. A slice's first endpoint has one of two addresses, by the slice's generation.
+Nodes are in 172.20.0.0/16. Each has 512 pod addresses from 10.128.0.0 on. Services are in 10.96.0.0/16. Endpoints are
+spread over the nodes. The generation of a slice selects one of two addresses for its first endpoint.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ NODE_PREFIX = 16
 GATEWAY = IPv4Address("172.20.0.1")
 LIVE_ADDRESS = "10.96.0.100"
 BACKENDS = ("203.0.113.9", "203.0.113.10")
-"""Of the live service, which has one at a time; they are real."""
+"""The backends of the live service. They really exist, and one at a time is its endpoint."""
 BACKEND_PORT = 8080
 _NODES = int(GATEWAY) + 1
 _PODS = int(IPv4Address("10.128.0.0"))
@@ -30,14 +30,14 @@ _MOST = {"nodes": 2000, "services": 60000, "endpoints": 250}
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How large a cluster is; `endpoints` are of each service."""
+    """The size of a cluster; `endpoints` counts those of each service."""
 
     nodes: int
     services: int
     endpoints: int
 
     def check(self) -> None:
-        """ConfigError for sizes that the addresses do not suffice for."""
+        """Check the size. ConfigError: there are too few addresses."""
         for name, most in _MOST.items():
             value = getattr(self, name)
             if not 1 <= value <= most:
@@ -52,12 +52,12 @@ class Size:
 
 
 def node_name(number: int) -> str:
-    """Of a numbered node."""
+    """The name of a numbered node."""
     return f"node-{number:04}"
 
 
 def node_address(number: int) -> IPv4Address:
-    """Of a numbered node."""
+    """The address of a numbered node."""
     return IPv4Address(_NODES + number)
 
 
@@ -89,20 +89,20 @@ def node(number: int) -> Object:
 
 
 def service(number: int) -> Object:
-    """A ClusterIP service of one port."""
+    """A ClusterIP service with one port."""
     return named_service(f"service-{number}", str(IPv4Address(_SERVICES + number)))
 
 
 def numbered_slice(size: Size, number: int, generation: int = 0) -> Object:
     """The slice of a numbered service."""
-    places = range(number * size.endpoints, (number + 1) * size.endpoints)
+    numbers = range(number * size.endpoints, (number + 1) * size.endpoints)
     addresses = [
-        _pod_address(size, place, other=bool(generation % 2) and place == places.start)
-        for place in places
+        _pod_address(size, index, other=bool(generation % 2) and index == numbers.start)
+        for index in numbers
     ]
     made = named_slice(f"service-{number}", addresses, BACKEND_PORT)
     made["endpoints"] = [
-        _endpoint(size, place, address) for place, address in zip(places, addresses, strict=True)
+        _endpoint(size, index, address) for index, address in zip(numbers, addresses, strict=True)
     ]
     return made
 
@@ -114,7 +114,7 @@ def _pod_address(size: Size, place: int, *, other: bool) -> str:
 
 
 def _endpoint(size: Size, place: int, address: str) -> Object:
-    """With what the endpoint slice controller says of a pod."""
+    """An endpoint as the EndpointSlice controller writes it for a pod."""
     identifier = f"00000000-0000-4000-8000-{int(IPv4Address(address)):012x}"
     return {
         "addresses": [address],
@@ -130,10 +130,10 @@ def _endpoint(size: Size, place: int, address: str) -> Object:
 
 
 def live_service() -> Object:
-    """The service that a client dials."""
+    """The service to which the client connects."""
     return named_service("live", LIVE_ADDRESS)
 
 
 def live_slice(backend: str) -> Object:
-    """Its slice with its only endpoint."""
+    """The slice of the live service, with its only endpoint."""
     return named_slice("live", [backend], BACKEND_PORT)

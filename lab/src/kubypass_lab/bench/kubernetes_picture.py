@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Draws the proxies' figures beside each other. matplotlib comes with the extra `plot`."""
+"""Draws the figures of several proxies side by side. matplotlib comes with the extra `plot`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _COLOURS = {
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """A panel a figure, logarithmic: the median of each proxy, with least and most over rounds."""
+    """Draw one logarithmic panel for each figure: each proxy's median, with least and most over the rounds."""
     try:
         import matplotlib as mpl  # noqa: PLC0415
     except ImportError:
@@ -56,26 +56,26 @@ def draw(result: dict[str, Any], path: Path) -> None:
 def _draw_panel(
     panel: Axes, title: str, keys: list[tuple[str, float]], summary: dict[str, Any]
 ) -> None:
-    place, labels = 0.0, []
+    bar_y, labels = 0.0, []
     for name, figures in summary.items():
         for key, factor in keys:
             if key not in figures:
                 continue
             value = {part: number * factor for part, number in figures[key].items()}
-            panel.barh(place, value["median"], color=_COLOURS.get(name), height=0.8)
-            panel.plot([value["least"], value["most"]], [place, place], color="black", linewidth=1)
+            panel.barh(bar_y, value["median"], color=_COLOURS.get(name), height=0.8)
+            panel.plot([value["least"], value["most"]], [bar_y, bar_y], color="black", linewidth=1)
             panel.annotate(
                 f" {value['median']:.3g}",
-                (max(value["median"], value["most"]), place),
+                (max(value["median"], value["most"]), bar_y),
                 va="center",
                 fontsize=8,
             )
             which = _LABELS.get(key) or next(
                 (part for part in ("p50", "p99") if f"_{part}_" in key), ""
             )
-            labels.append((place, f"{name} {which}".strip()))
-            place += 1
-        place += 0.4
+            labels.append((bar_y, f"{name} {which}".strip()))
+            bar_y += 1
+        bar_y += 0.4
     panel.set_yticks([at for at, _ in labels], [text for _, text in labels], fontsize=8)
     panel.invert_yaxis()
     panel.set_xscale("log")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One proxy's turn: its start, its rest, endpoint changes at a steady rate, and how soon a client sees one."""
+"""One proxy's turn: its start, an idle phase, steady endpoint changes, and the delay until a client sees a change."""
 
 from __future__ import annotations
 
@@ -24,37 +24,37 @@ _SWITCH_S = 120.0
 _POLL_S = 0.02
 _WRITERS = 4
 _OWN_SERVICES = 2
-"""The live one, and the API server's own."""
+"""The live service, and the API server's service."""
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a turn does: it rests, then come changes at a steady rate, then switches of the live service."""
+    """The load of a turn: idle time, then changes at a steady rate, then switches of the live service."""
 
     idle_s: float
     rate: int
-    """Changes a second."""
+    """Changes per second."""
     seconds: float
     switches: int
 
 
 @dataclass(slots=True)
 class Churn:
-    """Writes one slice after another, each with another first endpoint, at a steady rate."""
+    """Writes slices one after another at a steady rate, each with a different first endpoint."""
 
     server: Server
     size: Size
     load: Load
     generations: dict[int, int]
-    """By service; they go on from turn to turn."""
+    """The generation of each service's slice, which continues from turn to turn."""
     written: int = 0
     ended: float = 0.0
-    """When the last write was answered (CLOCK_MONOTONIC, s)."""
+    """The time when the last write was answered (CLOCK_MONOTONIC, s)."""
     failed: list[BaseException] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def run(self, writers: list[Writer]) -> None:
-        """Until all is written; the last write begins `load.seconds` after the first, or later if writes are slow."""
+        """Write all changes. The last write begins `load.seconds` after the first, or later if writes are slow."""
         self.written = 0
         begun = time.monotonic()
         threads = [threading.Thread(target=self._work, args=[each, begun]) for each in writers]
@@ -92,11 +92,14 @@ class Turn:
     client: Dialer
     writer: Writer
     backend: int
-    """The live service's."""
+    """The current backend of the live service."""
     dice: random.Random
 
     def start(self, process: Popen[bytes], begun: float) -> dict[str, object]:
-        """From exec until the proxy says that it is well and the client gets an answer, and all services are there."""
+        """Wait until the proxy is healthy, the client is answered, and the kernel has all services.
+
+        The seconds count from exec.
+        """
         node, peak = self.node, 0
         answered: float | None = None
         healthy: float | None = None
@@ -136,7 +139,7 @@ class Turn:
             )
 
     def idle(self, process: Popen[bytes], seconds: float) -> dict[str, object]:
-        """Nothing changes. CPU in cores."""
+        """Measure while nothing changes. CPU is in cores."""
         before, begun = usage.cpu_seconds(self.node.proxy_cgroup), time.monotonic()
         time.sleep(seconds)
         used = usage.cpu_seconds(self.node.proxy_cgroup) - before
@@ -147,7 +150,7 @@ class Turn:
         }
 
     def churn(self, churn: Churn, idle_cores: float) -> dict[str, object]:
-        """CPU of a steady stream of changes, until the client has seen a change that was written after all of them."""
+        """Measure CPU under a steady stream of changes, until the client sees a change that was written after them."""
         cgroup, seen = self.node.proxy_cgroup, list[float]()
         with ExitStack() as stack:
             writers = [stack.enter_context(self.server.writer()) for _ in range(_WRITERS)]
@@ -181,7 +184,7 @@ class Turn:
         }
 
     def switches(self, count: int) -> list[float]:
-        """Milliseconds of switches with nothing else going on, with pauses of up to 2 s."""
+        """Switch the live service with pauses of up to 2 s and no other load. Returns the delays in ms."""
         seen: list[float] = []
         for _ in range(count):
             time.sleep(self.dice.uniform(0.0, 2.0))
@@ -189,7 +192,10 @@ class Turn:
         return seen
 
     def _switch_into(self, seen: list[float]) -> None:
-        """From the API server's answer to the write until the first connection to the new backend, in ms."""
+        """Switch the live service once, and append the delay in ms.
+
+        The delay begins with the API server's answer and ends with the first connection to the new backend.
+        """
         self.backend = 1 - self.backend
         self.writer.replace(live_slice(BACKENDS[self.backend]))
         written = time.monotonic()
@@ -202,7 +208,7 @@ class Turn:
 
 
 def measure_turn(proxy: Proxy, number: int, churn: Churn, dice: random.Random) -> dict[str, object]:
-    """All figures of one proxy on the numbered node; times in s or ms as named, memory in kB."""
+    """All figures of one proxy on the numbered node. Times are in s or ms, as the names say; memory is in kB."""
     server = churn.server
     with (
         server.writer() as writer,

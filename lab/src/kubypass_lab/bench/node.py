@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node with nothing on it: a network namespace with an uplink, a cgroup and a bpf filesystem, for one agent."""
+"""A bare node for one agent: a network namespace with an uplink, a cgroup and a bpf filesystem."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ addr add 192.168.1.31/24 dev eth0
 
 @dataclass(frozen=True, slots=True)
 class BareNode:
-    """Where its things are."""
+    """A node's network namespace, directory and cgroup."""
 
     namespace: str
     root: Path
@@ -41,7 +41,7 @@ class BareNode:
 
     @property
     def manifests(self) -> Path:
-        """What the agent follows."""
+        """The directory of manifests that the agent follows."""
         return self.root / "manifests"
 
     @property
@@ -50,17 +50,17 @@ class BareNode:
         return self.root / "run"
 
     @property
-    def places(self) -> list[str]:
-        """The options of every command that works on what the agent made."""
+    def options(self) -> list[str]:
+        """The options of every command that works with the agent's objects."""
         return ["--run", str(self.run), "--bpffs", str(self.root / "bpf")]
 
     @property
-    def agent_places(self) -> list[str]:
-        """The options of the agent itself."""
-        return [*self.places, "--cgroup", str(self.cgroup)]
+    def agent_options(self) -> list[str]:
+        """The options of the agent."""
+        return [*self.options, "--cgroup", str(self.cgroup)]
 
     def ask(self, path: str) -> tuple[int, bytes]:
-        """One request to the agent; 0 while it does not answer."""
+        """Send one request to the agent. The status is 0 while it does not answer."""
         socket = str(self.run / "agent.sock")
         command = ["curl", "-s", "-o", "-", "-w", "\n%{http_code}", "--unix-socket", socket]
         done = subprocess.run([*command, f"http://agent{path}"], capture_output=True, check=False)
@@ -75,10 +75,12 @@ class BareNode:
 
 @contextmanager
 def bare_node() -> Iterator[BareNode]:
-    """A node for the length of a block. One that a killed process left is taken away by the next that asks."""
+    """A node for the length of a block. Nodes that killed processes left are removed first."""
     for left in left_behind(_ROOT, _PREFIX):
-        with suppress(KernelError, OSError, subprocess.CalledProcessError):  # somebody else does
-            _take_away(_node(left.name))
+        with suppress(
+            KernelError, OSError, subprocess.CalledProcessError
+        ):  # another process removes it
+            _remove(_node(left.name))
     node = _node(f"{_PREFIX}-{os.getpid()}")
     node.root.mkdir(parents=True)
     try:
@@ -92,15 +94,15 @@ def bare_node() -> Iterator[BareNode]:
         )
         yield node
     finally:
-        _take_away(node)
+        _remove(node)
 
 
 def _node(name: str) -> BareNode:
     return BareNode(name, _ROOT / name, cgroup.mount_point() / name)
 
 
-def _take_away(node: BareNode) -> None:
-    """As much of it as there is; the directory goes last, by which a process that comes later finds the rest."""
+def _remove(node: BareNode) -> None:
+    """Remove what exists of a node. The directory is removed last, because later processes find a node by it."""
     if Path(f"/run/netns/{node.namespace}").exists():
         subprocess.run(["ip", "netns", "delete", node.namespace], check=True)
     if mounts.is_bpffs(node.root / "bpf"):
@@ -112,7 +114,7 @@ def _take_away(node: BareNode) -> None:
 
 @contextmanager
 def agent(node: BareNode, *options: str) -> Iterator[float]:
-    """An agent on the node for the length of a block; gives the seconds from exec until it is healthy."""
+    """An agent on the node for the length of a block. Yields the seconds from exec until it is healthy."""
     started = time.perf_counter()
     with (node.root / "agent.log").open("ab") as log:
         process = subprocess.Popen(
@@ -120,7 +122,7 @@ def agent(node: BareNode, *options: str) -> Iterator[float]:
                 *["setpriv", "--pdeathsig", "TERM"],
                 *["nsenter", f"--net=/run/netns/{node.namespace}"],
                 *[str(Path(sys.executable).parent / "kubypass"), "agent", "--node", "bench"],
-                *["--manifests", str(node.manifests), *node.agent_places, *options],
+                *["--manifests", str(node.manifests), *node.agent_options, *options],
             ],
             stderr=log,
         )

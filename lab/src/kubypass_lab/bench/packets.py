@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a packet costs on each path, here and at another commit: rows of tests/packet, in turn within one session.
+"""Measures ns per packet on each path, here and at another commit: rows of tests/packet, in turn within one session.
 
-A checkout is needed, with git. A row's figure is the median of single test runs; of all rounds the least counts, since
-whatever else the machine does only adds to it.
+It needs a git checkout. A row's figure is the median of single test runs. Of all rounds the least figure counts,
+because other work of the machine only adds to it.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from kubypass_lab.checkout import CHECKOUT, import_path
 
 _ROWS = ("tests/packet/test_forward.py", "tests/packet/test_services.py")
 _PATHS = "pod_to or node_port_with or own_network or own_backend or kept_apart or another_nodes or get_different"
-"""Rows of one path each; others repeat packets to see what differs."""
+"""Rows that each send one kind of packet; other rows compare packets."""
 _LINE = re.compile(r"^ *(-?\d+)  (\w+) +(test_\S+)$")
 Costs = dict[tuple[str, str], list[int]]
-"""Row and program -> ns of its packets, ascending."""
+"""Maps row and program to the ns of the row's packets, in ascending order."""
 
 
 def _run(command: list[str], where: Path) -> str:
@@ -30,7 +30,7 @@ def _run(command: list[str], where: Path) -> str:
     done = subprocess.run(
         command, cwd=where, env=environment, capture_output=True, text=True, check=False
     )
-    # Rows that fail are rows of another behaviour: the others count.
+    # Exit code 1 means that rows failed, because the commits differ in behaviour; the other rows count.
     if done.returncode not in (0, 1):
         raise KubypassError(f"{' '.join(command)}: {(done.stderr or done.stdout).strip()[-500:]}")
     return done.stdout
@@ -54,7 +54,7 @@ def _least(rounds: list[Costs]) -> Costs:
 
 
 def measure(base: str, rounds: int) -> dict[str, object]:
-    """All rows that both have, in ns."""
+    """The ns of all rows that both commits have."""
     before: list[Costs] = []
     after: list[Costs] = []
     with tempfile.TemporaryDirectory(prefix="kubypass-") as name:
@@ -63,7 +63,7 @@ def measure(base: str, rounds: int) -> dict[str, object]:
         _run(["git", "archive", "-o", str(archive), base], CHECKOUT)
         _run(["tar", "-xf", str(archive)], tree)
         (tree / "build").mkdir()
-        (tree / "build/packages").touch()  # they are those of this checkout
+        (tree / "build/packages").touch()  # this checkout has installed the same packages
         _run(["make", "-s", *(f"build/bpf/{n}.bpf.o" for n in ("pod", "host", "socket"))], tree)
         for _ in range(rounds):
             before.append(_costs(tree))

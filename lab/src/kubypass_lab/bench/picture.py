@@ -10,7 +10,7 @@ from kubypass.errors import KubypassError
 
 
 def draw(result: dict[str, Any], path: Path) -> None:
-    """A point a run and target: median, with min and max over the tenths of the run."""
+    """Draw one point for each run and target: the median, with min and max over the tenths of the run."""
     try:
         import matplotlib as mpl  # noqa: PLC0415
     except ImportError:
@@ -25,9 +25,9 @@ def draw(result: dict[str, Any], path: Path) -> None:
         medians = [ratio["median"] for ratio in ratios]
         low = [ratio["median"] - ratio["min"] for ratio in ratios]
         high = [ratio["max"] - ratio["median"] for ratio in ratios]
-        places = [index + 0.25 * offset for index in range(len(runs))]
+        heights = [index + 0.25 * offset for index in range(len(runs))]
         axes.errorbar(
-            medians, places, xerr=[low, high], fmt="o", color=colour, label=name, capsize=3
+            medians, heights, xerr=[low, high], fmt="o", color=colour, label=name, capsize=3
         )
     labels = [f"{r['services']} services, {r['backend']}, {r['connections']}" for r in runs]
     axes.set_yticks(range(len(runs)), labels)

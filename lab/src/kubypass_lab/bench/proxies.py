@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The competitors: how each is started on a node, when it is ready, and how many services it serves."""
+"""The compared proxies: how each starts on a node, when it is ready, and how many services it serves."""
 
 from __future__ import annotations
 
@@ -32,28 +32,28 @@ _KUBYPASS = Path(sys.executable).parent / "kubypass"
 
 
 class Proxy(ABC):
-    """What serves services on a node."""
+    """A program that serves services on a node."""
 
     name: str
 
     @abstractmethod
     def command(self, node: ProxyNode) -> list[str]:
-        """Starts it there; writes the files that it needs."""
+        """The command that starts the proxy on a node; it writes the files that the proxy needs."""
 
     @abstractmethod
     def healthy(self, node: ProxyNode) -> bool:
-        """Whether it says so itself."""
+        """Whether the proxy reports that it is healthy."""
 
     @abstractmethod
     def count_services(self, node: ProxyNode) -> int:
-        """Service ports that the kernel has."""
+        """The number of service ports in the kernel."""
 
 
 class KubeProxy(Proxy):
     """kube-proxy with its defaults, in one of its modes.
 
-    Its image has both variants of the iptables programs, and so has Debian. `iptables` means the older ones, which are
-    much the faster with many chains; `iptables-nft` the ones that Debian and the image's wrapper prefer.
+    Its image has both variants of the iptables programs, as Debian does. `iptables` means the legacy variant, which
+    is much faster with many chains. `iptables-nft` means the one that Debian and the image's wrapper prefer.
     """
 
     def __init__(self, variant: str) -> None:
@@ -61,7 +61,7 @@ class KubeProxy(Proxy):
         self._variant = variant
 
     def command(self, node: ProxyNode) -> list[str]:
-        """With a configuration file, and its choice of programs first in PATH."""
+        """kube-proxy with a configuration file, and with its variant of the programs first in PATH."""
         configuration = {
             "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
             "kind": "KubeProxyConfiguration",
@@ -70,7 +70,7 @@ class KubeProxy(Proxy):
             "clientConnection": {"kubeconfig": str(node.server.kubeconfig(KUBE_PROXY))},
             "clusterCIDR": POD_CIDR,
             "bindAddress": "0.0.0.0",  # noqa: S104
-            "conntrack": {"maxPerCore": 0, "min": 0},  # these limits are the machine's
+            "conntrack": {"maxPerCore": 0, "min": 0},  # these limits belong to the machine
         }
         path, programs = node.root / "kube-proxy.json", node.root / "programs"
         path.write_text(json.dumps(configuration))
@@ -91,7 +91,7 @@ class KubeProxy(Proxy):
         return found
 
     def healthy(self, node: ProxyNode) -> bool:
-        """Its /healthz says yes from the start on; the first answer to a client comes later."""
+        """Whether /healthz answers 200, which it does from the start; the first answer to a client comes later."""
         with inside(node.namespace), suppress(OSError, http.client.HTTPException):
             connection = http.client.HTTPConnection("127.0.0.1", _HEALTH_PORT, timeout=5)
             try:
@@ -102,7 +102,7 @@ class KubeProxy(Proxy):
         return False
 
     def count_services(self, node: ProxyNode) -> int:
-        """Rules of KUBE-SERVICES, or elements of the map of services."""
+        """The number of rules in KUBE-SERVICES, or of elements in the map of services."""
         if self._variant != "nftables":
             rules = node.run([self._iptables(), "iptables-save", "-t", "nat"])
             return len(re.findall(r"^-A KUBE-SERVICES .* -j KUBE-SVC-", rules, re.MULTILINE))
@@ -111,7 +111,7 @@ class KubeProxy(Proxy):
 
 
 class Kubypass(Proxy):
-    """The agent with its defaults: this program's, or another version's."""
+    """The agent with its defaults, of this version or another."""
 
     name = "kubypass"
 
@@ -119,7 +119,7 @@ class Kubypass(Proxy):
         self._program = program
 
     def command(self, node: ProxyNode) -> list[str]:
-        """Nothing but what is needed to find everything."""
+        """The agent, with only the options that tell it where everything is."""
         return [
             *[str(self._program), "agent", "--kubeconfig", str(node.server.kubeconfig(KUBYPASS))],
             *["--node", node.name, "--run", str(node.root / "run")],
@@ -127,17 +127,17 @@ class Kubypass(Proxy):
         ]
 
     def healthy(self, node: ProxyNode) -> bool:
-        """After its first complete sync."""
+        """Whether the agent has finished its first complete sync."""
         return _ask(node, "/healthz") is not None
 
     def count_services(self, node: ProxyNode) -> int:
-        """Frontends in its map."""
+        """The number of frontends in the agent's map."""
         rows = json.loads(_ask(node, "/services") or '{"services": []}')["services"]
         return len(rows)
 
 
 def _ask(node: ProxyNode, path: str) -> bytes | None:
-    """What the agent answers; None for anything but 200."""
+    """The agent's answer; None if its status is not 200."""
     socket = node.root / "run/agent.sock"
     command = ["curl", "-sf", "-m", "30", "--unix-socket", str(socket), f"http://agent{path}"]
     done = subprocess.run(command, capture_output=True, check=False)
@@ -145,7 +145,10 @@ def _ask(node: ProxyNode, path: str) -> bytes | None:
 
 
 def choose_proxies(names: str, program: Path | None) -> tuple[Proxy, ...]:
-    """Those that are named, separated by commas; ConfigError for others. `program` is the kubypass to measure."""
+    """The proxies that `names`, separated by commas, lists. ConfigError: an unknown name.
+
+    `program` is the kubypass to measure.
+    """
     known: dict[str, Proxy] = {
         "kubypass": Kubypass(program) if program else Kubypass(),
         **{name: KubeProxy(name) for name in ("iptables", "iptables-nft", "nftables")},
@@ -157,7 +160,7 @@ def choose_proxies(names: str, program: Path | None) -> tuple[Proxy, ...]:
 
 
 def kubypass_rights() -> list[Object]:
-    """What an agent reads, for the user of its kubeconfig."""
+    """The ClusterRole of an agent, bound to the user of its kubeconfig."""
     group, metadata = "rbac.authorization.k8s.io", {"name": "kubypass"}
     kind = {"apiVersion": f"{group}/v1", "metadata": metadata}
     rules = [rule.as_object() for rule in CLUSTER_RULES]

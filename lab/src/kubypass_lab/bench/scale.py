@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the agent does with many services: cold start, restart, memory, and one changed endpoint."""
+"""Measures the agent with many services: cold start, restart, memory, and changes of one endpoint."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from kubypass_lab.bench.node import BareNode, agent, bare_node
 
 
 def percentile(values: list[float], share: float) -> float:
-    """The value below which `share` (0..1) of them are; nearest rank."""
+    """The value below which a `share` (0..1) of the values are (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
 def _changes(node: BareNode, endpoints: int, count: int) -> list[float]:
-    """Milliseconds from the event to the map, as the agent measures them, of `count` changes of one endpoint."""
+    """Change one endpoint `count` times. Returns the ms from event to map, as the agent measures them."""
     found = []
     for turn in range(1, count + 1):
         before = _writes(node)
@@ -32,7 +32,7 @@ def _writes(node: BareNode) -> int:
 
 
 def measure(services: int, endpoints: int, changes: int) -> dict[str, object]:
-    """All figures; times in s or ms as named, memory in kB."""
+    """All figures. Times are in s or ms, as the names say; memory is in kB."""
     result: dict[str, object] = {"services": services, "endpoints": endpoints}
     with bare_node() as node:
         write_cluster(node.manifests, 1, 1)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a tree of processes in a cgroup of its own uses, the ended ones included. cgroup-v2.rst, proc(5)."""
+"""CPU and memory of all processes in a cgroup, including ended ones. See cgroup-v2.rst and proc(5)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kubypass.kernel.processes import cgroup_processes
 
 
 def cpu_seconds(cgroup: Path) -> float:
-    """CPU time of all that ever ran in a cgroup, user and system."""
+    """The user and system CPU time of all processes that ever ran in a cgroup."""
     return _usage_us(cgroup) / 1e6
 
 
@@ -21,17 +21,17 @@ def _usage_us(cgroup: Path) -> int:
 
 
 def resident_kb(cgroup: Path) -> int:
-    """Resident memory of its processes together, in kB; what they share counts for each."""
+    """The sum of the resident memory (kB) of a cgroup's processes. Shared pages count once for each process."""
     return sum(_status_kb(pid, "VmRSS") for pid in cgroup_processes(cgroup))
 
 
 def peak_kb(pid: int) -> int:
-    """The most that one process ever had resident, in kB."""
+    """The peak resident memory (kB) of one process."""
     return _status_kb(pid, "VmHWM")
 
 
 def _status_kb(pid: int, key: str) -> int:
-    with suppress(OSError):  # it ended
+    with suppress(OSError):  # the process ended
         text = Path(f"/proc/{pid}/status").read_text()
         found = re.search(rf"^{key}:\s+(\d+) kB$", text, re.MULTILINE)
         return int(found[1]) if found else 0

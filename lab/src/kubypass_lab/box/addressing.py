@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Gives out pod addresses, ClusterIPs and node ports, as Kubernetes' allocators do.
+"""Allocates pod addresses, ClusterIPs and node ports, as Kubernetes' allocators do.
 
-No state of its own: what is taken is read from the objects that hold it, and where a free one is
-looked for first depends on the name.
+The allocators keep no state: the objects say what is taken, and a name decides where the search for a free value
+begins.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kubypass_lab.box.kubekey import IPAddress, IPNetwork
 from kubypass_lab.box.object_files import Applied
 from kubypass_lab.box.objects import AffinityConfig, Service, ServiceSpec
 
-FIRST_POD = 14  # the guide's first pod is 10.233.64.14: lower ones are left to the node
+FIRST_POD = 14  # the guide's first pod is 10.233.64.14; lower addresses belong to the node
 NODE_PORTS = range(30000, 32768)
 VERSIONS = {"IPv4": 4, "IPv6": 6}
 FAMILIES: dict[int, str] = {4: "IPv4", 6: "IPv6"}
@@ -31,7 +31,7 @@ NodePort = tuple[int, str]  # number and protocol
 def next_pod_address(
     cidr: IPNetwork, taken: Collection[IPAddress], last: IPAddress | None
 ) -> IPAddress:
-    """The first free address after `last`: one just given back is not used again at once."""
+    """The first free address after `last`, so that a released address is not reused at once."""
     first, size = FIRST_POD, min(cidr.num_addresses, 65536)
     if size <= first + 1:
         first = 2
@@ -51,10 +51,9 @@ def next_pod_address(
 def complete_service(
     applied: Applied, service: Service, old: Service | None, others: list[Service], cidrs: Cidrs
 ) -> Json:
-    """The Service as the API server would store it: ClusterIPs, families and node ports filled in.
+    """The Service as an API server would store it, with its ClusterIPs, families and node ports.
 
-    `old` is the Service as stored before, whose addresses and ports are kept; `others` are all
-    other Services.
+    `old` is the stored Service, whose addresses and ports are kept. `others` are all other Services.
     """
     spec: Json = {**mapping(applied.raw.get("spec")), "type": service.spec.type}
     if service.spec.type != "ExternalName":
@@ -67,7 +66,7 @@ def complete_service(
 
 
 def _defaults(spec: ServiceSpec) -> Json:
-    """Policies as the API server writes them out."""
+    """The policies with the defaults that an API server fills in."""
     external = spec.type in ("NodePort", "LoadBalancer") or spec.external_ips
     defaults: Json = {
         "internalTrafficPolicy": spec.internal_traffic_policy or "Cluster",
@@ -129,7 +128,7 @@ def _check_cluster_ip(
 
 
 def _versions(applied: Applied, service: Service, asked: list[str], cidrs: Cidrs) -> list[int]:
-    """IP versions that the Service gets, after its ipFamilies and ipFamilyPolicy."""
+    """The IP versions that the Service gets, according to its ipFamilies and ipFamilyPolicy."""
     available: list[int] = [cidr.version for cidr in cidrs]
     wanted: list[int]
     if asked == ["None"] or not asked:
@@ -191,7 +190,7 @@ def _ports(
 def _node_port(
     applied: Applied, service: Service, index: int, number: int, taken: Mapping[NodePort, str]
 ) -> int:
-    """The node port of one port: `number` if it may be, a free one if it is 0, 0 if it has none."""
+    """The node port of one port: `number` if it is allowed, a free one if `number` is 0, or 0 if the port has none."""
     spec, port = service.spec, (service.spec.ports or ())[index]
     field = f"spec.ports[{index}].nodePort"
     if spec.type == "ClusterIP":
@@ -211,19 +210,19 @@ def _node_port(
 
 
 def _taken(others: Iterable[Service]) -> dict[NodePort, str]:
-    """Node ports of other Services, those for health checks too."""
+    """The node ports of other Services, including those for health checks."""
     taken = {}
     for other in others:
         for port in other.spec.ports or ():
             taken[port.node_port, port.protocol] = _full_name(other)
         taken[other.spec.health_check_node_port, "TCP"] = _full_name(other)
-    return {place: name for place, name in taken.items() if place[0]}
+    return {port: name for port, name in taken.items() if port[0]}
 
 
 def _health_check_port(
     applied: Applied, service: Service, old: Service | None, others: list[Service], spec: Json
 ) -> int:
-    """Where load balancers ask whether a node has endpoints; `spec` has the node ports already."""
+    """The port on which load balancers ask a node for endpoints. `spec` already has the node ports."""
     taken = _taken(others)
     ports = spec["ports"]
     for port in ports if isinstance(ports, list) else ():
@@ -245,7 +244,7 @@ def _free_node_port(applied: Applied, port: int, protocol: str, taken: Collectio
 
 
 def _position(text: str, size: int) -> int:
-    """Where to look first: the same for the same name, spread over the range."""
+    """Where the search begins: the same name gives the same position, and names are spread over the range."""
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") % size
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The agents of a box: one a node, in its namespace and cgroup, asked over a Unix socket."""
+"""The agents of a box: each node has one, in its namespace and cgroup, and answers on a Unix socket."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def start_agents(paths: BoxPaths, topology: Topology, settings: Path) -> None:
 
 
 def stop_agents(paths: BoxPaths, how: signal.Signals = signal.SIGTERM) -> None:
-    """End all agents of the box that run."""
+    """Stop all running agents of the box."""
     for directory in sorted((paths.root / "nodes").glob("*")):
         stop(_recorded(paths, directory.name), how, STOP_S)
 
@@ -52,7 +52,7 @@ def is_running(paths: BoxPaths, node: str) -> bool:
 
 
 def command_line(paths: BoxPaths, node: str) -> list[str]:
-    """The words of the command that the node's agent was started with; none if it does not run."""
+    """The command line that the node's agent was started with, or an empty list if no agent runs."""
     process = _recorded(paths, node)
     if process is None or not is_alive(process):
         return []
@@ -60,7 +60,7 @@ def command_line(paths: BoxPaths, node: str) -> list[str]:
 
 
 def agent_environment(paths: BoxPaths, node: str) -> dict[str, str]:
-    """What `kubypass` commands need in the environment to find the node's agent."""
+    """The environment with which `kubypass` commands find the node's agent."""
     search = (
         f"{Path(sys.executable).parent}:{os.environ.get('PATH', '/usr/sbin:/usr/bin:/sbin:/bin')}"
     )
@@ -82,7 +82,7 @@ def ask(paths: BoxPaths, node: str, path: str) -> Json:
 
 
 def active_backends(paths: BoxPaths, node: str) -> set[str]:
-    """Backends such as 10.233.64.14:80/TCP that the node's agent sends new connections to."""
+    """The backends, such as 10.233.64.14:80/TCP, to which the node's agent sends new connections."""
     services = ask(paths, node, "/services").get("services")
     return {
         str(backend["address"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes objects into a box, as `kubectl apply` and `kubectl scale` do into a cluster."""
+"""Applies, deletes and scales objects of a box, as kubectl does in a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Say = Callable[[str], None]
 
 
 def apply_files(box: Box, files: list[Path], say: Say) -> None:
-    """Apply all objects of `files`; what is wrong is raised after everything else is done."""
+    """Apply all objects of `files`. Errors are raised after all valid objects are applied."""
     with locked(box.paths.root):
         reading = read_objects(files)
         if reading.skipped:
@@ -64,7 +64,7 @@ def scale(box: Box, target: str, replicas: int, say: Say) -> None:
 
 
 def delete(box: Box, target: str, say: Say) -> None:
-    """Take away `KIND/NAME` (or `KIND/NAMESPACE/NAME`), and the pods that it asked for."""
+    """Delete `KIND/NAME` (or `KIND/NAMESPACE/NAME`) and the pods that the object asked for."""
     kind, _, name = target.partition("/")
     resource = _RESOURCES.get(kind)
     if resource is None or not name:
@@ -92,7 +92,7 @@ _RESOURCES = {
 
 
 def _raise_all(errors: list[KubypassError], say: Say) -> None:
-    """Say all errors but the last, and raise that one."""
+    """Print all errors but the last, and raise the last."""
     for error in errors[:-1]:
         say(f"error: {error}")
     if errors:
@@ -100,7 +100,7 @@ def _raise_all(errors: list[KubypassError], say: Say) -> None:
 
 
 def _store(box: Box, applied: Applied) -> str:
-    """Store one object, and what agents see of it; returns created, configured or unchanged."""
+    """Store one object and what agents see of it. Returns created, configured or unchanged."""
     path = box.paths.objects / f"{applied.key}.json"
     raw = _normalise(applied)
     if isinstance(applied.object, Service):
@@ -114,12 +114,12 @@ def _store(box: Box, applied: Applied) -> str:
 
 
 def _complete_port(port: EndpointPort) -> Json:
-    """A slice's port with the API server's defaults: a port without a name has an empty one."""
+    """A slice's port with an API server's defaults: the default name is empty."""
     return {"name": port.name or "", "protocol": port.protocol or "TCP", "port": port.port}
 
 
 def _normalise(applied: Applied) -> Json:
-    """The object as written, with its namespace spelled out."""
+    """The object as it was written, with an explicit namespace."""
     return {**applied.raw, "metadata": {"namespace": "default", **_metadata(applied.raw)}}
 
 

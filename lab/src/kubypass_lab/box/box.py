@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A box as a whole: made, found again from its files, and taken down, even half made."""
+"""A box as a whole: `up` makes it, `open_box` finds it by its files, and `down` removes even a half-made one."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class Box:
 
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:
-        """Its nodes, node1 first."""
+        """The nodes of the box, node1 first."""
         return self.topology.nodes
 
 
 def open_box(name: str) -> Box:
-    """Find a box again; KubypassError if there is none, or only half of one."""
+    """Find a box by its files. KubypassError: there is no box of this name, or only half of one."""
     paths = BoxPaths(name)
     if name in cluster_names():
         hint = f"use kubectl: kubypass box exec --name {name} client -- kubectl …"
@@ -57,7 +57,7 @@ def open_box(name: str) -> Box:
 
 
 def up(name: str, kubekey: Path, settings: Path, say: Say, *, with_agents: bool = True) -> Box:
-    """Make a box, or say what there is of one; what an interrupted `up` left is cleared away."""
+    """Make a box, or describe the one that is there. The remains of an interrupted `up` are removed first."""
     paths = BoxPaths(name)
     topology = plan_topology(read_kubekey(kubekey))
     if not settings.exists():
@@ -84,7 +84,7 @@ def up(name: str, kubekey: Path, settings: Path, say: Say, *, with_agents: bool 
 
 
 def down(name: str, say: Say) -> bool:
-    """End everything of a box and remove it; returns False if there was nothing."""
+    """Stop all processes of a box and remove it. Returns False if there was no box."""
     paths = BoxPaths(name)
     cgroup = paths.cgroup
     found = paths.root.is_dir() or cgroup.is_dir() or bool(paths.namespaces())
@@ -105,7 +105,7 @@ def down(name: str, say: Say) -> bool:
 
 
 def _unmount(path: Path) -> None:
-    """Unmount whatever is mounted on `path`, however often."""
+    """Unmount everything that is mounted on `path`."""
     while path.is_mount():
         unmount(path)
 
@@ -161,7 +161,7 @@ def _parse_box(paths: BoxPaths, description: Json) -> Box:
 
 
 def node_manifest(paths: BoxPaths, node: PlannedNode) -> Path:
-    """Where the node's Node object is."""
+    """The file of a node's Node object."""
     return paths.manifests / f"node_{node.name}.json"
 
 

@@ -21,7 +21,7 @@ class Checks:
     def check(
         self, what: str, expected: object, seen: object, *, passed: bool | None = None
     ) -> bool:
-        """One check; it passes if `seen` equals `expected`, unless `passed` says otherwise."""
+        """Count and print one check. It passes if `seen` equals `expected`, unless `passed` is given."""
         passed = seen == expected if passed is None else passed
         self.passed += passed
         self.failed += not passed

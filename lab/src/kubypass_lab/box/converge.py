@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits for the agents: a pod is there, or gone, only once every agent says so."""
+"""Waits until every agent uses a new pod, or no longer uses a deleted one."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ CONVERGE_S = 10.0
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
-# Services with these are other proxies', or not every node's.
+# Services with these labels or annotations belong to another proxy, or to some nodes only.
 _ELSEWHERE = ("service.kubernetes.io/service-proxy-name", "service.kubernetes.io/headless")
 _SOME_NODES = ("service.cilium.io/node", "service.cilium.io/node-selector")
 
 
 def _name(metadata: Metadata | None) -> tuple[str, str]:
-    """The namespace and the name."""
+    """The namespace and the name of an object."""
     metadata = metadata or Metadata()
     return metadata.namespace or "default", metadata.name
 
@@ -75,7 +75,7 @@ def _is_for(endpoint: Endpoint, node: str, zone: str) -> bool:
 
 
 def wait_until_active(box: Box) -> bool:
-    """Wait until every agent that runs uses every ready endpoint; False after CONVERGE_S."""
+    """Wait until every running agent uses every ready endpoint. Returns False after CONVERGE_S."""
     slices = _served_slices(box)
     zones = read_zones(read_all(box.paths.manifests))
     wanted: dict[str, set[str]] = {}
@@ -90,10 +90,9 @@ def _is_wanted(endpoint: Endpoint, node: str, zone: str) -> bool:
 
 
 def wait_until_unused(box: Box, pods: Iterable[PodRecord]) -> bool:
-    """Wait until no agent that runs sends new connections to `pods`.
+    """Wait until no running agent sends new connections to `pods`. Returns False after CONVERGE_S.
 
-    The last pods of a Service are not waited for: a terminating pod is used as long as there is no
-    other.
+    The last pods of a Service are not waited for: agents use a terminating pod as long as there is no other.
     """
     addresses = {address for pod in pods for address in pod.addresses}
     slices = _served_slices(box)
@@ -116,13 +115,13 @@ def _wait(box: Box, condition: Callable[[str, set[str]], bool]) -> bool:
         try:
             return all(condition(node, agents.active_backends(box.paths, node)) for node in running)
         except (OSError, KubypassError):
-            return False  # an agent that ends or starts just now; the deadline is the judge
+            return False  # the agent is starting or ending; the caller's deadline decides
 
     return wait_until(converged, CONVERGE_S)
 
 
 def _served_slices(box: Box) -> list[EndpointSlice]:
-    """Slices of Services that agents serve: those with a ClusterIP."""
+    """The slices of the Services that agents serve."""
     objects = read_all(box.paths.manifests)
     services = [msgspec.convert(raw, Service) for raw in objects if raw.get("kind") == "Service"]
     served = {_name(each.metadata) for each in services if _is_served(each)}

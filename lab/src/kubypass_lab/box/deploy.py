@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes a box's pods what the applied objects ask for, and tells the agents what they are.
+"""Makes the pods that the applied objects ask for, and publishes them to the agents.
 
-Order matters for traffic: new pods answer before anything old goes; a pod that goes first leaves
-the agents' active backends, then finishes its connections, and only then ends.
+The order keeps traffic flowing: new pods answer before old ones are removed. A pod that is removed first leaves the
+agents' active backends, then finishes its connections, and then ends.
 """
 
 from __future__ import annotations
@@ -27,11 +27,13 @@ _LATE = f"warning: after {converge.CONVERGE_S:.0f} s the agents do not use all r
 
 
 def reconcile(box: Box, say: Callable[[str], None]) -> list[str]:
-    """Start what is missing, end what is too much; returns a line for each pod that failed."""
+    """Start missing pods and end surplus ones. Returns a line for each pod that failed."""
     wanted = placement.read_wanted(box)
     old = read_pods(box.paths)
     missing: list[Wanted] = []
-    replaced: list[PodRecord] = []  # they go first: their successors have the same names
+    replaced: list[
+        PodRecord
+    ] = []  # they are removed first, because their successors have the same names
     surplus = [pod for pod in old if pod.owner not in wanted]
     for want in wanted.values():
         mine = [pod for pod in old if pod.owner == want.key]
@@ -50,9 +52,9 @@ def reconcile(box: Box, say: Callable[[str], None]) -> list[str]:
 
 
 def publish(box: Box) -> None:
-    """Write what agents see of the pods: the EndpointSlices of Services with a selector, and Pods with host ports.
+    """Write what agents see of the pods: EndpointSlices of Services with a selector, and Pods with host ports.
 
-    Those that are no more are removed.
+    Objects that no longer apply are removed.
     """
     records = read_pods(box.paths)
     manifests = read_all(box.paths.manifests)
@@ -90,7 +92,7 @@ def _start(box: Box, wanted: Iterable[Wanted]) -> list[str]:
 
 
 def _remove(box: Box, surplus: list[PodRecord]) -> None:
-    """End pods without a failed request: no new connections, drained, ended, forgotten."""
+    """End pods without failing a request: stop new connections, drain, end the processes, remove the pods."""
     if not surplus:
         return
     for pod in surplus:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads what a box needs of a KubeKey cluster file: hosts, their addresses, and the CIDRs."""
+"""Reads the hosts, their addresses and the CIDRs from a KubeKey cluster file."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ class Host:
     """One entry of `spec.hosts`."""
 
     name: str
-    addresses: tuple[IPAddress, ...]  # of internalAddress, else of address
-    labels: tuple[tuple[str, str], ...] = ()  # of its Node object
+    addresses: tuple[IPAddress, ...]  # internalAddress if there is one, else address
+    labels: tuple[tuple[str, str], ...] = ()  # labels of the host's Node object
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ def read_kubekey(path: Path) -> KubeKey:
 
 
 def parse_kubekey(document: dict[str, object], where: str) -> KubeKey:
-    """Parse one Cluster object; `where` is how errors name the file."""
+    """Parse one Cluster object. Error messages call the file `where`."""
     spec = _mapping(document.get("spec"), f"{where}: spec")
     network = _mapping(spec.get("network"), f"{where}: spec.network")
     pods = _cidrs(network.get("kubePodsCIDR"), f"{where}: spec.network.kubePodsCIDR")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Labels of a box's Node objects: read, and changed as `kubectl label node` does."""
+"""Reads the labels of a box's Node objects, and changes them as `kubectl label node` does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kubypass_lab.box.topology import ZONE_LABEL
 
 
 def read_zones(manifests: Iterable[Json]) -> dict[str, str]:
-    """The zone of each node that has one, by the node's name."""
+    """Maps each node that has a zone to its zone."""
     zones = {}
     for raw in manifests:
         metadata = mapping(raw.get("metadata"))
@@ -23,7 +23,7 @@ def read_zones(manifests: Iterable[Json]) -> dict[str, str]:
 
 
 def label_node(box: Box, name: str, changes: Iterable[str]) -> None:
-    """Apply changes such as `key=value`, or `key-` to take a label away."""
+    """Apply changes to a node's labels: `key=value` sets one, `key-` removes one."""
     try:
         node = box.topology.node(name)
     except KeyError:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the objects that a user applies to a box, and keeps each as it was written."""
+"""Reads the objects that a user applies to a box. Each object is also kept as it was written."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from pathlib import Path
 import msgspec
 
 from kubypass.errors import ConfigError
-from kubypass.kube.manifests.documents import MalformedError, yaml_values
+from kubypass.kube.convert.decode import MalformedError
+from kubypass.kube.manifests.documents import yaml_values
 from kubypass.model.address import parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass_lab.box.files import Json
 from kubypass_lab.box.objects import KINDS, Deployment, Object, Service
 
-# Field -> what it may be, where a type does not say it.
+# The values that a field accepts, where the type's error message does not name them.
 ALLOWED = {
     "name": "lower-case letters, digits, - and .",
     "namespace": "lower-case letters, digits, - and .",
@@ -44,7 +45,7 @@ class Applied:
 
     @property
     def key(self) -> str:
-        """Unique among all objects; good as a file name."""
+        """A name that is unique among all objects and is valid as a file name."""
         metadata = self.object.metadata
         return f"{self.resource}_{metadata.namespace}_{metadata.name}"
 
@@ -61,7 +62,7 @@ class Applied:
 
 @dataclass(slots=True)
 class ParsedObjects:
-    """What was found in the files: objects, kinds that a box does not run, and what was wrong."""
+    """The content of the files: objects, kinds that a box does not run, and errors."""
 
     objects: list[Applied]
     skipped: list[str]
@@ -69,7 +70,7 @@ class ParsedObjects:
 
 
 def read_objects(paths: list[Path]) -> ParsedObjects:
-    """Read all documents of all files; a wrong one does not keep the others from being read."""
+    """Read all documents of all files. An error in one does not prevent the others from being read."""
     parsed = ParsedObjects([], [], [])
     for path in paths:
         try:

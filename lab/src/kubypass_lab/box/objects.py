@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The kinds of Kubernetes objects that a box runs, as strict as an API server about what users apply.
+"""The kinds of Kubernetes objects that a box runs, with the checks of an API server.
 
-`kube.wire` declares what agents read: it has other fields, and accepts all that a cluster may hold.
-Shapes follow the Kubernetes API reference (apps/v1 Deployment, v1 Pod and Service,
-discovery.k8s.io/v1 EndpointSlice).
+`kube.wire` declares the same objects for agents, which accept everything that a cluster may hold. The types follow
+the Kubernetes API reference (apps/v1 Deployment, v1 Pod and Service, discovery.k8s.io/v1 EndpointSlice).
 """
 
 from __future__ import annotations
@@ -114,7 +113,7 @@ class ServiceSpec(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def has_health_check(self) -> bool:
-        """Whether load balancers ask each node if it has endpoints."""
+        """Whether load balancers ask each node for local endpoints."""
         return self.type == "LoadBalancer" and self.external_traffic_policy == "Local"
 
 
@@ -137,7 +136,7 @@ class Service(msgspec.Struct, frozen=True):
     status: ServiceStatus = ServiceStatus()
 
     def external_addresses(self) -> tuple[str, ...]:
-        """Addresses that nodes answer for: externalIPs, and those that a load balancer was given."""
+        """The external addresses that nodes answer for: externalIPs and addresses of load balancers."""
         ingress = self.status.load_balancer.ingress or ()
         vips = (each.ip for each in ingress if each.ip and each.ip_mode == "VIP")
         return tuple(dict.fromkeys((*(self.spec.external_ips or ()), *vips)))
@@ -159,7 +158,7 @@ class EndpointSlice(msgspec.Struct, frozen=True, rename="camel"):
 
 Object = Deployment | Pod | Service | EndpointSlice
 
-# (API group, kind) -> its shape, and how kubectl names it.
+# (API group, kind) -> the type, and kubectl's name for it.
 KINDS: dict[tuple[str, str], tuple[type[Object], str]] = {
     ("apps", "Deployment"): (Deployment, "deployment.apps"),
     ("", "Pod"): (Pod, "pod"),

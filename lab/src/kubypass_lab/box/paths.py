@@ -45,17 +45,17 @@ class BoxPaths:
 
     @property
     def manifests(self) -> Path:
-        """What the agents follow: one object a file."""
+        """The directory that the agents follow, with one object in each file."""
         return self.root / "manifests"
 
     @property
     def objects(self) -> Path:
-        """What the user applied: one object a file."""
+        """The directory of applied objects, with one object in each file."""
         return self.root / "objects"
 
     @property
     def pods(self) -> Path:
-        """One record a pod; its files are in the directory of the same name."""
+        """The directory of pods, with one record for each pod. A pod's files are in the directory of the same name."""
         return self.root / "pods"
 
     @property

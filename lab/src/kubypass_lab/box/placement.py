@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What pods the applied objects ask for, where a new one runs, and which one goes first."""
+"""Decides which pods the applied objects ask for, where a new pod runs, and which surplus pod is ended first."""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ from kubypass_lab.box.objects import (
 from kubypass_lab.box.record import PodRecord, read_pods
 
 HostPort = tuple[str, int, str]  # hostIP, number, protocol
-_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # as Kubernetes' names: no vowels, no words
+_LETTERS = "bcdfghjklmnpqrstvwxz2456789"  # as in Kubernetes' names: without vowels, so that no words appear
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Pods that one applied object asks for."""
+    """The pods that one applied object asks for."""
 
     key: str
     namespace: str
-    name: str  # of the pod itself, or what the pods' names begin with
+    name: str  # the pod's name, or the prefix of the pods' names
     template: str
     replicas: int
     labels: dict[str, str]
     containers: tuple[Container, ...]
-    fixed_name: bool  # a Pod, not a Deployment
+    fixed_name: bool  # true for a Pod, false for a Deployment
     annotations: dict[str, str]
     runtime_class: str
-    node: str  # where they run; empty: anywhere
+    node: str  # the node that they ask for; empty: any node
 
     @property
     def host_ports(self) -> set[HostPort]:
-        """Ports of the node that each of them has."""
+        """The host ports of each of the pods."""
         return {port for each in self.containers for port in host_ports(each)}
 
 
@@ -62,7 +62,7 @@ def host_ports(container: Container) -> set[HostPort]:
 
 
 def read_wanted(box: Box) -> dict[str, Wanted]:
-    """What all applied objects ask for, by the object's key."""
+    """The pods that all applied objects ask for, by the object's key."""
     result = {}
     for applied in _read_applied(box):
         want = _wanted(applied)
@@ -72,7 +72,7 @@ def read_wanted(box: Box) -> dict[str, Wanted]:
 
 
 def choose_surplus(current: Iterable[PodRecord], count: int) -> list[PodRecord]:
-    """The `count` pods to end: from the node that has most of them, the newest first."""
+    """Choose `count` pods to end: the newest pods of the node that has most of them."""
     chosen: list[PodRecord] = []
     remaining = list(current)
     for _ in range(max(count, 0)):
@@ -84,10 +84,10 @@ def choose_surplus(current: Iterable[PodRecord], count: int) -> list[PodRecord]:
 
 
 def place(box: Box, want: Wanted) -> PodRecord:
-    """Choose a name, addresses and a node.
+    """Choose a name, addresses and a node for a new pod.
 
-    The node that it asks for, or the one where least pods have its host ports, then with the fewest
-    pods of this object, then of all.
+    The pod runs on the node that it asks for. Otherwise the node is chosen on which fewest pods have its host ports,
+    then the one with the fewest pods of this object, then the one with the fewest pods.
     """
     records = read_pods(box.paths)
     busy = Counter(
@@ -128,9 +128,9 @@ def place(box: Box, want: Wanted) -> PodRecord:
 
 
 def unnamed_ports(box: Box, want: Wanted) -> tuple[ContainerPort, ...]:
-    """Numeric targetPorts of the pod's Services that no container names.
+    """The numeric targetPorts of the pod's Services that no container declares.
 
-    Real images listen there all the same: a containerPort is only a note.
+    Real images listen on them all the same: a containerPort is informational.
     """
     named = {(p.container_port, p.protocol) for c in want.containers for p in c.ports or ()}
     targets = {
@@ -183,7 +183,7 @@ def _wanted(applied: Applied) -> Wanted | None:
 
 
 def _last_addresses(box: Box, node: str) -> dict[int, IPAddress]:
-    """The addresses given out last on a node, by IP version."""
+    """The address allocated last on a node, by IP version."""
     stored = read_json(_last_file(box, node)) or {}
     return {int(version): ipaddress.ip_address(str(text)) for version, text in stored.items()}
 

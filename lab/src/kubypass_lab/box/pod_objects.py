@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pod objects as agents see them. Pure."""
+"""Makes the Pod objects that agents read. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kubypass_lab.box.record import PodRecord
 
 
 def describe_pod(pod: PodRecord) -> Json:
-    """The Pod as the API server has it, as far as agents read it."""
+    """The Pod as an API server has it, limited to the fields that agents read."""
     created = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(pod.created))
-    # Only that it is being deleted matters, not since when.
+    # Agents only read whether there is a time.
     ending = {"deletionTimestamp": created} if pod.state == "terminating" else {}
     return {
         "apiVersion": "v1",

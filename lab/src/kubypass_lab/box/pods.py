@@ -60,7 +60,7 @@ _WELCOME = "<!DOCTYPE html>\n<html><head><title>Welcome to nginx!</title></head>
 
 
 def start_pod(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> PodRecord:
-    """Make a pod and start its processes; its first container also serves `ports`."""
+    """Make a pod and start its processes. The first container also serves `ports`."""
     write_pod(box.paths, pod)
     node, namespace = box.topology.node(pod.node), box.paths.pod_namespace(pod.id)
     node_namespace = box.paths.namespace(pod.node)
@@ -83,7 +83,7 @@ def start_pod(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> Pod
 
 
 def wait_ready(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> PodRecord:
-    """Wait until a pod answers its node on all its ports, and record how that ended."""
+    """Wait until a pod answers its node on all its ports, and record the outcome."""
     namespace = box.paths.namespace(pod.node)
     served = (*pod.ports, *ports)
     if is_nginx(pod.containers[0].image) and not served:
@@ -107,20 +107,20 @@ def wait_ready(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> Po
 
 
 def why_failed(box: Box, pod: PodRecord) -> str:
-    """The last words of a pod that is not ready."""
+    """The last log line of a pod that is not ready."""
     logs = [pod_directory(box.paths, pod) / container.name / "log" for container in pod.containers]
     return f"pod/{pod.name} on {pod.node} does not answer: {' · '.join(map(last_line, logs))}"
 
 
 def drain_pod(pod: PodRecord) -> None:
-    """Wait, up to DRAIN_S, until no TCP connection of a pod is established."""
+    """Wait, at most DRAIN_S, until the pod has no established TCP connection."""
     living = [process for process in pod.processes if is_alive(process)]
     if living:
         wait_until(lambda: not probe.has_connections(living[0].pid), DRAIN_S)
 
 
 def end_processes(box: Box, pod: PodRecord) -> None:
-    """End a pod's processes: nginx finishes what it is doing."""
+    """End a pod's processes. nginx is allowed to finish its requests."""
     for process, container in zip(pod.processes, pod.containers, strict=False):
         how = signal.SIGQUIT if is_nginx(container.image) else signal.SIGTERM
         stop(process, how, QUIT_S)
@@ -128,7 +128,7 @@ def end_processes(box: Box, pod: PodRecord) -> None:
 
 
 def remove_pod(box: Box, pod: PodRecord) -> None:
-    """Remove whatever is left of a pod whose processes have ended."""
+    """Remove what is left of a pod whose processes have ended."""
     _agent_record(box, pod).unlink(missing_ok=True)
     namespace = box.paths.pod_namespace(pod.id)
     if (NETNS / namespace).exists():
@@ -140,7 +140,7 @@ def remove_pod(box: Box, pod: PodRecord) -> None:
 
 
 def is_nginx(image: str) -> bool:
-    """Whether an image is one of nginx, by the last part of its name."""
+    """Whether the last part of an image's name says nginx."""
     return "nginx" in image.partition("@")[0].rpartition("/")[2].partition(":")[0]
 
 

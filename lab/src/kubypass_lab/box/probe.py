@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks at pods: does a port answer, are connections open, is a link there."""
+"""Observes pods: whether a port answers, whether connections are open, whether a link exists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _ESTABLISHED = "01"  # include/net/tcp_states.h
 
 
 def answers(address: str, port: ContainerPort, *, http: bool) -> bool:
-    """Whether HTTP, TCP or UDP answers there now. SCTP is not asked."""
+    """Whether a port answers HTTP, TCP or UDP now. SCTP ports are not probed."""
     if port.protocol == "SCTP":
         return True
     family = socket.AF_INET6 if ":" in address else socket.AF_INET

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes of a box: started in a cgroup and a namespace, known by pid and start time.
+"""Processes of a box, started in a cgroup and a network namespace.
 
-They outlive the command that started them, so they are not its children: a shell starts them in the
-background and ends, and whoever needs them later knows them by (pid, start time), which no other
-process can have.
+They outlive the command that started them, so they are not its children: a shell starts them in the background and
+ends. A process is identified by its pid and start time, a pair that no other process can have.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kubypass.errors import KubypassError
 
 POLL_S = 0.01
 
-# The cgroup comes first: a socket belongs to the cgroup that its maker was in.
+# The cgroup comes first: a socket belongs to the cgroup in which it was created.
 _START = """
 cgroup=$1 namespace=$2 log=$3; shift 3
 ( echo 0 > "$cgroup/cgroup.procs" && exec nsenter --net="/run/netns/$namespace" -- "$@" ) \\
@@ -31,18 +30,18 @@ echo $!
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process, and when it started in clock ticks after boot."""
+    """A process id with the start time in clock ticks after boot."""
 
     pid: int
     start: int
 
     def describe(self) -> dict[str, object]:
-        """As JSON values."""
+        """The process as JSON values."""
         return {"pid": self.pid, "start": self.start}
 
 
 def parse_process(value: object) -> Process | None:
-    """Inverse of `Process.describe`; None for anything else."""
+    """Inverse of `Process.describe`; None if the value is anything else."""
     if (
         isinstance(value, dict)
         and isinstance(value.get("pid"), int)
@@ -67,9 +66,9 @@ def run(command: Sequence[str], *, stdin: str | None = None) -> str:
 
 
 def start_time(pid: int) -> int | None:
-    """Start time of a living process in clock ticks after boot; None if it is gone or a zombie.
+    """The start time of a living process in clock ticks after boot; None if it is gone or a zombie.
 
-    While other threads of a zombie still end, its sockets are open and its ports taken (num_threads in proc(5)).
+    A zombie whose other threads have not ended still owns its sockets and ports (num_threads in proc(5)).
     """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -82,7 +81,7 @@ def start_time(pid: int) -> int | None:
 def spawn(
     command: Sequence[str], *, cgroup: Path, namespace: str, log: Path, env: dict[str, str]
 ) -> Process:
-    """Start a process in a session of its own, its output appended to `log`."""
+    """Start a process in a new session, and append its output to `log`."""
     result = subprocess.run(
         ["sh", "-c", _START, "sh", str(cgroup), namespace, str(log), *command],
         stdout=subprocess.PIPE,
@@ -99,23 +98,23 @@ def spawn(
 
 
 def last_line(log: Path) -> str:
-    """The last line of a log, or a note that it is empty."""
+    """The last line of a log, or a note that the log is empty."""
     return (last_lines(log, 1) or ["it said nothing"])[0]
 
 
 def last_lines(log: Path, count: int) -> list[str]:
-    """The last `count` lines of a log that may not be there."""
+    """The last `count` lines of a log; none if there is no log."""
     lines = log.read_text(errors="replace").strip().splitlines() if log.is_file() else []
     return lines[-count:]
 
 
 def is_alive(process: Process | None) -> bool:
-    """Whether this very process still runs."""
+    """Whether this process still runs, and not a later one with the same pid."""
     return process is not None and start_time(process.pid) == process.start
 
 
 def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
-    """Wait for a condition; returns whether it came true within `deadline_s` seconds."""
+    """Wait for a condition. Returns whether it became true within `deadline_s` seconds."""
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:
@@ -125,7 +124,7 @@ def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
 
 
 def stop(process: Process | None, how: signal.Signals, deadline_s: float) -> None:
-    """End a process with signal `how`, and with SIGKILL if it runs after `deadline_s` seconds."""
+    """End a process with signal `how`, and with SIGKILL if it still runs after `deadline_s` seconds."""
     for each in (how, signal.SIGKILL):
         if process is None or not is_alive(process):
             return
@@ -137,7 +136,7 @@ def stop(process: Process | None, how: signal.Signals, deadline_s: float) -> Non
 
 
 def kill_cgroup(cgroup: Path, deadline_s: float = 5.0) -> None:
-    """SIGKILL whatever is in `cgroup` and below it, then remove these cgroups."""
+    """SIGKILL all processes in `cgroup` and below it, then remove these cgroups."""
     if not cgroup.is_dir():
         return
 
@@ -159,7 +158,7 @@ def kill_cgroup(cgroup: Path, deadline_s: float = 5.0) -> None:
 
 
 def cgroup_processes(cgroup: Path) -> list[int]:
-    """Ids of the processes in `cgroup` and below it."""
+    """The ids of the processes in `cgroup` and below it."""
     pids: list[int] = []
     for procs in (cgroup / "cgroup.procs", *cgroup.rglob("cgroup.procs")):
         try:
@@ -170,7 +169,7 @@ def cgroup_processes(cgroup: Path) -> list[int]:
 
 
 def _remove_cgroup(directory: Path) -> None:
-    """Remove one empty cgroup; the kernel may still count a process that just ended."""
+    """Remove an empty cgroup. It is tried again, because the kernel may still count a process that just ended."""
 
     def gone() -> bool:
         try:

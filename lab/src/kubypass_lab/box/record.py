@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a box writes down about each of its pods."""
+"""The record that a box keeps of each pod."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ PodState = Literal["starting", "ready", "failed", "terminating"]
 
 @dataclass(frozen=True, slots=True)
 class PodRecord:
-    """One pod: where it runs, what runs in it, and how far it is."""
+    """One pod: where it runs, what runs in it, and its state."""
 
     namespace: str
     name: str
     uid: str
     node: str
-    owner: str  # key of the Deployment, or of the Pod itself
-    template: str  # hash of what it was made from
+    owner: str  # key of the Deployment or of the Pod
+    template: str  # hash of the pod template
     created: float  # seconds since the epoch
     labels: dict[str, str]
     containers: tuple[Container, ...]
     addresses: tuple[str, ...]
-    interface: str  # the node's end of its link
+    interface: str  # the node's end of the pod's link
     state: PodState = "starting"
     processes: tuple[Process, ...] = ()
     annotations: dict[str, str] = field(default_factory=dict)
@@ -41,16 +41,16 @@ class PodRecord:
 
     @property
     def id(self) -> str:
-        """Unique in the box; names its namespace, cgroup and files."""
+        """An identifier that is unique in the box and names the pod's namespace, cgroup and files."""
         return f"{self.namespace}.{self.name}"
 
     @property
     def ports(self) -> tuple[ContainerPort, ...]:
-        """Ports that its containers name."""
+        """The ports that the pod's containers declare."""
         return tuple(port for container in self.containers for port in container.ports or ())
 
     def ip_addresses(self) -> list[IPAddress]:
-        """Its addresses, parsed."""
+        """The pod's addresses, parsed."""
         return [ipaddress.ip_address(text) for text in self.addresses]
 
 
@@ -61,12 +61,12 @@ def read_pods(paths: BoxPaths) -> list[PodRecord]:
 
 
 def write_pod(paths: BoxPaths, pod: PodRecord) -> None:
-    """Write a pod's record, new or changed."""
+    """Write the record of a new or changed pod."""
     write_json(paths.pods / f"{pod.id}.json", msgspec.to_builtins(pod))
 
 
 def pod_directory(paths: BoxPaths, pod: PodRecord) -> Path:
-    """Where a pod keeps its files and logs."""
+    """The directory of a pod's files and logs."""
     return paths.pods / pod.id
 
 

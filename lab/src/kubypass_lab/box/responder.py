@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a pod runs when its image is not nginx.
+"""The program of pods whose image is not nginx.
 
-Answers HTTP requests, lines of TCP and datagrams with one line of JSON: pod, node, client address
-seen, local address. Both families; IPv4-mapped addresses are written as IPv4.
+It answers HTTP requests, lines over TCP and datagrams with one line of JSON: the pod, the node, the client's address
+as the pod sees it, and the local address. It serves both families, and writes IPv4-mapped addresses as IPv4.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _IPV6_PKTINFO = 50
 
 
 class Responder:
-    """Answers for one pod."""
+    """The answers of one pod."""
 
     def __init__(self, pod: str, node: str) -> None:
         self._identity = {"pod": pod, "node": node}
@@ -28,7 +28,7 @@ class Responder:
     def answer(
         self, protocol: str, client: tuple[str, int], local: tuple[str, int], request: str
     ) -> bytes:
-        """One line of JSON."""
+        """The answer as one line of JSON."""
         fields = {
             **self._identity,
             "protocol": protocol,
@@ -44,7 +44,7 @@ class Responder:
             while line := await reader.readline():
                 await self._answer_line(line, reader, writer)
         except (ConnectionError, ValueError, asyncio.IncompleteReadError):
-            pass  # the client went away, or sent a line without end: nobody is left to tell
+            pass  # the client is gone, or sent an endless line: there is nobody to report to
         finally:
             writer.close()
 
@@ -81,7 +81,7 @@ class Responder:
             reader.feed_eof()
 
     def serve_datagram(self, listener: socket.socket, port: int) -> None:
-        """Answer one datagram from the address it was sent to."""
+        """Answer one datagram, from the address to which it was sent."""
         try:
             request, ancillary, _, client = listener.recvmsg(65536, socket.CMSG_SPACE(20))
         except (BlockingIOError, ConnectionError):
@@ -96,7 +96,7 @@ class Responder:
         try:
             listener.sendmsg([reply], [(socket.IPPROTO_IPV6, _IPV6_PKTINFO, source)], 0, client)
         except OSError:
-            return  # as any UDP server: the client asks again
+            return  # the client asks again, as with any UDP server
 
 
 def _endpoint(address: str, port: int) -> str:

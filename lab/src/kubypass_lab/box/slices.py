@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Computes EndpointSlices from pods, as Kubernetes' EndpointSlice controller does. Pure.
 
-One slice for each IP family of the Service and each set of port numbers that its pods resolve to: a
-named targetPort may be another number in another pod.
+A Service has one slice for each IP family and each set of port numbers that its pods resolve to: a named targetPort
+can have different numbers in different pods.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Ports = tuple[tuple[str, str, int], ...]  # name, protocol, number
 def plan_slices(
     service: Service, pods: Iterable[PodRecord], zones: Mapping[str, str]
 ) -> list[Json]:
-    """The EndpointSlices of a stored Service; none if it has no selector. `zones` are those of nodes."""
+    """The EndpointSlices of a stored Service; none if it has no selector. `zones` maps nodes to zones."""
     spec, namespace = service.spec, service.metadata.namespace
     if not spec.selector or spec.type == "ExternalName":
         return []
@@ -46,7 +46,7 @@ def plan_slices(
 
 
 def _resolve(spec: ServiceSpec, named: tuple[ContainerPort, ...]) -> Ports:
-    """The Service's ports as numbers of one pod; a name that the pod does not have is left out."""
+    """The Service's ports as port numbers of one pod. A port whose name the pod does not have is left out."""
     resolved = []
     for port in spec.ports or ():
         target = port.target_port or port.port
@@ -59,7 +59,7 @@ def _resolve(spec: ServiceSpec, named: tuple[ContainerPort, ...]) -> Ports:
 
 
 def _add_hints(spec: ServiceSpec, endpoints: list[Json]) -> None:
-    """For whom each ready endpoint is, after `trafficDistribution`; for none if one has no zone."""
+    """Add topology hints according to `trafficDistribution`. No endpoint gets hints if one has no zone."""
     ready = [each for each in endpoints if mapping(each["conditions"])["ready"]]
     if spec.traffic_distribution is None or not all("zone" in each for each in ready):
         return

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a node looks like: routes, rules, addresses, sysctls, netfilter, BPF programs.
+"""Snapshots of a node: routes, rules, addresses, sysctls, netfilter and BPF programs.
 
-The box's own pods come and go between two snapshots; lines about their links (lxc…) are left out.
+Lines about links of pods (lxc…) are left out, because pods come and go between two snapshots.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def compare(before: Snapshot, after: Snapshot) -> list[str]:
 
 
 def read_bpf_objects(box: Box, node: str) -> set[tuple[str, int]]:
-    """Programs, maps and links, as (kind, id), that a node's agent has pinned, and their maps."""
+    """The programs, maps and links that a node's agent has pinned, and the maps of the programs, as (kind, id)."""
     found: set[tuple[str, int]] = set()
     for pin in box.paths.node_bpffs(box.topology.node(node).name).rglob("*"):
         if pin.is_file():
@@ -63,12 +63,12 @@ def read_bpf_objects(box: Box, node: str) -> set[tuple[str, int]]:
 
 
 def existing_bpf_objects(objects: set[tuple[str, int]]) -> set[tuple[str, int]]:
-    """Those of `objects` that the kernel still has."""
+    """The members of `objects` that still exist in the kernel."""
     return {(kind, number) for kind, number in objects if _show(kind, "id", str(number))}
 
 
 class _Entry(msgspec.Struct, frozen=True):
-    """What bpftool says of a program, a map or a link."""
+    """bpftool's description of a program, a map or a link."""
 
     id: int
     prog_id: int = 0
@@ -76,7 +76,7 @@ class _Entry(msgspec.Struct, frozen=True):
 
 
 def _identify(pin: Path) -> set[tuple[str, int]]:
-    for kind in _BPF_KINDS:  # a pin says what it is only by what can be asked of it
+    for kind in _BPF_KINDS:  # bpftool only finds out by trying of which kind a pin is
         entry = _show(kind, "pinned", str(pin))
         if entry:
             return {(kind, entry.id)} | ({("prog", entry.prog_id)} if entry.prog_id else set())
@@ -84,7 +84,7 @@ def _identify(pin: Path) -> set[tuple[str, int]]:
 
 
 def _show(kind: str, by: str, which: str) -> _Entry | None:
-    """One object, or None if there is none. Lists are not asked for: others' objects come and go."""
+    """One object, or None if it does not exist. Lists are not read, because objects of others come and go."""
     try:
         return msgspec.json.decode(run(["bpftool", "-j", kind, "show", by, which]), type=_Entry)
     except KubypassError:
@@ -104,7 +104,9 @@ def _lines(target: Target, command: list[str]) -> list[str]:
     lines = text.splitlines()
     if "-j" in command:
         entries = json.loads(text or "[]")
-        if command[0] == "bpftool":  # one object, whose members are lists by kind of hook
+        if (
+            command[0] == "bpftool"
+        ):  # bpftool prints one object, which has a list for each kind of hook
             entries = [
                 entry for group in entries for members in group.values() for entry in members
             ]

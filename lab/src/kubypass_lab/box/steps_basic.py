@@ -53,7 +53,7 @@ class Scenario:
 def make_box(
     checks: Checks, name: str, kubekey: Path, settings: Path
 ) -> tuple[Box, dict[str, Snapshot]]:
-    """Step a: the cluster that the KubeKey file describes, a second host, and a client outside."""
+    """Step a: make the cluster that the KubeKey file describes, a second host, and an external client."""
     checks.step(f"a. a cluster in a box from {kubekey}")
     box = up(name, kubekey, settings, lambda line: checks.say(f"      {line}"), with_agents=False)
     wanted = read_kubekey(kubekey)
@@ -99,7 +99,7 @@ def make_box(
 
 
 def configure(checks: Checks, box: Box) -> None:
-    """Step b: the guide's cilium-config block and agent argument, as they are."""
+    """Step b: use the guide's cilium-config block and agent argument unchanged."""
     checks.step(f"b. settings: {box.settings}")
     node = find_target(box, "node1")
     verdict = run_in(node, ["kubypass", "config", "check", str(box.settings)])
@@ -127,7 +127,7 @@ def configure(checks: Checks, box: Box) -> None:
 
 
 def deploy_nginx(checks: Checks, box: Box) -> Scenario:
-    """Step c: the guide's Deployment and NodePort Service."""
+    """Step c: apply the guide's Deployment and NodePort Service."""
     checks.step(f"c. {MANIFEST.name}: a Deployment of two nginx and a NodePort Service")
     manifest = _for_families(box)
     apply_files(box, [manifest, _visitor(box)], lambda line: checks.say(f"      {line}"))
@@ -151,7 +151,7 @@ def deploy_nginx(checks: Checks, box: Box) -> Scenario:
 
 
 def show_status(checks: Checks, scenario: Scenario) -> None:
-    """Step d: kubypass status on each node."""
+    """Step d: check `kubypass status` on each node."""
     checks.step("d. kubypass status")
     strict = '"strict"' in scenario.box.settings.read_text()
     for node in scenario.box.nodes:
@@ -181,7 +181,7 @@ def show_status(checks: Checks, scenario: Scenario) -> None:
 
 
 def show_services(checks: Checks, scenario: Scenario) -> None:
-    """Step e: kubypass service list on each node."""
+    """Step e: check `kubypass service list` on each node."""
     checks.step("e. kubypass service list")
     versions = scenario.box.topology.families
     backends = sorted(
@@ -208,7 +208,7 @@ def show_services(checks: Checks, scenario: Scenario) -> None:
 
 
 def show_no_rules(checks: Checks, scenario: Scenario) -> None:
-    """Step f: nothing of kube-proxy in netfilter."""
+    """Step f: check that netfilter has no rules of kube-proxy."""
     checks.step("f. iptables-save | grep KUBE-SVC")
     script = "(iptables-save; ip6tables-save; nft list ruleset) 2>/dev/null | grep -c KUBE- ; true"
     for node in scenario.box.nodes:
@@ -224,7 +224,7 @@ def access(
     title: str = "g. the guide's five access paths",
     tries: int = TRIES,
 ) -> None:
-    """Step g: every path from every target where it makes sense."""
+    """Step g: try every access path from every target for which it makes sense."""
     checks.step(title)
     for node in scenario.box.nodes:
         loopback = [
@@ -245,7 +245,7 @@ def access(
 
 
 def access_from_outside(checks: Checks, scenario: Scenario) -> None:
-    """The rest of step g: bpf-lb-external-clusterip, with the route that an operator would add."""
+    """The rest of step g: try bpf-lb-external-clusterip, with the route that an operator would add."""
     if 'bpf-lb-external-clusterip: "true"' not in scenario.box.settings.read_text():
         return
     fabric = scenario.box.paths.namespace(FABRIC)
@@ -283,7 +283,7 @@ def _fetch_all(
 
 
 def _fetch(checks: Checks, target: Target, what: str, endpoint: str, tries: int) -> None:
-    """Fetch a page with curl, a new connection each time."""
+    """Fetch a page with curl several times, with a new connection for each request."""
     url = f"http://{endpoint}/"
     answer = run_in(
         target, ["curl", "-sSg", "-m", "3", "-H", "Connection: close", *[url] * tries], timeout_s=60
@@ -295,7 +295,7 @@ def _fetch(checks: Checks, target: Target, what: str, endpoint: str, tries: int)
 
 
 def _rows(listing: str) -> dict[str, list[str]]:
-    """Frontend -> type and backends, from the rows of `kubypass service list`."""
+    """Maps each frontend to its type and backends, as `kubypass service list` prints them."""
     rows: dict[str, list[str]] = {}
     current: list[str] = []
     for line in listing.splitlines():
@@ -322,7 +322,7 @@ def _is_within(inner: IPNetwork, outer: IPNetwork) -> bool:
 
 
 def _for_families(box: Box) -> Path:
-    """The guide's manifest; in a dual-stack box, with the line that asks for both families."""
+    """The guide's manifest. In a dual-stack box it also asks for both families."""
     if len(box.topology.families) == 1:
         return MANIFEST
     path = box.paths.root / "my-nginx.yaml"
@@ -335,7 +335,7 @@ def _for_families(box: Box) -> Path:
 
 
 def _visitor(box: Box) -> Path:
-    """A pod that stays while nginx comes and goes."""
+    """The manifest of a pod that stays while nginx pods come and go."""
     path = box.paths.root / "visitor.yaml"
     container = {"name": VISITOR, "image": "busybox"}
     pod = {

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The demo's steps h to j: nothing fails while pods and agents come and go; nothing is left."""
+"""The demo's steps h to j: no request fails while pods and agents come and go, and cleanup leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from kubypass_lab.box.snapshot import (
 from kubypass_lab.box.steps_basic import VISITOR, Scenario, access
 from kubypass_lab.box.traffic import TIMEOUT_S, Request, read_latest, read_log
 
-PHASE_S = 0.5  # traffic at the new size before the next change
+PHASE_S = 0.5  # how long traffic flows at a size before the next change
 SIZES = (3, 1, 2, 0, 3, 2)
 
 
@@ -40,7 +40,7 @@ class Stream:
     log: Path
 
     def between(self, begin_s: float, end_s: float) -> list[Request]:
-        """Its requests that began and ended in an interval of CLOCK_MONOTONIC."""
+        """The requests that began and ended in an interval of CLOCK_MONOTONIC."""
         return [
             each for each in read_log(self.log) if begin_s <= each.begin_s and each.end_s <= end_s
         ]
@@ -48,7 +48,7 @@ class Stream:
 
 @contextmanager
 def traffic(scenario: Scenario, visitor: str = VISITOR) -> Iterator[list[Stream]]:
-    """Ask without end: the client each node's NodePort, a pod the ClusterIP."""
+    """Keep up requests: the client asks each node's NodePort, and a pod asks the ClusterIP."""
     targets = [
         ("client", f"http://{in_brackets(address)}:{scenario.node_port}/")
         for address in scenario.node_addresses()
@@ -85,7 +85,7 @@ def traffic(scenario: Scenario, visitor: str = VISITOR) -> Iterator[list[Stream]
 
 
 def scale_under_load(checks: Checks, scenario: Scenario, streams: list[Stream]) -> None:
-    """Step h: 2 → 3 → 1 → 2 → 0 → 3 → 2 under requests, which fail only while no pod is there."""
+    """Step h: scale 2 → 3 → 1 → 2 → 0 → 3 → 2 under requests. They may fail only while there is no pod."""
     checks.step("h. scaling under continuous requests")
     begin_s = time.monotonic()
     empty_s: tuple[float, float] | None = None
@@ -107,7 +107,7 @@ def scale_under_load(checks: Checks, scenario: Scenario, streams: list[Stream]) 
 
 
 def kill_agents(checks: Checks, scenario: Scenario, streams: list[Stream]) -> None:
-    """Step i: agents die without warning and come back; traffic goes on, nothing is written."""
+    """Step i: kill and restart the agents. Traffic continues, and the restarted agents write nothing."""
     checks.step("i. the agents are killed with SIGKILL")
     begin_s = time.monotonic()
     agents.stop_agents(scenario.box.paths, signal.SIGKILL)
@@ -132,7 +132,7 @@ def kill_agents(checks: Checks, scenario: Scenario, streams: list[Stream]) -> No
 
 
 def clean_up(checks: Checks, scenario: Scenario, before: dict[str, Snapshot]) -> None:
-    """Step j: kubypass cleanup leaves each node as it was before its agent first started."""
+    """Step j: check that `kubypass cleanup` restores each node to its state before its agent first started."""
     checks.step("j. kubypass cleanup")
     box = scenario.box
     agents.stop_agents(box.paths)
@@ -188,7 +188,7 @@ def _ready(scenario: Scenario) -> int:
 
 
 def _let_flow(streams: list[Stream], duration_s: float) -> None:
-    """Wait until every stream has finished a request begun `duration_s` seconds from now."""
+    """Wait until every stream has finished a request that began `duration_s` seconds from now."""
     target_s = time.monotonic() + duration_s
 
     def passed() -> bool:
@@ -199,6 +199,6 @@ def _let_flow(streams: list[Stream], duration_s: float) -> None:
 
 
 def _wait_gone(objects: set[tuple[str, int]]) -> list[tuple[str, int]]:
-    """Wait until the kernel has freed BPF objects; returns those that stay."""
+    """Wait until the kernel has freed BPF objects. Returns those that remain."""
     wait_until(lambda: not existing_bpf_objects(objects), 5.0)
     return sorted(existing_bpf_objects(objects))

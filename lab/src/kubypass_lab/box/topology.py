@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans a box's addresses from a KubeKey file. Pure: nothing is made here.
+"""Plans a box's addresses from a KubeKey file. Pure.
 
-The nodes share one subnet, the one of the hosts' internal addresses; its gateway is the fabric,
-which also routes to the client and, for each node's pods, to that node (native routing: no
-encapsulation, no route between nodes).
+The nodes share the subnet of the hosts' internal addresses. The fabric is its gateway, and routes to the client and,
+for each node's pod CIDRs, to that node: routing is native, and nodes have no routes to each other.
 """
 
 from __future__ import annotations
@@ -28,13 +27,13 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
 @dataclass(frozen=True, slots=True)
 class PlannedNode:
-    """One node: its names, its addresses with the subnet's prefix, its slice of the pods' CIDRs."""
+    """One node with its names, its addresses (with the subnet's prefix length) and its pod CIDRs."""
 
     name: str
     alias: str  # node1, node2, … in the order of the file
     addresses: tuple[IPInterface, ...]
     pod_cidrs: tuple[IPNetwork, ...]
-    labels: tuple[tuple[str, str], ...] = ()  # of its Node object when the box is made
+    labels: tuple[tuple[str, str], ...] = ()  # labels of the Node object when the box is made
 
     def address(self, version: int) -> IPAddress | None:
         """The node's address of an IP version."""
@@ -46,18 +45,18 @@ class Topology:
     """All addresses of a box."""
 
     nodes: tuple[PlannedNode, ...]
-    gateways: tuple[IPInterface, ...]  # the fabric's own addresses in the nodes' subnet
+    gateways: tuple[IPInterface, ...]  # the fabric's addresses in the nodes' subnet
     pod_cidrs: tuple[IPNetwork, ...]
     service_cidrs: tuple[IPNetwork, ...]
 
     @property
     def families(self) -> tuple[int, ...]:
-        """IP versions of pods and services, in the order of kubePodsCIDR."""
+        """The IP versions of pods and services, in the order of kubePodsCIDR."""
         return tuple(cidr.version for cidr in self.pod_cidrs)
 
     @property
     def gateway(self) -> IPAddress:
-        """The fabric's own address in the services' first family, where Kubernetes wants its API server's to be."""
+        """The fabric's address in the services' first family, in which Kubernetes expects its API server."""
         first = self.service_cidrs[0].version
         return next(each.ip for each in self.gateways if each.version == first)
 
@@ -71,7 +70,7 @@ class Topology:
 
 
 def plan_topology(kubekey: KubeKey) -> Topology:
-    """Give every node its addresses and pod CIDRs; ConfigError if they do not fit together."""
+    """Give every node its addresses and pod CIDRs. ConfigError: they do not fit together."""
     hosts = _with_addresses(_with_second_host(kubekey.hosts), kubekey)
     subnets = _subnets(hosts)
     for cidr in (*kubekey.pod_cidrs, *kubekey.service_cidrs):
@@ -148,7 +147,7 @@ def _strings(values: object) -> list[str]:
 
 
 def _labels(host: Host, index: int) -> tuple[tuple[str, str], ...]:
-    """A host's own, and what every node has; its zone is zone-a, zone-b, … in the order of the file."""
+    """The host's labels, and those of every node. Zones are zone-a, zone-b, … in the order of the file."""
     defaults = {"kubernetes.io/hostname": host.name, ZONE_LABEL: f"zone-{_LETTERS[index % 26]}"}
     return tuple({**defaults, **dict(host.labels)}.items())
 
@@ -162,7 +161,7 @@ def _with_second_host(hosts: tuple[Host, ...]) -> tuple[Host, ...]:
 
 
 def _with_addresses(hosts: tuple[Host, ...], kubekey: KubeKey) -> tuple[Host, ...]:
-    """Hosts with an IPv6 address made from their IPv4 one where the CIDRs need it."""
+    """The hosts with an IPv6 address derived from the IPv4 address where the CIDRs need one."""
     versions = {cidr.version for cidr in kubekey.pod_cidrs}
     result = []
     for host in hosts:
@@ -177,14 +176,14 @@ def _with_addresses(hosts: tuple[Host, ...], kubekey: KubeKey) -> tuple[Host, ..
 
 
 def _derived_v6(address: IPAddress, hosts: tuple[Host, ...]) -> IPAddress:
-    """`address`'s own octets, those below the hosts' common subnet, under fd00:c0a8:1::/64."""
+    """An address under fd00:c0a8:1::/64 with the bytes of `address` below the hosts' common subnet."""
     v4 = [each for host in hosts for each in host.addresses if each.version == 4]
     octets = str(address).split(".")[_common_prefix(v4) // 8 :]
     return ipaddress.IPv6Address(f"{NODE_V6_PREFIX.network_address}{':'.join(octets)}")
 
 
 def _common_prefix(addresses: Sequence[IPAddress]) -> int:
-    """Bits that the addresses share: at most 24 (IPv4) or 64 (IPv6)."""
+    """The number of bits that the addresses share, at most 24 (IPv4) or 64 (IPv6)."""
     bits = addresses[0].max_prefixlen
     numbers = [int(address) for address in addresses]
     difference = 0
@@ -194,7 +193,7 @@ def _common_prefix(addresses: Sequence[IPAddress]) -> int:
 
 
 def _subnets(hosts: tuple[Host, ...]) -> dict[int, IPNetwork]:
-    """The smallest usual subnet that holds all hosts, by IP version."""
+    """The smallest common subnet that holds all hosts, by IP version."""
     subnets: dict[int, IPNetwork] = {}
     for version in (4, 6):
         addresses = [each for host in hosts for each in host.addresses if each.version == version]
@@ -219,7 +218,7 @@ def _gateway(subnet: IPNetwork, taken: set[IPAddress]) -> IPInterface:
 
 
 def _slices(cidr: IPNetwork, count: int) -> list[IPNetwork]:
-    """The first `count` node slices: /24 of IPv4, /64 or 1/256 of IPv6; smaller if need be."""
+    """The first `count` pod CIDRs of nodes: /24 of IPv4, /64 or 1/256 of IPv6, or smaller if the range needs it."""
     usual = 24 if cidr.version == 4 else (64 if cidr.prefixlen <= 56 else cidr.prefixlen + 8)
     prefix = max(usual, cidr.prefixlen + (count - 1).bit_length())
     if prefix > cidr.max_prefixlen - 4:

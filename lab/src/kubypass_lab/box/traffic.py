@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks for a web page again and again, a new connection each time.
+"""Requests a web page again and again, with a new connection for each request.
 
-Each line of the log is one request: begin and end in seconds of CLOCK_MONOTONIC (the same in every
-namespace), then `ok` or what went wrong. A request is right if the page is nginx's welcome page.
+Each line of the log is one request: its begin and end in seconds of CLOCK_MONOTONIC (the same in every namespace),
+then `ok` or the error. A request succeeds if the page is nginx's welcome page.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ WELCOME = b"Welcome to nginx!"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One request; times in seconds of CLOCK_MONOTONIC."""
+    """One request. Times are in seconds of CLOCK_MONOTONIC."""
 
     begin_s: float
     end_s: float
@@ -31,7 +31,7 @@ class Request:
 
 
 def read_log(log: Path) -> list[Request]:
-    """All requests that were finished so far."""
+    """All requests that are finished."""
     return _parse(log.read_text()) if log.is_file() else []
 
 
@@ -53,7 +53,7 @@ def _parse(text: str) -> list[Request]:
 
 
 def fetch(host: str, port: int) -> str:
-    """Fetch / once over a new connection; `ok`, or what went wrong."""
+    """Fetch / over a new connection. Returns `ok` or the error."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as client:
         client.settimeout(TIMEOUT_S)
@@ -73,7 +73,7 @@ def fetch(host: str, port: int) -> str:
 
 
 def main() -> None:
-    """Ask until SIGTERM."""
+    """Send requests until SIGTERM."""
     parser = argparse.ArgumentParser(description="Asks a web page again and again.")
     parser.add_argument("--url", required=True)
     parser.add_argument("--log", required=True, type=Path)

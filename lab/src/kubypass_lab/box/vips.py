@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network's routes to external addresses of Services: externalIPs and load balancers' addresses lead to node1.
 
-What is an address of the network already (a node's, a pod's, a service's, the client's) gets none.
+An address that the network already has (of a node, a pod, a service or the client) gets no route.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from kubypass_lab.box.paths import FABRIC
 from kubypass_lab.box.process import run
 from kubypass_lab.box.topology import CLIENT_ADDRESSES, Topology
 
-_PROTOCOL = "201"  # marks our routes; the kernel and routing daemons use lower numbers
+_PROTOCOL = "201"  # marks the box's routes; the kernel and routing daemons use lower numbers
 
 
 def plan_routes(services: Iterable[Service], topology: Topology) -> dict[str, str]:
-    """Destination -> gateway, an address of node1."""
+    """Maps each destination to its gateway, an address of node1."""
     taken = {each.ip for node in topology.nodes for each in node.addresses}
     taken |= {each.ip for each in topology.gateways}
     cidrs = [*topology.pod_cidrs, *topology.service_cidrs]
@@ -41,7 +41,7 @@ def plan_routes(services: Iterable[Service], topology: Topology) -> dict[str, st
 
 
 def sync_routes(box: Box, services: Iterable[Service]) -> None:
-    """Bring the network's routes up to date."""
+    """Add the missing routes and delete stale ones."""
     namespace = box.paths.namespace(FABRIC)
     wanted = plan_routes(services, box.topology)
     lines = []

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Makes the namespaces, links, addresses and routes of a box with iproute2, and removes them.
 
-The fabric is the network between the machines: a bridge that joins the nodes' uplinks, and a routed
-link to the client. It knows each node's pod CIDR and knows nothing of services.
+The fabric is the network between the machines: a bridge that joins the nodes' uplinks, and a routed link to the
+client. It has routes to each node's pod CIDRs, and none to services.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kubypass_lab.box.topology import CLIENT_ADDRESSES, CLIENT_GATEWAYS, Planned
 _BUSY_S = 2.0
 POD_GATEWAYS = {4: "169.254.1.1", 6: "fe80::1"}
 
-# In every namespace: addresses can be used at once, and no router is believed.
+# In every namespace, addresses are usable at once and router advertisements are ignored.
 _INSTANT_V6 = (
     "net.ipv6.conf.all.accept_dad=0",
     "net.ipv6.conf.default.accept_dad=0",
@@ -42,32 +42,35 @@ _NO_BRIDGE_FILTER = tuple(
 
 
 class Namespaces(Protocol):
-    """Whoever names the network namespaces of a box."""
+    """Anything that names the network namespaces of a box."""
 
     def namespace(self, host: str) -> str:
         """The namespace of a node, of the fabric or of the client."""
 
 
 def ip_batch(namespace: str, lines: Iterable[str]) -> None:
-    """Run `ip` commands, one a line, in a namespace; the first that fails ends it."""
+    """Run `ip` commands in a namespace, one for each line. The first failure ends the batch."""
     run(["ip", "-n", namespace, "-batch", "-"], stdin="\n".join(lines) + "\n")
 
 
 def set_sysctls(namespace: str, settings: Iterable[str], *, optional: bool = False) -> None:
-    """Set `name=value` in a namespace; with `optional`, those that this kernel has."""
+    """Set `name=value` in a namespace. With `optional`, names that this kernel does not have are skipped."""
     ignore = ["-e"] if optional else []
     run(["nsenter", f"--net=/run/netns/{namespace}", "sysctl", "-q", *ignore, "-w", *settings])
 
 
 def add_namespace(namespace: str) -> None:
-    """Add a network namespace with its loopback up."""
+    """Add a network namespace, and set its loopback device up."""
     run(["ip", "netns", "add", namespace])
     set_sysctls(namespace, _INSTANT_V6, optional=True)
     ip_batch(namespace, ["link set lo up"])
 
 
 def delete_namespace(namespace: str) -> None:
-    """Delete a network namespace; its links go with it. A killed maker's last command may be at work on it still."""
+    """Delete a network namespace with its links.
+
+    It is tried again for a while, because the last command of a killed `up` may still use the namespace.
+    """
     failed = KubypassError(f"{namespace} is still there")
 
     def is_gone() -> bool:
@@ -83,7 +86,7 @@ def delete_namespace(namespace: str) -> None:
 
 
 def make_fabric(paths: Namespaces, topology: Topology) -> None:
-    """Make the fabric and the client, and join them."""
+    """Make the fabric and the client, and connect them."""
     fabric, client = paths.namespace(FABRIC), paths.namespace(CLIENT)
     add_namespace(fabric)
     add_namespace(client)
@@ -112,13 +115,13 @@ def make_fabric(paths: Namespaces, topology: Topology) -> None:
 
 
 def make_node(paths: Namespaces, topology: Topology, node: PlannedNode) -> None:
-    """Make a node's namespace, plug it into the fabric and route its pods' CIDRs to it."""
+    """Make a node's namespace, connect it to the fabric, and route its pod CIDRs to it."""
     plug_node(paths, topology, node)
     route_pods(paths.namespace(FABRIC), node, node.pod_cidrs)
 
 
 def plug_node(paths: Namespaces, topology: Topology, node: PlannedNode) -> None:
-    """Make a node's namespace and plug its uplink into the fabric."""
+    """Make a node's namespace, and connect its uplink to the fabric."""
     namespace = paths.namespace(node.name)
     add_namespace(namespace)
     ip_batch(
@@ -139,13 +142,13 @@ def plug_node(paths: Namespaces, topology: Topology, node: PlannedNode) -> None:
 
 
 def route_pods(namespace: str, node: PlannedNode, cidrs: Iterable[IPNetwork]) -> None:
-    """In `namespace`, lead `cidrs` to `node`."""
+    """In `namespace`, route `cidrs` to `node`."""
     lines = [f"route replace {cidr} via {node.address(cidr.version)}" for cidr in cidrs]
     ip_batch(namespace, lines)
 
 
 def pod_interface(pod: str) -> str:
-    """Name of the node's end of a pod's link; `pod` is unique among all pods ever made."""
+    """The name of the node's end of a pod's link. `pod` is unique among all pods ever made."""
     return "lxc" + hashlib.sha256(pod.encode()).hexdigest()[:11]
 
 
@@ -156,9 +159,9 @@ def make_pod_link(
     interface: str,
     addresses: list[IPAddress],
 ) -> str:
-    """Join a pod to its node by a veth and host routes; returns the MAC address of the pod's end.
+    """Connect a pod to its node by a veth pair and host routes. Returns the MAC address of the pod's end.
 
-    Neighbours are permanent on both sides: nobody ever has to ask who has the gateway or the pod.
+    Neighbour entries are permanent on both sides, so neither resolves the other's address.
     """
     ip_batch(
         node_namespace,
@@ -189,7 +192,7 @@ def make_pod_link(
 
 
 def delete_link(namespace: str, interface: str) -> None:
-    """Delete a link; its peer and the routes over it go with it."""
+    """Delete a link. Its peer and the routes over it are deleted with it."""
     ip_batch(namespace, [f"link delete {interface}"])
 
 
@@ -200,5 +203,5 @@ def read_mac(namespace: str, interface: str) -> str:
 
 
 def _add_address(address: str, interface: str) -> str:
-    """The `ip` line that adds an address; IPv6 ones are usable at once."""
+    """The `ip` line that adds an address. An IPv6 address is usable at once (nodad)."""
     return f"address add {address} dev {interface}{' nodad' if ':' in address else ''}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass bench`: figures of this machine, side by side within one run."""
+"""`kubypass bench`: measurements on this machine, side by side within one run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kubypass.errors import ConfigError
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
+    """Add `bench` and its cases."""
     parser = subparsers.add_parser("bench", help="measure, side by side", description=__doc__)
     cases = parser.add_subparsers(dest="case", required=True, metavar="CASE")
     connect = cases.add_parser("connect", help="pod -> ClusterIP next to the pod's own address")
@@ -130,14 +130,14 @@ def _kubernetes(arguments: argparse.Namespace) -> int:
     from kubypass_lab.bench.kubernetes_run import Load
     from kubypass_lab.bench.proxies import choose_proxies
 
-    for number in (signal.SIGINT, signal.SIGTERM):  # either takes away what was made
+    for number in (signal.SIGINT, signal.SIGTERM):  # both signals remove what was made
         signal.signal(number, signal.default_int_handler)
     size = Size(arguments.nodes, arguments.services, arguments.endpoints)
     load = Load(arguments.idle, arguments.rate, arguments.seconds, arguments.switches)
     proxies = choose_proxies(arguments.proxies, arguments.kubypass)
     result: dict[str, Any] = {}
     for result in measure(size, load, proxies, arguments.rounds, partial(print, flush=True)):
-        _save(arguments.json, result)  # an hour's figures outlive a fault
+        _save(arguments.json, result)  # so that a failure does not lose an hour's figures
     names = list(result["summary"])
     print(f"{'':<22}" + "".join(f"{name:>32}" for name in names))
     for figure in result["summary"][names[0]]:

@@ -53,7 +53,7 @@ def register(subparsers: Parsers) -> None:
 
 
 def _register_up(commands: Parsers) -> None:
-    """Add what makes a box."""
+    """Add the commands that make a box."""
     up = _command(commands, "up", "make a box from a KubeKey file", _up)
     up.add_argument(
         "-f", "--file", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
@@ -94,7 +94,7 @@ def _register_demos(commands: Parsers) -> None:
 
 
 def _register_objects(commands: Parsers) -> None:
-    """Add what changes Kubernetes objects."""
+    """Add the commands that change Kubernetes objects."""
     apply = _command(
         commands,
         "apply",
@@ -205,7 +205,7 @@ def _exec(arguments: argparse.Namespace) -> int:
 
 
 def _find_cluster(name: str) -> Cluster | None:
-    """The cluster of this name; None if there is nothing of one."""
+    """The cluster of this name; None if no part of one exists."""
     from kubypass_lab.box.kubernetes.cluster import open_cluster
     from kubypass_lab.box.kubernetes.paths import ClusterPaths
 

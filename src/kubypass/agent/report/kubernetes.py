@@ -1,44 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How it goes with the API, for status and metrics. Called by the API's threads."""
+"""How the connection to the Kubernetes API is, for status and metrics. The server's threads call it."""
 
 from __future__ import annotations
 
 import time
 
-from kubypass.agent.source.source import Source
 from kubypass.api.metric import Labels, Metric
 from kubypass.kube.watch.api_source import ApiSource
 
 _PREFIX = "kubypass_kubernetes_"
 
 
-def kubernetes_status(source: Source, *, ready: bool) -> dict[str, object]:
-    """`text` for people, and what it is made of; times are seconds since 1970."""
-    if not isinstance(source, ApiSource):
-        return {"text": "Disabled   (objects come from files)", "connected": None}
-    connected, client = source.connected, source.client
-    if not connected.reason:
+def kubernetes_status(source: ApiSource, *, started: bool) -> dict[str, object]:
+    """A `text` for people, and the fields that it is made of; times are seconds since 1970."""
+    connection, client = source.connection, source.client
+    if not connection.reason:
         text = f"Ok   {client.version or 'of unknown version'}   [{client.server}]"
     else:
-        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(connected.since))
-        after = "the datapath stays as it is" if ready else "waiting for the first complete sync"
-        text = f"disconnected since {since}: {connected.reason}; {after}"
+        since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(connection.since))
+        after = "the datapath stays as it is" if started else "waiting for the first complete sync"
+        text = f"disconnected since {since}: {connection.reason}; {after}"
     return {
         "text": text,
-        "connected": not connected.reason,
-        "since": connected.since,
+        "connected": not connection.reason,
+        "since": connection.since,
         "server": str(client.server),
         "version": client.version.git_version if client.version else "",
-        "waits_for": [name for name, c in dict(source.courses).items() if not c.complete],
+        "waits_for": [name for name, c in dict(source.watch_states).items() if not c.complete],
     }
 
 
-def kubernetes_metrics(source: Source) -> list[Metric]:
-    """None where the source is not the API."""
-    if not isinstance(source, ApiSource):
-        return []
-    followers = list(source.followers)
-    courses = dict(source.courses)
+def kubernetes_metrics(source: ApiSource) -> list[Metric]:
+    """Events, requests, lists and failovers."""
+    watchers = list(source.watchers)
+    states = dict(source.watch_states)
 
     def labels(name: str) -> Labels:
         return (("resource", name),)
@@ -46,15 +41,15 @@ def kubernetes_metrics(source: Source) -> list[Metric]:
     by_resource = {
         "events": (
             "Objects that came, in lists and as changes.",
-            [(name, course.events) for name, course in courses.items()],
+            [(name, state.events) for name, state in states.items()],
         ),
         "requests": (
             "Lists and watches that were begun.",
-            [(str(each.resource), each.connects) for each in followers],
+            [(str(each.resource), each.requests) for each in watchers],
         ),
         "relists": (
             "How often everything was listed again.",
-            [(str(each.resource), each.list_watch.relists) for each in followers],
+            [(str(each.resource), each.list_watch.relists) for each in watchers],
         ),
     }
     found = [
@@ -67,13 +62,13 @@ def kubernetes_metrics(source: Source) -> list[Metric]:
         for name, (text, values) in by_resource.items()
     ]
     totals = {
-        "reconnects": ("How often the API was away and came back.", source.connected.reconnects),
+        "reconnects": ("How often the API was away and came back.", source.connection.reconnects),
         "failovers": ("How often another API server was chosen.", source.client.failovers),
     }
     found += [
         Metric(f"{_PREFIX}{name}_total", "counter", text, (("", (), value),))
         for name, (text, value) in totals.items()
     ]
-    up = float(not source.connected.reason)
+    up = float(not source.connection.reason)
     text = "Whether everything is followed."
     return [*found, Metric(f"{_PREFIX}connected", "gauge", text, (("", (), up),))]

@@ -16,6 +16,7 @@ from kubypass.agent.log import log
 from kubypass.agent.signals import Signals
 from kubypass.agent.source.connection_log import ConnectionLog
 from kubypass.errors import ConfigError
+from kubypass.kernel.files import write_file
 from kubypass.kube.config_maps import ConfigMapName, differences, merge
 from kubypass.kube.watch.api_source import ApiSource
 from kubypass.model.problem import Problem
@@ -71,7 +72,7 @@ class ConfigMapSettings:
                 told.look(self._source)
             if signals.stopped:
                 return None
-            away = self._source.connected.reason and time.monotonic() - began > _PATIENCE_S
+            away = self._source.connection.reason and time.monotonic() - began > _PATIENCE_S
             if away and (kept := self._kept()) is not None:
                 log("settings as they were read last", "WARNING", config_map=self._name)
                 return self._begin(kept)
@@ -94,7 +95,7 @@ class ConfigMapSettings:
     def _values(self) -> dict[str, str] | None:
         own = self._source.snapshot().nodes.get(self._source.node)
         labels = own.labels if own else {}
-        values, names, self.problems = merge(self._source.settings, labels)
+        values, names, self.problems = merge(self._source.config_maps, labels)
         if names:
             log("settings of this node", config_maps=",".join(names))
         return values
@@ -145,9 +146,8 @@ class ConfigMapSettings:
         self._changes = changes
 
     def _keep(self, values: Mapping[str, str]) -> None:
-        temporary = self._file.with_name(f".{self._file.name}")
-        temporary.write_text(json.dumps({"name": str(self._name), "values": dict(values)}))
-        temporary.replace(self._file)
+        content = json.dumps({"name": str(self._name), "values": dict(values)})
+        write_file(self._file, content.encode(), durable=False)
 
     def _kept(self) -> dict[str, str] | None:
         try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells when the API goes and comes: a line for each new reason, not for each attempt."""
+"""Logs when the API goes away and comes back: one line for each new reason, not for each attempt."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from kubypass.kube.watch.api_source import ApiSource
 
 
 class ConnectionLog:
-    """Of one source; a source of another kind is never mentioned."""
+    """Remembers the last reason that was logged."""
 
     def __init__(self) -> None:
-        self._told: str | None = None
+        self._logged: str | None = None
 
-    def look(self, source: object) -> None:
-        """Says what is new."""
-        if not isinstance(source, ApiSource) or source.connected.untried:
+    def look(self, source: ApiSource) -> None:
+        """Logs a reason that is new."""
+        if source.connection.untried:
             return
-        reason = source.connected.reason
-        if reason == self._told:
+        reason = source.connection.reason
+        if reason == self._logged:
             return
-        self._told = reason
+        self._logged = reason
         server, version = source.client.server, source.client.version
         if reason:
             log("kubernetes API away", "WARNING", server=server, reason=reason)

@@ -1,122 +1,80 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent asks of a source of cluster objects, and files as one; the other is kube.api_source."""
+"""What the agent asks of a source of cluster objects: files (manifests.py) or an API (kubernetes_api.py)."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Protocol
 
-from kubypass.kernel.inotify import Watch
-from kubypass.kube.manifests.manifest_source import ManifestSource
+from kubypass.agent.options import Options
+from kubypass.agent.source.config_map import ConfigMapSettings
+from kubypass.api.metric import Metric
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.watch.api_source import Connected
+from kubypass.model.address import Address
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
+from kubypass.settings.settings import Settings
+
+Trigger = tuple[ServiceKey, str]
+"""A service whose endpoints changed, and when the cause happened (RFC 3339)."""
 
 
 class Source(Protocol):
-    """Objects of the cluster, kept up to date by whoever calls `take` when `fd` is readable."""
-
-    changed_nodes: set[str]
-    """Nodes that changed since the caller last cleared this."""
-    changed_pods: bool
-    """Whether traits of pods did; likewise."""
-    triggers: list[tuple[ServiceKey, str]]
-    """Services whose endpoints changed, and when the cause happened (RFC 3339); likewise."""
+    """Objects of the cluster. They change only when the owner calls `take`, which it does when `fd` is readable."""
 
     @property
     def fd(self) -> int:
-        """Readable when something has come."""
+        """A descriptor that is readable when a change has come."""
 
     @property
     def complete(self) -> bool:
-        """Whether everything was seen once."""
+        """Whether every object was seen once."""
 
     @property
-    def connected(self) -> Connected | None:
-        """How it goes; None where there is nothing to be connected to."""
+    def changed_nodes(self) -> set[str]:
+        """Nodes that changed since the owner last cleared this set."""
 
     def start(self) -> None:
         """Begins to watch."""
 
     def stop(self) -> None:
-        """Ends."""
+        """Ends the watch."""
 
     def snapshot(self) -> Snapshot:
         """Views of what is known."""
 
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong."""
+        """What is wrong with the objects, or keeps them from coming."""
 
     def take(self) -> set[ServiceKey]:
-        """Takes in what has come; services to plan anew."""
+        """Takes in what has come; returns the services to plan again."""
 
     def scan(self) -> set[ServiceKey]:
-        """Looks for itself at what should have been told; services to plan anew."""
+        """Looks for changes that no event has reported; returns the services to plan again."""
 
+    def take_pod_changes(self) -> bool:
+        """Whether metadata of pods changed since the last call."""
 
-class Manifests:
-    """Files that are watched by inotify."""
+    def take_triggers(self) -> list[Trigger]:
+        """The triggers since the last call."""
 
-    connected = None
-    complete = True
+    def use(self, settings: Settings) -> None:
+        """Applies the settings of the source itself; they may be known later than the source."""
 
-    def __init__(self, path: Path, *, proxy_name: str) -> None:
-        self.changed_pods = False
-        self.triggers: list[tuple[ServiceKey, str]] = []
-        self._source = ManifestSource(path, proxy_name=proxy_name)
-        self._watch = Watch()
+    def config_map(self, options: Options) -> ConfigMapSettings | None:
+        """The settings that the source holds; None where the options take them from elsewhere."""
 
-    @property
-    def fd(self) -> int:
-        """Readable when a file changed."""
-        return self._watch.fd
+    def refuse_own_service(self, services: Iterable[Address], settings: Settings) -> None:
+        """Raises ConfigError where the source itself is reached by the address of a service."""
 
-    @property
-    def changed_nodes(self) -> set[str]:
-        """Nodes that changed since the caller last cleared this."""
-        return self._source.changed_nodes
+    def announce(self, key: ServiceKey, uid: str, reason: str, message: str) -> None:
+        """Adds an event to a service, where the source can keep one."""
 
-    @changed_nodes.setter
-    def changed_nodes(self, nodes: set[str]) -> None:
-        self._source.changed_nodes = nodes
+    def say_ready(self, taint_key: str) -> None:
+        """Removes this taint from our node; the owner calls it again and again, as the taint may come back."""
 
-    def start(self) -> None:
-        """Watches, then looks at every file, so that no change falls between."""
-        path = self._source.path
-        self._watch.add(path if path.is_dir() else path.parent)
-        self._source.scan()
-        self._watch_directories()
-        self.take()
+    def status(self, *, started: bool) -> dict[str, object]:
+        """How the connection is, for `kubypass status`."""
 
-    def stop(self) -> None:
-        """Ends the watch."""
-        self._watch.close()
-
-    def snapshot(self) -> Snapshot:
-        """Views of what the files say."""
-        return self._source.snapshot()
-
-    def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with files and objects."""
-        return self._source.problems()
-
-    def take(self) -> set[ServiceKey]:
-        """Reads the files that changed; services to plan anew."""
-        paths = self._watch.read()
-        if paths is not None and not paths:
-            return set()
-        before = self._source.directories
-        dirty = self._source.scan() if paths is None else self._source.reread(paths)
-        if self._source.directories != before:
-            self._watch_directories()
-            dirty |= self._source.scan()
-        return dirty
-
-    def scan(self) -> set[ServiceKey]:
-        """Looks at every file; services to plan anew."""
-        return self._source.scan()
-
-    def _watch_directories(self) -> None:
-        for directory in self._source.directories:
-            self._watch.add(Path(directory))
+    def metrics(self) -> list[Metric]:
+        """Metrics of the connection."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where API servers answer, whom we trust, and who we are."""
+"""All that a client needs: the addresses of API servers, the certificates to trust, and the credentials."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ class ApiAddress:
     """The address of an API server."""
 
     scheme: str
-    """`https`, or `http` as of `kubectl proxy`."""
+    """`https`, or `http` for `kubectl proxy`."""
     host: str
     """A name or an address, without brackets."""
     port: int
     path: str = ""
-    """What goes before every path, such as `/k8s/clusters/c-1`."""
+    """The prefix of every request's path, such as `/k8s/clusters/c-1`."""
 
     def __str__(self) -> str:
         return f"{self.scheme}://{in_brackets(self.host)}:{self.port}{self.path}"
@@ -33,38 +33,38 @@ class ApiAddress:
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """How a server proves itself, and which certificate we show. PEM texts."""
+    """How the server's certificate is verified, and the client's certificate. Certificates and keys are PEM texts."""
 
     authority: str = ""
-    """Certificates of the CA; empty: those of the system."""
+    """The certificates of the CA; empty: the system's CAs."""
     insecure: bool = False
-    """`insecure-skip-tls-verify`"""
+    """Whether verification is skipped (`insecure-skip-tls-verify`)."""
     server_name: str = ""
-    """`tls-server-name`; empty: the host of the address."""
+    """The name that the certificate must have (`tls-server-name`); empty: the host of the address."""
     certificate: str = dataclasses.field(default="", repr=False)
     key: str = dataclasses.field(default="", repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """All that a client needs."""
+    """The servers of one cluster, and how a client authenticates them and itself."""
 
     servers: tuple[ApiAddress, ...]
     """In order of preference."""
     trust: Trust
     credentials: Credentials
     origin: str
-    """Where this was written, for messages."""
+    """Where this configuration is written, for messages."""
     how_to_change: str
-    """What to set for another address."""
+    """What to set to use another address, for messages."""
 
-    def at(self, servers: Iterable[ApiAddress]) -> Access:
-        """With other addresses, if any are given."""
+    def with_servers(self, servers: Iterable[ApiAddress]) -> Access:
+        """The same access with other addresses; unchanged if none are given."""
         return dataclasses.replace(self, servers=tuple(servers) or self.servers)
 
 
 def parse_server(url: str, where: str) -> ApiAddress:
-    """From a URL; `where` names the setting in the ConfigError for any other text. Without a scheme: https."""
+    """Parses a URL; the scheme defaults to https. Raises ConfigError, which names the setting `where`."""
     text = url.strip()
     try:
         found = urlsplit(text if "://" in text else f"https://{text}")

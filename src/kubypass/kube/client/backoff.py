@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How long to wait before the next attempt: longer each time, and not as long as everybody else."""
+"""Exponential backoff with jitter: the delay before the next attempt."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ LONGEST_S = 30.0
 
 
 class Backoff:
-    """Of one thing that is tried again and again."""
+    """The delays of one action that is tried repeatedly."""
 
     def __init__(self, chance: Callable[[], float] = random.random) -> None:
         self._chance = chance
         self._next_s = FIRST_S
 
     def delay(self, at_least_s: float = 0.0) -> float:
-        """Seconds to wait now; `at_least_s` is what the other side asked for, which is believed up to LONGEST_S."""
-        wanted, self._next_s = self._next_s, min(2 * self._next_s, LONGEST_S)
-        return max(wanted * (0.5 + 0.5 * self._chance()), min(at_least_s, LONGEST_S))
+        """The seconds to wait now. `at_least_s` is what the server asks for; at most LONGEST_S of it count."""
+        full_s, self._next_s = self._next_s, min(2 * self._next_s, LONGEST_S)
+        return max(full_s * (0.5 + 0.5 * self._chance()), min(at_least_s, LONGEST_S))
 
     def reset(self) -> None:
-        """It worked."""
+        """The next delay is short again, as after a success."""
         self._next_s = FIRST_S

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API servers of one cluster, one at a time: the next when one fails. Used by several threads."""
+"""A client of one cluster: it uses one API server at a time, and fails over to the next. Several threads use it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _STREAMING_SINCE: Final = (1, 27)
 
 
 class Version(msgspec.Struct, gc=False, rename="camel"):
-    """What `/version` says."""
+    """The answer of `/version`."""
 
     major: str = ""
     minor: str = ""
@@ -29,7 +29,7 @@ class Version(msgspec.Struct, gc=False, rename="camel"):
 
     @property
     def has_streaming_lists(self) -> bool:
-        """Whether `sendInitialEvents` is known at all; it may be switched off even so."""
+        """Whether the server knows `sendInitialEvents`. The feature may still be switched off."""
         digits = [text.rstrip("+") for text in (self.major, self.minor)]
         return all(map(str.isdigit, digits)) and tuple(map(int, digits)) >= _STREAMING_SINCE
 
@@ -38,12 +38,12 @@ class Version(msgspec.Struct, gc=False, rename="camel"):
 
 
 class Client:
-    """Where to connect, and the connections that are open."""
+    """The servers of a cluster, and the open connections to them."""
 
     def __init__(self, access: Access) -> None:
         self.access = access
         self.version: Version | None = None
-        """Of the server that answered last."""
+        """The version of the server that answered last; None if it is not known."""
         self.failovers = 0
         self._context = tls_context(access.trust, access.origin)
         self._lock = threading.Lock()
@@ -54,11 +54,11 @@ class Client:
 
     @property
     def server(self) -> ApiAddress:
-        """The one that is asked now."""
+        """The server in use."""
         return self.access.servers[self._current]
 
     def use(self, access: Access) -> None:
-        """Other addresses; connections that are open stay."""
+        """Uses other addresses from now on. Open connections stay."""
         with self._lock:
             server = self.server
             self.access = access
@@ -66,14 +66,17 @@ class Client:
             self._current = access.servers.index(server) if known else 0
             self._failed.clear()
 
-    def works(self) -> None:
-        """A server has answered."""
+    def answered(self) -> None:
+        """Notes that a server has answered: servers that failed before may be tried again."""
         if self._failed:
             with self._lock:
                 self._failed.clear()
 
-    def fails(self, server: ApiAddress) -> bool:
-        """It gave no answer; whether there is another that has not failed since one has answered."""
+    def fail_over(self, server: ApiAddress) -> bool:
+        """Notes that a server gave no answer, and chooses the next.
+
+        Returns whether there is a server that has not failed since the last answer of any.
+        """
         with self._lock:
             self.version = None
             self._failed.add(server)
@@ -88,66 +91,66 @@ class Client:
             return True
 
     def connect(self, server: ApiAddress | None = None) -> Connection:
-        """A new connection, to the one that is asked now if none is named; Unreachable says why there is none."""
+        """A new connection, by default to the server in use. Raises Unreachable."""
         made = Connection(server or self.server, self.access, self._context)
         with self._lock:
             self._open.add(made)
             closed = self._closed
         if closed:
-            made.cut()
+            made.abort()
         return made
 
-    def leave(self, connection: Connection) -> None:
-        """Closes it."""
+    def release(self, connection: Connection) -> None:
+        """Closes a connection."""
         with self._lock:
             self._open.discard(connection)
         connection.close()
 
     @contextmanager
     def connection(self, server: ApiAddress | None = None) -> Iterator[Connection]:
-        """For the length of a block."""
+        """A connection for the length of a block."""
         made = self.connect(server)
         try:
             yield made
         finally:
-            self.leave(made)
+            self.release(made)
 
     def learn_version(self, connection: Connection) -> Version | None:
-        """What the server is; None where it does not say. Unreachable where it gives no sign of life."""
+        """Asks a server for its version; None if it does not tell. Raises Unreachable."""
         with suppress(Refused, msgspec.DecodeError):
-            body = connection.read(connection.ask("/version"))
+            body = connection.read(connection.request("/version"))
             self.version = msgspec.json.decode(body, type=Version)
         return self.version
 
     def silent(self, seconds: float) -> set[ApiAddress]:
-        """Servers of which nothing was heard for so long on some connection."""
+        """The servers of connections on which nothing came for so long."""
         before = time.monotonic() - seconds
         with self._lock:
-            return {each.server for each in self._open if each.heard < before}
+            return {each.server for each in self._open if each.last_heard < before}
 
     def probe(self, server: ApiAddress) -> None:
-        """Asks a server for a sign of life; without one, all connections to it are cut off."""
+        """Sends a request to a server. If no answer comes, all connections to it are aborted."""
         try:
             with self.connection(server) as made:
                 self.learn_version(made)
         except Unreachable:
-            self._cut(server)
+            self._abort(server)
             return
         except KubeError:
-            pass  # it is there
+            pass  # the server has answered
         with self._lock:
             for each in self._open:
                 if each.server == server:
-                    each.heard = time.monotonic()
+                    each.last_heard = time.monotonic()
 
-    def _cut(self, server: ApiAddress | None) -> None:
+    def _abort(self, server: ApiAddress | None) -> None:
         with self._lock:
             found = [each for each in self._open if server in {None, each.server}]
         for each in found:
-            each.cut()
+            each.abort()
 
     def close(self) -> None:
-        """Cuts off everything, also what is opened later."""
+        """Aborts all connections, also those that are opened later."""
         with self._lock:
             self._closed = True
-        self._cut(None)
+        self._abort(None)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One connection to one API server: HTTP/1.1, a request at a time, answers whole or as they come."""
+"""One connection to one API server: HTTP/1.1, one request at a time. Responses are read whole or as a stream."""
 
 from __future__ import annotations
 
@@ -16,24 +16,23 @@ from kubypass.kube.client.failures import Refused, Unreachable, read_refusal, un
 
 CONNECT_S = 10.0
 ANSWER_S = 60.0
-"""Until an answer begins; a server gives up after a minute, too."""
+"""The limit until a response starts. A server gives up after a minute, too."""
 _LOST_MS = 30_000
-"""TCP gives up on a peer that acknowledges nothing."""
+"""TCP gives up after this on a peer that acknowledges nothing."""
 _KEEPALIVE = ((socket.TCP_KEEPIDLE, 15), (socket.TCP_KEEPINTVL, 5), (socket.TCP_KEEPCNT, 3))
 _AGENT = "kubypass"
 _NOT_KNOWN = "the token or certificate of {} is not accepted: expired, or another cluster's"
 
 
 def tls_context(trust: Trust, origin: str) -> ssl.SSLContext:
-    """For connections to servers; ConfigError for certificates that cannot be used."""
+    """The TLS context of connections. Raises ConfigError for certificates that cannot be used."""
     try:
         context = ssl.create_default_context(cadata=trust.authority or None)
     except (ssl.SSLError, ValueError) as error:
         message = f"{origin}: certificate-authority cannot be used: {error}"
         raise ConfigError(message, "expected certificates as PEM") from None
-    context.verify_flags &= (
-        ~ssl.VERIFY_X509_STRICT
-    )  # clusters' CAs are often without key identifiers
+    # CAs of clusters often lack key identifiers, which VERIFY_X509_STRICT demands.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if trust.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -43,7 +42,7 @@ def tls_context(trust: Trust, origin: str) -> ssl.SSLContext:
 
 
 def _load_certificate(context: ssl.SSLContext, trust: Trust, origin: str) -> None:
-    """OpenSSL reads files only: these are in memory, and gone afterwards."""
+    """Loads the client's certificate. OpenSSL reads files only, so files in memory hold it meanwhile."""
     opened: list[int] = []
     try:
         for text in (trust.certificate, trust.key):
@@ -60,12 +59,12 @@ def _load_certificate(context: ssl.SSLContext, trust: Trust, origin: str) -> Non
 
 
 class Connection:
-    """Used by one thread; any other may cut it off."""
+    """One thread uses it; any thread may abort it."""
 
     def __init__(self, server: ApiAddress, access: Access, context: ssl.SSLContext) -> None:
         self.server = server
-        self.heard = time.monotonic()
-        """When the server was last heard of."""
+        self.last_heard = time.monotonic()
+        """When the server last sent something (monotonic seconds)."""
         self._access = access
         self._http = http.client.HTTPConnection(server.host, server.port, timeout=CONNECT_S)
         try:
@@ -92,15 +91,18 @@ class Connection:
 
     @property
     def peer(self) -> str:
-        """The address that we are connected to."""
+        """The address of the server's end."""
         return str(self._http.sock.getpeername()[0])
 
-    def ask(
+    def request(
         self, path: str, method: str = "GET", body: bytes = b"", kind: str = ""
     ) -> http.client.HTTPResponse:
-        """The answer's beginning; Refused or Unreachable. A token that is refused is read anew, once."""
+        """Sends a request and returns the start of the response. Raises Refused or Unreachable.
+
+        A token that is refused is read again, once.
+        """
         try:
-            return self._ask(path, method, body, kind)
+            return self._request(path, method, body, kind)
         except Refused as refused:
             if refused.code != http.client.UNAUTHORIZED:
                 raise
@@ -109,9 +111,9 @@ class Connection:
             if self._access.credentials.token() == before:
                 refused.hint = _NOT_KNOWN.format(self._access.origin)
                 raise
-            return self._ask(path, method, body, kind)
+            return self._request(path, method, body, kind)
 
-    def _ask(self, path: str, method: str, body: bytes, kind: str) -> http.client.HTTPResponse:
+    def _request(self, path: str, method: str, body: bytes, kind: str) -> http.client.HTTPResponse:
         headers = {"Accept": "application/json", "User-Agent": _AGENT}
         if token := self._access.credentials.token():
             headers["Authorization"] = f"Bearer {token}"
@@ -120,43 +122,43 @@ class Connection:
         try:
             self._http.sock.settimeout(ANSWER_S)
             self._http.request(method, f"{self.server.path}{path}", body or None, headers)
-            answer = self._http.getresponse()
-            self.heard = time.monotonic()
-            if answer.status < http.client.BAD_REQUEST:
-                return answer
-            said = answer.read()
+            response = self._http.getresponse()
+            self.last_heard = time.monotonic()
+            if response.status < http.client.BAD_REQUEST:
+                return response
+            said = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from None
-        raise read_refusal(said, answer.status, answer.headers.get("Retry-After", ""))
+        raise read_refusal(said, response.status, response.headers.get("Retry-After", ""))
 
-    def read(self, answer: http.client.HTTPResponse) -> bytes:
-        """All the rest of an answer."""
+    def read(self, response: http.client.HTTPResponse) -> bytes:
+        """The rest of a response."""
         try:
-            body = answer.read()
+            body = response.read()
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from None
-        self.heard = time.monotonic()
+        self.last_heard = time.monotonic()
         return body
 
-    def read_some(self, answer: http.client.HTTPResponse, patience_s: float) -> bytes:
-        """What has come of an answer without end; empty at its end all the same."""
+    def read_chunk(self, response: http.client.HTTPResponse, patience_s: float) -> bytes:
+        """The next bytes of an endless response; empty at its end."""
         try:
             self._http.sock.settimeout(patience_s)
-            data = answer.read1(1 << 18)
+            data = response.read1(1 << 18)
         except (OSError, http.client.HTTPException) as error:
             raise self._lost(error) from None
-        self.heard = time.monotonic()
+        self.last_heard = time.monotonic()
         return data
 
     def _lost(self, error: Exception) -> Unreachable:
         self.close()
         return unreachable(self.server, error, self._access.origin)
 
-    def cut(self) -> None:
-        """Ends what another thread waits for."""
+    def abort(self) -> None:
+        """Ends the request of another thread."""
         with suppress(OSError, AttributeError):
             self._http.sock.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
-        """No more questions."""
+        """Closes the connection."""
         self._http.close()

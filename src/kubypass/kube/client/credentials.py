@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bearer tokens: fixed, in a file that is written anew now and then, or from a program.
+"""Bearer tokens: a fixed one, one in a file that is rewritten at times, or one that a program prints.
 
-Programs are those of client.authentication.k8s.io (KEP-541): they print an ExecCredential.
+The programs are exec plugins of client.authentication.k8s.io (KEP-541), which print an ExecCredential.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ import msgspec
 from kubypass.errors import KubeError
 
 REREAD_S = 60.0
-"""A service account's token is replaced in its file long before it expires (kubelet: at 80 % of its time)."""
+"""The interval at which a token file is read. The kubelet rewrites it at 80 % of the token's lifetime."""
 _EARLY_S = 30.0
 _PROGRAM_S = 30.0
 
 
 class Credentials(Protocol):
-    """Who we are."""
+    """A source of the client's token."""
 
     def token(self) -> str:
-        """The token of now; empty for none. KubeError where it cannot be had."""
+        """The present token; empty for none. Raises KubeError if it cannot be obtained."""
 
     def forget(self) -> None:
-        """It was refused: the next one is not from memory."""
+        """The server refused the token: the next one must not come from the cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class FixedToken:
         return self.value
 
     def forget(self) -> None:
-        """There is no other."""
+        """Nothing to do: there is no other token."""
 
 
 class TokenFile:
@@ -61,7 +61,7 @@ class TokenFile:
         self._read_at: float | None = None
 
     def token(self) -> str:
-        """The token; where the file cannot be read, the one that it had."""
+        """The token. If the file cannot be read, the last one."""
         now = self._clock()
         if self._read_at is None or now - self._read_at >= REREAD_S:
             try:
@@ -76,7 +76,7 @@ class TokenFile:
         return self._value
 
     def forget(self) -> None:
-        """Reads the file at the next call."""
+        """The next call of `token` reads the file."""
         self._read_at = None
 
 
@@ -90,7 +90,7 @@ class _ExecCredential(msgspec.Struct, gc=False):
 
 
 class TokenProgram:
-    """A program that prints a token, run again before that expires."""
+    """A program that prints a token. It runs again before the token expires."""
 
     def __init__(
         self,
@@ -110,7 +110,7 @@ class TokenProgram:
         self._lock = threading.Lock()
 
     def token(self) -> str:
-        """The token; runs the program if there is none, or it is about to expire."""
+        """The token. The program runs if there is none, or if it expires soon."""
         with self._lock:
             late = self._until is not None and self._clock() > self._until - _EARLY_S
             if not self._value or late:
@@ -118,7 +118,7 @@ class TokenProgram:
             return self._value
 
     def forget(self) -> None:
-        """Runs the program at the next call."""
+        """The next call of `token` runs the program."""
         with self._lock:
             self._value = ""
 
@@ -161,5 +161,5 @@ class TokenProgram:
 
 
 def _seconds(text: str | None) -> float | None:
-    """Seconds since 1970 of an RFC 3339 time."""
+    """An RFC 3339 time in seconds since 1970."""
     return datetime.fromisoformat(text).timestamp() if text else None

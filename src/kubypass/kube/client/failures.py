@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong with an API server, in words.
+"""Errors of requests to an API server, with messages for users.
 
 KubeError
-├── Unreachable    no answer: network, TLS, a connection that broke
-└── Refused        an answer, and it is no
+├── Unreachable    no answer: network, TLS, a broken connection
+└── Refused        an answer with an error status
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ _OTHER_NAME: Final = frozenset({62, 64})
 
 
 class Unreachable(KubeError):
-    """No answer."""
+    """The server gave no answer."""
 
 
 class Refused(KubeError):
-    """An answer that is no: `code` as of HTTP, `reason` as in a Status (`Forbidden`, `Expired`)."""
+    """An answer with an error: `code` is the HTTP status, `reason` that of a Status (`Forbidden`, `Expired`)."""
 
     def __init__(self, message: str, code: int, reason: str = "", retry_after_s: float = 0) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class Refused(KubeError):
 
     @property
     def expired(self) -> bool:
-        """What was asked for is no more known (410 Gone): everything has to be listed again."""
+        """Whether the server has forgotten the resource version (410 Gone): the resource must be listed again."""
         return self.code == http.client.GONE or self.reason in {"Expired", "Gone"}
 
 
@@ -51,7 +51,7 @@ class _Status(msgspec.Struct, gc=False):
 
 
 def read_refusal(body: bytes | msgspec.Raw, code: int, retry_after: str = "") -> Refused:
-    """From the body of an answer, or from an ERROR event; `code` counts where the body has none."""
+    """Reads the body of a response, or of an ERROR event. `code` is used if the body has none."""
     try:
         status = msgspec.json.decode(body, type=_Status)
     except msgspec.DecodeError:
@@ -64,13 +64,13 @@ def read_refusal(body: bytes | msgspec.Raw, code: int, retry_after: str = "") ->
 
 
 def unreachable(server: object, error: Exception, origin: str) -> Unreachable:
-    """In one line; `origin` is where the CA and the address were written."""
+    """The error in one line. `origin` is where the CA and the address are written."""
     message, hint = _reason(error, origin)
     return Unreachable(f"{server}: {message}", hint)
 
 
 def _reason(error: Exception, origin: str) -> tuple[str, str]:
-    """What happened, and what to do."""
+    """What happened, and a hint."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _certificate_reason(error, origin)
     if isinstance(error, ssl.SSLError):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Access from a kubeconfig: the current context's cluster and user.
+"""Access from a kubeconfig: the cluster and user of the current context.
 
-Several files (`KUBECONFIG=a:b`) are taken together, of each name the first counts; paths are
-relative to their file. Passwords and auth providers are no more part of Kubernetes and not read.
+Several files (`KUBECONFIG=a:b`) are merged, and the first entry of a name wins. Paths are relative to their file.
+Passwords and auth providers are not read: Kubernetes has removed them.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ _EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One cluster, user or context."""
+    """A cluster, user or context."""
 
     path: Path
-    """The file that has it."""
+    """The file that has the entry."""
     name: str
-    """For messages, as `cluster c`."""
+    """Kind and name for messages, such as `cluster c`."""
     fields: dict[str, object]
 
     def text(self, key: str) -> str:
-        """The value of a key; empty where there is none."""
+        """The value of a key; empty if it is missing."""
         value = self.fields.get(key)
         if value is not None and not isinstance(value, str):
             raise self.error(f"{key} is {value!r}", "expected text, in quotes")
         return value or ""
 
     def pem(self, key: str) -> str:
-        """Text given inline in base64 (`KEY-data`, which counts), or in a file."""
+        """PEM text: inline in base64 (`KEY-data`, which takes precedence), or in a file."""
         if inline := self.text(f"{key}-data"):
             try:
                 return base64.b64decode(inline, validate=True).decode("ascii")
@@ -57,22 +57,22 @@ class _Entry:
             raise self.error(f"{key} {path}: {reason}", "expected a readable PEM file") from None
 
     def file(self, key: str) -> Path | None:
-        """A path, relative to the kubeconfig's directory."""
+        """The path of a key, relative to the kubeconfig's directory."""
         text = self.text(key)
         return self.path.parent / text if text else None
 
     def error(self, message: str, hint: str) -> ConfigError:
-        """What is wrong with it."""
+        """An error that names the file and the entry."""
         return ConfigError(f"kubeconfig {self.path}: {self.name}: {message}", hint)
 
 
 def named_kubeconfigs(environment: Mapping[str, str]) -> list[Path]:
-    """The files that KUBECONFIG names, as `a:b`."""
+    """The files in the variable KUBECONFIG, which has the form `a:b`."""
     return [Path(text) for text in environment.get("KUBECONFIG", "").split(":") if text]
 
 
 def read_kubeconfig(paths: Iterable[Path]) -> Access:
-    """Access to the cluster of the current context; ConfigError says what is missing."""
+    """Reads the access to the current context's cluster. Raises ConfigError, which names what is missing."""
     tables: dict[str, dict[str, _Entry]] = {name: {} for name in _LISTS}
     current, files = "", list(paths)
     for path in files:
@@ -114,7 +114,7 @@ def _load(path: Path) -> dict[str, object]:
 
 
 def _entries(path: Path, table: str, items: object) -> list[_Entry]:
-    """`[{name: a, cluster: {…}}, …]`"""
+    """The entries of a table, which has the form `[{name: a, cluster: {…}}, …]`."""
     kind = table.removesuffix("s")
     found = []
     for item in items if isinstance(items, list) else ():
@@ -147,7 +147,7 @@ def _trust(cluster: _Entry, user: _Entry) -> Trust:
 
 
 def _credentials(user: _Entry) -> Credentials:
-    """As client-go chooses: a token file before a token, a program last."""
+    """The credentials in client-go's order: a token file, a token, a program."""
     if path := user.file("tokenFile"):
         return TokenFile(path)
     if token := user.text("token"):

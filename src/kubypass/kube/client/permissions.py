@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent may do in the API: no more than this, and every verb of it is used.
+"""The RBAC permissions of the agent. It uses every verb of them.
 
-Each row is a rule of its ClusterRole; those of ConfigMaps are a Role in the ConfigMap's namespace.
+CLUSTER_RULES are its ClusterRole, CONFIG_RULES its Role in the namespace of the settings' ConfigMap.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kubypass.kube.client.connection import Connection
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """Of RBAC."""
+    """A rule of RBAC."""
 
     group: str
     resource: str
@@ -30,7 +30,7 @@ class Rule:
         return f'{{apiGroups: ["{self.group}"], resources: ["{self.resource}"], verbs: [{verbs}]}}'
 
     def as_object(self) -> dict[str, list[str]]:
-        """As it stands in a role."""
+        """The rule as a Role has it."""
         return {"apiGroups": [self.group], "resources": [self.resource], "verbs": [*self.verbs]}
 
 
@@ -56,7 +56,7 @@ class _Review(msgspec.Struct, gc=False):
 
 
 def missing(connection: Connection, rules: Iterable[Rule], namespace: str = "") -> list[Rule]:
-    """Rules, each with those of its verbs only that we may not; asks the server for each verb."""
+    """Asks the server about each verb. Returns the rules with denied verbs, reduced to these."""
     found = []
     for rule in rules:
         denied = tuple(v for v in rule.verbs if not _may(connection, rule, v, namespace))
@@ -75,15 +75,15 @@ def _may(connection: Connection, rule: Rule, verb: str, namespace: str) -> bool:
         "spec": {"resourceAttributes": attributes},
     }
     path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
-    answer = connection.ask(path, "POST", json.dumps(review).encode())
+    answer = connection.request(path, "POST", json.dumps(review).encode())
     body = connection.read(answer)
     if answer.status not in {OK, CREATED}:
-        return True  # nobody knows
+        return True  # unknown
     return msgspec.json.decode(body, type=_Review).status.allowed
 
 
 def missing_message(rules: Iterable[Rule], config_rules: Iterable[Rule], namespace: str) -> str:
-    """Each missing verb by name, and what to add; `config_rules` are those of ConfigMaps in the namespace."""
+    """Names each missing verb and the rules to add. `config_rules` belong to the Role in the namespace."""
     by_role = {"its ClusterRole": list(rules), f"its Role in {namespace}": list(config_rules)}
     everything = [rule for some in by_role.values() for rule in some]
     verbs = "; ".join(f"{', '.join(rule.verbs)} {rule.resource}" for rule in everything)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Single objects of a cluster, as JSON, for commands that an operator runs: get, list, apply, delete, ask a pod.
+"""Single objects as JSON, for commands that an operator runs: get, list, apply, delete, requests to a pod.
 
-The agent does not use this: it follows whole collections (`api_source`). Unreachable and Refused are raised.
+The agent does not use this: it watches whole resources (`watch.api_source`). Requests raise Unreachable and Refused.
 """
 
 from __future__ import annotations
@@ -16,85 +16,97 @@ from urllib.parse import quote, urlencode
 
 from kubypass.errors import ConfigError
 from kubypass.kube.client.client import Client
+from kubypass.kube.client.discovery import Discovery, version_path
 from kubypass.kube.client.failures import Refused, Unreachable
 from kubypass.kube.client.kubeconfig import named_kubeconfigs, read_kubeconfig
 
 Object = dict[str, Any]
 APPLY = "application/apply-patch+yaml"
 _MANAGER = "kubypass"
-_PLURALS = {"EndpointSlice": "endpointslices", "NetworkPolicy": "networkpolicies"}
-_CLUSTER_WIDE = frozenset({"Namespace", "Node", "ClusterRole", "ClusterRoleBinding"})
 
 
 class Rest:
-    """One cluster. For one thread."""
+    """Requests to one cluster. One thread uses it."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._discovery = Discovery(self._find)
 
     @property
     def server(self) -> str:
-        """The API server's host, as the operator reaches it."""
+        """The host of the API server in use."""
         return self._client.server.host
 
     @property
     def port(self) -> int:
-        """Its port."""
+        """The port of the API server in use."""
         return self._client.server.port
 
-    def ask(self, path: str, method: str = "GET", body: object = None, kind: str = "") -> bytes:
-        """The answer's body. Another server is asked where one is not reached."""
+    def request(self, path: str, method: str = "GET", body: object = None, kind: str = "") -> bytes:
+        """Sends a request and returns the body of the response. If a server is not reached, the next one is tried."""
         while True:
             server = self._client.server
             try:
                 with self._client.connection() as connection:
                     content = json.dumps(body).encode() if body is not None else b""
-                    answer = connection.read(connection.ask(path, method, content, kind))
+                    response = connection.request(path, method, content, kind)
+                    answer = connection.read(response)
             except Unreachable:
-                if not self._client.fails(server):
+                if not self._client.fail_over(server):
                     raise
                 continue
-            self._client.works()
+            self._client.answered()
             return answer
 
     def get(self, path: str) -> Object | None:
-        """An object; None where there is none."""
+        """The object at a path; None if there is none."""
+        body = self._find(path)
+        found: Object | None = None if body is None else json.loads(body)
+        return found
+
+    def _find(self, path: str) -> bytes | None:
         try:
-            found: Object = json.loads(self.ask(path))
+            return self.request(path)
         except Refused as refusal:
             if refusal.code == NOT_FOUND:
                 return None
             raise
-        return found
 
     def list(self, path: str, **options: str) -> list[Object]:
-        """The items of a collection; empty where the API does not know it."""
+        """The objects of a resource; empty if the API does not know the path."""
         query = f"?{urlencode(options)}" if options else ""
         items = (self.get(path + query) or {}).get("items") or []
         return [each for each in items if isinstance(each, dict)]
 
     def apply(self, item: Object, *, dry_run: bool = False, force: bool = False) -> Object:
-        """Server-side apply; Refused with 409 where another manager has set one of the fields."""
+        """Server-side apply. Raises Refused with 409 if another manager owns one of the fields."""
         options = {"fieldManager": _MANAGER, "fieldValidation": "Strict"}
         options |= {"force": "true"} if force else {}
         options |= {"dryRun": "All"} if dry_run else {}
-        body = self.ask(f"{place(item)}?{urlencode(options)}", "PATCH", item, APPLY)
+        body = self.request(f"{self.path_of(item)}?{urlencode(options)}", "PATCH", item, APPLY)
         applied: Object = json.loads(body)
         return applied
 
     def delete(self, path: str) -> bool:
-        """Whether it was there. What belongs to it goes too, in the background."""
+        """Deletes an object, and its dependents in the background. Returns whether it existed."""
         try:
-            self.ask(path, "DELETE", {"propagationPolicy": "Background"})
+            self.request(path, "DELETE", {"propagationPolicy": "Background"})
         except Refused as refusal:
             if refusal.code in {NOT_FOUND, CONFLICT}:
                 return False
             raise
         return True
 
+    def path_of(self, item: Mapping[str, Any]) -> str:
+        """The path of an object. Raises KubeError if the API server does not know its kind."""
+        metadata = item["metadata"]
+        resource = self._discovery.resource(item["apiVersion"], item["kind"])
+        namespace = f"/namespaces/{metadata['namespace']}" if resource.namespaced else ""
+        return f"{version_path(item['apiVersion'])}{namespace}/{resource.name}/{quote(metadata['name'])}"
+
 
 def open_cluster(kubeconfig: Path | None) -> Rest:
-    """By a kubeconfig: the one given, KUBECONFIG's, or ~/.kube/config. ConfigError where there is none."""
+    """Opens the cluster of a kubeconfig: the one given, KUBECONFIG's, or ~/.kube/config. Raises ConfigError."""
     if kubeconfig is not None:
         return Rest(Client(read_kubeconfig([kubeconfig])))
     named = named_kubeconfigs(os.environ)
@@ -105,12 +117,3 @@ def open_cluster(kubeconfig: Path | None) -> Rest:
             f"{looked}: there is no kubeconfig", "give --kubeconfig, or set KUBECONFIG"
         )
     return Rest(Client(read_kubeconfig(paths)))
-
-
-def place(item: Mapping[str, Any]) -> str:
-    """The path of an object in the API."""
-    kind, metadata = item["kind"], item["metadata"]
-    plural = _PLURALS.get(kind, f"{kind.lower()}s")
-    namespace = "" if kind in _CLUSTER_WIDE else f"/namespaces/{metadata['namespace']}"
-    version = item["apiVersion"]
-    return f"/{'apis' if '/' in version else 'api'}/{version}{namespace}/{plural}/{quote(metadata['name'])}"

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The little that is written to the API: the node's own taint is taken away, and events tell what went wrong here.
+"""Writes to the API: removes the taint of the agent's node, and creates Events.
 
-A thread writes, so that nobody waits. What fails is not tried again here: a taint that is still there is asked for
-again, and an event that is lost is in the log and in the status too.
+A thread writes, so callers do not wait. A write that fails is not repeated here: callers ask again while the taint is
+there, and log and status have what a lost Event said.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class _Write:
 
 
 class Writer:
-    """Writes for one node. `trouble` is what the last failure was, empty after a success."""
+    """Writes for one node. `trouble` is the last failure; it is empty after a success."""
 
     def __init__(
         self, client: Client, node: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.trouble = ""
         self.written = 0
-        """Requests that succeeded."""
+        """How many requests succeeded."""
         self._client = client
         self._node = node
         self._clock = clock
@@ -66,15 +66,15 @@ class Writer:
         self._untainting = False
 
     def remove_taint(self, key: str, taints: Sequence[str]) -> None:
-        """Takes every taint with this key away; `taints` are the keys of the node's, in order.
+        """Removes every taint with this key. `taints` are the keys of the node's taints, in order.
 
-        A taint that came or went meanwhile makes the server refuse: each is named by its place, and tested.
+        The patch names taints by index and tests their keys: the server refuses it if the taints changed meanwhile.
         """
-        places = [at for at, found in enumerate(taints) if found == key]
-        if not places or self._untainting:
+        indexes = [at for at, found in enumerate(taints) if found == key]
+        if not indexes or self._untainting:
             return
         operations = []
-        for at in reversed(places):
+        for at in reversed(indexes):
             operations.append({"op": "test", "path": f"/spec/taints/{at}/key", "value": key})
             operations.append({"op": "remove", "path": f"/spec/taints/{at}"})
         self._untainting = True
@@ -83,7 +83,7 @@ class Writer:
         self._put(_Write("PATCH", path, body, _JSON_PATCH, "nodes", "patch"))
 
     def event(self, subject: Subject, reason: str, message: str) -> bool:
-        """A warning about an object; False where there were too many within a minute."""
+        """Creates a warning Event about an object. Returns False if there were too many within a minute."""
         now = self._clock()
         if len(self._events) == EVENTS_A_MINUTE and now - self._events[0] < 60.0:
             return False
@@ -116,7 +116,7 @@ class Writer:
         return True
 
     def stop(self) -> None:
-        """Nothing more is written."""
+        """Ends the thread after the writes that are queued."""
         self._queue.put(None)
 
     def _put(self, write: _Write) -> None:
@@ -129,7 +129,7 @@ class Writer:
         while (write := self._queue.get()) is not None:
             try:
                 with self._client.connection() as connection:
-                    answer = connection.ask(write.path, write.method, write.body, write.kind)
+                    answer = connection.request(write.path, write.method, write.body, write.kind)
                     connection.read(answer)
                 self.trouble = ""
                 self.written += 1
@@ -141,7 +141,7 @@ class Writer:
 
 def _trouble(write: _Write, error: KubeError) -> str:
     if isinstance(error, Refused) and error.code == UNPROCESSABLE_ENTITY:
-        return ""  # the node has changed: the next look sees it as it is now
+        return ""  # the node has changed: the caller asks again with its present taints
     message = f"cannot {write.verb} {write.resource}: {error}"
     if isinstance(error, Refused) and error.code == FORBIDDEN:
         rules = [

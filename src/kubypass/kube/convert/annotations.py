@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotations of Services that Cilium defines, with Cilium's meaning. A wrong value is noted, and the default stays.
+"""Reads the annotations of Services that Cilium defines. A wrong value is noted, and the default stays.
 
-`service.cilium.io/type` takes a list with commas here; in Cilium it is one word. As there, external addresses are
-served whatever it says.
+`service.cilium.io/type` may be a list with commas; Cilium allows one word only. External addresses are served whatever
+it says, as in Cilium.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _EXPOSURES: Final = {
 
 
 def read_exposure(annotations: Mapping[str, str], notes: list[str]) -> Exposure:
-    """Which frontends the service has."""
+    """The kinds of frontends that the Service has."""
     text = annotations.get(TYPE)
     if text is None:
         return EXPOSE_ALL
@@ -46,7 +46,7 @@ def read_exposure(annotations: Mapping[str, str], notes: list[str]) -> Exposure:
 
 
 def read_nodes(annotations: Mapping[str, str], notes: list[str]) -> Selector:
-    """Which nodes serve it, by their labels; the selector counts where both are given."""
+    """A selector of the nodes that serve the Service. NODE_SELECTOR takes precedence over NODE."""
     text = annotations.get(NODE_SELECTOR)
     if text is not None:
         try:
@@ -59,7 +59,7 @@ def read_nodes(annotations: Mapping[str, str], notes: list[str]) -> Selector:
 
 
 def read_source_deny(annotations: Mapping[str, str], notes: list[str]) -> bool:
-    """Whether `loadBalancerSourceRanges` are those that are kept out."""
+    """Whether `loadBalancerSourceRanges` are denied; by default, only they are allowed."""
     text = annotations.get(SOURCE_RANGES_POLICY, "allow")
     if text.lower() not in {"allow", "deny"}:
         notes.append(

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods, as far as they are of use: those with ports of their node."""
+"""Converts Pods: to their host ports, and to the metadata that features of a single pod need."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from kubypass.kube import wire
-from kubypass.kube.convert.service import MAX_PORT, PROTOCOLS, addresses
+from kubypass.kube.convert.fields import MAX_PORT, PROTOCOLS, read_addresses
 from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
 from kubypass.model.host_port import HostPort, HostPortPod
-from kubypass.model.pod import PodTraits
+from kubypass.model.pod import PodMetadata
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -18,10 +18,10 @@ _ENDED = {"Failed", "Succeeded"}
 
 
 def convert_pod(source: wire.Pod, notes: list[str], *, every: bool = False) -> HostPortPod | None:
-    """A pod that has ports of its node; None for any other (unless `every` is wanted), and for one that has ended.
+    """The pod if it runs and has host ports; `every` includes pods without host ports.
 
-    A pod in the node's own network has these ports anyway. Init containers count if they run beside
-    the others (`restartPolicy: Always`).
+    A pod in the node's network namespace needs no host ports. Init containers count if they run beside the others
+    (`restartPolicy: Always`).
     """
     metadata = source.metadata or wire.Metadata()
     spec = source.spec or wire.PodSpec()
@@ -43,18 +43,18 @@ def convert_pod(source: wire.Pod, notes: list[str], *, every: bool = False) -> H
         namespace=metadata.namespace or "default",
         name=metadata.name,
         node=spec.node_name,
-        addresses=_one_of_each_family(addresses("status.podIPs", texts, notes)),
+        addresses=_one_of_each_family(read_addresses("status.podIPs", texts, notes)),
         ports=tuple(ports),
         terminating=bool(metadata.deletion_timestamp),
         created=metadata.creation_timestamp or "",
     )
 
 
-def convert_traits(source: wire.Pod) -> PodTraits:
-    """What is of use of any pod."""
+def convert_pod_metadata(source: wire.Pod) -> PodMetadata:
+    """The metadata of any pod."""
     metadata = source.metadata or wire.Metadata()
     spec = source.spec or wire.PodSpec()
-    return PodTraits(
+    return PodMetadata(
         metadata.namespace or "default",
         metadata.name,
         metadata.uid or "",
@@ -65,7 +65,7 @@ def convert_traits(source: wire.Pod) -> PodTraits:
 
 
 def _containers(spec: wire.PodSpec) -> Iterator[tuple[str, wire.Container]]:
-    """Those that run while the pod does, with the names of their fields."""
+    """The containers that run as long as the pod does, each with the name of its field."""
     for index, container in enumerate(spec.containers or ()):
         yield f"spec.containers[{index}]", container
     for index, container in enumerate(spec.init_containers or ()):
@@ -74,7 +74,7 @@ def _containers(spec: wire.PodSpec) -> Iterator[tuple[str, wire.Container]]:
 
 
 def _host_port(port: wire.ContainerPort, field: str, notes: list[str]) -> Iterator[HostPort]:
-    """The port, if it can be used."""
+    """The host port, if it can be used."""
     protocol = PROTOCOLS.get(port.protocol)
     if protocol is None:
         notes.append(f"{field}.protocol is {port.protocol!r}; expected TCP, UDP or SCTP; left out")

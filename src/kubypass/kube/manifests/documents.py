@@ -1,36 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files into objects: JSON or multi-document YAML, single objects or lists, as `kubectl` writes.
-
-An object is not decoded until its apiVersion and kind are known to be of use.
-"""
+"""Splits files into objects: JSON or multi-document YAML, single objects or lists, as `kubectl` writes them."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import msgspec
 import yaml
+
+from kubypass.kube.convert.decode import Document, MalformedError, json_decoder, one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 SUFFIXES = (".json", ".yaml", ".yml")
 
-Decoded = TypeVar("Decoded")
-
-_decoders: dict[type, Any] = {}
-
 _MAX_DIGITS = 400
 _CONSTRUCTOR_ERRORS = (ValueError, RecursionError, LookupError, TypeError, AttributeError)
-"""What PyYAML's constructors raise for a value that does not fit its tag (`!!bool x`)."""
+"""PyYAML's constructors raise these for a value that does not fit its tag (`!!bool x`)."""
 
 _SEPARATOR = re.compile(r"^---(?=\s|$)", re.MULTILINE)
-
-
-class MalformedError(Exception):
-    """The file, or an object of it, cannot be read; the message is for the user."""
 
 
 class _Peek(msgspec.Struct, gc=False, rename="camel"):
@@ -43,7 +33,7 @@ class _List(msgspec.Struct, gc=False):
 
 
 class _YamlLoader(yaml.CSafeLoader):
-    """YAML as Kubernetes reads it: a date stays text, and so do a lone `=`, `1:30` and numbers without end."""
+    """YAML as Kubernetes reads it: dates, a lone `=`, `1:30` and numbers of more than _MAX_DIGITS digits stay text."""
 
     yaml_implicit_resolvers = {  # noqa: RUF012
         first: [
@@ -65,34 +55,8 @@ for _tag in ("int", "float"):
     _YamlLoader.add_constructor(f"tag:yaml.org,2002:{_tag}", _number)
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One object, not yet decoded."""
-
-    api_version: str
-    kind: str
-    content: object
-    """JSON text (bytes or msgspec.Raw), or what YAML made of it."""
-
-    def decode(self, wanted: type[Decoded]) -> Decoded:
-        """As this type, or MalformedError naming the field."""
-        try:
-            if isinstance(self.content, (bytes, msgspec.Raw)):
-                return _decoder(wanted).decode(self.content)
-            return msgspec.convert(self.content, wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise MalformedError(_one_line(error)) from error
-
-
-def _decoder(wanted: type[Decoded]) -> msgspec.json.Decoder[Decoded]:
-    found: msgspec.json.Decoder[Decoded] | None = _decoders.get(wanted)
-    if found is None:
-        found = _decoders[wanted] = msgspec.json.Decoder(wanted)
-    return found
-
-
 def documents(content: bytes, *, is_json: bool) -> Iterator[Document]:
-    """The objects of a file, those in lists too; MalformedError where it cannot go on."""
+    """The objects of a file, also those in lists. Raises MalformedError where the file cannot be parsed further."""
     if is_json:
         if content.strip():
             yield from _json_documents(content)
@@ -102,31 +66,31 @@ def documents(content: bytes, *, is_json: bool) -> Iterator[Document]:
 
 
 def yaml_values(content: bytes) -> Iterator[object]:
-    """What each document of a YAML file says."""
+    """The parsed value of each document of a YAML file."""
     try:
         values = yaml.load_all(content.decode("utf-8-sig"), Loader=_YamlLoader)
         yield from values
     except (yaml.YAMLError, *_CONSTRUCTOR_ERRORS) as error:
-        raise MalformedError(f"not YAML: {_one_line(error)}") from error
+        raise MalformedError(f"not YAML: {one_line(error)}") from error
 
 
 def yaml_parts(content: bytes) -> list[bytes]:
-    """The documents of a YAML file, split at their separators without understanding them."""
+    """The documents of a YAML file, split at their separators without parsing them."""
     text = content.decode("utf-8", "replace")
     return [part.encode() for part in _SEPARATOR.split(text) if part.strip()]
 
 
 def _json_documents(content: bytes) -> Iterator[Document]:
     try:
-        peek = _decoder(_Peek).decode(content)
+        peek = json_decoder(_Peek).decode(content)
         if not _is_list(peek.kind):
             yield Document(peek.api_version or "", peek.kind or "", content)
             return
         default = _item_header(peek)
-        for item in _decoder(_List).decode(content).items or ():
-            # The whole list was parsed just now: an item is good JSON, but it may not be an object.
+        for item in json_decoder(_List).decode(content).items or ():
+            # The list was parsed as a whole: an item is valid JSON, but it may not be an object.
             try:
-                found = _decoder(_Peek).decode(item)
+                found = json_decoder(_Peek).decode(item)
             except msgspec.ValidationError:
                 found = _Peek()
             yield Document(
@@ -135,7 +99,7 @@ def _json_documents(content: bytes) -> Iterator[Document]:
                 item,
             )
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedError(f"not a Kubernetes object in JSON: {_one_line(error)}") from error
+        raise MalformedError(f"not a Kubernetes object in JSON: {one_line(error)}") from error
 
 
 def _yaml_documents(parsed: object) -> Iterator[Document]:
@@ -170,7 +134,7 @@ def _is_list(kind: str | None) -> bool:
 
 
 def _item_header(peek: _Peek) -> _Peek:
-    """What items of this list are when they do not say so: a ServiceList has Services."""
+    """The kind and apiVersion of items that name none: the items of a ServiceList are Services."""
     kind = (peek.kind or "").removesuffix("List")
     return _Peek(kind or None, peek.api_version if kind else None)
 
@@ -179,10 +143,3 @@ def _name_of(parsed: object) -> str:
     return {"str": "text", "int": "number", "float": "number"}.get(
         type(parsed).__name__, type(parsed).__name__
     )
-
-
-def _one_line(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"{error.problem}, line {mark.line + 1} column {mark.column + 1}"
-    return " ".join(str(error).split())

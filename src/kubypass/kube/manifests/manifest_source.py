@@ -1,23 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests in files as a source of cluster objects: a file, or a directory with all below it.
+"""Manifest files as a source of cluster objects: one file, or a directory with everything below it.
 
-Nothing is watched here: whoever is told of a change (inotify) calls `reread` with the paths;
-`scan` finds out by itself, by comparing inode, time and size of every file. A file that cannot be
-read keeps what it said last. Files of other names (not .json, .yaml, .yml) and hidden ones are not
-looked at.
+This module watches nothing. After an inotify event, the caller passes the paths to `reread`. `scan` finds changed files
+by inode, time and size. A file that cannot be read keeps its last good objects. Hidden files and files with other
+suffixes than .json, .yaml and .yml are ignored.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kubypass.errors import ConfigError
+from kubypass.kube.convert.converter import Converter
 from kubypass.kube.manifests.documents import SUFFIXES
-from kubypass.kube.manifests.merged_files import Registry
-from kubypass.kube.manifests.parser import EMPTY, Contents, Reading
+from kubypass.kube.manifests.merged_files import MergedFiles
+from kubypass.kube.manifests.parser import EMPTY, Parser
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.store import Dirty
 from kubypass.model.problem import Problem
@@ -31,18 +30,10 @@ _Stamp = tuple[int, int, int]
 _NO_STAMP: _Stamp = (0, 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Changes:
-    """What a pass over the files found."""
-
-    dirty: set[ServiceKey]
-    problems: tuple[Problem, ...]
-
-
 class ManifestSource:
-    """Follows the manifests at a path.
+    """Reads the manifests at a path.
 
-    `proxy_name` is the setting `k8s-service-proxy-name`; `every_pod`: those without ports of their node, too.
+    `proxy_name` is the setting `k8s-service-proxy-name`. `every_pod` includes pods without host ports.
     """
 
     def __init__(
@@ -57,57 +48,52 @@ class ManifestSource:
         self.changed_nodes: set[str] = set()
         """Nodes that changed since the caller last cleared this."""
         self._root = str(self.path)
-        self._registry = Registry()
-        self._reading = Reading(proxy_name, every_pod)
+        self._files = MergedFiles()
+        self._parser = Parser(Converter(proxy_name, every_pod))
         self._stamps: dict[str, _Stamp] = {}
-        self._unreadable: dict[str, Problem] = {}
+        self._unreadable_files: dict[str, Problem] = {}
         self._directories: tuple[str, ...] = ()
 
     @property
     def directories(self) -> tuple[str, ...]:
-        """What to watch: every directory that the last scan saw, or the one that holds the file."""
+        """The directories to watch: all that the last scan saw, or the one that holds the file."""
         return self._directories
 
     @property
     def ignored(self) -> int:
-        """Objects that were read and are of no use here (Deployments, headless services…)."""
-        return self._registry.ignored
+        """How many objects were read and are of no use here, such as Deployments and headless Services."""
+        return self._files.ignored
 
     @property
     def files(self) -> int:
-        """Manifest files at present."""
+        """How many manifest files there are."""
         return len(self._stamps)
 
     def read(self) -> Snapshot:
-        """Look at every file and give what they say together."""
+        """Scans the files and returns all objects."""
         self.scan()
         return self.snapshot()
 
-    def changes(self) -> Changes:
-        """Look at every file; what has to be planned anew, and everything that is wrong."""
-        dirty = self.scan()
-        return Changes(dirty, self.problems())
-
     def snapshot(self) -> Snapshot:
-        """What is known; no file is touched."""
-        return self._registry.snapshot(self._unread())
+        """Views of all objects, without touching a file."""
+        return self._files.snapshot(self._read_errors())
 
     def problems(self) -> tuple[Problem, ...]:
-        """Everything that is wrong at present."""
-        return self._unread() + self._registry.problems()
+        """All present problems."""
+        return self._read_errors() + self._files.problems()
 
-    def _unread(self) -> tuple[Problem, ...]:
-        return tuple(problem for _, problem in sorted(dict(self._unreadable).items()))
+    def _read_errors(self) -> tuple[Problem, ...]:
+        return tuple(problem for _, problem in sorted(dict(self._unreadable_files).items()))
 
     def scan(self) -> set[ServiceKey]:
-        """Look at every file, read those that changed; services to plan anew."""
-        self._unreadable.pop(self._root, None)
+        """Reads the files that changed. Returns the services to plan again."""
+        self._unreadable_files.pop(self._root, None)
         directories: list[str] = []
         try:
             present = dict(self._find(directories))
         except OSError as error:
             message = f"{error.strerror}; expected a readable directory; what it said last is kept"
-            self._unreadable[self._root] = Problem(f"Manifests {self._root}", message)
+            self._unreadable_files[self._root] = Problem(f"Manifests {self._root}", message)
             return set()
         self._directories = tuple(directories)
         dirty = Dirty()
@@ -119,9 +105,9 @@ class ManifestSource:
         return self._finish(dirty)
 
     def reread(self, paths: Iterable[str | os.PathLike[str]]) -> set[ServiceKey]:
-        """Look at these files again (they may be new, or gone); services to plan anew.
+        """Reads these files again; they may be new or gone. Returns the services to plan again.
 
-        A path that is a directory, or a link in the manner of mounted ConfigMaps, causes a scan.
+        A path that is a directory, or the `..data` link of a mounted ConfigMap, causes a scan.
         """
         dirty = Dirty()
         for path in {os.path.abspath(path) for path in paths}:
@@ -147,7 +133,7 @@ class ManifestSource:
         return relative != path and not hidden and path.endswith(SUFFIXES)
 
     def _find(self, directories: list[str]) -> Iterator[tuple[str, _Stamp]]:
-        """Every manifest with its stamp; adds the directories that were visited."""
+        """Yields every manifest with its stamp. Adds the visited directories to `directories`."""
         if not os.path.isdir(self._root):
             directories.append(os.path.dirname(self._root))
             yield self._root, _stamp(os.stat(self._root))
@@ -169,7 +155,7 @@ class ManifestSource:
                             yield entry.path, _NO_STAMP
 
     def _read_file(self, path: str, dirty: Dirty) -> None:
-        """Take in what the file says now."""
+        """Reads and parses a file, and replaces its objects."""
         try:
             with open(path, "rb", buffering=0) as file:
                 stamp = _stamp(os.fstat(file.fileno()))
@@ -179,22 +165,22 @@ class ManifestSource:
                 self._forget(path, dirty)
                 return
             message = f"{error.strerror}; expected a readable file; what it said last is kept"
-            self._unreadable[path] = Problem(f"File {self._label(path)}", message)
+            self._unreadable_files[path] = Problem(f"File {self._label(path)}", message)
             self._stamps.setdefault(path, _NO_STAMP)
             return
-        self._unreadable.pop(path, None)
-        last_good = self._registry.contents(path) or EMPTY
-        contents: Contents = self._reading.read(self._label(path), content, last_good)
+        self._unreadable_files.pop(path, None)
+        last_good = self._files.parsed(path) or EMPTY
+        parsed = self._parser.parse(self._label(path), content, last_good)
         self._stamps[path] = stamp
-        self._registry.replace(path, contents, dirty)
+        self._files.replace(path, parsed, dirty)
 
     def _forget(self, path: str, dirty: Dirty) -> None:
         self._stamps.pop(path, None)
-        self._unreadable.pop(path, None)
-        self._registry.replace(path, None, dirty)
+        self._unreadable_files.pop(path, None)
+        self._files.replace(path, None, dirty)
 
     def _label(self, path: str) -> str:
-        """How problems call the file: below the directory, or its name."""
+        """The file in problems: its path below the directory, or its name."""
         return os.path.relpath(path, self._root) if path != self._root else os.path.basename(path)
 
 

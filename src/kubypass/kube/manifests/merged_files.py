@@ -1,66 +1,68 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects from many files as one cluster: where each comes from, and what a change touches."""
+"""Merges the objects of many files into one store: which file each object comes from, and what a change affects."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.store import Cluster, Dirty
+from kubypass.kube.store import Dirty, Store
 from kubypass.model.problem import Problem
 
 if TYPE_CHECKING:
-    from kubypass.kube.manifests.parser import Contents, Object, ObjectKey
+    from kubypass.kube.manifests.parser import ParsedFile
+    from kubypass.kube.store import Object, ObjectKey
 
 
-class Registry:
-    """Of two files with the same object, the first in order of path counts."""
+class MergedFiles:
+    """If several files have the same object, the file whose path sorts first wins."""
 
     def __init__(self) -> None:
-        self._cluster = Cluster()
-        self._files: dict[str, Contents] = {}
-        self._holder: dict[ObjectKey, str] = {}
-        self._rivals: dict[ObjectKey, list[str]] = {}
-        self._with_problems: dict[str, Contents] = {}
+        self._store = Store()
+        self._files: dict[str, ParsedFile] = {}
+        self._file_of: dict[ObjectKey, str] = {}
+        self._duplicates: dict[ObjectKey, list[str]] = {}
+        """All paths of every object that several files have."""
+        self._with_problems: dict[str, ParsedFile] = {}
         self._ignored = 0
 
     @property
     def ignored(self) -> int:
-        """Objects that were read and are of no use here."""
+        """How many objects were read and are of no use here."""
         return self._ignored
 
-    def contents(self, path: str) -> Contents | None:
-        """What the file said last."""
+    def parsed(self, path: str) -> ParsedFile | None:
+        """The file as it was parsed last."""
         return self._files.get(path)
 
-    def replace(self, path: str, contents: Contents | None, dirty: Dirty) -> None:
-        """Put a file's new contents (None: it is gone) in place; add to `dirty` what changes."""
+    def replace(self, path: str, parsed: ParsedFile | None, dirty: Dirty) -> None:
+        """Replaces what a file says (None: the file is gone). Adds to `dirty` what changes."""
         before = self._files.pop(path, None)
-        if contents is not None:
-            self._files[path] = contents
+        if parsed is not None:
+            self._files[path] = parsed
         self._with_problems.pop(path, None)
-        if contents is not None and contents.problems:
-            self._with_problems[path] = contents
-        self._ignored += (contents.ignored if contents else 0) - (before.ignored if before else 0)
+        if parsed is not None and parsed.problems:
+            self._with_problems[path] = parsed
+        self._ignored += (parsed.ignored if parsed else 0) - (before.ignored if before else 0)
         old = before.objects if before else {}
-        new = contents.objects if contents else {}
+        new = parsed.objects if parsed else {}
         for key in old.keys() - new.keys():
-            self._release(path, key, old[key], dirty)
+            self._remove(path, key, old[key], dirty)
         for key, item in new.items():
-            self._claim(path, key, old.get(key), item, dirty)
+            self._set(path, key, old.get(key), item, dirty)
 
     def snapshot(self, problems: tuple[Problem, ...] = ()) -> Snapshot:
-        """Views of all objects; these problems, and what is wrong with them now."""
-        return self._cluster.snapshot((*problems, *self.problems()))
+        """Views of all objects, with these problems and those of the files."""
+        return self._store.snapshot((*problems, *self.problems()))
 
     def problems(self) -> tuple[Problem, ...]:
-        """Of all files, in order of path; and objects that several files have."""
+        """The problems of all files in order of path, then the objects that several files have."""
         found = [
             problem
-            for _, contents in sorted(dict(self._with_problems).items())
-            for problem in contents.problems
+            for _, parsed in sorted(dict(self._with_problems).items())
+            for problem in parsed.problems
         ]
-        for key, paths in sorted(dict(self._rivals).items()):
+        for key, paths in sorted(dict(self._duplicates).items()):
             name = "/".join(part for part in key[1:] if part)
             found.append(
                 Problem(
@@ -70,35 +72,35 @@ class Registry:
             )
         return tuple(found)
 
-    def _claim(
+    def _set(
         self, path: str, key: ObjectKey, old: Object | None, new: Object, dirty: Dirty
     ) -> None:
-        holder = self._holder.setdefault(key, path)
-        if holder != path:
-            rivals = self._rivals.setdefault(key, [holder])
-            if path not in rivals:
-                rivals.append(path)
-            if path > holder:
+        winner = self._file_of.setdefault(key, path)
+        if winner != path:
+            duplicates = self._duplicates.setdefault(key, [winner])
+            if path not in duplicates:
+                duplicates.append(path)
+            if path > winner:
                 return
-            self._holder[key] = path
-            old = self._files[holder].objects.get(key)
+            self._file_of[key] = path
+            old = self._files[winner].objects.get(key)
         if old != new:
-            self._cluster.store(key, old, new, dirty)
+            self._store.put(key, old, new, dirty)
 
-    def _release(self, path: str, key: ObjectKey, old: Object, dirty: Dirty) -> None:
-        holder = self._holder[key]
-        rivals = self._rivals.get(key)
+    def _remove(self, path: str, key: ObjectKey, old: Object, dirty: Dirty) -> None:
+        winner = self._file_of[key]
+        duplicates = self._duplicates.get(key)
         successor: str | None = None
-        if rivals:
-            rivals.remove(path)
-            successor = min(rivals)
-            if len(rivals) == 1:
-                del self._rivals[key]
-        if holder != path:
+        if duplicates:
+            duplicates.remove(path)
+            successor = min(duplicates)
+            if len(duplicates) == 1:
+                del self._duplicates[key]
+        if winner != path:
             return
         if successor is None:
-            del self._holder[key]
-            self._cluster.store(key, old, None, dirty)
+            del self._file_of[key]
+            self._store.put(key, old, None, dirty)
         else:
-            self._holder[key] = successor
-            self._cluster.store(key, old, self._files[successor].objects[key], dirty)
+            self._file_of[key] = successor
+            self._store.put(key, old, self._files[successor].objects[key], dirty)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Objects given by hand, as lists of each kind; apiVersion and kind need not be said again."""
+"""Makes a snapshot from lists of objects, one list for each kind. The objects need not repeat apiVersion and kind."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from kubypass.kube.manifests.merged_files import Registry
-from kubypass.kube.manifests.parser import Reading
+from kubypass.kube.manifests.merged_files import MergedFiles
+from kubypass.kube.manifests.parser import Parser
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.store import Dirty
 
@@ -20,8 +20,8 @@ LISTS: Final = {
 
 
 def snapshot_of(lists: Mapping[str, Iterable[object]]) -> Snapshot:
-    """The cluster that these objects are, by the names in LISTS; what cannot be used is in its problems."""
+    """The cluster with these objects, listed under the names in LISTS. Its problems name unusable objects."""
     items = [(*LISTS[name], content) for name, contents in lists.items() for content in contents]
-    registry = Registry()
-    registry.replace("objects", Reading().read_items("objects", items), Dirty())
-    return registry.snapshot()
+    files = MergedFiles()
+    files.replace("objects", Parser().parse_items("objects", items), Dirty())
+    return files.snapshot()

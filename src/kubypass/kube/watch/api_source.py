@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster's API as a source of objects: a thread each for services, slices, nodes and the node's pods.
+"""A cluster's API as a source of objects: one thread each watches Services, EndpointSlices, Nodes and the node's Pods.
 
-The threads read; whoever waits for `fd` calls `take` and changes the tables, alone. Until everything was listed once
-(`complete`), nothing is to be made of the tables. When the API goes away they stay as they are; what comes
-afterwards is compared with them, so that only differences are told.
+The threads read and put events into a queue. The caller waits for `fd`, then calls `take`, which alone changes the
+store. Until every resource was listed once (`complete`), the store must not be used. If the API goes away, the store
+stays as it is. Later lists are compared with it, so that `take` reports differences only.
 """
 
 from __future__ import annotations
@@ -11,67 +11,46 @@ from __future__ import annotations
 import os
 import queue
 import threading
-import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from functools import partial
+from http.client import FORBIDDEN
 
 import msgspec
 
-from kubypass.errors import KubeError
 from kubypass.kube.client.client import Client
-from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, missing, missing_message
 from kubypass.kube.client.writer import Writer
-from kubypass.kube.config_maps import ConfigMapName, config_resources, read_config_item
-from kubypass.kube.manifests.parser import Object, ObjectKey, Reading
+from kubypass.kube.config_maps import ConfigMapName, config_resources, read_config_map
+from kubypass.kube.convert.converter import Converter
 from kubypass.kube.snapshot import Snapshot
-from kubypass.kube.store import Cluster, Dirty
-from kubypass.kube.watch.resources import NODES, Item, Resource, followed, read_item
-from kubypass.kube.watch.watcher import Begun, Crashed, Follower, Found, Listed, News
+from kubypass.kube.store import Dirty, Object, ObjectKey, Store
+from kubypass.kube.watch.heartbeat import Heartbeat
+from kubypass.kube.watch.resources import (
+    NODES,
+    ObjectUpdate,
+    Resource,
+    read_object,
+    watched_resources,
+)
+from kubypass.kube.watch.watch_events import (
+    Connected,
+    Failed,
+    ListFinished,
+    ListStarted,
+    Objects,
+    WatchEvent,
+)
+from kubypass.kube.watch.watch_state import ConnectionState, WatchState, broken_watches
+from kubypass.kube.watch.watcher import Watcher
 from kubypass.model.config_map import ConfigMap
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 
 _API = "Kubernetes API"
-_FORBIDDEN = 403
-_UNTRIED = "not connected yet"
-_NOT_ALLOWED = "permissions are missing"
-_LOOK_S = 1.0
-
-
-@dataclass(slots=True)
-class Course:
-    """How one resource is doing."""
-
-    reason: str = _UNTRIED
-    """Why nothing comes; empty: it does."""
-    code: int = 0
-    complete: bool = False
-    events: int = 0
-    """Objects that came, in lists and as changes."""
-    seen: set[ObjectKey] | None = None
-    """While everything is listed: what was found."""
-
-
-@dataclass(slots=True)
-class Connected:
-    """Of all resources together, as it is shown."""
-
-    reason: str = _UNTRIED
-    since: float = field(default_factory=time.time)
-    """Seconds since 1970."""
-    reconnects: int = 0
-    """How often it was well again."""
-
-    @property
-    def untried(self) -> bool:
-        """Whether nobody has been asked yet."""
-        return self.reason == _UNTRIED
 
 
 class ApiSource:
-    """Follows the cluster that `client` knows, for one node."""
+    """Watches the cluster of `client` for one node."""
 
     def __init__(self, client: Client, node: str, config: ConfigMapName | None = None) -> None:
         self.client = client
@@ -79,171 +58,181 @@ class ApiSource:
         self.changed_nodes: set[str] = set()
         """Nodes that changed since the caller last cleared this."""
         self.changed_pods = False
-        """Whether traits of pods did; likewise."""
+        """Whether the metadata of a pod changed since the caller last cleared this."""
         self.changed_settings = False
-        """Whether ConfigMaps with settings did, or the node that some of them may be for; likewise."""
+        """Whether a ConfigMap with settings, or the node, changed since the caller last cleared this."""
         self.triggers: list[tuple[ServiceKey, str]] = []
-        """Services whose endpoints changed, and when the cause happened (RFC 3339); likewise."""
-        self.connected = Connected()
+        """Services whose endpoints changed since the caller cleared this, and when the cause happened (RFC 3339)."""
+        self.connection = ConnectionState()
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        """Readable when something has come."""
-        self.heartbeat_s = 30.0
-        """A connection may be silent for so long before the server is asked for a sign of life."""
+        """Readable when events are waiting."""
         self.proxy_name = ""
-        """As the setting `k8s-service-proxy-name`."""
-        self.courses: dict[str, Course] = {}
-        self.followers: list[Follower] = []
+        """The setting `k8s-service-proxy-name`."""
+        self.watch_states: dict[str, WatchState] = {}
+        self.watchers: list[Watcher] = []
         self.writer = Writer(client, node)
+        self.heartbeat = Heartbeat(
+            client, config, lambda: not self.connection.reason, self._report_denied
+        )
         self._config = config
-        self._cluster = Cluster()
+        self._store = Store()
         self._objects: dict[ObjectKey, Object] = {}
         self._problems: dict[ObjectKey, Problem] = {}
-        self._denied: tuple[Problem, ...] = ()
-        self._inbox: queue.SimpleQueue[tuple[Resource | None, News | tuple[Problem, ...]]] = (
-            queue.SimpleQueue()
-        )
+        self._denied = ""
+        """The missing permissions as a message; empty if none are known."""
+        self._inbox: queue.SimpleQueue[tuple[Resource, WatchEvent] | str] = queue.SimpleQueue()
+        """Events of resources, and messages on missing permissions."""
         self._stop = threading.Event()
-        self._ask_permissions = threading.Event()
-        self._following = False
+        self._watches_all = False
 
     @property
     def configured(self) -> bool:
-        """Whether the ConfigMaps with settings are known, and the nodes that some of them are for."""
-        return all(course.complete for course in self.courses.values())
+        """Whether the ConfigMaps with settings, and the nodes that some of them select, were listed once."""
+        return all(state.complete for state in self.watch_states.values())
 
     @property
     def complete(self) -> bool:
-        """Whether everything was listed once."""
-        return self._following and self.configured
+        """Whether every resource was listed once."""
+        return self._watches_all and self.configured
 
     @property
-    def settings(self) -> Mapping[ObjectKey, ConfigMap]:
-        """The ConfigMaps."""
-        return self._cluster.settings
+    def config_maps(self) -> Mapping[ObjectKey, ConfigMap]:
+        """The ConfigMaps with settings."""
+        return self._store.config_maps
 
     def configure(self) -> None:
-        """Begins to follow nodes, and the ConfigMaps of settings."""
-        if self.followers:
+        """Starts to watch nodes and the ConfigMaps with settings."""
+        if self.watchers:
             return
-        self._follow(NODES, partial(read_item, NODES, Reading()))
+        self._watch(NODES, partial(read_object, NODES, Converter()))
         for resource in config_resources(self._config) if self._config else ():
-            self._follow(resource, partial(read_config_item, resource))
-        threading.Thread(target=self._watch_over, name="kube-guard", daemon=True).start()
+            self._watch(resource, partial(read_config_map, resource))
+        self.heartbeat.start()
 
     def start(self) -> None:
-        """Begins to follow everything."""
+        """Starts to watch all resources."""
         self.configure()
-        reading = Reading(self.proxy_name)
-        for resource in followed(self.node, self.proxy_name):
-            self._follow(resource, partial(read_item, resource, reading))
-        self._following = True
+        converter = Converter(self.proxy_name)
+        for resource in watched_resources(self.node, self.proxy_name):
+            self._watch(resource, partial(read_object, resource, converter))
+        self._watches_all = True
 
-    def _follow(self, resource: Resource, read: Callable[[msgspec.Raw, bool], Item]) -> None:
-        self.courses[str(resource)] = Course()
-        follower = Follower(self.client, resource, read, self._tell, self._stop)
-        self.followers.append(follower)
-        follower.start()
+    def _watch(self, resource: Resource, read: Callable[[msgspec.Raw, bool], ObjectUpdate]) -> None:
+        self.watch_states[str(resource)] = WatchState()
+        watcher = Watcher(self.client, resource, read, self._report, self._stop)
+        self.watchers.append(watcher)
+        watcher.start()
 
     def stop(self) -> None:
-        """Ends every connection. The threads end by themselves."""
+        """Ends every connection. The threads end on their own."""
         self._stop.set()
-        self._ask_permissions.set()
+        self.heartbeat.stop()
         self.writer.stop()
         self.client.close()
 
     def remove_taint(self, key: str) -> None:
-        """Takes the taint off our node, if it is there; to be called again until it is not."""
-        own = self._cluster.nodes.get(self.node)
+        """Removes the taint from this node if it is there. The caller repeats this until the taint is gone."""
+        own = self._store.nodes.get(self.node)
         if own is not None:
             self.writer.remove_taint(key, own.taints)
 
     def snapshot(self) -> Snapshot:
-        """What is known: views."""
-        return self._cluster.snapshot(self.problems())
+        """Views of the store."""
+        return self._store.snapshot(self.problems())
 
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with objects, and what keeps them from coming."""
+        """The problems of objects, and of their way here."""
         found = [problem for _, problem in sorted(dict(self._problems).items())]
+        denied = (Problem(_API, self._denied),) if self._denied else ()
         trouble = self.writer.trouble
         unwritten = (Problem(_API, trouble),) if trouble else ()
-        return (*self._denied, *self._troubles(), *unwritten, *self._stranger(), *found)
+        return (*denied, *self._broken_watches(), *unwritten, *self._unknown_node(), *found)
 
-    def _stranger(self) -> tuple[Problem, ...]:
-        """A node that the cluster does not know has no pods, and its NodePorts are nobody's."""
-        if not self.complete or self.node in self._cluster.nodes:
+    def _unknown_node(self) -> tuple[Problem, ...]:
+        """A node that the cluster does not know has no pods, and nobody reaches its NodePorts."""
+        if not self.complete or self.node in self._store.nodes:
             return ()
         message = "is no node of this cluster; expected --node or NODE_NAME to be the name of ours"
         return (Problem(f"Node {self.node}", message),)
 
-    def _troubles(self) -> tuple[Problem, ...]:
-        """A reason that several resources have is one problem."""
-        by_reason: dict[str, list[str]] = {}
-        for name, course in self.courses.items():
-            if course.reason and not (course.code == _FORBIDDEN and self._denied):
-                by_reason.setdefault(course.reason, []).append(name)
+    def _broken_watches(self) -> tuple[Problem, ...]:
         return tuple(
-            Problem(_API, f"no {', '.join(names)}: {reason}") for reason, names in by_reason.items()
+            Problem(_API, f"no {', '.join(names)}: {reason}")
+            for reason, names in broken_watches(
+                self.watch_states, permissions_known=bool(self._denied)
+            )
         )
 
     def scan(self) -> set[ServiceKey]:
-        """Nothing: what a watch fails to tell is found when it is begun again."""
+        """No services: a change that a watch misses is found by its next list."""
         return set()
 
     def take(self) -> set[ServiceKey]:
-        """Takes in all that has come; services to plan anew."""
+        """Applies all waiting events to the store. Returns the services to plan again."""
         with suppress(BlockingIOError):
             os.eventfd_read(self.fd)
         dirty = Dirty()
         while not self._inbox.empty():
-            resource, news = self._inbox.get_nowait()
-            if resource is None:
-                self._denied = news if isinstance(news, tuple) else ()
-            elif not isinstance(news, tuple):
-                self._take_one(resource, self.courses[str(resource)], news, dirty)
-        self._note_condition()
+            message = self._inbox.get_nowait()
+            if isinstance(message, str):
+                self._denied = message
+            else:
+                resource, event = message
+                self._apply(resource, self.watch_states[str(resource)], event, dirty)
+        self.connection.update(self.watch_states.values(), self._denied)
+        if not self.connection.reason:
+            self._denied = ""
         self.changed_nodes |= dirty.nodes
         self.changed_pods = self.changed_pods or dirty.pods
         self.changed_settings |= dirty.settings or self.node in dirty.nodes
         return dirty.services
 
-    def _take_one(self, resource: Resource, course: Course, news: News, dirty: Dirty) -> None:
-        if isinstance(news, Found):
-            course.events += len(news.items)
-            for item in news.items:
-                self._put(item, course, dirty)
-        elif isinstance(news, Begun):
-            course.seen = set()
-        elif isinstance(news, Listed):
-            kinds = {resource.kind, f"{resource.kind}Traits"}
-            seen = course.seen or set()
-            for key in [k for k in self._objects if k[0] in kinds and k not in seen]:
-                self._change(key, None, dirty)
-            for key in [k for k in self._problems if k[0] in kinds and k not in seen]:
-                del self._problems[key]
-            course.seen, course.complete = None, True
-        elif isinstance(news, Crashed):
-            raise news.error
+    def _apply(
+        self, resource: Resource, state: WatchState, event: WatchEvent, dirty: Dirty
+    ) -> None:
+        if isinstance(event, Objects):
+            state.events += len(event.updates)
+            for update in event.updates:
+                self._apply_update(update, state, dirty)
+        elif isinstance(event, ListStarted):
+            state.listed = set()
+        elif isinstance(event, ListFinished):
+            self._remove_unlisted(resource, state.listed or set(), dirty)
+            state.listed, state.complete = None, True
+        elif isinstance(event, Failed):
+            raise event.error
+        elif isinstance(event, Connected):
+            state.reason, state.code = "", 0
         else:
-            course.reason, course.code = news.reason, news.code
-            if news.code == _FORBIDDEN:
-                self._ask_permissions.set()
+            state.reason, state.code = event.reason, event.code
+            if event.code == FORBIDDEN:
+                self.heartbeat.ask_permissions()
 
-    def _put(self, item: Item, course: Course, dirty: Dirty) -> None:
-        for key, found in item.objects:
-            if course.seen is not None:
-                course.seen.add(key)
-            if item.problem is None:
+    def _remove_unlisted(self, resource: Resource, listed: set[ObjectKey], dirty: Dirty) -> None:
+        kinds = {resource.kind, f"{resource.kind}Metadata"}
+        for key in [k for k in self._objects if k[0] in kinds and k not in listed]:
+            self._replace(key, None, dirty)
+        for key in [k for k in self._problems if k[0] in kinds and k not in listed]:
+            del self._problems[key]
+
+    def _apply_update(self, update: ObjectUpdate, state: WatchState, dirty: Dirty) -> None:
+        for key, found in update.objects:
+            if state.listed is not None:
+                state.listed.add(key)
+            if update.problem is None:
                 self._problems.pop(key, None)
             else:
-                self._problems[key] = item.problem
-            if (found is not None or item.problem is None) and self._change(key, found, dirty):
-                self._note_trigger(key, item.trigger)
+                self._problems[key] = update.problem
+            usable = found is not None or update.problem is None
+            if usable and self._replace(key, found, dirty):
+                self._note_trigger(key, update.trigger)
 
-    def _change(self, key: ObjectKey, new: Object | None, dirty: Dirty) -> bool:
+    def _replace(self, key: ObjectKey, new: Object | None, dirty: Dirty) -> bool:
+        """Replaces an object in the store. Returns whether it differs."""
         old = self._objects.get(key)
         if old == new:
             return False
-        self._cluster.store(key, old, new, dirty)
+        self._store.put(key, old, new, dirty)
         if new is None:
             del self._objects[key]
         else:
@@ -257,50 +246,12 @@ class ApiSource:
             if service:
                 self.triggers.append(((key[1], service), trigger))
 
-    def _note_condition(self) -> None:
-        courses = [course for course in self.courses.values() if course.reason]
-        tried = [course for course in courses if course.reason != _UNTRIED]
-        reason = (tried or courses)[0].reason if courses else ""
-        if any(course.code == _FORBIDDEN for course in tried):
-            reason = self._denied[0].message if self._denied else _NOT_ALLOWED
-        now = self.connected
-        if bool(reason) != bool(now.reason):
-            now.since = time.time()
-            now.reconnects += not reason and not now.untried
-        if not reason:
-            self._denied = ()
-        now.reason = reason
-
-    def _tell(self, resource: Resource | None, news: News | tuple[Problem, ...]) -> None:
-        """Called by the threads."""
-        self._inbox.put((resource, news))
+    def _report(self, resource: Resource, event: WatchEvent) -> None:
+        """The threads of the watchers call this."""
+        self._inbox.put((resource, event))
         os.eventfd_write(self.fd, 1)
 
-    def _watch_over(self) -> None:
-        """A connection on which nothing comes may have lost its other end: the server is asked for a sign of life."""
-        while not self._stop.is_set():
-            asked = self._ask_permissions.wait(_LOOK_S)
-            if self._stop.is_set():
-                return
-            if asked:
-                self._name_missing_permissions()
-            silent = self.client.silent(self.heartbeat_s)
-            if self.client.version is None and not self.connected.reason:
-                silent.add(self.client.server)
-            for server in silent:
-                self.client.probe(server)
-
-    def _name_missing_permissions(self) -> None:
-        try:
-            with self.client.connection() as connection:
-                rules = missing(connection, CLUSTER_RULES)
-                place = self._config.namespace if self._config else ""
-                asked = CONFIG_RULES if self._config else ()
-                config_rules = missing(connection, asked, place)
-        except KubeError:
-            return  # asked again when the next request is refused
-        finally:
-            self._ask_permissions.clear()
-        if rules or config_rules:
-            message = missing_message(rules, config_rules, place)
-            self._tell(None, (Problem(_API, message),))
+    def _report_denied(self, message: str) -> None:
+        """The heartbeat's thread calls this."""
+        self._inbox.put(message)
+        os.eventfd_write(self.fd, 1)

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows one collection of the API: what to ask next, and what the answers mean. No I/O, no clock.
+"""The list-and-watch protocol of one resource: the next request, and what responses mean. No I/O, no clock.
 
-First everything is listed: as the beginning of a watch where the server offers that (KEP-3157, "streaming lists"),
-else page by page. Then changes are watched from there. Bookmarks move the place from which a broken watch goes on.
-A place that the server has forgotten (410 Gone), or that lies ahead of the server (a restored backup), means to list
-again.
+The resource is listed first: by a watch that starts with all objects if the server offers that (KEP-3157, "streaming
+lists"), else page by page. A watch from the list's resource version follows. Bookmarks advance the version from which
+a broken watch continues. If the server has forgotten a version (410 Gone), or is behind it (a restored backup), the
+resource is listed again.
 """
 
 from __future__ import annotations
@@ -19,38 +19,38 @@ import msgspec
 from kubypass.kube.client.failures import Refused, read_refusal
 
 PAGE: Final = 500
-_LISTED: Final = "k8s.io/initial-events-end"
-"""Annotation of the bookmark that ends a streaming list."""
+_LIST_END: Final = "k8s.io/initial-events-end"
+"""The annotation of the bookmark that ends a streaming list."""
 
 
 class Versioned(Protocol):
-    """A thing that was read from an object."""
+    """What was read from an object."""
 
     @property
     def version(self) -> str:
-        """resourceVersion; empty where it could not be read."""
+        """The `resourceVersion`; empty if it could not be read."""
 
 
-Thing = TypeVar("Thing", bound=Versioned)
+Item = TypeVar("Item", bound=Versioned)
 
 
-class Question(NamedTuple):
-    """A request."""
+class Request(NamedTuple):
+    """A list request or a watch request."""
 
     query: tuple[tuple[str, str], ...]
-    watching: bool
-    """The answer comes as lines, without end."""
-    begins: bool
-    """What is listed from here on is everything."""
+    is_watch: bool
+    """The response is an endless stream of lines."""
+    starts_list: bool
+    """A complete list starts with this response."""
 
 
 @dataclass(slots=True)
-class Step(Generic[Thing]):
-    """What an answer said."""
+class Batch(Generic[Item]):
+    """The objects of a part of a response."""
 
-    items: list[Thing]
-    complete: bool = False
-    """Everything has been listed."""
+    items: list[Item]
+    list_finished: bool = False
+    """The list is complete with this batch."""
 
 
 class _Event(msgspec.Struct, gc=False):
@@ -78,25 +78,25 @@ _EVENTS: Final = msgspec.json.Decoder(_Event)
 _METAS: Final = msgspec.json.Decoder(_Meta)
 
 
-class ListWatch(Generic[Thing]):
-    """Of one collection. `read` makes a thing of an object; `gone` says that it was deleted."""
+class ListWatch(Generic[Item]):
+    """The protocol of one resource. `read` reads an object; its second argument says whether the object was deleted."""
 
     def __init__(
-        self, read: Callable[[msgspec.Raw, bool], Thing], *, streaming: bool = True
+        self, read: Callable[[msgspec.Raw, bool], Item], *, streaming: bool = True
     ) -> None:
         self.streaming = streaming
-        """Whether the server is new enough to be asked for a streaming list."""
+        """Whether the server is new enough for streaming lists."""
         self.relists = 0
-        """How often everything was listed again."""
+        """How often the resource was listed again."""
         self._read = read
         self._version = ""
         self._continue = ""
         self._rest = b""
         self._listed_once = False
-        self._streams = True
+        self._streaming_allowed = True
 
-    def question(self, timeout_s: int) -> Question:
-        """What to ask next; a watch is to be ended by the server after so many seconds."""
+    def next_request(self, timeout_s: int) -> Request:
+        """The next request. The server ends a watch after `timeout_s`."""
         self._rest = b""
         watch = (
             ("watch", "1"),
@@ -104,17 +104,17 @@ class ListWatch(Generic[Thing]):
             ("timeoutSeconds", str(timeout_s)),
         )
         if self._version:
-            return Question((*watch, ("resourceVersion", self._version)), True, False)
-        if self.streaming and self._streams:
+            return Request((*watch, ("resourceVersion", self._version)), True, False)
+        if self.streaming and self._streaming_allowed:
             initial = (("sendInitialEvents", "true"), ("resourceVersionMatch", "NotOlderThan"))
-            return Question((*watch, *initial), True, True)
+            return Request((*watch, *initial), True, True)
         pages = (("limit", str(PAGE)),)
         if self._continue:
-            return Question((*pages, ("continue", self._continue)), False, False)
-        return Question(pages, False, True)
+            return Request((*pages, ("continue", self._continue)), False, False)
+        return Request(pages, False, True)
 
-    def page(self, body: bytes) -> Step[Thing]:
-        """The answer to a question that is no watch. Refused for one that makes no sense."""
+    def read_page(self, body: bytes) -> Batch[Item]:
+        """Reads a page of a list. Raises Refused if it is not one."""
         try:
             page = _PAGES.decode(body)
         except msgspec.DecodeError as error:
@@ -122,59 +122,59 @@ class ListWatch(Generic[Thing]):
         items = [self._read(item, False) for item in page.items or ()]
         self._continue = page.metadata.continue_ or ""
         if not self._continue:
-            self._listed(page.metadata.resource_version)
-        return Step(items, not self._continue)
+            self._finish_list(page.metadata.resource_version)
+        return Batch(items, not self._continue)
 
-    def lines(self, data: bytes) -> Step[Thing]:
-        """Some more bytes of a watch's answer. Refused for what the server says in it, or what makes no sense."""
+    def read_lines(self, data: bytes) -> Batch[Item]:
+        """Reads the next bytes of a watch. Raises Refused for an ERROR event, and for bytes that are no events."""
         *lines, self._rest = (self._rest + data).split(b"\n")
-        step: Step[Thing] = Step([])
+        batch: Batch[Item] = Batch([])
         for line in lines:
             if line.strip():
                 try:
-                    self._event(_EVENTS.decode(line), step)
+                    self._event(_EVENTS.decode(line), batch)
                 except msgspec.DecodeError as error:
                     raise Refused(f"no event of Kubernetes: {error}", 0) from None
-        return step
+        return batch
 
-    def _event(self, event: _Event, step: Step[Thing]) -> None:
+    def _event(self, event: _Event, batch: Batch[Item]) -> None:
         if event.type == "ERROR":
             raise read_refusal(event.object, 0)
         if event.type == "BOOKMARK":
-            self._bookmark(_METAS.decode(event.object).metadata, step)
+            self._bookmark(_METAS.decode(event.object).metadata, batch)
             return
-        thing = self._read(event.object, event.type == "DELETED")
-        step.items.append(thing)
-        if self._version and thing.version:
-            self._version = thing.version
+        item = self._read(event.object, event.type == "DELETED")
+        batch.items.append(item)
+        if self._version and item.version:
+            self._version = item.version
 
-    def _bookmark(self, metadata: _Metadata, step: Step[Thing]) -> None:
+    def _bookmark(self, metadata: _Metadata, batch: Batch[Item]) -> None:
         version = metadata.resource_version
-        if _LISTED in (metadata.annotations or {}):
-            self._listed(version)
-            step.complete = True
+        if _LIST_END in (metadata.annotations or {}):
+            self._finish_list(version)
+            batch.list_finished = True
         elif self._version:
             if _is_before(version, self._version):
                 raise Refused("the server's history ends before ours", 410, "Expired")
             self._version = version
 
-    def _listed(self, version: str) -> None:
+    def _finish_list(self, version: str) -> None:
         self.relists += self._listed_once
         self._listed_once = True
         self._version, self._continue = version, ""
 
-    def refused(self, refusal: Refused) -> bool:
-        """The server said no; whether another question follows from that, which is no fault."""
+    def handle_refusal(self, refusal: Refused) -> bool:
+        """Notes that the server refused a request. Returns whether another request follows at once."""
         if refusal.expired:
             known, self._version, self._continue = self._version or self._continue, "", ""
             return bool(known)
-        listing = not self._version and self.streaming and self._streams
+        listing = not self._version and self.streaming and self._streaming_allowed
         if listing and refusal.code in {BAD_REQUEST, UNPROCESSABLE_ENTITY}:
-            self._streams = False  # the server has the feature switched off
+            self._streaming_allowed = False  # the feature is switched off in the server
             return True
         return False
 
 
 def _is_before(version: str, other: str) -> bool:
-    """Resource versions can be compared since Kubernetes 1.35 by contract (KEP-5504), before by what etcd does."""
+    """Compares resource versions: by contract since Kubernetes 1.35 (KEP-5504), before that as etcd counts them."""
     return version.isdigit() and other.isdigit() and int(version) < int(other)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is followed in the API, and how its objects are read."""
+"""The API resources that the agent watches, and how it reads their objects."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ from urllib.parse import urlencode
 import msgspec
 
 from kubypass.kube import wire
-from kubypass.kube.convert.pod import convert_traits
-from kubypass.kube.convert.service import HEADLESS_LABEL, PROXY_NAME_LABEL
-from kubypass.kube.manifests.documents import Document
-from kubypass.kube.manifests.parser import Object, ObjectKey, Reading, decode, summary
+from kubypass.kube.convert.converter import Converter
+from kubypass.kube.convert.decode import Document, decode, summary
+from kubypass.kube.convert.labels import label_selector
+from kubypass.kube.convert.pod import convert_pod_metadata
+from kubypass.kube.store import Object, ObjectKey
 from kubypass.model.problem import Problem
 
 TRIGGER_ANNOTATION = "endpoints.kubernetes.io/last-change-trigger-time"
@@ -24,7 +25,7 @@ class Resource:
     """One collection of the API."""
 
     name: str
-    """Plural, as in paths and RBAC rules."""
+    """The plural, as in paths and RBAC rules."""
     kind: str
     group: str = ""
     version: str = "v1"
@@ -32,43 +33,42 @@ class Resource:
     selectors: tuple[tuple[str, str], ...] = ()
     """`labelSelector` and `fieldSelector`."""
     title: str = ""
-    """How it is called where that is not its name."""
+    """The name in messages and metrics; empty: `name`."""
 
     def __str__(self) -> str:
         return self.title or self.name
 
     @property
     def api_version(self) -> str:
-        """As objects say it."""
+        """The `apiVersion` of the objects."""
         return f"{self.group}/{self.version}" if self.group else self.version
 
     def path(self, *query: tuple[str, str]) -> str:
-        """Of a request for the collection."""
+        """The path of a request for the collection."""
         root = f"/apis/{self.api_version}" if self.group else f"/api/{self.version}"
-        place = f"/namespaces/{self.namespace}" if self.namespace else ""
+        namespace = f"/namespaces/{self.namespace}" if self.namespace else ""
         words = urlencode((*self.selectors, *query))
-        return f"{root}{place}/{self.name}{'?' if words else ''}{words}"
+        return f"{root}{namespace}/{self.name}{'?' if words else ''}{words}"
 
 
-class Item(NamedTuple):
-    """What one object says, or that it is gone."""
+class ObjectUpdate(NamedTuple):
+    """The new state of one object of the API, as the model has it."""
 
     objects: tuple[tuple[ObjectKey, Object | None], ...]
-    """None: it is gone, or of no use; with a problem, what it said last is kept."""
+    """None: the object is gone, or of no use. With a problem, None keeps the object's last state."""
     version: str
-    """resourceVersion"""
+    """The `resourceVersion`."""
     problem: Problem | None = None
     trigger: str = ""
-    """When what made the endpoints change happened (annotation of EndpointSlices), RFC 3339."""
+    """When the cause of a change of endpoints happened (annotation of EndpointSlices), RFC 3339."""
 
 
 NODES = Resource("nodes", "Node")
 
 
-def followed(node: str, proxy_name: str) -> tuple[Resource, ...]:
-    """What the agent of a node follows besides nodes; `proxy_name` as the setting `k8s-service-proxy-name`."""
-    name = f"{PROXY_NAME_LABEL}={proxy_name}" if proxy_name else f"!{PROXY_NAME_LABEL}"
-    ours = (("labelSelector", f"{name},!{HEADLESS_LABEL}"),)
+def watched_resources(node: str, proxy_name: str) -> tuple[Resource, ...]:
+    """The resources that a node's agent watches besides nodes. `proxy_name` is the setting `k8s-service-proxy-name`."""
+    ours = (("labelSelector", label_selector(proxy_name)),)
     here = (("fieldSelector", f"spec.nodeName={node}"),)
     return (
         Resource("services", "Service", selectors=ours),
@@ -77,24 +77,26 @@ def followed(node: str, proxy_name: str) -> tuple[Resource, ...]:
     )
 
 
-def read_item(resource: Resource, reading: Reading, content: msgspec.Raw, gone: bool) -> Item:
-    """An object of the resource; cannot fail."""
+def read_object(
+    resource: Resource, converter: Converter, content: msgspec.Raw, deleted: bool
+) -> ObjectUpdate:
+    """Reads an object of the resource. It cannot fail: what is wrong is in the update's problem."""
     notes: list[str] = []
     wanted = wire.KINDS[resource.api_version, resource.kind]
     source, key = decode(Document(resource.api_version, resource.kind, content), wanted, notes)
     if source is None or key is None:
         subject = f"{resource.kind} {'/'.join(filter(None, key[1:])) if key else 'without a name'}"
         unknown = ((key, None),) if key else ()
-        return Item(unknown, "", Problem(subject, summary(notes)))
+        return ObjectUpdate(unknown, "", Problem(subject, summary(notes)))
     metadata = source.metadata or wire.Metadata()
     version = metadata.resource_version or ""
-    converted = None if gone else reading.convert(source, notes)
+    converted = None if deleted else converter.convert(source, notes)
     objects: tuple[tuple[ObjectKey, Object | None], ...] = ((key, converted),)
     if isinstance(source, wire.Pod):
-        traits = None if gone else convert_traits(source)
-        objects = (*objects, (("PodTraits", key[1], key[2]), traits))
+        pod_metadata = None if deleted else convert_pod_metadata(source)
+        objects = (*objects, (("PodMetadata", key[1], key[2]), pod_metadata))
     problem = None
     if notes:
         problem = Problem(f"{resource.kind} {'/'.join(filter(None, key[1:]))}", summary(notes))
     trigger = (metadata.annotations or {}).get(TRIGGER_ANNOTATION, "")
-    return Item(objects, version, problem, trigger)
+    return ObjectUpdate(objects, version, problem, trigger)

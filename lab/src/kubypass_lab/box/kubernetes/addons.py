@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What every cluster gets besides its control plane: cluster DNS, and the policy about images."""
+"""What every cluster has beside its control plane: cluster DNS and the image policy."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ _MANIFESTS = Path(__file__).with_name("manifests")
 
 
 def manifest(name: str, values: dict[str, str]) -> str:
-    """The YAML file `name` with `values` filled in."""
+    """The YAML file `name`, filled in with `values`."""
     return Template((_MANIFESTS / name).read_text()).substitute(values)
 
 
 def dns_address(topology: Topology) -> IPv4Address | IPv6Address:
-    """The address of cluster DNS: the tenth of the services' range."""
+    """The address of cluster DNS: the tenth of the service CIDR."""
     return topology.service_cidrs[0].network_address + 10
 
 
 def apply_policies(paths: ClusterPaths) -> None:
-    """Keep pods from pulling images."""
+    """Apply the policy that keeps pods from pulling images."""
     apply(paths, manifest("pull-policy.yaml", {}))
 
 

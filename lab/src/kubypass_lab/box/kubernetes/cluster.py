@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster as a whole: made, found again from its files, and taken down, even half made."""
+"""A cluster as a whole: `up` makes it, `open_cluster` finds it by its files, `down` removes even a half-made one."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a cluster is to be."""
+    """What a new cluster is to be like."""
 
-    kubekey: Path  # its hosts and ranges
-    settings: Path  # kubypass's
+    kubekey: Path  # the file with its hosts and CIDRs
+    settings: Path  # the file with kubypass's settings
     nodes: int  # 0 makes a control plane alone
     proxy: Proxy
-    kubypass: bool  # it connects the pods, whoever serves Services
+    kubypass: bool  # kubypass connects the pods, whatever serves Services
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,16 +57,16 @@ class Cluster:
     paths: ClusterPaths
     topology: Topology
     proxy: Proxy
-    kubypass: bool  # it connects the pods
+    kubypass: bool  # kubypass connects the pods
 
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:
-        """Its nodes, node1 first; none if it is a control plane alone."""
+        """The nodes of the cluster, node1 first; none if it is a control plane alone."""
         return self.topology.nodes
 
 
 def plan_cluster(kubekey: KubeKey, nodes: int) -> Topology:
-    """The file's network with its first `nodes` hosts, and more like the last if it has fewer."""
+    """The network of the KubeKey file with its first `nodes` hosts; missing hosts are modelled on the last one."""
     if not 0 <= nodes <= MOST_NODES:
         raise ConfigError(f"--nodes {nodes}", f"expected 0 (no node) to {MOST_NODES}")
     hosts = list(kubekey.hosts[: max(nodes, 1)])
@@ -80,7 +80,7 @@ def plan_cluster(kubekey: KubeKey, nodes: int) -> Topology:
 def up(name: str, plan: Plan, say: Say) -> Cluster:
     """Make a cluster and wait until its nodes are ready.
 
-    Of one that is up it only says so; what an interrupted `up` left is cleared away first.
+    A cluster that is already up is only described. The remains of an interrupted `up` are removed first.
     """
     paths = ClusterPaths(name)
     topology = plan_cluster(read_kubekey(plan.kubekey), plan.nodes)
@@ -108,7 +108,7 @@ def up(name: str, plan: Plan, say: Say) -> Cluster:
 
 
 def _clear(paths: ClusterPaths, say: Say) -> None:
-    """Take down what an interrupted `up` left; KubypassError if one is still at it."""
+    """Remove what an interrupted `up` left. KubypassError: another `up` is still running."""
     if paths.root.is_dir():
         with locked(paths.root):
             say(f"cluster {paths.name} was left half made: clearing it away")
@@ -117,7 +117,7 @@ def _clear(paths: ClusterPaths, say: Say) -> None:
 
 
 def _keep_logs(paths: ClusterPaths) -> Path:
-    """Copy the logs of a cluster that is given up to where it does not take them with it."""
+    """Copy the logs of a failed cluster to a directory that outlives it."""
     kept = cache() / "logs" / paths.key
     shutil.rmtree(kept, ignore_errors=True)
     patterns = ("log/*.log", "nodes/*/*.log", "nodes/*/log/**/*.log")
@@ -131,7 +131,7 @@ def _keep_logs(paths: ClusterPaths) -> Path:
 
 
 def _build(plan: Plan, say: Say) -> list[Path]:
-    """Make what is not there yet of programs and images; returns the nodes' image archives."""
+    """Build missing programs and images. Returns the archives of the nodes' images."""
     build_programs(CLUSTER if plan.nodes else CONTROL_PLANE, say)
     if not plan.nodes:
         return []
@@ -139,12 +139,14 @@ def _build(plan: Plan, say: Say) -> list[Path]:
     archives = [
         each for each in made if each.stem != "kube-proxy" or plan.proxy.startswith(each.stem)
     ]
-    archives.append(build_kubypass_image(say))  # `connectivity test` needs it with kube-proxy too
+    archives.append(
+        build_kubypass_image(say)
+    )  # `connectivity test` uses this image with kube-proxy too
     return archives
 
 
 def open_cluster(name: str) -> Cluster:
-    """Find a cluster again; KubypassError if there is none, or only half of one."""
+    """Find a cluster by its files. KubypassError: there is none, or only half of one."""
     paths = ClusterPaths(name)
     description = read_json(paths.description)
     if description is None or not description.get("ready"):
@@ -155,7 +157,7 @@ def open_cluster(name: str) -> Cluster:
 
 
 def down(name: str, say: Say) -> bool:
-    """End everything of a cluster and remove it; returns False if there was nothing."""
+    """Stop all processes of a cluster and remove it. Returns False if there was no cluster."""
     paths = ClusterPaths(name)
     found = paths.exists()
     kill_cgroup(paths.cgroup, KILL_S)
@@ -164,14 +166,14 @@ def down(name: str, say: Say) -> bool:
     if paths.root.is_dir():
         shutil.rmtree(paths.root)
     for directory in (CLUSTERS, mount_point() / CGROUP_NAME):
-        with suppress(OSError):  # others are in it, or it is gone
+        with suppress(OSError):  # it has other children, or it is gone
             directory.rmdir()
     say(f"cluster {name} is gone" if found else f"there is no cluster {name}")
     return found
 
 
 def _same(cluster: Cluster, wanted: Cluster, say: Say) -> Cluster:
-    """The cluster that is up already; ConfigError if another was asked for."""
+    """The cluster that is already up. ConfigError: it differs from the one that was asked for."""
     if cluster != wanted:
         name = cluster.paths.name
         message = f"cluster {name} is up, with {len(cluster.nodes)} nodes and proxy {cluster.proxy}"

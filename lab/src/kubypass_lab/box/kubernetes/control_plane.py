@@ -32,12 +32,12 @@ _HEALTH = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 
 @dataclass(frozen=True, slots=True)
 class Ranges:
-    """What the control plane is told of the network."""
+    """The addresses and CIDRs that the control plane is configured with."""
 
-    address: str  # the API server's own; it wants one of its services' first family
+    address: str  # of the API server, which needs one of its services' first family
     services: str  # comma-separated
-    pods: str  # likewise
-    masks: tuple[str, ...]  # the controller manager's flags about the size of a node's slices
+    pods: str  # comma-separated
+    masks: tuple[str, ...]  # flags of the controller manager for the size of a node's pod CIDR
 
 
 def ranges_of(topology: Topology) -> Ranges:
@@ -51,7 +51,7 @@ def ranges_of(topology: Topology) -> Ranges:
 
 
 def _masks(topology: Topology) -> tuple[str, ...]:
-    """As large as the topology's slices; the flags of one family and of two have other names."""
+    """The flags for the size of a node's pod CIDR. Their names differ between one family and two."""
     slices = topology.nodes[0].pod_cidrs if topology.nodes else ()
     if len(slices) == 1:
         return (f"--node-cidr-mask-size={slices[0].prefixlen}",)
@@ -59,12 +59,12 @@ def _masks(topology: Topology) -> tuple[str, ...]:
 
 
 def server_url(topology: Topology) -> str:
-    """The API server's own address, not its Service's."""
+    """The URL of the API server at its address, not at its Service's."""
     return f"https://{in_brackets(str(topology.gateway))}:{PORT}"
 
 
 def make_identities(paths: ClusterPaths, topology: Topology) -> None:
-    """Make the authority, and the certificates and kubeconfigs of the control plane."""
+    """Make the certificate authority, and the certificates and kubeconfigs of the control plane."""
     services = [cidr.network_address + 1 for cidr in topology.service_cidrs]
     pki.make_authority(paths.pki)
     addresses = [*(gateway.ip for gateway in topology.gateways), *services]
@@ -76,7 +76,7 @@ def make_identities(paths: ClusterPaths, topology: Topology) -> None:
 
 
 def etcd_arguments(directory: Path) -> list[str]:
-    """Etcd on loopback; what a test cluster loses with its machine need not be on the disk."""
+    """Arguments of etcd, on loopback and without fsync: a test cluster does not outlive its machine."""
     return [
         f"--data-dir={directory}",
         "--unsafe-no-fsync",
@@ -88,9 +88,9 @@ def etcd_arguments(directory: Path) -> list[str]:
 
 
 def api_server_arguments(directory: Path, ranges: Ranges) -> list[str]:
-    """TLS, RBAC, the node authorizer, signed service accounts.
+    """The API server with TLS, RBAC, the node authorizer and signed service accounts.
 
-    MutatingAdmissionPolicy is for the policy that keeps `image: nginx` from being pulled.
+    MutatingAdmissionPolicy serves the policy that keeps `image: nginx` from being pulled.
     """
     issuer = "https://kubernetes.default.svc.cluster.local"
     return [
@@ -124,7 +124,7 @@ def api_server_arguments(directory: Path, ranges: Ranges) -> list[str]:
 
 
 def controller_manager_arguments(directory: Path, ranges: Ranges) -> list[str]:
-    """All controllers, each with its own service account; nodes get their slices of the pods' range."""
+    """All controllers, each with its service account; one of them gives nodes their pod CIDRs."""
     return [
         *_client_arguments(directory, "controller-manager"),
         "--use-service-account-credentials",
@@ -140,7 +140,7 @@ def controller_manager_arguments(directory: Path, ranges: Ranges) -> list[str]:
 
 
 def scheduler_arguments(directory: Path) -> list[str]:
-    """One scheduler."""
+    """The scheduler."""
     return _client_arguments(directory, "scheduler")
 
 
@@ -155,24 +155,24 @@ def _client_arguments(directory: Path, name: str) -> list[str]:
 
 
 def start_api(paths: ClusterPaths, topology: Topology) -> None:
-    """Start etcd and the API server, which waits for it."""
+    """Start etcd, and the API server, which waits for etcd."""
     _start(paths, "etcd", etcd_arguments(paths.root / "etcd"))
     start_api_server(paths, topology)
 
 
 def start_api_server(paths: ClusterPaths, topology: Topology) -> None:
-    """Start the API server, at first or again after its end."""
+    """Start the API server, for the first time or again."""
     arguments = api_server_arguments(paths.pki, ranges_of(topology))
     _start(paths, "kube-apiserver", arguments)
 
 
 def wait_api(paths: ClusterPaths, topology: Topology) -> None:
-    """Wait until the API server is ready; KubypassError with the end of its log if it is not."""
+    """Wait until the API server is ready. KubypassError: it is not, with the end of its log."""
     _wait(paths, "kube-apiserver", f"{server_url(topology)}/readyz")
 
 
 def start_controllers(paths: ClusterPaths, topology: Topology, *, scheduler: bool = True) -> None:
-    """Start the controllers and wait for them; they end at once where no API server is ready."""
+    """Start the controllers and wait for them. They would exit if the API server were not ready."""
     arguments = controller_manager_arguments(paths.pki, ranges_of(topology))
     _start(paths, "kube-controller-manager", arguments)
     if scheduler:
@@ -197,7 +197,7 @@ def _start(paths: ClusterPaths, name: str, arguments: list[str]) -> None:
 
 
 def _wait(paths: ClusterPaths, name: str, url: str) -> None:
-    """Wait until a program answers; KubypassError with the end of its log if it ends or does not."""
+    """Wait until a program answers. KubypassError: it ended or does not answer, with the end of its log."""
     client = ["--cert", str(paths.pki / "admin.crt"), "--key", str(paths.pki / "admin.key")]
     command = ["curl", "-skf", "-m", "5", "-o", "/dev/null", *client, url]
     process = parse_process(read_json(paths.process_record(name)))

@@ -51,7 +51,7 @@ def _run_steps(checks: Checks, name: str, kubekey: Path) -> None:
 
 
 def _make(checks: Checks, name: str, kubekey: Path) -> Guide:
-    """A cluster whose pods kubypass connects, while kube-proxy serves Services: as the guide finds it."""
+    """Make a cluster in the guide's initial state: kubypass connects pods, and kube-proxy serves Services."""
     checks.step(f"a. a Kubernetes cluster from {kubekey}, with kube-proxy")
     settings = ClusterPaths(name).root.with_suffix(".yaml")
     settings.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guide's commands, as printed there, typed on node1 of a cluster, and what they must show."""
+"""The guide's commands as printed there, typed on node1 of a cluster, and checks of their output."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ TRIES = 4  # new connections for each path: with two backends, both are likely t
 SHOWN = 40  # lines of a command's output
 _ROLLED_OUT = "successfully rolled out"
 
-# What kubectl calls an editor: it puts the guide's lines into the object that it is given.
+# kubectl's editor: a script that puts the guide's lines into the object.
 _EDIT_SETTINGS = """#!/bin/sh
 cut -d: -f1 {block} | while read -r key; do sed -i "/^  $key:/d" "$1"; done
 sed 's/ *#.*//; s/ *$//; s/^/  /' {block} > {block}.indented
@@ -31,13 +31,13 @@ sed -i 's|^\\( *\\)- agent$|&\\n\\1- {argument}|' "$1"
 
 @dataclass(frozen=True, slots=True)
 class Guide:
-    """A cluster, and the checks that its commands' outputs go to."""
+    """A cluster, with the checks that receive the output of its commands."""
 
     checks: Checks
     cluster: Cluster
 
     def type(self, command: str, where: Where = "node1", *, show: bool = True) -> str:
-        """Run a command line in a shell, print it with what it says, and return that."""
+        """Run a command line in a shell, print it with its output, and return the output."""
         target = cluster_target(self.cluster, where)
         result = run_in(target, ["sh", "-c", f"HOME=/run; {command}"], timeout_s=120.0)
         output = (result.stdout + result.stderr).strip()
@@ -50,7 +50,7 @@ class Guide:
 
 
 def create_nginx(guide: Guide) -> int:
-    """Create the Deployment, expose it and look at the Service; returns its node port."""
+    """Create the Deployment, expose it, and look at the Service. Returns its node port."""
     say = guide.checks.check
     deployment = (GUIDE / "my-nginx.yaml").read_text().partition("---\n")[0]
     said = guide.type(f"cat << EOF | kubectl apply -f -\n{deployment}EOF")
@@ -71,13 +71,13 @@ def create_nginx(guide: Guide) -> int:
 
 
 def delete_nginx(guide: Guide) -> None:
-    """Take the Deployment and its Service away again."""
+    """Delete the Deployment and its Service."""
     said = guide.type("kubectl delete svc/my-nginx deployment/my-nginx --wait")
     guide.checks.check("nginx is taken away", 2, said.count("deleted"))
 
 
 def remove_kube_proxy(guide: Guide) -> None:
-    """Keep kube-proxy's DaemonSet in a file, delete it, and clear the rules that it left."""
+    """Save kube-proxy's DaemonSet to a file, delete it, and remove the rules that it left."""
     check = guide.checks.check
     backup = "~/kube-proxy-backup.yaml"
     guide.type(f"kubectl -n kube-system get ds kube-proxy -o yaml > {backup}")
@@ -99,7 +99,7 @@ def remove_kube_proxy(guide: Guide) -> None:
 
 
 def configure(guide: Guide) -> None:
-    """Put the guide's block into the ConfigMap, and its argument into the DaemonSet, by `kubectl edit`."""
+    """Put the guide's block into the ConfigMap and its argument into the DaemonSet, with `kubectl edit`."""
     check = guide.checks.check
     block = (GUIDE / "cilium-config.yaml").read_text()
     _write_file(guide, "/run/block", block)
@@ -122,7 +122,7 @@ def configure(guide: Guide) -> None:
 
 
 def show_status(guide: Guide) -> None:
-    """`kubypass status` says that kube-proxy is replaced."""
+    """Check that `kubypass status` reports that kube-proxy is replaced."""
     said = guide.type("kubectl -n kube-system exec -it ds/kubypass -- kubypass status")
     rows = [" ".join(line.split()) for line in said.splitlines()]
     wanted = "KubeProxyReplacement: Strict"
@@ -131,7 +131,7 @@ def show_status(guide: Guide) -> None:
 
 
 def show_services(guide: Guide, node_port: int) -> None:
-    """`kubypass service list` has the NodePort with both pods behind it."""
+    """Check that `kubypass service list` shows the NodePort with both pods as backends."""
     said = guide.type("kubectl -n kube-system exec ds/kubypass -- kubypass service list")
     lines = said.splitlines()
     for frontend in (f"0.0.0.0:{node_port}/TCP", f"{_cluster_ip(guide)}:80/TCP"):
@@ -143,7 +143,7 @@ def show_services(guide: Guide, node_port: int) -> None:
 
 
 def count_rules(guide: Guide, *, expected: bool) -> None:
-    """`iptables-save | grep KUBE-SVC` on every node."""
+    """Run `iptables-save | grep KUBE-SVC` on every node."""
     for node in guide.cluster.nodes:
         said = guide.type("iptables-save | grep KUBE-SVC", _where(node.alias), show=False)
         lines = [line for line in said.splitlines() if not line.startswith("#")]
@@ -157,7 +157,7 @@ def count_rules(guide: Guide, *, expected: bool) -> None:
 
 
 def access(guide: Guide, node_port: int) -> None:
-    """The guide's five access paths from every node, and NodePorts from outside."""
+    """Try the guide's five access paths from every node, and NodePorts from outside."""
     pods, nodes = _pod_addresses(guide), guide.cluster.nodes
     for node in nodes:
         paths = {

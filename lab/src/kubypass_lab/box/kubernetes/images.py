@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The images of a cluster, made of this machine's programs: nothing is pulled.
+"""The images of a cluster, made from this machine's programs: nothing is pulled.
 
-Programs are copied with the libraries that ldd names. What an image is made of is part of the name
-of the directory that it is kept in, so a changed recipe makes new ones.
+Programs are copied with the libraries that ldd names. The name of the directory of archives contains a hash of the
+recipes, so a changed recipe makes new images.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ NGINX = "docker.io/library/nginx:latest"
 COREDNS = "registry.k8s.io/coredns/coredns:v1.12.1"
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.56"
 KUBE_PROXY = f"registry.k8s.io/kube-proxy:{VERSION}"
-# What only Kubernetes' own tests name.
+# Images that only Kubernetes' own tests use.
 _E2E = "registry.k8s.io/e2e-test-images"
 _BUSYBOX = f"{_E2E}/busybox:1.37.0-1"
 _DNS_TOOLS = f"{_E2E}/jessie-dnsutils:1.7"
@@ -48,13 +48,13 @@ _TOOLS = (
     *("find", "xargs", "ps", "tee", "expr", "readlink", "dirname", "basename", "mktemp", "od"),
     *("sha256sum", "sh", "getent"),
 )
-IMAGES_OF_TESTS = ("agnhost", "tools", "boom-server")  # files of images that no cluster needs
+IMAGES_OF_TESTS = ("agnhost", "tools", "boom-server")  # images that only tests need
 _NETWORK_TOOLS = ("curl", "wget", "nc", "dig", "nslookup", "host", "ss", "ip")
 _NETFILTER = (
     *(f"{family}{action}" for family in ("iptables", "ip6tables") for action in ("", "-save")),
     *("iptables-restore", "ip6tables-restore", "nft", "conntrack"),
 )
-# glibc opens these by name when it resolves one.
+# glibc opens these by name when it resolves a host name.
 _RESOLVER = ("libnss_dns.so.2", "libnss_files.so.2", "libresolv.so.2")
 _DIRECTORIES = ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "etc", "tmp", "run", "root", "dev")
 _MORE_DIRECTORIES = ("proc", "sys", "var/log", "var/lib", "uploads", "usr/local/bin")
@@ -77,29 +77,29 @@ http {
 
 
 @dataclass(frozen=True, slots=True)
-class _Kitchen:
-    """Where the ingredients are."""
+class _Sources:
+    """The directories from which images are filled."""
 
     packages: Path
     programs: Path
-    kubernetes: Path  # sources
+    kubernetes: Path  # the sources of Kubernetes
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
     file: str
     config: ImageConfig
-    fill: Callable[[Path, _Kitchen], None]
+    fill: Callable[[Path, _Sources], None]
 
 
 def build_images(packages: Path, say: Say) -> Path:
-    """Make those images that are not there yet; returns the directory with their archives."""
+    """Make the missing images. Returns the directory with their archives."""
     directory = images_directory()
     if all((directory / f"{recipe.file}.tar").exists() for recipe in _RECIPES):
         return directory
     directory.mkdir(parents=True, exist_ok=True)
     with alone(directory, say):
-        kitchen = _Kitchen(packages, programs_directory(), kubernetes_module(find_go(say)))
+        sources = _Sources(packages, programs_directory(), kubernetes_module(find_go(say)))
         for recipe in _RECIPES:
             archive = directory / f"{recipe.file}.tar"
             if archive.exists():
@@ -107,32 +107,32 @@ def build_images(packages: Path, say: Say) -> Path:
             say(f"making image {recipe.config.name}")
             root = directory / f".{recipe.file}.root"
             shutil.rmtree(root, ignore_errors=True)
-            recipe.fill(root, kitchen)
+            recipe.fill(root, sources)
             write_archive(root, recipe.config, archive)
             shutil.rmtree(root)
     return directory
 
 
 def images_directory() -> Path:
-    """Where the archives of these recipes are."""
-    sources = b"".join(Path(path).read_bytes() for path in (__file__, image_archive.__file__))
-    return programs_directory() / f"images-{hashlib.sha256(sources).hexdigest()[:8]}"
+    """The directory with the archives of these recipes."""
+    recipes = b"".join(Path(path).read_bytes() for path in (__file__, image_archive.__file__))
+    return programs_directory() / f"images-{hashlib.sha256(recipes).hexdigest()[:8]}"
 
 
-def _fill_pause(root: Path, kitchen: _Kitchen) -> None:
+def _fill_pause(root: Path, sources: _Sources) -> None:
     root.mkdir()
-    source = kitchen.kubernetes / "build/pause/linux/pause.c"
+    source = sources.kubernetes / "build/pause/linux/pause.c"
     version = f"-DVERSION={PAUSE.rpartition(':')[2]}"
     run(["gcc", "-Os", "-static", version, "-o", str(root / "pause"), str(source)])
 
 
-def _fill_coredns(root: Path, kitchen: _Kitchen) -> None:
+def _fill_coredns(root: Path, sources: _Sources) -> None:
     (root / "tmp").mkdir(parents=True)
-    _copy(kitchen.programs / "coredns", root / "coredns")
+    _copy(sources.programs / "coredns", root / "coredns")
 
 
-def _fill_nginx(root: Path, kitchen: _Kitchen) -> None:
-    _fill_base(root, kitchen, ("nginx", "curl"))
+def _fill_nginx(root: Path, sources: _Sources) -> None:
+    _fill_base(root, sources, ("nginx", "curl"))
     for name in ("etc/nginx", "var/log/nginx", "var/lib/nginx"):
         (root / name).mkdir(parents=True, exist_ok=True)
     _copy(Path("/etc/nginx/mime.types"), root / "etc/nginx/mime.types")
@@ -140,30 +140,30 @@ def _fill_nginx(root: Path, kitchen: _Kitchen) -> None:
     (root / "etc/nginx/nginx.conf").write_text(_NGINX_CONF)
 
 
-def _fill_agnhost(root: Path, kitchen: _Kitchen) -> None:
-    _fill_base(root, kitchen, _NETWORK_TOOLS)
-    _copy(kitchen.programs / "agnhost", root / "agnhost")
-    _copy(kitchen.programs / "coredns", root / "coredns")
+def _fill_agnhost(root: Path, sources: _Sources) -> None:
+    _fill_base(root, sources, _NETWORK_TOOLS)
+    _copy(sources.programs / "agnhost", root / "agnhost")
+    _copy(sources.programs / "coredns", root / "coredns")
     (root / "agnhost-2").symlink_to("agnhost")
     for name in ("localhost.crt", "localhost.key"):
-        _copy(kitchen.kubernetes / "test/images/agnhost/porter" / name, root / name)
+        _copy(sources.kubernetes / "test/images/agnhost/porter" / name, root / name)
 
 
-def _fill_tools(root: Path, kitchen: _Kitchen) -> None:
-    _fill_base(root, kitchen, (*_NETWORK_TOOLS, "conntrack"))
+def _fill_tools(root: Path, sources: _Sources) -> None:
+    _fill_base(root, sources, (*_NETWORK_TOOLS, "conntrack"))
 
 
-def _fill_boom_server(root: Path, kitchen: _Kitchen) -> None:
+def _fill_boom_server(root: Path, sources: _Sources) -> None:
     root.mkdir()
-    _copy(kitchen.programs / "regression-issue-74839", root / "boom-server")
+    _copy(sources.programs / "regression-issue-74839", root / "boom-server")
 
 
-def _fill_kube_proxy(root: Path, kitchen: _Kitchen) -> None:
-    _fill_base(root, kitchen, _NETFILTER)
-    _copy(kitchen.programs / "kube-proxy", root / "usr/local/bin/kube-proxy")
+def _fill_kube_proxy(root: Path, sources: _Sources) -> None:
+    _fill_base(root, sources, _NETFILTER)
+    _copy(sources.programs / "kube-proxy", root / "usr/local/bin/kube-proxy")
     for plugin in Path("/usr/lib").glob("*/xtables/*.so"):
         _copy(plugin, root / plugin.relative_to("/"))
-        _copy_libraries(root, plugin, kitchen.packages)
+        _copy_libraries(root, plugin, sources.packages)
 
 
 _RECIPES = (
@@ -183,8 +183,8 @@ _RECIPES = (
 )
 
 
-def _fill_base(root: Path, kitchen: _Kitchen, programs: Iterable[str]) -> None:
-    """Directories, users, a resolver, a shell with the usual tools, and `programs`."""
+def _fill_base(root: Path, sources: _Sources, programs: Iterable[str]) -> None:
+    """Add directories, users, a resolver, a shell with the usual tools, and `programs`."""
     for name in (*_DIRECTORIES, *_MORE_DIRECTORIES):
         (root / name).mkdir(parents=True, exist_ok=True)
     for name in ("bin", "sbin", "lib", "lib64"):
@@ -198,16 +198,16 @@ def _fill_base(root: Path, kitchen: _Kitchen, programs: Iterable[str]) -> None:
     (root / "etc/group").write_text("".join(f"{name}:x:{gid}:\n" for name, gid in groups.items()))
     (root / "etc/nsswitch.conf").write_text("hosts: files dns\n")
     for name in (*_TOOLS, *programs):
-        program = _find(name, kitchen.packages)
+        program = _find(name, sources.packages)
         _copy(program, root / "usr/bin" / name)
-        _copy_libraries(root, program, kitchen.packages)
+        _copy_libraries(root, program, sources.packages)
     for name in _RESOLVER:
         for library in Path("/lib").glob(f"*-linux-gnu/{name}"):
             _copy(library, root / library.relative_to("/"))
 
 
 def _find(name: str, packages: Path) -> Path:
-    """A program, from the unpacked packages or the machine; KubypassError if neither has it."""
+    """Find a program among the unpacked packages or on the machine. KubypassError: neither has it."""
     folders = [str(packages / folder) for folder in ("usr/bin", "usr/sbin", "bin", "sbin")]
     program = "nc.openbsd" if name == "nc" else name
     found = shutil.which(program, path=":".join(folders)) or shutil.which(program)

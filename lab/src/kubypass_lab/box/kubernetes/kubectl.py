@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kubectl as the cluster's administrator, run in the fabric's namespace, where the API server is."""
+"""Runs kubectl as the cluster's administrator, in the fabric's namespace, where the API server is."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ POLL_S = 0.1
 
 
 def kubectl_environment(paths: ClusterPaths) -> dict[str, str]:
-    """What makes kubectl talk to this cluster, and write nothing outside of it."""
+    """The environment in which kubectl uses this cluster and writes no file outside of it."""
     return {"KUBECONFIG": str(paths.kubeconfig), "KUBECACHEDIR": str(paths.root / "kubectl")}
 
 
 def try_kubectl(
     paths: ClusterPaths, *words: str, stdin: str | None = None, timeout_s: float = 60.0
 ) -> subprocess.CompletedProcess[str]:
-    """Run kubectl to its end; its exit code is the caller's to judge."""
+    """Run kubectl to its end. The caller judges the exit code."""
     program = str(programs_directory() / "kubectl")
     return subprocess.run(
         ["nsenter", f"--net={paths.fabric}", "--", program, *words],
@@ -40,7 +40,7 @@ def try_kubectl(
 def kubectl(
     paths: ClusterPaths, *words: str, stdin: str | None = None, timeout_s: float = 60.0
 ) -> str:
-    """What kubectl prints; KubypassError with its words if it fails."""
+    """The output of kubectl. KubypassError: kubectl failed, with its message."""
     result = try_kubectl(paths, *words, stdin=stdin, timeout_s=timeout_s)
     if result.returncode != 0:
         said = result.stderr.strip().splitlines() or [f"exit {result.returncode}"]
@@ -49,7 +49,7 @@ def kubectl(
 
 
 def apply(paths: ClusterPaths, manifests: str) -> None:
-    """Apply YAML documents, with fields validated by the API server."""
+    """Apply YAML documents. The API server validates their fields."""
     kubectl(paths, "apply", "--server-side", "--force-conflicts", "-f", "-", stdin=manifests)
 
 
@@ -60,7 +60,7 @@ def get_items(paths: ClusterPaths, *words: str) -> list[Json]:
 
 
 def wait_kubectl(paths: ClusterPaths, deadline_s: float, *words: str) -> str:
-    """Repeat a command until it succeeds; KubypassError with its last words after `deadline_s`."""
+    """Repeat a command until it succeeds. KubypassError: it still fails after `deadline_s`, with its last message."""
     end = time.monotonic() + deadline_s
     while True:
         result = try_kubectl(paths, *words)

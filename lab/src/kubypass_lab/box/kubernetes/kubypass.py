@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Our own image and manifests, as a checkout has them."""
+"""kubypass' image and manifests, from the checkout."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from kubypass_lab.box.process import run
 from kubypass_lab.box.topology import Topology
 from kubypass_lab.checkout import BUILD, CHECKOUT, MANIFESTS
 
-_PLACE_OF_ADDRESS = "API-SERVER-ADDRESS"
+_ADDRESS_PLACEHOLDER = "API-SERVER-ADDRESS"
 
 
 def build_kubypass_image(say: Say) -> Path:
-    """Make the image of this checkout, if its sources changed; returns its archive."""
+    """Make the image of this checkout if its sources changed. Returns its archive."""
     say("making image kubypass of this checkout")
     BUILD.mkdir(exist_ok=True)
     with alone(BUILD, say):
@@ -28,11 +28,11 @@ def build_kubypass_image(say: Say) -> Path:
 
 
 def kubypass_manifests(topology: Topology, settings: Path) -> str:
-    """The manifests, with the API server's own address and with `settings` in the ConfigMap.
+    """The manifests with the API server's address, and with `settings` in the ConfigMap.
 
-    The pods' range, which the guide gives as an argument, is among the settings.
+    The pod CIDRs, which the guide passes as an argument, become settings.
     """
-    text = MANIFESTS.read_text().replace(_PLACE_OF_ADDRESS, str(topology.gateway))
+    text = MANIFESTS.read_text().replace(_ADDRESS_PLACEHOLDER, str(topology.gateway))
     documents = [cast("Json", each) for each in yaml.safe_load_all(text) if each]
     wanted = read_settings(settings)
     for cidr in topology.pod_cidrs:

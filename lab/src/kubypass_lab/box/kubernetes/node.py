@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A node: one process tree with a real kubelet and containerd, in namespaces and a cgroup of its own."""
+"""A node: a process tree with a real kubelet and containerd, in a set of namespaces and a cgroup."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ from kubypass_lab.checkout import import_path
 REGISTER_S = 90.0
 READY_S = 90.0
 _OPEN_FILES = 1_000_000
-_LOOPBACK = "loopback"  # containerd calls it for every pod, whatever the network
+_LOOPBACK = "loopback"  # containerd calls this plugin for every pod, whatever the network
 _UNSHARE = ("unshare", "-m", "-u", "-C", "-p", "-f", "--kill-child", "--mount-proc")
-# The machine's own settings of these would be seen through the node's layer.
+# The machine's files in these directories must not be visible through the node's layer.
 _OWN = {"etc": ("cni", "containerd", "kubernetes"), "opt": ("cni", "box")}
 
 
@@ -79,7 +79,7 @@ def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> No
 
 
 def node_target(paths: ClusterPaths, name: str) -> Target:
-    """Where commands on a node run: the cgroup of its daemons, and all its namespaces."""
+    """The target of commands on a node: the cgroup of its daemons, and all its namespaces."""
     folders = [f"{CACHE}/{part}" for part in _programs()]
     environment = {
         "KUBECONFIG": "/etc/kubernetes/admin.conf",
@@ -91,7 +91,7 @@ def node_target(paths: ClusterPaths, name: str) -> Target:
 
 
 def wait_registered(paths: ClusterPaths, node: PlannedNode) -> list[IPNetwork]:
-    """Wait until the node is registered, and return its slices of the pods' range."""
+    """Wait until the node is registered. Returns its pod CIDRs."""
     template = "{range .spec.podCIDRs[*]}{@}{'\\n'}{end}"
     found: list[IPNetwork] = []
 
@@ -106,7 +106,7 @@ def wait_registered(paths: ClusterPaths, node: PlannedNode) -> list[IPNetwork]:
 
 
 def wait_ready(paths: ClusterPaths, node: PlannedNode) -> None:
-    """Wait until the node is Ready; KubypassError with the end of its log."""
+    """Wait until the node is Ready. KubypassError: it is not, with the end of its log."""
     try:
         wait = ["wait", "--for=condition=Ready", f"node/{node.name}", "--timeout=5s"]
         wait_kubectl(paths, READY_S, *wait)
@@ -115,7 +115,7 @@ def wait_ready(paths: ClusterPaths, node: PlannedNode) -> None:
 
 
 def wait_images(paths: ClusterPaths, node: PlannedNode) -> None:
-    """Wait until all images are on the node."""
+    """Wait until the node has all images."""
     disk = paths.node_disk(node.name)
     if not wait_until((disk / IMPORTED).is_file, READY_S):
         raise KubypassError(f"{node.name} has not its images: {last_line(disk / 'init.log')}")
@@ -129,9 +129,9 @@ def prepare_disk(
     *,
     bare: bool,
 ) -> None:
-    """Make the node's own files: the upper layers of /etc and /opt, /var/lib and /var/log.
+    """Make the node's files: the upper layers of /etc and /opt, /var/lib and /var/log.
 
-    A bare node has no network for pods, and a taint until an agent brought one.
+    A bare node has no pod network, and keeps a taint until an agent brings one.
     """
     disk = paths.node_disk(node.name)
     for name in ("etc", "opt", "lib", "log"):
@@ -162,7 +162,7 @@ def prepare_disk(
 
 
 def _link(source: Path, target: Path) -> None:
-    """One more name for a file that nobody changes, or a copy where it cannot have one."""
+    """Make a hard link to a file that never changes, or a copy where a link is impossible."""
     try:
         target.hardlink_to(source)
     except OSError:
@@ -172,7 +172,7 @@ def _link(source: Path, target: Path) -> None:
 def _write_identity(
     paths: ClusterPaths, topology: Topology, node: PlannedNode, directory: Path
 ) -> None:
-    """The kubelet's certificate and kubeconfig; the administrator's kubeconfig as kubeadm has it."""
+    """Write the kubelet's certificate and kubeconfig, and the administrator's kubeconfig as kubeadm does."""
     identity = pki.kubelet(node.name, [each.ip for each in node.addresses])
     pki.make_certificate(paths.pki, identity)
     kubeconfig = pki.write_kubeconfig(paths.pki, identity, server_url(topology))
@@ -185,14 +185,14 @@ def _write_identity(
 
 
 def _programs() -> tuple[str, ...]:
-    """Below the cache: where the programs are that a node has on its PATH."""
+    """Directories below the cache that are on a node's PATH."""
     packages = packages_directory().name
     own = str(programs_directory().relative_to(cache()))
     return own, f"{packages}/usr/sbin", f"{packages}/usr/bin"
 
 
 def _first_process(paths: ClusterPaths, name: str) -> int:
-    """The id, outside, of the node's first process: the only child of the one that was started."""
+    """The pid (outside the node) of the node's first process: the only child of the process that was started."""
     process = parse_process(read_json(paths.process_record(name)))
     try:
         pid = process.pid if process else 0
@@ -204,7 +204,7 @@ def _first_process(paths: ClusterPaths, name: str) -> int:
 
 
 def _explain(paths: ClusterPaths, node: PlannedNode, what: str) -> tuple[str, str]:
-    """What went wrong with a node, from its logs, and what to do."""
+    """What went wrong with a node, according to its logs, and what to do."""
     disk = paths.node_disk(node.name)
     log = disk / "log/kubelet.log"
     shown = log if log.is_file() else disk / "init.log"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files in a node's /etc: its names, and the configuration of containerd and kubelet. Pure."""
+"""The files in a node's /etc: its host names, and the configuration of containerd and kubelet. Pure."""
 
 from __future__ import annotations
 
@@ -9,31 +9,31 @@ from dataclasses import dataclass
 from kubypass_lab.box.kubernetes.images import PAUSE
 from kubypass_lab.box.topology import PlannedNode, Topology
 
-# Where a node sees the cache: programs, unpacked packages, images.
+# The node's mount point of the cache: programs, unpacked packages, images.
 CACHE = "/opt/box"
 CONTAINERD = "/run/containerd/containerd.sock"
-# Below the node's disk, a file that is there when all images are.
+# A file below the node's disk that exists once all images are imported.
 IMPORTED = "lib/images/imported"
 NOT_READY_TAINT = "node.kubypass.io/agent-not-ready"
 
 
 @dataclass(frozen=True, slots=True)
 class NodeSetup:
-    """What differs between nodes beyond their names and addresses."""
+    """What differs between nodes beside their names and addresses."""
 
-    runc: str  # the program's path on the node
-    open_files: int  # the hard limit that the kubelet may raise itself to
-    dns: str  # cluster DNS
-    taints: Sequence[str] = ()  # keys; kept until whoever they wait for takes them away
+    runc: str  # path of the program on the node
+    open_files: int  # the hard limit up to which the kubelet may raise its limit
+    dns: str  # address of cluster DNS
+    taints: Sequence[str] = ()  # keys of taints; what they wait for removes them
 
 
 def node_files(topology: Topology, node: PlannedNode, setup: NodeSetup) -> dict[str, str]:
-    """Path below /etc -> content."""
+    """Maps each path below /etc to its content."""
     hosts = [f"{each.ip} {node.name}" for each in node.addresses]
     return {
         "hostname": f"{node.name}\n",
         "hosts": "\n".join(["127.0.0.1 localhost", "::1 localhost", *hosts]) + "\n",
-        # Nobody answers there, and says so at once.
+        # Connections to this address are refused at once.
         "resolv.conf": f"nameserver {topology.gateway}\n",
         "containerd/config.toml": _containerd(setup),
         "kubernetes/kubelet.yaml": _kubelet(setup),
@@ -41,7 +41,7 @@ def node_files(topology: Topology, node: PlannedNode, setup: NodeSetup) -> dict[
 
 
 def kubelet_arguments(node: PlannedNode, families: Sequence[int]) -> list[str]:
-    """The kubelet's flags; the rest is in its file."""
+    """The kubelet's flags. All other options are in its configuration file."""
     addresses = [str(node.address(version)) for version in families]
     labels = [f"{key}={value}" for key, value in node.labels if key != "kubernetes.io/hostname"]
     return [
@@ -54,9 +54,9 @@ def kubelet_arguments(node: PlannedNode, families: Sequence[int]) -> list[str]:
 
 
 def _containerd(setup: NodeSetup) -> str:
-    """No cgroup controllers: they may be the machine's version 1, which a node does not see.
+    """The configuration of containerd, without cgroup controllers and so without resource limits.
 
-    So resource limits are not enforced.
+    The machine may use version 1 of the controllers, which a node does not see.
     """
     disabled = [
         *(f"io.containerd.snapshotter.v1.{name}" for name in ("aufs", "btrfs", "devmapper", "zfs")),

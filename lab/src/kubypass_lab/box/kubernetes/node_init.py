@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The first process of a node, in the node's own network, mount, UTS, pid and cgroup namespaces.
+"""The first process of a node, in the node's network, mount, UTS, pid and cgroup namespaces.
 
-It mounts what makes the node a machine of its own, starts containerd, imports the images, starts
-the kubelet, and waits for whatever ends. Nothing that it mounts is seen outside. Run as
-`python -m kubypass_lab.box.kubernetes.node_init SETUP.json`.
+It mounts the node's file systems, starts containerd, imports the images, starts the kubelet, and reaps processes that
+end. Its mounts are invisible outside the node. Run it as `python -m kubypass_lab.box.kubernetes.node_init
+SETUP.json`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from kubypass_lab.box.kubernetes.node_files import CACHE, CONTAINERD, IMPORTED
 from kubypass_lab.box.process import run, wait_until
 
 _START_S = 60.0
-# The kubelet insists on these; they belong to the machine, so it is shown files that agree.
+# The kubelet requires these values. They belong to the machine, so the node sees files with the values instead.
 _SYSCTLS = {
     "vm/overcommit_memory": "1",
     "vm/panic_on_oom": "0",
@@ -35,20 +35,20 @@ _SYSCTLS = {
 
 @dataclass(frozen=True, slots=True)
 class _Setup:
-    """What the box tells the node."""
+    """What the box passes to the node."""
 
     name: str
-    disk: str  # the node's own files: etc, opt (upper layers), lib, log
+    disk: str  # the node's files: etc, opt (upper layers), lib, log
     cache: str
-    packages: str  # name of the directory in the cache
-    programs: str  # likewise, below the cache
+    packages: str  # directory below the cache
+    programs: str  # directory below the cache
     images: Sequence[str]  # archives, as the node sees them
-    later: Sequence[str]  # likewise; the kubelet does not wait for them
-    kubelet: Sequence[str]  # arguments
+    later: Sequence[str]  # archives for which the kubelet does not wait
+    kubelet: Sequence[str]  # arguments of the kubelet
 
 
 def main() -> None:
-    """Become the node that the file named on the command line describes."""
+    """Become the node that the file on the command line describes."""
     setup = _Setup(**json.loads(Path(sys.argv[1]).read_text()))
     socket.sethostname(setup.name)
     _mount_kernel()
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _mount_kernel() -> None:
-    """/sys of this network namespace, a cgroup tree whose root is the node's, a BPF file system."""
+    """Mount /sys of this network namespace, a cgroup tree whose root is the node's, and a BPF file system."""
     run(["umount", "-R", "/sys"])
     run(["mount", "-t", "sysfs", "sysfs", "/sys"])
     run(["mount", "-t", "cgroup2", "cgroup2", "/sys/fs/cgroup"])
@@ -83,7 +83,7 @@ def _mount_kernel() -> None:
 
 
 def _mount_disk(disk: Path, cache: str) -> None:
-    """The node's own layers over /etc and /opt, its own /var/lib, /var/log and /run."""
+    """Mount the node's layers over /etc and /opt, and its /var/lib, /var/log and /run."""
     shown = disk / "sysctl"
     shown.mkdir(exist_ok=True)
     for name, value in _SYSCTLS.items():

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Node software from Debian packages: unpacked into the cache, not installed, so no service starts."""
+"""Node software from Debian packages, which are unpacked into the cache and not installed, so no service starts."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ PACKAGES = (
 
 
 def packages_directory() -> Path:
-    """Where `PACKAGES` are unpacked; another list is unpacked elsewhere."""
+    """The directory of this list of `PACKAGES`; another list has another directory."""
     digest = hashlib.sha256(" ".join(PACKAGES).encode()).hexdigest()[:8]
     return cache() / f"packages-{digest}"
 
 
 def unpack_packages(say: Say) -> Path:
-    """The directory that `PACKAGES` and what they need beyond this machine are unpacked in."""
+    """Unpack `PACKAGES` and their dependencies that this machine lacks. Returns the directory."""
     root = packages_directory()
     if root.is_dir():
         return root

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a cluster keeps what it owns.
+"""Where a cluster keeps everything it owns: names of directories, namespaces and cgroups.
 
-Names carry a hash of the checkout, so that clusters of two checkouts never meet. Disks of nodes are
-on a real file system, since containerd's layers cannot be on a tmpfs or an overlay.
+Names contain a hash of the checkout, so that clusters of two checkouts never collide. Disks of nodes are on a real
+file system, because containerd's layers cannot be on a tmpfs or an overlay.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ CGROUP_NAME = "kubypass-kubernetes"
 
 
 def _checkout() -> str:
-    """Six digits that tell this checkout from others."""
+    """Six digits that distinguish this checkout from others."""
     return hashlib.sha256(str(CHECKOUT).encode()).hexdigest()[:6]
 
 
@@ -35,27 +35,27 @@ class ClusterPaths:
 
     @property
     def key(self) -> str:
-        """Unique on this machine."""
+        """A name of the cluster that is unique on this machine."""
         return f"{_checkout()}-{self.name}"
 
     @property
     def root(self) -> Path:
-        """Everything that is a file."""
+        """The directory of all files of the cluster."""
         return CLUSTERS / self.key
 
     @property
     def description(self) -> Path:
-        """What the cluster is: its topology and its nodes' proxy."""
+        """The file that describes the cluster: its topology and its nodes' proxy."""
         return self.root / "cluster.json"
 
     @property
     def pki(self) -> Path:
-        """Certificates, keys and kubeconfigs."""
+        """The directory of certificates, keys and kubeconfigs."""
         return self.root / "pki"
 
     @property
     def logs(self) -> Path:
-        """Logs of the control plane."""
+        """The directory of the control plane's logs."""
         return self.root / "log"
 
     @property
@@ -73,7 +73,7 @@ class ClusterPaths:
         return mount_point() / CGROUP_NAME / self.key
 
     def node_disk(self, node: str) -> Path:
-        """A node's own files."""
+        """The directory of a node's files."""
         return self.root / "nodes" / node
 
     def node_cgroup(self, node: str) -> Path:
@@ -81,7 +81,7 @@ class ClusterPaths:
         return self.cgroup / node
 
     def host_cgroup(self, host: str) -> Path:
-        """Where processes of a host's own run: below a node's root, beside its pods."""
+        """The cgroup of a host's processes: below the node's root, beside its pods."""
         return self.node_cgroup(host) / "init"
 
     def namespace(self, host: str) -> str:
@@ -90,7 +90,7 @@ class ClusterPaths:
 
     @property
     def fabric(self) -> Path:
-        """The network namespace that the control plane is in, as a file."""
+        """The file of the network namespace in which the control plane runs."""
         return NETNS / self.namespace(FABRIC)
 
     def namespaces(self) -> list[str]:
@@ -98,11 +98,11 @@ class ClusterPaths:
         return sorted(path.name for path in NETNS.glob(f"kubernetes-{self.key}-*"))
 
     def exists(self) -> bool:
-        """Whether anything of it is there, even half made."""
+        """Whether any part of the cluster exists."""
         return self.root.is_dir() or self.cgroup.is_dir() or bool(self.namespaces())
 
 
 def cluster_names() -> list[str]:
-    """Names of this checkout's clusters."""
+    """The names of this checkout's clusters."""
     prefix = f"{_checkout()}-"
     return sorted(path.name.removeprefix(prefix) for path in CLUSTERS.glob(f"{prefix}*"))

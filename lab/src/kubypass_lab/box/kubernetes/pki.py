@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster's certificate authority, its certificates and kubeconfigs, made by openssl.
+"""A cluster's certificate authority, its certificates and kubeconfigs, made with openssl.
 
-A certificate is an identity: its CN is the user and its O the group that RBAC and the node
-authorizer know. https://kubernetes.io/docs/setup/best-practices/certificates/
+A certificate is an identity: its CN is the user, and its O is the group, as RBAC and the node authorizer use them.
+https://kubernetes.io/docs/setup/best-practices/certificates/
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ IPAddress = IPv4Address | IPv6Address
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Whom a certificate names, and the names it may serve."""
+    """The user that a certificate names, and the host names for which it may serve."""
 
-    file: str  # of its key and certificate
+    file: str  # name of the files of its key and certificate
     user: str
     group: str = ""
     serves: tuple[str, ...] = ()  # subjectAltName entries, such as IP:10.0.0.1
 
     @property
     def subject(self) -> str:
-        """As openssl takes it."""
+        """The subject in openssl's notation."""
         return f"{f'/O={self.group}' if self.group else ''}/CN={self.user}"
 
 
@@ -41,7 +41,7 @@ FRONT_PROXY = Identity("front-proxy-client", "front-proxy-client")
 
 
 def api_server(addresses: list[IPAddress]) -> Identity:
-    """The API server, at its own addresses and at its Service's."""
+    """The API server, at its addresses and its Service's."""
     service = "kubernetes.default.svc.cluster.local"
     parts = service.split(".")
     names = ["localhost", *(".".join(parts[:count]) for count in (1, 2, 3, 5))]
@@ -59,7 +59,7 @@ def kubelet(node: str, addresses: list[IPAddress]) -> Identity:
 
 
 def make_authority(directory: Path) -> None:
-    """Make the authority `ca` and the key pair `sa` that signs service accounts' tokens."""
+    """Make the authority `ca`, and the key pair `sa` that signs tokens of service accounts."""
     directory.mkdir(parents=True, exist_ok=True)
     directory.chmod(0o700)
     key, certificate = directory / "ca.key", directory / "ca.crt"
@@ -73,7 +73,7 @@ def make_authority(directory: Path) -> None:
 
 
 def make_certificate(directory: Path, identity: Identity, days: int = DAYS) -> None:
-    """Make a key and have the authority in `directory` sign a certificate for it; of negative `days`: expired."""
+    """Make a key, and a certificate that the authority in `directory` signs; negative `days` make it expired."""
     key, request = directory / f"{identity.file}.key", directory / f"{identity.file}.csr"
     _make_key(key)
     subject = ["-subj", identity.subject]
@@ -92,7 +92,7 @@ def make_certificate(directory: Path, identity: Identity, days: int = DAYS) -> N
 
 
 def write_kubeconfig(directory: Path, identity: Identity, server: str) -> Path:
-    """Write `identity`'s kubeconfig, which needs no other file, beside its certificate."""
+    """Write the kubeconfig of `identity` beside its certificate. It refers to no other file."""
     path = directory / f"{identity.file}.conf"
 
     def inline(name: str) -> str:

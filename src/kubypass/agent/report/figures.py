@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a running agent counts. The defaults are the figures of an agent that waits for its first sync."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kubypass.model.problem import Problem
+from kubypass.model.protocol import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """The figures of one moment."""
+
+    started: bool = False
+    services: int = 0
+    frontends: int = 0
+    backends: int = 0
+    pods: int = 0
+    """Pods of this node with our programs."""
+    excluded_pods: int = 0
+    """Pods whose sockets are excluded from socket load balancing."""
+    flows: int = 0
+    """Flows that the last pass over the map found."""
+    flows_expired: int = 0
+    """Expired flows removed since the start."""
+    links_written: int = 0
+    sockets_closed: Mapping[Protocol, int] = field(default_factory=dict)
+    """Sockets closed because their backend was gone, for each protocol whose sockets are closed."""
+    pools: tuple[dict[str, object], ...] = ()
+    """This node's pod networks."""
+    problems: tuple[Problem, ...] = ()
+    upgrade: tuple[str, ...] = ()
+    """What became of the maps of another version."""

@@ -1,0 +1,319 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One table of all options: title, what is wanted, what is effective, and why the two differ. Pure.
+
+The API sends these rows, `kubypass status` prints them, and docs/status.md is made of them (option_doc.py). Titles are
+Cilium's where Cilium has one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from kubypass.agent.report.figures import Figures
+from kubypass.agent.stale_sockets import protocols_to_close
+from kubypass.kernel.features import REFUSE_CONNECT, Features
+from kubypass.model.address import format_address
+from kubypass.node.facts import NodeState
+from kubypass.settings.settings import Settings
+
+_NOT_YET = "not part of this version"
+_NO_MASQUERADE = f"{_NOT_YET}: pods reach the outside with their own addresses"
+_PACKETS = "pods are translated packet by packet; the node's own sockets have no other hook"
+_NO_DESTROY = (
+    "this kernel closes no sockets of others (CONFIG_INET_DIAG_DESTROY): a connected UDP socket keeps "
+    "a backend that is gone until it connects again"
+)
+_NO_RETVAL = (
+    f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What the rows depend on."""
+
+    settings: Settings
+    features: Features
+    node: NodeState
+    figures: Figures
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """An option on this node."""
+
+    wanted: str
+    effective: str
+    why: str = ""
+    """Why the two differ, where they do."""
+    details: tuple[str, ...] = ()
+    """What `kubypass status` shows in brackets."""
+    fields: Mapping[str, object] = field(default_factory=dict)
+    """The same details by name, for `-o json`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """A row of the table."""
+
+    title: str
+    state: Callable[[Inputs], State]
+    says: str
+    """What the line says, for the documentation."""
+    keys: tuple[str, ...] = ()
+    """The settings that ask for it."""
+    reasons: tuple[str, ...] = ()
+    """Every `why` that the row may give."""
+    field: str = ""
+    """Its field in the JSON of the status; empty: it is in the list `options` only."""
+    verbose: bool = False
+    """Whether it is one of the details of KubeProxyReplacement, which need `--verbose`."""
+
+    def row(self, inputs: Inputs) -> dict[str, object]:
+        """The row as the API sends it."""
+        state = self.state(inputs)
+        differs = state.wanted != state.effective
+        return {
+            "title": self.title,
+            "wanted": state.wanted,
+            "effective": state.effective,
+            "why": state.why if differs else "",
+            "details": list(state.details),
+            "verbose": self.verbose,
+            **state.fields,
+        }
+
+
+def option_rows(inputs: Inputs) -> list[tuple[Option, dict[str, object]]]:
+    """Every option with its row, in the order of the table."""
+    return [(option, option.row(inputs)) for option in OPTIONS]
+
+
+def _always(text: str) -> Callable[[Inputs], State]:
+    return lambda _: State(text, text)
+
+
+def _switch(is_on: Callable[[Settings], bool]) -> Callable[[Inputs], State]:
+    return lambda inputs: _same("Enabled" if is_on(inputs.settings) else "Disabled")
+
+
+def _same(text: str) -> State:
+    return State(text, text)
+
+
+def _kube_proxy_replacement(inputs: Inputs) -> State:
+    word = inputs.settings.services.kube_proxy_replacement
+    replaced = {"true": "True", "false": "False"}.get(word, word.capitalize())
+    addresses = " ".join(format_address(a) for a in inputs.node.primary.values())
+    devices = [f"{link.name} {addresses} (Direct Routing)" for link in inputs.node.uplinks]
+    return State(replaced, replaced, details=tuple(devices), fields={"devices": devices})
+
+
+def _socket_lb(inputs: Inputs) -> State:
+    settings = inputs.settings
+    if settings.socket_lb_pods:
+        excluded = inputs.figures.excluded_pods
+        details = (f"{excluded} pods packet by packet",) if excluded else ()
+        return State("Enabled", "Enabled", details=details, fields={"excluded_pods": excluded})
+    if settings.services.with_external or settings.socket_lb:
+        wanted = "Hostns-only" if settings.sockets.host_only else "Disabled"
+        return State(wanted, "Hostns-only", _PACKETS)
+    return _same("Disabled")
+
+
+def _socket_termination(inputs: Inputs) -> State:
+    settings = inputs.settings
+    whose = " of the node and of pods" if settings.sockets.close_in_pods else " of the node"
+    wanted, effective = (
+        "+".join(protocol.name for protocol in protocols_to_close(settings, possible=possible))
+        for possible in (True, inputs.features.close_sockets)
+    )
+    closed = {protocol.name: n for protocol, n in inputs.figures.sockets_closed.items() if n}
+    return State(
+        f"{wanted}{whose}" if wanted else "Disabled",
+        f"{effective}{whose}" if effective else "Disabled",
+        _NO_DESTROY,
+        tuple(f"{number} {name} closed" for name, number in closed.items()),
+        {"closed": closed},
+    )
+
+
+def _bind_protection(inputs: Inputs) -> State:
+    settings = inputs.settings
+    if not (settings.services.with_node_ports and settings.node_ports.bind_protection):
+        return _same("Disabled")
+    effective = "EADDRINUSE" if inputs.features.refuse_connect else "EPERM"
+    return State("EADDRINUSE", effective, _NO_RETVAL)
+
+
+def _masquerading(inputs: Inputs) -> State:
+    masquerade = inputs.settings.masquerade
+    how = "BPF" if masquerade.in_bpf else "IPTables"
+    wanted = how if masquerade.ipv4 or masquerade.ipv6 else "Disabled"
+    return State(wanted, "Disabled", _NO_MASQUERADE)
+
+
+def _cluster_ip(inputs: Inputs) -> State:
+    external = inputs.settings.services.external_cluster_ip
+    return _same("Enabled, from outside too" if external else "Enabled")
+
+
+def _node_port(inputs: Inputs) -> State:
+    first, last = inputs.settings.node_ports.port_range
+    enabled = inputs.settings.services.with_node_ports
+    return _same(f"Enabled (Range: {first}-{last})" if enabled else "Disabled")
+
+
+OPTIONS = (
+    Option(
+        "KubeProxyReplacement",
+        _kube_proxy_replacement,
+        "How much of kube-proxy's work is done, and by which devices packets enter and leave the node.",
+        ("kube-proxy-replacement", "devices"),
+        field="kube_proxy_replacement",
+    ),
+    Option(
+        "Socket LB",
+        _socket_lb,
+        "Whose sockets get their backend when they connect.",
+        ("bpf-lb-sock", "bpf-lb-sock-hostns-only", "bpf-lb-sock-exclude-pods"),
+        (_PACKETS,),
+        field="socket_lb",
+    ),
+    Option(
+        "Socket Termination",
+        _socket_termination,
+        "Which sockets are closed when their backend goes, and how many were.",
+        ("bpf-lb-sock-terminate-pod-connections", "bpf-lb-sock-terminate-all-protos"),
+        (_NO_DESTROY,),
+        field="socket_termination",
+    ),
+    Option(
+        "Bind Protection",
+        _bind_protection,
+        "The error that a process of the node gets when it listens on a NodePort.",
+        ("node-port-bind-protection", "enable-node-port"),
+        (_NO_RETVAL,),
+        field="bind_protection",
+    ),
+    Option(
+        "Routing",
+        _always("Network: Native   Host: BPF"),
+        "How pods' packets get to other nodes.",
+        ("routing-mode",),
+        field="routing",
+    ),
+    Option(
+        "Masquerading",
+        _masquerading,
+        "Whether pods reach the outside with the node's address.",
+        ("enable-ipv4-masquerade", "enable-ipv6-masquerade", "enable-bpf-masquerade"),
+        (_NO_MASQUERADE,),
+        field="masquerading",
+    ),
+    Option(
+        "Host Routing",
+        _always("BPF"),
+        "Whether packets of pods avoid the node's own stack.",
+        field="host_routing",
+    ),
+    Option(
+        "BandwidthManager",
+        _always("Disabled"),
+        "Whether pods' bandwidth is limited.",
+        field="bandwidth_manager",
+    ),
+    Option(
+        "IPv4 BIG TCP",
+        _always("Disabled"),
+        "Whether the node handles IPv4 packets above 64 KiB.",
+        field="ipv4_big_tcp",
+    ),
+    Option(
+        "IPv6 BIG TCP",
+        _always("Disabled"),
+        "Whether the node handles IPv6 packets above 64 KiB.",
+        field="ipv6_big_tcp",
+    ),
+    Option(
+        "XDP Acceleration",
+        _always("Disabled"),
+        "Whether packets are balanced in the driver.",
+        field="xdp_acceleration",
+    ),
+    Option("Hubble", _always("Disabled"), "Whether flows can be observed.", field="hubble"),
+    Option(
+        "Attach Mode",
+        lambda inputs: _same("TCX" if inputs.features.tcx else "Legacy TC"),
+        "How programs are attached to devices.",
+    ),
+    Option("Mode", _always("SNAT"), "How packets reach a backend on another node.", verbose=True),
+    Option(
+        "Backend Selection",
+        _always("Random"),
+        "How a backend is selected for a new connection.",
+        verbose=True,
+    ),
+    Option(
+        "Session Affinity",
+        _always("Enabled"),
+        "Whether a client keeps its backend where its Service asks for it.",
+        verbose=True,
+    ),
+    Option(
+        "Graceful Termination",
+        _always("Enabled"),
+        "Whether connections to a terminating backend go on.",
+        verbose=True,
+    ),
+    Option(
+        "Without Endpoints",
+        lambda inputs: _same(inputs.settings.services.no_backend_response.capitalize()),
+        "What a client of a Service without endpoints gets.",
+        ("service-no-backend-response",),
+        verbose=True,
+    ),
+    Option(
+        "Local Detection",
+        lambda inputs: _same(inputs.settings.pods.detect_local_mode),
+        "How traffic from pods is told from other traffic.",
+        ("detect-local-mode",),
+        verbose=True,
+    ),
+    Option(
+        "Masquerade All",
+        _switch(lambda settings: settings.masquerade.cluster_ip_clients),
+        "Whether every connection to a ClusterIP gets the node's address.",
+        ("masquerade-all",),
+        verbose=True,
+    ),
+    Option(
+        "ClusterIP",
+        _cluster_ip,
+        "Whether ClusterIPs are served, and to whom.",
+        ("bpf-lb-external-clusterip",),
+        verbose=True,
+    ),
+    Option(
+        "NodePort",
+        _node_port,
+        "Whether NodePorts are served, and their range.",
+        ("enable-node-port", "node-port-range"),
+        verbose=True,
+    ),
+    Option(
+        "LoadBalancer",
+        _switch(lambda settings: settings.services.with_external),
+        "Whether load balancers' addresses are served.",
+        ("kube-proxy-replacement",),
+        verbose=True,
+    ),
+    Option(
+        "externalIPs",
+        _switch(lambda settings: settings.services.with_external),
+        "Whether external IPs are served.",
+        ("kube-proxy-replacement",),
+        verbose=True,
+    ),
+)

@@ -1,0 +1,273 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent after its first sync: it follows the cluster, pods and addresses, and keeps the maps true.
+
+One thread does all the work. An event only says "look again at these"; a look at everything, once a minute, must find
+nothing to do. Ending the agent leaves the datapath in place.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+
+from kubypass.agent.agent import Agent
+from kubypass.agent.bind_protection import BindProtection
+from kubypass.agent.local_endpoints import count_without_local
+from kubypass.agent.log import log
+from kubypass.agent.pod_network import PodNetwork, open_pod_network
+from kubypass.agent.programs import Programs
+from kubypass.agent.report.figures import Figures
+from kubypass.agent.services import Result, Services
+from kubypass.agent.stale_sockets import StaleSockets
+from kubypass.datapath import loader
+from kubypass.datapath.changes import Changes
+from kubypass.datapath.sizes import map_sizes
+from kubypass.errors import ConfigError
+from kubypass.model.address import Family
+from kubypass.model.problem import Problem
+from kubypass.model.service import ServiceKey
+from kubypass.node.reserved_ports import reserve_node_ports
+from kubypass.node.routes import sync_routes
+from kubypass.node.sysctls import set_sysctls
+from kubypass.plan.cidrs import Overlaps
+from kubypass.plan.routes import plan_routes
+from kubypass.plan.snat import plan_snat_ports
+
+SWEEP_S = 0.25
+_PASS_S = 15.0
+
+
+class Running:
+    """Everything that the first sync makes. The loop calls it, `report` shows it."""
+
+    def __init__(self, agent: Agent) -> None:
+        """From nothing, or from what an earlier agent left, to a datapath that is complete and attached."""
+        started = time.perf_counter()
+        self._agent = agent
+        if agent.directory.mounted:
+            agent.state.mounted_bpffs = True
+        agent.writes["sysctls"] += set_sysctls(agent.state, agent.settings)
+        agent.writes["sysctls"] += reserve_node_ports(agent.state, agent.settings)
+        agent.look_at_node()
+        settings, snapshot = agent.settings, agent.snapshot
+        self.programs = Programs(agent)
+        maps, closing = self.programs.datapath.maps, agent.features.close_sockets
+        self.stale = StaleSockets(settings, agent.directory.cgroup, maps, possible=closing)
+        self.binds = BindProtection(settings, maps["refused_binds"], agent.follower.announce)
+        node = agent.plan_node()
+        self.services = Services(snapshot, node, settings, maps, self._before_write)
+        result = self.services.sync_all()
+        self._count(result)
+        _log_result(result, "services complete")
+        self._note_own_node()
+        self._route_problems, self._overlaps = self._sync_routes()
+        self.programs.attach()
+        self._served(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
+        self.pod_network: PodNetwork | None = open_pod_network(agent, self.programs.network)
+        agent.timings["start_s"] = agent.timings["parse_s"] + time.perf_counter() - started
+
+    def _before_write(self, changes: Changes, services: Mapping[bytes, bytes]) -> None:
+        self.stale.note(changes)
+        self.programs.sweep.note(services, changes.services)
+
+    def _look_at_node(self) -> bool:
+        """Whether the node could be read; where it has lost its uplink for now, it stays as it was known."""
+        try:
+            self._agent.look_at_node()
+        except ConfigError as error:  # a link that comes and goes
+            log("the node has no uplink", "WARNING", error=error)
+            return False
+        return True
+
+    def _count(self, result: Result) -> None:
+        timings = self._agent.timings
+        self._agent.writes["maps"] += result.writes
+        timings.update(plan_s=result.plan_s, kernel_s=result.kernel_s)
+        timings["apply_s"] = result.plan_s + result.kernel_s
+
+    def _served(self, result: Result, keys: Iterable[ServiceKey], *, full: bool) -> None:
+        """Reports services that are in the maps now to metrics and to load balancers' probes."""
+        agent, metrics, health = self._agent, self._agent.sync_metrics, self._agent.health
+        spent = result.plan_s + result.kernel_s
+        metrics.count_pass(spent, full=full, queued=health.queued, done=health.now())
+        metrics.count_changes(agent.snapshot, keys)
+        metrics.count_programming(agent.source.take_triggers(), health.now())
+        self._follow_ports(keys)
+
+    def _follow_ports(self, keys: Iterable[ServiceKey]) -> None:
+        agent, node = self._agent, self._agent.node
+        agent.ports.follow(agent.snapshot, keys, node.addresses, tuple(node.primary.values()))
+        self.binds.follow(agent.snapshot.services, keys, node.with_node_ports)
+
+    def figures(self) -> Figures:
+        """What is counted now, for status and metrics."""
+        services, frontends, backends = self.services.count
+        network, sweep, stale = self.programs.network, self.programs.sweep, self.stale
+        return Figures(
+            started=True,
+            services=services,
+            frontends=frontends,
+            backends=backends,
+            pods=network.pods,
+            excluded_pods=network.excluded,
+            flows=sweep.live,
+            flows_expired=sweep.removed,
+            links_written=self.programs.attachments.writes,
+            sockets_closed={protocol: stale.closed[protocol] for protocol in stale.protocols},
+            pools=tuple(self.pod_network.pools) if self.pod_network else (),
+            problems=tuple(self.problems()),
+            upgrade=tuple(self.programs.datapath.notes),
+        )
+
+    def services_without_local(self) -> dict[tuple[Family, str], int]:
+        """Service ports whose Local policy finds no endpoint on this node, by family and policy."""
+        agent, snapshot = self._agent, self._agent.snapshot
+        services = list(snapshot.services.values())
+        return count_without_local(services, snapshot.slices, agent.options.node, agent.settings)
+
+    def problems(self) -> list[Problem]:
+        """Everything that is wrong now."""
+        agent = self._agent
+        config_map = agent.follower.config_map
+        _, snat = plan_snat_ports(agent.settings, agent.node.ephemeral)
+        return [
+            *agent.source.problems(),
+            *self.services.problems(),
+            *self.programs.network.problems,
+            *(config_map.problems if config_map else ()),
+            *(self.pod_network.problems if self.pod_network else ()),
+            *self._route_problems,
+            *self._overlaps.problems(),
+            *agent.ports.problems,
+            *self.binds.problems,
+            *snat,
+        ]
+
+    def on_source(self) -> None:
+        """Takes in what the source has, and brings the maps up to date."""
+        agent = self._agent
+        started = time.perf_counter()
+        dirty = agent.source.take()
+        if dirty:
+            result = self.services.sync(dirty)
+            self._overlaps.update(dirty)
+            self._count(result)
+            if result.writes:
+                _log_result(result, "services changed")
+            self._served(result, dirty, full=False)
+            agent.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
+        if agent.source.changed_nodes:
+            self._check_nodes()
+        if agent.follower.excludes_others(agent.settings):
+            self.on_network()
+        settings = agent.follower.settings(agent.settings)
+        if settings != agent.settings:
+            agent.settings = self.programs.network.settings = settings
+            self._check_nodes()
+            self.on_network()
+
+    def _check_nodes(self) -> None:
+        """Follows Node objects: our own, the routes to other nodes' pods, and networks that overlap."""
+        agent = self._agent
+        moved = agent.options.node in agent.source.changed_nodes
+        if moved and self._look_at_node():
+            self._move()
+        self._note_own_node()
+        self._route_problems, self._overlaps = self._sync_routes()
+        self._look_at_pod_network()
+
+    def _note_own_node(self) -> None:
+        own = self._agent.own_node
+        self._agent.health.node_eligible = not (own and own.leaving)
+        self._agent.source.changed_nodes.clear()
+
+    def _sync_routes(self) -> tuple[list[Problem], Overlaps]:
+        agent, settings = self._agent, self._agent.settings
+        nodes = agent.snapshot.nodes
+        routes, problems = plan_routes(nodes.values(), agent.plan_node(), settings)
+        changed, failed = sync_routes(routes, settings)
+        agent.writes["routes"] += changed
+        overlaps = Overlaps(nodes.values(), agent.snapshot.services, settings)
+        return [*problems, *failed], overlaps
+
+    def _look_at_pod_network(self, *, thorough: bool = False) -> None:
+        if self.pod_network:
+            agent, network = self._agent, self.programs.network
+            self.pod_network.look(network, agent.node, agent.own_node, thorough=thorough)
+
+    def _move(self) -> None:
+        """The node's addresses, zone or networks may have changed."""
+        agent = self._agent
+        config, sizes = agent.datapath_config(), map_sizes(agent.settings)
+        if loader.signature(config, sizes) != agent.state.signature:
+            log("the node's addresses changed: programs are replaced")
+            self.programs = Programs(agent)
+            self.programs.attach()
+        elif agent.node.uplinks != self.programs.uplinks:
+            log("uplinks", devices=" ".join(link.name for link in agent.node.uplinks))
+            self.programs.attach_own_devices()
+        if self.services.move(agent.plan_node()):
+            result = self.services.sync_all()
+            self._count(result)
+            if result.writes:
+                _log_result(result, "services planned again for the node")
+            self._served(result, agent.snapshot.services.keys(), full=True)
+
+    def on_network(self) -> None:
+        """Follows devices, addresses or pods that changed."""
+        before = self._agent.node.ways
+        if self._look_at_node():
+            self._follow_network(thorough=False)
+            if before != self._agent.node.ways:
+                self._check_nodes()
+
+    def _follow_network(self, *, thorough: bool) -> None:
+        """Follows all that depends on how the node was last seen."""
+        self._move()
+        self._follow_ports(())
+        network = self.programs.network
+        written = network.sync(self._agent.node, thorough=thorough)
+        self._agent.writes["maps"] += written
+        if written:
+            log("endpoints changed", writes=written, pods=network.pods)
+        self._look_at_pod_network(thorough=thorough)
+
+    def full_check(self) -> None:
+        """Checks everything: changes that no event reported, and changes that others made in the kernel."""
+        agent = self._agent
+        started = time.perf_counter()
+        result = self.services.check()
+        if result.writes:
+            log("maps repaired", "WARNING", writes=result.writes)
+            agent.writes["maps"] += result.writes
+        dirty = agent.source.scan()
+        if dirty:
+            log("a change was missed until now", "WARNING", services=len(dirty))
+            agent.writes["maps"] += self.services.sync(dirty).writes
+        self._served(result, agent.snapshot.services.keys() | dirty, full=True)
+        self._repair()
+        agent.timings["check_s"] = time.perf_counter() - started
+
+    def _repair(self) -> None:
+        """Puts back pins, attachments, local addresses, routes and sysctls."""
+        writes = self._agent.writes
+        links, routes = self.programs.attachments.writes, writes["routes"]
+        sysctls = set_sysctls(self._agent.state, self._agent.settings)
+        writes["sysctls"] += sysctls
+        pins = loader.pin_missing(self.programs.datapath)
+        if self._look_at_node():
+            self.programs.attach_node()
+            self._follow_network(thorough=True)
+            self._check_nodes()
+        links, routes = self.programs.attachments.writes - links, writes["routes"] - routes
+        if links or pins or routes or sysctls:
+            log("repaired", "WARNING", links=links, pins=pins, routes=routes, sysctls=sysctls)
+
+    def sweep(self) -> float:
+        """Does one step through the flows; returns seconds until the next."""
+        return SWEEP_S if self.programs.sweep.step() else _PASS_S
+
+
+def _log_result(result: Result, event: str) -> None:
+    spent = 1000 * (result.plan_s + result.kernel_s)
+    log(event, services=result.services, writes=result.writes, ms=spent)

@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The numbers of rtnetlink(7): linux/netlink.h, rtnetlink.h, if_link.h, if_addr.h, neighbour.h and veth.h."""
+
+from __future__ import annotations
+
+# Flags of a request, and types of an answer.
+REQUEST, ACK, DUMP = 0x1, 0x4, 0x300
+REPLACE, EXCLUSIVE, CREATE = 0x100, 0x200, 0x400
+ERROR, DONE = 2, 3
+
+# Types of messages.
+NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
+NEW_ADDRESS, GET_ADDRESS = 20, 22
+NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
+NEW_NEIGHBOUR = 28
+
+# Groups that a socket can listen to.
+GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
+
+# Devices: IFLA_* attributes, flags, and what veth adds.
+IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
+IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 28, 29, 37
+IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
+IFF_UP = 1
+SKIP_STATISTICS = 8
+
+# Addresses and neighbours.
+IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
+NDA_DST, NDA_LLADDR, NUD_PERMANENT = 1, 2, 0x80
+
+# Routes: RTA_* attributes, tables, protocols, scopes and types.
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS = 1, 4, 5, 7, 8
+RTAX_MTU = 2
+TABLE_MAIN, PROTOCOL_BOOT, TYPE_UNICAST = 254, 3, 1
+SCOPE_UNIVERSE, SCOPE_LINK = 0, 253

@@ -1,0 +1,177 @@
+# SPDX-License-Identifier: Apache-2.0
+"""An agent from before maps and fields were renamed is followed by ours: connections of both families go on."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
+
+import pytest
+
+from kubypass.datapath import layout
+from kubypass.datapath.pins import Pins
+from kubypass.kernel.bpf import Map
+from kubypass.kernel.map_types import map_types
+from kubypass.kernel.netns import inside
+from kubypass.model.address import parse_address
+from kubypass.model.verdict import FlowFlag
+from kubypass_lab.bench.cluster import write_file
+from kubypass_lab.bench.node import BareNode, agent, bare_node
+from tests.agent.dialler import CLIENT, Dialler, echo, talk
+from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
+from tests.agent.versions import earlier_version, has_commit, identifiers
+
+COMMIT = "5061274"
+"""The last version with the old names."""
+NODE6, CLIENT6, BACKEND6 = "fd00:c0a8:1::31", "fd00:c0a8:1::40", "fd00:c0a8:1::50"
+NODE_PORT6 = NODE_PORT + 1
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs"),
+    pytest.mark.skipif(not has_commit(COMMIT), reason=f"commit {COMMIT} is not in this checkout"),
+]
+
+
+@pytest.fixture(scope="module")
+def old_names(tmp_path_factory) -> Path:
+    """The PYTHONPATH of the version before the renames."""
+    return earlier_version(tmp_path_factory.mktemp("earlier"), COMMIT)
+
+
+def add_ipv6(node: BareNode, far: str) -> None:
+    """A second service of IPv6 only, and addresses for it."""
+    commands = [
+        (node.namespace, f"addr add {NODE6}/64 dev eth0 nodad"),
+        (Path(far).name, f"addr add {CLIENT6}/64 dev far nodad"),
+        (Path(far).name, f"addr add {BACKEND6}/64 dev far nodad"),
+    ]
+    for namespace, words in commands:
+        subprocess.run(["ip", "-n", namespace, *words.split()], check=True)
+    labels = {"kubernetes.io/service-name": "web6"}
+    address = {"clusterIP": "fd00:96::6", "clusterIPs": ["fd00:96::6"], "ipFamilies": ["IPv6"]}
+    ports = [{"port": 80, "nodePort": NODE_PORT6}]
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "web6", "namespace": "default"},
+        "spec": {"type": "NodePort", **address, "ports": ports},
+    }
+    endpoint_slice = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "web6", "namespace": "default", "labels": labels},
+        "addressType": "IPv6",
+        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}],
+        "endpoints": [{"addresses": [BACKEND6], "conditions": {"ready": True}}],
+    }
+    write_file(node.manifests / "service6.json", service)
+    write_file(node.manifests / "slice6.json", endpoint_slice)
+
+
+@contextmanager
+def two_clients(far: str) -> Iterator[list[tuple[socket.socket, tuple[str, int], socket.socket]]]:
+    """Yields (client, its NodePort, the listener of its backend) for each family."""
+    made = []
+    with ExitStack() as stack, inside(far):
+        for family, address, backend, node_port in (
+            (socket.AF_INET, CLIENT, BACKEND, (NODE, NODE_PORT)),
+            (socket.AF_INET6, CLIENT6, BACKEND6, (NODE6, NODE_PORT6)),
+        ):
+            listener = stack.enter_context(socket.create_server((backend, 8080), family=family))
+            client = stack.enter_context(socket.socket(family))
+            client.bind((address, 0))
+            client.settimeout(5)
+            made.append((client, node_port, listener))
+        yield made
+
+
+def add_flow_from_self(node: BareNode, layout_hash: str) -> bytes:
+    """Adds a flow of a connection that the node opened to one of its own addresses; returns its key."""
+    flows = Map.open_pinned(str(Pins(node.root / "bpf").root / layout_hash / "flows"))
+    types = map_types(flows)
+    assert types
+    at = {member.name: member.offset for member in types[1].members}
+    value = bytearray(types[1].size)
+    value[at["from_self"]] = 1
+    struct.pack_into("=Q", value, at["expires_ns"], time.monotonic_ns() + 3_600_000_000_000)
+    here = parse_address(NODE)
+    key = layout.Tuple(here, here, 1000, NODE_PORT, socket.IPPROTO_SCTP).pack()
+    flows.update(key, bytes(value))
+    return key
+
+
+def test_connections_of_both_families_go_on(old_names, monkeypatch):
+    with (
+        bare_node() as node,
+        neighbours(node, [CLIENT]) as far,
+        ExitStack() as stack,
+    ):
+        write_node_port(node)
+        add_ipv6(node, far)
+        clients = stack.enter_context(two_clients(far))
+        connections = []
+        monkeypatch.setenv("PYTHONPATH", str(old_names))
+        with agent(node):
+            before = identifiers(node)
+            old = node.status()["layout"]
+            for client, node_port, listener in clients:
+                client.connect(node_port)
+                server, (seen, *_) = listener.accept()
+                server.settimeout(5)
+                connections.append((client, stack.enter_context(server)))
+                assert seen == node_port[0]  # masqueraded
+                talk(client, server, b"before")
+            key = add_flow_from_self(node, old)
+        monkeypatch.delenv("PYTHONPATH")
+        with agent(node):
+            status = node.status()
+            assert status["layout"] == layout.LAYOUT_HASH != old
+            assert f"maps of another layout ({old}) are replaced" in status["upgrade"]
+            assert "flows: 5 entries were carried over" in status["upgrade"]
+            refused = [note for note in status["upgrade"] if "nothing was carried over" in note]
+            assert refused == []
+            for name in ("services", "slots", "backends", "local_addresses"):
+                (note,) = (n for n in status["upgrade"] if n.startswith(f"{name}: "))
+                assert note.endswith(" entries were carried over")
+                assert note != f"{name}: 0 entries were carried over"
+            assert identifiers(node) == before
+            for client, server in connections:
+                talk(client, server, b"after")
+            value = Pins(node.root / "bpf").open_map("flows").lookup(key)
+            assert value
+            assert layout.Flow.unpack(value).flags == FlowFlag.FROM_SELF
+            assert not (node.root / "bpf/kubypass" / old).exists()
+
+
+def test_connections_opened_during_the_upgrade_go_on(old_names, monkeypatch):
+    """While links are switched, our programs try those of the earlier version for connections that only they know."""
+    with bare_node() as node, neighbours(node, [CLIENT]) as far:
+        write_node_port(node)
+        with inside(far):
+            listener = socket.create_server((BACKEND, 8080), backlog=1000)
+        Thread(target=echo, args=(listener,), daemon=True).start()
+        diallers = [Dialler(far) for _ in range(3)]
+        try:
+            monkeypatch.setenv("PYTHONPATH", str(old_names))
+            with agent(node):
+                for dialler in diallers:
+                    dialler.start()
+                old = node.status()["layout"]
+            monkeypatch.delenv("PYTHONPATH")
+            with agent(node):
+                assert node.status()["layout"] == layout.LAYOUT_HASH != old
+                notes = node.status()["upgrade"]
+                assert not [note for note in notes if "may fail" in note]
+        finally:
+            for dialler in diallers:
+                dialler.over.set()
+                dialler.join(10)
+        listener.close()
+        assert min(dialler.opened for dialler in diallers) > 20
+        assert [dialler.failures for dialler in diallers] == [[], [], []]

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The ICMP errors that the programs send themselves."""
+
+from __future__ import annotations
+
+import os
+
+from scapy.layers.inet import ICMP
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
+)
+from scapy.layers.l2 import Ether
+
+from tests.packet.lab import REDIRECT
+
+MTU = 1400
+"""Of the routes to what is behind something narrow."""
+
+
+def answer(who, source, sent, message) -> bytes:
+    """The error about a frame, of which it quotes as much as every host takes."""
+    room = 576 - 28 if who.version == 4 else 1280 - 48
+    ip = who.ip(source, sent[1].src, 64)
+    if who.version == 4:
+        ip.id = 0
+    return bytes(Ether(src=sent.dst, dst=sent.src) / ip / message / bytes(sent[1])[:room])
+
+
+def too_big(who, mtu=MTU):
+    """Linux before 5.12 does not tell programs what would fit: then it is what fits everywhere."""
+    if [int(number) for number in os.uname().release.split(".")[:2]] < [5, 12]:
+        mtu = 576 if who.version == 4 else 1280
+    return ICMP(type=3, code=4, nexthopmtu=mtu) if who.version == 4 else ICMPv6PacketTooBig(mtu=mtu)
+
+
+def expired(who):
+    return ICMP(type=11) if who.version == 4 else ICMPv6TimeExceeded()
+
+
+def unreachable(who):
+    return ICMP(type=3, code=3) if who.version == 4 else ICMPv6DestUnreach(code=4)
+
+
+def told(result, verdict, packet):
+    assert [found for _, found in result.counted] == [verdict]
+    assert (result.code, result.packet) == (REDIRECT, packet)
+
+
+def plain(lab):
+    """Packets lose a device's sum when they are trimmed, which test run takes for a wrong one."""
+    lab.flags = 0

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The source address of a connection through the node is that of the route to the backend."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kubypass.kernel.features import probe_features
+from kubypass.model.verdict import ServiceFlag
+from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, segment
+from tests.packet.snat import NODE_PORT, empty, made, tuple_of
+
+SECOND_MAC, SECOND_GATEWAY_MAC = "02:00:00:00:02:31", "02:00:00:00:02:01"
+
+
+_SECOND_DEVICE = f"""
+link add eth1 address {SECOND_MAC} type veth peer name far1
+link set eth1 up
+link set far1 up
+addr add 192.168.2.31/24 dev eth1
+addr add fd00:c0a8:2::31/64 dev eth1 nodad
+addr add 192.168.1.131/32 dev eth0
+addr add fd00:c0a8:1::131/128 dev eth0 nodad preferred_lft 0
+neigh add 192.168.2.1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
+neigh add fd00:c0a8:2::1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
+neigh add 192.168.2.9 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
+neigh add fd00:c0a8:2::9 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
+route add 10.233.68.0/24 via 192.168.2.1
+route add fd00:10:233:68::/64 via fd00:c0a8:2::1
+route replace 10.233.67.0/24 via 192.168.1.1 src 192.168.1.131
+route replace fd00:10:233:67::/64 via fd00:c0a8:1::1 src fd00:c0a8:1::131
+route add default via 192.168.2.1 table 2
+route add default via fd00:c0a8:2::1 table 2
+"""
+
+
+@pytest.fixture
+def second_device(place: str) -> Iterator[str]:
+    """Another uplink, with routes that leave by it, and one with a preferred source."""
+    where = ["ip", "-n", Path(place).name]
+    subprocess.run([*where, "-batch", "-"], input=_SECOND_DEVICE, text=True, check=True)
+    rules = (["-4", "192.168.2.31"], ["-6", "fd00:c0a8:2::31"])
+    for version, source in rules:
+        subprocess.run([*where, version, "rule", "add", "from", source, "table", "2"], check=True)
+    yield place
+    for version, _ in rules:
+        subprocess.run([*where, version, "rule", "delete", "table", "2"], check=True)
+    undo = "link delete eth1\naddr delete 192.168.1.131/32 dev eth0\n"
+    undo += "addr delete fd00:c0a8:1::131/128 dev eth0\n"
+    subprocess.run([*where, "-batch", "-"], input=undo, text=True, check=True)
+
+
+FIRST = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
+SECOND = {"smac": SECOND_MAC, "dmac": SECOND_GATEWAY_MAC, "ttl": 63}
+
+
+@pytest.mark.parametrize(
+    ("network", "source", "device"),
+    [(65, "primary", FIRST), (68, "second", SECOND), (67, "preferred", FIRST)],
+    ids=["the default route", "another device", "a preferred source"],
+)
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_the_source_is_that_of_the_route(second_device, who, network, source, device, protocol):
+    if source != "primary" and not probe_features().route_source:
+        pytest.skip("this kernel's FIB lookup does not tell the source (Linux 6.7)")
+    backend = who.remote_pod.replace("65", str(network))
+    addresses = {
+        "primary": who.node,
+        "second": "192.168.2.31" if who.version == 4 else "fd00:c0a8:2::31",
+        "preferred": "192.168.1.131" if who.version == 4 else "fd00:c0a8:1::131",
+    }
+    lab = empty(second_device)
+    lab.service(who.node, NODE_PORT, [backend], protocol=protocol, flags=ServiceFlag.NODE_PORT)
+    request = (who.client, 40000, who.node, NODE_PORT)
+    result = lab.run("from_uplink", segment(who, request, protocol=protocol))
+    sent_on = (addresses[source], 40000, backend, 8080)
+    assert result.packet == bytes(segment(who, sent_on, protocol=protocol, **device))
+    reply = (backend, 8080, addresses[source], 40000)
+    result = lab.run("from_uplink", segment(who, reply, protocol=protocol, flags="SA"))
+    back = (who.node, NODE_PORT, who.client, 40000)
+    assert result.packet == bytes(segment(who, back, protocol=protocol, flags="SA", **FIRST))
+
+
+def test_a_kernel_that_does_not_tell_the_source_has_the_primary_one(second_device, who):
+    backend = who.remote_pod.replace("65", "68")
+    lab = empty(second_device, route_source=0)
+    lab.service(who.node, NODE_PORT, [backend], flags=ServiceFlag.NODE_PORT)
+    result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, NODE_PORT)))
+    assert result.packet == bytes(segment(who, (who.node, 40000, backend, 8080), **SECOND))
+
+
+@pytest.mark.parametrize("near", [True, False], ids=["on the link", "behind a gateway"])
+def test_a_client_of_the_second_uplink_gets_its_answers_there(second_device, who, near):
+    """Rules by source see the address that the client has asked."""
+    here = "192.168.2.31" if who.version == 4 else "fd00:c0a8:2::31"
+    neighbour = "192.168.2.9" if who.version == 4 else "fd00:c0a8:2::9"
+    client = neighbour if near else who.client
+    lab = made(second_device, who)
+    lab.local_address(here, 3)
+    request = (client, 40000, here, NODE_PORT)
+    result = lab.run("from_uplink", segment(who, request))
+    assert tuple_of(result.packet) == (who.node, 40000, who.remote_pod, 8080)
+    reply = (who.remote_pod, 8080, who.node, 40000)
+    result = lab.run("from_uplink", segment(who, reply, flags="SA"))
+    back = (here, NODE_PORT, client, 40000)
+    assert result.packet == bytes(segment(who, back, flags="SA", **SECOND))
+
+
+def test_a_backend_of_this_node_sees_the_primary_address(second_device):
+    lab = empty(second_device)
+    lab.service(V4.node, NODE_PORT, [V4.pod], flags=ServiceFlag.NODE_PORT)
+    result = lab.run("from_uplink", segment(V4, (V4.client, 40000, V4.node, NODE_PORT)))
+    assert tuple_of(result.packet) == (V4.node, 40000, V4.pod, 8080)

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A packet to a service and what it becomes, as whole packets."""
+
+from __future__ import annotations
+
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+
+from tests.packet.lab import REDIRECT
+from tests.packet.packets import segment
+
+
+def follow(lab, who, program, sent, expected, where, **options):
+    """One packet in, one whole packet out."""
+    result = lab.run(program, segment(who, sent, **options))
+    assert result.code == REDIRECT, result.counted
+    assert result.packet == bytes(segment(who, expected, **{**options, **where}))
+
+
+def reply_flags(protocol):
+    return {"protocol": protocol, "flags": "SA"}
+
+
+def destination(packet: bytes) -> str:
+    return str((IP if packet[12:14] == b"\x08\x00" else IPv6)(packet[14:]).dst)
+
+
+def ports(packet: bytes) -> tuple[int, int]:
+    parsed = (IP if packet[12:14] == b"\x08\x00" else IPv6)(packet[14:])
+    layer = parsed[TCP] if TCP in parsed else parsed[UDP]
+    return layer.sport, layer.dport

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network namespace with an uplink, a gateway and routes, so that FIB lookups find something."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.packet.packets import GATEWAY_MAC, NODE_MAC
+
+_SETUP = """
+link add eth0 address {node_mac} type veth peer name far
+link set eth0 up
+link set far up
+link set lo up
+addr add 192.168.1.31/24 dev eth0
+addr add fd00:c0a8:1::31/64 dev eth0 nodad
+neigh add 192.168.1.1 lladdr {gateway} dev eth0 nud permanent
+neigh add 192.168.1.32 lladdr {gateway} dev eth0 nud permanent
+neigh add fd00:c0a8:1::32 lladdr {gateway} dev eth0 nud permanent
+neigh add fd00:c0a8:1::1 lladdr {gateway} dev eth0 nud permanent
+route add default via 192.168.1.1
+route add default via fd00:c0a8:1::1
+"""
+
+
+_labs = itertools.count()
+
+
+@contextmanager
+def namespace() -> Iterator[str]:
+    """A network namespace with the uplink; its path."""
+    name = f"packet-lab-{os.getpid()}-{next(_labs)}"
+    subprocess.run(["ip", "netns", "add", name], check=True)
+    try:
+        path = f"/run/netns/{name}"
+        settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
+        subprocess.run(["nsenter", f"--net={path}", "sysctl", "-qw", *settings], check=True)
+        lines = _SETUP.format(node_mac=NODE_MAC, gateway=GATEWAY_MAC)
+        subprocess.run(["ip", "-n", name, "-batch", "-"], input=lines, text=True, check=True)
+        yield path
+    finally:
+        subprocess.run(["ip", "netns", "delete", name], check=True)
+
+
+_INDEX: list[int] = []
+
+
+def remember_uplink(path: str) -> None:
+    """The uplink's index in the lab's namespace."""
+    name = Path(path).name
+    text = subprocess.run(
+        ["ip", "-n", name, "-o", "link", "show", "eth0"], capture_output=True, check=True
+    )
+    _INDEX[:] = [int(text.stdout.split(b":")[0])]
+
+
+def uplink_index() -> int:
+    """As remembered."""
+    return _INDEX[0]

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One table of options: the status, the command line and the documentation say the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.option_doc import option_document
+from kubypass.agent.report.option_table import OPTIONS, Inputs, option_rows
+from kubypass.kernel.features import Features
+from kubypass.model.protocol import Protocol
+from kubypass.node.facts import NodeState
+from kubypass.settings.check import check_settings
+from kubypass.settings.settings import KEYS
+
+ROOT = Path(__file__).resolve().parents[3]
+NOTHING = Figures()
+
+
+def rows(values: dict[str, str], *missing: str, figures: Figures = NOTHING):
+    """The rows by title, for these settings and a kernel that lacks some features."""
+    settings, _ = check_settings(values)
+    features = Features(**{name: name not in missing for name in Features.__slots__})
+    node = NodeState({}, (), (), {}, frozenset(), (32768, 60999))
+    return {
+        option.title: row for option, row in option_rows(Inputs(settings, features, node, figures))
+    }
+
+
+def test_the_document_is_fresh():
+    assert (ROOT / "docs/status.md").read_text() == option_document(), (
+        "run: python -m kubypass.agent.report.option_doc > docs/status.md"
+    )
+
+
+def test_rows_name_settings_that_exist():
+    known = {key.name for key in KEYS}
+    assert {key for option in OPTIONS for key in option.keys} <= known
+    titles = [option.title for option in OPTIONS]
+    assert len(set(titles)) == len(titles)
+
+
+@pytest.mark.parametrize(
+    ("values", "missing", "title", "wanted", "effective"),
+    [
+        ({}, (), "Socket LB", "Enabled", "Enabled"),
+        ({"bpf-lb-sock-hostns-only": "true"}, (), "Socket LB", "Hostns-only", "Hostns-only"),
+        ({"bpf-lb-sock": "false"}, (), "Socket LB", "Disabled", "Hostns-only"),
+        ({"kube-proxy-replacement": "false"}, (), "Socket LB", "Disabled", "Disabled"),
+        ({}, ("refuse_connect",), "Bind Protection", "EADDRINUSE", "EPERM"),
+        ({"kube-proxy-replacement": "false"}, (), "Bind Protection", "Disabled", "Disabled"),
+        ({}, ("close_sockets",), "Socket Termination", "UDP of the node and of pods", "Disabled"),
+        ({"enable-bpf-masquerade": "true"}, (), "Masquerading", "BPF", "Disabled"),
+        ({}, ("tcx",), "Attach Mode", "Legacy TC", "Legacy TC"),
+        ({}, (), "NodePort", "Enabled (Range: 30000-32767)", "Enabled (Range: 30000-32767)"),
+    ],
+)
+def test_wanted_and_effective(values, missing, title, wanted, effective):
+    row = rows(values, *missing)[title]
+    assert (row["wanted"], row["effective"]) == (wanted, effective)
+    (option,) = [option for option in OPTIONS if option.title == title]
+    if wanted == effective:
+        assert row["why"] == ""
+    else:
+        assert row["why"] in option.reasons
+
+
+def test_details_are_shown_and_named():
+    figures = Figures(excluded_pods=2, sockets_closed={Protocol.UDP: 3, Protocol.TCP: 0})
+    found = rows({}, figures=figures)
+    assert found["Socket LB"]["details"] == ["2 pods packet by packet"]
+    assert found["Socket LB"]["excluded_pods"] == 2
+    assert found["Socket Termination"]["details"] == ["3 UDP closed"]
+    assert found["Socket Termination"]["closed"] == {"UDP": 3}
