@@ -39,6 +39,11 @@ $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/skb/*.h) | $(BUILD)/pac
 	@mkdir -p $(@D)
 	clang-19 $(BPF_CFLAGS) $(SKB) -c $< -o $@
 
+# The same code with the context of each kind of hook.
+$(BUILD)/tests/seam.%.bpf.o: tests/packet/seam.bpf.c $(wildcard bpf/*.h bpf/skb/*.h bpf/xdp/*.h) | $(BUILD)/packages
+	@mkdir -p $(@D)
+	clang-19 $(BPF_CFLAGS) -Ibpf -Ibpf/$* -c $< -o $@
+
 $(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -static -s -O2 -Wall -Wextra -Werror -o $@ $<
@@ -52,7 +57,7 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) | $(BUILD)/pac
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
 build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,$(BUILD)/%,$(wildcard lab/src/kubypass_lab/bench/*.c)) \
-	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
+	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz $(BUILD)/tests/seam.skb.bpf.o $(BUILD)/tests/seam.xdp.bpf.o)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
 layout: build .venv/ready ## regenerate what Python knows of the BPF structs, docs/settings.md and docs/status.md

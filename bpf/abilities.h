@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What one kind of hook can do with a packet and another cannot. Each context.h says which of these it has; a function that
- * needs one it lacks returns -EOPNOTSUPP there, or zero where it asks for a property of the packet. */
+/* What one kind of hook can do with a packet and another cannot. Each context.h says which of these it has; a
+ * function that needs one it lacks returns -EOPNOTSUPP there, or zero where it asks for a property of the packet. */
 #pragma once
 
 #define EOPNOTSUPP 95

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Load balancing packet by packet: the packet of a known connection follows its entry, a new connection to a service gets a
- * backend. */
+/* Load balancing packet by packet: the packet of a known connection follows its entry, a new connection to a service
+ * gets a backend. */
 #pragma once
 
 #include "fragment.h"
@@ -8,8 +8,9 @@
 #include "no_service.h"
 #include "policy.h"
 
-/* Returns the service that a new connection is for, or NULL. `local` is the entry of the destination, or NULL. A pod's address
- * never has a service; a node's has NodePorts (some of its addresses, where a setting says so) and host ports of pods. */
+/* Returns the service that a new connection is for, or NULL. `local` is the entry of the destination, or NULL. A
+ * pod's address never has a service; a node's has NodePorts (some of its addresses, where a setting says so) and
+ * host ports of pods. */
 static __always_inline struct service *lookup_service(const struct packet *packet, const struct local_address *local)
 {
 	const struct tuple *tuple = &packet->tuple;
@@ -51,8 +52,8 @@ static __always_inline enum verdict open_and_translate(context *ctx, struct pack
 	return verdict == VERDICT_PASS ? translate(ctx, packet, &scratch->nat.forward, now) : verdict;
 }
 
-/* A connection that is neither known nor a service's keeps its addresses. It gets another source port where its replies would be
- * taken for those of a translated connection. */
+/* A connection that is neither known nor a service's keeps its addresses. It gets another source port where its
+ * replies would be taken for those of a translated connection. */
 static __always_inline enum verdict avoid_port_clash(context *ctx, enum hook hook, struct packet *packet,
 						     enum open_mode mode, __u64 now)
 {
@@ -112,8 +113,9 @@ static __always_inline enum verdict follow_flow(context *ctx, struct packet *pac
 	return translate(ctx, packet, flow, now);
 }
 
-/* Translates a packet with ports if it belongs to a known connection or to a service. Returns VERDICT_PASS (translated or not)
- * or why it is dropped; `local` becomes the entry of the packet's destination, NULL if that is not on this node. */
+/* Translates a packet with ports if it belongs to a known connection or to a service. Returns VERDICT_PASS
+ * (translated or not) or why it is dropped; `local` becomes the entry of the packet's destination, NULL if that is
+ * not on this node. */
 static __always_inline enum verdict balance_packet(context *ctx, enum hook hook, struct packet *packet,
 						   struct local_address **local)
 {
@@ -157,9 +159,10 @@ static __always_inline struct service *lookup_service_of_node(enum hook hook, co
 	return lookup_service(packet, NULL);
 }
 
-/* Translates a packet with ports that the node itself sends: replies of a backend in its network get their service's address
- * back, connections to services that no socket hook has translated get a backend, and other connections get another port
- * where theirs clashes with a translated one. Returns as balance_packet does; `local` is set where the destination changed. */
+/* Translates a packet with ports that the node itself sends: replies of a backend in its network get their service's
+ * address back, connections to services that no socket hook has translated get a backend, and other connections get
+ * another port where theirs clashes with a translated one. Returns as balance_packet does; `local` is set where the
+ * destination changed. */
 static __always_inline enum verdict balance_node(context *ctx, enum hook hook, struct packet *packet,
 						 struct local_address **local)
 {

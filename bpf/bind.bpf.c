@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Bind protection: a process of the node cannot listen on a NodePort. It would get no clients, since their packets go to the service.
- * A sysctl keeps the kernel from choosing such ports. */
+/* Bind protection: a process of the node cannot listen on a NodePort. It would get no clients, since their packets
+ * go to the service. A sysctl keeps the kernel from choosing such ports. */
 #include "count.h"
 #include "service.h"
 #include "socket.h"

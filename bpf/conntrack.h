@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Connections that are translated packet by packet. Each has two entries in `flows`, one for each direction: the key is a
- * packet as it arrives, the value is what that packet becomes. The reverse of a value is the key of the other direction, so
- * either entry finds its partner. An expired entry counts as absent. */
+/* Connections that are translated packet by packet. Each has two entries in `flows`, one for each direction: the key
+ * is a packet as it arrives, the value is what that packet becomes. The reverse of a value is the key of the other
+ * direction, so either entry finds its partner. An expired entry counts as absent. */
 #pragma once
 
 #include "clock.h"
@@ -64,8 +64,8 @@ static __always_inline bool backend_is_valid(const struct flow *flow)
 	       backend->port == flow->destination_port && same_address(&backend->address, &flow->destination);
 }
 
-/* Does the flow need another backend? It keeps a lost one while its service has no usable endpoint: kube-proxy removes flows
- * of services with endpoints only. */
+/* Does the flow need another backend? It keeps a lost one while its service has no usable endpoint: kube-proxy
+ * removes flows of services with endpoints only. */
 static __always_inline bool backend_is_lost(const struct flow *flow, const struct packet *packet)
 {
 	const struct tuple *tuple = &packet->tuple;
@@ -79,8 +79,9 @@ static __always_inline bool backend_is_lost(const struct flow *flow, const struc
 	return !service || service->id != flow->service || (service->flags & SERVICE_HAS_ENDPOINTS);
 }
 
-/* Does the packet belong to the entry that its tuple found? An established connection keeps its backend. A new connection does
- * not inherit the backend of an older one with the same client port; a repeated SYN keeps its backend while that is valid. */
+/* Does the packet belong to the entry that its tuple found? An established connection keeps its backend. A new
+ * connection does not inherit the backend of an older one with the same client port; a repeated SYN keeps its
+ * backend while that is valid. */
 static __always_inline bool flow_matches(const struct flow *flow, const struct packet *packet)
 {
 	if (flow->direction == FLOW_REPLY)
@@ -114,8 +115,8 @@ static __always_inline __u8 next_state(const struct flow *flow, const struct pac
 	return flow->state;
 }
 
-/* Does the entry at the other direction's key belong to the same connection? The client may have opened another connection
- * from its port, to another backend. */
+/* Does the entry at the other direction's key belong to the same connection? The client may have opened another
+ * connection from its port, to another backend. */
 static __always_inline bool is_partner(const struct flow *partner, const struct packet *packet)
 {
 	return partner->destination_port == packet->tuple.source_port &&
@@ -157,16 +158,16 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
 	return flow;
 }
 
-/* During an upgrade, the previous version's program handles packets of connections that are not in our maps yet; then this
- * does not return. At all other times there is no such program, and the call costs nothing: the JIT makes it a jump to the
- * next instruction. */
+/* During an upgrade, the previous version's program handles packets of connections that are not in our maps yet;
+ * then this does not return. At all other times there is no such program, and the call costs nothing: the JIT makes
+ * it a jump to the next instruction. */
 static __always_inline void try_previous(context *ctx, enum hook hook, enum previous_kind kind)
 {
 	bpf_tail_call(ctx, &previous_programs, kind * HOOK_MAX + hook);
 }
 
-/* Would the replies to this packet be taken for those of a translated connection? A socket may connect to a backend from the
- * same port as a connection to that backend that is translated. */
+/* Would the replies to this packet be taken for those of a translated connection? A socket may connect to a backend
+ * from the same port as a connection to that backend that is translated. */
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)
 {
 	struct tuple key = reversed(&packet->tuple);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Tracks fragmented datagrams. Only the first fragment carries ports: they are remembered for the later ones, whose addresses are
- * then translated. A fragment that overtakes a first one that may be translated is queued, and reinjected after it. */
+/* Tracks fragmented datagrams. Only the first fragment carries ports: they are remembered for the later ones, whose
+ * addresses are then translated. A fragment that overtakes a first one that may be translated is queued, and
+ * reinjected after it. */
 #pragma once
 
 #include "hook.h"
@@ -26,8 +27,8 @@ static __always_inline bool is_awaited(const struct datagram_ports *known)
 	return !known || known->state == DATAGRAM_AWAITED;
 }
 
-/* Remembers a first fragment: its identification may belong to an earlier datagram of the two hosts. `packet` is as it arrived.
- * Returns negative where the map is full. */
+/* Remembers a first fragment: its identification may belong to an earlier datagram of the two hosts. `packet` is as
+ * it arrived. Returns negative where the map is full. */
 static __always_inline long note_first_fragment(struct packet *packet, enum datagram_state state, __u64 now)
 {
 	struct datagram key = datagram_of(packet);
@@ -52,8 +53,8 @@ static __always_inline long note_first_fragment(struct packet *packet, enum data
 	return bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
 }
 
-/* May a datagram belong to a service, or be a reply of one, as far as addresses tell? `local` is the entry of its destination,
- * or NULL. The node's own stack sends fragments in order. */
+/* May a datagram belong to a service, or be a reply of one, as far as addresses tell? `local` is the entry of its
+ * destination, or NULL. The node's own stack sends fragments in order. */
 static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet,
 					      const struct local_address *local)
 {
@@ -83,8 +84,8 @@ static __always_inline struct datagram_ports *lookup_datagram(const struct packe
 	return ports && ports->expires_ns > now ? ports : NULL;
 }
 
-/* Queues a fragment whose first one has not come; `known` is the entry of its datagram, or NULL. Returns false where there is no
- * room for it. */
+/* Queues a fragment whose first one has not come; `known` is the entry of its datagram, or NULL. Returns false where
+ * there is no room for it. */
 static __always_inline bool queue_fragment(context *ctx, const struct packet *packet, struct datagram_ports *known,
 					   __u64 now)
 {
@@ -109,8 +110,8 @@ static __always_inline bool queue_fragment(context *ctx, const struct packet *pa
 	return !bpf_map_update_elem(&fragments, &queued->position.datagram, &awaited, BPF_ANY);
 }
 
-/* Has the queued fragments arrive at the same device again, after the first one: the packet becomes each of them in turn, and
- * then itself again. Returns 0, or negative where it could not become itself. */
+/* Has the queued fragments arrive at the same device again, after the first one: the packet becomes each of them in
+ * turn, and then itself again. Returns 0, or negative where it could not become itself. */
 __noinline int reinject_fragments(context *ctx)
 {
 	struct scratch *scratch = this_scratch();

@@ -20,9 +20,9 @@ __noinline __u64 handle_to_uplink(context *ctx)
 	return pack_step(handle_egress(ctx, HOOK_TO_UPLINK));
 }
 
-/* Handles packets that the node's own stack sends to the network: replies of a backend in the node's network, connections to
- * services that no socket hook has seen, and connections whose source port clashes with a flow's. Packets that our own hooks
- * have forwarded pass: they were counted there. */
+/* Handles packets that the node's own stack sends to the network: replies of a backend in the node's network,
+ * connections to services that no socket hook has seen, and connections whose source port clashes with a flow's.
+ * Packets that our own hooks have forwarded pass: they were counted there. */
 SEC("tc")
 int to_uplink(context *ctx)
 {
@@ -58,8 +58,8 @@ __noinline __u64 handle_to_self(context *ctx)
 	return pack_step(send_packet(ctx, HOOK_TO_SELF, &packet));
 }
 
-/* Handles SCTP that the node sends to one of its own addresses, on the loopback device: connections to its NodePorts and
- * external addresses, and replies of backends in its network. */
+/* Handles SCTP that the node sends to one of its own addresses, on the loopback device: connections to its NodePorts
+ * and external addresses, and replies of backends in its network. */
 SEC("tc")
 int to_self(context *ctx)
 {

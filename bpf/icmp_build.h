@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Builds ICMP errors (RFC 792, RFC 4443) of the packets that they are about: the packet is quoted and returns to its sender. A CPU
- * sends at most 1000 in a second and 50 at once, as the kernel does. */
+/* Builds ICMP errors (RFC 792, RFC 4443) of the packets that they are about: the packet is quoted and returns to its
+ * sender. A CPU sends at most 1000 in a second and 50 at once, as the kernel does. */
 #pragma once
 
 #include "clock.h"
@@ -76,8 +76,8 @@ static __always_inline __u16 checksum(__u32 sum)
 	return ~fold(fold(sum));
 }
 
-/* Returns `sum` and the sum of the packet's words from `offset` to its end, at most IPV6_MTU_MIN bytes away. The function is
- * global, so that the verifier looks at it once. */
+/* Returns `sum` and the sum of the packet's words from `offset` to its end, at most IPV6_MTU_MIN bytes away. The
+ * function is global, so that the verifier looks at it once. */
 __noinline __u32 sum_words(context *ctx, __u32 offset, __u32 sum)
 {
 	struct cursor cursor = readable_bytes(ctx);
@@ -93,9 +93,9 @@ __noinline __u32 sum_words(context *ctx, __u32 offset, __u32 sum)
 	return sum;
 }
 
-/* A device to which the quoted packet's checksum is left would write it into the quotation, and the ICMP checksum would be wrong.
- * A program cannot stop the device, but the write changes nothing where the checksum already is what the device will write:
- * half of what the other words lack, since the device sums the checksum too. */
+/* A device to which the quoted packet's checksum is left would write it into the quotation, and the ICMP checksum
+ * would be wrong. A program cannot stop the device, but the write changes nothing where the checksum already is what
+ * the device will write: half of what the other words lack, since the device sums the checksum too. */
 static __always_inline int settle_checksum(context *ctx, const struct packet *packet)
 {
 	__u32 offset = checksum_offset(packet), lacks;
@@ -124,9 +124,10 @@ static __always_inline int turn_back(context *ctx, __u32 bytes)
 	return write_macs(ctx, macs + ETH_ALEN, macs);
 }
 
-/* Puts an IPv4 and an ICMP header in front of the `quoted` bytes that follow the Ethernet header; `ends` are the error's own
- * source and destination. Returns 0, or negative with the packet in an unusable state. */
-static __always_inline int build_icmp4_error(context *ctx, const struct tuple *ends, struct icmp_error error, __u32 quoted)
+/* Puts an IPv4 and an ICMP header in front of the `quoted` bytes that follow the Ethernet header; `ends` are the
+ * error's own source and destination. Returns 0, or negative with the packet in an unusable state. */
+static __always_inline int build_icmp4_error(context *ctx, const struct tuple *ends, struct icmp_error error,
+					     __u32 quoted)
 {
 	struct icmp4_reply reply = {
 		.ip = { .version = 4,
@@ -149,7 +150,8 @@ static __always_inline int build_icmp4_error(context *ctx, const struct tuple *e
 }
 
 /* As build_icmp4_error, for IPv6. */
-static __always_inline int build_icmp6_error(context *ctx, const struct tuple *ends, struct icmp_error error, __u32 quoted)
+static __always_inline int build_icmp6_error(context *ctx, const struct tuple *ends, struct icmp_error error,
+					     __u32 quoted)
 {
 	struct icmp6_reply reply = {
 		.ip = { .version = 6,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Tells a sender that its packet ends here: which packets get an ICMP reply, whose reply it is, and what it says. The packet itself
- * becomes the reply. */
+/* Tells a sender that its packet ends here: which packets get an ICMP reply, whose reply it is, and what it says.
+ * The packet itself becomes the reply. */
 #pragma once
 
 #include "conntrack.h"
@@ -30,10 +30,9 @@ static __always_inline struct icmp_error icmp6_error(enum verdict verdict, __u32
 	return (struct icmp_error){ .type = ICMPV6_UNREACHABLE, .code = ICMPV6_PORT };
 }
 
-/* Returns the source address of an error: a service's where no backend or port serves, else the node's, which gives up as a router
- * does. The node's own stack would take an error from its own address for a forged one. */
-static __always_inline struct address error_source(enum hook hook, const struct packet *packet,
-						  enum verdict verdict)
+/* Returns the source address of an error: a service's where no backend or port serves, else the node's, which gives
+ * up as a router does. The node's own stack would take an error from its own address for a forged one. */
+static __always_inline struct address error_source(enum hook hook, const struct packet *packet, enum verdict verdict)
 {
 	bool service = verdict == VERDICT_REJECT_NO_BACKEND || verdict == VERDICT_REJECT_NO_SERVICE;
 	struct address node = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
@@ -41,8 +40,8 @@ static __always_inline struct address error_source(enum hook hook, const struct 
 	return service || sent_by_node(hook) || is_unspecified(&node) ? packet->tuple.destination : node;
 }
 
-/* May the packet get an ICMP error? Later fragments and ICMP errors get none, nor do packets sent to or by more than one host
- * (RFC 1122 section 3.2.2, RFC 4443 section 2.4). A packet with ports is neither of the first two. */
+/* May the packet get an ICMP error? Later fragments and ICMP errors get none, nor do packets sent to or by more than
+ * one host (RFC 1122 section 3.2.2, RFC 4443 section 2.4). A packet with ports is neither of the first two. */
 static __always_inline bool may_get_error(context *ctx, enum hook hook, const struct packet *packet)
 {
 	const struct address *sender = &packet->tuple.source;
@@ -63,8 +62,8 @@ static __always_inline int restore_packet(context *ctx, struct packet *packet)
 	return rewrite_packet(ctx, packet, &sent);
 }
 
-/* Returns how many bytes are quoted: as many as every host accepts (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4), without the
- * padding that a link has put behind the packet. */
+/* Returns how many bytes are quoted: as many as every host accepts (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4),
+ * without the padding that a link has put behind the packet. */
 static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *packet)
 {
 	__u32 max = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN - sizeof(struct icmp4_reply)
@@ -76,8 +75,8 @@ static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *pac
 	return bytes < max ? bytes : max;
 }
 
-/* Makes the packet the error about itself. Returns negative where that is impossible or too many were sent: the packet is then
- * dropped. */
+/* Makes the packet the error about itself. Returns negative where that is impossible or too many were sent: the
+ * packet is then dropped. */
 static __always_inline int become_error(context *ctx, enum hook hook, struct packet *packet, enum verdict verdict,
 					__u32 mtu)
 {
@@ -117,8 +116,8 @@ static __always_inline int become_echo_reply(context *ctx, struct packet *packet
 	return write_macs(ctx, macs + ETH_ALEN, macs);
 }
 
-/* Makes the packet the reply that a step asks for. It leaves by the device that the packet came in by, or goes up to the node's
- * stack. Returns the hook's action. */
+/* Makes the packet the reply that a step asks for. It leaves by the device that the packet came in by, or goes up to
+ * the node's stack. Returns the hook's action. */
 __noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 packed)
 {
 	struct step step = unpack_step(packed);

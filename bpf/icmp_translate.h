@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Translates ICMP errors about translated packets (RFC 5508; RFC 7915 section 4.5 for what is quoted). An error quotes the packet
- * as it was where it failed, but its sender knows it by other addresses and ports. Replies to the quoted packet would find an
- * entry in `flows`: what that entry makes of them says what the packet was. */
+/* Translates ICMP errors about translated packets (RFC 5508; RFC 7915 section 4.5 for what is quoted). An error
+ * quotes the packet as it was where it failed, but its sender knows it by other addresses and ports. Replies to the
+ * quoted packet would find an entry in `flows`: what that entry makes of them says what the packet was. */
 #pragma once
 
 #include "conntrack.h"
@@ -36,7 +36,8 @@ static __always_inline bool is_echo_request(context *ctx, const struct packet *p
 	return is_icmp_type(ctx, packet, ICMP_ECHO, ICMPV6_ECHO);
 }
 
-/* Is the packet "unreachable" (which in IPv4 includes "too big"), "time exceeded", "parameter problem", or IPv6's "too big"? */
+/* Is the packet "unreachable" (which in IPv4 includes "too big"), "time exceeded", "parameter problem", or IPv6's
+ * "too big"? */
 static __always_inline bool is_icmp_error(context *ctx, const struct packet *packet)
 {
 	__u8 type;
@@ -102,8 +103,8 @@ static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct
 	return parse_quoted_ports(ctx, icmp);
 }
 
-/* Gives the quoted packet the addresses and ports that it was sent with. The quoted transport checksum stays. The ICMP checksum
- * covers all of it; in IPv4, the quoted header's own checksum compensates for its addresses. */
+/* Gives the quoted packet the addresses and ports that it was sent with. The quoted transport checksum stays. The
+ * ICMP checksum covers all of it; in IPv4, the quoted header's own checksum compensates for its addresses. */
 static __always_inline int rewrite_quoted(context *ctx, const struct packet *packet, const struct icmp_quotation *icmp)
 {
 	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES, ports = both_ports(&icmp->sent);
@@ -128,8 +129,8 @@ static __always_inline int rewrite_quoted(context *ctx, const struct packet *pac
 	       store_bytes(ctx, icmp->l4_offset, &ports, sizeof(ports));
 }
 
-/* Does a translated error keep its source, the router that has sent it? It does for pods of this node, and for traceroute. Others
- * that leave the node would be taken for forged ones on the next router, if that is the same. */
+/* Does a translated error keep its source, the router that has sent it? It does for pods of this node, and for
+ * traceroute. Others that leave the node would be taken for forged ones on the next router, if that is the same. */
 static __always_inline bool keeps_source(context *ctx, const struct packet *packet, const struct icmp_quotation *icmp)
 {
 	if (same_address(&packet->tuple.source, &icmp->quoted.destination))
@@ -137,8 +138,8 @@ static __always_inline bool keeps_source(context *ctx, const struct packet *pack
 	return is_time_exceeded(ctx, packet) || lookup_local_address(&icmp->sent.source);
 }
 
-/* Translates an ICMP error about a packet that was translated here, in either direction. The error goes to the sender of that
- * packet, and comes from a router or from the address that the packet was sent to. */
+/* Translates an ICMP error about a packet that was translated here, in either direction. The error goes to the
+ * sender of that packet, and comes from a router or from the address that the packet was sent to. */
 static __always_inline enum verdict translate_icmp_error(context *ctx, struct packet *packet)
 {
 	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;

@@ -3,10 +3,11 @@
  *
  * 1 parse the headers (packet.h); what has no ports goes to the slow path (slow_path.h)
  * 2 a known flow is refreshed and its packet translated (conntrack.h, rewrite.h)
- * 3 a packet to a frontend opens a flow: the service is looked up (service.h), the traffic policy chooses a list of backends
- *   (policy.h), a backend is selected (select.h), the reply's entry claims a source port (nat.h)
+ * 3 a packet to a frontend opens a flow: look up the service (service.h), let the traffic policy choose a list of
+ *   backends (policy.h), select a backend (select.h), claim a source port by inserting the reply's entry (nat.h)
  * 4 a packet to a service's address, but to no port of it, is refused (no_service.h)
- * 5 any other packet keeps its addresses, and gets another source port if its replies would be taken for a flow's (balance.h)
+ * 5 any other packet keeps its addresses; it gets another source port if its replies would be taken for a flow's
+ *   (balance.h)
  * 6 the packet is forwarded: into a pod, to the network, or to the node's own stack (route.h)
  * 7 the verdict is counted and becomes the hook's action, or an ICMP reply (finish.h, icmp_reply.h)
  */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The ABI: every struct, enum and constant that Python also sees. Python reads it from BTF (`make layout`). An upgrade copies
- * map entries by the names of their fields, so a value of an enum that a map keeps never changes its meaning. */
+/* The ABI: every struct, enum and constant that Python also sees. Python reads it from BTF (`make layout`). An
+ * upgrade copies map entries by the names of their fields, so a value of an enum that a map keeps never changes its
+ * meaning. */
 #pragma once
 
 #include <linux/types.h>
@@ -13,19 +14,20 @@ enum abi_constant {
 	NETNS_UNKNOWN = 0x7fffffff, /* in place of a network namespace's number */
 	FAMILY_IPV4 = 1, /* bits of settings that are sets of families */
 	FAMILY_IPV6 = 2,
-	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device: the device's hook lets them pass */
+	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device, whose own hook passes them */
 	MARK_TRACED = 0x4b500001, /* of sockets of `kubypass trace`, which no live map shall notice */
 	QUEUED_FRAGMENT_BYTES = 9216, /* a frame of 9000 bytes and its Ethernet header */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
 };
 
-/* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): both families share one set of maps. */
+/* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): both families share one set of
+ * maps. */
 struct address {
 	__be32 word[4];
 };
 
-/* Key of `services`. A NodePort has the unspecified address of its family (::ffff:0.0.0.0 or ::); programs look it up for
- * packets to an address of this node. */
+/* Key of `services`. A NodePort has the unspecified address of its family (::ffff:0.0.0.0 or ::); programs look it
+ * up for packets to an address of this node. */
 struct frontend {
 	struct address address;
 	__be16 port;
@@ -53,8 +55,8 @@ enum backend_list {
 	LIST_LOCAL = 2,
 };
 
-/* Value of `services`. The backends of a service port are slots[first_slot ..]: first the Cluster list, then the Local list.
- * One update of this value moves all new connections from complete lists to other complete lists. */
+/* Value of `services`. The backends of a service port are slots[first_slot ..]: first the Cluster list, then the
+ * Local list. One update of this value moves all new connections from complete lists to other complete lists. */
 struct service {
 	__u32 id;
 	__u32 first_slot;
@@ -91,8 +93,8 @@ enum backend_state {
 	BACKEND_NOT_READY = 3, /* it keeps its connections and gets no new ones */
 };
 
-/* Value of `backends`, at the index that is its identifier. An identifier may be used again: a flow trusts it only while
- * service, address and port are those that the flow was opened with. */
+/* Value of `backends`, at the index that is its identifier. An identifier may be used again: a flow trusts it only
+ * while service, address and port are those that the flow was opened with. */
 struct backend {
 	struct address address;
 	__u32 service;
@@ -139,7 +141,8 @@ enum flow_direction {
 };
 
 enum flow_flag {
-	FLOW_FLAG_FROM_SELF = 1, /* the node has connected to one of its own addresses: replies return by the loopback device */
+	FLOW_FLAG_FROM_SELF =
+		1, /* the node has connected to one of its own addresses: replies return by the loopback device */
 };
 
 /* Value of `flows`: what the packet becomes. A connection has two entries, one for each direction. */
@@ -273,8 +276,8 @@ enum client_kind {
 	CLIENT_NODE = 2,
 };
 
-/* Value of `decisions`: what was decided on a new connection, for `kubypass trace`. `backend` is 0 where none was found;
- * `verdict` is the decision's, before the packet is forwarded. */
+/* Value of `decisions`: what was decided on a new connection, for `kubypass trace`. `backend` is 0 where none was
+ * found; `verdict` is the decision's, before the packet is forwarded. */
 struct decision_record {
 	struct service service;
 	struct address client;

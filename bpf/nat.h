@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Opens a translated connection: DNAT to a backend, and SNAT where the reply would not return to this node. Inserting the reply's
- * entry allocates the source port: there is no list of free ports and no lock. */
+/* Opens a translated connection: DNAT to a backend, and SNAT where the reply would not return to this node.
+ * Inserting the reply's entry allocates the source port: there is no list of free ports and no lock. */
 #pragma once
 
 #include "conntrack.h"
@@ -11,8 +11,9 @@
 #define SNAT_PORTS_AN_ATTEMPT 32
 #define SNAT_PAUSE_NS 10000000ULL /* after a failure */
 
-/* Does a socket have the port already? A socket of the node would take the reply for its own. A socket of the backend may have a
- * direct connection to the client: that connection has no entry, and its packets would be taken for replies. */
+/* Does a socket have the port already? A socket of the node would take the reply for its own. A socket of the
+ * backend may have a direct connection to the client: that connection has no entry, and its packets would be taken
+ * for replies. */
 static __always_inline bool socket_has_port(context *ctx, struct nat_setup *nat)
 {
 	bool of_node = nat->netns_to_check == (__u32)BPF_F_CURRENT_NETNS, found;
@@ -56,8 +57,8 @@ static __always_inline bool socket_has_port(context *ctx, struct nat_setup *nat)
 	return true;
 }
 
-/* Inserts the reply's entry unless another connection has its key. Of two CPUs that find the same expired entry, one removes it
- * and one inserts its own. */
+/* Inserts the reply's entry unless another connection has its key. Of two CPUs that find the same expired entry, one
+ * removes it and one inserts its own. */
 static __always_inline bool claim_reply(struct nat_setup *nat)
 {
 	const struct flow *reply = &nat->reply;
@@ -93,9 +94,9 @@ static __always_inline __be16 snat_port(__u32 number)
 	return bpf_htons(port);
 }
 
-/* Gives the reply's key a port that looks free. In turn, the port that was closed longest ago comes first: a random one meets the
- * backend's TIME_WAIT sockets, whose timestamps then make it ignore the SYN. Where long-lived connections have a whole range of
- * ports, random ones are tried. */
+/* Gives the reply's key a port that looks free. In turn, the port that was closed longest ago comes first: a random
+ * one meets the backend's TIME_WAIT sockets, whose timestamps then make it ignore the SYN. Where long-lived
+ * connections have a whole range of ports, random ones are tried. */
 static __always_inline bool pick_port(struct nat_setup *nat, bool in_turn)
 {
 	for (int i = 0; i < SNAT_PORTS_AN_ATTEMPT; i++) {
@@ -142,9 +143,9 @@ static __always_inline void count_failure(struct nat_setup *nat)
 	bpf_map_update_elem(&snat_failures, &nat->destination, &nat->failure, BPF_NOEXIST);
 }
 
-/* Finds a source port with which the reply in `scratch` has a key that no other connection has: the client's own, or another.
- * Returns it, or 0 where there is none. The function is global, so that the verifier goes through it once; it works in the
- * map, because its stack and its callers' are one. */
+/* Finds a source port with which the reply in `scratch` has a key that no other connection has: the client's own, or
+ * another. Returns it, or 0 where there is none. The function is global, so that the verifier goes through it once;
+ * it works in the map, because its stack and its callers' are one. */
 __noinline int claim_source_port(context *ctx)
 {
 	struct scratch *scratch = this_scratch();
@@ -169,7 +170,8 @@ __noinline int claim_source_port(context *ctx)
 	return 0;
 }
 
-/* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod on this node. */
+/* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod on this
+ * node. */
 static __always_inline __u32 netns_to_check(const struct nat_setup *nat)
 {
 	struct local_address *local;
@@ -199,8 +201,8 @@ struct new_flow {
 	__u8 pad;
 };
 
-/* Opens the connection of `packet` and leaves its forward entry, what the packet becomes, in `scratch`. Returns VERDICT_PASS, or
- * the reason why it cannot be opened. */
+/* Opens the connection of `packet` and leaves its forward entry, what the packet becomes, in `scratch`. Returns
+ * VERDICT_PASS, or the reason why it cannot be opened. */
 static __always_inline enum verdict open_flow(context *ctx, struct scratch *scratch, const struct packet *packet,
 					      const struct new_flow *new, __u64 now)
 {

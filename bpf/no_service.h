@@ -17,8 +17,8 @@ static __always_inline bool leads_back(context *ctx, const struct packet *packet
 	       fib.ifindex == packet_device(ctx);
 }
 
-/* A ClusterIP exists for its services only. An external address may also be another machine's: a packet to a port that no
- * service has there passes, unless it would loop between router and node. */
+/* A ClusterIP exists for its services only. An external address may also be another machine's: a packet to a port
+ * that no service has there passes, unless it would loop between router and node. */
 static __always_inline enum verdict judge_no_service(context *ctx, enum hook hook, const struct packet *packet)
 {
 	const struct address *destination = &packet->tuple.destination;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is known of a packet, and how its headers are parsed: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200), TCP, UDP, SCTP. */
+/* What is known of a packet, and how its headers are parsed: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200), TCP, UDP,
+ * SCTP. */
 #pragma once
 
 #include <linux/if_ether.h>
@@ -158,8 +159,8 @@ struct extension {
 	__be32 identification; /* of a fragment */
 };
 
-/* Is the next header an extension header that is skipped? The transport checksum covers the last address of a routing header:
- * before the packet reaches that address, its ports cannot be translated. */
+/* Is the next header an extension header that is skipped? The transport checksum covers the last address of a
+ * routing header: before the packet reaches that address, its ports cannot be translated. */
 static __always_inline bool is_extension(__u8 next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
@@ -180,9 +181,10 @@ union extensions {
 	};
 };
 
-/* Walks the extension headers up to the transport header. An unknown one ends the walk: the packet is then forwarded by its
- * addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. The function is global, so that
- * the verifier looks at it once, and at what follows once and not for each number of headers. Returns union extensions. */
+/* Walks the extension headers up to the transport header. An unknown one ends the walk: the packet is then forwarded
+ * by its addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. The function is
+ * global, so that the verifier looks at it once, and at what follows once and not for each number of headers.
+ * Returns union extensions. */
 __noinline __u64 walk_extensions(context *ctx, __u8 next)
 {
 	struct cursor cursor = readable_bytes(ctx);

@@ -20,8 +20,8 @@ __noinline __u64 handle_to_pod(context *ctx)
 	return pack_step(handle_egress(ctx, HOOK_TO_POD));
 }
 
-/* Handles packets that the node's own stack sends to a pod: replies of a backend in the node's network, and connections whose
- * source port clashes with a flow's. */
+/* Handles packets that the node's own stack sends to a pod: replies of a backend in the node's network, and
+ * connections whose source port clashes with a flow's. */
 SEC("tc")
 int to_pod(context *ctx)
 {

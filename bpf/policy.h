@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* kube-proxy's truth tables: which clients may use a frontend, which of its two lists of backends a client gets, and whether the
- * client is masqueraded. Socket calls and packets are judged alike. */
+/* kube-proxy's truth tables: which clients may use a frontend, which of its two lists of backends a client gets, and
+ * whether the client is masqueraded. Socket calls and packets are judged alike. */
 #pragma once
 
 #include "config.h"
@@ -72,8 +72,8 @@ static __always_inline struct decision decide(const struct service *service, con
 	if (service->flags & SERVICE_CLUSTER_IP)
 		return (struct decision){
 			.list = local ? LIST_LOCAL : LIST_CLUSTER,
-			.masquerade =
-				config.masquerade_all || (client->kind != CLIENT_POD && recognises_pods(client->address)),
+			.masquerade = config.masquerade_all ||
+				      (client->kind != CLIENT_POD && recognises_pods(client->address)),
 		};
 	if (!local)
 		return (struct decision){ .list = LIST_CLUSTER, .masquerade = true };
@@ -94,8 +94,8 @@ static __always_inline bool admits_source(const struct service *service, const s
 	return !bpf_map_lookup_elem(&source_ranges, &key) == !!(service->flags & SERVICE_SOURCE_DENY);
 }
 
-/* Returns the verdict for a client whose list is empty: a rejection where the service has no endpoint anywhere, a drop where only
- * this node has none, so that a load balancer outside tries another node. */
+/* Returns the verdict for a client whose list is empty: a rejection where the service has no endpoint anywhere, a
+ * drop where only this node has none, so that a load balancer outside tries another node. */
 static __always_inline enum verdict without_backend(const struct service *service)
 {
 	if (service->flags & SERVICE_HAS_ENDPOINTS)
@@ -104,8 +104,8 @@ static __always_inline enum verdict without_backend(const struct service *servic
 }
 
 /* Writes the decision for `kubypass trace`. Other programs have no code for it. */
-static __always_inline void record_decision(const struct service *service, const struct client *client, struct decision decision,
-				   __u32 backend, enum verdict verdict)
+static __always_inline void record_decision(const struct service *service, const struct client *client,
+					    struct decision decision, __u32 backend, enum verdict verdict)
 {
 	struct decision_record found = {
 		.service = *service,
@@ -123,8 +123,8 @@ static __always_inline void record_decision(const struct service *service, const
 	bpf_map_update_elem(&decisions, &zero, &found, BPF_ANY);
 }
 
-/* Judges a new connection: returns VERDICT_PASS with its backend and that backend's identifier, or why there is none. Session
- * affinity identifies the client by `affine`. */
+/* Judges a new connection: returns VERDICT_PASS with its backend and that backend's identifier, or why there is
+ * none. Session affinity identifies the client by `affine`. */
 static __always_inline enum verdict judge(const struct service *service, const struct client *client,
 					  const struct address *affine, __u32 random, struct decision *decision,
 					  struct backend **backend, __u32 *id)

@@ -23,8 +23,8 @@ static __always_inline __u32 checksum_offset(const struct packet *packet)
 	return packet->l4_offset + offset;
 }
 
-/* Does a checksum in the packet cover the addresses, beside the IP header's (RFC 9293, RFC 768, RFC 4443)? SCTP's covers SCTP's
- * bytes only, and the first fragment has that of a fragmented datagram. */
+/* Does a checksum in the packet cover the addresses, beside the IP header's (RFC 9293, RFC 768, RFC 4443)? SCTP's
+ * covers SCTP's bytes only, and the first fragment has that of a fragmented datagram. */
 static __always_inline bool has_pseudo_header(const struct packet *packet)
 {
 	if (packet->later_fragment)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Forwards a packet into a pod, to the network, or to the node's own stack. Redirects bypass netfilter and rp_filter, so a
- * router's duties (TTL, MAC addresses, next hop) are done here. */
+/* Forwards a packet into a pod, to the network, or to the node's own stack. Redirects bypass netfilter and
+ * rp_filter, so a router's duties (TTL, MAC addresses, next hop) are done here. */
 #pragma once
 
 #include "hook.h"
@@ -32,7 +32,8 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, local->mac, local->host_mac))
 		return VERDICT_DROP_REWRITE;
-	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through the pod's veth. */
+	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through the pod's
+	 * veth. */
 	if (packet->from_node) {
 		mark_forwarded(ctx);
 		packet->action = redirect_out(local->ifindex);
@@ -42,8 +43,8 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 	return VERDICT_TO_POD;
 }
 
-/* Returns the length that is compared with the route's MTU: that of the IP packet, or of the packets that it will be cut into. 0
- * where it is unknown or fits everywhere: the kernel then compares with the device's MTU only. */
+/* Returns the length that is compared with the route's MTU: that of the IP packet, or of the packets that it will be
+ * cut into. 0 where it is unknown or fits everywhere: the kernel then compares with the device's MTU only. */
 static __always_inline __u16 routed_bytes(context *ctx, const struct packet *packet)
 {
 	__u32 min = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN : IPV6_MTU_MIN;
@@ -115,8 +116,8 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	return VERDICT_TO_NETWORK;
 }
 
-/* Sends the packet up into the node's own stack by the loopback device: on another device, the stack would take the node's own
- * address for a forged one. */
+/* Sends the packet up into the node's own stack by the loopback device: on another device, the stack would take the
+ * node's own address for a forged one. */
 static __always_inline enum verdict return_to_node(context *ctx, struct packet *packet)
 {
 	__u8 none[ETH_ALEN] = {};
@@ -131,8 +132,8 @@ static __always_inline enum verdict return_to_node(context *ctx, struct packet *
 static __always_inline enum verdict forward(context *ctx, enum hook hook, struct packet *packet,
 					    const struct local_address *local)
 {
-	/* What the node itself sends follows the route that the stack has chosen, unless that was chosen for a service's
-	 * address: the route to the backend may be another. */
+	/* What the node itself sends follows the route that the stack has chosen, unless that was chosen for a
+	 * service's address: the route to the backend may be another. */
 	if (enters_pod(hook) || (sent_by_node(hook) && !packet->moved))
 		return VERDICT_PASS;
 	if (local && local->kind == LOCAL_POD)

@@ -13,7 +13,7 @@ struct nat_setup {
 	struct flow forward;
 	__u64 now;
 	__u32 node_source; /* the new source is an address of the node, whose sockets have ports too */
-	__u32 netns_to_check; /* whose sockets may have the port: BPF_F_CURRENT_NETNS (the node's), a pod's, or NETNS_UNKNOWN */
+	__u32 netns_to_check; /* whose sockets may have the port; BPF_F_CURRENT_NETNS is the node's */
 	__u32 attempts; /* how often to search for a port */
 	struct bpf_fib_lookup route; /* to the backend, for the source address */
 	struct bpf_sock_tuple sockets; /* the connection that a socket with the same port would have */

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Selects the backend of a new connection: the client's last one where the service has session affinity, else a random one. */
+/* Selects the backend of a new connection: the client's last one where the service has session affinity, else a
+ * random one. */
 #pragma once
 
 #include "service.h"
@@ -28,7 +29,8 @@ static __always_inline struct backend *pick_backend(const struct service *servic
 	return backend;
 }
 
-/* Returns the client's last backend, or NULL where its affinity has expired or the list no longer contains the backend. */
+/* Returns the client's last backend, or NULL where its affinity has expired or the list no longer contains the
+ * backend. */
 static __always_inline struct backend *recall_backend(const struct service *service, enum backend_list list,
 						      const struct affinity_client *client, __u64 now, __u32 *id)
 {
@@ -63,8 +65,8 @@ static __always_inline struct backend *select_affine(const struct service *servi
 	return backend;
 }
 
-/* Returns the backend for a new connection of `client` to the service, from one of its lists; NULL where the list is empty,
- * otherwise `id` is set. */
+/* Returns the backend for a new connection of `client` to the service, from one of its lists; NULL where the list is
+ * empty, otherwise `id` is set. */
 static __always_inline struct backend *select_backend(const struct service *service, enum backend_list list,
 						      const struct address *client, __u32 random, __u32 *id)
 {

@@ -55,8 +55,8 @@ static __always_inline struct service *lookup_answering_port(const struct local_
 	return service && node_port_answers(service, local) ? service : NULL;
 }
 
-/* Returns the service to which a process on this node connects, or NULL. NodePorts of other nodes are theirs to serve: their
- * traffic policy may apply. */
+/* Returns the service to which a process on this node connects, or NULL. NodePorts of other nodes are theirs to
+ * serve: their traffic policy may apply. */
 static __always_inline struct service *lookup_service_on_node(const struct address *address, __be16 port, __u8 protocol)
 {
 	struct service *service = lookup_frontend(address, port, protocol);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Packets without ports: ICMP, later fragments, other protocols. They are rare, so a part of the program, with its own stack, is
- * theirs alone. */
+/* Packets without ports: ICMP, later fragments, other protocols. They are rare, so a part of the program, with its
+ * own stack, is theirs alone. */
 #pragma once
 
 #include "finish.h"
@@ -8,8 +8,8 @@
 #include "icmp_translate.h"
 #include "no_service.h"
 
-/* Translates a later fragment as the first fragment of its datagram was. Returns VERDICT_PASS with the packet unchanged where the
- * first fragment was not translated, or has not come. */
+/* Translates a later fragment as the first fragment of its datagram was. Returns VERDICT_PASS with the packet
+ * unchanged where the first fragment was not translated, or has not come. */
 static __always_inline enum verdict follow_first_fragment(context *ctx, struct packet *packet,
 							  const struct datagram_ports *first, __u64 now)
 {

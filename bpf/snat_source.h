@@ -9,8 +9,9 @@
 #define FIB_SKIP_NEIGHBOUR (1U << 2)
 #define FIB_SOURCE (1U << 4)
 
-/* Replaces the node's primary address by the one that the node itself would use towards the backend: the preferred source of the
- * route, or an address of the device that the route leaves by. The primary address stays where the kernel does not say. */
+/* Replaces the node's primary address by the one that the node itself would use towards the backend: the preferred
+ * source of the route, or an address of the device that the route leaves by. The primary address stays where the
+ * kernel does not say. */
 static __always_inline void use_source_of_route(context *ctx, struct nat_setup *nat)
 {
 	struct bpf_fib_lookup *route = &nat->route;
@@ -38,7 +39,8 @@ static __always_inline void use_source_of_route(context *ctx, struct nat_setup *
 		source = ipv4_address(route->ipv4_src);
 	else
 		__builtin_memcpy(&source, route->ipv6_src, sizeof(source));
-	/* Where no device has a global address, it is a link-local or loopback one, to which the backend has no route back. */
+	/* Where no device has a global address, it is a link-local or loopback one, to which the backend has no
+	 * route back. */
 	if (!is_on_link_only(&source) && !is_loopback_or_unspecified(&source))
 		reply->destination = source;
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Socket load balancing: a socket that connects or sends to a service is given a backend, and sees the service's address wherever it
- * asks for its peer. Its packets then need no translation. */
+/* Socket load balancing: a socket that connects or sends to a service is given a backend, and sees the service's
+ * address wherever it asks for its peer. Its packets then need no translation. */
 #include "policy.h"
 #include "socket.h"
 #include "count.h"
@@ -13,7 +13,8 @@ static __always_inline struct service *lookup_socket_service(const struct socket
 	return lookup_service_on_node(&to->address, to->port, to->protocol);
 }
 
-/* Returns 32 uniform bits. Datagrams of one unconnected socket to one service keep their backend while the list stays the same. */
+/* Returns 32 uniform bits. Datagrams of one unconnected socket to one service keep their backend while the list
+ * stays the same. */
 static __always_inline __u32 select_number(const struct socket_address *to, __u64 cookie)
 {
 	if (to->connect)
@@ -51,8 +52,8 @@ static __always_inline struct address bound_address(struct bpf_sock_addr *call, 
 	return address;
 }
 
-/* Returns how a socket counts as a client. `address` is the one that it is bound to, if any. While it has none, a node's socket gets
- * the primary address, and a pod's counts as a pod wherever the detector recognises pods. */
+/* Returns how a socket counts as a client. `address` is the one that it is bound to, if any. While it has none, a
+ * node's socket gets the primary address, and a pod's counts as a pod wherever the detector recognises pods. */
 static __always_inline struct client socket_client(struct address *address, bool node_socket, bool is_ipv4)
 {
 	struct client client = { address, CLIENT_NODE, HOOK_SOCKET };
@@ -125,8 +126,8 @@ static __always_inline enum verdict restore_service(struct bpf_sock_addr *call, 
 	return VERDICT_TRANSLATED;
 }
 
-/* Counts the verdict and returns what the call gets: a refusal as if the backend's node had answered, or, where packets would be
- * dropped, the error that this would end in. */
+/* Counts the verdict and returns what the call gets: a refusal as if the backend's node had answered, or, where
+ * packets would be dropped, the error that this would end in. */
 static __always_inline int finish_call(enum verdict verdict, const struct socket_address *to)
 {
 	count(HOOK_SOCKET, verdict, 0);

@@ -28,12 +28,13 @@ struct socket_address {
 /* Is the network namespace with this cookie the node's own? */
 static __always_inline bool is_node_namespace(__u64 cookie)
 {
-	/* Before Linux 5.14 a program in user space cannot ask for its own: the node is in the initial namespace then. */
+	/* Before Linux 5.14 a program in user space cannot ask for its own: the node is in the initial namespace
+	 * then. */
 	return cookie == (config.node_netns_cookie ? config.node_netns_cookie : bpf_get_netns_cookie(NULL));
 }
 
-/* MPTCP (protocol 262) does not fit the key; its TCP subflows have calls of their own. Returns false where the call is not ours to
- * change. */
+/* MPTCP (protocol 262) does not fit the key; its TCP subflows have calls of their own. Returns false where the call
+ * is not ours to change. */
 static __always_inline bool read_call(struct bpf_sock_addr *call, bool connect, struct socket_address *to)
 {
 	__u32 protocol = call->protocol;

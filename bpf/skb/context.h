@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What a tc hook can do with its packet: the one seam between the datapath and struct __sk_buff. xdp/context.h has the same
- * functions; the build chooses one of the two by its include path. The helpers keep checksums right whether the sender left
- * them to the device (CHECKSUM_PARTIAL) or the device has summed the packet (CHECKSUM_COMPLETE). */
+/* What a tc hook can do with its packet: the one seam between the datapath and struct __sk_buff. xdp/context.h has
+ * the same functions; the build chooses one of the two by its include path. The helpers keep checksums right whether
+ * the sender left them to the device (CHECKSUM_PARTIAL) or the device has summed the packet (CHECKSUM_COMPLETE). */
 #pragma once
 
 #include <linux/bpf.h>
@@ -15,8 +15,8 @@
 #include "cursor.h"
 
 #define CONTEXT_SECTION "tc"
-#define CONTEXT_ABILITIES                                                                                           \
-	(ABILITY_MARK | ABILITY_SEGMENTS | ABILITY_DEVICE_CHECKSUM | ABILITY_REDIRECT_IN | ABILITY_NEIGHBOUR |      \
+#define CONTEXT_ABILITIES                                                                                              \
+	(ABILITY_MARK | ABILITY_SEGMENTS | ABILITY_DEVICE_CHECKSUM | ABILITY_REDIRECT_IN | ABILITY_NEIGHBOUR |         \
 	 ABILITY_COPY | ABILITY_PACKET_TYPE)
 #define HEADERS_BYTES 128 /* what is made readable: Ethernet, IPv6 with a few extension headers, TCP */
 #define CHECKSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6, newer than some headers */
@@ -105,8 +105,8 @@ static __always_inline int store_summed(context *ctx, __u32 offset, const void *
 	return bpf_skb_store_bytes(ctx, offset, from, bytes, BPF_F_RECOMPUTE_CSUM);
 }
 
-/* Brings a change into the IPv4 header's checksum at `offset`: of `bytes` (2 or 4) from `from` to `to`, or, where `bytes` is 0,
- * the difference `to` that bpf_csum_diff returned. */
+/* Brings a change into the IPv4 header's checksum at `offset`: of `bytes` (2 or 4) from `from` to `to`, or, where
+ * `bytes` is 0, the difference `to` that bpf_csum_diff returned. */
 static __always_inline int replace_l3_checksum(context *ctx, __u32 offset, __u64 from, __u64 to, __u64 bytes)
 {
 	return bpf_l3_csum_replace(ctx, offset, from, to, bytes);
@@ -118,9 +118,9 @@ static __always_inline int replace_l4_checksum(context *ctx, __u32 offset, __u64
 	return bpf_l4_csum_replace(ctx, offset, from, to, flags);
 }
 
-/* Brings a change of IPv6 addresses into the transport checksum. IPv6 has no header checksum that would compensate for the
- * addresses in a sum that the device has taken over the packet. The kernel knows that since 6.16 (and in stable ones); others
- * refuse the flag before they change anything. */
+/* Brings a change of IPv6 addresses into the transport checksum. IPv6 has no header checksum that would compensate
+ * for the addresses in a sum that the device has taken over the packet. The kernel knows that since 6.16 (and in
+ * stable ones); others refuse the flag before they change anything. */
 static __always_inline int replace_ipv6_addresses_checksum(context *ctx, __u32 offset, __s64 difference, __u64 flags)
 {
 	return bpf_l4_csum_replace(ctx, offset, 0, difference, flags | CHECKSUM_IPV6) &&
@@ -135,8 +135,8 @@ static __always_inline void add_to_device_sum(context *ctx, __u32 difference)
 	bpf_csum_update(ctx, difference);
 }
 
-/* Is the transport checksum at `offset` left to the device (CHECKSUM_PARTIAL)? The kernel then ignores a change of what the
- * checksum covers. Returns negative where the packet cannot be read. */
+/* Is the transport checksum at `offset` left to the device (CHECKSUM_PARTIAL)? The kernel then ignores a change of
+ * what the checksum covers. Returns negative where the packet cannot be read. */
 static __always_inline int left_to_device(context *ctx, __u32 offset)
 {
 	__u16 before, after;

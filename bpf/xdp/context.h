@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What an XDP hook can do with its packet: the functions of skb/context.h over struct xdp_md. There is no sk_buff yet, so a
- * packet has no mark, no segments and no checksum but those in its headers; abilities.h names what is absent. */
+/* What an XDP hook can do with its packet: the functions of skb/context.h over struct xdp_md. There is no sk_buff
+ * yet, so a packet has no mark, no segments and no checksum but those in its headers; abilities.h names what is
+ * absent. */
 #pragma once
 
 #include <linux/bpf.h>
@@ -18,7 +19,8 @@ typedef struct xdp_md context;
 
 /* What a program returns. */
 enum action {
-	ACTION_PASS = XDP_PASS, ACTION_DROP = XDP_DROP,
+	ACTION_PASS = XDP_PASS,
+	ACTION_DROP = XDP_DROP,
 };
 
 static __always_inline struct cursor readable_bytes(context *ctx)
@@ -31,9 +33,14 @@ static __always_inline struct cursor read_headers(context *ctx)
 	return readable_bytes(ctx);
 }
 
+/* The verifier allows the difference of both pointers, but no other arithmetic on the end, so the compiler must not
+ * reorder it. */
 static __always_inline __u32 packet_bytes(context *ctx)
 {
-	return ctx->data_end - ctx->data;
+	__u32 bytes = ctx->data_end - ctx->data;
+
+	barrier_var(bytes);
+	return bytes;
 }
 
 static __always_inline int make_readable(context *ctx, __u32 bytes)
@@ -77,12 +84,16 @@ static __always_inline void write_mark(context *ctx, __u32 mark)
 {
 }
 
-/* `bytes` is a constant in all three. */
+/* Returns `bytes` bytes at `offset`, or NULL where the packet is shorter; `bytes` is a constant. The compiler must
+ * not know what the first line has excluded: it would leave out the mask that the verifier needs. */
 static __always_inline void *bytes_at(context *ctx, __u32 offset, __u32 bytes)
 {
 	struct cursor cursor = readable_bytes(ctx);
 
-	return offset > OFFSET_MASK ? NULL : header_at(&cursor, offset & OFFSET_MASK, bytes);
+	if (offset > OFFSET_MASK)
+		return NULL;
+	barrier_var(offset);
+	return header_at(&cursor, offset & OFFSET_MASK, bytes);
 }
 
 static __always_inline int load_bytes(context *ctx, __u32 offset, void *to, __u32 bytes)

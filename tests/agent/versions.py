@@ -60,6 +60,7 @@ def _compile(root: Path) -> None:
     objects = root / "src/kubypass/bpf"
     objects.mkdir()
     flags = ["-O2", "-g", "-target", "bpf", f"-I/usr/include/{os.uname().machine}-linux-gnu"]
+    flags += [f"-I{root}/bpf", f"-I{root}/bpf/skb"]
     for source in (root / "bpf").glob("*.bpf.c"):
         target = objects / source.with_suffix(".o").name
         subprocess.run(["clang-19", *flags, "-c", source, "-o", target], check=True)

@@ -38,6 +38,7 @@ def build_other_image(root: Path) -> Path:
     objects.mkdir(parents=True)
     shutil.copytree(ROOT / "build/cni", root / "build/cni")
     flags = ["-O2", "-g", "-target", "bpf", f"-I/usr/include/{os.uname().machine}-linux-gnu"]
+    flags += [f"-I{root}/bpf", f"-I{root}/bpf/skb"]
     for path in (root / "bpf").glob("*.bpf.c"):
         _run("clang-19", *flags, "-c", str(path), "-o", str(objects / path.with_suffix(".o").name))
     own = {"PYTHONPATH": str(root / "src")}

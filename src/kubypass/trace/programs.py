@@ -40,7 +40,7 @@ _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _CONTEXT_BYTES, _IFINDEX_AT = 192, 40
 _FREEBIND = 15  # IP_FREEBIND
-_SIZES = {"flows": 1024, "socket_peers": 1024, "affinities": 65536}
+_SIZES = {"services": 65536, "flows": 1024, "fragments": 1024, "socket_peers": 1024}
 _FIRST_CPU_KEY = bytes(4)
 _LINKS = """
 link set lo up
