@@ -52,19 +52,20 @@ $(BUILD)/bench/%: lab/src/kubypass_lab/bench/%.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -O2 -Wall -Wextra -Werror -o $@ $<
 
-$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) | $(BUILD)/packages
+$(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) bpf/kubypass.h bpf/verdict.h | $(BUILD)/packages
 	@mkdir -p $(@D)
-	gcc -O2 -Wall -Wextra -Werror -o $@ $<
+	gcc -O2 -Wall -Wextra -Werror -Ibpf -o $@ $<
 
 build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,$(BUILD)/%,$(wildcard lab/src/kubypass_lab/bench/*.c)) \
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz $(BUILD)/tests/seam.skb.bpf.o $(BUILD)/tests/seam.xdp.bpf.o)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
-layout: build .venv/ready ## regenerate what Python knows of the BPF structs, docs/settings.md and docs/status.md
+layout: build .venv/ready ## regenerate what Python knows of the BPF structs, docs/settings.md, docs/status.md and docs/maps.md
 	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
 	.venv/bin/ruff format --quiet src/kubypass/datapath/layout.py src/kubypass/model/verdict.py src/kubypass/model/constants.py
 	$(PYTHON) -m kubypass.settings.document > docs/settings.md
 	$(PYTHON) -m kubypass.agent.report.option_doc > docs/status.md
+	$(PYTHON) -m kubypass.datapath.map_document bpf $(BUILD)/bpf > docs/maps.md
 
 format: .venv/ready ## format C and Python
 	clang-format-19 -i bpf/*.h bpf/*.c

@@ -131,7 +131,7 @@ struct {
 	__type(value, struct snat_failure);
 } snat_failures SEC(".maps");
 
-/* The ICMP messages that a CPU may still send. */
+/* How many ICMP messages a CPU may still send. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

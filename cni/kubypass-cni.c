@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-/* The CNI plugin: what a container runtime calls. It hands the request to the node's agent and prints the answer.
+/* The CNI plugin, which container runtimes call. It passes the request to the node's agent and prints the answer.
  *
- * The request on the agent's unix socket: "kubypass-cni 1", then each variable CNI_*=..., each with a zero byte behind
- * it; an empty string; the network configuration as it came. The descriptor of the pod's network namespace goes with
- * it. The end of sending ends it. The answer: "EXITCODE LENGTH\n", then that many bytes for standard output.
+ * The request on the agent's unix socket consists of "kubypass-cni 1", each variable CNI_*=..., an empty string, and
+ * the network configuration as it came. A zero byte ends each string, and the end of sending ends the request. The
+ * descriptor of the pod's network namespace is passed along. The answer is "EXITCODE LENGTH\n" and then LENGTH bytes
+ * for standard output.
  *
- * Without an agent, a deletion is put on disk for the agent to make up for, and everything else fails as the CNI
- * specification 1.1.0 says. Static: it runs on hosts that have nothing of ours. */
+ * Without an agent, a deletion is written to disk, and the agent carries it out later. Everything else fails as the CNI
+ * specification 1.1.0 says. The program is static, because it runs on hosts that have no other files of ours. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
@@ -25,7 +26,7 @@
 #define MOST_BYTES (1 << 20)
 #define MAGIC "kubypass-cni 1"
 
-/* Codes of the specification. */
+/* Error codes of the specification. */
 enum { INVALID_ENVIRONMENT = 4, IO_FAILURE = 5, DECODE_FAILURE = 6, TRY_AGAIN_LATER = 11, NOT_AVAILABLE = 50 };
 
 extern char **environ;
@@ -64,7 +65,7 @@ static void print_version(void)
 	print_json_string(version);
 }
 
-/* The error result of the specification. */
+/* Prints the error result of the specification and exits. */
 __attribute__((noreturn, format(printf, 2, 3))) static void fail(int code, const char *format, ...)
 {
 	char message[1024];
@@ -92,7 +93,7 @@ static int is_command(const char *name)
 	return !strcmp(environment("CNI_COMMAND"), name);
 }
 
-/* The end of the string that begins after `at`, which is on its first quote; NULL where it has none. */
+/* Returns the closing quote of the string whose opening quote is at `at`; NULL where there is none. */
 static const char *end_of_string(const char *at)
 {
 	for (at++; *at && *at != '"'; at++)
@@ -113,8 +114,8 @@ static void copy_string(char *target, size_t size, const char *from, const char 
 	target[at] = 0;
 }
 
-/* Takes `keys` from the outermost object. Not a parser: strings and brackets have to match, the rest is the agent's to
- * judge. Returns whether they do. */
+/* Copies the values of `keys` from the outermost object. Returns whether strings and brackets match; the agent parses
+ * the rest. */
 static int read_keys(const char *text)
 {
 	const char *key = NULL, *key_end = NULL, *end;
@@ -177,7 +178,7 @@ static void build_request(void)
 	append(config, config_bytes);
 }
 
-/* Sends the request, with the pod's network namespace where that can be opened. */
+/* Sends the request, with the descriptor of the pod's network namespace if that can be opened. */
 static int send_request(int fd)
 {
 	char control[CMSG_SPACE(sizeof(int))] = {};
@@ -194,11 +195,11 @@ static int send_request(int fd)
 		header->cmsg_len = CMSG_LEN(sizeof(int));
 		memcpy(CMSG_DATA(header), &netns, sizeof(int));
 	}
-	errno = EAGAIN; /* where a part is sent, the time was over */
+	errno = EAGAIN; /* a request that is sent in part has timed out */
 	return sendmsg(fd, &message, MSG_NOSIGNAL) == (ssize_t)request_bytes ? shutdown(fd, SHUT_WR) : -1;
 }
 
-/* Prints the agent's answer and ends; returns, with errno, where there is none. */
+/* Prints the agent's answer and exits; returns with errno set where there is no answer. */
 static void ask_agent(void)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
@@ -212,18 +213,18 @@ static void ask_agent(void)
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &time_limit, sizeof(time_limit));
 	if (!stream || connect(fd, (struct sockaddr *)&address, sizeof(address)) || send_request(fd))
 		return;
-	errno = ECONNRESET; /* where it ends before the answer does */
+	errno = ECONNRESET; /* an answer that ends too early */
 	if (fscanf(stream, "%d %zu", &status, &bytes) != 2 || fgetc(stream) != '\n' || bytes > sizeof(answer) ||
 	    fread(answer, 1, bytes, stream) != bytes)
 		return;
 	exit(fwrite(answer, 1, bytes, stdout) == bytes && !fflush(stdout) ? status : 1);
 }
 
-/* Leaves the deletion for the agent: complete on disk under its name, or not there at all. */
+/* Writes the deletion to disk for the agent: the file is complete under its name, or does not exist. */
 static void defer_deletion(void)
 {
 	char path[sizeof(socket_path) + 64], temporary[sizeof(path) + 32];
-	uint64_t hash = 14695981039346656037u; /* FNV-1a: a deletion that is tried again has the name that it had */
+	uint64_t hash = 14695981039346656037u; /* FNV-1a: a repeated deletion gets the same name */
 	const char *const parts[] = { environment("CNI_CONTAINERID"), "/", environment("CNI_IFNAME") };
 	char *slash = strrchr(socket_path, '/');
 	int directory, fd;

@@ -1,15 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every error that a user may see.
+"""Every error that a user may see. Those with a room in brackets are defined there.
 
     KubypassError
     ├── ConfigError              the user's input is wrong: exit code 2
-    ├── KubeError                what Kubernetes (or a manifest) said
+    ├── NotRunning               no agent answers on its socket [api]
+    ├── KubeError                what Kubernetes, or a manifest, said
+    │   ├── Unreachable          an API server cannot be reached [kube]
+    │   └── Refused              an API server refused a request [kube]
     ├── CniError                 a container runtime's request cannot be served
     └── KernelError              a system call failed
         ├── VerifierError        the verifier refused a program
-        └── Unsupported          this kernel cannot do it
+        └── Unsupported          this kernel does not have a feature
 
-Raised at the system call, given meaning once, caught only where a request or a loop ends.
+An error is raised at the system call, given meaning once, and caught only where a request or a loop ends.
 """
 
 from __future__ import annotations

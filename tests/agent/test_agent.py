@@ -8,7 +8,9 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 
@@ -17,11 +19,12 @@ from kubypass_lab.bench.cluster import named_service, named_slice, write_cluster
 from kubypass_lab.bench.node import BareNode, agent, bare_node
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
+T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 
 
 @pytest.fixture
-def node():
+def node() -> Iterator[BareNode]:
     with bare_node() as made:
         yield made
 
@@ -46,7 +49,7 @@ def start(node: BareNode, **changes: str) -> subprocess.CompletedProcess[str]:
     return command(node, "agent", *(f"--{name}={value}" for name, value in options.items()))
 
 
-def wait(condition, what: str):
+def wait(condition: Callable[[], T], what: str) -> T:
     """Until the condition holds; its value."""
     deadline = time.monotonic() + 10
     while not (value := condition()):
@@ -69,7 +72,7 @@ def one_service(node: BareNode) -> None:
     write_file(node.manifests / "slice.json", named_slice("web", ["10.1.0.1"], 80))
 
 
-def test_a_malformed_file_is_one_problem_and_the_rest_goes_on(node):
+def test_a_malformed_file_is_one_problem_and_the_rest_goes_on(node: BareNode) -> None:
     one_service(node)
     with agent(node):
         (node.manifests / "broken.yaml").write_text("kind: Service\nmetadata: {name: [\n")
@@ -83,7 +86,7 @@ def test_a_malformed_file_is_one_problem_and_the_rest_goes_on(node):
         wait(lambda: not problems(node), "the problem to be gone")
 
 
-def test_bad_objects_are_problems_that_name_them(node):
+def test_bad_objects_are_problems_that_name_them(node: BareNode) -> None:
     one_service(node)
     impossible = named_service("impossible", "10.96.0.2")
     impossible["spec"]["ports"] = [{"port": 70000}]
@@ -97,7 +100,7 @@ def test_bad_objects_are_problems_that_name_them(node):
         assert "10.96.0.1:80/TCP" in frontends(node)
 
 
-def test_a_second_agent_is_refused(node):
+def test_a_second_agent_is_refused(node: BareNode) -> None:
     with agent(node):
         done = start(node)
     assert done.returncode == 2
@@ -117,14 +120,16 @@ def test_a_second_agent_is_refused(node):
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )
-def test_a_host_or_setting_that_is_wrong_gets_one_line(node, changes, words):
+def test_a_host_or_setting_that_is_wrong_gets_one_line(
+    node: BareNode, changes: dict[str, str], words: str
+) -> None:
     done = start(node, **changes)
     assert done.returncode == 2
     assert words in done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr
 
 
-def test_a_full_map_is_a_problem_and_everything_else_is_served(node):
+def test_a_full_map_is_a_problem_and_everything_else_is_served(node: BareNode) -> None:
     write_cluster(node.manifests, 120, 10)
     write_file(node.root / "settings.yaml", {"bpf-lb-service-backend-map-max": 1024})
     with agent(node, "--config", str(node.root / "settings.yaml")):
@@ -135,7 +140,7 @@ def test_a_full_map_is_a_problem_and_everything_else_is_served(node):
         assert len(served) > 90
 
 
-def test_killed_and_started_again_it_writes_nothing(node):
+def test_killed_and_started_again_it_writes_nothing(node: BareNode) -> None:
     write_cluster(node.manifests, 50, 4)
     with agent(node):
         before = frontends(node)
@@ -145,7 +150,7 @@ def test_killed_and_started_again_it_writes_nothing(node):
         assert frontends(node) == before
 
 
-def test_a_change_made_while_it_was_away_is_taken_in(node):
+def test_a_change_made_while_it_was_away_is_taken_in(node: BareNode) -> None:
     one_service(node)
     with agent(node):
         pass
@@ -154,7 +159,7 @@ def test_a_change_made_while_it_was_away_is_taken_in(node):
         assert frontends(node) == {"10.96.0.1:80/TCP": ["10.1.0.1:80/TCP", "10.1.0.2:80/TCP"]}
 
 
-def test_another_map_size_keeps_the_flows(node):
+def test_another_map_size_keeps_the_flows(node: BareNode) -> None:
     from kubypass.kernel.bpf import Map
 
     one_service(node)
@@ -170,7 +175,7 @@ def test_another_map_size_keeps_the_flows(node):
         assert "flows: 1 entries were carried over" in (node.root / "agent.log").read_text()
 
 
-def test_maps_of_another_version_are_replaced_and_it_says_so(node):
+def test_maps_of_another_version_are_replaced_and_it_says_so(node: BareNode) -> None:
     one_service(node)
     stale = node.root / "bpf/kubypass/0123456789ab"
     stale.mkdir(parents=True)
@@ -179,7 +184,7 @@ def test_maps_of_another_version_are_replaced_and_it_says_so(node):
         assert "maps of another layout (0123456789ab)" in (node.root / "agent.log").read_text()
 
 
-def test_cleanup_refuses_while_the_agent_runs_and_is_idempotent(node):
+def test_cleanup_refuses_while_the_agent_runs_and_is_idempotent(node: BareNode) -> None:
     one_service(node)
     with agent(node):
         refused = command(node, "cleanup", *node.options)
@@ -190,14 +195,14 @@ def test_cleanup_refuses_while_the_agent_runs_and_is_idempotent(node):
     assert (again.returncode, again.stdout) == (0, "nothing of ours is on this node\n")
 
 
-def test_status_without_an_agent_is_one_line(node):
+def test_status_without_an_agent_is_one_line(node: BareNode) -> None:
     done = command(node, "status", "--run", str(node.run))
     assert done.returncode == 1
     assert "no agent answers" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_routes_to_other_nodes_come_go_and_are_cleaned_up(node):
+def test_routes_to_other_nodes_come_go_and_are_cleaned_up(node: BareNode) -> None:
     def routes() -> str:
         shown = subprocess.run(
             ["ip", "-n", node.namespace, "route", "show", "proto", "75"],
@@ -228,7 +233,7 @@ def test_routes_to_other_nodes_come_go_and_are_cleaned_up(node):
     assert not routes()
 
 
-def test_without_root_it_says_so():
+def test_without_root_it_says_so() -> None:
     done = subprocess.run(
         ["setpriv", "--reuid=65534", "--clear-groups", KUBYPASS, "agent", "--manifests", "/tmp"],
         capture_output=True, text=True, check=False,
@@ -238,7 +243,7 @@ def test_without_root_it_says_so():
     assert "Traceback" not in done.stderr
 
 
-def test_an_uplink_that_goes_and_comes_back(node):
+def test_an_uplink_that_goes_and_comes_back(node: BareNode) -> None:
     """Services are followed meanwhile, also while the Node object changes and all is compared again."""
     one_service(node)
 

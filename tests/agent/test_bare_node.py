@@ -45,14 +45,14 @@ def agent_runs(node: BareNode) -> bool:
     return False
 
 
-def test_nothing_is_left():
+def test_nothing_is_left() -> None:
     with bare_node() as node, agent(node):
         assert all(things(node))
         assert agent_runs(node)
     assert not any(things(node))
 
 
-def test_what_a_killed_process_left_is_taken_away():
+def test_what_a_killed_process_left_is_taken_away() -> None:
     with subprocess.Popen([sys.executable, "-c", MAKER], stdout=subprocess.PIPE, text=True) as made:
         name = made.stdout.readline().strip()
         made.send_signal(signal.SIGKILL)

@@ -22,7 +22,7 @@ def entry(number: int, expires_ns: int) -> tuple[bytes, bytes]:
     return key.pack(), layout.Flow(bytes(16), bytes(16), 1, 2, 3, 4, 0, 0, 0, expires_ns).pack()
 
 
-def test_only_what_expired_a_minute_ago_goes():
+def test_only_what_expired_a_minute_ago_goes() -> None:
     flows = Map.create(LRU_HASH, layout.TUPLE_SIZE, layout.FLOW_SIZE, 16384, "flows")
     now = time.monotonic_ns()
     ages = {"live": now + MINUTE_NS, "just expired": now - 1, "long expired": now - 2 * MINUTE_NS}

@@ -9,7 +9,9 @@ import os
 import re
 import socket
 import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
+from typing import TypeVar
 
 import pytest
 
@@ -17,18 +19,19 @@ from kubypass.kernel.netns import inside
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
 
+T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 NODE_ADDRESS = "192.168.1.31"
 HEALTH, METRICS, CHECK = 10256, 10249, 31555
 
 
 @pytest.fixture
-def node():
+def node() -> Iterator[BareNode]:
     with bare_node() as made:
         yield made
 
 
-def wait(condition, what: str):
+def wait(condition: Callable[[], T], what: str) -> T:
     """Until the condition holds; its value."""
     deadline = time.monotonic() + 15
     while not (value := condition()):
@@ -43,7 +46,9 @@ def listen(node: BareNode, port: int) -> socket.socket:
         return socket.create_server(("", port))
 
 
-def ask(node: BareNode, port: int, path: str, host: str = "127.0.0.1", method: str = "GET"):
+def ask(
+    node: BareNode, port: int, path: str, host: str = "127.0.0.1", method: str = "GET"
+) -> tuple[int, str, dict[str, str]] | None:
     """Code, body and headers; None where nobody answers."""
     with inside(f"/run/netns/{node.namespace}"):
         connection = http.client.HTTPConnection(host, port, timeout=10)
@@ -90,7 +95,7 @@ def problems(node: BareNode) -> list[str]:
 READY, ENDING = {"ready": True}, {"ready": False, "serving": True, "terminating": True}
 
 
-def test_the_proxys_own_ports(node):
+def test_the_proxys_own_ports(node: BareNode) -> None:
     write_file(node.manifests / "service.json", named_service("web", "10.96.0.1"))
     with agent(node):
         for host in ("127.0.0.1", NODE_ADDRESS, "::1"):
@@ -119,7 +124,7 @@ def test_the_proxys_own_ports(node):
     assert ask(node, METRICS, "/metrics") is None
 
 
-def test_health_checks_follow_their_service(node):
+def test_health_checks_follow_their_service(node: BareNode) -> None:
     write_file(node.manifests / "service.json", balanced())
     here, there = ("10.1.0.1", "bench", READY), ("10.1.0.2", "other", READY)
     with agent(node):
@@ -154,7 +159,7 @@ def test_health_checks_follow_their_service(node):
         assert check(node) == (200, 2), "at once after a restart"
 
 
-def test_a_port_that_is_taken_is_a_problem_and_tried_again(node):
+def test_a_port_that_is_taken_is_a_problem_and_tried_again(node: BareNode) -> None:
     write_file(node.manifests / "slice.json", placed(("10.1.0.1", "bench", READY)))
     write_file(node.manifests / "service.json", balanced())
     write_file(node.manifests / "other.json", balanced("other", "10.96.0.2", CHECK + 1))
@@ -173,7 +178,7 @@ def test_a_port_that_is_taken_is_a_problem_and_tried_again(node):
         assert problems(node) == []
 
 
-def test_two_services_with_one_health_check_port(node):
+def test_two_services_with_one_health_check_port(node: BareNode) -> None:
     write_file(node.manifests / "service.json", balanced())
     write_file(node.manifests / "rival.json", balanced("zweb", "10.96.0.2"))
     with agent(node):
@@ -186,7 +191,7 @@ def test_two_services_with_one_health_check_port(node):
         assert answer["service"]["name"] == "zweb"
 
 
-def test_silent_clients_are_cut_off_and_other_ports_answer(node):
+def test_silent_clients_are_cut_off_and_other_ports_answer(node: BareNode) -> None:
     with agent(node), inside(f"/run/netns/{node.namespace}"):
         silent = [socket.create_connection(("127.0.0.1", HEALTH)) for _ in range(100)]
         assert ask(node, METRICS, "/proxyMode")[0] == 200
@@ -195,7 +200,7 @@ def test_silent_clients_are_cut_off_and_other_ports_answer(node):
             client.close()
 
 
-def test_other_addresses_and_none(node):
+def test_other_addresses_and_none(node: BareNode) -> None:
     options = (
         "--kube-proxy-replacement-healthz-bind-address=",
         "--metrics-bind-address=[::1]:9100",
@@ -210,7 +215,7 @@ def test_other_addresses_and_none(node):
 
 
 @pytest.mark.parametrize("sign", ["taint", "deletion"])
-def test_a_node_that_leaves_asks_load_balancers_for_nothing_new(node, sign):
+def test_a_node_that_leaves_asks_load_balancers_for_nothing_new(node: BareNode, sign: str) -> None:
     path = node.manifests / "node.json"
     own = {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1"}, "spec": {}}
     write_file(path, own)

@@ -46,7 +46,7 @@ def check_maps(node: BareNode) -> int:
 
 
 @pytest.mark.parametrize("delay_s", [0.1, 0.3, 0.5, 0.7, 0.9, 1.2])
-def test_interrupted_start(delay_s):
+def test_interrupted_start(delay_s: float) -> None:
     """The delay only chooses the moment; whatever it is, the same must hold."""
     with bare_node() as node:
         write_cluster(node.manifests, SERVICES, ENDPOINTS)

@@ -87,7 +87,7 @@ def ask_all(far: str, clients: list[tuple[str, int]]) -> int:
     return answered
 
 
-def test_a_storm_of_real_clients_with_the_same_ports():
+def test_a_storm_of_real_clients_with_the_same_ports() -> None:
     """Each round the same ports again: a hundred clients for each port, and one backend."""
     seen: list[tuple[str, int]] = []
     asked = [(host, port) for port in PORTS for host in CLIENTS]
@@ -112,7 +112,7 @@ def snat_problems(node: BareNode) -> list[str]:
     return [one["message"] for one in node.status()["problems"] if one["subject"] == "SNAT"]
 
 
-def test_ports_that_run_out_are_told_by_backend():
+def test_ports_that_run_out_are_told_by_backend() -> None:
     with bare_node() as node, neighbours(node, CLIENTS) as far:
         set_ephemeral(node, "1024 65530")
         write_node_port(node)

@@ -63,7 +63,7 @@ def listening(node: BareNode, address: str, kind: str, port: int) -> Iterator[in
 
 
 @pytest.mark.parametrize("address", ["192.168.1.31", "127.0.0.1", "::"])
-def test_a_process_that_has_a_node_port_already_is_named(node, address):
+def test_a_process_that_has_a_node_port_already_is_named(node: BareNode, address: str) -> None:
     node_port_service(node, 30080)
     with listening(node, address, "SOCK_STREAM", 30080) as pid, agent(node):
         (line,) = problems(node)
@@ -79,7 +79,7 @@ def test_a_process_that_has_a_node_port_already_is_named(node, address):
         wait(lambda: not problems(node), "the problem to be gone")
 
 
-def test_a_socket_of_another_protocol_or_address_is_no_problem(node):
+def test_a_socket_of_another_protocol_or_address_is_no_problem(node: BareNode) -> None:
     node_port_service(node, 30080)
     with (
         listening(node, "192.168.1.31", "SOCK_DGRAM", 30080),
@@ -95,7 +95,7 @@ def hooks(node: BareNode) -> set[str]:
     return {p.name.removeprefix("cgroup-") for p in links if p.name.startswith("cgroup-")}
 
 
-def test_hooks_follow_the_settings_and_are_cleaned_up(node):
+def test_hooks_follow_the_settings_and_are_cleaned_up(node: BareNode) -> None:
     one_service(node)
     for options, expected in (
         ([], {*BALANCE_HOOKS, *BIND_HOOKS}),
@@ -121,7 +121,7 @@ def in_node(node: BareNode, *argv: str) -> str:
     return subprocess.run(entered, capture_output=True, text=True, check=True).stdout.strip()
 
 
-def test_ephemeral_ports_stay_clear_of_node_ports(node):
+def test_ephemeral_ports_stay_clear_of_node_ports(node: BareNode) -> None:
     reserved = "net.ipv4.ip_local_reserved_ports"
     one_service(node)
     in_node(node, "sysctl", "-w", "net.ipv4.ip_local_port_range=31000 61000", f"{reserved}=8080")
@@ -135,7 +135,7 @@ def test_ephemeral_ports_stay_clear_of_node_ports(node):
 
 
 @pytest.fixture
-def pod(node) -> Iterator[dict[str, object]]:
+def pod(node: BareNode) -> Iterator[dict[str, object]]:
     """The record of a pod on the node that has a namespace and a link."""
     name = f"{node.namespace}-pod"
     try:
@@ -153,7 +153,9 @@ def pod(node) -> Iterator[dict[str, object]]:
         subprocess.run(["ip", "netns", "delete", name], check=True)
 
 
-def test_a_pod_without_socket_load_balancing_outlives_restarts(node, pod):
+def test_a_pod_without_socket_load_balancing_outlives_restarts(
+    node: BareNode, pod: dict[str, object]
+) -> None:
     one_service(node)
     record = node.run / "pods" / "web-0.json"
     record.parent.mkdir()

@@ -74,7 +74,7 @@ def stale(peers: StalePeers) -> list[int]:
     return sorted(peer.cookie for found in peers.find() for peer in found)
 
 
-def test_sockets_of_the_service_that_lost_the_backend(maps):
+def test_sockets_of_the_service_that_lost_the_backend(maps: dict[str, Map]) -> None:
     frontend(maps, VIP, 53, DNS)
     frontend(maps, VIP, 80, WEB)
     frontend(maps, UNSPECIFIED[4], 30053, DNS)
@@ -93,7 +93,7 @@ def test_sockets_of_the_service_that_lost_the_backend(maps):
     assert stale(peers) == []
 
 
-def test_nothing_else_serves(maps):
+def test_nothing_else_serves(maps: dict[str, Map]) -> None:
     frontend(maps, VIP, 53, DNS, others=0)
     maps["backends"].update(struct.pack("<I", 5), backend(DNS))
     peers = StalePeers(maps, {UDP})
@@ -102,7 +102,7 @@ def test_nothing_else_serves(maps):
     assert stale(peers) == []
 
 
-def test_the_service_is_gone(maps):
+def test_the_service_is_gone(maps: dict[str, Map]) -> None:
     maps["backends"].update(struct.pack("<I", 5), backend(DNS))
     peers = StalePeers(maps, {UDP})
     peer(maps, 1, VIP)
@@ -110,7 +110,7 @@ def test_the_service_is_gone(maps):
     assert stale(peers) == []
 
 
-def test_the_backend_is_back_before_the_pass(maps):
+def test_the_backend_is_back_before_the_pass(maps: dict[str, Map]) -> None:
     """By another identifier, or the same one that was given away and taken again."""
     frontend(maps, VIP, 53, DNS)
     for number in (5, 6):
@@ -122,7 +122,7 @@ def test_the_backend_is_back_before_the_pass(maps):
         assert stale(peers) == []
 
 
-def test_its_identifier_is_another_backends_in_the_same_change(maps):
+def test_its_identifier_is_another_backends_in_the_same_change(maps: dict[str, Map]) -> None:
     frontend(maps, VIP, 53, DNS)
     maps["backends"].update(struct.pack("<I", 5), backend(DNS))
     peers = StalePeers(maps, {UDP})
@@ -132,7 +132,7 @@ def test_its_identifier_is_another_backends_in_the_same_change(maps):
 
 
 @pytest.mark.parametrize("protocols", [{UDP}, {TCP, UDP}])
-def test_tcp_where_asked(maps, protocols):
+def test_tcp_where_asked(maps: dict[str, Map], protocols: set[int]) -> None:
     frontend(maps, VIP, 53, DNS)
     maps["backends"].update(struct.pack("<I", 5), backend(DNS, protocol=TCP))
     peers = StalePeers(maps, protocols)
@@ -141,7 +141,7 @@ def test_tcp_where_asked(maps, protocols):
     assert stale(peers) == ([1] if TCP in protocols else [])
 
 
-def test_many_at_once(maps):
+def test_many_at_once(maps: dict[str, Map]) -> None:
     frontend(maps, VIP, 53, DNS)
     numbers = list(range(1, BACKENDS))
     for number in numbers:
@@ -160,7 +160,7 @@ def test_many_at_once(maps):
 @pytest.mark.parametrize(("protocol", "looks"), [(UDP, True), (TCP, False)])
 def test_no_pass_over_the_map_where_only_backends_of_other_protocols_go(
     maps: dict[str, Map], protocol: int, looks: bool
-):
+) -> None:
     sockets = StaleSockets(Settings(), Path("/"), maps, possible=True)
     maps["backends"].update(struct.pack("<I", 1), backend(WEB, protocol=protocol))
     sockets.note(Changes(removed_backends=[1]))

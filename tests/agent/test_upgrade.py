@@ -27,12 +27,14 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF
 
 
 @pytest.fixture(scope="module")
-def other_version(tmp_path_factory) -> Path:
+def other_version(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The PYTHONPATH of a version with other structs."""
     return other_structs(tmp_path_factory.mktemp("other"))
 
 
-def test_connections_go_on_through_an_upgrade(other_version, monkeypatch):
+def test_connections_go_on_through_an_upgrade(
+    other_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
         with inside(far):
@@ -79,7 +81,9 @@ def fill_flows(node: BareNode, count: int) -> None:
     flows.update_batch(b"".join(keys), bytes(value) * count, count)
 
 
-def test_connections_opened_during_an_upgrade_go_on(other_version, monkeypatch):
+def test_connections_opened_during_an_upgrade_go_on(
+    other_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Programs with maps of either layout open connections while one takes over from the other."""
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
@@ -132,7 +136,9 @@ def end_in_the_middle(node: BareNode, layout_hash: str) -> None:
     assert len(list(where.iterdir())) == 4  # links, programs and two layouts
 
 
-def test_an_upgrade_that_ends_in_the_middle_is_taken_up_again(other_version, monkeypatch):
+def test_an_upgrade_that_ends_in_the_middle_is_taken_up_again(
+    other_version: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
         with inside(far):

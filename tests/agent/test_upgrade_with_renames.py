@@ -39,7 +39,7 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def old_names(tmp_path_factory) -> Path:
+def old_names(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The PYTHONPATH of the version before the renames."""
     return earlier_version(tmp_path_factory.mktemp("earlier"), COMMIT)
 
@@ -106,7 +106,9 @@ def add_flow_from_self(node: BareNode, layout_hash: str) -> bytes:
     return key
 
 
-def test_connections_of_both_families_go_on(old_names, monkeypatch):
+def test_connections_of_both_families_go_on(
+    old_names: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with (
         bare_node() as node,
         neighbours(node, [CLIENT]) as far,
@@ -149,7 +151,9 @@ def test_connections_of_both_families_go_on(old_names, monkeypatch):
             assert not (node.root / "bpf/kubypass" / old).exists()
 
 
-def test_connections_opened_during_the_upgrade_go_on(old_names, monkeypatch):
+def test_connections_opened_during_the_upgrade_go_on(
+    old_names: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """While links are switched, our programs try those of the earlier version for connections that only they know."""
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)

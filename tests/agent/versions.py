@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from kubypass.datapath.loader import OBJECTS
 from kubypass_lab.bench.node import BareNode
 
 ROOT = Path(__file__).parents[2]
@@ -22,21 +23,28 @@ OTHER_STRUCTS = {
 
 def other_structs(root: Path) -> Path:
     """This version with other structs in its maps; returns its PYTHONPATH."""
-    shutil.copytree(ROOT / "bpf", root / "bpf")
     package = root / "src/kubypass"
     shutil.copytree(ROOT / "src/kubypass", package)
+    for name in ("bpf", "Makefile"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
+    change_structs(root)
+    objects = compile_objects(root)
+    subprocess.run(
+        [sys.executable, "-m", "kubypass.datapath.generate", objects, package],
+        env={**os.environ, "PYTHONPATH": str(root / "src")}, check=True,
+    )  # fmt: skip
+    return root / "src"
+
+
+def change_structs(root: Path) -> None:
+    """Gives the copy of a checkout in `root` other structs."""
     header = root / "bpf/kubypass.h"
     text = header.read_text()
     for old, new in OTHER_STRUCTS.items():
         assert old in text
         text = text.replace(old, new)
     header.write_text(text)
-    _compile(root)
-    subprocess.run(
-        [sys.executable, "-m", "kubypass.datapath.generate", package / "bpf", package],
-        env={**os.environ, "PYTHONPATH": str(root / "src")}, check=True,
-    )  # fmt: skip
-    return root / "src"
 
 
 def has_commit(commit: str) -> bool:
@@ -48,22 +56,31 @@ def has_commit(commit: str) -> bool:
 def earlier_version(root: Path, commit: str) -> Path:
     """The version of a commit; returns its PYTHONPATH."""
     archive = root / "source.tar"
-    command = ["git", "-C", str(ROOT), "archive", "-o", str(archive), commit, "bpf", "src"]
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "archive",
+        "-o",
+        str(archive),
+        commit,
+        "Makefile",
+        "bpf",
+        "src",
+    ]
     subprocess.run(command, check=True)
     shutil.unpack_archive(archive, root)
-    _compile(root)
+    compile_objects(root)
     return root / "src"
 
 
-def _compile(root: Path) -> None:
-    """Puts the objects into the package, where the loader looks first."""
-    objects = root / "src/kubypass/bpf"
-    objects.mkdir()
-    flags = ["-O2", "-g", "-target", "bpf", f"-I/usr/include/{os.uname().machine}-linux-gnu"]
-    flags += [f"-I{root}/bpf", f"-I{root}/bpf/skb"]
-    for source in (root / "bpf").glob("*.bpf.c"):
-        target = objects / source.with_suffix(".o").name
-        subprocess.run(["clang-19", *flags, "-c", source, "-o", target], check=True)
+def compile_objects(root: Path) -> Path:
+    """Compiles the programs as the Makefile in `root` does; returns the directory, which its package finds."""
+    objects = [f"build/bpf/{name}.bpf.o" for name in ("abi", *OBJECTS)]
+    command = ["make", "-s", "-C", str(root), "-o", "build/packages", *objects]
+    made = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    return root / "build/bpf"
 
 
 def identifiers(node: BareNode) -> dict[str, int]:

@@ -12,6 +12,7 @@ from contextlib import ExitStack
 import pytest
 
 from kubypass.datapath import layout
+from kubypass.datapath.counters import counter_index
 from kubypass.model.verdict import Hook, Verdict
 from kubypass_lab.box.topology import CLIENT_ADDRESSES
 from tests.box.scene import Scene
@@ -86,10 +87,10 @@ def test_a_service_without_endpoints_is_refused(servers: Scene, version: int) ->
     """The node is told, also of an address of its own."""
     service = servers.put(servers.service(PORT, node_ports=True), [])
     ways = targets(servers, service, version)
-    place = Hook.TO_SELF * Verdict.MAX + Verdict.REJECT_NO_BACKEND
+    index = counter_index(Hook.TO_SELF, Verdict.REJECT_NO_BACKEND)
 
     def refused() -> int:
-        raw = servers.map("node1", "metrics").lookup(place.to_bytes(4, sys.byteorder))
+        raw = servers.map("node1", "metrics").lookup(index.to_bytes(4, sys.byteorder))
         size = layout.COUNTER_SIZE
         each = [raw[at : at + size] for at in range(0, len(raw or b""), size)]
         return sum(layout.Counter.unpack(one).packets for one in each)

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from signal import Signals
 
 import pytest
 
@@ -18,6 +19,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.cgroup import mount_point
 from kubypass.model.verdict import Hook
 from kubypass_lab.box.enter import command_in, find_target, run_in
+from tests.box.conftest import Cluster
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
@@ -38,7 +40,7 @@ def my_pod(cluster) -> str:
 
 
 @VERSIONS
-def test_a_pod_that_dials_a_cluster_ip(cluster, version):
+def test_a_pod_that_dials_a_cluster_ip(cluster: Cluster, version: int) -> None:
     target = f"{cluster.host(version, 'my-nginx')}:80/tcp"
     code, story = trace(cluster, my_pod(cluster).replace("pod/", "pod/default/"), target)
     assert (code, story["verdict"], story["program"]) == (0, "dnat", f"connect{version}")
@@ -51,7 +53,9 @@ def test_a_pod_that_dials_a_cluster_ip(cluster, version):
 
 
 @VERSIONS
-def test_a_client_outside_that_dials_a_node_port_and_its_answer(cluster, version):
+def test_a_client_outside_that_dials_a_node_port_and_its_answer(
+    cluster: Cluster, version: int
+) -> None:
     client = {4: "203.0.113.9", 6: "2001:db8:cafe::9"}[version]
     port = cluster.node_port("my-nginx")
     code, story = trace(cluster, client, f"{cluster.host(version, 'node1')}:{port}")
@@ -61,7 +65,7 @@ def test_a_client_outside_that_dials_a_node_port_and_its_answer(cluster, version
     assert "to the network by eth0" in back["text"]
 
 
-def test_a_service_without_endpoints_says_what_would_help(cluster):
+def test_a_service_without_endpoints_says_what_would_help(cluster: Cluster) -> None:
     port = cluster.node_port("empty")
     code, story = trace(cluster, "203.0.113.9", f"node1:{port}")
     assert (code, story["verdict"], story["backends"]) == (1, "reject", [])
@@ -69,7 +73,7 @@ def test_a_service_without_endpoints_says_what_would_help(cluster):
     assert "default/empty" in story["reason"]
 
 
-def test_names(cluster):
+def test_names(cluster: Cluster) -> None:
     port = cluster.node_port("my-nginx")
     assert trace(cluster, "node", f"127.0.0.1:{port}")[1]["program"] == "connect4"
     assert trace(cluster, "node/node1", "service/my-nginx:80")[1]["verdict"] == "dnat"
@@ -88,7 +92,7 @@ def test_names(cluster):
         ("203.0.113.9", "[::1]:80", "no addresses of one family"),
     ],
 )
-def test_what_cannot_be_understood(cluster, source, target, error):
+def test_what_cannot_be_understood(cluster: Cluster, source: str, target: str, error: str) -> None:
     argv = ("kubypass", "trace", "--from", source, "--to", target)
     answer = run_in(find_target(cluster.box, "node1"), argv)
     assert answer.returncode == 2
@@ -115,7 +119,7 @@ def marks(cluster) -> dict[str, object]:
     return found
 
 
-def test_it_leaves_no_mark(cluster):
+def test_it_leaves_no_mark(cluster: Cluster) -> None:
     before = marks(cluster)
     for source in (my_pod(cluster), "203.0.113.9", "node"):
         trace(cluster, source, "service/my-nginx:80")
@@ -125,7 +129,7 @@ def test_it_leaves_no_mark(cluster):
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)]
 )
-def test_a_signal_leaves_no_mark(cluster, number, code):
+def test_a_signal_leaves_no_mark(cluster: Cluster, number: Signals, code: int) -> None:
     before = marks(cluster)
     place = find_target(cluster.box, "node1")
     argv = ["env", "--default-signal=INT,TERM,HUP", "kubypass", "trace", "--batch", "-"]
@@ -142,7 +146,7 @@ def test_a_signal_leaves_no_mark(cluster, number, code):
     assert marks(cluster) == before
 
 
-def test_objects_without_an_agent(cluster):
+def test_objects_without_an_agent(cluster: Cluster) -> None:
     manifests = cluster.box.paths.manifests
     node = cluster.box.topology.node("node1").name
     source = cluster.host(4, "nginx1")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -141,7 +142,7 @@ def test_clients_that_do_not_end_their_request_hold_nobody_up(pods: Runtime) -> 
     ids=str,
 )
 def test_a_runtime_that_breaks_the_rules_is_told_which(
-    running_pods: Runtime, changes, config, code, words
+    running_pods: Runtime, changes: dict[str, str], config: dict[str, object], code: int, words: str
 ) -> None:
     place = {"CONTAINERID": "pod", "NETNS": "/proc/self/ns/net", "IFNAME": "eth0", **changes}
     given = running_pods.config(**config)
@@ -162,7 +163,7 @@ def test_the_node_s_own_namespace_is_left_alone(running_pods: Runtime) -> None:
 
 
 @pytest.fixture(scope="module")
-def running_pods():
+def running_pods() -> Iterator[Runtime]:
     from tests.cni.runtime import runtime
 
     with runtime() as made, running(made):

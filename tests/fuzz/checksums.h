@@ -12,7 +12,7 @@
 enum sum { SUM_UNKNOWN, SUM_RIGHT, SUM_WRONG, SUM_NONE };
 
 struct sums {
-	enum sum ip, transport, quoted; /* the last is the IP header in an ICMP error */
+	enum sum ip, transport, quoted; /* `quoted` is the IP header inside an ICMP error */
 };
 
 static uint16_t get16(const unsigned char *at)
@@ -52,7 +52,7 @@ static uint32_t crc32c(const unsigned char *data, uint32_t bytes)
 	return ~sum;
 }
 
-/* A whole packet's transport: where it is, and what its checksum covers. `bytes` 0: it cannot be told. */
+/* The transport of a whole packet and what its checksum covers; `bytes` is 0 if that is unknown. */
 struct transport {
 	const unsigned char *at;
 	uint32_t bytes, pseudo;
@@ -149,7 +149,7 @@ static struct sums check_sums(const unsigned char *packet, uint32_t bytes)
 	return sums;
 }
 
-/* Where the transport header starts, from that of IP: of any whose headers can be read, even if the packet was cut. */
+/* Returns the offset of the transport header from that of IP. It needs readable headers, not a whole packet. */
 static uint32_t find_offset(const unsigned char *ip, uint32_t bytes, uint8_t *protocol)
 {
 	uint32_t at = 40;
@@ -169,7 +169,7 @@ static uint32_t find_offset(const unsigned char *ip, uint32_t bytes, uint8_t *pr
 	return at;
 }
 
-/* A UDP checksum of zero covers nothing, so that nobody compares a device's sum of such a packet either. */
+/* A UDP checksum of zero covers nothing, so nothing compares a device's sum of such a packet. */
 static bool has_no_sum(const unsigned char *packet, uint32_t bytes)
 {
 	const unsigned char *ip = packet + ETHERNET;

@@ -1,119 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Random and malformed packets through programs, by test run.
+/* Sends random and malformed packets through programs by test run.
  *
  *	fuzz SEED COUNT METRICS-FD IFINDEX PROGRAM...
  *
- * A PROGRAM is FD:HOOK. The map is that of counters (hook * VERDICT_MAX + verdict, per CPU). Addresses worth hitting come
- * on standard input, one a line. After each packet: the return code fits the verdict; exactly one counter has moved, by
- * one; a packet whose checksums were right has right ones; what passes is unchanged, or has other addresses and ports
- * only; nothing grows but answers, which are no larger than an ICMP error may be.
- * Prints how often each verdict was met, or the first packet that breaks a rule, with status 1. */
+ * A PROGRAM is FD:HOOK. METRICS-FD is the map of counters. Addresses that packets should use come on standard input,
+ * one a line. After each packet these rules are checked:
+ *
+ * - the return code fits the verdict;
+ * - exactly one counter has grown, by one;
+ * - checksums that were correct are correct;
+ * - a packet that passes is unchanged except for its addresses and ports;
+ * - only answers have another size, and none exceeds that of an ICMP error.
+ *
+ * The program prints how often it met each verdict, or the first packet that breaks a rule, with status 1. */
 #define _GNU_SOURCE
-#include <arpa/inet.h>
 #include <errno.h>
-#include <linux/bpf.h>
-#include <sched.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
-#include "../../bpf/kubypass.h"
+#include "checksums.h"
+#include "kubypass.h"
 #include "packets.h"
+#include "test_run.h"
 
-#define COUNTERS (HOOK_MAX * VERDICT_MAX)
-#define CPUS_MAX 512
-#define PROGRAMS_MAX 16
 #define CODE_PASS 0
 #define CODE_SHOT 2
 #define CODE_REDIRECT 7
-#define CHECKSUM_COMPLETE 4
 #define ANSWER_MAX 1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds (RFC 4443 section 2.4) */
 
-struct program {
-	int fd;
-	unsigned int hook;
-};
-
-struct context { /* the part of struct __sk_buff that is given */
-	uint32_t len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority,
-		ingress_ifindex, ifindex;
-	uint8_t rest[148];
-};
-
-struct run {
-	struct program *program;
-	unsigned char in[PACKET_MAX], out[PACKET_MAX + 2048];
-	uint32_t in_bytes, out_bytes, code, mark, flags;
-	int error;
-	unsigned int verdict;
-};
-
-static struct counter before[COUNTERS * CPUS_MAX], after[COUNTERS * CPUS_MAX];
-static uint64_t met[COUNTERS];
-static int metrics_fd, cpus;
-static uint32_t ifindex;
-
-static long bpf(int command, union bpf_attr *attr)
-{
-	return syscall(SYS_bpf, command, attr, sizeof(*attr));
-}
-
-static void read_counters(struct counter *to)
-{
-	static uint32_t keys[COUNTERS], cursor;
-	union bpf_attr attr = {
-		.batch = {
-			.out_batch = (uintptr_t)&cursor,
-			.keys = (uintptr_t)keys,
-			.values = (uintptr_t)to,
-			.count = COUNTERS,
-			.map_fd = metrics_fd,
-		},
-	};
-
-	bpf(BPF_MAP_LOOKUP_BATCH, &attr);
-	if (attr.batch.count == COUNTERS)
-		return;
-	for (uint32_t key = 0; key < COUNTERS; key++) { /* Linux 5.10 has no batches for per-CPU arrays */
-		union bpf_attr one = { .map_fd = metrics_fd,
-				       .key = (uintptr_t)&key,
-				       .value = (uintptr_t)&to[key * cpus] };
-
-		if (bpf(BPF_MAP_LOOKUP_ELEM, &one)) {
-			perror("fuzz: counters");
-			exit(2);
-		}
-	}
-}
-
-static void test_run(struct run *run)
-{
-	struct context context = { .mark = run->mark, .ifindex = ifindex }, context_out;
-	union bpf_attr attr = {
-		.test = {
-			.prog_fd = run->program->fd,
-			.data_size_in = run->in_bytes,
-			.data_size_out = sizeof(run->out),
-			.data_in = (uintptr_t)run->in,
-			.data_out = (uintptr_t)run->out,
-			.ctx_size_in = sizeof(context),
-			.ctx_size_out = sizeof(context_out),
-			.ctx_in = (uintptr_t)&context,
-			.ctx_out = (uintptr_t)&context_out,
-			.flags = run->flags,
-		},
-	};
-
-	run->error = bpf(BPF_PROG_TEST_RUN, &attr) ? errno : 0;
-	run->code = attr.test.retval;
-	run->out_bytes = attr.test.data_size_out;
-}
-
-/* How many counters moved, and `verdict` of the last; -1 where one has moved by more than one. */
+/* Returns how many counters have grown, or -1 if one has grown by more than one; sets `verdict` to the last. */
 static int find_verdict(struct run *run)
 {
 	int moved = 0;
@@ -133,7 +51,7 @@ static int find_verdict(struct run *run)
 	return moved;
 }
 
-/* Has the packet turned, to arrive by the loopback device? */
+/* Does the packet go to the loopback device, to arrive at the node itself? */
 static bool comes_back(const struct run *run)
 {
 	static const unsigned char nobody[12];
@@ -172,7 +90,7 @@ static const char *judge_answer(struct run *run)
 	struct sums is = check_sums(run->out, run->out_bytes);
 
 	if (run->code == CODE_SHOT)
-		return NULL; /* too many of them */
+		return NULL; /* more answers than the budget allows */
 	if (run->code != CODE_REDIRECT)
 		return "code of an answer";
 	if (run->out_bytes > ANSWER_MAX)
@@ -180,23 +98,26 @@ static const char *judge_answer(struct run *run)
 	return is.ip == SUM_WRONG || is.transport != SUM_RIGHT ? "wrong checksum in the answer" : NULL;
 }
 
-/* What is wrong with what became of the packet, or NULL. */
+/* Returns the rule that the packet breaks, or NULL. */
 static const char *judge(struct run *run)
 {
 	int moved = find_verdict(run);
 
 	if (run->error == EINVAL)
-		return moved ? "refused, but counted" : NULL; /* test run wants an Ethernet header and more */
-	if (run->mark == MARK_FORWARDED && (run->program->hook == HOOK_TO_UPLINK || run->program->hook == HOOK_TO_POD)) {
+		return moved ? "refused, but counted" : NULL; /* test run needs more than an Ethernet header */
+	if (run->mark == MARK_FORWARDED &&
+	    (run->program->hook == HOOK_TO_UPLINK || run->program->hook == HOOK_TO_POD)) {
 		if (moved || run->code != CODE_PASS)
 			return "what our hooks have forwarded is not let through uncounted";
 		return judge_passed(run);
 	}
-	if (!moved && run->program->hook == HOOK_TO_SELF) /* of SCTP only */
-		return run->code == CODE_PASS && !memcmp(run->in, run->out, run->in_bytes) ? NULL : "not let be";
+	if (!moved && run->program->hook == HOOK_TO_SELF) /* this hook looks at SCTP only */
+		return run->code == CODE_PASS && !memcmp(run->in, run->out, run->in_bytes)
+			       ? NULL
+			       : "changed by a hook that ignores it";
 	if (moved != 1)
 		return "not counted once";
-	if (run->error == EBADMSG) /* an answer was cut, by which the sum is void */
+	if (run->error == EBADMSG) /* the sum of an answer is void, since the packet was cut */
 		return run->verdict > VERDICT_ANSWER || has_no_sum(run->in, run->in_bytes)
 			       ? NULL
 			       : "the device's sum is wrong";
@@ -233,36 +154,6 @@ static int report(const struct run *run, const char *wrong, uint64_t seed, uint6
 	return 1;
 }
 
-static void stay_on_one_cpu(void)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(sched_getcpu(), &set);
-	sched_setaffinity(0, sizeof(set), &set);
-}
-
-static int possible_cpus(void)
-{
-	FILE *file = fopen("/sys/devices/system/cpu/possible", "r");
-	int first = 0, last = 0;
-
-	if (!file || fscanf(file, "%d-%d", &first, &last) < 1)
-		exit(2);
-	fclose(file);
-	return (last > first ? last : first) + 1;
-}
-
-/* Does test run know packets that a device has summed (Linux 6.11)? */
-static bool knows_sums(struct program *program)
-{
-	static struct run run;
-
-	run = (struct run){ .program = program, .in_bytes = 64, .flags = CHECKSUM_COMPLETE };
-	test_run(&run);
-	return !run.error;
-}
-
 int main(int argc, char **argv)
 {
 	struct program programs[PROGRAMS_MAX];
@@ -283,7 +174,7 @@ int main(int argc, char **argv)
 	cpus = possible_cpus();
 	if (cpus > CPUS_MAX)
 		return 2;
-	read_places(stdin);
+	read_addresses(stdin);
 	seed_dice(seed);
 	stay_on_one_cpu();
 	summed = knows_sums(&programs[0]);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes random packets to fuzz with: most are well-formed, some were damaged afterwards. */
+/* Makes random packets: most are well-formed, and some of those are damaged afterwards. */
 #pragma once
 
 #include <arpa/inet.h>
@@ -10,9 +10,9 @@
 
 #include "checksums.h"
 
-#define PLACES_MAX 64
+#define ADDRESSES_MAX 64
 
-static unsigned char places4[PLACES_MAX][4], places6[PLACES_MAX][16];
+static unsigned char addresses4[ADDRESSES_MAX][4], addresses6[ADDRESSES_MAX][16];
 static unsigned int many4, many6;
 static uint64_t dice;
 
@@ -21,7 +21,7 @@ static void seed_dice(uint64_t seed)
 	dice = seed * 0x9e3779b97f4a7c15ULL + 1;
 }
 
-/* A uniform number below `sides` (xorshift64*). */
+/* Returns a uniform number below `sides` (xorshift64*). */
 static uint32_t roll(uint32_t sides)
 {
 	dice ^= dice >> 12;
@@ -30,16 +30,16 @@ static uint32_t roll(uint32_t sides)
 	return (uint32_t)(((dice * 0x2545f4914f6cdd1dULL) >> 32) * sides >> 32);
 }
 
-/* One address a line, of either family. */
-static void read_places(FILE *from)
+/* Reads one address a line, of either family. */
+static void read_addresses(FILE *from)
 {
 	char line[64];
 
 	while (fgets(line, sizeof(line), from)) {
 		line[strcspn(line, "\n")] = 0;
-		if (many4 < PLACES_MAX && inet_pton(AF_INET, line, places4[many4]) == 1)
+		if (many4 < ADDRESSES_MAX && inet_pton(AF_INET, line, addresses4[many4]) == 1)
 			many4++;
-		else if (many6 < PLACES_MAX && inet_pton(AF_INET6, line, places6[many6]) == 1)
+		else if (many6 < ADDRESSES_MAX && inet_pton(AF_INET6, line, addresses6[many6]) == 1)
 			many6++;
 	}
 }
@@ -55,9 +55,9 @@ static void put_address(unsigned char *to, bool ipv4)
 	if (!roll(20))
 		fill_random(to, ipv4 ? 4 : 16);
 	else if (ipv4)
-		memcpy(to, places4[roll(many4)], 4);
+		memcpy(to, addresses4[roll(many4)], 4);
 	else
-		memcpy(to, places6[roll(many6)], 16);
+		memcpy(to, addresses6[roll(many6)], 16);
 }
 
 static void put_port(unsigned char *to)
@@ -69,7 +69,7 @@ static void put_port(unsigned char *to)
 
 static uint32_t make_ip(unsigned char *ip, uint32_t room, int depth);
 
-/* A transport header and what follows it; its bytes. */
+/* Writes a transport header and a payload; returns the number of bytes. */
 static uint32_t make_transport(unsigned char *to, uint32_t room, uint8_t protocol, int depth)
 {
 	static const uint16_t lengths[] = { 0, 1, 2, 3, 7, 8, 20, 64, 200, 1200, 1400, 2600 };
@@ -177,7 +177,7 @@ static uint32_t make_ipv6(unsigned char *ip, uint32_t room, int depth)
 		*next = kind;
 		next = ip + at;
 		if (kind == 44 && roll(3))
-			put16(ip + at + 2, roll(2)); /* not a later fragment */
+			put16(ip + at + 2, roll(2)); /* a first fragment, or no fragment */
 		if (kind == 43 && roll(2))
 			ip[at + 3] = 0;
 		if (kind != 44)
@@ -200,13 +200,13 @@ static uint32_t make_ip(unsigned char *ip, uint32_t room, int depth)
 	return roll(2) ? make_ipv4(ip, room, depth) : make_ipv6(ip, room, depth);
 }
 
-/* A packet that is right, or was before something happened to it; its bytes. */
+/* Writes a correct packet, or a damaged one; returns the number of bytes. */
 static uint32_t make_packet(unsigned char *to)
 {
 	uint32_t bytes;
 
 	fill_random(to, 12);
-	if (!roll(50)) { /* garbage, of a kind that is looked at */
+	if (!roll(50)) { /* random bytes that claim to be IP */
 		bytes = ETHERNET + 1 + roll(200);
 		fill_random(to + 12, bytes - 12);
 		put16(to + 12, roll(8) ? (roll(2) ? 0x0800 : 0x86dd) : roll(65536));
@@ -219,15 +219,15 @@ static uint32_t make_packet(unsigned char *to)
 	if (roll(3))
 		return bytes;
 	switch (roll(5)) {
-	case 0: /* cut */
+	case 0: /* truncated */
 		return ETHERNET + 1 + roll(bytes - ETHERNET);
 	case 1: /* padded */
 		fill_random(to + bytes, 60);
 		return bytes + 1 + roll(60);
-	case 2: /* the version is not what the link says */
+	case 2: /* the IP version is not that of the ethertype */
 		put16(to + 12, get16(to + 12) ^ (0x0800 ^ 0x86dd));
 		return bytes;
-	default: /* some bytes are others, most of them in the headers */
+	default: /* a few bytes are changed, most of them in the headers */
 		for (uint32_t i = 1 + roll(4); i; i--)
 			to[12 + roll(roll(4) ? (bytes - 12 < 80 ? bytes - 12 : 80) : bytes - 12)] = roll(256);
 		return bytes;

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random and malformed packets through every tc program: fuzz.c makes and judges them, a million in some seconds.
+"""Random and malformed packets go through every tc program; fuzz.c makes and checks a million in some seconds.
 
-KUBYPASS_FUZZ sets how many packets, KUBYPASS_SEED which. `make fuzz` runs five million.
+KUBYPASS_FUZZ is the number of packets and KUBYPASS_SEED chooses them. `make fuzz` runs five million.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -52,8 +53,8 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF
 
 
 @pytest.fixture(scope="module")
-def labs():
-    """Two sets of programs over one set of maps: as a node has them, and with everything the other way round."""
+def labs() -> Iterator[list[Lab]]:
+    """Loads programs twice over one set of maps: with default constants, and with every switch the other way."""
     with namespace() as path:
         remember_uplink(path)
         maps: dict[str, Map] = {}
@@ -78,9 +79,9 @@ def labs():
 
 
 def fill(lab: Lab) -> list[str]:
-    """Services of every kind; the addresses worth sending packets to and from."""
+    """Writes services of every kind; returns the addresses that packets should come from and go to."""
     lab.reset()
-    places: list[str] = []
+    addresses: list[str] = []
     for who in (V4, V6):
         external, balancer = EXTERNAL[who.version], BALANCER[who.version]
         lab.local_address(who.node, LocalAddressKind.NODE_PORTS)
@@ -96,25 +97,25 @@ def fill(lab: Lab) -> list[str]:
             lab.source_range(
                 balancer, 80, f"{who.remote_pod}/{32 if who.version == 4 else 128}", protocol
             )
-        places += [who.node, who.other_node, who.client, who.service, who.service, who.pod]
-        places += [who.second_pod, who.remote_pod, external, balancer]
-    return [*places, "10.233.77.7", "224.0.0.1", "fd00:10:233::777", "ff02::1", "fe80::1", "::1"]
+        addresses += [who.node, who.other_node, who.client, who.service, who.service, who.pod]
+        addresses += [who.second_pod, who.remote_pod, external, balancer]
+    return [*addresses, "10.233.77.7", "224.0.0.1", "fd00:10:233::777", "ff02::1", "fe80::1", "::1"]
 
 
 def fuzz(labs: list[Lab], seed: int, packets: int) -> subprocess.CompletedProcess[str]:
-    """Runs fuzz.c in the lab's namespace, with the programs of all labs."""
-    places = fill(labs[0])
+    """Runs fuzz.c in the lab's namespace with the programs of all labs."""
+    addresses = fill(labs[0])
     metrics = labs[0].maps["metrics"].fd
     programs = [(lab.programs[name].fd, hook) for lab in labs for name, hook in PROGRAMS.items()]
     return subprocess.run(
         ["nsenter", f"--net={labs[0].path}", ROOT / "build/tests/fuzz", str(seed), str(packets), str(metrics),
          str(uplink_index()), *(f"{fd}:{int(hook)}" for fd, hook in programs)],
-        input="\n".join(places), text=True, capture_output=True, check=False,
+        input="\n".join(addresses), text=True, capture_output=True, check=False,
         pass_fds=[metrics, *(fd for fd, _ in programs)],
     )  # fmt: skip
 
 
-def test_no_packet_is_mistreated(labs):
+def test_no_packet_is_mistreated(labs: list[Lab]) -> None:
     print(f"KUBYPASS_SEED={SEED}")
     result = fuzz(labs, SEED, PACKETS)
     assert result.returncode == 0, result.stdout + result.stderr

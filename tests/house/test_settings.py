@@ -87,12 +87,12 @@ READ = read(ACTING.values())
 
 
 @pytest.mark.parametrize("key", OWN, ids=lambda key: key.name)
-def test_each_setting_is_read_or_without_effect(key: Key):
+def test_each_setting_is_read_or_without_effect(key: Key) -> None:
     assert not problem(key, READ)
 
 
 @pytest.mark.parametrize("name", ["direct-routing-skip-unreachable", "enable-host-port", "mtu"])
-def test_a_setting_that_loses_its_readers_is_noticed(name: str):
+def test_a_setting_that_loses_its_readers_is_noticed(name: str) -> None:
     key = next(key for key in OWN if key.name == name)
     names = {"enable-host-port": "services.with_host_ports"}.get(name, key.path)
     without = {path: text.replace(f"settings.{names}", "False") for path, text in ACTING.items()}
@@ -101,6 +101,11 @@ def test_a_setting_that_loses_its_readers_is_noticed(name: str):
     assert problem(key, found) == f"nothing reads settings.{key.path}; declare its effect"
 
 
-def test_an_effect_is_a_sentence():
+def test_a_reader_of_a_setting_without_effect_is_noticed() -> None:
+    key = next(key for key in OWN if key.name == "routing-mode")
+    assert problem(key, read(["settings.routing.mode"])).endswith("declared without effect")
+
+
+def test_an_effect_is_a_sentence() -> None:
     for key in OWN:
         assert not key.effect or key.effect.startswith(("no effect: ", "no effect yet: ")), key.name

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs leave headroom on the stack: 448 of 512 bytes along each chain of calls (verifier.c, check_max_stack_depth).
+"""Each chain of calls uses at most 448 of the 512 bytes of stack that a program has: the rest is for later options.
 
-Linux 5.10 counts each function's in steps of 32 bytes, newer ones in steps of 16: what fits there fits them all.
+The count is that of verifier.c (check_max_stack_depth). Linux 5.10 counts in steps of 32 bytes, newer kernels in steps
+of 16: what fits there fits all.
 """
 
 from __future__ import annotations

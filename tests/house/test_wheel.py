@@ -17,7 +17,7 @@ NOT_PYTHON = {"bpf", "chart"}
 
 
 @pytest.fixture(scope="module")
-def names(tmp_path_factory) -> list[str]:
+def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     directory = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     pip += ["--no-deps", "--no-build-isolation", "-w", str(directory), str(ROOT)]
@@ -27,7 +27,7 @@ def names(tmp_path_factory) -> list[str]:
         return archive.namelist()
 
 
-def test_the_wheel_has_no_lab(names):
+def test_the_wheel_has_no_lab(names: list[str]) -> None:
     folders = {name.split("/")[1] for name in names if name.startswith("kubypass/")}
     assert {name for name in folders if "." not in name} == ROOMS | NOT_PYTHON
     assert not {"box", "bench"} & folders

@@ -4,24 +4,25 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kubypass_lab.bench.node import bare_node
+from kubypass_lab.bench.node import BareNode, bare_node
 from kubypass_lab.box.kubernetes import cluster as boxes
 from kubypass_lab.box.kubernetes.programs import build_programs
 from kubypass_lab.box.kubernetes.proxies import Proxy
 from tests.kubernetes.cluster import Cluster
-from tests.kubernetes.servers import api_servers, linked
+from tests.kubernetes.servers import Servers, api_servers, linked
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 GUIDE = EXAMPLES / "guide"
 
 
 @pytest.fixture(scope="session")
-def servers():
+def servers() -> Iterator[Servers]:
     if os.geteuid() != 0:
         pytest.skip("needs root: namespaces and BPF programs")
     build_programs(("etcd", "kube-apiserver"), print)
@@ -30,13 +31,13 @@ def servers():
 
 
 @pytest.fixture
-def node():
+def node() -> Iterator[BareNode]:
     with bare_node() as made:
         yield made
 
 
 @pytest.fixture
-def cluster(servers, node):
+def cluster(servers: Servers, node: BareNode) -> Iterator[Cluster]:
     with linked(servers, node.namespace):
         made = Cluster(servers, node)
         made.prepare()
@@ -74,7 +75,7 @@ def two_nodes() -> Iterator[boxes.Cluster]:
 
 
 @pytest.hookimpl(hookwrapper=True)
-def pytest_runtest_makereport(item):
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, None]:
     """The agent's log with a test that failed."""
     report = (yield).get_result()
     cluster = item.funcargs.get("cluster") if hasattr(item, "funcargs") else None

@@ -15,16 +15,12 @@ from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl
 from kubypass_lab.box.kubernetes.node import node_target
 from kubypass_lab.box.kubernetes.node_files import CONTAINERD
+from tests.agent.versions import change_structs, compile_objects
 from tests.kubernetes.serving import AGENTS, ask_agent, wait_rolled_out
 
 ROOT = Path(__file__).resolve().parents[2]
 VERSION = "0.2.0"
-OTHER_STRUCTS = {
-    "struct flow {": "struct flow {\n\t__u64 colour;",  # a field more
-    "struct service {": "struct service {\n\t__u32 pad;",  # others at another place
-    "struct backend {": "struct backend {\n\t__u32 pad;",
-}
-_COPIED = ("bpf", "src", "deploy", "scripts", "cni", "pyproject.toml", "README.md")
+_COPIED = ("Makefile", "bpf", "src", "deploy", "scripts", "cni", "pyproject.toml", "README.md")
 
 
 def build_other_image(root: Path) -> Path:
@@ -32,29 +28,19 @@ def build_other_image(root: Path) -> Path:
     for name in _COPIED:
         source = ROOT / name
         (shutil.copytree if source.is_dir() else shutil.copy)(source, root / name)
-    _edit(root / "bpf/kubypass.h", OTHER_STRUCTS)
-    _edit(root / "pyproject.toml", {'version = "0.1.0"': f'version = "{VERSION}"'})
-    objects, package = root / "build/bpf", root / "src/kubypass"
-    objects.mkdir(parents=True)
+    change_structs(root)
+    project = root / "pyproject.toml"
+    old = 'version = "0.1.0"'
+    assert old in project.read_text()
+    project.write_text(project.read_text().replace(old, f'version = "{VERSION}"'))
+    objects, package = compile_objects(root), root / "src/kubypass"
     shutil.copytree(ROOT / "build/cni", root / "build/cni")
-    flags = ["-O2", "-g", "-target", "bpf", f"-I/usr/include/{os.uname().machine}-linux-gnu"]
-    flags += [f"-I{root}/bpf", f"-I{root}/bpf/skb"]
-    for path in (root / "bpf").glob("*.bpf.c"):
-        _run("clang-19", *flags, "-c", str(path), "-o", str(objects / path.with_suffix(".o").name))
     own = {"PYTHONPATH": str(root / "src")}
     _run(sys.executable, "-m", "kubypass.datapath.generate", str(objects), str(package), **own)
     wheel = ["wheel", "--quiet", "--disable-pip-version-check", "--no-deps", "-w"]
     _run(sys.executable, "-m", "pip", *wheel, str(root / "build/wheel"), str(root))
     _run(sys.executable, str(root / "scripts/build-image"), **own)
     return root / "build/image/kubypass.tar"
-
-
-def _edit(path: Path, changes: dict[str, str]) -> None:
-    text = path.read_text()
-    for old, new in changes.items():
-        assert old in text
-        text = text.replace(old, new)
-    path.write_text(text)
 
 
 def _run(*command: str, **environment: str) -> None:

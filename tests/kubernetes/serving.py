@@ -50,7 +50,9 @@ def serve(cluster: Cluster, name: str, replicas: int, node: str = "") -> Served:
     return Served(name, spec["clusterIP"], {p["port"]: p["nodePort"] for p in spec["ports"]})
 
 
-def wait_rolled_out(cluster: Cluster, what: str, seconds: int = 300, namespace: str = NAMESPACE):
+def wait_rolled_out(
+    cluster: Cluster, what: str, seconds: int = 300, namespace: str = NAMESPACE
+) -> None:
     words = ["-n", namespace, "rollout", "status", what, f"--timeout={seconds}s"]
     kubectl(cluster.paths, *words, timeout_s=seconds + 10)
 

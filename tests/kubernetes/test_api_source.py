@@ -7,18 +7,18 @@ import signal
 from datetime import UTC, datetime
 
 from kubypass.kube.watch.resources import TRIGGER_ANNOTATION
-from tests.kubernetes.cluster import NODE, TAINT
+from tests.kubernetes.cluster import NODE, TAINT, Cluster
 from tests.kubernetes.servers import ADDRESS, PORT, wait
 
 WEB, WEB_ADDRESS = "10.96.1.1:80/TCP", "10.96.1.1"
 
 
-def one_service(cluster) -> None:
+def one_service(cluster: Cluster) -> None:
     cluster.service("web", WEB_ADDRESS)
     cluster.slice("web", ["10.1.0.1"])
 
 
-def test_services_are_served_changed_and_gone(cluster):
+def test_services_are_served_changed_and_gone(cluster: Cluster) -> None:
     one_service(cluster)
     with cluster.agent("--kubeconfig", str(cluster.account())):
         assert cluster.backends(WEB) == ["10.1.0.1:8080/TCP"]
@@ -31,7 +31,9 @@ def test_services_are_served_changed_and_gone(cluster):
         assert not cluster.problems()
 
 
-def test_the_taint_is_taken_away_when_it_is_ready_and_again_when_it_comes_back(cluster):
+def test_the_taint_is_taken_away_when_it_is_ready_and_again_when_it_comes_back(
+    cluster: Cluster,
+) -> None:
     path = f"/api/v1/nodes/{NODE}"
 
     def taints() -> list[str]:
@@ -46,7 +48,7 @@ def test_the_taint_is_taken_away_when_it_is_ready_and_again_when_it_comes_back(c
         assert not cluster.problems()
 
 
-def test_a_server_that_restarts_costs_no_write(cluster):
+def test_a_server_that_restarts_costs_no_write(cluster: Cluster) -> None:
     one_service(cluster)
     with cluster.agent("--kubeconfig", str(cluster.account())):
         before = cluster.writes()
@@ -70,7 +72,9 @@ def test_a_server_that_restarts_costs_no_write(cluster):
     assert 1 <= len(lines) <= 4, lines
 
 
-def test_what_changed_while_the_history_was_lost_is_found_and_nothing_else_is_written(cluster):
+def test_what_changed_while_the_history_was_lost_is_found_and_nothing_else_is_written(
+    cluster: Cluster,
+) -> None:
     for number in range(20):
         cluster.service(f"s{number}", f"10.96.2.{number}")
         cluster.slice(f"s{number}", [f"10.1.2.{number}"])
@@ -93,7 +97,7 @@ def test_what_changed_while_the_history_was_lost_is_found_and_nothing_else_is_wr
         assert 0 < cluster.writes() - before < 16  # two services' entries, not twenty's
 
 
-def test_without_streaming_lists_everything_is_listed_page_by_page(cluster):
+def test_without_streaming_lists_everything_is_listed_page_by_page(cluster: Cluster) -> None:
     cluster.servers.kill()
     cluster.servers.start(PORT, "--feature-gates=WatchList=false")
     cluster.servers.wait_ready()
@@ -110,7 +114,7 @@ def test_without_streaming_lists_everything_is_listed_page_by_page(cluster):
         cluster.servers.wait_ready()
 
 
-def test_before_the_first_complete_sync_nothing_is_touched(cluster):
+def test_before_the_first_complete_sync_nothing_is_touched(cluster: Cluster) -> None:
     one_service(cluster)
     config = str(cluster.account())
     with cluster.agent("--kubeconfig", config):
@@ -137,7 +141,7 @@ def test_before_the_first_complete_sync_nothing_is_touched(cluster):
             cluster.servers.wait_ready()
 
 
-def test_the_next_server_when_one_fails(cluster):
+def test_the_next_server_when_one_fails(cluster: Cluster) -> None:
     one_service(cluster)
     second = PORT + 1
     cluster.servers.start(second)
@@ -162,7 +166,7 @@ def test_the_next_server_when_one_fails(cluster):
             cluster.servers.kill(second)
 
 
-def test_a_server_that_says_nothing_any_more_is_left(cluster):
+def test_a_server_that_says_nothing_any_more_is_left(cluster: Cluster) -> None:
     one_service(cluster)
     config = str(cluster.account())
     with cluster.agent("--kubeconfig", config, "--k8s-heartbeat-timeout=2s"):
@@ -177,7 +181,7 @@ def test_a_server_that_says_nothing_any_more_is_left(cluster):
         wait(lambda: cluster.backends(WEB) == ["10.1.0.3:8080/TCP"], "a change is followed")
 
 
-def test_delays_are_measured_from_the_cause(cluster):
+def test_delays_are_measured_from_the_cause(cluster: Cluster) -> None:
     one_service(cluster)
     with cluster.agent("--kubeconfig", str(cluster.account())):
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -27,7 +27,7 @@ def _left_by(pid: int) -> list[Path]:
     return [*(each for each in places if each.exists()), *NETNS.glob(f"*{paths.key}*")]
 
 
-def test_all_proxies_are_measured_in_one_run(tmp_path: Path):
+def test_all_proxies_are_measured_in_one_run(tmp_path: Path) -> None:
     saved, picture = tmp_path / "figures.json", tmp_path / "figures.png"
     command = [KUBYPASS, "bench", "kubernetes", *SMALL, "--rounds", "1"]
     process = subprocess.Popen([*command, "--json", saved, "--plot", picture])
@@ -44,7 +44,7 @@ def test_all_proxies_are_measured_in_one_run(tmp_path: Path):
     assert not _left_by(process.pid)
 
 
-def test_an_interrupted_run_leaves_nothing():
+def test_an_interrupted_run_leaves_nothing() -> None:
     command = [KUBYPASS, "bench", "kubernetes", *SMALL, "--proxies", "nftables"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
@@ -65,7 +65,7 @@ def test_an_interrupted_run_leaves_nothing():
         (["--services", "none"], "none: expected a number, 1 or more"),
     ],
 )
-def test_wrong_usage_is_one_line(words: list[str], said: str):
+def test_wrong_usage_is_one_line(words: list[str], said: str) -> None:
     done = subprocess.run(
         [KUBYPASS, "bench", "kubernetes", *words], capture_output=True, text=True, check=False
     )

@@ -83,12 +83,12 @@ def web(two_nodes: Cluster) -> Iterator[Cluster]:
     kubectl(two_nodes.paths, "delete", "deployment/web", "service/web")
 
 
-def test_pods_resolve_and_reach_a_service_by_name(web: Cluster):
+def test_pods_resolve_and_reach_a_service_by_name(web: Cluster) -> None:
     words = ["exec", "deploy/web", "--", "curl", "-s", "-m", "5", "http://web/hostname"]
     assert kubectl(web.paths, *words).startswith("web-")
 
 
-def test_node_ports_answer_inside_and_outside(web: Cluster):
+def test_node_ports_answer_inside_and_outside(web: Cluster) -> None:
     port = on(
         web, "node1", "kubectl", "get", "svc", "web", "-o", "jsonpath={.spec.ports[0].nodePort}"
     )
@@ -98,24 +98,24 @@ def test_node_ports_answer_inside_and_outside(web: Cluster):
             assert on(web, where, "curl", "-s", "-m", "5", url).startswith("web-")
 
 
-def test_the_kubelet_serves_exec_and_logs(web: Cluster):
+def test_the_kubelet_serves_exec_and_logs(web: Cluster) -> None:
     assert "web-" in kubectl(web.paths, "exec", "deploy/web", "--", "hostname")
     assert "Started HTTP server" in kubectl(web.paths, "logs", "deploy/web")
 
 
-def test_a_pod_is_entered_by_its_name(web: Cluster):
+def test_a_pod_is_entered_by_its_name(web: Cluster) -> None:
     pods = get_items(web.paths, "pods", "-l", "app=web")
     name = str(pods[0]["metadata"]["name"])
     assert box(web, "exec", f"pod/{name}", "--", "hostname").stdout.strip() == name
 
 
-def test_a_prefix_that_fits_two_pods_is_refused(web: Cluster):
+def test_a_prefix_that_fits_two_pods_is_refused(web: Cluster) -> None:
     answer = box(web, "exec", "pod/web", "--", "hostname")
     assert answer.returncode == 2
     assert "fits several pods" in answer.stderr
 
 
-def test_processes_of_pods_are_below_their_nodes_cgroup(web: Cluster):
+def test_processes_of_pods_are_below_their_nodes_cgroup(web: Cluster) -> None:
     for node in web.nodes:
         cgroup = web.paths.node_cgroup(node.name)
         containers = {path.parent.name for path in cgroup.glob("*/cgroup.procs")}
@@ -123,20 +123,20 @@ def test_processes_of_pods_are_below_their_nodes_cgroup(web: Cluster):
     assert on(web, "node1", "cat", "/proc/self/cgroup").splitlines()[-1] == "0::/init"
 
 
-def test_a_kubelet_may_not_touch_another_node(two_nodes: Cluster):
+def test_a_kubelet_may_not_touch_another_node(two_nodes: Cluster) -> None:
     other = two_nodes.nodes[1].name
     label = ["kubectl", "--kubeconfig=/etc/kubernetes/kubelet.conf", "label", "node", other, "a=b"]
     assert "only its own Node object" in on(two_nodes, "node1", *label)
 
 
-def test_images_without_a_tag_are_not_pulled(two_nodes: Cluster):
+def test_images_without_a_tag_are_not_pulled(two_nodes: Cluster) -> None:
     paths = two_nodes.paths
     kubectl(paths, "run", "untagged", "--image=nginx")
     wait_kubectl(paths, 60, "wait", "--for=condition=Ready", "pod/untagged", "--timeout=5s")
     kubectl(paths, "delete", "pod/untagged", "--now")
 
 
-def test_list_shows_nodes_pods_and_services(web: Cluster):
+def test_list_shows_nodes_pods_and_services(web: Cluster) -> None:
     found = json.loads(box(web, "list", "-o", "json").stdout)
     assert [row["name"] for row in found["nodes"]] == ["node1", "node2", "client"]
     assert {row["ready"] for row in found["nodes"]} == {"True", "-"}
@@ -144,7 +144,7 @@ def test_list_shows_nodes_pods_and_services(web: Cluster):
     assert "web" in {row["name"] for row in found["services"]}
 
 
-def test_kubeconfig_is_printed(two_nodes: Cluster):
+def test_kubeconfig_is_printed(two_nodes: Cluster) -> None:
     assert two_nodes.paths.kubeconfig.read_text().strip() in box(two_nodes, "kubeconfig").stdout
 
 
@@ -158,31 +158,31 @@ def test_kubeconfig_is_printed(two_nodes: Cluster):
         (["up", "--kubernetes", "--nodes", "9"], 2, "--nodes 9"),
     ],
 )
-def test_mistakes_get_one_line(words: list[str], code: int, said: str):
+def test_mistakes_get_one_line(words: list[str], code: int, said: str) -> None:
     answer = subprocess.run([COMMAND, "box", *words], capture_output=True, text=True, check=False)
     assert answer.returncode == code
     assert len(answer.stderr.splitlines()) == 1
     assert said in answer.stderr
 
 
-def test_a_cluster_that_is_up_is_not_made_another(two_nodes: Cluster):
+def test_a_cluster_that_is_up_is_not_made_another(two_nodes: Cluster) -> None:
     answer = box(two_nodes, "up", "--kubernetes", "--proxy", "none")
     assert answer.returncode == 2
     assert "take it down first" in answer.stderr
 
 
-def test_kubectl_is_what_changes_a_cluster(two_nodes: Cluster):
+def test_kubectl_is_what_changes_a_cluster(two_nodes: Cluster) -> None:
     answer = box(two_nodes, "delete", "pod/web")
     assert answer.returncode == 2
     assert "use kubectl" in answer.stderr
 
 
-def test_clusters_live_side_by_side(two_nodes: Cluster, control_plane: Cluster):
+def test_clusters_live_side_by_side(two_nodes: Cluster, control_plane: Cluster) -> None:
     assert kubectl(control_plane.paths, "get", "nodes") == ""
     assert len(get_items(two_nodes.paths, "nodes")) == 2
 
 
-def test_an_api_server_comes_back(control_plane: Cluster):
+def test_an_api_server_comes_back(control_plane: Cluster) -> None:
     paths, topology = control_plane.paths, control_plane.topology
     kubectl(paths, "create", "configmap", "kept")
     crash_program(paths, "kube-apiserver")
@@ -192,7 +192,7 @@ def test_an_api_server_comes_back(control_plane: Cluster):
     kubectl(paths, "delete", "configmap", "kept")
 
 
-def test_a_node_is_rebooted(web: Cluster):
+def test_a_node_is_rebooted(web: Cluster) -> None:
     paths, node = web.paths, web.nodes[1]
     power_off(paths, node.name)
     start_node(paths, web.topology, node)
@@ -208,7 +208,7 @@ def test_a_node_is_rebooted(web: Cluster):
     assert wait_until(answers, 60)
 
 
-def test_a_control_plane_that_refuses_to_run_says_why(tmp_path: Path):
+def test_a_control_plane_that_refuses_to_run_says_why(tmp_path: Path) -> None:
     kubekey = tmp_path / "kubekey.yaml"
     text = (GUIDE / "config-sample.yaml").read_text()
     kubekey.write_text(
@@ -224,7 +224,7 @@ def test_a_control_plane_that_refuses_to_run_says_why(tmp_path: Path):
     assert not paths.exists()
 
 
-def test_what_a_killed_maker_left_is_taken_down():
+def test_what_a_killed_maker_left_is_taken_down() -> None:
     paths = ClusterPaths("killed")
     words = ["up", "--kubernetes", "--name", paths.name, "--proxy", "none", "--nodes", "1"]
     maker = subprocess.Popen([COMMAND, "box", *words], stdout=subprocess.DEVNULL)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 
 from kubypass.kube.client.permissions import CLUSTER_RULES
-from tests.kubernetes.cluster import CONFIG_MAPS, NODE
+from tests.kubernetes.cluster import CONFIG_MAPS, NODE, Cluster
 from tests.kubernetes.servers import ADDRESS, PORT, wait
 
 NAME = "kube-system/kubypass-config"
@@ -20,24 +20,26 @@ EDGE = {
 }
 
 
-def config_map(cluster, **values: str) -> None:
+def config_map(cluster: Cluster, **values: str) -> None:
     data = {key.replace("_", "-"): value for key, value in values.items()}
     cluster.servers.create(CONFIG_MAPS, {"metadata": {"name": "kubypass-config"}, "data": data})
 
 
-def arguments(cluster) -> list[str]:
+def arguments(cluster: Cluster) -> list[str]:
     return ["--kubeconfig", str(cluster.account()), "--config-map", NAME]
 
 
-def detail(cluster, name: str) -> str:
+def detail(cluster: Cluster, name: str) -> str:
     return str(cluster.status()["details"][name])
 
 
-def notes(cluster) -> list[str]:
+def notes(cluster: Cluster) -> list[str]:
     return [note for note in cluster.status()["notes"] if NAME in note]
 
 
-def test_settings_are_read_before_anything_begins_and_some_are_for_some_nodes(cluster):
+def test_settings_are_read_before_anything_begins_and_some_are_for_some_nodes(
+    cluster: Cluster,
+) -> None:
     config_map(cluster, session="x", node_port_range="30000,30999", masquerade_all="false")
     cluster.servers.create(CONFIG_MAPS, EDGE)
     elsewhere = json.loads(json.dumps(EDGE))
@@ -56,7 +58,7 @@ def test_settings_are_read_before_anything_begins_and_some_are_for_some_nodes(cl
         cluster.servers.delete(f"{CONFIG_MAPS}/elsewhere")
 
 
-def test_a_changed_value_says_when_it_takes_effect(cluster):
+def test_a_changed_value_says_when_it_takes_effect(cluster: Cluster) -> None:
     config_map(cluster, node_port_range="30000,30999")
     with cluster.agent(*arguments(cluster)):
         path = f"{CONFIG_MAPS}/kubypass-config"
@@ -83,7 +85,7 @@ def test_a_changed_value_says_when_it_takes_effect(cluster):
         assert not notes(cluster)
 
 
-def test_settings_that_are_for_the_node_by_its_labels_come_and_go(cluster):
+def test_settings_that_are_for_the_node_by_its_labels_come_and_go(cluster: Cluster) -> None:
     config_map(cluster, masquerade_all="false")
     cluster.servers.create(CONFIG_MAPS, EDGE)
     with cluster.agent(*arguments(cluster)):
@@ -100,7 +102,9 @@ def test_settings_that_are_for_the_node_by_its_labels_come_and_go(cluster):
         assert line.startswith("ConfigMap kube-system/edge: annotation kubypass.io/node-selector")
 
 
-def test_an_agent_that_starts_while_the_api_is_away_has_the_settings_of_before(cluster):
+def test_an_agent_that_starts_while_the_api_is_away_has_the_settings_of_before(
+    cluster: Cluster,
+) -> None:
     config_map(cluster, node_port_range="30000,30999")
     words = arguments(cluster)
     with cluster.agent(*words):
@@ -120,7 +124,7 @@ def test_an_agent_that_starts_while_the_api_is_away_has_the_settings_of_before(c
             cluster.servers.wait_ready()
 
 
-def test_probes_are_answered_while_nothing_is_known_yet(cluster):
+def test_probes_are_answered_while_nothing_is_known_yet(cluster: Cluster) -> None:
     words = arguments(cluster)
     cluster.servers.kill()
     try:
@@ -133,7 +137,7 @@ def test_probes_are_answered_while_nothing_is_known_yet(cluster):
         cluster.servers.wait_ready()
 
 
-def test_what_keeps_settings_from_being_read(cluster):
+def test_what_keeps_settings_from_being_read(cluster: Cluster) -> None:
     done = cluster.refused(*arguments(cluster))
     assert done.returncode == 2
     assert f"--config-map {NAME}: there is none; create it" in done.stderr
@@ -149,7 +153,7 @@ def test_what_keeps_settings_from_being_read(cluster):
         assert "Role in kube-system" in cluster.said()
 
 
-def test_servers_that_the_config_map_names_are_used(cluster):
+def test_servers_that_the_config_map_names_are_used(cluster: Cluster) -> None:
     config_map(
         cluster, **{"k8s-api-server-urls": f"https://192.0.2.1:6443,https://{ADDRESS}:{PORT}"}
     )

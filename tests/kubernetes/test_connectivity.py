@@ -49,7 +49,7 @@ def names(two_nodes: Cluster) -> list[str]:
     return [node.name for node in two_nodes.nodes]
 
 
-def test_every_path(two_nodes: Cluster):
+def test_every_path(two_nodes: Cluster) -> None:
     done = run(two_nodes, "connectivity", "test", "-o", "json")
     said = json.loads(done.stdout)
     assert [row for row in said["paths"] if not row["passed"]] == []
@@ -60,7 +60,7 @@ def test_every_path(two_nodes: Cluster):
     wait_namespace_gone(two_nodes)
 
 
-def test_what_fails_and_who_dropped_it(two_nodes: Cluster, names: list[str]):
+def test_what_fails_and_who_dropped_it(two_nodes: Cluster, names: list[str]) -> None:
     """A route that leads nowhere, more exact than ours, on the second node."""
     pods = next(str(each) for each in two_nodes.nodes[0].pod_cidrs)
     half = f"{pods.partition('/')[0]}/25"
@@ -81,7 +81,7 @@ def test_what_fails_and_who_dropped_it(two_nodes: Cluster, names: list[str]):
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_it_cleans_up_when_it_is_stopped(two_nodes: Cluster, number: int):
+def test_it_cleans_up_when_it_is_stopped(two_nodes: Cluster, number: int) -> None:
     whole = command(two_nodes, "connectivity", "test")
     with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process:
         for line in process.stderr:
@@ -93,14 +93,14 @@ def test_it_cleans_up_when_it_is_stopped(two_nodes: Cluster, number: int):
     wait_namespace_gone(two_nodes)
 
 
-def test_an_image_that_no_node_has(two_nodes: Cluster):
+def test_an_image_that_no_node_has(two_nodes: Cluster) -> None:
     done = run(two_nodes, "connectivity", "test", "--image", "no.where/kubypass:1", "--wait", "3")
     assert done.returncode == 1
     assert "pods are not ready after 3 s: host-a" in done.stderr
     wait_namespace_gone(two_nodes)
 
 
-def test_wrong_usage(two_nodes: Cluster, names: list[str]):
+def test_wrong_usage(two_nodes: Cluster, names: list[str]) -> None:
     done = run(two_nodes, "connectivity", "test", "--node", "nowhere")
     assert (done.returncode, done.stdout) == (2, "")
     assert f"--node nowhere: there is no such node; there are: {', '.join(names)}" in done.stderr
@@ -114,7 +114,7 @@ def test_wrong_usage(two_nodes: Cluster, names: list[str]):
         kubectl(two_nodes.paths, "delete", "namespace", "kubypass-test")
 
 
-def test_out_and_in_again(two_nodes: Cluster, names: list[str]):
+def test_out_and_in_again(two_nodes: Cluster, names: list[str]) -> None:
     """Nodes are clean without kubypass, and ready with it."""
     done = run(two_nodes, "uninstall")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -133,7 +133,7 @@ def test_out_and_in_again(two_nodes: Cluster, names: list[str]):
     assert run(two_nodes, "connectivity", "test").returncode == 0
 
 
-def test_a_wrong_setting_is_said_before_and_by_the_agents(two_nodes: Cluster):
+def test_a_wrong_setting_is_said_before_and_by_the_agents(two_nodes: Cluster) -> None:
     done = run(two_nodes, "install", "--set", "config.kube-proxy-replacement=maybe")
     assert (done.returncode, "nothing was changed" in done.stdout) == (1, True)
     assert "STOP      config: kube-proxy-replacement: 'maybe': expected" in done.stdout

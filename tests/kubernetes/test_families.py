@@ -25,7 +25,7 @@ def versions(addresses: Iterable[str]) -> tuple[int, ...]:
     return tuple(ip_address(each).version for each in addresses)
 
 
-def test_nodes_pods_and_services_have_addresses_of_each(families: Cluster):
+def test_nodes_pods_and_services_have_addresses_of_each(families: Cluster) -> None:
     wanted = families.topology.families
     for node in get_items(families.paths, "nodes"):
         assert tuple(ip_network(each).version for each in node["spec"]["podCIDRs"]) == wanted
@@ -37,7 +37,7 @@ def test_nodes_pods_and_services_have_addresses_of_each(families: Cluster):
     assert set(versions(dns["spec"]["clusterIPs"])) <= set(wanted)
 
 
-def test_every_path(families: Cluster):
+def test_every_path(families: Cluster) -> None:
     done = run(families, "connectivity", "test", "-o", "json")
     said = json.loads(done.stdout)
     assert [row for row in said["paths"] if not row["passed"]] == []
@@ -48,7 +48,7 @@ def test_every_path(families: Cluster):
     wait_namespace_gone(families)
 
 
-def test_nothing_of_kube_proxys(families: Cluster):
+def test_nothing_of_kube_proxys(families: Cluster) -> None:
     """The guide's proof, for each family."""
     for node in families.nodes:
         for save in ("iptables-save", "ip6tables-save"):

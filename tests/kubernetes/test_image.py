@@ -26,7 +26,7 @@ exec nsenter --net=/run/netns/{namespace} chroot {image} /usr/bin/kubypass "$@"
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory) -> Path:
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its files, unpacked."""
     done = subprocess.run(["make", "image"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -53,7 +53,7 @@ def said(image: Path, node: BareNode, *words: str) -> str:
     return text
 
 
-def test_it_has_what_a_node_needs_and_no_more(image: Path):
+def test_it_has_what_a_node_needs_and_no_more(image: Path) -> None:
     objects = {path.name for path in (image / PACKAGE / "bpf").iterdir()}
     assert {"socket.bpf.o", "bind.bpf.o", "pod.bpf.o", "host.bpf.o"} <= objects
     plugin = image / PACKAGE / "cni/plugin/kubypass-cni"
@@ -66,23 +66,23 @@ def test_it_has_what_a_node_needs_and_no_more(image: Path):
     assert ARCHIVE.stat().st_size < 100e6
 
 
-def test_it_says_nothing_of_the_machine_that_made_it(image: Path):
+def test_it_says_nothing_of_the_machine_that_made_it(image: Path) -> None:
     for name in ("hostname", "resolv.conf"):
         assert not (image / "etc" / name).exists()
     assert not list(image.rglob("direct_url.json"))
     assert image.stat().st_mode & 0o7777 == 0o755
 
 
-def test_it_says_its_version(image: Path, node: BareNode):
+def test_it_says_its_version(image: Path, node: BareNode) -> None:
     assert said(image, node, "version").startswith(f"kubypass {VERSION}, libbpf ")
 
 
-def test_it_installs_from_its_own_files(image: Path, node: BareNode):
+def test_it_installs_from_its_own_files(image: Path, node: BareNode) -> None:
     text = said(image, node, "install", "-o", "yaml", "--set", "k8sServiceHost=192.168.1.10")
     assert text.count("\nkind: ") == 7
 
 
-def test_its_agent_serves_a_node(image: Path, node: BareNode):
+def test_its_agent_serves_a_node(image: Path, node: BareNode) -> None:
     write_file(node.manifests / "service.json", named_service("web", "10.96.0.1"))
     write_file(node.manifests / "slice.json", named_slice("web", ["192.168.1.50"], 8080))
     options = ["--manifests", str(node.manifests), "--node", "n1", *node.agent_options]

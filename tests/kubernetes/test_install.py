@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -48,7 +49,7 @@ def all_of(word: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def node(control_plane: Cluster):
+def node(control_plane: Cluster) -> Iterator[Callable[[str], None]]:
     """A node of a kernel; it exists on paper only."""
 
     def make(kernel: str) -> None:
@@ -60,7 +61,7 @@ def node(control_plane: Cluster):
 
 
 @pytest.fixture
-def installed(control_plane: Cluster, node):
+def installed(control_plane: Cluster, node: Callable[[str], None]) -> Iterator[Cluster]:
     node("6.1.0-13-amd64")
     done = run(control_plane, "install", "--wait", "0")
     assert done.returncode == 0, done.stderr
@@ -69,7 +70,7 @@ def installed(control_plane: Cluster, node):
     run(control_plane, "uninstall", "--keep-datapath")
 
 
-def test_a_dry_run_changes_nothing(control_plane: Cluster, node):
+def test_a_dry_run_changes_nothing(control_plane: Cluster, node: Callable[[str], None]) -> None:
     node("6.1.0-13-amd64")
     for _ in range(2):
         done = run(control_plane, "install", "--dry-run")
@@ -83,7 +84,7 @@ def test_a_dry_run_changes_nothing(control_plane: Cluster, node):
     )
 
 
-def test_it_cannot_work_and_says_why(control_plane: Cluster, node):
+def test_it_cannot_work_and_says_why(control_plane: Cluster, node: Callable[[str], None]) -> None:
     done = run(control_plane, "install")
     assert (done.returncode, done.stdout.count("STOP")) == (1, 1)
     assert "none of 0 nodes has the labels of nodeSelector" in done.stdout
@@ -97,7 +98,7 @@ def test_it_cannot_work_and_says_why(control_plane: Cluster, node):
     assert (done.returncode, done.stdout.splitlines()[-1]) == (1, "nothing was changed")
 
 
-def test_again_and_with_another_value(installed: Cluster):
+def test_again_and_with_another_value(installed: Cluster) -> None:
     done = run(installed, "install", "--wait", "0")
     assert verbs(done.stdout) == all_of("unchanged")
     done = run(installed, "install", "--wait", "0", "--set", "config.enable-ipv6=false")
@@ -106,7 +107,7 @@ def test_again_and_with_another_value(installed: Cluster):
     assert (done.returncode, "not ready" in done.stdout) == (1, True)
 
 
-def test_its_account_may_do_what_the_agent_needs_and_no_more(installed: Cluster):
+def test_its_account_may_do_what_the_agent_needs_and_no_more(installed: Cluster) -> None:
     account = "--as=system:serviceaccount:kube-system:kubypass"
     rows = [(rule, verb, "-A") for rule in CLUSTER_RULES for verb in rule.verbs]
     rows += [
@@ -126,7 +127,7 @@ def test_its_account_may_do_what_the_agent_needs_and_no_more(installed: Cluster)
         assert answer.stdout.strip() == "no", words
 
 
-def test_fields_that_somebody_else_has_set_are_named(installed: Cluster):
+def test_fields_that_somebody_else_has_set_are_named(installed: Cluster) -> None:
     word = '{"spec":{"template":{"spec":{"priorityClassName":"system-cluster-critical"}}}}'
     kubectl(
         installed.paths,
@@ -148,13 +149,13 @@ def test_fields_that_somebody_else_has_set_are_named(installed: Cluster):
     assert verbs(done.stdout)[OBJECTS[-1]] == "configured"
 
 
-def test_uninstall_removes_every_object(installed: Cluster):
+def test_uninstall_removes_every_object(installed: Cluster) -> None:
     assert verbs(run(installed, "uninstall", "--dry-run").stdout) == all_of("remove")
     assert verbs(run(installed, "uninstall", "--keep-datapath").stdout) == all_of("removed")
     assert verbs(run(installed, "uninstall", "--keep-datapath").stdout) == all_of("not there")
 
 
-def test_the_plain_manifests_are_valid(control_plane: Cluster):
+def test_the_plain_manifests_are_valid(control_plane: Cluster) -> None:
     path = str(ROOT / "deploy/kubypass.yaml")
     said = kubectl(
         control_plane.paths,
@@ -168,7 +169,7 @@ def test_the_plain_manifests_are_valid(control_plane: Cluster):
     assert len(said.splitlines()) == len(OBJECTS)
 
 
-def test_helm_installs_the_chart_and_removes_it(control_plane: Cluster):
+def test_helm_installs_the_chart_and_removes_it(control_plane: Cluster) -> None:
     server = f"k8sServiceHost={control_plane.topology.gateway}"
 
     def helm(*words: str) -> str:
@@ -196,7 +197,7 @@ def test_helm_installs_the_chart_and_removes_it(control_plane: Cluster):
     assert verbs(run(control_plane, "uninstall", "--dry-run").stdout) == all_of("not there")
 
 
-def test_without_a_cluster():
+def test_without_a_cluster() -> None:
     done = subprocess.run(
         [KUBYPASS, "install", "-o", "yaml", "--set", "k8sServiceHost=192.168.1.10"],
         capture_output=True, text=True, check=False,

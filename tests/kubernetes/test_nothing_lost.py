@@ -126,7 +126,7 @@ def directory(parent: Path, name: str) -> Path:
 
 
 @needs_kubypass
-def test_agents_are_killed(scene: Scene, tmp_path: Path, request) -> None:
+def test_agents_are_killed(scene: Scene, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """While pods of their node come and go."""
     cluster = scene.cluster
     with traffic(cluster, tmp_path, scene.services) as found:
@@ -151,7 +151,7 @@ def test_agents_are_killed(scene: Scene, tmp_path: Path, request) -> None:
 
 
 @needs_kubypass
-def test_agents_are_restarted(scene: Scene, tmp_path: Path, request) -> None:
+def test_agents_are_restarted(scene: Scene, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     cluster = scene.cluster
     with traffic(cluster, tmp_path, scene.services) as found:
         kubectl(cluster.paths, "rollout", "restart", *AGENTS)
@@ -160,7 +160,9 @@ def test_agents_are_restarted(scene: Scene, tmp_path: Path, request) -> None:
 
 
 @needs_kubypass
-def test_another_layout_comes_and_goes(scene: Scene, tmp_path: Path, request) -> None:
+def test_another_layout_comes_and_goes(
+    scene: Scene, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """An upgrade, and the way back."""
     cluster = scene.cluster
     own = layouts(cluster)
@@ -185,7 +187,9 @@ def test_another_layout_comes_and_goes(scene: Scene, tmp_path: Path, request) ->
         assert "entries were carried over" in str(status["upgrade"])
 
 
-def test_the_api_server_is_restarted(scene: Scene, tmp_path: Path, request) -> None:
+def test_the_api_server_is_restarted(
+    scene: Scene, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     paths, topology = scene.cluster.paths, scene.cluster.topology
     with traffic(scene.cluster, tmp_path, scene.services) as found:
         crash_program(paths, "kube-apiserver")
@@ -196,7 +200,9 @@ def test_the_api_server_is_restarted(scene: Scene, tmp_path: Path, request) -> N
     check(found, request)
 
 
-def test_the_control_plane_is_away(scene: Scene, tmp_path: Path, request) -> None:
+def test_the_control_plane_is_away(
+    scene: Scene, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     """Its machine, that is: a controller manager that outlives its API server for so long gives up all nodes."""
     paths, topology = scene.cluster.paths, scene.cluster.topology
     with traffic(scene.cluster, tmp_path, scene.services) as found:
@@ -223,7 +229,7 @@ def change_and_look(scene: Scene, found: Traffic) -> None:
     wait_asked(found, 1000)
 
 
-def test_a_node_is_rebooted(scene: Scene, tmp_path: Path, request) -> None:
+def test_a_node_is_rebooted(scene: Scene, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """What is elsewhere goes on; what is on it comes back, and nobody is answered by another's pod."""
     cluster, node = scene.cluster, scene.cluster.nodes[-1]
     others = [each.alias for each in cluster.nodes[:-1]]
@@ -263,7 +269,9 @@ def wait_back(scene: Scene, node: str) -> None:
     wait_kubectl(paths, 120, "wait", *chosen, "--for=condition=Ready", "--timeout=5s")
 
 
-def test_a_deployment_is_updated(scene: Scene, tmp_path: Path, request) -> None:
+def test_a_deployment_is_updated(
+    scene: Scene, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     cluster = scene.cluster
     rolling = serve(cluster, "rolling", PODS)
     with traffic(cluster, tmp_path, [rolling]) as found:
@@ -275,7 +283,7 @@ def test_a_deployment_is_updated(scene: Scene, tmp_path: Path, request) -> None:
     check_leases(cluster, 180)
 
 
-def test_services_come_and_go(scene: Scene, tmp_path: Path, request) -> None:
+def test_services_come_and_go(scene: Scene, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     with traffic(scene.cluster, tmp_path, scene.services) as found:
         done = churn(scene.cluster, CHURN_S)
     print(f"{done} changes in {CHURN_S:.0f} s")

@@ -6,13 +6,13 @@ from __future__ import annotations
 import json
 import subprocess
 
-from tests.kubernetes.cluster import NODE
+from tests.kubernetes.cluster import NODE, Cluster
 from tests.kubernetes.servers import wait
 
 PODS = "/api/v1/namespaces/default/pods"
 
 
-def pod(cluster, name: str, node: str, address: str, **metadata: object) -> None:
+def pod(cluster: Cluster, name: str, node: str, address: str, **metadata: object) -> None:
     container = {
         "name": "web",
         "image": "web:1",
@@ -29,13 +29,13 @@ def pod(cluster, name: str, node: str, address: str, **metadata: object) -> None
     cluster.servers.change(f"{PODS}/{name}/status", {"status": status})
 
 
-def prepare(cluster) -> None:
+def prepare(cluster: Cluster) -> None:
     account = "/api/v1/namespaces/default/serviceaccounts"
     if cluster.servers.curl(f"{account}/default")[0] == 404:
         cluster.servers.create(account, {"metadata": {"name": "default"}})
 
 
-def test_ports_of_the_node_are_those_of_its_own_pods(cluster):
+def test_ports_of_the_node_are_those_of_its_own_pods(cluster: Cluster) -> None:
     prepare(cluster)
     with cluster.agent("--kubeconfig", str(cluster.account())):
         pod(cluster, "here", NODE, "10.244.1.5")
@@ -48,7 +48,7 @@ def test_ports_of_the_node_are_those_of_its_own_pods(cluster):
         wait(lambda: cluster.backends(frontend) is None, "the port is gone")
 
 
-def test_labels_of_a_pod_say_whether_its_sockets_are_left_alone(cluster):
+def test_labels_of_a_pod_say_whether_its_sockets_are_left_alone(cluster: Cluster) -> None:
     prepare(cluster)
     namespace = f"{cluster.node.namespace}-pod"
     subprocess.run(["ip", "netns", "add", namespace], check=True)
@@ -80,11 +80,11 @@ def test_labels_of_a_pod_say_whether_its_sockets_are_left_alone(cluster):
         subprocess.run(["ip", "netns", "delete", namespace], check=True)
 
 
-def excluded(cluster) -> int:
+def excluded(cluster: Cluster) -> int:
     return int(cluster.status()["socket_lb"].get("excluded_pods", 0))
 
 
-def test_a_refused_bind_is_an_event_of_the_service(cluster):
+def test_a_refused_bind_is_an_event_of_the_service(cluster: Cluster) -> None:
     cluster.service("web", "10.96.1.1", type="NodePort", ports=[{"port": 80, "nodePort": 30080}])
     cluster.slice("web", ["10.1.0.1"])
     with cluster.agent("--kubeconfig", str(cluster.account())):

@@ -9,18 +9,18 @@ import pytest
 
 from kubypass.kube.client.permissions import CLUSTER_RULES
 from kubypass_lab.box.kubernetes import pki
-from tests.kubernetes.cluster import NODE
+from tests.kubernetes.cluster import NODE, Cluster
 from tests.kubernetes.servers import ADDRESS, PORT, wait
 
 WEB = "10.96.1.1:80/TCP"
 
 
-def one_service(cluster) -> None:
+def one_service(cluster: Cluster) -> None:
     cluster.service("web", "10.96.1.1")
     cluster.slice("web", ["10.1.0.1"])
 
 
-def waiting(cluster, words: str) -> str:
+def waiting(cluster: Cluster, words: str) -> str:
     """The log's line about the API, once it says these words."""
 
     def found() -> str:
@@ -30,7 +30,7 @@ def waiting(cluster, words: str) -> str:
     return str(wait(found, words))
 
 
-def test_each_missing_permission_is_named_with_the_rule_to_add(cluster):
+def test_each_missing_permission_is_named_with_the_rule_to_add(cluster: Cluster) -> None:
     one_service(cluster)
     cluster.allow([rule for rule in CLUSTER_RULES if rule.resource not in {"services", "pods"}])
     with cluster.agent("--kubeconfig", str(cluster.account()), ready=False):
@@ -44,7 +44,9 @@ def test_each_missing_permission_is_named_with_the_rule_to_add(cluster):
         assert cluster.backends(WEB) == ["10.1.0.1:8080/TCP"]
 
 
-def test_a_permission_to_write_that_is_missing_is_a_problem_and_the_rest_goes_on(cluster):
+def test_a_permission_to_write_that_is_missing_is_a_problem_and_the_rest_goes_on(
+    cluster: Cluster,
+) -> None:
     one_service(cluster)
     cluster.allow([rule for rule in CLUSTER_RULES if rule.verbs == ("list", "watch")])
     with cluster.agent("--kubeconfig", str(cluster.account())):
@@ -55,7 +57,7 @@ def test_a_permission_to_write_that_is_missing_is_a_problem_and_the_rest_goes_on
         wait(lambda: not cluster.problems(), "it goes on by itself")
 
 
-def test_a_token_that_is_refused_is_read_again(cluster):
+def test_a_token_that_is_refused_is_read_again(cluster: Cluster) -> None:
     one_service(cluster)
     token = cluster.servers.root / "token"
     token.write_text("expired")
@@ -68,7 +70,7 @@ def test_a_token_that_is_refused_is_read_again(cluster):
         assert cluster.backends(WEB) == ["10.1.0.1:8080/TCP"]
 
 
-def test_an_exec_plugin_gives_the_token(cluster):
+def test_an_exec_plugin_gives_the_token(cluster: Cluster) -> None:
     one_service(cluster)
     given = cluster.servers.root / "credential.json"
     status = {
@@ -87,7 +89,7 @@ def test_an_exec_plugin_gives_the_token(cluster):
         assert cluster.backends(WEB) == ["10.1.0.1:8080/TCP"]
 
 
-def test_the_ca_of_another_cluster(cluster):
+def test_the_ca_of_another_cluster(cluster: Cluster) -> None:
     other = cluster.servers.root / "other"
     pki.make_authority(other)
     config = cluster.servers.kubeconfig(
@@ -105,7 +107,9 @@ def test_the_ca_of_another_cluster(cluster):
         ("elsewhere", "IP:192.0.2.1", 30, "its certificate is for another name"),
     ],
 )
-def test_a_certificate_that_is_wrong(cluster, name, alternatives, days, words):
+def test_a_certificate_that_is_wrong(
+    cluster: Cluster, name: str, alternatives: str, days: int, words: str
+) -> None:
     servers, port = cluster.servers, PORT + 2
     identity = pki.Identity(name, "kube-apiserver", serves=(alternatives,))
     pki.make_certificate(servers.pki, identity, days)
@@ -125,13 +129,13 @@ def test_a_certificate_that_is_wrong(cluster, name, alternatives, days, words):
         servers.kill(port)
 
 
-def test_a_port_that_speaks_no_tls(cluster):
+def test_a_port_that_speaks_no_tls(cluster: Cluster) -> None:
     config = cluster.servers.kubeconfig("etcd", {}, port=2390)
     with cluster.agent("--kubeconfig", str(config), ready=False):
         waiting(cluster, f"https://{ADDRESS}:2390: connection refused")
 
 
-def test_the_service_of_the_api_is_refused_as_its_address(cluster):
+def test_the_service_of_the_api_is_refused_as_its_address(cluster: Cluster) -> None:
     """The node's restart would wait for the agent, and the agent for the service."""
     servers = cluster.servers
     environment = {
@@ -151,7 +155,7 @@ def test_the_service_of_the_api_is_refused_as_its_address(cluster):
     assert "10.96.0.1 is in service-cidrs, 10.96.0.0/16" in done.stderr
 
 
-def test_the_service_of_the_api_is_found_out_by_what_the_api_says(cluster):
+def test_the_service_of_the_api_is_found_out_by_what_the_api_says(cluster: Cluster) -> None:
     """An address on which the server answers, and which is that of default/kubernetes all the same."""
     servers = cluster.servers
     with servers.also_at("10.96.0.1", cluster.node.namespace):
@@ -176,7 +180,7 @@ def test_the_service_of_the_api_is_found_out_by_what_the_api_says(cluster):
     ],
     ids=str,
 )
-def test_a_command_line_that_is_wrong(cluster, words, said):
+def test_a_command_line_that_is_wrong(cluster: Cluster, words: tuple[str, ...], said: str) -> None:
     good = str(cluster.account())
     words = tuple(good if word == "GOOD" else word for word in words)
     if "--config-map" in words:
@@ -187,7 +191,7 @@ def test_a_command_line_that_is_wrong(cluster, words, said):
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_in_a_pod_the_service_account_is_used(cluster):
+def test_in_a_pod_the_service_account_is_used(cluster: Cluster) -> None:
     one_service(cluster)
     environment = {"KUBERNETES_SERVICE_HOST": ADDRESS, "KUBERNETES_SERVICE_PORT": str(PORT)}
     with cluster.agent(environment=environment | cluster.service_account()):

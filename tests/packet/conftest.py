@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from scapy.layers.l2 import ARP, Ether
@@ -12,17 +12,17 @@ from scapy.layers.l2 import ARP, Ether
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
 from tests.packet.lab import Lab, config
-from tests.packet.packets import V4, V6
+from tests.packet.packets import V4, V6, Addresses
 from tests.packet.pipeline import Pipeline, entered, load
 from tests.packet.uplink import namespace, remember_uplink
 from tests.packet.variants import PLACE
 
 
-def pytest_addoption(parser):
+def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--cost", action="store_true", help="ns a packet, of the packets of every row")
 
 
-def pytest_terminal_summary(terminalreporter):
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if COSTS:
         terminalreporter.section(
             "ns a packet: median of single runs, less that of a packet that is not IP"
@@ -31,7 +31,7 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line(f"{ns:7.0f}  {program:<12} {name}")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """These need root, for BPF and namespaces."""
     if os.geteuid() != 0:
         for item in items:
@@ -57,7 +57,7 @@ def loaded(place: str) -> Lab:
 
 
 @pytest.fixture(params=[0, CHECKSUM_COMPLETE], ids=["plain", "summed"])
-def lab(loaded: Lab, request) -> Iterator[Lab]:
+def lab(loaded: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
     """Each row twice: with a checksum that nobody looked at, and as from a device that has summed the packet."""
     loaded.reset()
     loaded.flags, loaded.repeats = request.param, 0
@@ -78,12 +78,12 @@ def lab(loaded: Lab, request) -> Iterator[Lab]:
 
 
 @pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])
-def who(request):
+def who(request: pytest.FixtureRequest) -> Addresses:
     return request.param
 
 
 @pytest.fixture(params=["TCP", "UDP"])
-def protocol(request):
+def protocol(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -118,7 +118,7 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def start(place: str):
+def start(place: str) -> Iterator[Callable[[str], Pipeline]]:
     """Begins an empty cluster on a node with one of SETTINGS; programs are loaded when they are asked for."""
     maps, made = {}, {}
 
@@ -135,6 +135,6 @@ def start(place: str):
 
 
 @pytest.fixture
-def opened(start) -> Pipeline:
+def opened(start: Callable[[str], Pipeline]) -> Pipeline:
     """Where ClusterIPs answer to everybody."""
     return start("opened")

@@ -6,24 +6,27 @@ from __future__ import annotations
 import itertools
 import select
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 from scapy.layers.inet import IP, fragment
 from scapy.layers.inet6 import IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from kubypass.kernel.netns import inside
 from kubypass.model.verdict import Hook, Verdict
-from tests.packet.lab import REDIRECT, SHOT
-from tests.packet.packets import IN, segment
+from tests.packet.lab import REDIRECT, SHOT, Lab
+from tests.packet.packets import IN, Addresses, Flow, segment
 
 ETH_P_ALL = 3
 ORDERS = list(itertools.permutations(range(3)))
 PAYLOAD = "".join(f"{number:07} " for number in range(375))  # 3000 bytes
 
 
-def pieces(who, flow, where, **options):
+def pieces(
+    who: Addresses, flow: Flow, where: Mapping[str, object], **options: object
+) -> list[bytes]:
     """The frames that carry the datagram of a flow; options: protocol, number (its identification), payload."""
     number = options.pop("number", 7)
     whole = segment(who, flow, **{"payload": PAYLOAD, **where, **options})
@@ -40,7 +43,16 @@ def pieces(who, flow, where, **options):
     return [bytes(ethernet / piece) for piece in found]
 
 
-def follow(lab, who, program, sent, expected, where, code=REDIRECT, **options):
+def follow(
+    lab: Lab,
+    who: Addresses,
+    program: str,
+    sent: Flow,
+    expected: Flow,
+    where: Mapping[str, object],
+    code: int = REDIRECT,
+    **options: object,
+) -> None:
     """Every piece in turn."""
     wanted = pieces(who, expected, where, **options)
     for piece, whole in zip(pieces(who, sent, IN, **options), wanted, strict=True):
@@ -49,7 +61,7 @@ def follow(lab, who, program, sent, expected, where, code=REDIRECT, **options):
 
 
 @contextmanager
-def queued(lab) -> Iterator[list[bytes]]:
+def queued(lab: Lab) -> Iterator[list[bytes]]:
     """What arrives at the uplink once more, in the order in which it does; complete after the block."""
     found: list[bytes] = []
     to_us = bytes.fromhex(IN["dmac"].replace(":", ""))  # others are the kernel's own
@@ -64,19 +76,21 @@ def queued(lab) -> Iterator[list[bytes]]:
                 found.append(frame)
 
 
-def alike(who, protocol):
+def alike(who: Addresses, protocol: str) -> str:
     """A payload whose pieces are of one length: a packet that grows is not summed again, but by its receiver."""
     header = 20 if protocol == "TCP" else 8
     return ("1234567 " * 400)[: {4: 3000, 6: 3144}[who.version] - header]
 
 
-def held(lab, program, piece):
+def held(lab: Lab, program: str, piece) -> None:
     result = lab.run(program, piece)
     hook = Hook[program.upper()]
     assert (result.code, dict(result.counted)) == (SHOT, {(hook, Verdict.QUEUED): 1})
 
 
-def in_order(lab, program, sent, wanted, order, code=REDIRECT):
+def in_order(
+    lab: Lab, program: str, sent: Flow, wanted: Packet, order: tuple[int, ...], code: int = REDIRECT
+) -> None:
     """Those before the first piece are held, and queued again as they came once it is through."""
     early = order[: order.index(0)]
     for index in early:

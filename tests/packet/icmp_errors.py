@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -14,8 +16,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from tests.packet.lab import PASS, REDIRECT
-from tests.packet.packets import IN, segment
+from tests.packet.lab import PASS, REDIRECT, Lab
+from tests.packet.packets import IN, Addresses, Flow, segment
 
 ERRORS = {
     4: [
@@ -33,23 +35,35 @@ ERRORS = {
 }
 
 
-def router(who) -> str:
+def router(who: Addresses) -> str:
     """Somewhere on the way."""
     return "198.51.100.1" if who.version == 4 else "2001:db8:1::1"
 
 
-def quoted(who, flow, **options) -> Packet:
+def quoted(who: Addresses, flow: Flow, **options: object) -> Packet:
     """The IP packet of a flow, as an error quotes it."""
     return segment(who, flow, **{"ttl": 5, **options})[1]
 
 
-def error(who, source, destination, message, quote, where) -> bytes:
+def error(
+    who: Addresses, source, destination, message: Packet, quote, where: Mapping[str, object]
+) -> bytes:
     """An error as a frame; `quote` is a packet, or what of it is quoted."""
     ethernet = Ether(src=where["smac"], dst=where["dmac"])
     return bytes(ethernet / who.ip(source, destination, where["ttl"]) / message / bytes(quote))
 
 
-def check(lab, who, program, arrives, leaves, where, code=REDIRECT, *, own=None):
+def check(
+    lab: Lab,
+    who: Addresses,
+    program: str,
+    arrives: Flow,
+    leaves: Flow,
+    where: Mapping[str, object],
+    code: int = REDIRECT,
+    *,
+    own=None,
+) -> None:
     """An error, of (source, destination, quoted flow), and what it becomes; every kind of error.
 
     `own` is the source of those that do not keep it: all but those that trace a way.
@@ -70,7 +84,7 @@ def check(lab, who, program, arrives, leaves, where, code=REDIRECT, *, own=None)
             assert (result.code, result.packet) == (code, wanted), (message.summary(), protocol)
 
 
-def _keep_checksum(who, frame: bytes, checksum: bytes, at: int) -> bytes:
+def _keep_checksum(who: Addresses, frame: bytes, checksum: bytes, at: int) -> bytes:
     frame = frame[:at] + checksum + frame[at + 2 :]
     if who.version == 4:
         packet = IP(frame[14:])
@@ -81,13 +95,13 @@ def _keep_checksum(who, frame: bytes, checksum: bytes, at: int) -> bytes:
     return frame[:14] + bytes(packet)
 
 
-def open_flow(lab, who, program, flow):
+def open_flow(lab: Lab, who: Addresses, program: str, flow: Flow) -> None:
     """The first packets of a TCP and a UDP connection to a service, which is there for both."""
     for protocol in ("TCP", "UDP"):
         result = lab.run(program, segment(who, flow, protocol=protocol))
         assert result.code in (PASS, REDIRECT), result.counted
 
 
-def serve(lab, address, port, backends, **options):
+def serve(lab: Lab, address, port: int, backends, **options: object) -> None:
     for protocol in ("TCP", "UDP"):
         lab.service(address, port, backends, protocol=protocol, **options)

@@ -22,7 +22,7 @@ from kubypass.datapath.loader import load_programs
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
-from kubypass.kernel.program import Program, TestRun
+from kubypass.kernel.program import Program, TestRun, packet_context
 from kubypass.model.address import UNSPECIFIED, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.constants import NETNS_UNKNOWN
@@ -204,16 +204,12 @@ class Lab:
     def run(self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0) -> Result:
         """One packet through one program, as if it came (or left) by the uplink; cut into segments later (GSO)."""
         before = self._counts()
-        context = bytearray(192)
-        struct.pack_into("<I", context, 40, uplink_index())
-        struct.pack_into("<I", context, 176, segment_bytes)
+        context = packet_context(uplink_index(), segment_bytes=segment_bytes)
         with inside(self.path):
-            run = self._run(program, bytes(packet), bytes(context))
+            run = self._run(program, bytes(packet), context)
             counted = self._counts()
             if self.repeats:
-                again = [
-                    self._run(program, bytes(packet), bytes(context)) for _ in range(self.repeats)
-                ]
+                again = [self._run(program, bytes(packet), context) for _ in range(self.repeats)]
                 self.costs.append((program, statistics.median(one.duration_ns for one in again)))
         counted.subtract(before)
         return Result(run.retval, run.data, +counted)

@@ -11,6 +11,8 @@ from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
+Flow = tuple[str, int, str, int]
+"""Source address and port, destination address and port."""
 GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
 POD_MAC, VETH_MAC = "02:00:00:00:64:14", "02:00:00:00:64:01"
 IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
@@ -49,7 +51,7 @@ V6 = Addresses(
 )  # fmt: skip
 
 
-def segment(who: Addresses, flow: tuple[str, int, str, int], **options: object) -> Packet:
+def segment(who: Addresses, flow: Flow, **options: object) -> Packet:
     """A TCP, UDP or SCTP packet; options: protocol, flags, ttl, payload, source and destination MAC."""
     source, source_port, destination, port = flow
     ethernet = Ether(src=options.get("smac", POD_MAC), dst=options.get("dmac", VETH_MAC))

@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
-from kubypass.datapath.counters import read_counts
+from kubypass.datapath.counters import counter_index, read_counts
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
+from kubypass.kernel.program import packet_context
 from kubypass.kube.manifests.merged_files import MergedFiles
 from kubypass.kube.manifests.parser import EMPTY, ParsedFile, Parser
 from kubypass.kube.store import Dirty
@@ -194,13 +195,15 @@ def _moved(before: bytes, after: bytes) -> list[tuple[str, Verdict]]:
 
 def _packets(raw: bytes) -> int:
     """Of all CPUs."""
-    return sum(packets for packets, _ in struct.iter_unpack("<QQ", raw))
+    size = layout.COUNTER_SIZE
+    each = (raw[at : at + size] for at in range(0, len(raw), size))
+    return sum(layout.Counter.unpack(one).packets for one in each)
 
 
 def read_all(metrics: bpf.Map) -> bytes:
     """All values of all CPUs, in one call where the kernel has it for per-CPU arrays (Linux 5.13)."""
     entries = metrics.info.max_entries
-    size = 16 * bpf.possible_cpus()
+    size = layout.COUNTER_SIZE * bpf.possible_cpus()
     keys, cursor = ctypes.create_string_buffer(4 * entries), ctypes.create_string_buffer(4)
     values = ctypes.create_string_buffer(size * entries)
     attributes = bpf.attributes_of(
@@ -219,21 +222,19 @@ def read_all(metrics: bpf.Map) -> bytes:
         return values.raw
     whole = bytearray(size * entries)
     for count in read_counts(metrics):
-        at = (count.hook * Verdict.MAX + count.verdict) * size
-        struct.pack_into("<QQ", whole, at, count.packets, count.bytes)
+        at = counter_index(count.hook, count.verdict) * size
+        whole[at : at + layout.COUNTER_SIZE] = layout.Counter(count.packets, count.bytes).pack()
     return bytes(whole)
 
 
 @functools.cache
 def _full_budget() -> bytes:
-    return struct.pack("<QQ", 0, 50) * bpf.possible_cpus()
+    return layout.IcmpBudget(0, 50).pack() * bpf.possible_cpus()
 
 
 @functools.cache
 def _context() -> bytes:
-    context = bytearray(192)
-    struct.pack_into("<I", context, 40, uplink_index())
-    return bytes(context)
+    return packet_context(uplink_index())
 
 
 def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, bpf.Map]) -> Lab:

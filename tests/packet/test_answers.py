@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-import struct
 import time
+from collections.abc import Callable
 
 import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6DestUnreach, ICMPv6EchoRequest, IPv6
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
+from kubypass.datapath import layout
 from kubypass.model.verdict import Verdict
 from tests.packet.lab import PASS, REDIRECT, SHOT
 from tests.packet.objects import (
@@ -24,7 +26,8 @@ from tests.packet.objects import (
     put,
     service,
 )
-from tests.packet.packets import POD_MAC, VETH_MAC, segment
+from tests.packet.packets import POD_MAC, VETH_MAC, Addresses, segment
+from tests.packet.pipeline import Pipeline
 from tests.packet.test_policies import HOOKS, source_of
 
 CLOCK_MONOTONIC_COARSE = 6
@@ -32,7 +35,7 @@ LONGEST = {4: 576, 6: 1280}
 """What every host takes: no error is longer."""
 
 
-def unreachable(who, packet):
+def unreachable(who: Addresses, packet: Packet) -> Packet:
     """Port unreachable, from the address that was asked, with as much of the packet as fits."""
     asked = packet[IP if who.version == 4 else IPv6]
     headers = 28 if who.version == 4 else 48
@@ -45,7 +48,14 @@ def unreachable(who, packet):
     return ethernet / ip / ICMPv6DestUnreach(code=4) / quoted
 
 
-def check_rejected(pipeline, who, client, place, protocol, payload="hello"):
+def check_rejected(
+    pipeline: Pipeline,
+    who: Addresses,
+    client: str,
+    place: str,
+    protocol: str,
+    payload: str = "hello",
+) -> Verdict:
     flow = (source_of(who, client), 40000, *place)
     packet = segment(who, flow, protocol=protocol, payload=payload)
     seen = pipeline.run(HOOKS[client], bytes(packet), cut=True)
@@ -55,14 +65,16 @@ def check_rejected(pipeline, who, client, place, protocol, payload="hello"):
 
 
 @pytest.fixture(params=["TCP", "UDP", "SCTP"])
-def protocol(request):
+def protocol(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
 @pytest.mark.parametrize("kind", ["cluster", "node", "external", "balancer"])
 @pytest.mark.parametrize("client", ["pod", "node", "outside"])
 @pytest.mark.parametrize("policy", ["Cluster", "Local"])
-def test_nothing_serves_anywhere(opened, who, protocol, kind, client, policy):
+def test_nothing_serves_anywhere(
+    opened: Pipeline, who: Addresses, protocol: str, kind: str, client: str, policy: str
+) -> None:
     if (kind, client) == ("node", "node"):
         return  # never a packet on the uplink
     policies = {"internalTrafficPolicy": policy, "externalTrafficPolicy": policy}
@@ -72,28 +84,32 @@ def test_nothing_serves_anywhere(opened, who, protocol, kind, client, policy):
 
 
 @pytest.mark.parametrize("payload", ["", "x", "y" * 21, "z" * 1200])
-def test_any_size_is_answered_alike(opened, who, protocol, payload):
+def test_any_size_is_answered_alike(
+    opened: Pipeline, who: Addresses, protocol: str, payload: str
+) -> None:
     put(opened, service(who, protocol=protocol))
     check_rejected(opened, who, "pod", places(who)["cluster"], protocol, payload)
 
 
-def test_nobody_is_told_more_than_fifty_times_at_once(opened, who):
+def test_nobody_is_told_more_than_fifty_times_at_once(opened: Pipeline, who: Addresses) -> None:
     """Then one more each millisecond."""
     put(opened, service(who))
     packet = bytes(segment(who, (who.pod, 40000, *places(who)["cluster"])))
     assert opened.run("from_pod", packet, cut=True).code == REDIRECT  # the first for a long time
     budget = opened.lab.maps["icmp_budget"]
-    left = sorted(struct.unpack("<QQ", one)[1] for one in budget.lookup_percpu(bytes(4)))
+    left = sorted(layout.IcmpBudget.unpack(one).tokens for one in budget.lookup_percpu(bytes(4)))
     assert left[0] == 49
     codes = []
     while SHOT not in codes and len(codes) < 1000:  # a millisecond may pass in between
         now = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
-        budget.update(bytes(4), struct.pack("<QQ", now, 0) * len(left))
+        budget.update(bytes(4), layout.IcmpBudget(now, 0).pack() * len(left))
         codes.append(opened.lab.programs["from_pod"].test_run(packet).retval)
     assert codes[-1] == SHOT
 
 
-def test_silence_where_the_setting_says_so(start, who, protocol):
+def test_silence_where_the_setting_says_so(
+    start: Callable[[str], Pipeline], who: Addresses, protocol: str
+) -> None:
     silent = start("silent")
     put(silent, service(who, protocol=protocol))
     for client in ("pod", "node"):
@@ -108,14 +124,18 @@ def test_silence_where_the_setting_says_so(start, who, protocol):
 
 
 @pytest.mark.parametrize("client", ["pod", "node", "outside"])
-def test_a_port_or_protocol_that_a_cluster_ip_has_not(opened, who, client):
+def test_a_port_or_protocol_that_a_cluster_ip_has_not(
+    opened: Pipeline, who: Addresses, client: str
+) -> None:
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     for place, protocol in (((who.service, 81), "TCP"), ((who.service, PORT), "UDP")):
         verdict = check_rejected(opened, who, client, place, protocol)
         assert verdict == Verdict.REJECT_NO_SERVICE
 
 
-def test_segments_of_unknown_connections_from_outside_do_not_go_round_either(opened, who):
+def test_segments_of_unknown_connections_from_outside_do_not_go_round_either(
+    opened: Pipeline, who: Addresses
+) -> None:
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     verdicts = []
     for address in (who.service, EXTERNAL[who.version]):
@@ -125,7 +145,9 @@ def test_segments_of_unknown_connections_from_outside_do_not_go_round_either(ope
 
 
 @pytest.mark.parametrize("kind", ["external", "balancer"])
-def test_a_port_that_an_external_address_has_not(opened, who, kind):
+def test_a_port_that_an_external_address_has_not(
+    opened: Pipeline, who: Addresses, kind: str
+) -> None:
     """The machine that has it may serve that; but what the router sent here is not sent back to it."""
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     address = {"external": EXTERNAL, "balancer": BALANCER}[kind][who.version]
@@ -141,7 +163,7 @@ def test_a_port_that_an_external_address_has_not(opened, who, kind):
     }
 
 
-def test_a_node_port_of_another_protocol_is_the_nodes_own(opened, who):
+def test_a_node_port_of_another_protocol_is_the_nodes_own(opened: Pipeline, who: Addresses) -> None:
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     packet = bytes(segment(who, (who.client, 40000, who.node, NODE_PORT), protocol="UDP"))
     seen = opened.run("from_uplink", packet)
@@ -149,7 +171,9 @@ def test_a_node_port_of_another_protocol_is_the_nodes_own(opened, who):
 
 
 @pytest.mark.parametrize("client", ["pod", "node"])
-def test_an_address_that_no_service_has_in_the_services_network(start, who, client):
+def test_an_address_that_no_service_has_in_the_services_network(
+    start: Callable[[str], Pipeline], who: Addresses, client: str
+) -> None:
     pipeline = start("pods' network")
     put(pipeline, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     free = who.service[:-1] + "9"
@@ -158,7 +182,7 @@ def test_an_address_that_no_service_has_in_the_services_network(start, who, clie
     assert (seen.code, seen.verdict) == (SHOT, Verdict.DROP_NO_SERVICE)
 
 
-def test_ping_of_a_service(opened, who):
+def test_ping_of_a_service(opened: Pipeline, who: Addresses) -> None:
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     message = ICMP() if who.version == 4 else ICMPv6EchoRequest()
     packets = [
@@ -169,7 +193,9 @@ def test_ping_of_a_service(opened, who):
     assert seen == [Verdict.DROP_NO_SERVICE, Verdict.TO_NETWORK]
 
 
-def test_a_service_that_loses_its_endpoints_and_finds_others(opened, who):
+def test_a_service_that_loses_its_endpoints_and_finds_others(
+    opened: Pipeline, who: Addresses
+) -> None:
     place = places(who)["cluster"]
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     packet = segment(who, (who.pod, 40001, *place))

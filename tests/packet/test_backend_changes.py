@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, Verdict
-from tests.packet.lab import REDIRECT
-from tests.packet.packets import segment
+from tests.packet.lab import REDIRECT, Lab
+from tests.packet.packets import Addresses, segment
 from tests.packet.translation import destination
 
 
-def test_a_repeated_syn_stays_with_its_backend(lab, who):
+def test_a_repeated_syn_stays_with_its_backend(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod, who.remote_pod])
     packet = segment(who, (who.pod, 40000, who.service, 80))
     assert len({destination(lab.run("from_pod", packet).packet) for _ in range(20)}) == 1
 
 
-def test_a_reused_port_does_not_inherit_its_backend(lab, who):
+def test_a_reused_port_does_not_inherit_its_backend(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod, who.remote_pod])
     seen = set()
     for _ in range(40):
@@ -27,7 +27,7 @@ def test_a_reused_port_does_not_inherit_its_backend(lab, who):
     assert seen == {who.second_pod, who.remote_pod}
 
 
-def test_a_syn_never_goes_to_a_backend_that_is_gone(lab, who):
+def test_a_syn_never_goes_to_a_backend_that_is_gone(lab: Lab, who: Addresses) -> None:
     first, second = lab.service(who.service, 80, [who.second_pod, who.remote_pod])
     packet = segment(who, (who.pod, 40000, who.service, 80))
     gone = destination(lab.run("from_pod", packet).packet)
@@ -36,7 +36,9 @@ def test_a_syn_never_goes_to_a_backend_that_is_gone(lab, who):
     assert gone not in {destination(r.packet) for r in results if r.code == REDIRECT}
 
 
-def test_an_established_connection_outlives_its_backend_and_udp_does_not(lab, who, protocol):
+def test_an_established_connection_outlives_its_backend_and_udp_does_not(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     ids = lab.service(who.service, 80, [who.second_pod, who.remote_pod], protocol=protocol)
     request = (who.pod, 40000, who.service, 80)
     for flags in ("S", "A"):
@@ -49,7 +51,7 @@ def test_an_established_connection_outlives_its_backend_and_udp_does_not(lab, wh
     assert seen == ({had} if protocol == "TCP" else {who.second_pod, who.remote_pod} - {had})
 
 
-def test_a_udp_flow_stays_while_nothing_else_serves(lab, who):
+def test_a_udp_flow_stays_while_nothing_else_serves(lab: Lab, who: Addresses) -> None:
     (number,) = lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     packet = segment(who, (who.pod, 40000, who.service, 80), protocol="UDP")
     lab.run("from_pod", packet)
@@ -61,7 +63,7 @@ def test_a_udp_flow_stays_while_nothing_else_serves(lab, who):
     assert counted == {(Hook.FROM_POD, Verdict.REJECT_NO_BACKEND): 1}
 
 
-def test_an_expired_flow_is_absent(lab, who):
+def test_an_expired_flow_is_absent(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod])
     request = (who.pod, 40000, who.service, 80)
     for flags in ("S", "A"):
@@ -73,7 +75,7 @@ def test_an_expired_flow_is_absent(lab, who):
     assert dict(result.counted) == {(Hook.FROM_POD, Verdict.REJECT_NO_BACKEND): 1}
 
 
-def test_every_backend_gets_its_share(lab, who):
+def test_every_backend_gets_its_share(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod, who.remote_pod])
     seen = [
         destination(lab.run("from_pod", segment(who, (who.pod, port, who.service, 80))).packet)
@@ -82,7 +84,9 @@ def test_every_backend_gets_its_share(lab, who):
     assert 60 < seen.count(who.second_pod) < 140
 
 
-def test_an_affinity_to_what_is_another_services_backend_by_now_is_void(lab, who):
+def test_an_affinity_to_what_is_another_services_backend_by_now_is_void(
+    lab: Lab, who: Addresses
+) -> None:
     """An identifier is used again, though as late as possible."""
     lab.service(who.service, 80, [who.second_pod], affinity_s=1000)
     assert lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80))).code == REDIRECT

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from kubypass.model.verdict import Verdict
@@ -17,23 +20,24 @@ from tests.packet.objects import (
     put,
     service,
 )
-from tests.packet.packets import V4, V6, segment
+from tests.packet.packets import V4, V6, Addresses, segment
+from tests.packet.pipeline import Pipeline
 from tests.packet.raw import ends
 from tests.packet.test_policies import OTHER_ADDRESS, connect, draw
 
 ZONE = "topology.kubernetes.io/zone"
 
 
-def node_in(zone: str | None):
+def node_in(zone: str | None) -> dict[str, Any]:
     labels = {ZONE: zone} if zone else {}
     return {"apiVersion": "v1", "kind": "Node", "metadata": {"name": "node1", "labels": labels}}
 
 
-def zones(*names: str):
+def zones(*names: str) -> dict[str, Any]:
     return {"hints": {"forZones": [{"name": name} for name in names]}}
 
 
-def nodes(*names: str, zone: str = "a"):
+def nodes(*names: str, zone: str = "a") -> dict[str, Any]:
     return {"hints": {"forNodes": [{"name": name} for name in names], **zones(zone)["hints"]}}
 
 
@@ -54,7 +58,16 @@ HINTS = [
 
 @pytest.mark.parametrize(("zone", "first", "second", "third", "letters"), HINTS)
 @pytest.mark.parametrize("kind", ["cluster", "node"])
-def test_hints(opened, who, zone, first, second, third, letters, kind):
+def test_hints(
+    opened: Pipeline,
+    who: Addresses,
+    zone: str | None,
+    first: dict[str, dict[str, list[dict[str, str]]]],
+    second: dict[str, dict[str, list[dict[str, str]]]],
+    third: dict[str, dict[str, list[dict[str, str]]]],
+    letters: str,
+    kind: str,
+) -> None:
     third_pod = who.remote_pod[:-1] + "5"
     by_letter = {"A": who.second_pod, "B": who.remote_pod, "C": third_pod}
     backends = [
@@ -71,7 +84,7 @@ def test_hints(opened, who, zone, first, second, third, letters, kind):
     assert got == {by_letter[letter] for letter in letters}
 
 
-def test_only_ready_endpoints_vote_on_hints(opened, who):
+def test_only_ready_endpoints_vote_on_hints(opened: Pipeline, who: Addresses) -> None:
     backends = [
         endpoint(who.second_pod, **zones("a")),
         endpoint(who.remote_pod, node="node2", **zones("b")),
@@ -81,7 +94,9 @@ def test_only_ready_endpoints_vote_on_hints(opened, who):
     assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
 
 
-def test_hints_do_not_matter_among_ending_endpoints_and_in_the_local_list(opened, who):
+def test_hints_do_not_matter_among_ending_endpoints_and_in_the_local_list(
+    opened: Pipeline, who: Addresses
+) -> None:
     ending = [
         endpoint(who.second_pod, "ending", **zones("b")),
         endpoint(who.remote_pod, "ending", "node2", **zones("a")),
@@ -104,7 +119,7 @@ def test_hints_do_not_matter_among_ending_endpoints_and_in_the_local_list(opened
     assert draw(opened, who, "pod", place) == {who.second_pod}
 
 
-def test_a_changed_zone_counts(opened, who):
+def test_a_changed_zone_counts(opened: Pipeline, who: Addresses) -> None:
     backends = [
         endpoint(who.second_pod, **zones("a")),
         endpoint(who.remote_pod, node="x", **zones("b")),
@@ -116,20 +131,20 @@ def test_a_changed_zone_counts(opened, who):
     assert draw(opened, who, "pod", places(who)["cluster"]) == {who.remote_pod}
 
 
-def test_of_duplicates_the_local_one_counts(opened, who):
+def test_of_duplicates_the_local_one_counts(opened: Pipeline, who: Addresses) -> None:
     local = endpoint_slice(who, [endpoint(who.second_pod)], name="web-2")
     other = endpoint_slice(who, [endpoint(who.second_pod, node="node2")], name="web-1")
     put(opened, service(who, internalTrafficPolicy="Local"), other, local)
     assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
 
 
-def test_an_endpoint_without_a_node_is_remote(opened, who):
+def test_an_endpoint_without_a_node_is_remote(opened: Pipeline, who: Addresses) -> None:
     one = endpoint_slice(who, [endpoint(who.second_pod, node=None)])
     put(opened, service(who, internalTrafficPolicy="Local"), one)
     assert draw(opened, who, "pod", places(who)["cluster"]) == {"drop"}
 
 
-def test_slices_have_numbers_of_their_own_for_a_port(opened, who):
+def test_slices_have_numbers_of_their_own_for_a_port(opened: Pipeline, who: Addresses) -> None:
     other = endpoint_slice(who, [endpoint(who.remote_pod, node="x")], name="web-2")
     other["ports"] = [{"name": "", "port": 9090}, {"name": "", "port": 7, "protocol": "UDP"}]
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]), other)
@@ -141,13 +156,13 @@ def test_slices_have_numbers_of_their_own_for_a_port(opened, who):
     assert got == {(who.second_pod, 8080), (who.remote_pod, 9090)}
 
 
-def test_addresses_with_leading_zeros_are_decimal(opened):
+def test_addresses_with_leading_zeros_are_decimal(opened: Pipeline) -> None:
     sloppy = service(V4, clusterIP="010.233.030.047", clusterIPs=["010.233.030.047"])
     put(opened, sloppy, endpoint_slice(V4, [endpoint("010.233.064.015")]))
     assert draw(opened, V4, "pod", places(V4)["cluster"]) == {V4.second_pod}
 
 
-def ranges_of(who, *parts: str):
+def ranges_of(who: Addresses, *parts: str) -> list[str]:
     known = {
         "client": f"{who.client}/{32 if who.version == 4 else 128}",
         "node": f" {who.node}/{24 if who.version == 4 else 64}",
@@ -181,7 +196,14 @@ RANGES = [
 
 @pytest.mark.parametrize(("ranges", "client", "let_in"), RANGES)
 @pytest.mark.parametrize("states", ["ready", ""], ids=["backend", "empty"])
-def test_source_ranges_of_a_load_balancer(opened, who, ranges, client, let_in, states):
+def test_source_ranges_of_a_load_balancer(
+    opened: Pipeline,
+    who: Addresses,
+    ranges: tuple[str, ...],
+    client: str,
+    let_in: bool,
+    states: str,
+) -> None:
     """Before anything else is looked at; of no other kind of frontend."""
     spec = {"loadBalancerSourceRanges": ranges_of(who, *ranges)}
     backends = [endpoint(who.second_pod)] if states else []
@@ -196,7 +218,9 @@ def test_source_ranges_of_a_load_balancer(opened, who, ranges, client, let_in, s
 
 
 @pytest.mark.parametrize(("ranges", "let_in"), [(("node",), True), (("elsewhere",), False)])
-def test_a_balancers_address_on_the_node_may_ask_itself(opened, who, ranges, let_in):
+def test_a_balancers_address_on_the_node_may_ask_itself(
+    opened: Pipeline, who: Addresses, ranges: tuple[str], let_in: bool
+) -> None:
     """Where an agent of the cloud's binds it."""
     ranges = ranges_of(who, *ranges)
     put(
@@ -213,7 +237,9 @@ MODES = [({}, True), ({"ipMode": "VIP"}, True), ({"ipMode": "Proxy"}, False)]
 
 
 @pytest.mark.parametrize(("mode", "served"), MODES)
-def test_a_balancer_that_is_a_proxy_is_left_alone(opened, who, mode, served):
+def test_a_balancer_that_is_a_proxy_is_left_alone(
+    opened: Pipeline, who: Addresses, mode: dict[str, str], served: bool
+) -> None:
     item = service(who)
     item["status"]["loadBalancer"]["ingress"] = [
         {"hostname": "a.example"},
@@ -235,7 +261,14 @@ NODE_PORTS = [
 
 @pytest.mark.parametrize(("name", "ipv4", "ipv6"), NODE_PORTS)
 @pytest.mark.parametrize("client", ["pod", "outside"])
-def test_where_node_ports_answer(start, who, name, ipv4, ipv6, client):
+def test_where_node_ports_answer(
+    start: Callable[[str], Pipeline],
+    who: Addresses,
+    name: str,
+    ipv4: tuple[bool, bool],
+    ipv6: tuple[bool, bool],
+    client: str,
+) -> None:
     pipeline = start(name)
     put(pipeline, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     wanted = ipv4 if who.version == 4 else ipv6
@@ -249,7 +282,7 @@ def test_where_node_ports_answer(start, who, name, ipv4, ipv6, client):
             assert (seen.verdict, seen.packet) == (Verdict.PASS, packet)
 
 
-def test_both_families_of_one_service_are_apart(opened):
+def test_both_families_of_one_service_are_apart(opened: Pipeline) -> None:
     item = service(V4, ipFamilies=["IPv6", "IPv4"], clusterIPs=[V6.service, V4.service])
     put(opened, item, endpoint_slice(V6, [endpoint(V6.second_pod)], name="six"))
     assert draw(opened, V6, "pod", places(V6)["cluster"]) == {V6.second_pod}
@@ -265,7 +298,9 @@ TURNED_OFF = [
 
 
 @pytest.mark.parametrize("change", TURNED_OFF)
-def test_a_service_that_is_not_ours_and_back(opened, who, change):
+def test_a_service_that_is_not_ours_and_back(
+    opened: Pipeline, who: Addresses, change: dict[str, object]
+) -> None:
     place = places(who)["external"]
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
     assert connect(opened, who, "pod", place, "TCP", 40000, True) == who.second_pod

@@ -7,12 +7,14 @@ import pytest
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.fragments import ORDERS, alike, held, in_order, pieces, queued
-from tests.packet.lab import PASS, REDIRECT
-from tests.packet.packets import IN, TO_NETWORK, TO_POD, segment
+from tests.packet.lab import PASS, REDIRECT, Lab
+from tests.packet.packets import IN, TO_NETWORK, TO_POD, Addresses, segment
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order[0]], ids=str)
-def test_what_overtakes_the_first_piece_follows_it(lab, who, protocol, order):
+def test_what_overtakes_the_first_piece_follows_it(
+    lab: Lab, who: Addresses, protocol: str, order: tuple[int, int, int]
+) -> None:
     """Through a NodePort to a pod elsewhere, and back."""
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT)
     rows = [
@@ -27,7 +29,9 @@ def test_what_overtakes_the_first_piece_follows_it(lab, who, protocol, order):
 
 @pytest.mark.parametrize("where", ["this node", "another node"])
 @pytest.mark.parametrize("order", [order for order in ORDERS if order[0]], ids=str)
-def test_so_do_those_of_a_reply_to_a_pod(lab, who, protocol, order, where):
+def test_so_do_those_of_a_reply_to_a_pod(
+    lab: Lab, who: Addresses, protocol: str, order: tuple[int, int, int], where: str
+) -> None:
     """Whose sockets are left alone: its own packets carry the service's address."""
     backend, program = (
         (who.second_pod, "from_pod") if where == "this node" else (who.remote_pod, "from_uplink")
@@ -41,7 +45,9 @@ def test_so_do_those_of_a_reply_to_a_pod(lab, who, protocol, order, where):
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order[0]], ids=str)
-def test_and_those_of_a_pods_reply_to_a_client(lab, who, protocol, order):
+def test_and_those_of_a_pods_reply_to_a_client(
+    lab: Lab, who: Addresses, protocol: str, order: tuple[int, int, int]
+) -> None:
     flags = ServiceFlag.NODE_PORT | ServiceFlag.LOCAL
     lab.service(who.node, 30080, [who.pod], local=[who.pod], protocol=protocol, flags=flags)
     lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080), protocol=protocol))
@@ -55,7 +61,9 @@ def test_and_those_of_a_pods_reply_to_a_client(lab, who, protocol, order):
     "kind", [ServiceFlag.CLUSTER_IP, ServiceFlag.EXTERNAL_IP, ServiceFlag.LOAD_BALANCER]
 )
 @pytest.mark.parametrize("program", ["from_pod", "from_uplink"])
-def test_later_pieces_to_any_service_address_wait_for_the_first(lab, who, kind, program):
+def test_later_pieces_to_any_service_address_wait_for_the_first(
+    lab: Lab, who: Addresses, kind: ServiceFlag, program: str
+) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP", flags=kind)
     client = who.pod if program == "from_pod" else who.client
     first, second, *_ = pieces(who, (client, 40000, who.service, 80), IN, protocol="UDP")
@@ -66,7 +74,7 @@ def test_later_pieces_to_any_service_address_wait_for_the_first(lab, who, kind, 
         assert again == [second]
 
 
-def test_pieces_of_the_nodes_own_datagrams_wait_too(lab, who):
+def test_pieces_of_the_nodes_own_datagrams_wait_too(lab: Lab, who: Addresses) -> None:
     """Nobody knows yet that they are."""
     lab.service(who.node, 30080, [who.remote_pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
     flow = (who.client, 40000, who.node, 53)
@@ -80,7 +88,7 @@ def test_pieces_of_the_nodes_own_datagrams_wait_too(lab, who):
         assert (lab.run("from_uplink", piece).code) == PASS
 
 
-def test_pieces_of_other_protocols_do_too(lab, who):
+def test_pieces_of_other_protocols_do_too(lab: Lab, who: Addresses) -> None:
     number, flow = (1, 58)[who.version == 6], (who.client, 40000, who.node, 53)
     sent = pieces(who, flow, IN, protocol="UDP")
     at, other = (23, 20)[who.version == 6], []
@@ -94,7 +102,7 @@ def test_pieces_of_other_protocols_do_too(lab, who):
     assert again == [other[1]]
 
 
-def test_more_than_a_datagram_can_have_is_not_held(lab, who):
+def test_more_than_a_datagram_can_have_is_not_held(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     _, second, *_ = pieces(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
     for _ in range(64):
@@ -104,7 +112,9 @@ def test_more_than_a_datagram_can_have_is_not_held(lab, who):
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_what_no_service_has_to_do_with_arrives_as_it_was(lab, who, protocol, order):
+def test_what_no_service_has_to_do_with_arrives_as_it_was(
+    lab: Lab, who: Addresses, protocol: str, order: tuple[int, int, int]
+) -> None:
     rows = [
         ("from_pod", (who.pod, 40000, who.second_pod, 53), TO_POD, REDIRECT),
         ("from_pod", (who.pod, 40000, who.remote_pod, 53), TO_NETWORK, REDIRECT),
@@ -120,7 +130,9 @@ def test_what_no_service_has_to_do_with_arrives_as_it_was(lab, who, protocol, or
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
-def test_what_the_nodes_stack_sends_keeps_any_order(lab, who, protocol, order):
+def test_what_the_nodes_stack_sends_keeps_any_order(
+    lab: Lab, who: Addresses, protocol: str, order: tuple[int, int, int]
+) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     rows = [
         ("to_uplink", (who.node, 40000, who.client, 53)),

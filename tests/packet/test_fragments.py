@@ -12,11 +12,11 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.fragments import follow, held, pieces
-from tests.packet.lab import PASS
-from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, segment
+from tests.packet.lab import PASS, Lab
+from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
 
 
-def test_to_a_backend_of_the_node_and_back(lab, who, protocol):
+def test_to_a_backend_of_the_node_and_back(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     request, seen = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
     follow(lab, who, "from_pod", request, seen, TO_POD, protocol=protocol)
@@ -24,7 +24,7 @@ def test_to_a_backend_of_the_node_and_back(lab, who, protocol):
     follow(lab, who, "from_pod", answer, back, TO_POD, protocol=protocol, flags="SA")
 
 
-def test_to_a_backend_elsewhere_and_back(lab, who, protocol):
+def test_to_a_backend_elsewhere_and_back(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT)
     request, seen = (who.client, 40000, who.node, 30080), (who.node, 40000, who.remote_pod, 8080)
     follow(lab, who, "from_uplink", request, seen, TO_NETWORK, protocol=protocol)
@@ -32,7 +32,9 @@ def test_to_a_backend_elsewhere_and_back(lab, who, protocol):
     follow(lab, who, "from_uplink", answer, back, TO_NETWORK, protocol=protocol, flags="SA")
 
 
-def test_to_a_backend_in_the_nodes_network_and_back(lab, who, protocol):
+def test_to_a_backend_in_the_nodes_network_and_back(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.node, 30080, [who.node], protocol=protocol, flags=ServiceFlag.NODE_PORT)
     request, seen = (who.client, 40000, who.node, 30080), (who.client, 40000, who.node, 8080)
     follow(lab, who, "from_uplink", request, seen, IN, code=PASS, protocol=protocol)
@@ -40,7 +42,7 @@ def test_to_a_backend_in_the_nodes_network_and_back(lab, who, protocol):
     follow(lab, who, "to_uplink", answer, back, IN, code=PASS, protocol=protocol, flags="SA")
 
 
-def test_from_the_nodes_network_to_a_pod(lab, who, protocol):
+def test_from_the_nodes_network_to_a_pod(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.service, 80, [who.node], protocol=protocol)
     request, seen = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.node, 8080)
     follow(lab, who, "from_pod", request, seen, IN, code=PASS, protocol=protocol)
@@ -48,7 +50,7 @@ def test_from_the_nodes_network_to_a_pod(lab, who, protocol):
     follow(lab, who, "to_pod", answer, back, IN, code=PASS, protocol=protocol, flags="SA")
 
 
-def test_without_its_flow_a_later_piece_is_dropped(lab, who):
+def test_without_its_flow_a_later_piece_is_dropped(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     first, second, *_ = pieces(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
     lab.run("from_pod", first)
@@ -57,7 +59,7 @@ def test_without_its_flow_a_later_piece_is_dropped(lab, who):
     assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_FRAGMENT): 1}
 
 
-def test_an_identification_that_is_used_again(lab, who):
+def test_an_identification_that_is_used_again(lab: Lab, who: Addresses) -> None:
     """Two connections of the same hosts, one translated: each datagram is its own connection's."""
     lab.service(who.node, 30080, [who.pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
     translated, plain = (who.client, 40000, who.node, 30080), (who.client, 40000, who.node, 53)
@@ -67,7 +69,7 @@ def test_an_identification_that_is_used_again(lab, who):
         follow(lab, who, "from_uplink", plain, plain, IN, code=PASS, protocol="UDP")
 
 
-def test_datagrams_at_the_same_time(lab, who):
+def test_datagrams_at_the_same_time(lab: Lab, who: Addresses) -> None:
     """Of two hosts, to two services: each piece follows its own."""
     ends = ((who.second_pod, TO_POD), (who.remote_pod, TO_NETWORK))
     for number, (backend, _) in enumerate(ends):
@@ -83,7 +85,7 @@ def test_datagrams_at_the_same_time(lab, who):
         assert [lab.run("from_pod", piece).packet for piece in together] == list(expected)
 
 
-def test_ports_are_kept_for_as_long_as_pieces_may_come(lab, who):
+def test_ports_are_kept_for_as_long_as_pieces_may_come(lab: Lab, who: Addresses) -> None:
     lab.service(who.node, 30080, [who.pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
     first, second, *_ = pieces(who, (who.client, 40000, who.node, 30080), IN, protocol="UDP")
     lab.run("from_uplink", first)
@@ -94,7 +96,7 @@ def test_ports_are_kept_for_as_long_as_pieces_may_come(lab, who):
     held(lab, "from_uplink", second)
 
 
-def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab):
+def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab: Lab) -> None:
     """RFC 6946."""
     lab.service(V6.service, 80, [V6.second_pod], protocol="UDP")
     packet = segment(V6, (V6.pod, 40000, V6.service, 80), protocol="UDP")
@@ -105,7 +107,7 @@ def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab):
     assert not list(lab.maps["fragments"].items())
 
 
-def test_a_first_piece_without_a_whole_header_is_malformed(lab):
+def test_a_first_piece_without_a_whole_header_is_malformed(lab: Lab) -> None:
     """RFC 1858: it could hide its flags in the second piece."""
     lab.service(V4.service, 80, [V4.second_pod])
     packet = segment(V4, (V4.pod, 40000, V4.service, 80), payload="")

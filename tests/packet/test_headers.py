@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import pytest
 from scapy.layers.inet import IP, TCP, IPOption_NOP
@@ -20,18 +21,18 @@ from scapy.layers.sctp import SCTP, SCTPChunkData
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
-from tests.packet.lab import REDIRECT, SHOT
-from tests.packet.packets import IN, POD_MAC, TO_POD, V4, V6, VETH_MAC, segment
+from tests.packet.lab import REDIRECT, SHOT, Lab, Result
+from tests.packet.packets import IN, POD_MAC, TO_POD, V4, V6, VETH_MAC, Addresses, Flow, segment
 
 
 @pytest.fixture
-def request_and_seen(lab, who, protocol):
+def request_and_seen(lab: Lab, who: Addresses, protocol: str) -> tuple[Flow, Flow]:
     """A flow to a service, and as its backend sees it."""
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     return (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
 
 
-def between(packet, *headers: Packet):
+def between(packet: Packet, *headers: Packet) -> Packet:
     """The packet with headers behind its IP header."""
     transport = packet[1].payload
     packet[1].remove_payload()
@@ -50,11 +51,13 @@ def bare(packet: bytes, *, length: int) -> bytes:
     return packet[:14] + bytes(ip)
 
 
-def dropped(result, verdict=Verdict.DROP_MALFORMED):
+def dropped(result: Result, verdict: Verdict = Verdict.DROP_MALFORMED) -> None:
     assert (result.code, dict(result.counted)) == (SHOT, {(Hook.FROM_POD, verdict): 1})
 
 
-def test_with_options(lab, who, protocol, request_and_seen):
+def test_with_options(
+    lab: Lab, who: Addresses, protocol: str, request_and_seen: tuple[Flow, Flow]
+) -> None:
     frames = []
     for flow, where in zip(request_and_seen, (IN, TO_POD), strict=True):
         packet = segment(who, flow, protocol=protocol, **where)
@@ -68,7 +71,7 @@ def test_with_options(lab, who, protocol, request_and_seen):
     assert (result.code, result.packet) == (REDIRECT, frames[1])
 
 
-def test_lengths_of_big_tcp(lab, who):
+def test_lengths_of_big_tcp(lab: Lab, who: Addresses) -> None:
     """The IP header's is zero; in IPv6 a hop-by-hop header may have it (RFC 2675), which Linux puts there itself."""
     lab.service(who.service, 80, [who.second_pod])
     flows = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
@@ -84,7 +87,9 @@ def test_lengths_of_big_tcp(lab, who):
 
 
 @pytest.mark.parametrize("length", [1, 7, 19])
-def test_a_length_without_room_for_the_headers(lab, who, protocol, request_and_seen, length):
+def test_a_length_without_room_for_the_headers(
+    lab: Lab, who: Addresses, protocol: str, request_and_seen: tuple[Flow, Flow], length: int
+) -> None:
     """Of the IP header itself, in IPv4, or of the transport's."""
     request, _ = request_and_seen
     packet = bytes(segment(who, request, protocol=protocol))
@@ -95,13 +100,13 @@ def test_a_length_without_room_for_the_headers(lab, who, protocol, request_and_s
         dropped(lab.run("from_pod", bare(packet, length=number)))
 
 
-def test_ipv4_header_beyond_its_packet(lab):
+def test_ipv4_header_beyond_its_packet(lab: Lab) -> None:
     packet = bytearray(bytes(segment(V4, (V4.pod, 40000, V4.service, 80), payload="")))
     packet[14] = 0x4F
     dropped(lab.run("from_pod", bytes(packet)))
 
 
-def test_ipv6_extensions_beyond_their_length(lab):
+def test_ipv6_extensions_beyond_their_length(lab: Lab) -> None:
     packet = segment(V6, (V6.pod, 40000, V6.service, 80), payload="")
     packet = between(packet, IPv6ExtHdrDestOpt(options=[PadN(optdata=bytes(28))]))
     dropped(lab.run("from_pod", bare(bytes(packet), length=24)))
@@ -109,7 +114,7 @@ def test_ipv6_extensions_beyond_their_length(lab):
     dropped(lab.run("from_pod", packet))
 
 
-def test_a_chain_that_is_too_long_goes_by_its_addresses(lab):
+def test_a_chain_that_is_too_long_goes_by_its_addresses(lab: Lab) -> None:
     lab.service(V6.service, 80, [V6.second_pod])
     chain = [IPv6ExtHdrDestOpt() for _ in range(7)]
     plain = between(segment(V6, (V6.pod, 40000, V6.second_pod, 80)), *chain)
@@ -120,7 +125,7 @@ def test_a_chain_that_is_too_long_goes_by_its_addresses(lab):
     dropped(lab.run("from_pod", to_service), Verdict.DROP_NO_SERVICE)
 
 
-def test_on_its_way_to_another_destination_it_is_not_translated(lab):
+def test_on_its_way_to_another_destination_it_is_not_translated(lab: Lab) -> None:
     """The checksum covers the address that a routing header names last (RFC 8200 section 8.1)."""
     lab.service(V6.service, 80, [V6.second_pod])
     routing = IPv6ExtHdrRouting(segleft=1, addresses=["fd00::1"])
@@ -128,7 +133,7 @@ def test_on_its_way_to_another_destination_it_is_not_translated(lab):
     dropped(lab.run("from_pod", packet), Verdict.DROP_NO_SERVICE)
 
 
-def sctp(who, flow, where) -> bytes:
+def sctp(who: Addresses, flow: Flow, where: Mapping[str, object]) -> bytes:
     source, source_port, destination, port = flow
     ethernet = Ether(src=where["smac"], dst=where["dmac"])
     ip = who.ip(source, destination, where["ttl"])
@@ -136,7 +141,7 @@ def sctp(who, flow, where) -> bytes:
     return bytes(ethernet / ip / SCTP(sport=source_port, dport=port, tag=77) / data)
 
 
-def test_sctp_with_padding_behind_it(lab, who):
+def test_sctp_with_padding_behind_it(lab: Lab, who: Addresses) -> None:
     """The checksum covers what the IP header says, and not what a link has put behind."""
     lab.service(who.node, 30080, [who.pod], protocol="SCTP", flags=ServiceFlag.NODE_PORT)
     request, seen = (who.client, 40000, who.node, 30080), (who.node, 40000, who.pod, 8080)
@@ -145,13 +150,13 @@ def test_sctp_with_padding_behind_it(lab, who):
         assert (result.code, result.packet) == (REDIRECT, sctp(who, seen, TO_POD) + padding)
 
 
-def test_sctp_of_unknown_length_is_dropped(lab, who):
+def test_sctp_of_unknown_length_is_dropped(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="SCTP")
     packet = bare(sctp(who, (who.pod, 40000, who.service, 80), IN), length=0)
     dropped(lab.run("from_pod", packet), Verdict.DROP_REWRITE)
 
 
-def test_sctp_in_pieces_goes_on_where_its_ports_stay(lab):
+def test_sctp_in_pieces_goes_on_where_its_ports_stay(lab: Lab) -> None:
     """The first piece does not have all that the checksum covers."""
     lab.service(V4.service, 80, [V4.second_pod], protocol="SCTP")
     lab.service(V4.service, 8080, [V4.second_pod], protocol="SCTP")
@@ -162,7 +167,7 @@ def test_sctp_in_pieces_goes_on_where_its_ports_stay(lab):
         assert counted == {(Hook.FROM_POD, verdict): 1}
 
 
-def test_tcp_options_do_not_matter(lab, who):
+def test_tcp_options_do_not_matter(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod])
     options = [("MSS", 1460), ("SAckOK", b""), ("Timestamp", (1, 0)), ("WScale", 7), ("NOP", None)]
     frames = []

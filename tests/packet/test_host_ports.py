@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.lab import SHOT
-from tests.packet.packets import TO_NETWORK, TO_POD, segment
+from tests.packet.lab import SHOT, Lab
+from tests.packet.packets import TO_NETWORK, TO_POD, Addresses, segment
 from tests.packet.translation import follow, reply_flags
 
 HOST_PORT = ServiceFlag.HOST_PORT
@@ -17,7 +17,9 @@ OUTSIDE = {4: ("203.0.113.0/24", "192.0.2.0/24"), 6: ("2001:db8:cafe::/64", "200
 
 
 @pytest.mark.parametrize("kind", [LocalAddressKind.NODE, LocalAddressKind.NODE_PORTS])
-def test_a_client_outside_is_not_hidden(lab, who, protocol, kind):
+def test_a_client_outside_is_not_hidden(
+    lab: Lab, who: Addresses, protocol: str, kind: LocalAddressKind
+) -> None:
     """Also on an address where NodePorts do not answer."""
     lab.local_address(who.node, kind)
     lab.service(who.node, 8800, [who.pod], protocol=protocol, flags=HOST_PORT)
@@ -28,7 +30,7 @@ def test_a_client_outside_is_not_hidden(lab, who, protocol, kind):
     follow(lab, who, "from_pod", answer, back, TO_NETWORK, **reply_flags(protocol))
 
 
-def test_a_pod_of_the_node(lab, who, protocol):
+def test_a_pod_of_the_node(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.node, 8800, [who.second_pod], protocol=protocol, flags=HOST_PORT)
     request = (who.pod, 40000, who.node, 8800)
     sent_on = (who.pod, 40000, who.second_pod, 8080)
@@ -37,7 +39,9 @@ def test_a_pod_of_the_node(lab, who, protocol):
     follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
 
 
-def test_a_pod_that_dials_its_own_port_sees_the_node(lab, who, protocol):
+def test_a_pod_that_dials_its_own_port_sees_the_node(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.node, 8800, [who.pod], protocol=protocol, flags=HOST_PORT)
     request, sent_on = (who.pod, 40000, who.node, 8800), (who.node, 40000, who.pod, 8080)
     follow(lab, who, "from_pod", request, sent_on, TO_POD, protocol=protocol)
@@ -45,7 +49,7 @@ def test_a_pod_that_dials_its_own_port_sees_the_node(lab, who, protocol):
 
 @pytest.mark.parametrize("deny", [False, True], ids=["allow", "deny"])
 @pytest.mark.parametrize("inside", [True, False], ids=["inside", "outside"])
-def test_source_ranges(lab, who, protocol, deny, inside):
+def test_source_ranges(lab: Lab, who: Addresses, protocol: str, deny: bool, inside: bool) -> None:
     vip, network = VIPS[who.version], OUTSIDE[who.version][not inside]
     flags = ServiceFlag.LOAD_BALANCER | ServiceFlag.SOURCE_RANGES | ServiceFlag.LOCAL
     flags |= ServiceFlag.SOURCE_DENY if deny else 0

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.icmp_errors import ERRORS, check, error, open_flow, quoted, router, serve
-from tests.packet.lab import PASS, SHOT
-from tests.packet.packets import IN, TO_NETWORK, TO_POD
+from tests.packet.lab import PASS, SHOT, Lab
+from tests.packet.packets import IN, TO_NETWORK, TO_POD, Addresses
 
 NODE_PORT = ServiceFlag.NODE_PORT
 
 
-def test_about_a_request_to_a_backend_elsewhere(lab, who):
+def test_about_a_request_to_a_backend_elsewhere(lab: Lab, who: Addresses) -> None:
     """DNAT alone: a router's error goes to the pod that asked, about what this has sent."""
     serve(lab, who.service, 80, [who.remote_pod])
     asked = (who.pod, 40000, who.service, 80)
@@ -23,7 +23,7 @@ def test_about_a_request_to_a_backend_elsewhere(lab, who):
     check(lab, who, "from_uplink", (backend, who.pod, went), (service, who.pod, asked), TO_POD)
 
 
-def test_about_a_request_to_a_backend_of_the_node(lab, who):
+def test_about_a_request_to_a_backend_of_the_node(lab: Lab, who: Addresses) -> None:
     serve(lab, who.service, 80, [who.second_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
     open_flow(lab, who, "from_pod", asked)
@@ -31,7 +31,7 @@ def test_about_a_request_to_a_backend_of_the_node(lab, who):
     check(lab, who, "from_pod", arrives, leaves, TO_POD)
 
 
-def test_about_a_masqueraded_request(lab, who):
+def test_about_a_masqueraded_request(lab: Lab, who: Addresses) -> None:
     """The client outside gets it, about its NodePort."""
     serve(lab, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     asked, went = (who.client, 40000, who.node, 30080), (who.node, 40000, who.remote_pod, 8080)
@@ -43,7 +43,7 @@ def test_about_a_masqueraded_request(lab, who):
     check(lab, who, "from_uplink", arrives, leaves, TO_NETWORK)
 
 
-def test_of_a_client_about_a_reply_of_a_backend_elsewhere(lab, who):
+def test_of_a_client_about_a_reply_of_a_backend_elsewhere(lab: Lab, who: Addresses) -> None:
     """The backend gets it: it knows the client by this node's address."""
     serve(lab, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     open_flow(lab, who, "from_uplink", (who.client, 40000, who.node, 30080))
@@ -55,7 +55,7 @@ def test_of_a_client_about_a_reply_of_a_backend_elsewhere(lab, who):
     check(lab, who, "from_uplink", arrives, leaves, TO_NETWORK)
 
 
-def test_of_a_client_about_a_reply_of_a_backend_of_the_node(lab, who):
+def test_of_a_client_about_a_reply_of_a_backend_of_the_node(lab: Lab, who: Addresses) -> None:
     flags = NODE_PORT | ServiceFlag.LOCAL
     serve(lab, who.node, 30080, [who.pod], local=[who.pod], flags=flags)
     open_flow(lab, who, "from_uplink", (who.client, 40000, who.node, 30080))
@@ -64,7 +64,7 @@ def test_of_a_client_about_a_reply_of_a_backend_of_the_node(lab, who):
     check(lab, who, "from_uplink", arrives, leaves, TO_POD)
 
 
-def test_of_a_pod_about_a_reply(lab, who):
+def test_of_a_pod_about_a_reply(lab: Lab, who: Addresses) -> None:
     serve(lab, who.service, 80, [who.second_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     went, said = (who.service, 80, who.pod, 40000), (who.second_pod, 8080, who.pod, 40000)
@@ -72,7 +72,7 @@ def test_of_a_pod_about_a_reply(lab, who):
     check(lab, who, "from_pod", arrives, leaves, TO_POD)
 
 
-def test_of_the_node_whose_network_has_the_backend(lab, who):
+def test_of_the_node_whose_network_has_the_backend(lab: Lab, who: Addresses) -> None:
     flags = NODE_PORT | ServiceFlag.LOCAL
     serve(lab, who.node, 30080, [who.node], local=[who.node], flags=flags)
     asked, went = (who.client, 40000, who.node, 30080), (who.client, 40000, who.node, 8080)
@@ -81,7 +81,7 @@ def test_of_the_node_whose_network_has_the_backend(lab, who):
     check(lab, who, "to_uplink", arrives, leaves, IN, PASS)
 
 
-def test_of_the_node_to_a_pod(lab, who):
+def test_of_the_node_to_a_pod(lab: Lab, who: Addresses) -> None:
     serve(lab, who.service, 80, [who.node])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.node, 8080)
     open_flow(lab, who, "from_pod", asked)
@@ -89,7 +89,7 @@ def test_of_the_node_to_a_pod(lab, who):
     check(lab, who, "to_pod", arrives, leaves, IN, PASS)
 
 
-def test_about_a_connection_of_the_node_itself(lab, who):
+def test_about_a_connection_of_the_node_itself(lab: Lab, who: Addresses) -> None:
     """A socket that was there before the programs: its packets are translated on their way out."""
     serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.node, 40000, who.service, 80), (who.node, 40000, who.remote_pod, 8080)
@@ -98,7 +98,7 @@ def test_about_a_connection_of_the_node_itself(lab, who):
     check(lab, who, "from_uplink", (way, who.node, went), (way, who.node, asked), IN, PASS)
 
 
-def test_about_other_packets_they_stay_as_they_are(lab, who):
+def test_about_other_packets_they_stay_as_they_are(lab: Lab, who: Addresses) -> None:
     serve(lab, who.service, 80, [who.remote_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     way, other = router(who), (who.pod, 40001, who.remote_pod, 8080)
@@ -112,7 +112,7 @@ def test_about_other_packets_they_stay_as_they_are(lab, who):
     ), "it quotes what its receiver has not sent"
 
 
-def test_of_a_flow_that_is_over(lab, who):
+def test_of_a_flow_that_is_over(lab: Lab, who: Addresses) -> None:
     serve(lab, who.service, 80, [who.remote_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     lab.expire_flows()
@@ -121,7 +121,7 @@ def test_of_a_flow_that_is_over(lab, who):
     check(lab, who, "from_uplink", row, row, TO_POD)
 
 
-def test_the_last_hop_of_an_error_is_silent(lab, who):
+def test_the_last_hop_of_an_error_is_silent(lab: Lab, who: Addresses) -> None:
     """RFC 1122 section 3.2.2: no errors about errors."""
     serve(lab, who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     open_flow(lab, who, "from_uplink", (who.client, 40000, who.node, 30080))

@@ -15,12 +15,12 @@ from scapy.layers.sctp import SCTP
 from scapy.packet import Packet
 
 from tests.packet.icmp_errors import ERRORS, error, open_flow, quoted, router, serve
-from tests.packet.lab import REDIRECT
-from tests.packet.packets import IN, POD_MAC, TO_POD, VETH_MAC
+from tests.packet.lab import REDIRECT, Lab
+from tests.packet.packets import IN, POD_MAC, TO_POD, VETH_MAC, Addresses
 
 
 @pytest.mark.parametrize("length", [8, 12, 20])
-def test_a_quote_may_be_short(lab, who, length):
+def test_a_quote_may_be_short(lab: Lab, who: Addresses, length: int) -> None:
     """RFC 792 asks for no more than eight bytes beside the IP header."""
     serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
@@ -34,7 +34,7 @@ def test_a_quote_may_be_short(lab, who, length):
     assert result.packet == error(who, way, who.pod, message, quotes[1], TO_POD)
 
 
-def test_a_quoted_sctp_packet(lab, who):
+def test_a_quoted_sctp_packet(lab: Lab, who: Addresses) -> None:
     """Its checksum, of which only a part may be quoted, stays."""
     lab.service(who.service, 80, [who.remote_pod], protocol="SCTP")
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
@@ -50,7 +50,7 @@ def test_a_quoted_sctp_packet(lab, who):
 
 
 @pytest.mark.parametrize("length", [0, 3, 19, 21])
-def test_a_quote_that_is_too_short_stays_as_it_is(lab, who, length):
+def test_a_quote_that_is_too_short_stays_as_it_is(lab: Lab, who: Addresses, length: int) -> None:
     serve(lab, who.service, 80, [who.remote_pod])
     open_flow(lab, who, "from_pod", (who.pod, 40000, who.service, 80))
     quote = bytes(quoted(who, (who.pod, 40000, who.remote_pod, 8080)))[:length]
@@ -59,7 +59,7 @@ def test_a_quote_that_is_too_short_stays_as_it_is(lab, who, length):
     assert result.packet == error(who, way, who.pod, message, quote, TO_POD)
 
 
-def with_headers(who, packet: Packet) -> Packet:
+def with_headers(who: Addresses, packet: Packet) -> Packet:
     """The packet with IPv4 options, or IPv6 extension headers and as a first fragment."""
     if who.version == 4:
         packet.options = [IPOption_NOP()] * 8
@@ -71,7 +71,7 @@ def with_headers(who, packet: Packet) -> Packet:
     return IPv6(bytes(packet / IPv6ExtHdrDestOpt() / IPv6ExtHdrFragment(m=1, id=9) / transport))
 
 
-def test_a_quoted_packet_with_options(lab, who):
+def test_a_quoted_packet_with_options(lab: Lab, who: Addresses) -> None:
     serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "from_pod", asked)
@@ -82,7 +82,7 @@ def test_a_quoted_packet_with_options(lab, who):
     assert result.packet == error(who, way, who.pod, message, quotes[1], TO_POD)
 
 
-def test_an_error_with_options(lab, who):
+def test_an_error_with_options(lab: Lab, who: Addresses) -> None:
     serve(lab, who.service, 80, [who.remote_pod])
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
     open_flow(lab, who, "from_pod", asked)

@@ -11,16 +11,17 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrHopByHop,
 )
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, Verdict
 from tests.packet.fragments import pieces
 from tests.packet.icmp_replies import answer, expired, plain, told, unreachable
-from tests.packet.lab import REDIRECT, SHOT
-from tests.packet.packets import IN, V4, V6, segment
+from tests.packet.lab import REDIRECT, SHOT, Lab
+from tests.packet.packets import IN, V4, V6, Addresses, segment
 from tests.packet.test_mtu import NODE_PORT
 
 
-def with_headers(who, packet):
+def with_headers(who: Addresses, packet: Packet) -> Packet:
     if who.version == 4:
         packet[IP].options = [IPOption_NOP()] * 40
         packet[IP].ihl = packet[IP].len = packet[IP].chksum = None
@@ -31,7 +32,7 @@ def with_headers(who, packet):
     return Ether(bytes(packet))
 
 
-def test_options_are_quoted(lab, who, protocol):
+def test_options_are_quoted(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     lab.service(who.service, 81, [], protocol=protocol)
     rows = [
@@ -45,7 +46,9 @@ def test_options_are_quoted(lab, who, protocol):
 
 
 @pytest.mark.parametrize("length", [0, 1, 6, 7, 19, 500, 1200])
-def test_as_much_is_quoted_as_every_host_takes(lab, who, protocol, length):
+def test_as_much_is_quoted_as_every_host_takes(
+    lab: Lab, who: Addresses, protocol: str, length: int
+) -> None:
     plain(lab)
     lab.service(who.service, 80, [], protocol=protocol)
     payload = "".join(chr(33 + number % 90) for number in range(length))
@@ -63,7 +66,7 @@ def test_as_much_is_quoted_as_every_host_takes(lab, who, protocol, length):
         *("::", "::1", "ff02::5"),
     ],
 )
-def test_who_is_no_single_host_gets_no_answer(lab, sender):
+def test_who_is_no_single_host_gets_no_answer(lab: Lab, sender: str) -> None:
     who = V6 if ":" in sender else V4
     lab.service(who.node, 30080, [], flags=NODE_PORT)
     result = lab.run("from_uplink", segment(who, (sender, 40000, who.node, 30080), payload=""))
@@ -73,14 +76,14 @@ def test_who_is_no_single_host_gets_no_answer(lab, sender):
     )
 
 
-def test_what_was_sent_to_all_gets_no_answer(lab, who):
+def test_what_was_sent_to_all_gets_no_answer(lab: Lab, who: Addresses) -> None:
     lab.service(who.node, 30080, [], flags=NODE_PORT)
     flow = (who.client, 40000, who.node, 30080)
     result = lab.run("from_uplink", segment(who, flow, payload="", dmac="ff:ff:ff:ff:ff:ff"))
     assert result.code == SHOT
 
 
-def test_a_later_piece_gets_no_answer(lab, who):
+def test_a_later_piece_gets_no_answer(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     flow = (who.pod, 40000, who.service, 80)
     first, second, *_ = pieces(who, flow, IN, protocol="UDP")

@@ -7,15 +7,17 @@ Their senders are told about what they have sent.
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from scapy.layers.inet import IP
+from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.icmp_replies import MTU, answer, expired, plain, told, too_big
-from tests.packet.lab import PASS, REDIRECT, SHOT
-from tests.packet.packets import IN, POD_MAC, TO_NETWORK, V4, VETH_MAC, segment
+from tests.packet.lab import PASS, REDIRECT, SHOT, Lab
+from tests.packet.packets import IN, POD_MAC, TO_NETWORK, V4, VETH_MAC, Addresses, Flow, segment
 
 BACK = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 64}
 NODE_PORT = ServiceFlag.NODE_PORT
@@ -25,7 +27,7 @@ HEADERS = {4: 20, 6: 40}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def routes(place):
+def routes(place: str) -> None:
     """Pods and clients behind something narrow. An MTU that is not locked is one that packets on their way ignore."""
     for there in (NARROW, NARROW_CLIENT):
         for version, gateway in ((4, "192.168.1.1"), (6, "fd00:c0a8:1::1")):
@@ -33,7 +35,7 @@ def routes(place):
             subprocess.run(["ip", "-n", Path(place).name, *words.split()], check=True)
 
 
-def big(who, flow, where=IN, **options):
+def big(who: Addresses, flow: Flow, where: Mapping[str, object] = IN, **options: object) -> Packet:
     """A packet that its sender allows no router to cut; by default 1 byte more than fits."""
     transport = 8 if options.get("protocol") == "UDP" else 20
     length = options.pop("length", MTU + 1) - HEADERS[who.version] - transport
@@ -43,7 +45,7 @@ def big(who, flow, where=IN, **options):
     return packet
 
 
-def test_a_request_that_is_too_big(lab, who, protocol):
+def test_a_request_that_is_too_big(lab: Lab, who: Addresses, protocol: str) -> None:
     plain(lab)
     lab.service(who.service, 80, [NARROW[who.version]], protocol=protocol)
     sent = big(who, (who.pod, 40000, who.service, 80), protocol=protocol)
@@ -55,7 +57,7 @@ def test_a_request_that_is_too_big(lab, who, protocol):
         )
 
 
-def test_a_masqueraded_request_that_is_too_big(lab, who, protocol):
+def test_a_masqueraded_request_that_is_too_big(lab: Lab, who: Addresses, protocol: str) -> None:
     plain(lab)
     lab.service(who.node, 30080, [NARROW[who.version]], protocol=protocol, flags=NODE_PORT)
     sent = big(who, (who.client, 40000, who.node, 30080), protocol=protocol)
@@ -66,7 +68,7 @@ def test_a_masqueraded_request_that_is_too_big(lab, who, protocol):
     )
 
 
-def test_a_reply_that_is_too_big(lab, who, protocol):
+def test_a_reply_that_is_too_big(lab: Lab, who: Addresses, protocol: str) -> None:
     plain(lab)
     client = NARROW_CLIENT[who.version]
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
@@ -79,7 +81,7 @@ def test_a_reply_that_is_too_big(lab, who, protocol):
     )
 
 
-def test_a_reply_of_a_pod_that_is_too_big(lab, who, protocol):
+def test_a_reply_of_a_pod_that_is_too_big(lab: Lab, who: Addresses, protocol: str) -> None:
     plain(lab)
     client, flags = NARROW_CLIENT[who.version], NODE_PORT | ServiceFlag.LOCAL
     lab.service(who.node, 30080, [who.pod], local=[who.pod], protocol=protocol, flags=flags)
@@ -92,7 +94,7 @@ def test_a_reply_of_a_pod_that_is_too_big(lab, who, protocol):
     )
 
 
-def test_the_nodes_own_packet_that_is_too_big(lab, who, protocol):
+def test_the_nodes_own_packet_that_is_too_big(lab: Lab, who: Addresses, protocol: str) -> None:
     """The service's address tells it: the node's own is none that packets come from."""
     plain(lab)
     lab.service(who.service, 80, [NARROW[who.version]], protocol=protocol)
@@ -104,7 +106,7 @@ def test_the_nodes_own_packet_that_is_too_big(lab, who, protocol):
     )
 
 
-def test_what_just_fits_goes_on(lab, who, protocol):
+def test_what_just_fits_goes_on(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.service, 80, [NARROW[who.version]], protocol=protocol)
     options = {"protocol": protocol, "length": MTU}
     result = lab.run("from_pod", big(who, (who.pod, 40000, who.service, 80), **options))
@@ -115,7 +117,7 @@ def test_what_just_fits_goes_on(lab, who, protocol):
     )
 
 
-def test_what_is_bigger_than_the_device_takes(lab, who):
+def test_what_is_bigger_than_the_device_takes(lab: Lab, who: Addresses) -> None:
     plain(lab)
     lab.service(who.service, 80, [who.remote_pod])
     sent = big(who, (who.pod, 40000, who.service, 80), length=1501)
@@ -124,7 +126,9 @@ def test_what_is_bigger_than_the_device_takes(lab, who):
 
 
 @pytest.mark.parametrize("fits", [True, False])
-def test_segments_count_and_not_what_they_are_cut_from(lab, who, fits):
+def test_segments_count_and_not_what_they_are_cut_from(
+    lab: Lab, who: Addresses, fits: bool
+) -> None:
     if not fits:
         plain(lab)
     lab.service(who.service, 80, [NARROW[who.version]])
@@ -140,7 +144,7 @@ def test_segments_count_and_not_what_they_are_cut_from(lab, who, fits):
         told(result, Verdict.ANSWER_TOO_BIG, answer(who, who.node, sent, too_big(who)))
 
 
-def test_where_routers_may_cut_it_is_dropped(lab):
+def test_where_routers_may_cut_it_is_dropped(lab: Lab) -> None:
     """IPv4 without DF: nothing here cuts packets, and an answer would not be heard."""
     lab.service(V4.service, 80, [NARROW[4]], protocol="UDP")
     sent = big(V4, (V4.pod, 40000, V4.service, 80), protocol="UDP")
@@ -152,13 +156,13 @@ def test_where_routers_may_cut_it_is_dropped(lab):
     )
 
 
-def test_what_is_not_translated_is_left_to_the_stack(lab, who):
+def test_what_is_not_translated_is_left_to_the_stack(lab: Lab, who: Addresses) -> None:
     sent = big(who, (who.pod, 40000, NARROW[who.version], 80))
     result = lab.run("from_pod", sent)
     assert (result.code, result.packet) == (PASS, bytes(sent))
 
 
-def test_the_last_hop_is_told_of(lab, who, protocol):
+def test_the_last_hop_is_told_of(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     lab.service(who.service, 81, [who.remote_pod], protocol=protocol)
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
@@ -173,7 +177,7 @@ def test_the_last_hop_is_told_of(lab, who, protocol):
         told(lab.run(program, sent), Verdict.ANSWER_TTL_EXPIRED, wanted)
 
 
-def test_the_last_hop_of_a_reply_is_told_of(lab, who, protocol):
+def test_the_last_hop_of_a_reply_is_told_of(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
     lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080), protocol=protocol))
     flow = (who.remote_pod, 8080, who.node, 40000)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pytest
 from scapy.layers.inet import ICMP
 from scapy.layers.inet6 import (
@@ -13,10 +15,12 @@ from scapy.layers.l2 import Ether
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.lab import REDIRECT, Lab, config
-from tests.packet.packets import IN, POD_MAC, VETH_MAC
+from tests.packet.packets import IN, POD_MAC, VETH_MAC, Addresses, Flow
 
 
-def echo(who, flow, where, *, reply: bool = False, number: int = 5) -> bytes:
+def echo(
+    who: Addresses, flow: Flow, where: Mapping[str, object], *, reply: bool = False, number: int = 5
+) -> bytes:
     if who.version == 4:
         message = ICMP(type=0 if reply else 8, id=number, seq=3)
     else:
@@ -27,14 +31,16 @@ def echo(who, flow, where, *, reply: bool = False, number: int = 5) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def answering(place):
+def answering(place: str) -> Lab:
     made = Lab(place)
     made.load(config(answer_ping=1))
     return made
 
 
 @pytest.mark.parametrize("program", ["from_pod", "to_uplink"])
-def test_a_cluster_ip_answers_pings_where_that_is_set(answering, lab, who, program):
+def test_a_cluster_ip_answers_pings_where_that_is_set(
+    answering: Lab, lab: Lab, who: Addresses, program: str
+) -> None:
     answering.reset()
     answering.flags = lab.flags
     answering.service(who.service, 80, [who.remote_pod])
@@ -57,7 +63,9 @@ def test_a_cluster_ip_answers_pings_where_that_is_set(answering, lab, who, progr
         (ServiceFlag.LOAD_BALANCER, True),
     ],
 )
-def test_pings_from_outside(answering, lab, who, kind, answered):
+def test_pings_from_outside(
+    answering: Lab, lab: Lab, who: Addresses, kind: ServiceFlag, answered: bool
+) -> None:
     answering.reset()
     answering.flags = lab.flags
     answering.service(who.service, 80, [who.remote_pod], flags=kind)
@@ -66,7 +74,7 @@ def test_pings_from_outside(answering, lab, who, kind, answered):
     assert verdicts == [Verdict.ANSWER_ECHO if answered else Verdict.DROP_NO_SERVICE]
 
 
-def test_pings_of_others_are_not_answered(answering, lab, who):
+def test_pings_of_others_are_not_answered(answering: Lab, lab: Lab, who: Addresses) -> None:
     answering.reset()
     answering.flags = lab.flags
     answering.service(who.service, 80, [who.remote_pod])
@@ -78,7 +86,7 @@ def test_pings_of_others_are_not_answered(answering, lab, who):
     assert verdicts == [Verdict.DROP_NO_SERVICE]
 
 
-def test_by_default_a_cluster_ip_answers_no_pings(lab, who):
+def test_by_default_a_cluster_ip_answers_no_pings(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.remote_pod])
     result = lab.run("from_pod", echo(who, (who.pod, who.service), IN))
     assert dict(result.counted) == {(Hook.FROM_POD, Verdict.DROP_NO_SERVICE): 1}

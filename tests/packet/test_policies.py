@@ -6,13 +6,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
+from scapy.packet import Packet
 
 from kubypass.model.verdict import Verdict
 from tests.packet.lab import SHOT
 from tests.packet.objects import TARGET, endpoint, endpoint_slice, places, put, service
-from tests.packet.packets import Addresses, segment
+from tests.packet.packets import Addresses, Flow, segment
 from tests.packet.pipeline import TO_NETWORK_MACS, TO_POD_MACS, Pipeline
 from tests.packet.raw import ends
 
@@ -75,7 +77,7 @@ Start = Callable[[str], Pipeline]
 
 
 @pytest.fixture(params=["TCP", "UDP", "SCTP"])
-def protocol(request):
+def protocol(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
@@ -84,7 +86,9 @@ def source_of(who: Addresses, client: str) -> str:
     return {"pod": who.pod, "node": OTHER_ADDRESS[who.version], "outside": who.client}[client]
 
 
-def forwarded(who, hook, sent, backend, masquerade, protocol):
+def forwarded(
+    who: Addresses, hook: str, sent: Flow, backend: str, masquerade: bool, protocol: str
+) -> Packet:
     """The packet as it goes on to a backend."""
     source = who.node if masquerade else sent[0]
     pods = (who.pod, who.second_pod)
@@ -99,7 +103,15 @@ def forwarded(who, hook, sent, backend, masquerade, protocol):
     )
 
 
-def connect(pipeline, who, client, place, protocol, port, masquerade):
+def connect(
+    pipeline: Pipeline,
+    who: Addresses,
+    client: str,
+    place: str,
+    protocol: str,
+    port: int,
+    masquerade: bool,
+) -> str:
     """A new connection: the backend, once the whole packet was compared; or the name of the verdict."""
     hook, source = HOOKS[client], source_of(who, client)
     sent = (source, port, *place)
@@ -114,7 +126,14 @@ def connect(pipeline, who, client, place, protocol, port, masquerade):
     return backend
 
 
-def draw(pipeline, who, client, place, protocol="TCP", masquerade=False):
+def draw(
+    pipeline: Pipeline,
+    who: Addresses,
+    client: str,
+    place: str,
+    protocol: str = "TCP",
+    masquerade: bool = False,
+) -> set[str]:
     """What many connections of a client get."""
     return {
         connect(pipeline, who, client, place, protocol, 40000 + number, masquerade)
@@ -128,7 +147,7 @@ def wanted(who: Addresses, letters: str) -> set[str]:
     return {{"L": who.second_pod, "R": who.remote_pod}[letter] for letter in letters}
 
 
-def endpoints_of(who: Addresses, row: Row):
+def endpoints_of(who: Addresses, row: Row) -> list[dict[str, Any]]:
     found = [endpoint(who.second_pod, row.local)] if row.local else []
     return found + ([endpoint(who.remote_pod, row.remote, "node2")] if row.remote else [])
 
@@ -140,8 +159,16 @@ CASES += [(states, "TCP") for states in ENDPOINTS if states != "both"]
 @pytest.mark.parametrize(("states", "protocol"), CASES)
 @pytest.mark.parametrize(("kind", "policy", "client", "chosen", "masquerade"), TABLE)
 def test_lists_and_masquerade(
-    opened, who, protocol, kind, policy, client, chosen, masquerade, states
-):
+    opened: Pipeline,
+    who: Addresses,
+    protocol: str,
+    kind: str,
+    policy: str,
+    client: str,
+    chosen: str,
+    masquerade: bool,
+    states: str,
+) -> None:
     row = ENDPOINTS[states]
     # The policy of the other kinds of frontends is always the other one: they must not be mixed up.
     other = {"Local": "Cluster", "Cluster": "Local"}[policy]
@@ -161,14 +188,18 @@ def test_lists_and_masquerade(
 
 @pytest.mark.parametrize("kind", ["cluster", *EXTERNAL_KINDS])
 @pytest.mark.parametrize("policy", ["Cluster", "Local"])
-def test_a_pod_that_is_its_own_backend_is_hidden(opened, who, protocol, kind, policy):
+def test_a_pod_that_is_its_own_backend_is_hidden(
+    opened: Pipeline, who: Addresses, protocol: str, kind: str, policy: str
+) -> None:
     policies = {"internalTrafficPolicy": policy, "externalTrafficPolicy": policy}
     one = endpoint_slice(who, [endpoint(who.pod)], protocol=protocol)
     put(opened, service(who, protocol=protocol, **policies), one)
     assert draw(opened, who, "pod", places(who)[kind], protocol, masquerade=True) == {who.pod}
 
 
-def test_cluster_ips_are_closed_to_the_outside(start, who, protocol):
+def test_cluster_ips_are_closed_to_the_outside(
+    start: Callable[[str], Pipeline], who: Addresses, protocol: str
+) -> None:
     pipeline = start("interface")
     put(
         pipeline,
@@ -208,7 +239,16 @@ DETECTORS = [
 
 
 @pytest.mark.parametrize(("name", "client", "kind", "policy", "letters", "masquerade"), DETECTORS)
-def test_detectors(start, who, name, client, kind, policy, letters, masquerade):
+def test_detectors(
+    start: Callable[[str], Pipeline],
+    who: Addresses,
+    name: str,
+    client: str,
+    kind: str,
+    policy: str,
+    letters: str,
+    masquerade: bool,
+) -> None:
     families = {"own network": who.version, "other's network": 10 - who.version}
     pipeline = start(f"IPv{families[name]}'s network" if name in families else name)
     policies = {"internalTrafficPolicy": policy, "externalTrafficPolicy": policy}
@@ -221,7 +261,7 @@ def test_detectors(start, who, name, client, kind, policy, letters, masquerade):
     assert got == wanted(who, letters)
 
 
-def test_every_backend_of_three_gets_its_share(opened, who):
+def test_every_backend_of_three_gets_its_share(opened: Pipeline, who: Addresses) -> None:
     third = who.remote_pod[:-1] + "5"
     backends = [
         endpoint(who.second_pod),
@@ -236,7 +276,9 @@ def test_every_backend_of_three_gets_its_share(opened, who):
         assert 130 < got.count(backend) < 270
 
 
-def test_a_backend_on_the_node_sees_the_client(opened, who, protocol):
+def test_a_backend_on_the_node_sees_the_client(
+    opened: Pipeline, who: Addresses, protocol: str
+) -> None:
     """The node would take its own address for a forged one."""
     one = endpoint_slice(who, [endpoint(who.node)], protocol=protocol)
     put(opened, service(who, protocol=protocol), one)

@@ -4,25 +4,26 @@
 from __future__ import annotations
 
 import pytest
+from scapy.packet import Packet
 
 from kubypass.datapath import previous_programs
 from kubypass.model.verdict import Hook, ServiceFlag
 from tests.packet.lab import PASS, REDIRECT, Lab, config
-from tests.packet.packets import segment
+from tests.packet.packets import Addresses, segment
 
 NODE_PORT, PORT = 30080, 8080
 HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK)
 
 
 @pytest.fixture(scope="module")
-def version_before(place):
+def version_before(place: str) -> Lab:
     made = Lab(place)
     made.load(config())
     return made
 
 
 @pytest.fixture
-def before(lab, who, version_before):
+def before(lab: Lab, who: Addresses, version_before: Lab) -> Lab:
     """With the same services, and asked by `lab`."""
     version_before.reset()
     version_before.flags = lab.flags
@@ -44,18 +45,20 @@ def before(lab, who, version_before):
     previous_programs.detach(lab.maps["previous_programs"])
 
 
-def asked(who, **kind):
+def asked(who: Addresses, **kind: object) -> Packet:
     return segment(who, (who.client, 40000, who.node, NODE_PORT), **kind)
 
 
-def reply_of(who, before, **kind):
+def reply_of(who: Addresses, before: Lab, **kind: object) -> Packet:
     """What the remote backend sends to the node, of the one connection that is known."""
     (port,) = {key.destination_port for key in before.flows() if key.destination_port > NODE_PORT}
     return segment(who, (who.remote_pod, PORT, who.node, port), **kind)
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_connections_are_opened_there_and_known_from_here(lab, who, before, protocol):
+def test_connections_are_opened_there_and_known_from_here(
+    lab: Lab, who: Addresses, before: Lab, protocol: str
+) -> None:
     first = lab.run("from_uplink", asked(who, protocol=protocol, flags="S"))
     assert first.code == REDIRECT
     assert not first.counted  # by the other version
@@ -68,7 +71,9 @@ def test_connections_are_opened_there_and_known_from_here(lab, who, before, prot
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_once_every_link_is_ours_connections_are_opened_here(lab, who, before, protocol):
+def test_once_every_link_is_ours_connections_are_opened_here(
+    lab: Lab, who: Addresses, before: Lab, protocol: str
+) -> None:
     lab.run("from_uplink", asked(who, protocol=protocol, flags="S"))
     previous_programs.stop_new(lab.maps["previous_programs"])
     reply = reply_of(who, before, protocol=protocol, flags="SA")
@@ -79,7 +84,7 @@ def test_once_every_link_is_ours_connections_are_opened_here(lab, who, before, p
     assert len(before.flows()) == 2
 
 
-def test_a_pod_s_replies_too(lab, who, before):
+def test_a_pod_s_replies_too(lab: Lab, who: Addresses, before: Lab) -> None:
     dial = (who.pod, 41000, who.service, 80)
     sent = segment(who, dial, flags="S")
     assert not lab.run("from_pod", sent).counted
@@ -90,7 +95,7 @@ def test_a_pod_s_replies_too(lab, who, before):
     assert not lab.flows()
 
 
-def test_afterwards_nobody_is_asked(lab, who, before):
+def test_afterwards_nobody_is_asked(lab: Lab, who: Addresses, before: Lab) -> None:
     lab.run("from_uplink", asked(who, flags="S"))
     previous_programs.detach(lab.maps["previous_programs"])
     result = lab.run("from_uplink", reply_of(who, before, flags="SA"))
@@ -99,7 +104,7 @@ def test_afterwards_nobody_is_asked(lab, who, before):
 
 
 @pytest.mark.parametrize("hook", ["to_pod", "to_uplink"])
-def test_what_the_node_sends(lab, who, before, hook):
+def test_what_the_node_sends(lab: Lab, who: Addresses, before: Lab, hook: str) -> None:
     """No connection of a service's, so the other version may know it until the end."""
     to = who.pod if hook == "to_pod" else who.client
     sent = [
@@ -114,7 +119,9 @@ def test_what_the_node_sends(lab, who, before, hook):
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_the_node_is_kept_apart_from_connections_that_only_we_know(lab, who, before, protocol):
+def test_the_node_is_kept_apart_from_connections_that_only_we_know(
+    lab: Lab, who: Addresses, before: Lab, protocol: str
+) -> None:
     previous_programs.stop_new(lab.maps["previous_programs"])
     assert lab.run("from_uplink", asked(who, protocol=protocol, flags="S")).counted
     own = segment(who, (who.node, 40000, who.remote_pod, PORT), protocol=protocol, flags="S")

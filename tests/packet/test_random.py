@@ -11,11 +11,13 @@ from __future__ import annotations
 import os
 import random
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
 from kubypass.errors import KernelError
 from kubypass.kernel.program import CHECKSUM_COMPLETE
+from tests.packet.lab import Lab
 from tests.packet.pipeline import Pipeline, entered, load
 from tests.packet.play import Player, Step
 from tests.packet.scenario import write
@@ -42,7 +44,7 @@ OUTCOMES = {
 
 
 @pytest.fixture(scope="module")
-def labs(place):
+def labs(place: str) -> Iterator[dict[str, Lab]]:
     """The programs with each of the settings, over one set of maps."""
     maps = {}
     made = {name: load(place, SETTINGS[name][0], PLACE, maps) for name in SETTINGS}
@@ -51,7 +53,9 @@ def labs(place):
         yield made
 
 
-def play(labs, name: str, steps: list[Step], flags: int = 0) -> tuple[Counter[str], str]:
+def play(
+    labs: dict[str, Lab], name: str, steps: list[Step], flags: int = 0
+) -> tuple[Counter[str], str]:
     """Packets by outcome, and what was wrong; empty for nothing."""
     pipeline = Pipeline(labs[name], PLACE)
     pipeline.lab.flags = flags
@@ -65,7 +69,7 @@ def play(labs, name: str, steps: list[Step], flags: int = 0) -> tuple[Counter[st
     return player.counted, ""
 
 
-def report(labs, name: str, steps: list[Step], flags: int, said: str) -> str:
+def report(labs: dict[str, Lab], name: str, steps: list[Step], flags: int, said: str) -> str:
     """A failure, cut down. Backends are drawn by lot: what does not fail at once may still."""
     kept = shrink(
         steps, lambda some: any(play(labs, name, some, flags)[1] for _ in range(3)), TRIES
@@ -74,7 +78,7 @@ def report(labs, name: str, steps: list[Step], flags: int, said: str) -> str:
     return f"settings: {name}, checksum flags {flags}\n{told(kept)}\n{last}"
 
 
-def summed(lab) -> int:
+def summed(lab: Lab) -> int:
     """The flag of packets that a device has summed, where test run knows it (Linux 6.11)."""
     try:
         lab.programs["to_uplink"].test_run(bytes(64), flags=CHECKSUM_COMPLETE)
@@ -83,7 +87,7 @@ def summed(lab) -> int:
     return CHECKSUM_COMPLETE
 
 
-def test_programs_agree_with_the_reference(labs):
+def test_programs_agree_with_the_reference(labs: dict[str, Lab]) -> None:
     print(f"KUBYPASS_SEED={SEED}")
     flag = summed(next(iter(labs.values())))
     counted: Counter[str] = Counter()
@@ -101,7 +105,7 @@ def test_programs_agree_with_the_reference(labs):
     assert set(counted) == OUTCOMES, "every outcome is met"
 
 
-def test_a_failure_is_cut_down():
+def test_a_failure_is_cut_down() -> None:
     """What matters is found among much else, whether its parts are near each other or not."""
     steps = list(range(200))
     assert shrink(steps, lambda some: {17, 150, 151} <= set(some)) == [17, 150, 151]

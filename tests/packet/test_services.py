@@ -8,13 +8,15 @@ from scapy.layers.inet import IP, UDP
 
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
 from tests.packet.lab import PASS, SHOT, Lab, config
-from tests.packet.packets import TO_NETWORK, TO_POD, V4, segment
+from tests.packet.packets import TO_NETWORK, TO_POD, V4, Addresses, segment
 from tests.packet.translation import follow, ports, reply_flags
 
 NODE_PORT = ServiceFlag.NODE_PORT
 
 
-def test_pod_to_cluster_ip_with_a_local_backend_and_back(lab, who, protocol):
+def test_pod_to_cluster_ip_with_a_local_backend_and_back(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     request = (who.pod, 40000, who.service, 80)
     follow(
@@ -31,7 +33,9 @@ def test_pod_to_cluster_ip_with_a_local_backend_and_back(lab, who, protocol):
     follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
 
 
-def test_pod_to_cluster_ip_with_a_remote_backend_and_back(lab, who, protocol):
+def test_pod_to_cluster_ip_with_a_remote_backend_and_back(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.service, 80, [who.remote_pod], protocol=protocol)
     request = (who.pod, 40000, who.service, 80)
     follow(
@@ -48,7 +52,9 @@ def test_pod_to_cluster_ip_with_a_remote_backend_and_back(lab, who, protocol):
     follow(lab, who, "from_uplink", answer, back, TO_POD, **reply_flags(protocol))
 
 
-def test_a_pod_that_is_its_own_backend_sees_the_node(lab, who, protocol):
+def test_a_pod_that_is_its_own_backend_sees_the_node(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.service, 80, [who.pod], protocol=protocol)
     request = (who.pod, 40000, who.service, 80)
     follow(
@@ -59,7 +65,9 @@ def test_a_pod_that_is_its_own_backend_sees_the_node(lab, who, protocol):
     follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
 
 
-def test_node_port_with_policy_local_keeps_the_client(lab, who, protocol):
+def test_node_port_with_policy_local_keeps_the_client(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     local = NODE_PORT | ServiceFlag.LOCAL
     lab.service(who.node, 30080, [], local=[who.pod], protocol=protocol, flags=local)
     request = (who.client, 40000, who.node, 30080)
@@ -77,7 +85,7 @@ def test_node_port_with_policy_local_keeps_the_client(lab, who, protocol):
     follow(lab, who, "from_pod", answer, back, TO_NETWORK, **reply_flags(protocol))
 
 
-def test_node_port_with_a_remote_backend_and_back(lab, who, protocol):
+def test_node_port_with_a_remote_backend_and_back(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
     request = (who.client, 40000, who.node, 30080)
     sent_on = (who.node, 40000, who.remote_pod, 8080)
@@ -87,7 +95,7 @@ def test_node_port_with_a_remote_backend_and_back(lab, who, protocol):
     follow(lab, who, "from_uplink", answer, back, TO_NETWORK, **reply_flags(protocol))
 
 
-def test_a_backend_in_the_nodes_own_network(lab, who, protocol):
+def test_a_backend_in_the_nodes_own_network(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.node, 30080, [who.node], protocol=protocol, flags=NODE_PORT)
     request = segment(who, (who.client, 40000, who.node, 30080), protocol=protocol)
     result = lab.run("from_uplink", request)
@@ -102,21 +110,23 @@ def test_a_backend_in_the_nodes_own_network(lab, who, protocol):
     )
 
 
-def test_another_nodes_port_is_not_ours(lab, who):
+def test_another_nodes_port_is_not_ours(lab: Lab, who: Addresses) -> None:
     lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
     packet = (who.pod, 40000, who.other_node, 30080)
     follow(lab, who, "from_pod", packet, packet, TO_NETWORK)
 
 
 @pytest.mark.parametrize("program", ["from_pod", "from_uplink"])
-def test_no_backends(lab, who, program):
+def test_no_backends(lab: Lab, who: Addresses, program: str) -> None:
     lab.service(who.node, 30080, [], flags=NODE_PORT)
     packet = segment(who, (who.client, 40000, who.node, 30080), payload="")
     result = lab.run(program, packet)
     assert [verdict for _, verdict in result.counted] == [Verdict.REJECT_NO_BACKEND]
 
 
-def test_cluster_ip_from_outside_is_closed_unless_opened(place, lab, who):
+def test_cluster_ip_from_outside_is_closed_unless_opened(
+    place: str, lab: Lab, who: Addresses
+) -> None:
     packet = segment(who, (who.client, 40000, who.service, 80))
     lab.service(who.service, 80, [who.pod])
     result = lab.run("from_uplink", packet)
@@ -131,7 +141,9 @@ def test_cluster_ip_from_outside_is_closed_unless_opened(place, lab, who):
     )  # fmt: skip
 
 
-def test_two_clients_with_one_port_get_different_ones(lab, who, protocol):
+def test_two_clients_with_one_port_get_different_ones(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
     other = "203.0.113.10" if who.version == 4 else "2001:db8:cafe::10"
     first = lab.run(
@@ -150,7 +162,7 @@ def test_two_clients_with_one_port_get_different_ones(lab, who, protocol):
     )  # fmt: skip
 
 
-def test_one_backend_behind_two_services_and_one_client_port(lab, who):
+def test_one_backend_behind_two_services_and_one_client_port(lab: Lab, who: Addresses) -> None:
     """The replies of both connections can be told apart."""
     other = "10.233.30.48" if who.version == 4 else "fd00:10:233::48"
     for service in (who.service, other):
@@ -163,7 +175,9 @@ def test_one_backend_behind_two_services_and_one_client_port(lab, who):
     follow(lab, who, "from_pod", (who.second_pod, 8080, who.pod, port), back, TO_POD, flags="SA")
 
 
-def test_a_direct_connection_is_kept_apart_from_a_translated_one(lab, who, protocol):
+def test_a_direct_connection_is_kept_apart_from_a_translated_one(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80), protocol=protocol))
     straight = segment(who, (who.pod, 40000, who.second_pod, 8080), protocol=protocol)
@@ -174,7 +188,9 @@ def test_a_direct_connection_is_kept_apart_from_a_translated_one(lab, who, proto
     follow(lab, who, "from_pod", answer, back, TO_POD, **reply_flags(protocol))
 
 
-def test_a_packet_that_another_node_translated_is_kept_apart_too(lab, who, protocol):
+def test_a_packet_that_another_node_translated_is_kept_apart_too(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     """Its source is that node, whose own client may have come by this node's NodePort."""
     local = NODE_PORT | ServiceFlag.LOCAL
     lab.service(who.node, 30080, [], local=[who.pod], protocol=protocol, flags=local)
@@ -186,14 +202,16 @@ def test_a_packet_that_another_node_translated_is_kept_apart_too(lab, who, proto
     follow(lab, who, "from_pod", answer, back, TO_NETWORK, **reply_flags(protocol))
 
 
-def test_the_nodes_own_stack_reaches_a_local_pod(lab, who, protocol):
+def test_the_nodes_own_stack_reaches_a_local_pod(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.service, 80, [who.pod], protocol=protocol)
     request = (who.node, 40000, who.service, 80)
     target = (who.node, 40000, who.pod, 8080)
     follow(lab, who, "to_uplink", request, target, {**TO_POD, "ttl": 64}, protocol=protocol)
 
 
-def test_the_nodes_own_connection_is_kept_apart_from_snat(lab, who, protocol):
+def test_the_nodes_own_connection_is_kept_apart_from_snat(
+    lab: Lab, who: Addresses, protocol: str
+) -> None:
     lab.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
     lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080), protocol=protocol))
     own = lab.run(
@@ -210,7 +228,7 @@ def test_the_nodes_own_connection_is_kept_apart_from_snat(lab, who, protocol):
     )
 
 
-def test_a_udp_checksum_of_zero_stays_zero(lab):
+def test_a_udp_checksum_of_zero_stays_zero(lab: Lab) -> None:
     """Nobody looks at a device's sum of such a packet: only the plain row means something."""
     lab.flags = 0
     lab.service(V4.service, 80, [V4.second_pod], protocol="UDP")
@@ -220,7 +238,9 @@ def test_a_udp_checksum_of_zero_stays_zero(lab):
     assert IP(result.packet[14:])[UDP].chksum == 0
 
 
-def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(lab, who):
+def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(
+    lab: Lab, who: Addresses
+) -> None:
     second = "192.168.9.9" if who.version == 4 else "fd00:9::9"
     lab.local_address(second, LocalAddressKind.NODE_PORTS)
     lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
@@ -230,14 +250,14 @@ def test_an_address_of_the_node_that_is_no_primary_serves_node_ports_too(lab, wh
     follow(lab, who, "from_pod", (who.pod, 8080, who.node, 40000), back, TO_NETWORK, flags="SA")
 
 
-def test_node_ports_answer_on_chosen_addresses_only(lab, who):
+def test_node_ports_answer_on_chosen_addresses_only(lab: Lab, who: Addresses) -> None:
     lab.service(who.node, 30080, [who.pod], flags=NODE_PORT)
     lab.local_address(who.node, LocalAddressKind.NODE)
     result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080)))
     assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.PASS): 1}
 
 
-def test_a_pods_address_carries_no_service(lab, who):
+def test_a_pods_address_carries_no_service(lab: Lab, who: Addresses) -> None:
     lab.service(who.second_pod, 80, [who.remote_pod], flags=ServiceFlag.EXTERNAL_IP)
     direct = (who.pod, 40000, who.second_pod, 80)
     follow(lab, who, "from_pod", direct, direct, TO_POD)

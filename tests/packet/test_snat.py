@@ -24,7 +24,7 @@ FEW = {"snat_port_first": 61000, "snat_ports": 40}
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_a_storm_of_clients_with_the_same_ports(place, who, protocol):
+def test_a_storm_of_clients_with_the_same_ports(place: str, who: Addresses, protocol: str) -> None:
     """No two connections share a key, and every answer goes to its own client."""
     lab = made(place, who, protocol)
     asked = [(host, port) for port in (40000, 40001, 61007) for host in clients(who, 400)]
@@ -38,7 +38,7 @@ def test_a_storm_of_clients_with_the_same_ports(place, who, protocol):
         assert answer(lab, who, port, protocol=protocol) == client
 
 
-def test_exhaustion_is_a_drop_that_is_counted_by_backend(place, who):
+def test_exhaustion_is_a_drop_that_is_counted_by_backend(place: str, who: Addresses) -> None:
     lab = made(place, who, **FEW)
     sources = clients(who, 45)
     ports = [ask(lab, who, (host, 40000)) for host in sources]
@@ -53,7 +53,9 @@ def test_exhaustion_is_a_drop_that_is_counted_by_backend(place, who):
 
 
 @pytest.mark.parametrize("ending", ["fin", "reset by the client", "refused by the backend"])
-def test_the_port_of_a_connection_that_ended_comes_back(place, who, ending):
+def test_the_port_of_a_connection_that_ended_comes_back(
+    place: str, who: Addresses, ending: str
+) -> None:
     """After the time for closed connections, here none: not after that for established ones."""
     lab = made(place, who, **FEW, tcp_fin_timeout_ns=1)
     sources = clients(who, 43)
@@ -79,7 +81,9 @@ def test_the_port_of_a_connection_that_ended_comes_back(place, who, ending):
     assert answer(lab, who, port) == (late, 40000)
 
 
-def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(place, who):
+def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
+    place: str, who: Addresses
+) -> None:
     lab = empty(place)
     other = who.remote_pod.replace("14", "15")
     lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
@@ -98,7 +102,7 @@ def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
 
 
 @pytest.mark.parametrize("taken", ["at random", "all in a stretch"])
-def test_nine_ports_of_ten_may_be_taken(place, who, taken):
+def test_nine_ports_of_ten_may_be_taken(place: str, who: Addresses, taken: str) -> None:
     lab = made(place, who, snat_ports=1000)
     ports = range(61000, 62000)
     gone = random.sample(ports, 900) if taken == "at random" else ports[:900]
@@ -112,14 +116,14 @@ def test_nine_ports_of_ten_may_be_taken(place, who, taken):
         assert not read_snat_failures(lab.maps["snat_failures"])
 
 
-def test_the_extra_range_follows_on_the_first(place, who):
+def test_the_extra_range_follows_on_the_first(place: str, who: Addresses) -> None:
     lab = made(place, who, snat_ports=3, snat_extra_first=20000, snat_extra_ports=4)
     ports = {ask(lab, who, (host, 40000)) for host in clients(who, 8)}
     assert ports == {40000, 61000, 61001, 61002, 20000, 20001, 20002, 20003}
 
 
 @pytest.mark.parametrize("port", [NODE_PORT, 32768, 50000, 61000, 8080])
-def test_a_clients_own_port_is_kept_whatever_it_is(place, who, port):
+def test_a_clients_own_port_is_kept_whatever_it_is(place: str, who: Addresses, port: int) -> None:
     """A NodePort (the client's is on its own host), an ephemeral port, one of ours."""
     lab = made(place, who)
     client = (clients(who, 1)[0], port)
@@ -131,7 +135,7 @@ def test_a_clients_own_port_is_kept_whatever_it_is(place, who, port):
     assert answer(lab, who, second) == other
 
 
-def test_a_port_of_the_systems_own_is_not_kept(place, who):
+def test_a_port_of_the_systems_own_is_not_kept(place: str, who: Addresses) -> None:
     lab = made(place, who)
     assert ask(lab, who, (who.client, 1023)) >= 61000
     assert ask(lab, who, (who.client, 1024)) == 1024
@@ -150,7 +154,9 @@ def node_socket(place: str, who: Addresses, protocol: str, port: int) -> Iterato
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_a_port_that_a_socket_of_the_node_has_is_not_kept(place, who, protocol):
+def test_a_port_that_a_socket_of_the_node_has_is_not_kept(
+    place: str, who: Addresses, protocol: str
+) -> None:
     lab = made(place, who, protocol)
     with node_socket(place, who, protocol, 40000):
         port = ask(lab, who, (who.client, 40000), protocol=protocol)

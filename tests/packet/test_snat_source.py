@@ -11,7 +11,7 @@ import pytest
 
 from kubypass.kernel.features import probe_features
 from kubypass.model.verdict import ServiceFlag
-from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, segment
+from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, Addresses, segment
 from tests.packet.snat import NODE_PORT, empty, made, tuple_of
 
 SECOND_MAC, SECOND_GATEWAY_MAC = "02:00:00:00:02:31", "02:00:00:00:02:01"
@@ -64,7 +64,14 @@ SECOND = {"smac": SECOND_MAC, "dmac": SECOND_GATEWAY_MAC, "ttl": 63}
     ids=["the default route", "another device", "a preferred source"],
 )
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_the_source_is_that_of_the_route(second_device, who, network, source, device, protocol):
+def test_the_source_is_that_of_the_route(
+    second_device: str,
+    who: Addresses,
+    network: int,
+    source: str,
+    device: dict[str, int | str],
+    protocol: str,
+) -> None:
     if source != "primary" and not probe_features().route_source:
         pytest.skip("this kernel's FIB lookup does not tell the source (Linux 6.7)")
     backend = who.remote_pod.replace("65", str(network))
@@ -85,7 +92,9 @@ def test_the_source_is_that_of_the_route(second_device, who, network, source, de
     assert result.packet == bytes(segment(who, back, protocol=protocol, flags="SA", **FIRST))
 
 
-def test_a_kernel_that_does_not_tell_the_source_has_the_primary_one(second_device, who):
+def test_a_kernel_that_does_not_tell_the_source_has_the_primary_one(
+    second_device: str, who: Addresses
+) -> None:
     backend = who.remote_pod.replace("65", "68")
     lab = empty(second_device, route_source=0)
     lab.service(who.node, NODE_PORT, [backend], flags=ServiceFlag.NODE_PORT)
@@ -94,7 +103,9 @@ def test_a_kernel_that_does_not_tell_the_source_has_the_primary_one(second_devic
 
 
 @pytest.mark.parametrize("near", [True, False], ids=["on the link", "behind a gateway"])
-def test_a_client_of_the_second_uplink_gets_its_answers_there(second_device, who, near):
+def test_a_client_of_the_second_uplink_gets_its_answers_there(
+    second_device: str, who: Addresses, near: bool
+) -> None:
     """Rules by source see the address that the client has asked."""
     here = "192.168.2.31" if who.version == 4 else "fd00:c0a8:2::31"
     neighbour = "192.168.2.9" if who.version == 4 else "fd00:c0a8:2::9"
@@ -110,7 +121,7 @@ def test_a_client_of_the_second_uplink_gets_its_answers_there(second_device, who
     assert result.packet == bytes(segment(who, back, flags="SA", **SECOND))
 
 
-def test_a_backend_of_this_node_sees_the_primary_address(second_device):
+def test_a_backend_of_this_node_sees_the_primary_address(second_device: str) -> None:
     lab = empty(second_device)
     lab.service(V4.node, NODE_PORT, [V4.pod], flags=ServiceFlag.NODE_PORT)
     result = lab.run("from_uplink", segment(V4, (V4.client, 40000, V4.node, NODE_PORT)))

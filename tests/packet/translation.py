@@ -3,21 +3,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 
-from tests.packet.lab import REDIRECT
-from tests.packet.packets import segment
+from tests.packet.lab import REDIRECT, Lab
+from tests.packet.packets import Addresses, Flow, segment
 
 
-def follow(lab, who, program, sent, expected, where, **options):
+def follow(
+    lab: Lab,
+    who: Addresses,
+    program: str,
+    sent: Flow,
+    expected: Flow,
+    where: Mapping[str, object],
+    **options: object,
+) -> None:
     """One packet in, one whole packet out."""
     result = lab.run(program, segment(who, sent, **options))
     assert result.code == REDIRECT, result.counted
     assert result.packet == bytes(segment(who, expected, **{**options, **where}))
 
 
-def reply_flags(protocol):
+def reply_flags(protocol: str) -> dict[str, str]:
     return {"protocol": protocol, "flags": "SA"}
 
 

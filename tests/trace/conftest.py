@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from tests.trace.cases import KUBYPASS, ipv6
-from tests.trace.rows import last
+from tests.trace.rows import Check, last
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if os.geteuid() != 0:
         for item in items:
             if item.path.is_relative_to(Path(__file__).parent):
@@ -44,8 +44,8 @@ def ask() -> Iterator[Callable[[object], dict[str, Any]]]:
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
-def check(ask, request):
-    def check(case, source, to, port, expected, **more) -> None:
+def check(ask: Callable[[object], dict[str, Any]], request: pytest.FixtureRequest) -> Check:
+    def check(case, source, to, port, expected, **more: object) -> None:
         backends, masquerade = expected if isinstance(expected, tuple) else ((), False)
         asked = case.ask(source, to, port, **more)
         answer = ask(ipv6(asked) if request.param == 6 else asked)

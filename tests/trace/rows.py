@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from tests.trace.cases import (
     ALT,
     EXTERNAL_IP,
@@ -11,6 +13,8 @@ from tests.trace.cases import (
     VIP,
 )
 
+Check = Callable[..., None]
+"""Takes a case, a source, an address, a port and what to expect."""
 BOTH = ("10.0.1.1", "10.0.2.1")
 MINE, OTHER = ("10.0.1.1",), ("10.0.2.1",)
 EXTERNAL = [(EXTERNAL_IP, 80), (VIP, 80), (NODE, NODE_PORT), (ALT, NODE_PORT)]

@@ -8,6 +8,7 @@ import pytest
 from tests.trace.cases import (
     CLUSTER_IP,
     POD,
+    Ask,
     Case,
 )
 
@@ -33,7 +34,9 @@ FLOW = {"src_ip": POD, "src_kind": "pod", "proto": "TCP", "dst_ip": CLUSTER_IP, 
         ({"id": 7, "flow": FLOW, "config": {"nodeport_addresses": "all"}}, "nodeport_addresses"),
     ],
 )
-def test_a_bad_case_is_a_line_with_an_error(ask, line, error):
+def test_a_bad_case_is_a_line_with_an_error(
+    ask: Ask, line: dict[str, object] | str, error: str
+) -> None:
     answer = ask(line)
     assert error in answer["error"]
     assert answer["id"] == (7 if isinstance(line, dict) else None)
@@ -43,7 +46,9 @@ def test_a_bad_case_is_a_line_with_an_error(ask, line, error):
 @pytest.mark.parametrize(
     "bad", [3, None, {}, {"spec": 7}, {"metadata": {"name": "x"}, "spec": {"ports": "80"}}]
 )
-def test_bad_objects_are_problems_of_their_case(ask, bad):
+def test_bad_objects_are_problems_of_their_case(
+    ask: Ask, bad: dict[str, object] | int | None
+) -> None:
     case = Case().ask(POD, CLUSTER_IP, 80)
     for objects in case["objects"].values():
         objects.append(bad)

@@ -14,17 +14,18 @@ from tests.trace.cases import (
     OUTSIDE,
     POD,
     VIP,
+    Ask,
     Case,
     ipv6,
 )
-from tests.trace.rows import BOTH, ELSEWHERE, ENDING, EXTERNAL, LOCAL, MINE, OTHER
+from tests.trace.rows import BOTH, ELSEWHERE, ENDING, EXTERNAL, LOCAL, MINE, OTHER, Check
 
 
 @pytest.mark.parametrize("proto", ["TCP", "UDP", "SCTP"])
 @pytest.mark.parametrize(
     ("source", "masquerade"), [(POD, False), (NODE, True), (ALT, True), (OUTSIDE, True)]
 )
-def test_cluster_ip(check, source, masquerade, proto):
+def test_cluster_ip(check: Check, source: str, masquerade: bool, proto: str) -> None:
     check(Case(), source, CLUSTER_IP, 80, (BOTH, masquerade), proto=proto)
 
 
@@ -38,12 +39,14 @@ def test_cluster_ip(check, source, masquerade, proto):
     ],
     ids=["masquerade-all", "no detector", "no cluster CIDR"],
 )
-def test_cluster_ip_masquerade(check, source, config, cidr, masquerade):
+def test_cluster_ip_masquerade(
+    check: Check, source: str, config: dict[str, object], cidr: str, masquerade: bool
+) -> None:
     check(Case(config=config, cluster_cidr=cidr), source, CLUSTER_IP, 80, (BOTH, masquerade))
 
 
 @pytest.mark.parametrize("source", [POD, NODE, OUTSIDE])
-def test_a_cluster_cidr_of_the_other_family_is_no_detector(ask, source):
+def test_a_cluster_cidr_of_the_other_family_is_no_detector(ask: Ask, source: str) -> None:
     case = Case(spec=LOCAL, cluster_cidr="fd00:1::/32")
     to_cluster_ip = case.ask(source, CLUSTER_IP, 80)
     assert ask(to_cluster_ip)["masquerade"] is False
@@ -64,7 +67,9 @@ def test_a_cluster_cidr_of_the_other_family_is_no_detector(ask, source):
         (ENDING, MINE),
     ],
 )
-def test_internal_traffic_policy_local(check, source, endpoints, expected):
+def test_internal_traffic_policy_local(
+    check: Check, source: str, endpoints: str, expected: str | tuple[str]
+) -> None:
     case = Case(endpoints, {"internalTrafficPolicy": "Local"})
     check(
         case,
@@ -79,7 +84,7 @@ def test_internal_traffic_policy_local(check, source, endpoints, expected):
 
 @pytest.mark.parametrize(("to", "port"), EXTERNAL)
 @pytest.mark.parametrize("source", [POD, NODE, OUTSIDE])
-def test_external_traffic_policy_cluster(check, source, to, port):
+def test_external_traffic_policy_cluster(check: Check, source: str, to: str, port: int) -> None:
     check(Case(), source, to, port, (BOTH, True))
     check(Case(""), source, to, port, "reject")
     check(Case("10.0.1.1@me=s"), source, to, port, "reject")
@@ -87,7 +92,7 @@ def test_external_traffic_policy_cluster(check, source, to, port):
 
 
 @pytest.mark.parametrize(("to", "port"), EXTERNAL)
-def test_external_traffic_policy_local(check, to, port):
+def test_external_traffic_policy_local(check: Check, to: str, port: int) -> None:
     check(Case(spec=LOCAL), OUTSIDE, to, port, (MINE, False))
     check(Case(spec=LOCAL), POD, to, port, (BOTH, False))
     check(Case(spec=LOCAL), NODE, to, port, (BOTH, True))
@@ -107,7 +112,9 @@ def test_external_traffic_policy_local(check, to, port):
 
 @pytest.mark.parametrize("kind", ["pod", "external"])
 @pytest.mark.parametrize("source", [NODE, ALT])
-def test_an_address_of_the_node_is_the_node_whoever_has_it(check, source, kind):
+def test_an_address_of_the_node_is_the_node_whoever_has_it(
+    check: Check, source: str, kind: str
+) -> None:
     for config in ({}, {"local_detector": "none"}):
         case = Case(spec=LOCAL, config=config)
         for to, port in EXTERNAL:
@@ -115,13 +122,13 @@ def test_an_address_of_the_node_is_the_node_whoever_has_it(check, source, kind):
         check(case, source, CLUSTER_IP, 80, (BOTH, not config), kind=kind)
 
 
-def test_policies_of_the_other_kind_change_nothing(check):
+def test_policies_of_the_other_kind_change_nothing(check: Check) -> None:
     check(Case(spec=LOCAL), POD, CLUSTER_IP, 80, (BOTH, False))
     check(Case(spec={"internalTrafficPolicy": "Local"}), OUTSIDE, VIP, 80, (BOTH, True))
 
 
 @pytest.mark.parametrize("source", [POD, NODE])
-def test_a_client_that_is_its_own_backend_is_masqueraded(check, source):
+def test_a_client_that_is_its_own_backend_is_masqueraded(check: Check, source: str) -> None:
     endpoints = "10.0.1.1@me" if source == POD else f"{NODE}@me"
     client = "10.0.1.1" if source == POD else NODE
     check(
@@ -150,7 +157,9 @@ RANGES = ["203.0.113.0/24"]
         (RANGES, VIP, "drop"),
     ],
 )
-def test_source_ranges(check, ranges, source, expected):
+def test_source_ranges(
+    check: Check, ranges: list[str], source: str, expected: str | tuple[tuple[str, str], bool]
+) -> None:
     kind = "node" if source == VIP else ""
     case = Case(spec={"loadBalancerSourceRanges": ranges})
     check(case, source, VIP, 80, expected, kind=kind)
@@ -167,6 +176,6 @@ def test_source_ranges(check, ranges, source, expected):
     )
 
 
-def test_ranges_of_the_other_family_filter_nothing(ask):
+def test_ranges_of_the_other_family_filter_nothing(ask: Ask) -> None:
     case = Case(spec={"loadBalancerSourceRanges": ["2001:db8::/64"]}).ask(OUTSIDE, VIP, 80)
     assert ask(case)["verdict"] == "dnat"

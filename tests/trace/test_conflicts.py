@@ -12,12 +12,13 @@ from tests.trace.cases import (
     NODE_PORT,
     OUTSIDE,
     POD,
+    Ask,
     Case,
     ipv6,
 )
 
 
-def test_a_conflict_has_a_winner_and_is_told(ask):
+def test_a_conflict_has_a_winner_and_is_told(ask: Ask) -> None:
     case = Case().ask(OUTSIDE, NODE, NODE_PORT)
     (service,) = case["objects"]["services"]
     rival = {
@@ -35,7 +36,9 @@ def test_a_conflict_has_a_winner_and_is_told(ask):
 @pytest.mark.parametrize(
     ("chosen", "owner"), [([f"{ALT}/32"], "young"), (None, "web"), ("primary", "web")]
 )
-def test_a_node_port_yields_an_address_on_which_it_does_not_answer(ask, chosen, owner):
+def test_a_node_port_yields_an_address_on_which_it_does_not_answer(
+    ask: Ask, chosen: list[str] | str | None, owner: str
+) -> None:
     case = Case(config={"nodeport_addresses": chosen}).ask(OUTSIDE, NODE, NODE_PORT)
     young = {
         "metadata": {"name": "young", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
@@ -48,7 +51,7 @@ def test_a_node_port_yields_an_address_on_which_it_does_not_answer(ask, chosen, 
 
 
 @pytest.mark.parametrize("source", [POD, NODE, OUTSIDE])
-def test_a_cluster_ip_that_has_lost_its_ports_is_one_all_the_same(ask, source):
+def test_a_cluster_ip_that_has_lost_its_ports_is_one_all_the_same(ask: Ask, source: str) -> None:
     case = Case(config={"service_cidrs": []}).ask(source, CLUSTER_IP, 81)
     old = {
         "metadata": {"name": "old", "namespace": "default"},

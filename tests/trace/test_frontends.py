@@ -14,10 +14,11 @@ from tests.trace.cases import (
     OUTSIDE,
     POD,
     VIP,
+    Ask,
     Case,
     ipv6,
 )
-from tests.trace.rows import BOTH, LOCAL
+from tests.trace.rows import BOTH, LOCAL, Check
 
 
 @pytest.mark.parametrize(
@@ -29,14 +30,16 @@ from tests.trace.rows import BOTH, LOCAL
         ([{"ip": "192.0.2.99"}, {"ip": VIP}], (BOTH, True)),
     ],
 )
-def test_ingress(check, vips, expected):
+def test_ingress(
+    check: Check, vips: list[dict[str, str]], expected: str | tuple[tuple[str, str], bool]
+) -> None:
     for source in (POD, NODE, OUTSIDE):
         check(Case(vips=vips), source, VIP, 80, expected)
         check(Case(vips=vips), source, NODE, NODE_PORT, (BOTH, True))
 
 
 @pytest.mark.parametrize("source", [POD, NODE, OUTSIDE])
-def test_what_is_not_served(check, source):
+def test_what_is_not_served(check: Check, source: str) -> None:
     case = Case()
     check(case, source, CLUSTER_IP, 81, "reject")
     check(case, source, "10.96.0.11", 80, "drop")
@@ -65,7 +68,13 @@ def test_what_is_not_served(check, source):
     ],
     ids=str,
 )
-def test_node_port_addresses(ask, chosen, first, second, loopback):
+def test_node_port_addresses(
+    ask: Ask,
+    chosen: list[str] | str | None,
+    first: bool,
+    second: bool,
+    loopback: bool,
+) -> None:
     case = Case(config={"nodeport_addresses": chosen})
     for to, answers in ((NODE, first), (ALT, second), ("127.0.0.1", loopback)):
         sources = (NODE,) if to == "127.0.0.1" else (POD, NODE, OUTSIDE)
@@ -74,7 +83,9 @@ def test_node_port_addresses(ask, chosen, first, second, loopback):
             assert found == ("dnat" if answers else "accept"), (source, to)
 
 
-def test_networks_of_one_family_leave_the_other_alone(ask):
+def test_networks_of_one_family_leave_the_other_alone(
+    ask: Ask,
+) -> None:
     case = Case(config={"nodeport_addresses": ["fd00:1::/64"]})
     assert ask(case.ask(OUTSIDE, ALT, NODE_PORT))["verdict"] == "dnat"
 
@@ -92,7 +103,7 @@ def test_networks_of_one_family_leave_the_other_alone(ask):
         ),
     ],
 )
-def test_loopback(ask, case, verdict):
+def test_loopback(ask: Ask, case: Case, verdict: str) -> None:
     asked = case.ask("127.0.0.1", "127.0.0.1", NODE_PORT)
     answer = ask(asked)
     assert (answer["verdict"], answer["masquerade"]) == (verdict, verdict == "dnat")
@@ -102,17 +113,17 @@ def test_loopback(ask, case, verdict):
 @pytest.mark.parametrize(
     "spec", [{"type": "ExternalName"}, {"clusterIP": "None"}], ids=["ExternalName", "headless"]
 )
-def test_services_that_are_none(check, spec):
+def test_services_that_are_none(check: Check, spec: dict[str, str]) -> None:
     for to, port in ((CLUSTER_IP, 80), (NODE, NODE_PORT), (VIP, 80)):
         check(Case(spec=spec, config={"service_cidrs": []}), POD, to, port, "accept")
 
 
-def test_an_endpoint_that_names_no_node_is_remote(ask):
+def test_an_endpoint_that_names_no_node_is_remote(ask: Ask) -> None:
     case = Case("10.0.1.1", {"internalTrafficPolicy": "Local"}).ask(POD, CLUSTER_IP, 80)
     for name in ("me", ""):
         assert ask({**case, "this_node": name})["verdict"] == "drop"
 
 
-def test_leading_zeros_are_decimal(ask):
+def test_leading_zeros_are_decimal(ask: Ask) -> None:
     case = Case("010.000.001.001@me").ask(POD, "010.096.000.010", 80)
     assert ask(case)["backends"] == ["10.0.1.1:8080"]

@@ -73,7 +73,7 @@ def story(manifests: Path, source: str, target: str) -> dict[str, Any]:
     return json.loads(answer.stdout)
 
 
-def test_a_host_port_is_its_pods(manifests):
+def test_a_host_port_is_its_pods(manifests: Path) -> None:
     told = story(manifests, CLIENT, "node1:8081")
     assert told["steps"][0]["text"].endswith("is the HostPort of pod default/web-0:80")
     assert told["reason"].startswith("HostPort of pod default/web-0:80; ")
@@ -91,7 +91,9 @@ def test_a_host_port_is_its_pods(manifests):
         ("pod/client", "pod/away:80", "from_pod", 0),
     ],
 )
-def test_pods_of_the_files(manifests, source, target, program, backends):
+def test_pods_of_the_files(
+    manifests: Path, source: str, target: str, program: str, backends: int
+) -> None:
     told = story(manifests, source, target)
     assert len(told["backends"]) == backends
     assert program in [step["where"] for step in told["steps"]]
@@ -104,25 +106,25 @@ def test_pods_of_the_files(manifests, source, target, program, backends):
         ("pod/nobody", "no pod default/nobody; known are default/away, default/client"),
     ],
 )
-def test_pods_that_cannot_be_sources(manifests, source, error):
+def test_pods_that_cannot_be_sources(manifests: Path, source: str, error: str) -> None:
     answer = run(manifests, source, "service/web:80")
     assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
     assert error in answer.stderr
 
 
-def test_another_nodes_packets_arrive_from_outside(manifests):
+def test_another_nodes_packets_arrive_from_outside(manifests: Path) -> None:
     told = story(manifests, "node/node2", "node1:30080")
     assert (told["program"], told["backends"]) == ("from_uplink", ["10.244.1.5:8080"])
     assert any(f"{NODES['node2']}:45678 -> 10.244.1.5:8080" in s["text"] for s in told["steps"])
 
 
-def test_devices_of_the_trace_itself_are_not_told(manifests):
+def test_devices_of_the_trace_itself_are_not_told(manifests: Path) -> None:
     told = [step["text"] for step in story(manifests, CLIENT, "node1:30080")["steps"]]
     assert told[-2].endswith("10.244.1.5:8080; into the pod 10.244.1.5")
     assert told[-1].endswith("; to the network")
 
 
-def test_a_file_that_cannot_be_read_is_told(manifests):
+def test_a_file_that_cannot_be_read_is_told(manifests: Path) -> None:
     (manifests / "bad.yaml").write_text("kind: Node\nmetadata: {name: node3\nstatus: {}\n")
     wrong = "File bad.yaml: not YAML: did not find expected ',' or '}', line 3 column 7"
     for more in (["--node", "node3"], ["--from", "node/node3"]):

@@ -7,6 +7,8 @@ import json
 import signal
 import subprocess
 import time
+from pathlib import Path
+from signal import Signals
 
 import pytest
 
@@ -25,7 +27,7 @@ NODE_ME = {
 
 @pytest.mark.parametrize(("number", "code"), ENDS)
 @pytest.mark.parametrize("answered", [True, False], ids=["later", "while it loads"])
-def test_a_signal_leaves_nothing_behind(number, code, answered):
+def test_a_signal_leaves_nothing_behind(number: Signals, code: int, answered: bool) -> None:
     with subprocess.Popen(BATCH, stdin=PIPE, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdin
         assert process.stdout
@@ -44,7 +46,7 @@ def test_a_signal_leaves_nothing_behind(number, code, answered):
     assert not made.exists()
 
 
-def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
+def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
     cases = tmp_path / "cases.jsonl"
     cases.write_bytes(2000 * LINE)
     argv = [KUBYPASS, "trace", "--batch", cases, "-o", "json"]
@@ -56,7 +58,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path):
         assert (process.wait(timeout=20), process.stderr.read()) == (141, b"")
 
 
-def test_a_full_disk_is_the_outputs(tmp_path):
+def test_a_full_disk_is_the_outputs(tmp_path: Path) -> None:
     """Of answers to cases, and of a story."""
     (tmp_path / "nodes.json").write_text(
         json.dumps({"apiVersion": "v1", "kind": "Node", **NODE_ME})
@@ -73,7 +75,7 @@ def test_a_full_disk_is_the_outputs(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "why"), [("none", "No such file"), (".", "Is a directory")])
-def test_input_that_cannot_be_read(tmp_path, name, why):
+def test_input_that_cannot_be_read(tmp_path: Path, name: str, why: str) -> None:
     argv = [KUBYPASS, "trace", "--batch", tmp_path / name]
     answer = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)

@@ -38,7 +38,7 @@ class Agent:
         self.options = options
         self.settings, self.findings = settings, findings
         self.directory = directory
-        self.state = directory.state
+        self.record, self.attached = directory.record, directory.attached
         self.features: Features = probe_features()
         self.node: NodeState = read_node(settings)
         self.follower = follower

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""NodePorts and the processes of the node that want them too: the service has the port, and the process is named.
+"""Reports processes of the node that use a NodePort: the service has the port, and the process is named.
 
-The programs of bind.bpf.c refuse a process that comes later. One that came earlier goes on listening, without the
-clients that dial an address of the node; it is a problem until it ends.
+The programs of bind.bpf.c refuse a process that comes later. A process that came earlier goes on listening, but gets
+no clients that connect to an address of the node; it is a problem until it ends.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from kubypass.model.address import (
     Address,
     family,
     family_bit,
-    format_endpoint,
+    format_address_port,
     is_loopback,
     mapped_address,
 )
@@ -34,13 +34,13 @@ from kubypass.model.service import Service, ServiceKey
 from kubypass.settings.settings import Settings
 
 SHOWN_S = 600
-"""How long a refusal is shown."""
+"""How long a refusal is a problem."""
 _LISTENING = {Protocol.TCP: (sockdiag.LISTEN,), Protocol.UDP: (sockdiag.CLOSE,)}
 _Port = tuple[Protocol, int]
 
 
 class _Listener(NamedTuple):
-    """A socket on a NodePort."""
+    """A socket that listens on a NodePort."""
 
     protocol: Protocol
     port: int
@@ -49,7 +49,7 @@ class _Listener(NamedTuple):
 
 
 class BindProtection:
-    """Who wants which NodePort. One thread calls this; `problems` is read by others."""
+    """Knows which service has which NodePort. One thread calls it; other threads read `problems`."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class BindProtection:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """Of the last look."""
+        """The problems that the last look found."""
         return (*self._listening, *self._refused)
 
     def follow(
@@ -82,7 +82,7 @@ class BindProtection:
         keys: Iterable[ServiceKey],
         addresses: Iterable[Address],
     ) -> None:
-        """These services changed; `addresses` are those of the node on which NodePorts answer."""
+        """Takes in services that changed, and the node's `addresses` on which NodePorts answer."""
         if not self._on:
             return
         before, here = self._owners.keys(), frozenset(addresses)
@@ -100,7 +100,7 @@ class BindProtection:
             self._look_for_listeners()
 
     def look(self) -> None:
-        """Refusals since the last look, and listeners that have gone."""
+        """Looks for new refusals, and for listeners that have gone."""
         if not self._on:
             return
         if self._listening:
@@ -163,20 +163,20 @@ def _service(port: _Port, owners: Mapping[_Port, ServiceKey]) -> str:
 def _conflict(
     listener: _Listener, pid: int, command: str, owners: Mapping[_Port, ServiceKey]
 ) -> Problem:
-    place = format_endpoint(listener.address, listener.port)
+    address = format_address_port(listener.address, listener.port)
     who = f"{command} (pid {pid})" if pid else "a process that is not in the node's namespace"
     message = (
-        f"{who} listens on {place} already and gets no clients: the service has the port; "
+        f"{who} listens on {address} already and gets no clients: the service has the port; "
         "end the process, or give one of them another port"
     )
     return Problem(_service((listener.protocol, listener.port), owners), message)
 
 
 def _refusal(bind: RefusedBind, owners: Mapping[_Port, ServiceKey]) -> Problem:
-    place = format_endpoint(bind.address, bind.port)
+    address = format_address_port(bind.address, bind.port)
     times = f", {bind.times} times" if bind.times > 1 else ""
     message = (
-        f"{bind.command} (pid {bind.pid}) was not let listen on {place}{times}: the service has the "
+        f"{bind.command} (pid {bind.pid}) was not let listen on {address}{times}: the service has the "
         "port; give the process another one, or set node-port-bind-protection: false"
     )
     return Problem(_service((bind.protocol, bind.port), owners), message)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes everything of ours off this node: programs, pins, routes, sysctl changes. Pods' own devices stay."""
+"""Takes everything of ours off this node: programs, pins, routes, and what the record names. Pods' devices stay."""
 
 from __future__ import annotations
 
@@ -14,13 +14,15 @@ from kubypass.agent.pod_network import DELETES, MARKS, SOCKET
 from kubypass.cni import conflist
 from kubypass.datapath.pins import Pins
 from kubypass.errors import ConfigError, KernelError
-from kubypass.kernel import mounts, sysctl
 from kubypass.kernel.attach.clsact import remove_clsact
 from kubypass.kernel.netlink import Netlink
+from kubypass.node.attached_programs import forget_attached
 from kubypass.node.facts import interface_index
+from kubypass.node.mounts import unmount_bpffs
 from kubypass.node.pod_records import read_pods
-from kubypass.node.record import State, forget_state, load_state
+from kubypass.node.record import Change, Kind, Record
 from kubypass.node.routes import ROUTE_PROTOCOL
+from kubypass.node.sysctls import restore_sysctl
 
 _STOP_S = 10.0
 
@@ -34,53 +36,67 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
                 f"--run {run}: an agent runs (pid {pid})", hint="stop it, or use --force"
             )
         _stop(pid, run)
-    state = load_state(run)
+    record = Record(run)
     done = [f"stopped the agent (pid {pid})"] if pid is not None else []
-    if not state.tcx:
-        done += _remove_filters([*state.devices, *_pod_devices(run)])
-    directory = Pins(bpffs).root
-    if directory.is_dir():
-        count = sum(1 for path in directory.rglob("*") if path.is_file())
-        shutil.rmtree(directory)
-        done.append(f"removed {count} pinned programs, links and maps from {directory}")
+    done += _remove_filters(record, run)
+    done += _remove_pins(bpffs)
     done += _remove_routes()
-    done += _remove_plugin(run, state)
-    for name, value in state.sysctls.items():
-        if sysctl.read(name) != value:
-            sysctl.write(name, value)
-            done.append(f"set {name} back to {value}")
-    if state.mounted_bpffs and mounts.is_bpffs(bpffs):
-        mounts.unmount(bpffs)
-        done.append(f"unmounted {bpffs}")
-    forget_state(run)
+    done += record.undo(
+        {
+            Kind.CNI_CONFIGURATION: _remove_configuration,
+            Kind.CNI_PLUGIN: lambda change: _remove_plugin(run, Path(change.subject)),
+            Kind.SYSCTL: restore_sysctl,
+            Kind.MOUNT: unmount_bpffs,
+        }
+    )
+    forget_attached(run)
     for name in ("agent.sock", "agent.lock", SOCKET):
         (run / name).unlink(missing_ok=True)
     return done
 
 
-def _remove_plugin(run: Path, state: State) -> list[str]:
-    """The runtime's configuration as it was. The plugin itself stays as long as a pod needs it to be deleted."""
-    if not state.cni_conf_dir:
+def _remove_pins(bpffs: Path) -> list[str]:
+    """Removes what is pinned; the links end with their pins."""
+    directory = Pins(bpffs).root
+    if not directory.is_dir():
         return []
-    directory, program = Path(state.cni_conf_dir), Path(state.cni_bin_dir) / conflist.PLUGIN
+    count = sum(1 for path in directory.rglob("*") if path.is_file())
+    shutil.rmtree(directory)
+    return [f"removed {count} pinned programs, links and maps from {directory}"]
+
+
+def _remove_configuration(change: Change) -> list[str]:
+    """Puts the configuration of the container runtime back as it was."""
+    directory = Path(change.subject)
     done = [f"removed {path}" for path in conflist.remove([directory / conflist.CONFLIST])]
-    done += [f"put {directory / name} back" for name in conflist.put_back(directory)]
+    return done + [f"put {directory / name} back" for name in conflist.put_back(directory)]
+
+
+def _remove_plugin(run: Path, directory: Path) -> list[str]:
+    """Removes the CNI plugin, unless a pod needs it to be deleted."""
+    program = directory / conflist.PLUGIN
     pods = sum(1 for _ in (run / "pods").glob("[!.]*.json"))
     if pods:
-        return [*done, f"left {program}: {pods} pods of this node need it to be deleted"]
+        return [f"left {program}: {pods} pods of this node need it to be deleted"]
     shutil.rmtree(run / DELETES, ignore_errors=True)
     (run / MARKS).unlink(missing_ok=True)
-    return [*done, *(f"removed {path}" for path in conflist.remove([program]))]
+    return [f"removed {path}" for path in conflist.remove([program])]
 
 
-def _remove_filters(devices: list[str]) -> list[str]:
-    done = []
-    for name in devices:
-        index = interface_index(name)
-        if index is not None:
-            remove_clsact(index)
-            done.append(f"removed the filters of {name}")
-    return done
+def _remove_filters(record: Record, run: Path) -> list[str]:
+    """Removes the filters of the devices in the record, and those of pods' devices, which have records of their own."""
+    if not any(change.kind == Kind.FILTERS for change in record.changes):
+        return []
+    done = record.undo({Kind.FILTERS: lambda change: _remove_device_filters(change.subject)})
+    return done + [line for name in _pod_devices(run) for line in _remove_device_filters(name)]
+
+
+def _remove_device_filters(name: str) -> list[str]:
+    index = interface_index(name)
+    if index is None:
+        return []
+    remove_clsact(index)
+    return [f"removed the filters of {name}"]
 
 
 def _pod_devices(run: Path) -> list[str]:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The socket that the CNI plugin asks on (`<run>/cni.sock`, root only), for the agent's loop: nothing here waits.
+"""Serves the CNI plugin on a socket (`<run>/cni.sock`, root only). The agent's loop calls it; nothing here blocks.
 
-What is asked and answered is said at the top of cni/kubypass-cni.c.
+The protocol is described at the top of cni/kubypass-cni.c.
 """
 
 from __future__ import annotations
@@ -19,29 +19,29 @@ _MOST_BYTES = 2 << 20
 _MOST_CLIENTS = 256
 _PATIENCE_S = 30.0
 _SHARE_S = 0.1
-"""A burst of requests is left for the loop's next round after this."""
+"""After this time, the rest of a burst of requests waits for the loop's next round."""
 
 Answer = Callable[[bytes, int | None], bytes]
-"""From a request and the network namespace that came with it."""
+"""Makes the answer to a request, and to the network namespace that came with it."""
 
 
 class _Client:
-    """A connection that has not sent all yet."""
+    """A connection whose request is not complete yet."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.connection = connection
         self.since = time.monotonic()
         self._data = bytearray()
-        self._places: list[int] = []
+        self._netns_fds: list[int] = []
 
     def read(self) -> bytes | None:
-        """The request once it is whole; OSError where the client is not worth waiting for."""
+        """The request once it is complete; OSError where the client has gone or sends too much."""
         while True:
             try:
-                data, places, _, _ = socket.recv_fds(self.connection, 1 << 16, 4)
+                data, netns_fds, _, _ = socket.recv_fds(self.connection, 1 << 16, 4)
             except BlockingIOError:
                 return None
-            self._places += places
+            self._netns_fds += netns_fds
             if not data:
                 return bytes(self._data)
             self._data += data
@@ -49,19 +49,19 @@ class _Client:
                 raise OSError("too large")
 
     @property
-    def place(self) -> int | None:
-        """The pod's network namespace."""
-        return self._places[0] if self._places else None
+    def netns_fd(self) -> int | None:
+        """A descriptor of the pod's network namespace."""
+        return self._netns_fds[0] if self._netns_fds else None
 
     def close(self) -> None:
-        """Ends it, answered or not."""
-        for place in self._places:
-            os.close(place)
+        """Closes the connection, answered or not."""
+        for netns_fd in self._netns_fds:
+            os.close(netns_fd)
         self.connection.close()
 
 
 class CniServer:
-    """`fd` becomes readable when there is something to do."""
+    """The server. `fd` is readable when `serve` has something to do."""
 
     def __init__(self, path: Path, answer: Answer) -> None:
         self._answer = answer
@@ -80,11 +80,11 @@ class CniServer:
         self.add(self._listener.fileno(), self._accept)
 
     def add(self, fd: int, ready: Callable[[], None]) -> None:
-        """Something else that is looked at in `serve`."""
+        """Calls `ready` from `serve` whenever `fd` is readable."""
         self._selector.register(fd, selectors.EVENT_READ, ready)
 
     def serve(self) -> None:
-        """Does what there is to do, but no more than the loop can spare."""
+        """Serves what has come, but for no longer than the loop can spare."""
         until = time.monotonic() + _SHARE_S
         while found := self._selector.select(0):
             for key, _ in found:
@@ -93,7 +93,7 @@ class CniServer:
                     return
 
     def _accept(self) -> None:
-        with suppress(OSError):  # nobody is left, or they went away, or descriptors are short
+        with suppress(OSError):  # no client is left, or it went away, or descriptors are short
             while True:
                 connection, _ = self._listener.accept()
                 connection.setblocking(False)
@@ -103,7 +103,7 @@ class CniServer:
                 self._forget_idle()
 
     def _forget_idle(self) -> None:
-        """Clients that do not get to the end of their request do not use descriptors up."""
+        """Closes clients that never complete their request, so that descriptors do not run out."""
         oldest = sorted(self._clients, key=lambda client: client.since)
         surplus = len(oldest) - _MOST_CLIENTS
         limit = time.monotonic() - _PATIENCE_S
@@ -113,13 +113,13 @@ class CniServer:
 
     def _read(self, client: _Client) -> None:
         if client not in self._clients:
-            return  # it was given up in this round
+            return  # the client was closed in this round
         try:
             request = client.read()
             if request is None:
                 return
-            client.connection.sendall(self._answer(request, client.place))
-        except OSError:  # it went away, or does not take its answer: it will ask again
+            client.connection.sendall(self._answer(request, client.netns_fd))
+        except OSError:  # the client went away or does not read its answer: it will ask again
             pass
         self._end(client)
 

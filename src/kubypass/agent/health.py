@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is the proxy healthy? As kube-proxy has it: unless something waits too long to be applied."""
+"""Decides whether the proxy is healthy. As in kube-proxy, it is unless a change waits too long to be applied."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ TIMEOUT_S = 60.0
 
 
 class Health:
-    """Told by the agent's loop, asked by the threads that answer probes. Both families are applied at once."""
+    """The loop reports to it, and threads that answer probes ask it. Both families are applied at once."""
 
     def __init__(
         self,
@@ -23,15 +23,15 @@ class Health:
         self._monotonic = monotonic
         self._waiting_since: float | None = None
         self.node_eligible = True
-        """Whether the Node is to stay: not deleted, not tainted `ToBeDeletedByClusterAutoscaler`."""
+        """Whether the Node stays: it is not being deleted, nor tainted `ToBeDeletedByClusterAutoscaler`."""
         self.queued: float | None = None
-        """When something to look at came in last; seconds since 1970."""
+        """When the last change came in; seconds since 1970."""
         self.updated: float | None = None
-        """When everything that came in was applied last."""
+        """When everything that had come in was last applied; seconds since 1970."""
 
     @contextmanager
     def update(self) -> Iterator[None]:
-        """Something came in; at the end of the block it is applied, unless that failed."""
+        """A block that applies a change which has come in. The change counts as applied unless the block raises."""
         if self._waiting_since is None:
             self._waiting_since = self._monotonic()
         self.queued = self._wall()
@@ -40,10 +40,10 @@ class Health:
         self._waiting_since = None
 
     def is_healthy(self) -> bool:
-        """The node is not considered: see `node_eligible`."""
+        """Whether no change waits too long. The node is not considered: see `node_eligible`."""
         since = self._waiting_since
         return since is None or self._monotonic() - since < TIMEOUT_S
 
     def now(self) -> float:
-        """Seconds since 1970."""
+        """The time in seconds since 1970."""
         return self._wall()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Is this host ready for an agent? Checked before anything is loaded."""
+"""Checks that this host is ready for an agent, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from kubypass.kernel import cgroup, mounts
 DEFAULT_BPFFS = Path("/sys/fs/bpf")
 
 
-def check_host(options: Options) -> tuple[Path, bool]:
-    """The cgroup to attach to, and whether we mounted the bpf filesystem; ConfigError says what is missing."""
+def check_host(options: Options) -> Path:
+    """The cgroup to attach to; ConfigError says what is missing.
+
+    A plain directory /sys/fs/bpf is no error: the agent mounts a bpf filesystem there.
+    """
     if os.geteuid() != 0:
         raise ConfigError("the agent needs root: it loads BPF programs", hint="run it with sudo")
     where = options.cgroup or _cgroup_mount()
@@ -22,13 +25,11 @@ def check_host(options: Options) -> tuple[Path, bool]:
         raise ConfigError(
             f"--cgroup {where}: not a directory of cgroup v2", hint="give one, or mount cgroup2"
         )
-    if mounts.is_bpffs(options.bpffs):
-        return where, False
-    if options.bpffs != DEFAULT_BPFFS or not options.bpffs.is_dir():
+    may_mount = options.bpffs == DEFAULT_BPFFS and options.bpffs.is_dir()
+    if not (may_mount or mounts.is_bpffs(options.bpffs)):
         hint = f"mount -t bpf bpf {options.bpffs}"
         raise ConfigError(f"--bpffs {options.bpffs}: not on a bpf filesystem", hint=hint)
-    mounts.mount_bpffs(options.bpffs)
-    return where, True
+    return where
 
 
 def _cgroup_mount() -> Path:

@@ -41,7 +41,7 @@ RETRY_S = 5.0
 _AGAIN = f"tried again every {RETRY_S:.0f} s"
 _LOOPBACK = parse_address("127.0.0.1")
 _REASON = "FailedToStartServiceHealthcheck: "
-"""kube-proxy's event of that name."""
+"""The name of kube-proxy's event for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,8 +61,8 @@ class _Use:
     hint: str
     reason: str = ""
 
-    def problem(self, place: AddressPort, why: str) -> Problem:
-        where = f"{in_brackets(place[0])}:{place[1]}"
+    def problem(self, address_port: AddressPort, why: str) -> Problem:
+        where = f"{in_brackets(address_port[0])}:{address_port[1]}"
         message = f"{self.reason}cannot listen on {where}: {why}; {self.hint}; {_AGAIN}"
         return Problem(self.subject, message)
 
@@ -108,9 +108,9 @@ class HttpPorts:
         }
         self._fixed = {}
         for key, (address, routes) in ports.items():
-            for place in _address_ports(*address, settings) if address else ():
+            for address_port in _address_ports(*address, settings) if address else ():
                 hint = "free the port (does kube-proxy still run?) or set another"
-                self._fixed[place] = _Use(f"Setting {key}", routes, hint)
+                self._fixed[address_port] = _Use(f"Setting {key}", routes, hint)
         self._sync()
 
     @property
@@ -151,13 +151,13 @@ class HttpPorts:
         for gone in self._open - wanted.keys():
             self._server.close(gone)
             self._open.discard(gone)
-        for place, use in wanted.items():
+        for address_port, use in wanted.items():
             try:
-                self._server.open(place, use.routes)
-                self._open.add(place)
+                self._server.open(address_port, use.routes)
+                self._open.add(address_port)
             except OSError as error:
-                if error.errno != errno.EAFNOSUPPORT or place[0] != "::":
-                    problems.append(use.problem(place, error.strerror or str(error)))
+                if error.errno != errno.EAFNOSUPPORT or address_port[0] != "::":
+                    problems.append(use.problem(address_port, error.strerror or str(error)))
         for problem in problems:
             if problem not in self.problems:
                 log("problem", "WARNING", subject=problem.subject, message=problem.message)
@@ -172,10 +172,12 @@ class HttpPorts:
             routes = self._service_routes(key, check.local_endpoints)
             use = _Use(f"Service {'/'.join(key)}", routes, "other services go on", _REASON)
             for host in hosts:
-                place = (host, check.port)
-                owner = wanted.setdefault(place, use)
+                address_port = (host, check.port)
+                owner = wanted.setdefault(address_port, use)
                 if owner is not use:
-                    problems.append(use.problem(place, f"the port is that of {owner.subject}"))
+                    problems.append(
+                        use.problem(address_port, f"the port is that of {owner.subject}")
+                    )
         return wanted, problems
 
     def _health_routes(self) -> Routes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Counts endpoints of this node, as kube-proxy counts them. Pure."""
+"""Counts the endpoints on this node as kube-proxy counts them. Pure."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ from kubypass.settings.settings import Settings
 def count_local_ready(
     service: Service, slices: Iterable[EndpointSlice], node: str, settings: Settings
 ) -> int:
-    """Distinct addresses on the node, over all ports; terminating ones never count.
+    """The number of distinct addresses on the node, over all ports; terminating endpoints never count.
 
-    Of the family that has more: kube-proxy has a server for each, and a pod with two addresses is one endpoint.
+    The family with more of them counts: kube-proxy has a server for each family, and a pod with two addresses is one
+    endpoint.
     """
     families = {family(ip) for ip in service.cluster_ips}
     return max(
@@ -42,7 +43,7 @@ def count_without_local(
     node: str,
     settings: Settings,
 ) -> dict[tuple[Family, str], int]:
-    """Service ports by family and policy (internal, external) that are Local: usable endpoints, none on the node."""
+    """Counts service ports with a Local policy and usable endpoints, but none on the node; by family and policy."""
     versions: tuple[Family, ...] = (4, 6)
     policies = ("external", "internal")
     counts = {(v, p): 0 for v in versions if settings.network.has_family(v) for p in policies}
@@ -66,7 +67,7 @@ def count_without_local(
 
 
 def _is_external(service: Service) -> bool:
-    """Whether clients outside can reach it."""
+    """Whether clients outside the cluster can reach the service."""
     addresses = service.external_ips or service.load_balancer_ips
     return bool(addresses) or any(port.node_port for port in service.ports)
 
@@ -74,7 +75,7 @@ def _is_external(service: Service) -> bool:
 def _endpoints(
     slices: Iterable[EndpointSlice], port: ServicePort, version: Family
 ) -> list[Endpoint]:
-    """Of one service port."""
+    """The endpoints of one service port."""
     name = (port.name, port.protocol)
     return [
         endpoint

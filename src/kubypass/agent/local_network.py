@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node's side of the datapath: its devices, pods, endpoints, forwarding and routes."""
+"""Attaches programs to the devices of this node and its pods, and keeps the map of their addresses."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from kubypass.settings.settings import Settings
 
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
-    place = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
-    return pod_entries(pod, link.index, link.mac, place)
+    netns_id = link.peer_netns if link.peer_netns >= 0 else NETNS_UNKNOWN
+    return pod_entries(pod, link.index, link.mac, netns_id)
 
 
 def _cookie(pod: Pod) -> tuple[int, str]:
@@ -47,12 +47,12 @@ def _cookie(pod: Pod) -> tuple[int, str]:
 
 
 def _off(cookie: int) -> dict[bytes, bytes]:
-    """An entry of `socket_lb_off`."""
+    """The entry of `socket_lb_off` for a network namespace."""
     return {struct.pack("=Q", cookie): struct.pack("=I", 1)}
 
 
 class Network:
-    """Follows pods and addresses; `problems` are those of the last look."""
+    """Follows pods and addresses. `problems` are those of the last look."""
 
     def __init__(
         self,
@@ -68,16 +68,16 @@ class Network:
         self._attachments = attachments
         self._records = PodRecords(pods)
         self._attached: dict[str, int] = {}
-        """Pods' devices with our programs: name and number."""
+        """Devices of pods with our programs: their indexes by name."""
         self._endpoints = SyncedMap(datapath.maps["local_addresses"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.excluded = 0
-        """Pods whose sockets are left alone."""
+        """The number of pods whose sockets are excluded from socket load balancing."""
 
     @property
     def pods(self) -> int:
-        """How many have our programs."""
+        """The number of pods with our programs."""
         return len(self._attached)
 
     def sync(self, node: NodeState, *, thorough: bool = True) -> int:
@@ -110,17 +110,17 @@ class Network:
         return written
 
     def connect(self, pod: Pod, link: Link) -> None:
-        """One new pod, without a look at the others; KernelError where that fails."""
+        """Connects one new pod without a look at the others; KernelError where that fails."""
         self._attach(link)
         self._attached[link.name] = link.index
         self._endpoints.add(_endpoints(pod, link))
         for excluded in self._excluded([pod]):  # before the pod's first socket
-            cookie, _ = _cookie(excluded)  # the next look tells of one that has none
+            cookie, _ = _cookie(excluded)  # the next look reports a pod that has none
             if cookie:
                 self._socket_lb_off.add(_off(cookie))
 
     def disconnect(self, addresses: Iterable[Address], interface: str) -> None:
-        """One pod goes, or is gone already."""
+        """Disconnects a pod that goes, or is gone already."""
         self._endpoints.remove(addresses)
         self._attachments.drop_device(interface)
         self._attached.pop(interface, None)
@@ -130,7 +130,7 @@ class Network:
             self._attachments.attach_device(link.name, link.index, name, self._programs[name])
 
     def _exclude_sockets(self, pods: list[Pod]) -> int:
-        """Leaves the sockets of some pods alone, those that they connect from now on."""
+        """Excludes the sockets of some pods from socket load balancing, from their next connect() on."""
         wanted: dict[bytes, bytes] = {}
         for pod in self._excluded(pods):
             cookie, reason = _cookie(pod)
@@ -143,14 +143,14 @@ class Network:
         return self._socket_lb_off.apply(wanted)
 
     def _excluded(self, pods: list[Pod]) -> list[Pod]:
-        """Those whose sockets are to be left alone, by their records and by what the API says of them."""
+        """The pods whose sockets are excluded, by their records and by their metadata in the API."""
         settings = self.settings
         if not settings.socket_lb_pods:
             return []
         return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
 
     def attach_own_devices(self, node: NodeState) -> None:
-        """Puts the programs of uplinks and of the loopback device in place."""
+        """Attaches the programs of the uplinks and of the loopback device."""
         for link in node.own_devices:
             for name in UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS:
                 self._attachments.attach_device(link.name, link.index, name, self._programs[name])

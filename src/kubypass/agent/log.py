@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Logs for operators: one event a line on standard error, `time LEVEL event key=value …`."""
+"""Logs events for operators: one line each on standard error, `time LEVEL event key=value …`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 
 def log(event: str, level: str = "INFO", **fields: object) -> None:
-    """One event. Values with spaces are quoted."""
+    """Logs one event. Values with spaces are quoted."""
     now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     parts = [f"{key}={_value(value)}" for key, value in fields.items()]
     print(" ".join([now, level, event, *parts]), file=sys.stderr, flush=True)

@@ -68,7 +68,7 @@ def _serve(agent: Agent, server: HttpServer, signals: Signals) -> None:
     report = Report(agent)
     server.open(agent.options.run / "agent.sock", agent_routes(report))
     agent.ports.start(agent.settings, report)
-    gc.disable()  # what is made now stays
+    gc.disable()  # the objects that are made now stay
     agent.follow()
     if loop.wait():
         report.running = _start(agent)
@@ -85,6 +85,6 @@ def _start(agent: Agent) -> Running:
     log("ready", node=agent.options.node, ms=1000 * agent.timings["start_s"])
     for problem in running.problems():
         if problem in agent.ports.problems:
-            continue  # logged when they came up
+            continue  # it was logged when it came up
         log("problem", "WARNING", subject=problem.subject, message=problem.message)
     return running

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an agent is started with."""
+"""The options of the command `kubypass agent`."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line of `kubypass agent`."""
+    """The parsed command line."""
 
     manifests: Path | None
-    """None: the objects are an API's."""
+    """None where the objects come from an API."""
     node: str
     config: Path | None
     overrides: Mapping[str, str]
-    """Settings by key, over those of the file."""
+    """Settings by key; they override those of the file."""
     run: Path
     bpffs: Path
     cgroup: Path | None
-    """None: where cgroup v2 is mounted."""
+    """None means the directory where cgroup v2 is mounted."""
     check_every_s: float = 60.0
-    """How often everything is looked at again, event or not."""
+    """How often everything is checked, whether an event came or not."""
     cni_conf_dir: Path | None = None
-    """Where the container runtime looks for networks; with `cni_bin_dir`: the pods' network is ours."""
+    """Where the container runtime looks for networks. With `cni_bin_dir`, the pods' network is ours."""
     cni_bin_dir: Path | None = None
     kubeconfig: Path | None = None
     config_map: str = ""
-    """`namespace/name` of the ConfigMap with the settings; empty: they are in `config`."""
+    """`namespace/name` of the ConfigMap with the settings; empty where they are in `config`."""

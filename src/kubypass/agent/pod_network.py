@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pods' network, where it is ours (`--cni-conf-dir`): the agent's side of kubypass.cni.
+"""The agent's side of kubypass.cni: the pods' network, where it is ours (`--cni-conf-dir`).
 
-Installs the plugin and its configuration once a pod could be added; the kubelet calls the node ready from then on.
+The plugin and its configuration are installed once a pod could be added. From then on the kubelet calls the node ready.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from kubypass.cni import conflist
 from kubypass.cni.commands import Commands
 from kubypass.cni.leases import Lease, Leases, format_mac
 from kubypass.cni.link import change_mtu, link_mtu, node_routes, repair_node_side
-from kubypass.cni.node_config import Facts, outside, pool, shortage
+from kubypass.cni.node_config import NodeConfig, outside, pool, shortage
 from kubypass.cni.protocol import (
     Code,
     Request,
@@ -34,6 +34,7 @@ from kubypass.model.node import Node
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
 from kubypass.node.facts import NodeState
+from kubypass.node.record import Change, Kind
 
 DELETES = "cni-deletes"
 MARKS = "cni-last"
@@ -56,8 +57,8 @@ class PodNetwork:
         self._run = agent.options.run
         self._conf, self._bin = conf, programs
         self._settings = agent.settings
-        self._state = agent.state
-        self._facts = Facts(agent.options.node, (), {}, 0)
+        self._record = agent.record
+        self._node_config = NodeConfig(agent.options.node, (), {}, 0)
         self._network = network
         self.problems: list[Problem] = []
         self.pools: list[dict[str, object]] = []
@@ -65,7 +66,7 @@ class PodNetwork:
         self._mtu_problems: list[Problem] = []
         self._install_problems: list[Problem] = []
         leases = Leases(self._run / "pods", self._run / MARKS)
-        self._commands = Commands(leases, self, lambda: self._facts)
+        self._commands = Commands(leases, self, lambda: self._node_config)
         leases.load()
         self._release_stale(agent.node)
         deletes = self._run / DELETES
@@ -114,16 +115,16 @@ class PodNetwork:
         self, network: Network, node: NodeState, own: Node | None, *, thorough: bool = False
     ) -> None:
         """Follows the node's devices, addresses and networks, which may have changed."""
-        self._network, before = network, self._facts
+        self._network, before = network, self._node_config
         exclusive, self._settings = self._settings.pods.cni_exclusive, network.settings
         cidrs = own.pod_cidrs if own else ()
-        self._facts = Facts(
-            before.node,
+        self._node_config = NodeConfig(
+            before.name,
             tuple(cidr for cidr in cidrs if self._settings.network.has_family(cidr.family)),
             dict(node.primary),
             self._settings.pods.mtu or min(link.mtu for link in node.uplinks),
         )
-        if thorough or before.sources != self._facts.sources:
+        if thorough or before.sources != self._node_config.sources:
             self._repair(node)
         if thorough or not before.pod_cidrs or exclusive != self._settings.pods.cni_exclusive:
             self._install()
@@ -132,7 +133,7 @@ class PodNetwork:
 
     def _note_problems(self) -> None:
         used = self._commands.leases.used()
-        self.pools = [pool(cidr, used) for cidr in self._facts.pod_cidrs]
+        self.pools = [pool(cidr, used) for cidr in self._node_config.pod_cidrs]
         self.problems = [
             *self._install_problems,
             *self._shortages(),
@@ -141,64 +142,64 @@ class PodNetwork:
         ]
 
     def _repair(self, node: NodeState) -> None:
-        """Host routes that somebody has removed, or the kernel with the address that they sent from."""
+        """Restores host routes that somebody has removed, or the kernel with the address that they sent from."""
         with Netlink() as netlink:
             present = set(netlink.routes())
             for lease in self._commands.leases:
                 link = node.links.get(lease.interface)
                 if link is None:
                     continue
-                pod, sources = f"{lease.namespace}/{lease.name}", self._facts.sources
+                pod, sources = f"{lease.namespace}/{lease.name}", self._node_config.sources
                 if present.issuperset(node_routes(lease, link.index, sources)):
                     continue
                 try:
                     repair_node_side(netlink, lease, link.index, sources)
                     log("host routes repaired", pod=pod)
-                except KernelError as error:  # it goes, or the next look tries again
+                except KernelError as error:  # the pod goes, or the next look tries again
                     log("host routes not repaired", "WARNING", pod=pod, error=error)
 
     def _mtu(self, node: NodeState) -> list[Problem]:
-        """Running pods get the node's MTU; a problem for each that cannot."""
+        """Gives running pods the node's MTU; returns a problem for each pod that cannot have it."""
         problems, changed = [], 0
         for lease in self._commands.leases:
             link = node.links.get(lease.interface)
-            if link is None or link.mtu == link_mtu(lease, self._facts.mtu):
+            if link is None or link.mtu == link_mtu(lease, self._node_config.mtu):
                 continue
             try:
                 with Netlink() as netlink:
-                    change_mtu(netlink, lease, link, self._facts.mtu)
+                    change_mtu(netlink, lease, link, self._node_config.mtu)
                 changed += 1
             except (KubypassError, OSError) as error:
-                message = f"keeps MTU {link.mtu}, the node has {self._facts.mtu} ({error}); restart the pod"
+                message = f"keeps MTU {link.mtu}, the node has {self._node_config.mtu} ({error}); restart the pod"
                 problems.append(Problem(f"Pod {lease.namespace}/{lease.name}", message))
         if changed:
-            log("MTU of pods changed", mtu=self._facts.mtu, pods=changed)
-        small = [link for link in node.uplinks if link.mtu < self._facts.mtu]
+            log("MTU of pods changed", mtu=self._node_config.mtu, pods=changed)
+        small = [link for link in node.uplinks if link.mtu < self._node_config.mtu]
         for link in small:
             message = (
-                f"{self._facts.mtu} is more than {link.name} takes ({link.mtu}): what pods send may be lost; "
+                f"{self._node_config.mtu} is more than {link.name} takes ({link.mtu}): what pods send may be lost; "
                 f"give it at most {link.mtu}, or none"
             )
             problems.append(Problem("Setting mtu", message))
         return problems
 
     def _shortages(self) -> list[Problem]:
-        facts, leases, problems = self._facts, self._commands.leases, []
-        subject = f"Node {facts.node}"
-        if short := shortage(facts, leases.used()):
+        config, leases, problems = self._node_config, self._commands.leases, []
+        subject = f"Node {config.name}"
+        if short := shortage(config, leases.used()):
             problems.append(Problem(subject, "; ".join(short)))
-        if facts.pod_cidrs:
-            stray = outside(facts, (a for lease in leases for a in lease.addresses))
+        if config.pod_cidrs:
+            stray = outside(config, (a for lease in leases for a in lease.addresses))
             if stray:
                 message = (
-                    f"spec.podCIDRs are {', '.join(map(str, facts.pod_cidrs))}, and pods have addresses of others: "
+                    f"spec.podCIDRs are {', '.join(map(str, config.pod_cidrs))}, and pods have addresses of others: "
                     f"{_texts(stray)}; other nodes have no route to them; restart these pods"
                 )
                 problems.append(Problem(subject, message))
         return problems
 
     def _configurations(self) -> list[Problem]:
-        """Another network's configuration that the runtime takes before ours."""
+        """A problem for each configuration of another network that the runtime prefers to ours."""
         found = conflist.others(self._conf)
         first = [name for name in found if name < conflist.CONFLIST]
         message = (
@@ -208,8 +209,8 @@ class PodNetwork:
         return [Problem(f"CNI configuration {self._conf}/{name}", message) for name in first]
 
     def _install(self) -> None:
-        """The plugin, then the configuration that names it, once pods can get addresses."""
-        if not self._facts.pod_cidrs:
+        """Installs the plugin, then the configuration that names it, once pods can get addresses."""
+        if not self._node_config.pod_cidrs:
             return
         self._install_problems = []
         try:
@@ -224,8 +225,8 @@ class PodNetwork:
             raise ConfigError(f"{conflist.PLUGIN} is not built", hint="run make build")
         conf.mkdir(parents=True, exist_ok=True)
         self._watch.add(conf)
-        self._state.cni_conf_dir, self._state.cni_bin_dir = str(conf), str(programs)
-        self._state.save()
+        self._record.add(Change(Kind.CNI_PLUGIN, str(programs)))
+        self._record.add(Change(Kind.CNI_CONFIGURATION, str(conf)))
         if conflist.install_program(program, programs):
             log("plugin installed", path=programs / conflist.PLUGIN)
         if self._settings.pods.cni_exclusive:
@@ -235,14 +236,14 @@ class PodNetwork:
             log("CNI configuration installed", path=conf / conflist.CONFLIST)
 
     def _on_files(self) -> None:
-        """Deletions that the plugin has left, or configurations that came or went."""
+        """Handles deletions that the plugin has left, and configurations that came or went."""
         self._watch.read()
         self._replay()
         self._install()
         self._note_problems()
 
     def _replay(self) -> None:
-        """Deletions from when no agent answered."""
+        """Handles deletions from the time when no agent answered."""
         for path in sorted((self._run / DELETES).glob("[!.]*")):
             try:
                 request = parse_request(path.read_bytes())
@@ -252,17 +253,17 @@ class PodNetwork:
                 log("deletion failed", "WARNING", path=path, error=error)
                 if error.code == Code.TRY_AGAIN_LATER:
                     continue
-            except OSError as error:  # another is put in its place just now
+            except OSError as error:  # the plugin is replacing the file just now
                 log("deletion failed", "WARNING", path=path, error=error)
                 continue
             path.unlink(missing_ok=True)
 
-    def _answer(self, data: bytes, place: int | None) -> bytes:
+    def _answer(self, data: bytes, netns_fd: int | None) -> bytes:
         started, request = time.perf_counter(), None
         try:
             request = parse_request(data)
-            self._replay()  # a runtime may use a name again
-            result = self._commands.serve(request, place)
+            self._replay()  # the runtime may use a name again
+            result = self._commands.serve(request, netns_fd)
         except (KubypassError, OSError) as error:
             found = error if isinstance(error, CniError) else CniError(Code.IO_FAILURE, str(error))
             version = request.version if request else ""

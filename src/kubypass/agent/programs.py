@@ -14,6 +14,8 @@ from kubypass.datapath.loader import Datapath
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import map_sizes
 from kubypass.kernel.netlink import Link
+from kubypass.node.attached_programs import AttachedPrograms, write_attached
+from kubypass.node.record import Change, Kind
 
 
 class Programs:
@@ -26,7 +28,7 @@ class Programs:
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
         self.signature = loader.signature(config, sizes)
         self._constants = config.pack().hex()
-        found = loader.find(pins) if agent.state.signature == self.signature else None
+        found = loader.find(pins) if agent.attached.signature == self.signature else None
         self.datapath: Datapath = found or loader.load(pins, config, sizes)
         log(
             "datapath ready",
@@ -42,15 +44,15 @@ class Programs:
 
     def attach(self) -> None:
         """Switches traffic to these programs; the maps are complete by now."""
-        agent, state = self._agent, self._agent.state
-        state.tcx = agent.features.tcx
+        agent = self._agent
+        self._record_filters()
         loader.prepare_switch(self.datapath)
         agent.writes["maps"] += self.network.sync(agent.node)
         self.attach_node()
         if self.datapath.loaded:
             loader.finish_switch(self.datapath)
-        state.signature, state.config = self.signature, self._constants
-        state.save()
+        agent.attached = AttachedPrograms(self.signature, self._constants)
+        write_attached(agent.options.run, agent.attached)
         for note in self.datapath.notes:
             log("datapath rebuilt", note=note)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
@@ -63,10 +65,14 @@ class Programs:
         self.attachments.attach_cgroup(cgroup, self.datapath.programs, hooks)
 
     def attach_own_devices(self) -> None:
-        """Attaches the programs of the uplinks and of the loopback device, which the record names first."""
-        node, state = self._agent.node, self._agent.state
-        names = {link.name for link in node.own_devices}
-        state.devices = sorted(names.union(state.devices))
-        state.save()
+        """Attaches the programs of the uplinks and of the loopback device."""
+        node = self._agent.node
+        self._record_filters()
         self.network.attach_own_devices(node)
         self.uplinks = node.uplinks
+
+    def _record_filters(self) -> None:
+        """Records the devices that get clsact filters, which stay where nobody removes them. Links need no record."""
+        if not self._agent.features.tcx:
+            for link in self._agent.node.own_devices:
+                self._agent.record.add(Change(Kind.FILTERS, link.name))

@@ -9,7 +9,9 @@ from pathlib import Path
 from kubypass.agent.host_checks import check_host
 from kubypass.agent.lock import lock
 from kubypass.agent.options import Options
-from kubypass.node.record import State, load_state
+from kubypass.node.attached_programs import AttachedPrograms, read_attached
+from kubypass.node.mounts import provide_bpffs
+from kubypass.node.record import Record
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,17 +20,20 @@ class RunDirectory:
 
     cgroup: Path
     """Where the programs of sockets are attached."""
-    mounted: bool
-    """Whether we mounted the bpf filesystem."""
-    state: State
+    record: Record
+    """What was changed on this node, by us or by an earlier agent."""
+    attached: AttachedPrograms
+    """The programs of an earlier agent."""
     lock: int
     """A descriptor that holds the lock until it is closed."""
 
 
 def claim_run_directory(options: Options) -> RunDirectory:
     """Makes us the agent of this node; ConfigError says what is missing, or who is there already."""
-    cgroup, mounted = check_host(options)
+    cgroup = check_host(options)
     options.run.mkdir(parents=True, exist_ok=True)
     (options.run / "pods").mkdir(exist_ok=True)
     held = lock(options.run)
-    return RunDirectory(cgroup, mounted, load_state(options.run), held)
+    record = Record(options.run)
+    provide_bpffs(record, options.bpffs)
+    return RunDirectory(cgroup, record, read_attached(options.run), held)

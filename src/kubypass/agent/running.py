@@ -28,7 +28,7 @@ from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.node.reserved_ports import reserve_node_ports
 from kubypass.node.routes import sync_routes
-from kubypass.node.sysctls import set_sysctls
+from kubypass.node.sysctls import set_forwarding
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.routes import plan_routes
 from kubypass.plan.snat import plan_snat_ports
@@ -44,10 +44,8 @@ class Running:
         """From nothing, or from what an earlier agent left, to a datapath that is complete and attached."""
         started = time.perf_counter()
         self._agent = agent
-        if agent.directory.mounted:
-            agent.state.mounted_bpffs = True
-        agent.writes["sysctls"] += set_sysctls(agent.state, agent.settings)
-        agent.writes["sysctls"] += reserve_node_ports(agent.state, agent.settings)
+        agent.writes["sysctls"] += set_forwarding(agent.record, agent.settings)
+        agent.writes["sysctls"] += reserve_node_ports(agent.record, agent.settings)
         agent.look_at_node()
         settings, snapshot = agent.settings, agent.snapshot
         self.programs = Programs(agent)
@@ -74,7 +72,7 @@ class Running:
         """Whether the node could be read; where it has lost its uplink for now, it stays as it was known."""
         try:
             self._agent.look_at_node()
-        except ConfigError as error:  # a link that comes and goes
+        except ConfigError as error:  # a link may come and go
             log("the node has no uplink", "WARNING", error=error)
             return False
         return True
@@ -199,7 +197,7 @@ class Running:
         """The node's addresses, zone or networks may have changed."""
         agent = self._agent
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
-        if loader.signature(config, sizes) != agent.state.signature:
+        if loader.signature(config, sizes) != agent.attached.signature:
             log("the node's addresses changed: programs are replaced")
             self.programs = Programs(agent)
             self.programs.attach()
@@ -215,10 +213,10 @@ class Running:
 
     def on_network(self) -> None:
         """Follows devices, addresses or pods that changed."""
-        before = self._agent.node.ways
+        before = self._agent.node.routing_inputs
         if self._look_at_node():
             self._follow_network(thorough=False)
-            if before != self._agent.node.ways:
+            if before != self._agent.node.routing_inputs:
                 self._check_nodes()
 
     def _follow_network(self, *, thorough: bool) -> None:
@@ -252,7 +250,7 @@ class Running:
         """Puts back pins, attachments, local addresses, routes and sysctls."""
         writes = self._agent.writes
         links, routes = self.programs.attachments.writes, writes["routes"]
-        sysctls = set_sysctls(self._agent.state, self._agent.settings)
+        sysctls = set_forwarding(self._agent.record, self._agent.settings)
         writes["sysctls"] += sysctls
         pins = loader.pin_missing(self.programs.datapath)
         if self._look_at_node():

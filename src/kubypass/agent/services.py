@@ -19,7 +19,7 @@ from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.model.verdict import BackendList
 from kubypass.plan.conflicts import Claims, Rank
-from kubypass.plan.explain import Explained, explain, explain_host_port
+from kubypass.plan.explain import PortExplanation, explain_host_port, explain_service_port
 from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import ItemKey, PlanNode, ServicePlan
 from kubypass.plan.services import plan_service
@@ -28,7 +28,7 @@ from kubypass.settings.settings import Settings
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What one pass did; seconds of planning (with identifiers) and in the kernel."""
+    """What one pass did. Planning, which includes identifiers, and the kernel are in seconds."""
 
     services: int
     writes: int
@@ -47,7 +47,7 @@ class Services:
         maps: dict[str, Map],
         before_write: Callable[[Changes, Mapping[bytes, bytes]], None],
     ) -> None:
-        """`before_write` is told what will be written, and the entries of `services` as they are."""
+        """Before each write, `before_write` gets the changes, and the entries of the map `services` as they are."""
         self._snapshot = snapshot
         self._node = node
         self._settings = settings
@@ -60,25 +60,25 @@ class Services:
         self._tables = self._adopt()
 
     def _adopt(self) -> Tables:
-        """Tables as the maps are: an earlier agent left them so, or somebody else has written to them."""
+        """Tables that match the maps, which an earlier agent or somebody else has written."""
         tables = Tables(read_capacity(self._maps))
         tables.adopt(self._mirror.contents())
         return tables
 
     @property
     def count(self) -> tuple[int, int, int]:
-        """How many services, frontends and backends are in the maps."""
+        """The numbers of services, frontends and backends in the maps."""
         entries = self._tables.entries.values()
         frontends = sum(len(entry.item.frontends) for entry in entries)
         services = sum(1 for key in self._items if not is_pod(key))
         return services, frontends, sum(len(entry.backend_ids) for entry in entries)
 
     def problems(self) -> list[Problem]:
-        """What was wrong with services as they are now."""
+        """What is wrong with the services as they are now."""
         return [problem for some in dict(self._problems).values() for problem in some]
 
-    def explain(self, number: int, chosen: BackendList) -> Explained | None:
-        """The service port with this identifier: each endpoint, and why it is in the list or not."""
+    def explain(self, number: int, chosen: BackendList) -> PortExplanation | None:
+        """Why each endpoint of the service port with this identifier is in the list, or is not."""
         entries = self._tables.entries
         entry = next((entry for entry in dict(entries).values() if entry.id == number), None)
         if entry is None:
@@ -90,17 +90,17 @@ class Services:
         if service is None:
             return None
         slices = self._snapshot.slices.get(key, ())
-        return explain(service, entry.item.key, slices, self._node, chosen)
+        return explain_service_port(service, entry.item.key, slices, self._node, chosen)
 
     def move(self, node: PlanNode) -> bool:
-        """The node is now this; whether all has to be planned anew for it."""
+        """Takes in the node as it is now; returns whether everything has to be planned again."""
         changed, self._node = node != self._node, node
         if changed:
-            self._claims.move(node.local_addresses)
+            self._claims.set_node_addresses(node.local_addresses)
         return changed
 
     def check(self) -> Result:
-        """Plans everything, as after a start where somebody else has written to the maps."""
+        """Plans everything. Where somebody else has written to the maps, it adopts them as after a start."""
         found = read_mirror(self._maps, self._mirror)
         if found != self._mirror:
             self._mirror = found
@@ -108,13 +108,13 @@ class Services:
         return self.sync_all()
 
     def sync_all(self) -> Result:
-        """Plans everything. The first time, what no service wants is taken out of the maps."""
+        """Plans everything. The first time, entries that no service needs are removed from the maps."""
         snapshot = self._snapshot
         everything = snapshot.services.keys() | snapshot.pods.keys() | self._items.keys()
         return self._sync(everything, everything=True)
 
     def sync(self, dirty: Iterable[ServiceKey]) -> Result:
-        """Plans these services anew, and those that share a frontend with them."""
+        """Plans these services again, and the services that share a frontend with them."""
         return self._sync(set(dirty), everything=False)
 
     def _sync(self, dirty: set[ServiceKey], *, everything: bool) -> Result:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGTERM and SIGINT, as something to wait for beside other things."""
+"""Turns SIGTERM and SIGINT into a readable descriptor, for a loop that waits for other things as well."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import socket
 
 
 class Signals:
-    """From its making on, these signals end nothing by themselves (also as a container's first process)."""
+    """While it exists, these signals do not end the process, be it a container's first process or not."""
 
     def __init__(self) -> None:
         self.stopped = False
-        """Whether one has come."""
+        """Whether a signal has come."""
         self._wake, self._wakeup = socket.socketpair()
         self._wakeup.setblocking(False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -22,11 +22,11 @@ class Signals:
 
     @property
     def fd(self) -> int:
-        """Readable when one has come."""
+        """A descriptor that is readable when a signal has come."""
         return self._wake.fileno()
 
     def wait(self, fd: int, seconds: float) -> bool:
-        """Until `fd` is readable (True), a signal comes, or time is over."""
+        """Waits until `fd` is readable (True), a signal comes or the time is over (False)."""
         ready, _, _ = select.select([fd, self.fd], [], [], seconds)
         return fd in ready
 

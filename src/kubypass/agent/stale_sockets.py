@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Closes sockets whose backend is gone, in every network namespace of the node, a little at a time.
+"""Closes sockets whose backend is gone, in every network namespace of the node, step by step.
 
 A connected UDP socket keeps the backend that it was given when it connected: nothing would ever move it. Once it is
 closed, its owner gets an error, connects again and is given another backend. Nothing is done while no backend goes.
@@ -26,7 +26,7 @@ from kubypass.model.protocol import Protocol
 from kubypass.settings.settings import Settings
 
 _SETTLE_S = 0.05
-"""Calls that are under way when a backend goes have written what they were given by then."""
+"""After this time, calls that began before a backend went have recorded the backend that they were given."""
 _HERE = "/proc/thread-self/ns/net"
 _STATES = {
     Protocol.UDP: (sockdiag.ESTABLISHED,),
@@ -36,7 +36,7 @@ _Peer = tuple[int, Address, int]
 
 
 def protocols_to_close(settings: Settings, *, possible: bool) -> tuple[Protocol, ...]:
-    """The protocols whose sockets are closed; none where the kernel cannot."""
+    """The protocols whose sockets are closed; none where the kernel cannot close sockets."""
     if not possible or not (settings.services.with_external or settings.socket_lb):
         return ()
     both = settings.sockets.close_all_protocols
@@ -44,7 +44,7 @@ def protocols_to_close(settings: Settings, *, possible: bool) -> tuple[Protocol,
 
 
 class StaleSockets:
-    """Backends go by `note`; `step` is to be called once `due` has come."""
+    """The owner passes changes to `note`, and calls `step` once `due` has come."""
 
     def __init__(
         self, settings: Settings, cgroup: Path, maps: dict[str, Map], *, possible: bool
@@ -56,19 +56,19 @@ class StaleSockets:
         self._work: Iterator[None] = iter(())
         self._working = False
         self.due = math.inf
-        """CLOCK_MONOTONIC in seconds."""
+        """When the next step is due; CLOCK_MONOTONIC in seconds, infinity while there is no work."""
         self.closed: Counter[Protocol] = Counter()
 
     def note(self, changes: Changes) -> None:
-        """What is about to be written."""
+        """Remembers the backends that the changes are about to remove."""
         if not self.protocols or not changes.removed_backends:
             return
         self._peers.note(changes)
-        if self._peers:  # a pass over the whole map is dear
+        if self._peers:  # a pass over the whole map is expensive
             self.due = min(self.due, time.monotonic() + _SETTLE_S)
 
     def step(self) -> None:
-        """One bounded piece of the work."""
+        """Does one bounded part of the work."""
         if not self._working:
             self._work, self._working = self._close_all(), True
         for _ in self._work:
@@ -86,7 +86,7 @@ class StaleSockets:
             return
         wanted = {(peer.cookie, peer.address, peer.port): peer for peer in stale}
         done: Counter[Protocol] = Counter()
-        for namespace in network_namespaces(self._places()):
+        for namespace in network_namespaces(self._namespace_paths()):
             try:
                 closed = self._close_in(namespace, wanted)
             except (OSError, KernelError) as error:
@@ -99,8 +99,8 @@ class StaleSockets:
         for protocol, count in done.items():
             log("sockets closed: their backend is gone", protocol=protocol.name, sockets=count)
 
-    def _places(self) -> Iterable[str]:
-        """Where the namespaces are; those of processes that may have been given a backend."""
+    def _namespace_paths(self) -> Iterable[str]:
+        """Paths of the network namespaces whose sockets may have been given a backend."""
         yield _HERE
         if self._pods_too:
             yield from map(namespace_path, cgroup_processes(self._cgroup))

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The local API: status, services, metrics and health, on a unix socket. It only reads."""
+"""The HTTP API: status, services, metrics and health, on a unix socket and on TCP ports. It only reads."""

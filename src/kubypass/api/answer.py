@@ -17,7 +17,7 @@ class Answer:
     code: int
     body: str
     kind: str
-    """Content-Type"""
+    """The Content-Type."""
     headers: tuple[tuple[str, str], ...] = ()
     """Headers besides Content-Type, Date, Content-Length and Connection."""
 

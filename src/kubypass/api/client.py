@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks an agent over its unix socket. Standard library only: commands start fast."""
+"""Asks an agent over its unix socket. It imports the standard library only, so that commands start fast."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _TIMEOUT_S = 10.0
 
 
 class NotRunning(KubypassError):
-    """Nobody answers on the socket."""
+    """No agent answers on the socket."""
 
 
 class _Connection(http.client.HTTPConnection):
@@ -22,14 +22,14 @@ class _Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        """Over the unix socket."""
+        """Connects to the unix socket."""
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(_TIMEOUT_S)
         self.sock.connect(str(self._path))
 
 
 def get(path: Path, request: str) -> tuple[int, bytes]:
-    """Status code and body of GET `request`; NotRunning where no agent serves the socket."""
+    """Sends GET `request`; returns the status code and the body. NotRunning where no agent serves the socket."""
     connection = _Connection(path)
     try:
         connection.request("GET", request)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kube-proxy's HTTP addresses answer, byte for byte: /healthz, /livez, health of services, /proxyMode.
+"""The answers of kube-proxy's HTTP ports, byte for byte: /healthz, /livez, health of services, /proxyMode.
 
-After pkg/proxy/healthcheck of Kubernetes. Pure: numbers in, an answer out.
+They follow pkg/proxy/healthcheck of Kubernetes. Pure: numbers in, an answer out.
 """
 
 from __future__ import annotations
@@ -13,14 +13,17 @@ from kubypass.api.answer import NO_SNIFF, Answer
 from kubypass.model.service import ServiceKey
 
 PROXY_MODE = "ebpf"
-"""Where kube-proxy says iptables, ipvs or nftables."""
+"""The answer to /proxyMode; kube-proxy's is iptables, ipvs or nftables."""
 _NEVER = "0001-01-01 00:00:00 +0000 UTC"
 
 
 def health_answer(
     now: float, last_updated: float | None, *, healthy: bool, node_eligible: bool | None = None
 ) -> Answer:
-    """/healthz; /livez where `node_eligible` is None. Times are seconds since 1970; `last_updated` None: never."""
+    """The answer to /healthz, or to /livez where `node_eligible` is None.
+
+    Times are seconds since 1970. A `last_updated` of None means never.
+    """
     ok = healthy and node_eligible is not False
     updated = now if ok else last_updated
     fields = f'"lastUpdated": "{_go_time(updated)}","currentTime": "{_go_time(now)}"'
@@ -30,14 +33,14 @@ def health_answer(
 
 
 def _go_time(seconds: float | None) -> str:
-    """As Go's time.Time prints itself."""
+    """A time as Go's time.Time prints itself."""
     if seconds is None:
         return _NEVER
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S.%f +0000 UTC")
 
 
 def service_answer(service: ServiceKey, local_endpoints: int, *, proxy_healthy: bool) -> Answer:
-    """What a load balancer sees at a healthCheckNodePort."""
+    """The answer to a load balancer at a healthCheckNodePort."""
     body = {
         "service": {"namespace": service[0], "name": service[1]},
         "localEndpoints": local_endpoints,

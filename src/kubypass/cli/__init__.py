@@ -12,7 +12,7 @@ try:
     from types import ModuleType
     from typing import cast
 
-    from kubypass.cli.output import drop
+    from kubypass.cli.output import discard_output
     from kubypass.errors import ConfigError, KubypassError
 except KeyboardInterrupt:  # Ctrl-C before there is anybody to be told
     sys.exit(130)
@@ -90,7 +90,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"kubypass: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:
-        drop()
+        discard_output()
         return 128 + signal.SIGPIPE
     except KeyboardInterrupt:
         return 130

@@ -7,6 +7,8 @@ import argparse
 import json
 from typing import TYPE_CHECKING
 
+from kubypass.cli.table import format_label
+
 if TYPE_CHECKING:
     from kubypass.settings.finding import Finding
 
@@ -44,5 +46,6 @@ def run_check(arguments: argparse.Namespace) -> int:
 
 
 def _line(finding: Finding) -> str:
-    said = f"{finding.level:<10} {finding.key}: {json.dumps(finding.value, ensure_ascii=False)}"
+    value = f"{finding.key}: {json.dumps(finding.value, ensure_ascii=False)}"
+    said = format_label(finding.level, value, 11)
     return f"{said}  {finding.message}" if finding.message else said

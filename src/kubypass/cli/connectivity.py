@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from kubypass.cli.options import add_kubeconfig, add_output, add_wait
+from kubypass.cli.table import format_row
 from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:
@@ -124,15 +125,14 @@ def _lines(report: Report) -> Iterable[str]:
     if len(report.nodes) == 1:
         yield "one node only: paths between nodes are not tried"
     yield ""
-    widths = (
-        max(len(each.path.what) for each in report.results),
-        max(len(_target(each.path)) for each in report.results),
-    )
+    what = max(len(each.path.what) for each in report.results)
+    target = max(len(_target(each.path)) for each in report.results)
+    widths = (5, 8, what + 2, 8, target + 2, 0)
     for each in report.results:
         path = each.path
         word = "ok" if each.passed else ("FAIL" if report.counts(each) else "no")
-        row = f"{word:<5}{path.source:<8}{path.what:<{widths[0]}}  {path.protocol:<8}{_target(path):<{widths[1]}}"
-        yield f"{row}  {each.detail}"
+        cells = (word, path.source, path.what, path.protocol, _target(path), each.detail)
+        yield format_row(cells, widths)
         yield from (f"       dropped on {reason}" for reason in each.reasons)
     yield ""
     passed, failed = sum(each.passed for each in report.results), len(report.failed)

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubypass.cli.options import add_kubeconfig, add_wait
+from kubypass.cli.table import print_label
 from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:
@@ -92,9 +94,9 @@ def _run(arguments: argparse.Namespace) -> int:
     found = remarks(survey, values)
     nodes = "1 node" if len(survey.nodes) == 1 else f"{len(survey.nodes)} nodes"
     where = f"{in_brackets(rest.server)}:{rest.port}"
-    print(f"{'cluster':<10}Kubernetes {survey.version}, {nodes}, API server {where}")
+    print_label("cluster", f"Kubernetes {survey.version}, {nodes}, API server {where}")
     for remark in found:
-        print(f"{remark.level.replace('stop', 'STOP'):<10}{remark.text}")
+        print_label(remark.level.replace("stop", "STOP"), remark.text)
     if any(remark.level == "stop" for remark in found):
         print("nothing was changed")
         return 1
@@ -109,9 +111,8 @@ def _complete(values: dict[str, Any], rest: Rest, survey: Any, *, quiet: bool) -
     if server:
         values["k8sServiceHost"], values["k8sServicePort"] = server
         if not quiet:
-            print(
-                f"{'note':<10}k8sServiceHost is {server[0]}, k8sServicePort {server[1]}: nodes have to reach it"
-            )
+            found = f"k8sServiceHost is {server[0]}, k8sServicePort {server[1]}"
+            print_label("note", f"{found}: nodes have to reach it")
 
 
 def _print_yaml(objects: list[dict[str, Any]]) -> None:
@@ -128,24 +129,23 @@ def _apply(
     steps = apply_all(rest, objects, dry_run=arguments.dry_run, force=arguments.force_conflicts)
     words = _WOULD if arguments.dry_run else {}
     for item, what in steps:
-        print(f"{words.get(what, what):<10}{name_of(item)}", flush=True)
+        print_label(words.get(what, what), name_of(item))
     if arguments.dry_run:
         pod = objects[-1]["spec"]["template"]["spec"]
         labels = ", ".join(f"{key}={value}" for key, value in pod["nodeSelector"].items())
         image = pod["containers"][0]["image"]
-        print(
-            f"{'nodes':<10}those with {labels or 'any labels'} get an agent of {image}, and from it:"
+        print_label(
+            "nodes", f"those with {labels or 'any labels'} get an agent of {image}, and from it:"
         )
-        print("\n".join(f"{'':<10}{line}" for line in changes))
+        for line in changes:
+            print_label("", line)
         print("nothing was changed (--dry-run)")
         return 0
     if not arguments.wait:
         return 0
-    late = wait_ready(
-        rest, "kubypass", arguments.wait, lambda line: print(f"{'agents':<10}{line}", flush=True)
-    )
+    late = wait_ready(rest, "kubypass", arguments.wait, partial(print_label, "agents"))
     for line in late:
-        print(f"{'not ready':<10}{line}")
+        print_label("not ready", line)
     if not late:
-        print(f"{'agents':<10}all ready")
+        print_label("agents", "all ready")
     return 1 if late else 0

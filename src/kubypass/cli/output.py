@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Standard output, of which not every failure is a traceback."""
+"""Writes to standard output and turns failures into errors of one line."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import sys
 from kubypass.errors import KubypassError
 
 
-def put(text: bytes) -> None:
-    """Writes it at once. KubypassError: it could not be; BrokenPipeError: nobody reads any more."""
+def write_output(text: bytes) -> None:
+    """Writes and flushes. Raises KubypassError where that fails, BrokenPipeError where nobody reads any more."""
     try:
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         raise
     except OSError as error:
-        drop()
+        discard_output()
         raise KubypassError(f"the output could not be written: {error.strerror}") from None
 
 
-def drop() -> None:
-    """What is not written yet goes nowhere; Python would try once more at its end."""
+def discard_output() -> None:
+    """Sends what is not written yet to /dev/null: Python would try to write it once more when it exits."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, sys.stdout.fileno())
     os.close(nowhere)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""SIGINT, SIGTERM and SIGHUP end a command that has made things, but not while it makes them or takes them away."""
+"""SIGINT, SIGTERM and SIGHUP end a command, but not while it makes things or removes them."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def signals_held() -> Iterator[None]:
-    """These signals wait until the block ends, or for a block of `signals_let_in`."""
+def signals_blocked() -> Iterator[None]:
+    """Blocks these signals until the block ends, or until a block of `signals_unblocked` begins."""
     for number in _ENDING:
         if signal.getsignal(number) == signal.SIG_DFL:
             signal.signal(number, _end)
@@ -24,8 +24,8 @@ def signals_held() -> Iterator[None]:
 
 
 @contextmanager
-def signals_let_in() -> Iterator[None]:
-    """One that has waited, or comes now, ends the block."""
+def signals_unblocked() -> Iterator[None]:
+    """Ends the block with a signal that is pending or arrives now."""
     before = signal.pthread_sigmask(signal.SIG_UNBLOCK, _ENDING)
     try:
         yield

@@ -9,7 +9,7 @@ from typing import Any
 
 from kubypass.api.client import get
 from kubypass.cli.options import add_output, add_run
-from kubypass.cli.table import format_label
+from kubypass.cli.table import format_label, format_row
 
 _WIDTH = 25
 
@@ -81,7 +81,7 @@ def _counts(status: dict[str, Any]) -> list[str]:
     pools = [f"{p['used']}/{p['capacity']} allocated from {p['cidr']}" for p in status["ipam"]]
     agent = status["agent"]
     state = "Ok" if agent["healthy"] else "waiting for the first complete sync"
-    maps = [f"{m['name']:<14} {m['max_entries']:>8}" for m in status["bpf_maps"]]
+    maps = [format_row((m["name"], m["max_entries"]), (15, -8)) for m in status["bpf_maps"]]
     snat = status["snat"]
     return [
         _line("Services", held),
@@ -90,14 +90,20 @@ def _counts(status: dict[str, Any]) -> list[str]:
         _line("Agent", f"{state}   {agent['version']} on {agent['node']} (pid {agent['pid']})"),
         *_list("BPF Maps", maps),
         _line("SNAT", f"source ports {snat['ports']} ({snat['count']})"),
-        *(f"  {f['backend']:<38} none free {f['connections']} times" for f in snat["failures"]),
+        *(f"  {format_label(f['backend'], _failures(f), 39)}" for f in snat["failures"]),
     ]
+
+
+def _failures(failure: dict[str, Any]) -> str:
+    return f"none free {failure['connections']} times"
 
 
 def _findings(status: dict[str, Any]) -> list[str]:
     """What an operator should look at."""
     problems = [f"{p['subject']}: {p['message']}" for p in status["problems"]]
-    drops = [f"{d['hook']:<12} {d['reason']:<22} {d['packets']}" for d in status["drops"]]
+    drops = [
+        format_row((d["hook"], d["reason"], d["packets"]), (13, 23, 0)) for d in status["drops"]
+    ]
     lines = _list("Problems", problems) + _list("Drops", drops) + _list("Notes", status["notes"])
     return lines + (_list("Upgrade", status["upgrade"]) if status["upgrade"] else [])
 
@@ -108,6 +114,6 @@ def _details(status: dict[str, Any]) -> list[str]:
     details = [f"  {format_label(row['title'] + ':', _option(row), 23)}" for row in rows]
     lines = ["KubeProxyReplacement Details:", *details]
     for name in ("features", "writes", "timings", "memory"):
-        found = [f"{key:<16} {value}" for key, value in status[name].items()]
+        found = [format_label(key, value, 17) for key, value in status[name].items()]
         lines += _list(name.capitalize(), found)
     return [*lines, _line("Layout", status["layout"])]

@@ -1,28 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How commands print: labels with their text, and tables with columns that are as wide as they need to be."""
+"""How commands print rows: with columns of a given width, or as wide as their widest cell."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+LABEL_WIDTH = 10
 
-def format_table(
-    rows: Iterable[Sequence[object]], gap: str = "   ", right: Iterable[int] = ()
-) -> str:
-    """Rows of equal length as lines, without a line break at the end. Columns in `right` are right-aligned."""
+
+def format_row(cells: Iterable[object], widths: Iterable[int]) -> str:
+    """The cells side by side, each in its width. A negative width aligns to the right.
+
+    A cell that is too long is not cut; one space keeps it apart from the next cell. Width 0 is for the last cell.
+    """
+    texts = []
+    for cell, width in zip(map(str, cells), widths, strict=True):
+        if width < 0:
+            texts.append(cell.rjust(-width))
+        else:
+            texts.append(cell.ljust(width) if len(cell) < width else f"{cell} ")
+    return "".join(texts).rstrip()
+
+
+def format_label(label: str, text: object, width: int = LABEL_WIDTH) -> str:
+    """A line with a label, and its text at a fixed column."""
+    return format_row((label, text), (width, 0))
+
+
+def print_label(label: str, text: object) -> None:
+    """Prints such a line at once."""
+    print(format_label(label, text), flush=True)
+
+
+def format_table(rows: Iterable[Sequence[object]], gap: int = 3) -> str:
+    """Rows of equal length as lines, with `gap` spaces between columns and no line break at the end."""
     table = [[str(cell) for cell in row] for row in rows]
-    to_right = set(right)
-    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-    lines = []
-    for row in table:
-        cells = [
-            cell.rjust(width) if number in to_right else cell.ljust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append(gap.join(cells).rstrip())
-    return "\n".join(lines)
-
-
-def format_label(label: str, text: object, width: int = 10) -> str:
-    """A line that begins with a label, its text at a fixed column."""
-    return f"{label:<{width}}{text}".rstrip()
+    widths = [gap + max(map(len, column)) for column in zip(*table, strict=True)]
+    return "\n".join(format_row(row, widths) for row in table)

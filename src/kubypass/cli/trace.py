@@ -7,18 +7,19 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from kubypass.cli.options import add_bpffs, add_output, add_run
-from kubypass.cli.output import put
-from kubypass.cli.signals import signals_held, signals_let_in
+from kubypass.cli.output import write_output
+from kubypass.cli.signals import signals_blocked, signals_unblocked
 from kubypass.errors import ConfigError
 
 if TYPE_CHECKING:
-    from kubypass.trace.explanation import Story
-    from kubypass.trace.traced_node import Place
+    from contextlib import AbstractContextManager
+
+    from kubypass.trace.explanation import Explanation
+    from kubypass.trace.traced_node import TracedNode
 
 _EPILOG = """examples:
   kubypass trace --from pod/default/web-0 --to 10.233.30.47:80/tcp     on the pod's node, with the agent's live maps
@@ -74,29 +75,45 @@ def _run(arguments: argparse.Namespace) -> int:
         return _run_batch(arguments.batch)
     if not arguments.source or not arguments.target:
         raise ConfigError("trace: expected --from and --to", hint="kubypass trace --help")
-    from kubypass.trace.explanation import tell
+    from kubypass.trace.explanation import explain
+    from kubypass.trace.fields import explanation_fields
     from kubypass.trace.run import Answer
-    from kubypass.trace.traced_node import live_place, offline_place
 
     if sys.stderr.isatty():
         print("kubypass: loading the programs once more, for this trace only", file=sys.stderr)
-    make = offline_place if arguments.manifests else live_place
-    with signals_held(), make(arguments) as place, signals_let_in():
-        flow, source = place.flow(arguments.source, arguments.target)
-        story = tell(place.programs, flow, source, place.local, place.explain)
-    shown = _fields(story, place) if arguments.output == "json" else None
-    text = json.dumps(shown, indent=1) + "\n" if shown else _text(story, arguments, place)
-    put(text.encode())
-    return 0 if story.run.answer in {Answer.DNAT, Answer.ACCEPT} else 1
+    with signals_blocked(), _node(arguments) as node, signals_unblocked():
+        flow, source = node.parse_flow(arguments.source, arguments.target)
+        explanation = explain(node.programs, flow, source, node.local, node.explain_port)
+    if arguments.output == "json":
+        text = json.dumps(explanation_fields(explanation, node), indent=1) + "\n"
+    else:
+        text = _text(explanation, arguments, node)
+    write_output(text.encode())
+    return 0 if explanation.run.answer in {Answer.DNAT, Answer.ACCEPT} else 1
+
+
+def _node(arguments: argparse.Namespace) -> AbstractContextManager[TracedNode]:
+    if arguments.manifests:
+        from kubypass.trace.manifest_node import manifest_node
+
+        return manifest_node(arguments.manifests, arguments.node, arguments.config)
+    from kubypass.trace.live_node import live_node
+
+    return live_node(arguments.run_directory, arguments.bpffs)
 
 
 def _run_batch(path: Path) -> int:
     from kubypass.trace.batch import answer_cases
     from kubypass.trace.programs import open_programs
 
-    with _input(path) as file, signals_held(), open_programs({}) as programs, signals_let_in():
+    with (
+        _input(path) as file,
+        signals_blocked(),
+        open_programs({}) as programs,
+        signals_unblocked(),
+    ):
         for answer in answer_cases(programs, _lines(path, file)):
-            put(answer + b"\n")
+            write_output(answer + b"\n")
     return 0
 
 
@@ -106,47 +123,33 @@ def _input(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except OSError as error:
-        raise _unread(path, error) from None
+        raise _unreadable(path, error) from None
 
 
 def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
     try:
         yield from file
     except OSError as error:
-        raise _unread(path, error) from None
+        raise _unreadable(path, error) from None
 
 
-def _unread(path: Path, error: OSError) -> ConfigError:
+def _unreadable(path: Path, error: OSError) -> ConfigError:
     return ConfigError(f"--batch {path}: {error.strerror}", hint="give a file of JSON Lines")
 
 
-def _fields(story: Story, place: Place) -> dict[str, object]:
-    from kubypass.trace.batch import verdict_fields
-
-    return {
-        **verdict_fields(story.run),
-        "node": place.node,
-        "reason": story.reason,
-        "change": story.change,
-        "steps": [asdict(step) for step in story.steps],
-        "service": asdict(story.service) if story.service else None,
-        "problems": place.problems,
-    }
-
-
-def _text(story: Story, arguments: argparse.Namespace, place: Place) -> str:
+def _text(explanation: Explanation, arguments: argparse.Namespace, node: TracedNode) -> str:
     lines = [
-        f"{arguments.source} -> {arguments.target}: a new connection, seen from node {place.node}"
+        f"{arguments.source} -> {arguments.target}: a new connection, seen from node {node.node}"
     ]
-    for step in story.steps:
+    for step in explanation.steps:
         lines.append(f"  {step.where:<{_WIDTH}}{step.text}")
-        if step.where == "rule" and story.service:
-            for note in story.service.endpoints:
+        if step.where == "rule" and explanation.service:
+            for note in explanation.service.endpoints:
                 mark = "+" if note.used else "-"
                 where = f"on {note.node}" if note.node else ""
                 lines.append(f"  {'':<{_WIDTH}}{mark} {note.address:<24} {where:<12} {note.why}")
-    lines.append(f"{story.run.answer}: {story.reason}")
-    if story.change:
-        lines.append(f"to change that: {story.change}")
-    lines += [f"problem: {problem}" for problem in place.problems]
+    lines.append(f"{explanation.run.answer}: {explanation.reason}")
+    if explanation.change:
+        lines.append(f"to change that: {explanation.change}")
+    lines += [f"problem: {problem}" for problem in node.problems]
     return "\n".join(lines) + "\n"

@@ -8,9 +8,11 @@ keep their addresses and routes until they end.
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kubypass.cli.options import add_kubeconfig, add_wait
+from kubypass.cli.table import print_label
 
 if TYPE_CHECKING:
     from kubypass.kube.client.rest import Rest
@@ -41,13 +43,14 @@ def _run(arguments: argparse.Namespace) -> int:
     agents = rest.get(rest.path_of(objects[-1]))
     if arguments.dry_run:
         for item in reversed(objects):
-            print(f"{'remove' if rest.get(rest.path_of(item)) else 'not there':<10}{name_of(item)}")
+            there = rest.get(rest.path_of(item))
+            print_label("remove" if there else "not there", name_of(item))
         print("nothing was changed (--dry-run)")
         return 0
     for item, was_there in remove_all(rest, objects):
-        print(f"{'removed' if was_there else 'not there':<10}{name_of(item)}", flush=True)
+        print_label("removed" if was_there else "not there", name_of(item))
     for pod in wait_gone(rest, "kubypass", arguments.wait):
-        print(f"{'still there':<10}Pod {pod}: its node keeps what it has")
+        print_label("still there", f"Pod {pod}: its node keeps what it has")
     if agents is None or arguments.keep_datapath:
         print("nodes keep what they have: run `kubypass cleanup` on each, with the agents stopped")
         return 0
@@ -61,16 +64,13 @@ def _clean_nodes(rest: Rest, agents: dict[str, Any], wait_s: float) -> int:
     item = cleanup_daemon_set(agents)
     try:
         for _ in apply_all(rest, [item], dry_run=False, force=True):
-            print("cleaning  every node", flush=True)
-        late = wait_ready(
-            rest, NAME, wait_s, lambda line: print(f"{'cleaning':<10}{line}", flush=True)
-        )
+            print_label("cleaning", "every node")
+        late = wait_ready(rest, NAME, wait_s, partial(print_label, "cleaning"))
     finally:
         rest.delete(rest.path_of(item))
     for line in late:
-        print(f"{'not clean':<10}{line}")
+        print_label("not clean", line)
     if not late:
-        print(
-            "nodes     clean; /opt/cni/bin/kubypass-cni stays where a pod on its network has still to be deleted"
-        )
+        text = "clean; /opt/cni/bin/kubypass-cni stays where a pod on its network has still to be deleted"
+        print_label("nodes", text)
     return 1 if late else 0

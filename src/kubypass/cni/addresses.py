@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which address the next pod gets. Pure.
+"""Chooses the address that the next pod gets. Pure.
 
-Addresses go round: one that was given back is the last to be used again, so that packets of its former pod's peers
-find nobody for as long as can be.
+Addresses are used in turn. A released address is the last one to be used again, because peers of its previous pod may
+still send to it.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from kubypass.model.cidr import Cidr
 
 
 def _bounds(cidr: Cidr) -> tuple[int, int]:
-    """First and last address for pods, as numbers; the first is above the last where there is none.
+    """The first and last address for pods, as numbers. The first is above the last where there is none.
 
-    Kept free: the network's own (in IPv6 the routers' anycast address, RFC 4291 2.6.1), the first, which is the
-    gateway's by custom, and in IPv4 the broadcast address.
+    Three addresses stay free: the network's own (in IPv6 the routers' anycast address, RFC 4291 section 2.6.1), the
+    first one, which is the gateway's by custom, and IPv4's broadcast address.
     """
     base = int.from_bytes(cidr.network, "big")
     last = base + (1 << (128 - cidr.bits)) - 1
@@ -25,7 +25,7 @@ def _bounds(cidr: Cidr) -> tuple[int, int]:
 
 
 def capacity(cidr: Cidr) -> int:
-    """How many pods the network has addresses for."""
+    """The number of pods that the network has addresses for."""
     first, last = _bounds(cidr)
     return max(0, last - first + 1)
 
@@ -33,7 +33,7 @@ def capacity(cidr: Cidr) -> int:
 def next_address(
     cidr: Cidr, used: Collection[Address], after: Address | None = None
 ) -> Address | None:
-    """The first address behind `after` that is not used, going round; None where all are."""
+    """Returns the first free address behind `after`, starting over at the end; None where all are used."""
     first, last = _bounds(cidr)
     start = int.from_bytes(after, "big") + 1 if after else first
     if not first <= start <= last:

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""ADD, DEL, CHECK, STATUS and GC of this node's pods.
+"""Carries out ADD, DEL, CHECK, STATUS and GC for the pods of this node.
 
-ADD: the address on disk, the link, then the node's programs and their endpoints, then the answer. With DEL the record
-goes last. So whatever moment a process dies at, each address that something may use has a record, and what is done
-again finds what was done.
+ADD writes the record with the pod's addresses, makes the link, sets up the datapath, and then answers. DEL removes the
+record last. So every address in use has a record, whenever a process dies, and a repeated command finds what is done.
 """
 
 from __future__ import annotations
@@ -13,9 +12,9 @@ from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from kubypass.cni.addresses import next_address
-from kubypass.cni.leases import INTERFACE_PREFIX, Lease, Leases
+from kubypass.cni.leases import Lease, Leases
 from kubypass.cni.link import faults, make_link
-from kubypass.cni.node_config import Facts, exhausted, shortage, without_networks
+from kubypass.cni.node_config import NodeConfig, exhausted, shortage, without_networks
 from kubypass.cni.protocol import Attachment, Code, Request, attachments_in_use
 from kubypass.cni.result import add_result, differs_from
 from kubypass.errors import CniError, KernelError
@@ -23,32 +22,33 @@ from kubypass.kernel import veth
 from kubypass.kernel.netlink import Link, Netlink
 from kubypass.model.address import Address, family
 from kubypass.model.cidr import Cidr
+from kubypass.model.pod import INTERFACE_PREFIX
 
 
 class Datapath(Protocol):
-    """Where pods become reachable."""
+    """Makes pods reachable."""
 
     def connect(self, lease: Lease, link: Link) -> None:
-        """Programs on the node's end, then the addresses; KernelError where that fails."""
+        """Attaches programs to the node's end, then enters the addresses; KernelError where that fails."""
 
     def disconnect(self, lease: Lease) -> None:
-        """The reverse; what is not there is fine."""
+        """Undoes `connect`; a pod that is not connected is no error."""
 
 
 class Commands:
-    """One node's; calls follow one another."""
+    """The commands of one node. Calls do not overlap."""
 
-    def __init__(self, leases: Leases, datapath: Datapath, facts: Callable[[], Facts]) -> None:
+    def __init__(self, leases: Leases, datapath: Datapath, node: Callable[[], NodeConfig]) -> None:
         self.leases = leases
         self._datapath = datapath
-        self._facts = facts
+        self._node_config = node
 
-    def serve(self, request: Request, place: int | None) -> dict[str, object] | None:
-        """What the runtime is told; `place` is the pod's network namespace. CniError says what is wrong."""
+    def serve(self, request: Request, netns_fd: int | None) -> dict[str, object] | None:
+        """Returns the result for the runtime; CniError says what is wrong. `netns_fd` is the pod's namespace."""
         if request.command == "ADD":
-            return self._add(request, _entered(request, place))
+            return self._add(request, _require_netns(request, netns_fd))
         if request.command == "CHECK":
-            self._check(request, _entered(request, place))
+            self._check(request, _require_netns(request, netns_fd))
         elif request.command == "DEL":
             self.delete(request.attachment)
         elif request.command == "STATUS":
@@ -57,20 +57,20 @@ class Commands:
             self._collect(request)
         return None
 
-    def _add(self, request: Request, place: int) -> dict[str, object]:
+    def _add(self, request: Request, netns_fd: int) -> dict[str, object]:
         if "prevResult" in request.config:
             message = "another plugin comes before kubypass-cni, which makes the interface itself"
             raise CniError(Code.INVALID_CONFIGURATION, message, "put it first in the list")
-        facts, before = self._facts(), self.leases.find(request.attachment)
+        node, before = self._node_config(), self.leases.find(request.attachment)
         with Netlink() as netlink:
-            if before and not self._is_whole(netlink, before, place, facts):
+            if before and not self._is_complete(netlink, before, netns_fd, node):
                 self.delete(request.attachment)
                 before = None
-            lease = before or self._reserve(netlink, request, facts)
+            lease = before or self._reserve(netlink, request, node)
             link = netlink.link(lease.interface) if before else None
             try:
                 if link is None:
-                    link = make_link(netlink, lease, place, facts.mtu, facts.sources)
+                    link = make_link(netlink, lease, netns_fd, node.mtu, node.sources)
                 self._datapath.connect(lease, link)
             except (KernelError, OSError) as error:
                 self.delete(request.attachment)
@@ -79,18 +79,18 @@ class Commands:
                 ) from None
         return add_result(request, lease, link.mtu)
 
-    def _is_whole(self, netlink: Netlink, lease: Lease, place: int, facts: Facts) -> bool:
-        """An ADD that was done, whose answer was lost: it stays as it is. What is left of another one does not."""
-        held = all(any(c.contains(a) for c in facts.pod_cidrs) for a in lease.addresses)
-        return held and not faults(netlink, lease, place, facts.sources)
+    def _is_complete(self, netlink: Netlink, lease: Lease, netns_fd: int, node: NodeConfig) -> bool:
+        """Whether an earlier ADD did everything and only its answer was lost. It then stays as it is."""
+        within = all(any(c.contains(a) for c in node.pod_cidrs) for a in lease.addresses)
+        return within and not faults(netlink, lease, netns_fd, node.sources)
 
-    def _reserve(self, netlink: Netlink, request: Request, facts: Facts) -> Lease:
-        """New addresses, one of each family that the node has networks of."""
-        if not facts.pod_cidrs:
-            raise CniError(Code.TRY_AGAIN_LATER, *without_networks(facts))
+    def _reserve(self, netlink: Netlink, request: Request, node: NodeConfig) -> Lease:
+        """Leases new addresses: one of each family in which the node has pod networks."""
+        if not node.pod_cidrs:
+            raise CniError(Code.TRY_AGAIN_LATER, *without_networks(node))
         used = self.leases.used()
-        versions = sorted({cidr.family for cidr in facts.pod_cidrs})
-        addresses = tuple(self._free(netlink, facts.in_family(v), used) for v in versions)
+        versions = sorted({cidr.family for cidr in node.pod_cidrs})
+        addresses = tuple(self._free(netlink, node.in_family(v), used) for v in versions)
         namespace, name, uid = request.pod
         container, network = request.attachment.container_id, str(request.config["name"])
         lease = Lease(
@@ -100,7 +100,7 @@ class Commands:
         return lease
 
     def _free(self, netlink: Netlink, cidrs: list[Cidr], used: set[Address]) -> Address:
-        """An address without a lease that no device of a pod has either: records can get lost."""
+        """Finds an address that has no lease and no route to a pod's device: records can get lost."""
         taken = set(used)
         last = {family(address): address for address in self.leases.last}
         for cidr in cidrs:
@@ -113,19 +113,17 @@ class Commands:
         raise CniError(Code.TRY_AGAIN_LATER, *exhausted(cidrs, taken))
 
     def delete(self, attachment: Attachment) -> None:
-        """Takes a pod off the network; one that is gone is fine."""
+        """Removes a pod from the network; a pod that is gone is no error."""
         lease = self.leases.find(attachment) or Lease(attachment, "", "", "", "", "", ())
         try:
             with Netlink() as netlink:
-                veth.delete(
-                    netlink, lease.interface
-                )  # its programs go with it, with one wait for RCU
+                veth.delete(netlink, lease.interface)  # its programs go with it: one wait for RCU
             self._datapath.disconnect(lease)
         except KernelError as error:
             raise CniError(Code.TRY_AGAIN_LATER, f"cannot remove the pod's link: {error}") from None
         self.leases.release(attachment)
 
-    def _check(self, request: Request, place: int) -> None:
+    def _check(self, request: Request, netns_fd: int) -> None:
         lease = self.leases.find(request.attachment)
         if lease is None:
             message = f"no pod of ours: {request.attachment.container_id}"
@@ -133,12 +131,12 @@ class Commands:
         found = differs_from(request.config.get("prevResult"), lease)
         if not found:
             with Netlink() as netlink:
-                found = "; ".join(faults(netlink, lease, place, self._facts().sources))
+                found = "; ".join(faults(netlink, lease, netns_fd, self._node_config().sources))
         if found:
             raise CniError(Code.NOT_AS_MADE, found, "restart the pod")
 
     def _status(self) -> None:
-        problem = shortage(self._facts(), self.leases.used())
+        problem = shortage(self._node_config(), self.leases.used())
         if problem:
             raise CniError(Code.NOT_AVAILABLE, *problem)
 
@@ -149,7 +147,7 @@ class Commands:
                 self.delete(lease.attachment)
 
     def release_stale(self, devices: Iterable[str]) -> list[Lease]:
-        """Gives back what belongs to pods whose device is gone, as after a reboot; returns these leases."""
+        """Deletes pods whose device is gone, as after a reboot; returns their leases."""
         present = set(devices)
         stale = [lease for lease in self.leases if lease.interface not in present]
         for lease in stale:
@@ -157,15 +155,15 @@ class Commands:
         return stale
 
 
-def _entered(request: Request, place: int | None) -> int:
-    if place is None:
+def _require_netns(request: Request, netns_fd: int | None) -> int:
+    if netns_fd is None:
         message = f"CNI_NETNS is {request.netns!r}; expected a network namespace that can be opened"
         raise CniError(Code.INVALID_ENVIRONMENT, message)
-    return place
+    return netns_fd
 
 
 def _is_routed(netlink: Netlink, address: Address) -> bool:
-    """Whether a pod's device leads there."""
+    """Whether the route to the address leads to a pod's device."""
     route = netlink.get_route(address[12:] if family(address) == 4 else address)
     if route is None:
         return False

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The network configuration of the node's container runtime, which takes the first file by name: that is ours.
+"""Installs our network configuration and plugin for the node's container runtime, which reads the first file by name.
 
-What is changed is put back by `remove`: our two files, and those of others that were set aside.
+Configurations of other networks are set aside. `put_back` restores them, and `remove` deletes our files.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _FIRST_WITH_LISTS = "1.0.0"
 
 
 def conflist(run: Path) -> bytes:
-    """The network configuration list. Runtimes before 1.1.0 refuse that version, newer ones choose from cniVersions."""
+    """The network configuration list. Runtimes before CNI 1.1.0 refuse that version; newer ones use cniVersions."""
     fields = {
         "cniVersion": _FIRST_WITH_LISTS,
         "cniVersions": list(VERSIONS),
@@ -34,7 +34,7 @@ def conflist(run: Path) -> bytes:
 
 
 def plugin_program() -> Path | None:
-    """The compiled plugin: in the package, or in a checkout's build directory; None where it was not built."""
+    """Finds the compiled plugin in the package or in a checkout's build directory; None where it was not built."""
     package = Path(__file__).resolve().parents[1]
     for candidate in (package / "cni/plugin", package.parents[1] / "build/cni"):
         if (candidate / PLUGIN).is_file():
@@ -43,7 +43,7 @@ def plugin_program() -> Path | None:
 
 
 def install_program(program: Path, directory: Path) -> bool:
-    """Puts the plugin into the runtime's directory, in one step; False where it is there already."""
+    """Puts the plugin into the runtime's directory in one step; False where it is there already."""
     target = directory / PLUGIN
     content = program.read_bytes()
     if target.is_file() and target.read_bytes() == content and os.access(target, os.X_OK):
@@ -64,7 +64,7 @@ def install_conflist(run: Path, directory: Path) -> bool:
 
 
 def others(directory: Path) -> list[str]:
-    """Configurations of other networks, in the order in which a runtime looks at them."""
+    """The configurations of other networks, in the order in which a runtime reads them."""
     if not directory.is_dir():
         return []
     names = (path.name for path in directory.iterdir() if path.suffix in _SUFFIXES)
@@ -72,7 +72,7 @@ def others(directory: Path) -> list[str]:
 
 
 def set_aside(directory: Path) -> list[str]:
-    """Gives the others names that no runtime reads; returns the names that they had."""
+    """Renames the other configurations so that no runtime reads them; returns their original names."""
     names = others(directory)
     for name in names:
         (directory / name).replace(directory / f"{name}{SET_ASIDE}")
@@ -80,7 +80,7 @@ def set_aside(directory: Path) -> list[str]:
 
 
 def put_back(directory: Path) -> list[str]:
-    """The reverse of set_aside; returns the names that they have again."""
+    """Undoes `set_aside`; returns the original names."""
     if not directory.is_dir():
         return []
     found = sorted(directory.glob(f"*{SET_ASIDE}"))
@@ -90,7 +90,7 @@ def put_back(directory: Path) -> list[str]:
 
 
 def remove(paths: Iterable[Path]) -> list[Path]:
-    """Removes files of ours; returns those that were there."""
+    """Removes these files of ours; returns those that existed."""
     found = [path for path in paths if path.is_file()]
     for path in found:
         path.unlink()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The record of a pod is the lease of its addresses: on disk before anything can use them, removed when nothing does.
+"""The leases of pods' addresses. A pod's record is its lease: written before its addresses are used, removed after.
 
-Records of other makers in the same directory count as leases too, and are never changed.
+Records that others wrote into the same directory count as leases too, and are never changed.
 """
 
 from __future__ import annotations
@@ -15,13 +15,12 @@ from pathlib import Path
 from kubypass.cni.protocol import Attachment
 from kubypass.kernel.files import UNFINISHED, write_file
 from kubypass.model.address import Address, format_address, parse_address
-
-INTERFACE_PREFIX = "lxc"
+from kubypass.model.pod import INTERFACE_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """One pod's interface, as the agent and `kubypass status` find it in the record."""
+    """One interface of a pod, as its record says."""
 
     attachment: Attachment
     network: str
@@ -30,7 +29,7 @@ class Lease:
     name: str
     uid: str
     netns: str
-    """The path that the runtime gave."""
+    """The path of the network namespace that the runtime gave."""
     addresses: tuple[Address, ...]
 
     @property
@@ -39,36 +38,36 @@ class Lease:
 
     @property
     def interface(self) -> str:
-        """The node's end of the veth."""
+        """The name of the veth's end on the node."""
         return INTERFACE_PREFIX + self._hash[:12]
 
     @property
     def mac(self) -> bytes:
-        """Of the pod's end, locally administered (RFC 7042 2.1); an ADD that is done again gives the same."""
+        """The MAC address of the pod's end: locally administered (RFC 7042 section 2.1), and stable."""
         return b"\x02" + bytes.fromhex(self._hash)[-5:]
 
     @property
     def node_mac(self) -> bytes:
-        """Of the node's end."""
+        """The MAC address of the node's end."""
         return b"\x06" + bytes.fromhex(self._hash)[-5:]
 
 
 def _hash(attachment: Attachment) -> str:
-    """Of the whole names: cut ones are not unique."""
+    """Hashes both names whole, because shortened names are not unique."""
     text = f"{attachment.container_id}/{attachment.ifname}"
     return hashlib.sha256(text.encode()).hexdigest()
 
 
 def format_mac(mac: bytes) -> str:
-    """`aa:bb:cc:dd:ee:ff`."""
+    """Formats a MAC address as `aa:bb:cc:dd:ee:ff`."""
     return mac.hex(":")
 
 
 class Leases:
-    """The records in one directory. Nobody else writes those that are ours."""
+    """The records in one directory. Only this object writes ours."""
 
     def __init__(self, directory: Path, marks: Path) -> None:
-        """`marks` keeps which addresses were given last."""
+        """`marks` is the file with the addresses that were leased last."""
         self._directory = directory
         self._marks = marks
         self._ours: dict[Attachment, Lease] = {}
@@ -76,7 +75,7 @@ class Leases:
         self._last: list[Address] = []
 
     def load(self) -> None:
-        """Reads all records. One that cannot be read is the business of whoever reports records."""
+        """Reads all records. Unreadable records are skipped; node/pod_records.py reports them."""
         self._ours, self._others = {}, set()
         for left in self._directory.glob(f".*{UNFINISHED}"):
             left.unlink()
@@ -107,16 +106,16 @@ class Leases:
         return self._ours.get(attachment)
 
     def used(self) -> set[Address]:
-        """All addresses that somebody has."""
+        """All addresses that are leased, also by others."""
         return self._others.union(*(lease.addresses for lease in self._ours.values()))
 
     @property
     def last(self) -> tuple[Address, ...]:
-        """Those that were given last."""
+        """The addresses that were leased last."""
         return tuple(self._last)
 
     def keep(self, lease: Lease) -> None:
-        """Writes the record; once this returns, the addresses are the pod's over any crash."""
+        """Writes the record. Once this returns, the lease survives any crash."""
         path = self._path(lease.attachment)
         write_file(path, json.dumps(_fields(lease)).encode(), durable=True)
         self._ours[lease.attachment] = lease
@@ -125,7 +124,7 @@ class Leases:
         write_file(self._marks, marks.encode(), durable=True)
 
     def release(self, attachment: Attachment) -> None:
-        """Removes the record; that there is none is fine."""
+        """Removes the record; a missing one is no error."""
         self._path(attachment).unlink(missing_ok=True)
         self._ours.pop(attachment, None)
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pod's link: a veth whose far end is in the pod's network namespace, host routes, and permanent neighbours.
+"""Makes a pod's link: a veth with one end in the pod's network namespace, host routes, and permanent neighbours.
 
-The pod has single addresses (/32, /128) and a gateway that nobody has: its link-local address leads to the node's end
-of the veth by a permanent neighbour entry, and the node's programs take it from there.
+The pod has single addresses (/32, /128). No device has the address of its gateway: a permanent neighbour entry leads
+to the node's end of the veth, where the node's programs forward the packets.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ def _raw(address: Address) -> bytes:
 
 
 def link_mtu(lease: Lease, mtu: int) -> int:
-    """What the devices get: below 1280 the kernel takes IPv6 away from them (RFC 8200, 5)."""
+    """The MTU of the devices. Below 1280 bytes, the kernel disables IPv6 on a device (RFC 8200 section 5)."""
     has_ipv6 = any(family(address) == 6 for address in lease.addresses)
     return max(mtu, _LEAST_IPV6_MTU) if has_ipv6 else mtu
 
 
 def pod_routes(lease: Lease, index: int, mtu: int) -> list[Route]:
-    """What the pod's namespace has: a way to the gateway of each family, and the default route by it."""
+    """The routes in the pod's namespace: for each family, one to the gateway and the default route."""
     routes = []
     for address in lease.addresses:
         version = family(address)
@@ -45,7 +45,7 @@ def pod_routes(lease: Lease, index: int, mtu: int) -> list[Route]:
 
 
 def node_routes(lease: Lease, index: int, sources: Mapping[int, Address]) -> list[Route]:
-    """What the node's namespace has: a host route for each address. `sources` are the node's own, by family."""
+    """The routes in the node's namespace: one to each address. `sources` are the node's own addresses by family."""
     routes = []
     for address in lease.addresses:
         raw, version = _raw(address), family(address)
@@ -56,27 +56,27 @@ def node_routes(lease: Lease, index: int, sources: Mapping[int, Address]) -> lis
     return routes
 
 
-def open_inside(place: int | str) -> Netlink:
-    """A netlink socket of another network namespace, given by descriptor or path."""
-    with netns.inside(place):
+def open_netlink(netns_target: int | str) -> Netlink:
+    """Opens a netlink socket in another network namespace, given by descriptor or path."""
+    with netns.inside(netns_target):
         return Netlink()
 
 
 def make_link(
-    netlink: Netlink, lease: Lease, place: int, mtu: int, sources: Mapping[int, Address]
+    netlink: Netlink, lease: Lease, netns_fd: int, mtu: int, sources: Mapping[int, Address]
 ) -> Link:
-    """Makes the pod's link as a whole, in place of a part of one from before; returns the node's end.
+    """Makes the whole link, replacing what an earlier attempt left; returns the node's end.
 
-    `place` is the pod's network namespace, `netlink` the node's.
+    `netns_fd` is the pod's network namespace; `netlink` is in the node's.
     """
     veth.delete(netlink, lease.interface)
     inside_name = lease.attachment.ifname
     here = veth.End(lease.interface, lease.node_mac)
     there = veth.End(inside_name, lease.mac)
-    veth.add_pair(netlink, here, there, place, link_mtu(lease, mtu))
+    veth.add_pair(netlink, here, there, netns_fd, link_mtu(lease, mtu))
     if any(family(address) == 6 for address in lease.addresses):
-        _allow_ipv6(place, inside_name)
-    with open_inside(place) as inside:
+        _enable_ipv6(netns_fd, inside_name)
+    with open_netlink(netns_fd) as inside:
         end = _existing(inside, inside_name)
         veth.set_up(inside, end.index)
         for address in lease.addresses:
@@ -94,7 +94,7 @@ def make_link(
 def repair_node_side(
     netlink: Netlink, lease: Lease, index: int, sources: Mapping[int, Address]
 ) -> None:
-    """Neighbours and host routes; the kernel takes routes away with the node's address that they send from."""
+    """Sets neighbours and host routes. The kernel removes a route when the node loses the route's source address."""
     for address in lease.addresses:
         veth.set_neighbour(netlink, index, _raw(address), lease.mac)
     for route in node_routes(lease, index, sources):
@@ -104,20 +104,22 @@ def repair_node_side(
 def _existing(netlink: Netlink, name: str) -> Link:
     found = netlink.link(name)
     if found is None:
-        raise KernelError("find device", name, 0, "somebody has taken it away")
+        raise KernelError("find device", name, 0, "somebody has removed it")
     return found
 
 
-def _allow_ipv6(place: int, name: str) -> None:
-    """Some runtimes switch IPv6 off in new namespaces."""
+def _enable_ipv6(netns_fd: int, name: str) -> None:
+    """Enables IPv6 on a device; some runtimes disable it in new namespaces."""
     key = f"net/ipv6/conf/{name}/disable_ipv6"
-    with netns.inside(place):
+    with netns.inside(netns_fd):
         if sysctl.read(key) == "1":
             sysctl.write(key, "0")
 
 
-def faults(netlink: Netlink, lease: Lease, place: int, sources: Mapping[int, Address]) -> list[str]:
-    """What is not as it was made, in words; nothing where all is."""
+def faults(
+    netlink: Netlink, lease: Lease, netns_fd: int, sources: Mapping[int, Address]
+) -> list[str]:
+    """Says what is not as it was made; an empty list where everything is."""
     link = netlink.link(lease.interface)
     if link is None:
         return [f"the node has no device {lease.interface}"]
@@ -126,7 +128,7 @@ def faults(netlink: Netlink, lease: Lease, place: int, sources: Mapping[int, Add
     present = set(netlink.routes())
     wanted = node_routes(lease, link.index, sources)
     found += [f"the node has no {_words(route)}" for route in wanted if route not in present]
-    with open_inside(place) as inside:
+    with open_netlink(netns_fd) as inside:
         end = inside.link(name)
         if end is None:
             return [*found, f"the pod has no device {name}"]
@@ -159,13 +161,13 @@ def _words(route: Route) -> str:
 
 
 def change_mtu(netlink: Netlink, lease: Lease, link: Link, mtu: int) -> None:
-    """Both ends, and the pod's default routes. The node's end is the last: it says that all is done.
+    """Changes the MTU of both ends and of the pod's default routes. The node's end is last, as a sign of completion.
 
-    KernelError or OSError where the pod's namespace cannot be entered; then nothing is changed.
+    KernelError or OSError where the pod's namespace cannot be entered: nothing is changed then.
     """
     name = lease.attachment.ifname
     device_mtu = link_mtu(lease, mtu)
-    with open_inside(lease.netns) as inside:
+    with open_netlink(lease.netns) as inside:
         end = inside.link(name)
         if end is None or end.mac != lease.mac:
             raise KernelError("find device", f"{name} in {lease.netns}", 0)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Requests of container runtimes and their answers: CNI 1.1.0, and 0.3.0 to 1.0.0 for those who ask in these.
+"""Parses requests of container runtimes and frames answers: CNI 1.1.0, and 0.3.0 to 1.0.0 for runtimes that use them.
 
-https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md. How a request gets from the plugin to the agent
-and back is said at the top of cni/kubypass-cni.c.
+Specification: https://github.com/containernetworking/cni/blob/spec-v1.1.0/SPEC.md. The head of cni/kubypass-cni.c
+describes how the plugin sends a request to the agent.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from enum import IntEnum
 from kubypass.errors import CniError
 
 VERSIONS = ("0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
-"""The plugin answers VERSION with the same."""
+"""The plugin answers VERSION with the same list."""
 _DEFAULT_VERSION = "1.0.0"
 _MAGIC = b"kubypass-cni 1"
 _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,1023}")
@@ -25,7 +25,7 @@ _POD = ("K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID")
 
 
 class Code(IntEnum):
-    """Errors of the specification, and above 99 our own."""
+    """Error codes of the specification; codes above 99 are our own."""
 
     INCOMPATIBLE_VERSION = 1
     UNKNOWN_CONTAINER = 3
@@ -36,12 +36,12 @@ class Code(IntEnum):
     TRY_AGAIN_LATER = 11
     NOT_AVAILABLE = 50
     NOT_AS_MADE = 100
-    """CHECK: the pod's network is not what ADD made."""
+    """CHECK found a network that differs from what ADD made."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attachment:
-    """What a runtime calls one interface of one sandbox."""
+    """The runtime's name for one interface of one sandbox."""
 
     container_id: str
     ifname: str
@@ -49,21 +49,21 @@ class Attachment:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What a runtime asks."""
+    """One request of a runtime."""
 
     command: str
     attachment: Attachment
-    """Empty names with STATUS and GC."""
+    """Its names are empty for STATUS and GC."""
     netns: str
-    """The path that the runtime has for the network namespace; empty where it is gone."""
+    """The runtime's path of the network namespace; empty where the namespace is gone."""
     pod: tuple[str, str, str]
-    """Namespace, name and UID; empty texts where the runtime does not speak of pods."""
+    """Namespace, name and UID; empty where the runtime does not give them."""
     config: Mapping[str, object]
     version: str
 
 
 def parse_request(data: bytes) -> Request:
-    """What the plugin sent; CniError where a runtime breaks the specification."""
+    """Parses what the plugin sent; CniError where the runtime breaks the specification."""
     head, separator, config = data.partition(b"\0\0")
     magic, *variables = head.split(b"\0")
     if magic != _MAGIC or not separator:
@@ -122,14 +122,14 @@ def _config(text: bytes) -> dict[str, object]:
 
 
 def _pod(arguments: str) -> tuple[str, str, str]:
-    """From CNI_ARGS, `K8S_POD_NAME=web;...`."""
+    """Parses CNI_ARGS, such as `K8S_POD_NAME=web;...`."""
     given = dict(part.partition("=")[::2] for part in arguments.split(";"))
     namespace, name, uid = (given.get(key, "") for key in _POD)
     return namespace, name, uid
 
 
 def attachments_in_use(request: Request) -> set[Attachment]:
-    """Those that a runtime that asks for GC still has."""
+    """The attachments that a runtime still uses, as a GC request lists them."""
     key = "cni.dev/valid-attachments"
     found = request.config.get(key)
     if not isinstance(found, list):
@@ -143,12 +143,12 @@ def attachments_in_use(request: Request) -> set[Attachment]:
 
 
 def answer(result: Mapping[str, object] | None) -> bytes:
-    """For the plugin: a success, with what it prints, if anything."""
+    """The answer for the plugin after success, with the result that it prints, if any."""
     return _framed(0, result)
 
 
 def error_answer(error: CniError, version: str) -> bytes:
-    """For the plugin: a failure."""
+    """The answer for the plugin after a failure."""
     known = version if version in VERSIONS else _DEFAULT_VERSION
     fields = {"cniVersion": known, "code": int(error.code), "msg": error.message}
     return _framed(1, {**fields, "details": error.hint} if error.hint else fields)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ADD tells the runtime, in the words of the version that it asked in."""
+"""Builds the result of ADD in the version of the specification that the runtime asked for."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANYWHERE = {4: "0.0.0.0/0", 6: "::/0"}
 
 
 def add_result(request: Request, lease: Lease, mtu: int) -> dict[str, object]:
-    """The success result: both ends, addresses, the default routes, and DNS as the configuration has it."""
+    """The success result: both ends, addresses, default routes, and DNS from the network configuration."""
     node: dict[str, object] = {"name": lease.interface, "mac": format_mac(lease.node_mac)}
     pod: dict[str, object] = {
         "name": lease.attachment.ifname,
@@ -45,11 +45,11 @@ def add_result(request: Request, lease: Lease, mtu: int) -> dict[str, object]:
 
 
 def differs_from(previous: object, lease: Lease) -> str:
-    """Where `prevResult` of CHECK is not this pod; empty where it is."""
+    """Says how `prevResult` of CHECK differs from this pod; empty where it does not."""
     if not isinstance(previous, dict):
         return "no prevResult in the network configuration"
     listed = previous.get("ips")
     ips = [ip for ip in listed if isinstance(ip, dict)] if isinstance(listed, list) else []
     told = {str(ip.get("address", "")).partition("/")[0] for ip in ips}
     missing = [text for text in map(format_address, lease.addresses) if text not in told]
-    return f"prevResult has not the address {missing[0]}" if missing else ""
+    return f"prevResult does not have the address {missing[0]}" if missing else ""

@@ -99,16 +99,16 @@ def _remove_left(rest: Rest, say: Say) -> None:
 
 
 def _wait_pods(rest: Rest, wait_s: float, say: Say) -> None:
-    deadline, told = time.monotonic() + wait_s, ""
+    deadline, said = time.monotonic() + wait_s, ""
     while True:
         pods = rest.list(f"{_SPACE}/pods")
         waiting = [pod for pod in pods if not _is_ready(pod)]
         if not waiting:
             return
         line = f"waiting for {', '.join(_state(pod) for pod in waiting)}"
-        if line != told:
+        if line != said:
             say(line)
-            told = line
+            said = line
         if time.monotonic() > deadline:
             states = "; ".join(_state(pod) for pod in waiting)
             raise KubypassError(

@@ -184,7 +184,7 @@ def _serve_udp(port: int) -> None:
 
 def main() -> None:
     """Serve until the pod ends."""
-    parser = argparse.ArgumentParser(description="Says who it is, and dials others.")
+    parser = argparse.ArgumentParser(description="Identifies itself, and connects to others.")
     parser.add_argument("--port", type=int, required=True, help="TCP and UDP")
     port = parser.parse_args().port
     threading.Thread(target=_serve_udp, args=(port,), daemon=True).start()

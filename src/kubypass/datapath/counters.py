@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The content of `metrics`: packets and bytes by hook and verdict, summed over CPUs."""
+"""Reads `metrics`: packets and bytes by hook and verdict, summed over CPUs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kubypass.model.verdict import Hook, Verdict
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """How often one hook came to one verdict. Socket calls have no bytes."""
+    """How often one hook returned one verdict. Socket calls have no bytes."""
 
     hook: Hook
     verdict: Verdict
@@ -21,8 +21,13 @@ class Count:
     bytes: int
 
 
+def counter_index(hook: Hook, verdict: Verdict) -> int:
+    """The index in `metrics`."""
+    return hook * Verdict.MAX + verdict
+
+
 def read_counts(metrics: Map) -> list[Count]:
-    """Everything that was counted at least once."""
+    """Returns everything that was counted at least once."""
     found = []
     for hook in Hook:
         if hook == Hook.MAX:
@@ -30,7 +35,7 @@ def read_counts(metrics: Map) -> list[Count]:
         for verdict in Verdict:
             if verdict in (Verdict.MAX, Verdict.DROP):
                 continue
-            key = struct.pack("<I", hook * Verdict.MAX + verdict)
+            key = struct.pack("<I", counter_index(hook, verdict))
             values = [layout.Counter.unpack(raw) for raw in metrics.lookup_percpu(key)]
             packets = sum(value.packets for value in values)
             if packets:

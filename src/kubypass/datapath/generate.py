@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes what Python knows of the ABI from the BTF of `abi.bpf.o` (run by `make layout`).
 
-The structs go to `datapath/layout.py`, the enums to `model/verdict.py`, single constants to `model/constants.py`.
+Structs and offsets go to `datapath/layout.py`, enums to `model/verdict.py`, single constants to `model/constants.py`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ _CODES = {"__u8": "B", "__u16": "H", "__u32": "I", "__u64": "Q", "__be16": "H"}
 _ABI_STRUCTS = (
     "frontend", "service", "backend", "local_address", "tuple", "flow", "datagram", "datagram_ports", "socket_peer",
     "socket_service", "node_port", "refused_bind", "source_range", "affinity_client", "affinity",
-    "snat_destination", "snat_failure", "counter", "decision_record", "network", "config",
+    "snat_destination", "snat_failure", "counter", "icmp_budget", "decision_record", "network",
+    "config",
 )  # fmt: skip
-
 _OFFSETS = {
     "source_range": ("service", "client"),
     "tuple": ("destination_port", "protocol"),
     "flow": ("expires_ns",),
     "socket_peer": ("address",),
 }
-"""Fields that are read without unpacking the whole struct: their offsets are written as well."""
+"""Fields whose offsets are written as well, because they are read without unpacking the whole struct."""
 
 
 def _camel(name: str) -> str:
@@ -47,7 +47,7 @@ def _code(member: Member) -> str:
 
 
 def _is_bytes(member: Member) -> bool:
-    """Whether it stays as it is in Python: an array, an address or another struct."""
+    """Tells whether the field is bytes in Python: an array, an address or another struct."""
     return member.count > 1 or member.kind not in _CODES
 
 
@@ -76,19 +76,19 @@ class {name}(NamedTuple):
 {fields}
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _{struct.name.upper()}.pack({packed})
 
     @classmethod
     def unpack(cls, data: Bytes) -> {name}:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         {names}{"," if len(members) == 1 else ""} = _{struct.name.upper()}.unpack(data)
         return cls({values})
 '''
 
 
 def layout_hash(btf: Btf) -> str:
-    """12 hex digits over everything that a pinned map's reader must agree on; sizes of maps are not part of it."""
+    """Returns 12 hex digits over everything that readers of a pinned map must agree on, which sizes of maps are not."""
     structs = btf.structs()
     text = [repr(struct) for name, struct in structs.items() if name != "config"]
     text += [repr(definition) for definition in btf.maps().values()]
@@ -97,7 +97,7 @@ def layout_hash(btf: Btf) -> str:
 
 
 def layout_source(btf: Btf) -> str:
-    """The text of `datapath/layout.py`."""
+    """Returns the text of `datapath/layout.py`."""
     structs = btf.structs()
     classes = "\n".join(_class(structs[name]) for name in _ABI_STRUCTS)
     title = "The structs that programs and Python share; ports are in host order here."
@@ -123,7 +123,7 @@ def _enum(name: str, members: dict[str, int]) -> str:
 
 
 def verdict_source(btf: Btf) -> str:
-    """The text of `model/verdict.py`."""
+    """Returns the text of `model/verdict.py`."""
     enums = btf.enums()
     return (
         _HEADER.format(title="The enums that programs and Python share.")
@@ -133,7 +133,7 @@ def verdict_source(btf: Btf) -> str:
 
 
 def constants_source(btf: Btf) -> str:
-    """The text of `model/constants.py`."""
+    """Returns the text of `model/constants.py`."""
     lines = [
         f"{name}: Final = {value if value < 2**16 else f'0x{value:X}'}\n"
         for name, value in btf.enums()[_CONSTANTS].items()
@@ -146,7 +146,7 @@ def constants_source(btf: Btf) -> str:
 
 
 def main() -> None:
-    """`python -m kubypass.datapath.generate BUILD_DIR PACKAGE_DIR`."""
+    """Runs `python -m kubypass.datapath.generate BUILD_DIR PACKAGE_DIR`."""
     build, package = Path(sys.argv[1]), Path(sys.argv[2])
     btf = Btf.of_object(build / "abi.bpf.o")
     (package / "datapath/layout.py").write_text(layout_source(btf))

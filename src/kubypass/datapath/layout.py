@@ -46,12 +46,12 @@ class Frontend(NamedTuple):
     protocol: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _FRONTEND.pack(self.address, htons(self.port), self.protocol)
 
     @classmethod
     def unpack(cls, data: Bytes) -> Frontend:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         address, port, protocol = _FRONTEND.unpack(data)
         return cls(address, ntohs(port), protocol)
 
@@ -71,7 +71,7 @@ class Service(NamedTuple):
     affinity_s: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _SERVICE.pack(
             self.id,
             self.first_slot,
@@ -83,7 +83,7 @@ class Service(NamedTuple):
 
     @classmethod
     def unpack(cls, data: Bytes) -> Service:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         id, first_slot, backends, local_backends, flags, affinity_s = _SERVICE.unpack(data)
         return cls(id, first_slot, backends, local_backends, flags, affinity_s)
 
@@ -103,14 +103,14 @@ class Backend(NamedTuple):
     lists: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _BACKEND.pack(
             self.address, self.service, htons(self.port), self.protocol, self.state, self.lists
         )
 
     @classmethod
     def unpack(cls, data: Bytes) -> Backend:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         address, service, port, protocol, state, lists = _BACKEND.unpack(data)
         return cls(address, service, ntohs(port), protocol, state, lists)
 
@@ -129,12 +129,12 @@ class LocalAddress(NamedTuple):
     netns: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _LOCAL_ADDRESS.pack(self.ifindex, self.mac, self.host_mac, self.kind, self.netns)
 
     @classmethod
     def unpack(cls, data: Bytes) -> LocalAddress:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         ifindex, mac, host_mac, kind, netns = _LOCAL_ADDRESS.unpack(data)
         return cls(ifindex, mac, host_mac, kind, netns)
 
@@ -155,7 +155,7 @@ class Tuple(NamedTuple):
     protocol: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _TUPLE.pack(
             self.source,
             self.destination,
@@ -166,7 +166,7 @@ class Tuple(NamedTuple):
 
     @classmethod
     def unpack(cls, data: Bytes) -> Tuple:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         source, destination, source_port, destination_port, protocol = _TUPLE.unpack(data)
         return cls(source, destination, ntohs(source_port), ntohs(destination_port), protocol)
 
@@ -191,7 +191,7 @@ class Flow(NamedTuple):
     expires_ns: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _FLOW.pack(
             self.source,
             self.destination,
@@ -207,7 +207,7 @@ class Flow(NamedTuple):
 
     @classmethod
     def unpack(cls, data: Bytes) -> Flow:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         (
             source,
             destination,
@@ -247,12 +247,12 @@ class Datagram(NamedTuple):
     protocol: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _DATAGRAM.pack(self.source, self.destination, self.identification, self.protocol)
 
     @classmethod
     def unpack(cls, data: Bytes) -> Datagram:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         source, destination, identification, protocol = _DATAGRAM.unpack(data)
         return cls(source, destination, identification, protocol)
 
@@ -272,7 +272,7 @@ class DatagramPorts(NamedTuple):
     waiting: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _DATAGRAM_PORTS.pack(
             self.expires_ns,
             htons(self.source_port),
@@ -284,7 +284,7 @@ class DatagramPorts(NamedTuple):
 
     @classmethod
     def unpack(cls, data: Bytes) -> DatagramPorts:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         expires_ns, source_port, destination_port, protocol, state, waiting = (
             _DATAGRAM_PORTS.unpack(data)
         )
@@ -307,12 +307,12 @@ class SocketPeer(NamedTuple):
     protocol: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _SOCKET_PEER.pack(self.cookie, self.address, htons(self.port), self.protocol)
 
     @classmethod
     def unpack(cls, data: Bytes) -> SocketPeer:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         cookie, address, port, protocol = _SOCKET_PEER.unpack(data)
         return cls(cookie, address, ntohs(port), protocol)
 
@@ -328,12 +328,12 @@ class SocketService(NamedTuple):
     port: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _SOCKET_SERVICE.pack(self.address, htons(self.port))
 
     @classmethod
     def unpack(cls, data: Bytes) -> SocketService:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         address, port = _SOCKET_SERVICE.unpack(data)
         return cls(address, ntohs(port))
 
@@ -349,12 +349,12 @@ class NodePort(NamedTuple):
     protocol: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _NODE_PORT.pack(htons(self.port), self.protocol)
 
     @classmethod
     def unpack(cls, data: Bytes) -> NodePort:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         port, protocol = _NODE_PORT.unpack(data)
         return cls(ntohs(port), protocol)
 
@@ -373,12 +373,12 @@ class RefusedBind(NamedTuple):
     command: Bytes
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _REFUSED_BIND.pack(self.address, self.at_ns, self.pid, self.times, self.command)
 
     @classmethod
     def unpack(cls, data: Bytes) -> RefusedBind:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         address, at_ns, pid, times, command = _REFUSED_BIND.unpack(data)
         return cls(address, at_ns, pid, times, command)
 
@@ -397,12 +397,12 @@ class SourceRange(NamedTuple):
     client: Bytes
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _SOURCE_RANGE.pack(self.bits, self.service, self.client)
 
     @classmethod
     def unpack(cls, data: Bytes) -> SourceRange:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         bits, service, client = _SOURCE_RANGE.unpack(data)
         return cls(bits, service, client)
 
@@ -418,12 +418,12 @@ class AffinityClient(NamedTuple):
     service: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _AFFINITY_CLIENT.pack(self.client, self.service)
 
     @classmethod
     def unpack(cls, data: Bytes) -> AffinityClient:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         client, service = _AFFINITY_CLIENT.unpack(data)
         return cls(client, service)
 
@@ -439,12 +439,12 @@ class Affinity(NamedTuple):
     backend: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _AFFINITY.pack(self.used_ns, self.backend)
 
     @classmethod
     def unpack(cls, data: Bytes) -> Affinity:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         used_ns, backend = _AFFINITY.unpack(data)
         return cls(used_ns, backend)
 
@@ -461,12 +461,12 @@ class SnatDestination(NamedTuple):
     protocol: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _SNAT_DESTINATION.pack(self.address, htons(self.port), self.protocol)
 
     @classmethod
     def unpack(cls, data: Bytes) -> SnatDestination:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         address, port, protocol = _SNAT_DESTINATION.unpack(data)
         return cls(address, ntohs(port), protocol)
 
@@ -482,12 +482,12 @@ class SnatFailure(NamedTuple):
     last_ns: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _SNAT_FAILURE.pack(self.connections, self.last_ns)
 
     @classmethod
     def unpack(cls, data: Bytes) -> SnatFailure:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         connections, last_ns = _SNAT_FAILURE.unpack(data)
         return cls(connections, last_ns)
 
@@ -503,14 +503,35 @@ class Counter(NamedTuple):
     bytes: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _COUNTER.pack(self.packets, self.bytes)
 
     @classmethod
     def unpack(cls, data: Bytes) -> Counter:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         packets, bytes = _COUNTER.unpack(data)
         return cls(packets, bytes)
+
+
+_ICMP_BUDGET = Struct("<QQ")
+ICMP_BUDGET_SIZE = 16
+
+
+class IcmpBudget(NamedTuple):
+    """struct icmp_budget, 16 bytes."""
+
+    refilled_ns: int
+    tokens: int
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _ICMP_BUDGET.pack(self.refilled_ns, self.tokens)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> IcmpBudget:
+        """Reads the bytes that the kernel has."""
+        refilled_ns, tokens = _ICMP_BUDGET.unpack(data)
+        return cls(refilled_ns, tokens)
 
 
 _DECISION_RECORD = Struct("<24s16sIIIBBBB")
@@ -531,7 +552,7 @@ class DecisionRecord(NamedTuple):
     found: int
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _DECISION_RECORD.pack(
             self.service,
             self.client,
@@ -546,7 +567,7 @@ class DecisionRecord(NamedTuple):
 
     @classmethod
     def unpack(cls, data: Bytes) -> DecisionRecord:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         service, client, backend, hook, verdict, client_kind, list, masquerade, found = (
             _DECISION_RECORD.unpack(data)
         )
@@ -564,12 +585,12 @@ class Network(NamedTuple):
     mask: Bytes
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _NETWORK.pack(self.address, self.mask)
 
     @classmethod
     def unpack(cls, data: Bytes) -> Network:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         address, mask = _NETWORK.unpack(data)
         return cls(address, mask)
 
@@ -610,7 +631,7 @@ class Config(NamedTuple):
     service_networks: Bytes
 
     def pack(self) -> Bytes:
-        """As the kernel has it."""
+        """Returns the bytes that the kernel has."""
         return _CONFIG.pack(
             self.node_ipv4,
             self.node_ipv6,
@@ -643,7 +664,7 @@ class Config(NamedTuple):
 
     @classmethod
     def unpack(cls, data: Bytes) -> Config:
-        """From the kernel's bytes."""
+        """Reads the bytes that the kernel has."""
         (
             node_ipv4,
             node_ipv6,

@@ -180,5 +180,5 @@ def _reusable(pins: Pins, sizes: Mapping[str, int], notes: list[str]) -> dict[st
         if opened.info.max_entries == wanted:
             maps[name] = opened
         else:
-            notes.append(f"map {name} is made anew: {opened.info.max_entries} -> {wanted} entries")
+            notes.append(f"map {name} is rebuilt: {opened.info.max_entries} -> {wanted} entries")
     return maps

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries of the map `local_addresses`: the addresses of this node and of its pods."""
+"""Makes the entries of the map `local_addresses`: the addresses of this node and of its pods."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NO_MAC = bytes(6)
 def node_entries(
     addresses: Iterable[Address], with_node_ports: Collection[Address]
 ) -> dict[bytes, bytes]:
-    """Map entries of the node's own addresses; NodePorts answer on some of them."""
+    """Returns entries of the node's addresses; NodePorts answer on those in `with_node_ports`."""
     return {
         address: layout.LocalAddress(
             0,
@@ -31,7 +31,7 @@ def node_entries(
 
 
 def pod_entries(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[bytes, bytes]:
-    """Map entries of one pod; `ifindex` and `host_mac` are of the veth on the node, `netns` of its other end."""
+    """Returns entries of one pod; `ifindex` and `host_mac` are of the veth on the node, `netns` of its other end."""
     mac = bytes.fromhex(pod.mac.replace(":", ""))
     value = layout.LocalAddress(ifindex, mac, host_mac, LocalAddressKind.POD, netns).pack()
     return dict.fromkeys(pod.addresses, value)

@@ -4,7 +4,7 @@
 While links are switched one after another, new connections are opened in the previous maps, which both versions see:
 our programs hand over every packet of a connection that they do not know. Once every link is ours, our programs open
 connections, and hand over only packets that may belong to a connection that is not copied yet. Without an upgrade the
-map is empty and costs nothing (bpf/conntrack.h, ask_former).
+map is empty and costs nothing (bpf/conntrack.h, try_previous).
 """
 
 from __future__ import annotations

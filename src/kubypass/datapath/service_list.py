@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Services as the maps hold them, for `kubypass service list`; also when no agent runs."""
+"""Lists the services that the maps hold, for `kubypass service list`. It needs no running agent."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.pins import Pins
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_ipv6_link_local
+from kubypass.model.address import (
+    UNSPECIFIED,
+    Address,
+    family,
+    format_address_port,
+    is_ipv6_link_local,
+)
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendState, LocalAddressKind, ServiceFlag
 
@@ -25,14 +31,14 @@ Row = dict[str, object]
 
 
 def pinned_services(bpffs: Path) -> list[Row]:
-    """The services of the node whose maps are pinned below `bpffs`."""
+    """Returns the services of the node whose maps are pinned below `bpffs`."""
     pins = Pins(bpffs)
     names = ("services", "slots", "backends", "local_addresses")
     return list_services({name: pins.open_map(name) for name in names})
 
 
 def list_services(maps: dict[str, Map]) -> list[Row]:
-    """One row a frontend; a NodePort has one for each address of the node as well."""
+    """Returns one row for each frontend. A NodePort has one more for each address of the node."""
     addresses = node_addresses(maps["local_addresses"])
     slots = b"".join(values for _, values, _ in maps["slots"].chunks(65536))
     by_service = _backends(maps["backends"])
@@ -45,28 +51,28 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
         active = set(struct.unpack_from(f"<{count}I", slots, value.first_slot * 4))
         backends = [_backend_row(n, found, active) for n, found in by_service.get(value.id, ())]
         backends.sort(key=lambda row: str(row["address"]))
-        places: Iterable[Address] = [Address(key.address)]
+        at: Iterable[Address] = [Address(key.address)]
         is_any = key.address in UNSPECIFIED.values()
         if is_any and value.flags & (ServiceFlag.NODE_PORT | ServiceFlag.HOST_PORT):
-            places = [*places, *(a for a in addresses if family(a) == family(Address(key.address)))]
+            at = [*at, *(a for a in addresses if family(a) == family(Address(key.address)))]
         kind = next((name for flag, name in _TYPES if value.flags & flag), "ClusterIP")
         rows.extend(
             {
                 "id": value.id,
-                "frontend": format_endpoint(place, key.port, Protocol(key.protocol)),
+                "frontend": format_address_port(address, key.port, Protocol(key.protocol)),
                 "type": kind,
                 "backends": backends,
             }
-            for place in places
+            for address in at
         )
     rows.sort(key=lambda row: (row["id"], row["type"], row["frontend"]))
     return rows
 
 
-def node_addresses(endpoints: Map) -> list[Address]:
-    """The node's addresses on which NodePorts answer, without those that are valid on one link only (fe80::/10)."""
+def node_addresses(local_addresses: Map) -> list[Address]:
+    """Returns the node's addresses on which NodePorts answer, without link-local ones."""
     found = []
-    for key, raw in endpoints.items():
+    for key, raw in local_addresses.items():
         answers = layout.LocalAddress.unpack(raw).kind == LocalAddressKind.NODE_PORTS
         if answers and key not in UNSPECIFIED.values() and not is_ipv6_link_local(Address(key)):
             found.append(Address(key))
@@ -84,5 +90,7 @@ def _backends(backends: Map) -> dict[int, list[tuple[int, layout.Backend]]]:
 
 def _backend_row(number: int, backend: layout.Backend, active: set[int]) -> Row:
     state = "active" if number in active else BackendState(backend.state).name.lower()
-    place = format_endpoint(Address(backend.address), backend.port, Protocol(backend.protocol))
-    return {"address": place, "state": state}
+    address = format_address_port(
+        Address(backend.address), backend.port, Protocol(backend.protocol)
+    )
+    return {"address": address, "state": state}

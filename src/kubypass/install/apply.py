@@ -60,7 +60,7 @@ def wait_ready(rest: Rest, name: str, timeout_s: float, say: Say) -> list[str]:
 
     After the timeout, returns a line for each pod that is not, with the reason.
     """
-    deadline, told = time.monotonic() + timeout_s, ""
+    deadline, said = time.monotonic() + timeout_s, ""
     while True:
         item = _get_through(rest, f"{_DAEMON_SET}/{name}", deadline) or {}
         status = item.get("status", {})
@@ -70,9 +70,9 @@ def wait_ready(rest: Rest, name: str, timeout_s: float, say: Say) -> list[str]:
         if seen and wanted and done >= wanted:
             return []
         line = f"{done} of {wanted} nodes ready" if seen else ""
-        if line and line != told:
+        if line and line != said:
             say(line)
-            told = line
+            said = line
         if time.monotonic() > deadline:
             return _reasons(rest, name)
         time.sleep(_POLL_S)

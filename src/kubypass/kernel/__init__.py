@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every system call of kubypass. Knows no Kubernetes, and no other room."""
+"""Every system call of kubypass. It knows neither Kubernetes nor any other room."""

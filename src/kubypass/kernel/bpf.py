@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""bpf(2), and maps. Programs and links are in program.py.
+"""bpf(2), and maps. Programs are in program.py, links in attach/.
 
-Keys and values are bytes, as the kernel has them. A map owns its descriptor and closes it when it is collected; pins
-keep the object in the kernel. Layouts of `union bpf_attr`: linux/bpf.h.
+Keys and values are bytes in the kernel's layout. A map owns its descriptor and closes it when it is collected; pins
+keep the object in the kernel. linux/bpf.h has the layouts of `union bpf_attr`.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _syscall() -> ctypes._NamedFuncPointer:
 
 
 def call(command: int, attributes: bytes | ctypes.Array[ctypes.c_char]) -> int:
-    """bpf(2); returns its result, or minus the errno."""
+    """Calls bpf(2); returns its result, or minus the errno."""
     if isinstance(attributes, ctypes.Array):
         buffer = attributes
     else:
@@ -80,7 +80,7 @@ def open_pin(path: str) -> int:
 
 
 def describe(fd: int, size: int) -> bytes:
-    """What the kernel tells of a descriptor: struct bpf_{map,prog,link}_info, `size` bytes of it."""
+    """Returns the first `size` bytes of struct bpf_{map,prog,link}_info of a descriptor."""
     buffer = ctypes.create_string_buffer(size)
     result = call(OBJ_GET_INFO, attributes_of("=IIQ", fd, size, ctypes.addressof(buffer)))
     check("read the description of", f"descriptor {fd}", result)
@@ -94,7 +94,7 @@ class Owned:
         self.fd = fd
 
     def close(self) -> None:
-        """Closes the descriptor; once is enough."""
+        """Closes the descriptor; a second call does nothing."""
         if self.fd >= 0:
             os.close(self.fd)
             self.fd = -1
@@ -111,7 +111,7 @@ class Owned:
 
 @dataclass(frozen=True, slots=True)
 class MapInfo:
-    """What the kernel says of a map; sizes in bytes."""
+    """The kernel's description of a map; sizes are in bytes."""
 
     type: int
     id: int
@@ -124,7 +124,7 @@ class MapInfo:
 
 @cache
 def possible_cpus() -> int:
-    """How many values a per-CPU map holds for a key."""
+    """The number of values that a per-CPU map holds for each key."""
     with open("/sys/devices/system/cpu/possible") as file:
         last = file.read().strip().split(",")[-1].split("-")[-1]
     return int(last) + 1
@@ -160,7 +160,7 @@ class Map(Owned):
         *,
         flags: int = 0,
     ) -> Map:
-        """A new map; `kind` is a number of enum bpf_map_type."""
+        """Creates a map; `kind` is a number of enum bpf_map_type."""
         packed = struct.pack(
             "=IIIIIII16s", kind, key_size, value_size, entries, flags, 0, 0, name.encode()[:15]
         )
@@ -172,7 +172,7 @@ class Map(Owned):
         return cls(open_pin(str(path)))
 
     def lookup(self, key: bytes) -> bytes | None:
-        """The value of `key`, or None."""
+        """The value of `key`; None where the map does not have it."""
         self._key.raw = key
         result = call(MAP_LOOKUP, self._element)
         if result == -errnos.ENOENT:
@@ -197,11 +197,11 @@ class Map(Owned):
         return result
 
     def update(self, key: bytes, value: bytes, flags: int = ANY) -> None:
-        """Sets one entry. ENOSPC or E2BIG in the KernelError: the map is full."""
+        """Sets one entry. A KernelError with ENOSPC or E2BIG says that the map is full."""
         check("update map", self.info.name, self._update(key, value, flags))
 
     def add(self, key: bytes, value: bytes) -> bool:
-        """Sets one entry unless it is there; whether it did."""
+        """Adds one entry; False where the map has the key already."""
         result = self._update(key, value, NOEXIST)
         if result == -errnos.EEXIST:
             return False
@@ -209,7 +209,7 @@ class Map(Owned):
         return True
 
     def delete(self, key: bytes) -> bool:
-        """Removes one entry; False where there was none."""
+        """Removes one entry; False where the map does not have it."""
         self._key.raw = key
         result = call(MAP_DELETE, self._key_only)
         if result == -errnos.ENOENT:
@@ -218,7 +218,7 @@ class Map(Owned):
         return True
 
     def update_batch(self, keys: bytes, values: bytes, count: int) -> None:
-        """Sets `count` entries, whose keys and values stand one after another."""
+        """Sets `count` entries; `keys` and `values` are concatenated."""
         done = self._batch(MAP_UPDATE_BATCH, keys, values, count)
         key_size, value_size = self.info.key_size, self.info.value_size
         for at in range(done, count):
@@ -226,14 +226,14 @@ class Map(Owned):
             self.update(key, values[at * value_size : (at + 1) * value_size])
 
     def delete_batch(self, keys: bytes, count: int) -> None:
-        """Removes `count` entries; those already gone are passed over."""
+        """Removes `count` entries; `keys` are concatenated. A key that is not in the map is skipped."""
         done = self._batch(MAP_DELETE_BATCH, keys, b"", count)
         size = self.info.key_size
         for at in range(done, count):
             self.delete(keys[at * size : (at + 1) * size])
 
     def _batch(self, command: int, keys: bytes, values: bytes, count: int) -> int:
-        """Runs a batch and returns how many entries were done before it was refused or met a missing key."""
+        """Runs a batch; returns the number of entries done before the kernel refused it or met a missing key."""
         if not count:
             return 0
         key_buffer = ctypes.create_string_buffer(keys, len(keys))
@@ -253,7 +253,7 @@ class Map(Owned):
         raise KernelError("change many entries of map", self.info.name, -result)
 
     def items(self, chunk: int = 4096) -> Iterator[tuple[bytes, bytes]]:
-        """All entries, in chunks. Entries that come or go meanwhile may or may not be seen."""
+        """All entries, read in chunks. An entry that is added or removed meanwhile may be missed or seen."""
         key_size, value_size = self.info.key_size, len(self._value)
         for keys, values, count in self.chunks(chunk):
             for at in range(count):

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Structs, enums and map definitions out of BTF (Documentation/bpf/btf.rst).
+"""Reads structs, enums and map definitions from BTF (Documentation/bpf/btf.rst).
 
-Only what layouts and their conversion need. The objects are little-endian ELF64. A few kilobytes; never use it on
+It reads what layouts and their conversion need, from little-endian ELF64 objects of a few kilobytes. It is too slow for
 vmlinux.
 """
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kubypass.errors import KernelError
@@ -21,7 +21,7 @@ _EXTRA_EACH = {_STRUCT: 12, 5: 12, _ENUM: 8, _FUNC_PROTO: 8, _DATASEC: 12, _ENUM
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A field: `kind` is its C type's name (`__be16`, `address`), `count` is above 1 for arrays; offset in bytes."""
+    """A field. `kind` is the name of its C type (`__be16`, `address`), `count` is above 1 for arrays; bytes."""
 
     name: str
     kind: str
@@ -32,7 +32,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Struct:
-    """A C struct; size in bytes."""
+    """A C struct; its size is in bytes."""
 
     name: str
     size: int
@@ -41,12 +41,14 @@ class Struct:
 
 @dataclass(frozen=True, slots=True)
 class MapDefinition:
-    """A map of section .maps: the number of its type, and its key's and value's C types."""
+    """A map of section .maps: the number of its type, and the C types of its key and value."""
 
     name: str
     type: int
     key: str
     value: str
+    max_entries: int = field(repr=False)
+    """The default size. The layout hash is made of representations, and sizes are not part of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class Btf:
 
     @classmethod
     def of_object(cls, path: Path | str) -> Btf:
-        """From a compiled object file."""
+        """Reads the types of a compiled object file."""
         return cls(_section(Path(path), ".BTF"))
 
     def _text(self, offset: int) -> str:
@@ -92,7 +94,7 @@ class Btf:
         return {t.name: self._struct(t) for t in self._types if t.kind == _STRUCT and t.name}
 
     def type_of(self, number: int) -> Struct:
-        """A type by its number; one that is no struct is told as a struct with a single field."""
+        """The type with this number; a type that is no struct is returned as a struct with one field."""
         found = self._types[number]
         if found.kind == _STRUCT:
             return self._struct(found)
@@ -139,8 +141,10 @@ class Btf:
         fields = {}
         for name, kind, _ in struct.iter_unpack("<III", self._types[variable.size].extra):
             fields[self._text(name)] = self._types[self._types[kind].size]
-        count: int = struct.unpack("<III", fields["type"].extra)[2]
-        return MapDefinition(variable.name, count, fields["key"].name, fields["value"].name)
+        kind, size = (
+            struct.unpack("<III", fields[name].extra)[2] for name in ("type", "max_entries")
+        )
+        return MapDefinition(variable.name, kind, fields["key"].name, fields["value"].name, size)
 
 
 def _section(path: Path, wanted: str) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""cgroup v2: where it is mounted, and its directories."""
+"""cgroup v2: its mount point and its directories."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kubypass.kernel.processes import left_behind
 
 
 def mount_point() -> Path:
-    """Where cgroup v2 is mounted; the pure mount comes before a hybrid one."""
+    """The first mount point of cgroup v2; KernelError where it is not mounted."""
     for line in Path("/proc/self/mounts").read_text().splitlines():
         _, where, kind, *_ = line.split()
         if kind == "cgroup2":
@@ -23,15 +23,15 @@ def mount_point() -> Path:
 
 
 def is_cgroup(path: Path) -> bool:
-    """Is `path` a directory of a cgroup v2 hierarchy?"""
+    """Whether `path` is a directory of a cgroup v2 hierarchy."""
     return (path / "cgroup.procs").is_file() and (path / "cgroup.controllers").is_file()
 
 
 @contextmanager
 def scratch(prefix: str) -> Iterator[Path]:
-    """A new cgroup at the root of the hierarchy, with this process in it for the block; named `prefix`-PID.
+    """Makes a cgroup `prefix`-PID at the root of the hierarchy; this process is in it for the block.
 
-    One that a killed process left is removed by the next that asks.
+    A cgroup that a killed process left is removed by the next call.
     """
     root = mount_point()
     for left in left_behind(root, prefix):

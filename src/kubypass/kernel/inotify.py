@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""inotify(7): which files of some directories were written, renamed into place or removed."""
+"""inotify(7): tells which files of some directories were written, renamed into place or removed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HEADER = struct.Struct("=iIII")
 
 
 class Watch:
-    """Watches directories. `fd` becomes readable when something happened."""
+    """Watches directories. `fd` becomes readable when a file changes."""
 
     def __init__(self) -> None:
         self._library = ctypes.CDLL(None, use_errno=True)
@@ -29,7 +29,7 @@ class Watch:
         self._directories: dict[int, Path] = {}
 
     def add(self, directory: Path) -> None:
-        """Watches one directory (not what is below it)."""
+        """Watches one directory, without the directories below it."""
         number = self._library.inotify_add_watch(self.fd, os.fsencode(directory), _MASK)
         if number < 0:
             hint = "raise fs.inotify.max_user_watches"
@@ -37,7 +37,7 @@ class Watch:
         self._directories[number] = directory
 
     def read(self) -> set[Path] | None:
-        """The paths that changed since the last call; None when some were lost and all must be looked at."""
+        """The paths that changed since the last call; None where events were lost and any path may have changed."""
         changed: set[Path] = set()
         lost = False
         while True:

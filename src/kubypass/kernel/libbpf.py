@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Loading BPF objects with the system's libbpf (1.1 or newer), by ctypes.
+"""Loads BPF objects with the system's libbpf (1.1 or newer), by ctypes.
 
-libbpf opens the file, relocates the programs and asks the verifier. What it would print goes into the error instead.
+libbpf opens the file, relocates the programs and gives them to the verifier. Its messages go into the error.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ _keep_print = _PRINT(_print)  # libbpf holds only a pointer to it
 
 @cache
 def library() -> ctypes.CDLL:
-    """Libbpf itself, with every function used here declared."""
+    """The library, with the signature of every function that we call."""
     name = ctypes.util.find_library("bpf") or "libbpf.so.1"
     try:
         loaded = ctypes.CDLL(name, use_errno=True)
@@ -87,9 +87,9 @@ def version() -> str:
 
 
 class ObjectFile:
-    """One compiled object: open, set, load, take the file descriptors.
+    """A compiled object: open it, set constants and map sizes, load it, take its file descriptors.
 
-    The descriptors belong to the object and are closed with it: pin or duplicate what is to stay.
+    The descriptors are closed with the object: pin or duplicate those that have to stay.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -118,7 +118,7 @@ class ObjectFile:
 
     @property
     def map_names(self) -> tuple[str, ...]:
-        """The maps that programs name; sections such as .rodata are left out."""
+        """The names of the maps, without sections such as .rodata."""
         names, current = [], None
         while current := library().bpf_object__next_map(self._handle, current):
             name: str = library().bpf_map__name(current).decode()
@@ -128,26 +128,26 @@ class ObjectFile:
 
     @property
     def program_names(self) -> tuple[str, ...]:
-        """The programs, by their C names."""
+        """The C names of the programs."""
         names, current = [], None
         while current := library().bpf_object__next_program(self._handle, current):
             names.append(library().bpf_program__name(current).decode())
         return tuple(names)
 
     def set_rodata(self, value: bytes) -> None:
-        """Writes the constants of the programs, which are one `config` at the start of .rodata."""
+        """Sets the constants of the programs: one `config` at the start of .rodata."""
         new = value + self.rodata()[len(value) :]
         result = library().bpf_map__set_initial_value(self._rodata(), new, len(new))
         self._check("set .rodata of", result)
 
     def rodata(self) -> bytes:
-        """The constants as they are in the file: the `config`, and what the compiler puts after it."""
+        """The constants in the file: the `config`, and what the compiler puts after it."""
         size = ctypes.c_size_t()
         current = library().bpf_map__initial_value(self._rodata(), ctypes.byref(size))
         return ctypes.string_at(current, size.value)
 
     def use_rodata(self, fd: int) -> None:
-        """Takes the constants from a map that may still be written: the verifier then keeps every feature."""
+        """Takes the constants from a map that is not frozen, so that the verifier keeps the code of every feature."""
         self._check("set .rodata of", library().bpf_map__reuse_fd(self._rodata(), fd))
 
     def _rodata(self) -> int:
@@ -158,14 +158,14 @@ class ObjectFile:
         raise KernelError("find .rodata in", self._path, 0)
 
     def set_max_entries(self, sizes: Mapping[str, int]) -> None:
-        """Sets map sizes; maps that the object does not have are passed over."""
+        """Sets the sizes of maps; names that the object does not have are skipped."""
         for name, size in sizes.items():
             if name in self.map_names:
                 result = library().bpf_map__set_max_entries(self._map(name), size)
                 self._check(f"set the size of map {name} in", result)
 
     def reuse_maps(self, maps: Mapping[str, int]) -> None:
-        """Makes the object use maps that exist, by descriptor, in place of its own."""
+        """Makes the object use these maps, given by their descriptors, in place of its own."""
         for name, fd in maps.items():
             if name in self.map_names:
                 self._check(

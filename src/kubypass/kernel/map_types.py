@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the keys and values of a map in the kernel look like, from the BTF that was loaded with it."""
+"""Reads the layout of a map's keys and values from the BTF that was loaded with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _BTF_INFO = struct.Struct("=QIIQII")  # struct bpf_btf_info: pointer, size, ...
 
 
 def map_types(opened: Map) -> tuple[Struct, Struct] | None:
-    """The map's key and value; None where it came without BTF."""
+    """The types of the map's key and value; None for a map without BTF."""
     number, key, value = struct.unpack_from("=III", describe(opened.fd, 80), _MAP_BTF_AT)
     if not number:
         return None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bpf filesystem: is it there, and mounting it."""
+"""Finds, mounts and unmounts bpf filesystems."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Statfs(ctypes.Structure):
 
 
 def is_bpffs(path: Path) -> bool:
-    """Is `path` on a bpf filesystem? (statfs(2))"""
+    """Whether `path` is on a bpf filesystem (statfs(2))."""
     buffer = _Statfs()
     library = ctypes.CDLL(None, use_errno=True)
     if library.statfs(os.fsencode(path), ctypes.byref(buffer)):
@@ -26,14 +26,14 @@ def is_bpffs(path: Path) -> bool:
 
 
 def mount_bpffs(path: Path) -> None:
-    """Mounts a bpf filesystem at an existing directory."""
+    """Mounts a bpf filesystem at a directory, which must exist."""
     library = ctypes.CDLL(None, use_errno=True)
     if library.mount(b"bpf", os.fsencode(path), b"bpf", 0, None):
         raise KernelError("mount bpffs at", str(path), ctypes.get_errno(), "needs root")
 
 
 def unmount(path: Path) -> None:
-    """Unmounts what is mounted at `path`."""
+    """Unmounts the filesystem at `path`."""
     library = ctypes.CDLL(None, use_errno=True)
     if library.umount2(os.fsencode(path), 0):
         raise KernelError("unmount", str(path), ctypes.get_errno())

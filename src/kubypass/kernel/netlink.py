@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rtnetlink(7), as much of it as an agent needs: addresses, links, routes, neighbours, and their changes.
+"""rtnetlink(7): reads devices, addresses and routes of a network namespace, changes routes, and tells of changes.
 
-Addresses are 4 or 16 bytes in network order, as the kernel has them. Works on the current network namespace.
+Addresses are 4 or 16 bytes in network order. Devices are made in veth.py.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class Link:
     mtu: int
     up: bool
     peer_netns: int = -1
-    """Our number of the network namespace that a veth's other end is in; negative: here, or not known."""
+    """Our number of the network namespace of a veth's other end; negative where that is here, or not known."""
 
 
 @dataclass(frozen=True, slots=True)
 class LinkAddress:
-    """An address of a device."""
+    """An address of a device; `prefix` is the length of its network in bits."""
 
     ifindex: int
     address: bytes
@@ -45,7 +45,7 @@ class LinkAddress:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A unicast route of the main table; destination b"" with prefix 0 is the default route."""
+    """A unicast route of the main table. The default route has prefix 0 and the destination b""."""
 
     destination: bytes
     prefix: int
@@ -54,18 +54,18 @@ class Route:
     family: int
     protocol: int = rt.PROTOCOL_BOOT
     source: bytes = b""
-    """The address that the node itself then sends from."""
+    """The source address of packets that the node itself sends; b"" leaves the choice to the kernel."""
     mtu: int = 0
-    """0: the device's."""
+    """The largest packet in bytes; 0 for the MTU of the device."""
 
 
 def attribute(kind: int, value: bytes) -> bytes:
-    """One attribute as it is in a message, padded."""
+    """Packs one attribute of a message, with its padding."""
     return struct.pack("=HH", len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
 
 
 def attributes(data: bytes) -> dict[int, bytes]:
-    """The attributes of a message by their kinds; of several of one kind the last."""
+    """The attributes of a message by their kinds; where a kind comes twice, the last one counts."""
     found, at = {}, 0
     while at + 4 <= len(data):
         length, kind = struct.unpack_from("=HH", data, at)
@@ -87,7 +87,7 @@ def _link(data: bytes) -> Link:
 
 
 def _route(data: bytes) -> Route | None:
-    """None for what is not a unicast route through one device."""
+    """Reads a route; None for a route that is not unicast or does not lead through one device."""
     family, prefix, _, _, _, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", data)
     fields = attributes(data[12:])
     if kind != rt.TYPE_UNICAST or rt.RTA_OIF not in fields:
@@ -101,7 +101,7 @@ def _route(data: bytes) -> Route | None:
 
 
 class Netlink:
-    """A netlink socket in the network namespace in which it was made; of rtnetlink, unless said otherwise."""
+    """A netlink socket in the network namespace in which it was made; its protocol is rtnetlink by default."""
 
     def __init__(self, protocol: int = 0) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
@@ -116,11 +116,11 @@ class Netlink:
         self.close()
 
     def close(self) -> None:
-        """Ends the conversation."""
+        """Closes the socket."""
         self._socket.close()
 
     def request(self, kind: int, flags: int, body: bytes) -> Iterator[tuple[int, bytes]]:
-        """Sends one message; gives the (type, payload) of each answer. OSError is what the kernel said."""
+        """Sends one message; yields type and payload of each answer. OSError has the kernel's errno."""
         self._sequence += 1
         length = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(length, kind, flags | rt.REQUEST, self._sequence, 0) + body)
@@ -140,7 +140,7 @@ class Netlink:
                 yield answer, payload
 
     def change(self, kind: int, flags: int, body: bytes) -> None:
-        """Sends one message that changes something; OSError is what the kernel said."""
+        """Sends one message that changes something, and waits for its answer. OSError has the kernel's errno."""
         for _ in self.request(kind, flags | rt.ACK, body):
             pass
 
@@ -154,7 +154,7 @@ class Netlink:
         return found
 
     def link(self, name: str) -> Link | None:
-        """The device of that name."""
+        """The device of this name; None where there is none."""
         request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         request += attribute(rt.IFLA_EXT_MASK, struct.pack("=I", rt.SKIP_STATISTICS))
         request += attribute(rt.IFLA_IFNAME, name.encode() + b"\0")
@@ -167,7 +167,7 @@ class Netlink:
         return None
 
     def addresses(self) -> list[LinkAddress]:
-        """All addresses of all devices, both families."""
+        """All addresses of all devices, in both families."""
         found = []
         for _, data in self.request(rt.GET_ADDRESS, rt.DUMP, struct.pack("=BBBBi", 0, 0, 0, 0, 0)):
             _, prefix, _, _, index = struct.unpack_from("=BBBBi", data)
@@ -177,7 +177,7 @@ class Netlink:
         return found
 
     def routes(self) -> list[Route]:
-        """The unicast routes of the main table, both families."""
+        """The unicast routes of the main table, in both families."""
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
             request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
@@ -226,15 +226,15 @@ class Netlink:
         return head + body
 
     def replace_route(self, route: Route) -> None:
-        """Adds the route, in place of one to the same destination."""
+        """Adds the route; a route to the same destination is replaced."""
         self._change("set", rt.NEW_ROUTE, rt.CREATE | rt.REPLACE, route)
 
     def delete_route(self, route: Route) -> None:
-        """Removes the route; one that is gone already is fine."""
+        """Removes the route; that there is none is fine."""
         try:
             self._change("delete", rt.DEL_ROUTE, 0, route)
         except KernelError as error:
-            if error.errno != 3:  # ESRCH
+            if error.errno != errno.ESRCH:
                 raise
 
     def _change(self, verb: str, kind: int, flags: int, route: Route) -> None:
@@ -248,7 +248,7 @@ class Netlink:
 
 
 class Monitor:
-    """Tells when links or addresses change: `fd` becomes readable."""
+    """Watches devices and addresses: `fd` becomes readable when one changes."""
 
     def __init__(self) -> None:
         groups = rt.GROUP_LINK | rt.GROUP_IPV4_ADDRESS | rt.GROUP_IPV6_ADDRESS
@@ -258,15 +258,15 @@ class Monitor:
         self.fd = self._socket.fileno()
 
     def drain(self) -> None:
-        """Forgets what was told."""
+        """Reads and drops all messages; afterwards `fd` becomes readable at the next change."""
         while True:
             try:
                 self._socket.recv(1 << 16)
             except BlockingIOError:
                 return
-            except OSError:  # ENOBUFS: something was lost, which is as good as told
+            except OSError:  # ENOBUFS: messages were lost, and we drop them anyway
                 continue
 
     def close(self) -> None:
-        """Stops listening."""
+        """Stops watching."""
         self._socket.close()

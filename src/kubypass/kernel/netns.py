@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces: entering one, and the kernel's number (cookie) of the one we are in."""
+"""Network namespaces: making and entering one, and the cookie by which the kernel tells them apart."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def enter(target: Path | str | int) -> None:
 
 
 def create() -> int:
-    """A new network namespace without a name, as a descriptor: it ends with it. The thread stays where it is."""
+    """Makes a network namespace that lasts as long as the returned descriptor. The calling thread does not enter it."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         library = ctypes.CDLL(None, use_errno=True)
@@ -47,7 +47,7 @@ def create() -> int:
 
 @contextmanager
 def inside(target: Path | str | int) -> Iterator[None]:
-    """The calling thread is in `target` for the block, and back where it was afterwards."""
+    """Moves the calling thread into `target` for the block, and back afterwards."""
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         enter(target)
@@ -60,13 +60,13 @@ def inside(target: Path | str | int) -> Iterator[None]:
 
 
 def cookie_of(target: Path | str | int) -> int:
-    """The cookie of another network namespace; 0 where the kernel does not tell."""
+    """The cookie of another network namespace; 0 before Linux 5.14."""
     with inside(target):
         return netns_cookie()
 
 
 def netns_cookie() -> int:
-    """The cookie of the current network namespace (Linux 5.14); 0 where the kernel does not tell."""
+    """The cookie of the current network namespace; 0 before Linux 5.14."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             raw = probe.getsockopt(socket.SOL_SOCKET, _SO_NETNS_COOKIE, 8)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What /proc tells of processes: their network namespaces, who holds a socket, and who has ended."""
+"""Facts about processes from /proc: their network namespaces, their sockets, and whether they have ended."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 
 
 def cgroup_processes(cgroup: Path) -> Iterator[int]:
-    """The processes in a cgroup v2 directory and below."""
+    """The pids of the processes in a cgroup v2 directory and below."""
     for directory, _, _ in os.walk(cgroup):
         with contextlib.suppress(OSError):  # it is gone, or a threaded one
             yield from map(int, (Path(directory) / "cgroup.procs").read_text().split())
 
 
-def network_namespaces(places: Iterable[str]) -> Iterator[int]:
-    """Descriptors of the distinct network namespaces at these paths; each is closed when the next one is asked for."""
+def network_namespaces(paths: Iterable[str]) -> Iterator[int]:
+    """Opens the distinct network namespaces at these paths; each descriptor is closed when the next one is yielded."""
     seen: set[tuple[int, int]] = set()
-    for place in places:
+    for path in paths:
         try:
-            found = os.stat(place)
+            found = os.stat(path)
             if (found.st_dev, found.st_ino) in seen:
                 continue
-            fd = os.open(place, os.O_RDONLY | os.O_CLOEXEC)
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError:  # the process ended
             continue
         seen.add((found.st_dev, found.st_ino))
@@ -35,7 +35,7 @@ def network_namespaces(places: Iterable[str]) -> Iterator[int]:
 
 
 def left_behind(directory: Path, prefix: str) -> Iterator[Path]:
-    """What processes that have ended left in a directory, named `prefix`-PID."""
+    """The paths `prefix`-PID in a directory whose process has ended."""
     for found in directory.glob(f"{prefix}-*"):
         pid = found.name.removeprefix(f"{prefix}-")
         if pid.isdigit() and not Path(f"/proc/{pid}").exists():
@@ -43,12 +43,12 @@ def left_behind(directory: Path, prefix: str) -> Iterator[Path]:
 
 
 def namespace_path(pid: int) -> str:
-    """Where a process's network namespace is found."""
+    """The path of a process's network namespace."""
     return f"/proc/{pid}/ns/net"
 
 
 def socket_holders(inodes: Collection[int]) -> dict[int, tuple[int, str]]:
-    """Socket inodes -> (pid, command) of a process of this network namespace that holds it, where there is one."""
+    """Finds, by socket inode, the pid and command of a process in this network namespace that holds the socket."""
     wanted = {f"socket:[{inode}]": inode for inode in inodes}
     found: dict[int, tuple[int, str]] = {}
     here = os.stat("/proc/thread-self/ns/net").st_ino

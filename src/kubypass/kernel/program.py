@@ -11,16 +11,25 @@ from kubypass.kernel.bpf import Owned, attributes_of, call, check, describe, ope
 
 _PROG_TEST_RUN = 10
 CHECKSUM_COMPLETE = 4  # of test runs
+_SKB_BYTES, _SKB_IFINDEX_AT, _SKB_GSO_SIZE_AT = 192, 40, 176  # struct __sk_buff of linux/bpf.h
 
 
 @dataclass(frozen=True, slots=True)
 class TestRun:
-    """What came of one packet: the program's return value, the packet and context after it, ns a run."""
+    """The result of a test run: return value, packet and context as the program left them, nanoseconds a run."""
 
     retval: int
     data: bytes
     context: bytes
     duration_ns: int
+
+
+def packet_context(ifindex: int, *, segment_bytes: int = 0) -> bytes:
+    """The context of a packet on a device, for `Program.test_run`; `segment_bytes` is its GSO size."""
+    context = bytearray(_SKB_BYTES)
+    struct.pack_into("=I", context, _SKB_IFINDEX_AT, ifindex)
+    struct.pack_into("=I", context, _SKB_GSO_SIZE_AT, segment_bytes)
+    return bytes(context)
 
 
 class Program(Owned):
@@ -47,8 +56,8 @@ class Program(Owned):
     ) -> TestRun:
         """Runs the program on `packet` with nothing attached (BPF_PROG_TEST_RUN).
 
-        With the flag CHECKSUM_COMPLETE (Linux 6.11) the packet comes as from a device that has summed it, and EBADMSG
-        says that the program has left that sum wrong.
+        With the flag CHECKSUM_COMPLETE (Linux 6.11) the packet has a checksum as from a device. EBADMSG then says that
+        the program left that checksum wrong.
         """
         data_in = ctypes.create_string_buffer(packet, len(packet))
         data_out = ctypes.create_string_buffer(max(len(packet) + 256, 512))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""sock_diag(7): the TCP and UDP sockets of the current network namespace, and closing one of another process.
+"""sock_diag(7): lists TCP and UDP sockets of the current network namespace, and closes sockets of other processes.
 
-Addresses are 4 or 16 bytes in network order. A closed socket is not gone: its owner gets ECONNABORTED once, from
-whatever it calls next, and holds an unconnected socket then.
+Addresses are 4 or 16 bytes in network order. The owner of a closed socket keeps its descriptor: its next call fails
+with ECONNABORTED, and the socket is unconnected from then on.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _NETLINK_SOCK_DIAG = 4
 _BY_FAMILY, _DESTROY = 20, 21
 _REQUEST = struct.Struct("=BBBxI48s")
 _ANSWER = struct.Struct("=BBxx48s16xI")
-_PLACES = struct.Struct("!HH16s16s")
+_ADDRESS_PORTS = struct.Struct("!HH16s16s")
 _COOKIE = struct.Struct("=Q")
 ESTABLISHED, SYN_SENT, CLOSE, CLOSE_WAIT, LISTEN = 1, 2, 7, 8, 10
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
@@ -29,24 +29,24 @@ _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 
 @dataclass(frozen=True, slots=True)
 class Socket:
-    """One socket, as the kernel tells of it."""
+    """A socket as the kernel describes it."""
 
     family: int
     protocol: int
     cookie: int
-    """As bpf_get_socket_cookie() gives it; the kernel makes it up when it is first asked."""
+    """The number that bpf_get_socket_cookie() returns; the kernel assigns it when somebody first asks."""
     address: bytes
     port: int
     peer: bytes
     peer_port: int
     inode: int
-    """The N of /proc/PID/fd/… -> socket:[N]; 0 for one that no process holds."""
+    """N of the link /proc/PID/fd/… -> socket:[N]; 0 for a socket that no process holds."""
     identity: bytes
-    """struct inet_diag_sockid."""
+    """The socket's struct inet_diag_sockid."""
 
 
 class SockDiag:
-    """A conversation about the sockets of the network namespace in which it was opened."""
+    """A sock_diag socket. It sees the network namespace in which it was opened."""
 
     def __init__(self) -> None:
         self._netlink = Netlink(_NETLINK_SOCK_DIAG)
@@ -58,7 +58,7 @@ class SockDiag:
         self._netlink.close()
 
     def sockets(self, protocol: int, states: tuple[int, ...]) -> Iterator[Socket]:
-        """Sockets of both families in some states. Connected UDP sockets are ESTABLISHED, others CLOSE."""
+        """Lists sockets of both families in these states. UDP sockets are ESTABLISHED if connected, else CLOSE."""
         mask = sum(1 << state for state in states)
         for family in _FAMILIES:
             request = _REQUEST.pack(family, protocol, 0, mask, bytes(48))
@@ -66,7 +66,7 @@ class SockDiag:
                 yield _socket(protocol, data)
 
     def close_socket(self, found: Socket) -> bool:
-        """Ends a socket's connection (Linux 4.9 with CONFIG_INET_DIAG_DESTROY); False if it is another one by now."""
+        """Closes a socket (Linux 4.9 with CONFIG_INET_DIAG_DESTROY); False where the socket is gone."""
         request = _REQUEST.pack(found.family, found.protocol, 0, 0, found.identity)
         try:
             for _ in self._netlink.request(_DESTROY, ACK, request):
@@ -80,7 +80,7 @@ class SockDiag:
 
 def _socket(protocol: int, data: bytes) -> Socket:
     family, _, identity, inode = _ANSWER.unpack_from(data)
-    port, peer_port, address, peer = _PLACES.unpack_from(identity)
+    port, peer_port, address, peer = _ADDRESS_PORTS.unpack_from(identity)
     size = 4 if family == socket.AF_INET else 16
     cookie: int = _COOKIE.unpack_from(identity, 40)[0]
     return Socket(
@@ -89,7 +89,7 @@ def _socket(protocol: int, data: bytes) -> Socket:
 
 
 def can_close() -> bool:
-    """Does this kernel close sockets of other processes? Tried on one that does not exist."""
+    """Whether this kernel closes sockets of other processes; tried on a socket that does not exist."""
     nobody = Socket(socket.AF_INET, socket.IPPROTO_UDP, 0, b"", 0, b"", 0, 0, bytes(48))
     try:
         with SockDiag() as diag:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sysctls, by their dotted names. A name whose device part holds dots is written with slashes, as in sysctl(8)."""
+"""Reads and writes sysctls by their dotted names. Where a device's name has dots, slashes separate (sysctl(8))."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ def _path(name: str) -> Path:
 
 
 def read(name: str) -> str | None:
-    """The value, or None where this kernel has no such sysctl."""
+    """The value of a sysctl; None where this kernel does not have it."""
     try:
         return _path(name).read_text().strip()
     except FileNotFoundError:
@@ -23,9 +23,9 @@ def read(name: str) -> str | None:
 
 
 def write(name: str, value: str) -> None:
-    """Sets the value."""
+    """Sets a sysctl."""
     try:
-        _path(name).write_text(f"{value}\n")  # also where the value is empty
+        _path(name).write_text(f"{value}\n")  # an empty value needs a write, too
     except OSError as error:
         raise KernelError(
             "write sysctl", f"{name}={value}", error.errno or 0, "needs root"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pairs of devices (veth(4)), their addresses and neighbours, by rtnetlink(7). Nothing is run or waited for."""
+"""Makes and changes veth(4) pairs, their addresses and neighbours, by rtnetlink(7)."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kubypass.kernel.netlink import Netlink, attribute
 
 
 class End(NamedTuple):
-    """One end of a pair."""
+    """One end of a pair, as it is to be made."""
 
     name: str
     mac: bytes
@@ -36,7 +36,7 @@ def _family(address: bytes) -> int:
 
 
 def add_pair(netlink: Netlink, here: End, there: End, netns: int, mtu: int) -> None:
-    """Makes a pair, both down; the far end is in another network namespace (a descriptor) from the first moment."""
+    """Makes a pair, both ends down. The far end is made in the network namespace of the descriptor `netns`."""
     peer = _head() + _end(there, mtu) + attribute(rt.IFLA_NET_NS_FD, struct.pack("=i", netns))
     data = attribute(rt.IFLA_INFO_DATA, attribute(rt.VETH_INFO_PEER, peer))
     kind = attribute(rt.IFLA_LINKINFO, attribute(rt.IFLA_INFO_KIND, b"veth") + data)
@@ -48,12 +48,12 @@ def add_pair(netlink: Netlink, here: End, there: End, netns: int, mtu: int) -> N
 
 
 def set_up(netlink: Netlink, index: int) -> None:
-    """Switches a device on."""
+    """Sets a device up."""
     _set(netlink, _head(index, rt.IFF_UP, rt.IFF_UP), f"device {index} up")
 
 
 def set_mtu(netlink: Netlink, index: int, mtu: int) -> None:
-    """The largest packet of a device, in bytes."""
+    """Sets the MTU of a device, in bytes."""
     body = _head(index) + attribute(rt.IFLA_MTU, struct.pack("=I", mtu))
     _set(netlink, body, f"the MTU of device {index} to {mtu}")
 
@@ -66,7 +66,7 @@ def _set(netlink: Netlink, body: bytes, subject: str) -> None:
 
 
 def delete(netlink: Netlink, name: str) -> bool:
-    """Removes a device and its other end; False where there is none."""
+    """Removes a device and its other end; False where there is no such device."""
     body = _head() + attribute(rt.IFLA_IFNAME, name.encode() + b"\0")
     try:
         netlink.change(rt.DEL_LINK, 0, body)
@@ -78,7 +78,7 @@ def delete(netlink: Netlink, name: str) -> bool:
 
 
 def add_address(netlink: Netlink, index: int, address: bytes) -> None:
-    """Gives a device an address, /32 or /128, that can be used at once: nobody is asked whether it is free."""
+    """Adds an address, /32 or /128, without duplicate address detection, so that it can be used at once."""
     head = struct.pack("=BBBBi", _family(address), 8 * len(address), rt.IFA_F_NODAD, 0, index)
     body = head + attribute(rt.IFA_LOCAL, address) + attribute(rt.IFA_ADDRESS, address)
     try:
@@ -89,7 +89,7 @@ def add_address(netlink: Netlink, index: int, address: bytes) -> None:
 
 
 def set_neighbour(netlink: Netlink, index: int, address: bytes, mac: bytes) -> None:
-    """Says for good who has an address on a device's link."""
+    """Adds a permanent neighbour: the MAC address of an address on a device's link."""
     head = struct.pack("=BxxxiHBB", _family(address), index, rt.NUD_PERMANENT, 0, 0)
     body = head + attribute(rt.NDA_DST, address) + attribute(rt.NDA_LLADDR, mac)
     try:

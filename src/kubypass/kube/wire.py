@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes objects as they arrive: only the fields that are used, named as in the API.
+"""Kubernetes objects as JSON and YAML have them: only the fields that are used, named as in the API.
 
-Everything may be missing or null, as in hand-written manifests and in dumps. Types that Kubernetes
-itself would refuse (a port in quotes) are refused here with the path of the field.
+Any field may be missing or null, as in hand-written manifests and in dumps. Decoding fails for types that Kubernetes
+refuses (a port in quotes), and names the field.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Annotated
 import msgspec
 
 Integer = Annotated[int, msgspec.Meta(ge=-(2**31), le=2**31 - 1)]
-"""As the API's int32: what is larger is refused with the object."""
+"""The API's int32. An object with a larger number cannot be decoded."""
 
 
 class Metadata(msgspec.Struct, gc=False, rename="camel"):
-    """What every object has."""
+    """`metadata` of every object."""
 
     name: str = ""
     namespace: str | None = None
@@ -38,13 +38,13 @@ class ServicePort(msgspec.Struct, gc=False, rename="camel"):
 
 
 class ClientIpConfig(msgspec.Struct, gc=False, rename="camel"):
-    """`spec.sessionAffinityConfig.clientIP`."""
+    """`spec.sessionAffinityConfig.clientIP` of a Service."""
 
     timeout_seconds: Integer | None = None
 
 
 class AffinityConfig(msgspec.Struct, gc=False):
-    """`spec.sessionAffinityConfig`."""
+    """`spec.sessionAffinityConfig` of a Service."""
 
     client_ip: ClientIpConfig | None = msgspec.field(default=None, name="clientIP")
 
@@ -67,14 +67,14 @@ class ServiceSpec(msgspec.Struct, gc=False, rename="camel"):
 
 
 class Ingress(msgspec.Struct, gc=False, rename="camel"):
-    """`status.loadBalancer.ingress[]`."""
+    """`status.loadBalancer.ingress[]` of a Service."""
 
     ip: str | None = None
     ip_mode: str | None = None
 
 
 class LoadBalancer(msgspec.Struct, gc=False):
-    """`status.loadBalancer`."""
+    """`status.loadBalancer` of a Service."""
 
     ingress: list[Ingress] | None = None
 
@@ -103,7 +103,7 @@ class SlicePort(msgspec.Struct, gc=False):
 
 
 class Conditions(msgspec.Struct, gc=False):
-    """`endpoints[].conditions`; null is not false (see convert)."""
+    """`endpoints[].conditions` of an EndpointSlice. Null is not false: see `convert.endpoint_slice`."""
 
     ready: bool | None = None
     serving: bool | None = None
@@ -111,20 +111,20 @@ class Conditions(msgspec.Struct, gc=False):
 
 
 class Hint(msgspec.Struct, gc=False):
-    """`endpoints[].hints.forZones[]` and `.forNodes[]`."""
+    """`endpoints[].hints.forZones[]` and `.forNodes[]` of an EndpointSlice."""
 
     name: str = ""
 
 
 class Hints(msgspec.Struct, gc=False, rename="camel"):
-    """`endpoints[].hints`."""
+    """`endpoints[].hints` of an EndpointSlice."""
 
     for_zones: list[Hint] | None = None
     for_nodes: list[Hint] | None = None
 
 
 class Endpoint(msgspec.Struct, gc=False, rename="camel"):
-    """`endpoints[]`."""
+    """`endpoints[]` of an EndpointSlice."""
 
     addresses: list[str] | None = None
     conditions: Conditions | None = None
@@ -188,7 +188,7 @@ class ContainerPort(msgspec.Struct, gc=False, rename="camel"):
 
 
 class Container(msgspec.Struct, gc=False, rename="camel"):
-    """`containers[]` and `initContainers[]`."""
+    """`spec.containers[]` and `spec.initContainers[]` of a Pod."""
 
     name: str = ""
     ports: list[ContainerPort] | None = None
@@ -206,7 +206,7 @@ class PodSpec(msgspec.Struct, gc=False, rename="camel"):
 
 
 class PodIp(msgspec.Struct, gc=False):
-    """`status.podIPs[]`."""
+    """`status.podIPs[]` of a Pod."""
 
     ip: str | None = None
 
@@ -229,7 +229,7 @@ class Pod(msgspec.Struct, gc=False, rename="camel"):
 
 
 class ConfigMap(msgspec.Struct, gc=False):
-    """`v1` ConfigMap; not among KINDS: it is settings, not what they are for."""
+    """`v1` ConfigMap. KINDS does not have it: manifests give no settings."""
 
     metadata: Metadata | None = None
     data: dict[str, str] | None = None
@@ -243,4 +243,4 @@ KINDS: dict[tuple[str, str], type[WireObject]] = {
     ("v1", "Node"): Node,
     ("v1", "Pod"): Pod,
 }
-"""By apiVersion and kind; a Knative Service is not a Service."""
+"""The types by apiVersion and kind. Both count: a Knative Service is not a Service."""

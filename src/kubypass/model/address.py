@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from kubypass.model.protocol import Protocol
 
 Address = NewType("Address", bytes)
+AddressPort = tuple[Address, int]
+"""An address with a port."""
 Family = Literal[4, 6]
 
 IPV4_PREFIX: Final = b"\0" * 10 + b"\xff\xff"
@@ -35,7 +37,7 @@ _MAX_OCTET = 255
 
 
 def parse_address(text: str) -> Address:
-    """Read an IPv4 or IPv6 address; ValueError says what is wrong with the text."""
+    """Read an IPv4 or IPv6 address. ValueError says what is wrong with the text."""
     try:
         if ":" not in text:
             return Address(IPV4_PREFIX + socket.inet_pton(socket.AF_INET, text))
@@ -61,54 +63,57 @@ def parse_address(text: str) -> Address:
 
 
 def is_ipv4(address: Address) -> bool:
-    """Whether the address is an IPv4 one."""
+    """Whether this is an IPv4 address."""
     return address[:12] == IPV4_PREFIX
 
 
 def mapped_address(raw: bytes) -> Address:
-    """From 4 or 16 bytes in network order."""
+    """The address that the kernel gives as 4 or 16 bytes in network order."""
     return Address(IPV4_PREFIX + raw if len(raw) == 4 else raw)
 
 
 def family(address: Address) -> Family:
-    """4 or 6."""
+    """The address family: 4 or 6."""
     return 4 if address[:12] == IPV4_PREFIX else 6
 
 
 def family_bit(version: Family) -> int:
-    """The bit of a family in a set of families, as the programs have it."""
+    """The bit that stands for a family where the programs keep a set of families."""
     return FAMILY_IPV4 if version == 4 else FAMILY_IPV6
 
 
 def is_loopback(address: Address) -> bool:
-    """127.0.0.0/8 and ::1."""
+    """Whether the address is in 127.0.0.0/8, or is ::1. The unspecified addresses are not."""
     return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
 
 
 def is_ipv6_link_local(address: Address) -> bool:
-    """fe80::/10 (RFC 4291 section 2.5.6). IPv4's 169.254.0.0/16 is not: a node may be known by such an address."""
+    """Whether the address is in fe80::/10 (RFC 4291 section 2.5.6).
+
+    IPv4's 169.254.0.0/16 does not count: a node may be known by such an address.
+    """
     return address[0] == 0xFE and address[1] & 0xC0 == 0x80
 
 
 def is_special(address: Address) -> bool:
-    """Unspecified, loopback or multicast: no address that the network leads to one host by."""
+    """Whether the address is unspecified, loopback or multicast: the network does not route these to one host."""
     multicast = address[12] & 0xF0 == 0xE0 if is_ipv4(address) else address[0] == 0xFF
     return address in UNSPECIFIED.values() or is_loopback(address) or multicast
 
 
 def format_address(address: Address) -> str:
-    """Canonical text: dotted for IPv4, RFC 5952 for IPv6."""
+    """The canonical text: dotted for IPv4, RFC 5952 for IPv6."""
     if is_ipv4(address):
         return socket.inet_ntop(socket.AF_INET, address[12:])
     return socket.inet_ntop(socket.AF_INET6, address)
 
 
 def in_brackets(host: str) -> str:
-    """A name or an address as it stands before a port or in a URL: `[::1]` (RFC 3986, 3.2.2)."""
+    """A host as it is written before a port and in URLs: IPv6 in brackets, `[::1]` (RFC 3986 section 3.2.2)."""
     return f"[{host}]" if ":" in host else host
 
 
-def format_endpoint(address: Address, port: int, protocol: Protocol | None = None) -> str:
-    """`1.2.3.4:80/TCP` or `[::1]:80/TCP`; without the protocol if there is none."""
+def format_address_port(address: Address, port: int, protocol: Protocol | None = None) -> str:
+    """The text `1.2.3.4:80/TCP` or `[::1]:80/TCP`; without a protocol, `1.2.3.4:80`."""
     host = in_brackets(format_address(address))
     return f"{host}:{port}" if protocol is None else f"{host}:{port}/{protocol.name}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks: an address with zero host bits, and a prefix in the family's bits (0-32 or 0-128)."""
+"""Networks: an address whose host bits are zero, and a prefix length of its family (0-32 or 0-128)."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ from kubypass.model.address import (
 
 @dataclass(frozen=True, slots=True)
 class Cidr:
-    """Use parse_cidr to make one: it clears the host bits."""
+    """A network. parse_cidr makes one and clears the host bits."""
 
     network: Address
     prefix: int
 
     @property
     def family(self) -> Family:
-        """4 or 6."""
+        """The address family: 4 or 6."""
         return family(self.network)
 
     @property
     def bits(self) -> int:
-        """Prefix length of the 16-byte form: an IPv4 /24 has 120."""
+        """The prefix length of the 16-byte form: an IPv4 /24 has 120."""
         return self.prefix + (96 if is_ipv4(self.network) else 0)
 
     def contains(self, address: Address) -> bool:
-        """Whether the address is of this family and inside."""
+        """Whether the address is in this network."""
         if family(address) != self.family:
             return False
         return mask(address, self.bits) == self.network
 
     def overlaps(self, other: Cidr) -> bool:
-        """Whether an address is in both."""
+        """Whether some address is in both networks."""
         if self.prefix <= other.prefix:
             return self.contains(other.network)
         return other.contains(self.network)
@@ -55,7 +55,7 @@ def mask(address: Address, bits: int) -> Address:
 
 
 def parse_cidr(text: str) -> Cidr:
-    """Read `10.0.0.0/8` or `fd00::/64`; host bits are cleared. ValueError says what is wrong."""
+    """Read `10.0.0.0/8` or `fd00::/64` and clear the host bits. ValueError says what is wrong with the text."""
     base, slash, length = text.strip().partition("/")
     if not slash:
         msg = f"{text!r} is not a CIDR: expected address/prefix, such as 10.0.0.0/8"
@@ -70,5 +70,5 @@ def parse_cidr(text: str) -> Cidr:
 
 
 def format_cidr(cidr: Cidr) -> str:
-    """`10.0.0.0/8`."""
+    """The text, such as `10.0.0.0/8`."""
     return f"{format_address(cidr.network)}/{cidr.prefix}"

@@ -1,31 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods that have ports of their node, as their objects say."""
+"""Pods with host ports: ports of their node that lead to the pod."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubypass.model.address import Address, format_endpoint
+from kubypass.model.address import Address, format_address_port
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import ServiceKey
 
 
 def pod_key(namespace: str, name: str) -> ServiceKey:
-    """How a pod is called among services: none of them has a slash in its name."""
+    """The key of a pod among Services. No Service has a slash in its name."""
     return (namespace, f"pod/{name}")
 
 
 def is_pod(key: ServiceKey) -> bool:
-    """Whether a name among services is a pod's."""
+    """Whether a key among Services is a pod's."""
     return "/" in key[1]
 
 
 @dataclass(frozen=True, slots=True)
 class HostPort:
-    """`containers[].ports[]` with a `hostPort`."""
+    """An entry of `containers[].ports[]` that has a `hostPort`."""
 
     address: Address | None
-    """`hostIP`; None for every address of the node."""
+    """The `hostIP`; None for every address of the node."""
     port: int
     protocol: Protocol
     container_port: int
@@ -33,25 +33,25 @@ class HostPort:
     def __str__(self) -> str:
         if self.address is None:
             return f"{self.port}/{self.protocol.name}"
-        return format_endpoint(self.address, self.port, self.protocol)
+        return format_address_port(self.address, self.port, self.protocol)
 
 
 @dataclass(frozen=True, slots=True)
 class HostPortPod:
-    """A pod with such ports that has addresses of its own and has not ended."""
+    """A pod with host ports that has its own addresses and has not ended."""
 
     namespace: str
     name: str
     node: str
     addresses: tuple[Address, ...]
     ports: tuple[HostPort, ...]
-    """No two alike."""
+    """The host ports; no two are alike."""
     terminating: bool = False
-    """It is being deleted: it gives its ports to whoever wants them."""
+    """Whether the pod is being deleted; it then leaves its ports to any other pod that asks for them."""
     created: str = ""
-    """RFC 3339; the older of two pods keeps a port that both want."""
+    """The time of creation (RFC 3339). The older of two pods keeps a port that both have."""
 
     @property
     def key(self) -> ServiceKey:
-        """Its name among services."""
+        """The key of the pod among Services."""
         return pod_key(self.namespace, self.name)

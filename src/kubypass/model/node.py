@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nodes of the cluster."""
+"""The nodes of the cluster."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ class Node:
 
     name: str
     addresses: tuple[Address, ...]
-    """Internal addresses, the primary one of each family first."""
+    """The internal addresses; the primary one of each family comes first."""
     pod_cidrs: tuple[Cidr, ...]
-    """Where the addresses of its pods come from."""
+    """The networks of its pods' addresses."""
     names: tuple[str, ...] = ()
-    """Host names and DNS names: what people may call it besides its name."""
+    """Host names and DNS names: other names by which people may call it."""
     zone: str = ""
-    """Label `topology.kubernetes.io/zone`."""
+    """The label `topology.kubernetes.io/zone`."""
     labels: Mapping[str, str] = field(default_factory=dict)
     leaving: bool = False
-    """It is being deleted, or an autoscaler is about to: load balancers should send nothing new."""
+    """Whether the node is being deleted, or an autoscaler is about to do so: load balancers should send nothing new."""
     taints: tuple[str, ...] = ()
-    """Their keys, in the object's order."""
+    """The keys of its taints, in the object's order."""
 
 
 @dataclass(frozen=True, slots=True)

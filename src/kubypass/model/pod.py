@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods of this node, as their network interfaces were made."""
+"""The pods of this node, as their network interfaces were made."""
 
 from __future__ import annotations
 
@@ -8,21 +8,24 @@ from dataclasses import dataclass, field, replace
 
 from kubypass.model.address import Address
 
+INTERFACE_PREFIX = "lxc"
+"""How the name of a pod's device on the node begins."""
+
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A local pod with its own network namespace."""
+    """A pod of this node with its own network namespace."""
 
     namespace: str
     name: str
     uid: str
     addresses: tuple[Address, ...]
     interface: str
-    """The veth on the node's side, such as `lxc1234`."""
+    """The veth device on the node's side, such as `lxc1234`."""
     mac: str
-    """Of the pod's side, `aa:bb:cc:dd:ee:ff`."""
+    """The MAC address on the pod's side, `aa:bb:cc:dd:ee:ff`."""
     netns: str = ""
-    """Where its network namespace is found, such as `/run/netns/cni-1234`; empty where nobody said."""
+    """The path of its network namespace, such as `/run/netns/cni-1234`; empty if it is not known."""
     labels: Mapping[str, str] = field(default_factory=dict)
     annotations: Mapping[str, str] = field(default_factory=dict)
     runtime_class: str = ""

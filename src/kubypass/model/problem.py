@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
-    """One line for a user."""
+    """One line that tells a user about a problem."""
 
     subject: str
     """The object and where it is: `Service default/web (web.yaml)`."""

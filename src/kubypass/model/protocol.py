@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transport protocols of services, by their IANA numbers (the kernel's and the maps' spelling)."""
+"""The transport protocols of Services, by their IANA numbers, as the kernel and the maps have them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import IntEnum
 
 
 class Protocol(IntEnum):
-    """Number in the IP header."""
+    """A protocol number of the IP header."""
 
     TCP = 6
     UDP = 17

@@ -26,14 +26,14 @@ _NUMBER: Final = re.compile(r"-?[0-9]{1,18}", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Requirement:
-    """What one part of a selector asks of a label."""
+    """What one part of a selector requires of a label."""
 
     key: str
     operator: Operator
     values: tuple[str, ...] = ()
 
     def holds(self, labels: Mapping[str, str]) -> bool:
-        """Whether labels meet it."""
+        """Whether these labels meet the requirement."""
         value = labels.get(self.key)
         if self.operator == "exists":
             return value is not None
@@ -50,7 +50,7 @@ class Requirement:
 
 
 Selector = tuple[Requirement, ...]
-"""Matches labels that meet every requirement; an empty one matches all."""
+"""A selector matches labels that meet every requirement. An empty one matches all labels."""
 
 
 def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
@@ -59,7 +59,7 @@ def matches(selector: Selector, labels: Mapping[str, str]) -> bool:
 
 
 def parse_selector(text: str) -> Selector:
-    """Read a selector; ValueError says what is wrong with the text."""
+    """Read a selector. ValueError says what is wrong with the text."""
     found: list[Requirement] = []
     position = 0
     if not text.strip():
@@ -75,7 +75,7 @@ def parse_selector(text: str) -> Selector:
 
 
 def _parse_requirement(text: str, position: int) -> tuple[Requirement, int]:
-    """The requirement at a position, and where it ends."""
+    """Return the requirement at a position, and the position after it."""
     rest = len(text) - len(text[position:].lstrip())
     negated = text.startswith("!", rest)
     key = _KEY.match(text, rest + negated)

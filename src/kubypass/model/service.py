@@ -16,7 +16,7 @@ ServiceKey = tuple[str, str]
 
 
 class Exposure(Flag):
-    """Which of its frontends a service has; external addresses it has in any case."""
+    """Which of its frontends a Service has. It has its external addresses in any case."""
 
     CLUSTER_IP = 1
     NODE_PORT = 2
@@ -28,50 +28,50 @@ EXPOSE_ALL = Exposure.CLUSTER_IP | Exposure.NODE_PORT | Exposure.LOAD_BALANCER
 
 @dataclass(frozen=True, slots=True)
 class ServicePort:
-    """One port of a service; slices refer to it by name and protocol."""
+    """One port of a Service. Slices refer to it by name and protocol."""
 
     name: str
-    """Empty for a service with a single unnamed port."""
+    """The port's name; empty for a Service with a single unnamed port."""
     protocol: Protocol
     port: int
-    """On the cluster, external and load balancer addresses."""
+    """The number on the cluster, external and load balancer addresses."""
     node_port: int
-    """On every node; 0 if there is none."""
+    """The number on every node; 0 if there is none."""
 
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service that has cluster addresses; headless and ExternalName ones never become this."""
+    """A Service that has cluster addresses. Headless and ExternalName Services never become one."""
 
     namespace: str
     name: str
     type: str
-    """As in `spec.type`: ClusterIP, NodePort or LoadBalancer. Only shown; nothing depends on it."""
+    """The `spec.type`: ClusterIP, NodePort or LoadBalancer. It is only shown; nothing depends on it."""
     cluster_ips: tuple[Address, ...]
     """At most one of each family, in the object's order."""
     external_ips: tuple[Address, ...]
     load_balancer_ips: tuple[Address, ...]
-    """Ingress addresses that nodes answer for: `ipMode` VIP or unset."""
+    """The ingress addresses for which nodes answer: those whose `ipMode` is VIP or unset."""
     ports: tuple[ServicePort, ...]
     external_local: bool = False
-    """`externalTrafficPolicy: Local`: clients outside get endpoints of the node that they dial."""
+    """`externalTrafficPolicy: Local`: clients outside get endpoints on the node that they connect to."""
     internal_local: bool = False
     """`internalTrafficPolicy: Local`: the cluster addresses lead to endpoints of the client's node."""
     affinity_s: int = 0
     """`sessionAffinity: ClientIP`: how long a client keeps its endpoint after its last new connection."""
     source_ranges: tuple[Cidr, ...] = ()
-    """`loadBalancerSourceRanges`: who may use the load balancer addresses; of a family without any, all may."""
+    """`loadBalancerSourceRanges`: who may use the load balancer addresses. In a family without a range, all may."""
     source_deny: bool = False
-    """Annotation `service.cilium.io/src-ranges-policy: deny`: those in `source_ranges` are kept out instead."""
+    """Annotation `service.cilium.io/src-ranges-policy: deny`: clients in `source_ranges` are refused instead."""
     exposure: Exposure = EXPOSE_ALL
-    """Annotation `service.cilium.io/type`."""
+    """The annotation `service.cilium.io/type`."""
     nodes: Selector = ()
-    """Annotations `service.cilium.io/node-selector` and `/node`: only nodes with such labels serve it at all."""
+    """Annotations `service.cilium.io/node-selector` and `/node`: only nodes with such labels serve the Service."""
     health_check_port: int = 0
-    """`healthCheckNodePort`, where it means something: LoadBalancer with `externalTrafficPolicy: Local`."""
+    """The `healthCheckNodePort` of a LoadBalancer with `externalTrafficPolicy: Local`; 0 for any other Service."""
     uid: str = ""
     created: str = ""
-    """RFC 3339; the older of two services keeps an address that both claim."""
+    """The time of creation (RFC 3339). The older of two Services keeps an address that both claim."""
 
     @property
     def key(self) -> ServiceKey:

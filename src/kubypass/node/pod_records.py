@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The records of this node's pods: one JSON file each, written by whoever made the pod's interface."""
+"""Reads the records of this node's pods: a JSON file for each pod, written by whoever made its interface."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
 
 class PodRecords:
-    """The records of one directory; a file is read again only when it changed."""
+    """The records in one directory. A file is read again only when it has changed."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
         self._known: dict[str, tuple[tuple[int, ...], Pod | Problem]] = {}
 
     def read(self) -> tuple[list[Pod], list[Problem]]:
-        """All records that can be read, and a problem for each that cannot."""
+        """The pods of all records, and a problem for each record that cannot be read."""
         known, self._known = self._known, {}
         for path in sorted(self._directory.glob("[!.]*.json")):
             try:
@@ -39,7 +39,7 @@ class PodRecords:
 
 
 def read_pods(directory: Path) -> tuple[list[Pod], list[Problem]]:
-    """All records that can be read, and a problem for each that cannot."""
+    """The pods of all records in a directory, and a problem for each record that cannot be read."""
     return PodRecords(directory).read()
 
 

@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reserves NodePorts, so that the kernel gives none of them to a socket as its ephemeral port."""
+"""Reserves the NodePorts, so that no socket gets one as its ephemeral port."""
 
 from __future__ import annotations
 
 from kubypass.kernel import sysctl
-from kubypass.node.record import State
+from kubypass.node.record import Record
+from kubypass.node.sysctls import set_sysctl
 from kubypass.settings.settings import Settings
 
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
 _EPHEMERAL = "net.ipv4.ip_local_port_range"
 
 
-def reserve_node_ports(state: State, settings: Settings) -> int:
-    """Keeps the kernel from giving NodePorts as ephemeral ports; returns how many sysctls were changed."""
+def reserve_node_ports(record: Record, settings: Settings) -> int:
+    """Reserves the NodePorts that are ephemeral ports as well; returns how many sysctls were changed."""
     if not (settings.services.with_node_ports and settings.node_ports.reserve_range):
         return 0
     first, last = settings.node_ports.port_range
@@ -23,7 +24,7 @@ def reserve_node_ports(state: State, settings: Settings) -> int:
     low, high = max(low, first), min(high, last)
     if low > high or _covers(reserved, low, high):
         return 0
-    return int(state.set_sysctl(_RESERVED, f"{reserved},{low}-{high}".lstrip(",")))
+    return int(set_sysctl(record, _RESERVED, f"{reserved},{low}-{high}".lstrip(",")))
 
 
 def _covers(reserved: str, low: int, high: int) -> bool:

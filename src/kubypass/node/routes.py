@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Routes to the other nodes' pods, by those nodes' own addresses: only what is one hop away can be routed so."""
+"""Routes to the pods of other nodes. The gateway is an address of that node, which must be on our link."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from kubypass.model.problem import Problem
 from kubypass.settings.settings import Settings
 
 ROUTE_PROTOCOL = 75
-"""rtm_protocol of our routes (`ip route` shows `proto 75`)."""
+"""The rtm_protocol of our routes: `ip route` shows `proto 75`."""
 
 
 class _Unreachable(Exception):
-    """The node is not on our link; why."""
+    """The node is not on our link. The text says why."""
 
 
 def sync_routes(planned: Iterable[PodRoute], settings: Settings) -> tuple[int, list[Problem]]:
-    """Makes our routes just the planned ones; returns how many were changed, and those that cannot be.
+    """Makes our routes equal to the planned ones; returns how many changed, and a problem for each that cannot be made.
 
-    The kernel says which device leads to a node. Nodes behind a gateway are problems, or left to the network
-    (`direct-routing-skip-unreachable`).
+    The kernel says which device leads to a node. A node behind a gateway is a problem, or is skipped with the setting
+    `direct-routing-skip-unreachable`.
     """
     wanted: dict[Route, PodRoute] = {}
     changed, problems = 0, []
@@ -42,7 +42,7 @@ def sync_routes(planned: Iterable[PodRoute], settings: Settings) -> tuple[int, l
         targets = {(route.destination, route.prefix) for route in wanted}
         for gone in present - wanted.keys():
             if (gone.destination, gone.prefix) in targets and gone.family == socket.AF_INET:
-                continue  # replaced below, with no packet in between
+                continue  # replaced below in one step: no packet finds neither route
             netlink.delete_route(gone)
             changed += 1
         for made in wanted.keys() - present:
@@ -57,17 +57,17 @@ def sync_routes(planned: Iterable[PodRoute], settings: Settings) -> tuple[int, l
 def _route(netlink: Netlink, planned: PodRoute) -> Route:
     is_ipv4 = family(planned.destination.network) == 4
     cut = 12 if is_ipv4 else 0
-    way = netlink.get_route(planned.gateway[cut:])
-    if way is None:
+    found = netlink.get_route(planned.gateway[cut:])
+    if found is None:
         raise _Unreachable("that address is not on our link: nothing leads to it, or it is our own")
-    if way.gateway:
-        hop = format_address(mapped_address(way.gateway))
+    if found.gateway:
+        hop = format_address(mapped_address(found.gateway))
         raise _Unreachable(f"that address is not on our link: it is behind the gateway {hop}")
     return Route(
         planned.destination.network[cut:],
         planned.destination.prefix,
         planned.gateway[cut:],
-        way.ifindex,
+        found.ifindex,
         socket.AF_INET if is_ipv4 else socket.AF_INET6,
         ROUTE_PROTOCOL,
     )

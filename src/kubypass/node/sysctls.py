@@ -1,17 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sysctls that forwarding needs."""
+"""Sets the sysctls that forwarding needs, and puts sysctls back."""
 
 from __future__ import annotations
 
-from kubypass.node.record import State
+from kubypass.kernel import sysctl
+from kubypass.node.record import Change, Kind, Record
 from kubypass.settings.settings import Settings
 
 
-def set_sysctls(state: State, settings: Settings) -> int:
-    """Returns how many were changed.
+def set_sysctl(record: Record, name: str, value: str) -> bool:
+    """Sets a sysctl; False where it has the value already, or where the kernel has no such sysctl."""
+    current = sysctl.read(name)
+    if current is None or current == value:
+        return False
+    record.add(Change(Kind.SYSCTL, name, current))
+    sysctl.write(name, value)
+    return True
 
-    The FIB answers only for devices that forward. By the loopback device, which nothing else arrives by, the node gets
-    replies that come from an address of its own: of a NodePort that it has dialled (bpf/route.h, return_to_self).
+
+def restore_sysctl(change: Change) -> list[str]:
+    """Sets a sysctl back to the value that it had."""
+    if sysctl.read(change.subject) == change.before:
+        return []
+    sysctl.write(change.subject, change.before)
+    return [f"set {change.subject} back to {change.before}"]
+
+
+def set_forwarding(record: Record, settings: Settings) -> int:
+    """Makes the node forward; returns how many sysctls were changed.
+
+    A FIB lookup answers only for devices that forward. Nothing but the node itself sends to the loopback device: there
+    the node accepts replies whose source is an address of its own, those of a NodePort that it connected to
+    (bpf/route.h, return_to_self).
     """
     wanted = []
     if settings.network.ipv4:
@@ -19,4 +39,4 @@ def set_sysctls(state: State, settings: Settings) -> int:
         wanted += [f"net.ipv4.conf.lo.{name}" for name in ("accept_local", "route_localnet")]
     if settings.network.ipv6:
         wanted.append("net.ipv6.conf.all.forwarding")
-    return sum(state.set_sysctl(name, "1") for name in wanted)
+    return sum(set_sysctl(record, name, "1") for name in wanted)

@@ -1,21 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The endpoints of one service port -> its backends, in the two lists that traffic policies choose from.
+"""Plans the backends of one service port from its endpoints, in the two lists that traffic policies choose from.
 
-endpoint                               state       in the lists
-ready                                  ACTIVE      Cluster, unless hints keep it for others; Local, if of this node
-serving and terminating                TERMINATING Cluster where nothing is ready; Local where nothing of this node is
+endpoint                               state       lists
+ready                                  ACTIVE      Cluster, unless hints keep it for others; Local, if on this node
+serving and terminating                TERMINATING Cluster if nothing is ready; Local if nothing on this node is ready
 serving, neither ready nor terminating NOT_READY   none: it keeps its connections
 otherwise                              -           -
 
-After kube-proxy's `CategorizeEndpoints` and KEP-1669 (terminating endpoints), KEP-2433 (hints).
+Follows kube-proxy's `CategorizeEndpoints`, KEP-1669 (terminating endpoints) and KEP-2433 (hints).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from kubypass.model.address import Address
+from kubypass.model.address import AddressPort
 from kubypass.model.verdict import BackendList, BackendState
 from kubypass.plan.items import PlannedBackend, PlanNode
 
@@ -23,9 +23,7 @@ if TYPE_CHECKING:
     from kubypass.model.endpoint import Endpoint, EndpointSlice
     from kubypass.model.service import ServicePort
 
-_Place = tuple[Address, int]
-"""Address and port."""
-_Found = dict[_Place, "Endpoint"]
+_Endpoints = dict[AddressPort, "Endpoint"]
 
 _ACTIVE, _TERMINATING, _NOT_READY = (
     BackendState.ACTIVE,
@@ -38,36 +36,54 @@ _CLUSTER, _LOCAL = int(BackendList.CLUSTER), int(BackendList.LOCAL)
 def plan_backends(
     slices: Iterable[EndpointSlice], port: ServicePort, node: PlanNode, *, local: bool
 ) -> tuple[PlannedBackend, ...]:
-    """In order of address and port; `local` says whether the Local list is asked for."""
+    """Plans backends in order of address and port; `local` says whether a policy needs the Local list."""
     found = endpoints_of(slices, port, node.name)
-    ready = {place: e for place, e in found.items() if e.ready}
-    ending = {place for place, e in found.items() if not e.ready and e.serving and e.terminating}
-    cluster: Iterable[_Place] = _near(ready, node) if ready else ending
-    if not local and len(ready) == len(found) and cluster is ready:
-        return tuple([PlannedBackend(*place, _ACTIVE, _CLUSTER) for place in sorted(found)])
-    in_cluster = set(cluster)
-    in_local = _of_node(ready, found, node.name) or _of_node(ending, found, node.name)
-    planned = []
-    for place in sorted(found):
-        lists = (_CLUSTER if place in in_cluster else 0) | (
-            _LOCAL if local and place in in_local else 0
-        )
-        state = _ACTIVE if place in ready else _TERMINATING if place in ending else _NOT_READY
-        if state != _NOT_READY or found[place].serving:
-            planned.append(PlannedBackend(*place, state, lists))
-    return tuple(planned)
+    ready = {key: endpoint for key, endpoint in found.items() if endpoint.ready}
+    near = _near(ready, node)
+    if not local and len(ready) == len(found) and near is ready:
+        return tuple([PlannedBackend(*key, _ACTIVE, _CLUSTER) for key in sorted(found)])
+    states = {key: _state(endpoint) for key, endpoint in found.items()}
+    terminating = [key for key, state in states.items() if state == _TERMINATING]
+    in_cluster, in_local = set(near or terminating), set[AddressPort]()
+    if local:
+        in_local = _on_node(ready, found, node.name) or _on_node(terminating, found, node.name)
+    return tuple(_in_lists(states, in_cluster, in_local))
+
+
+def _state(endpoint: Endpoint) -> BackendState | None:
+    """The state of an endpoint's backend; None for an endpoint that is no backend."""
+    if endpoint.ready:
+        return _ACTIVE
+    if endpoint.serving and endpoint.terminating:
+        return _TERMINATING
+    return _NOT_READY if endpoint.serving else None
+
+
+def _in_lists(
+    states: Mapping[AddressPort, BackendState | None],
+    in_cluster: set[AddressPort],
+    in_local: set[AddressPort],
+) -> Iterator[PlannedBackend]:
+    for key in sorted(states):
+        state = states[key]
+        if state is not None:
+            lists = (_CLUSTER if key in in_cluster else 0) | (_LOCAL if key in in_local else 0)
+            yield PlannedBackend(*key, state, lists)
 
 
 def is_usable(backends: Sequence[PlannedBackend]) -> bool:
-    """Whether some endpoint gets new connections, on this node or elsewhere."""
+    """Whether some endpoint gets new connections, on this node or on another one."""
     return any(backend.state != _NOT_READY for backend in backends)
 
 
 def endpoints_of(
     slices: Iterable[EndpointSlice], port: ServicePort, node: str
-) -> dict[_Place, Endpoint]:
-    """Of one service port. Where slices disagree about an address and port, this node's counts, then the best one."""
-    found: _Found = {}
+) -> dict[AddressPort, Endpoint]:
+    """The endpoints of one service port.
+
+    Of two with the same address and port, an endpoint on this node comes first, then the one in the better state.
+    """
+    found: _Endpoints = {}
     name, protocol = port.name, port.protocol
     for one in slices:
         for slice_port in one.ports:
@@ -75,10 +91,10 @@ def endpoints_of(
                 continue
             number = slice_port[2]
             for endpoint in one.endpoints:
-                place = (endpoint.address, number)
-                other = found.get(place)
+                key = (endpoint.address, number)
+                other = found.get(key)
                 if other is None or _rank(endpoint, node) > _rank(other, node):
-                    found[place] = endpoint
+                    found[key] = endpoint
     return found
 
 
@@ -86,18 +102,21 @@ def _rank(endpoint: Endpoint, node: str) -> tuple[bool, bool, bool]:
     return (endpoint.is_on(node), endpoint.ready, endpoint.serving and endpoint.terminating)
 
 
-def _of_node(places: Iterable[_Place], found: _Found, node: str) -> set[_Place]:
-    return {place for place in places if found[place].is_on(node)}
+def _on_node(keys: Iterable[AddressPort], found: _Endpoints, node: str) -> set[AddressPort]:
+    return {key for key in keys if found[key].is_on(node)}
 
 
-def _near(ready: _Found, node: PlanNode) -> Iterable[_Place]:
-    """Those meant for this node, else those for its zone: if each says for whom it is, and some are for us."""
+def _near(ready: _Endpoints, node: PlanNode) -> Iterable[AddressPort]:
+    """The endpoints that hints keep for this node, else those for its zone, else all.
+
+    Hints count only where every ready endpoint has one, and where they leave this node an endpoint.
+    """
     if all(e.nodes for e in ready.values()):
-        mine = [place for place, e in ready.items() if node.name in e.nodes]
+        mine = [key for key, e in ready.items() if node.name in e.nodes]
         if mine:
             return mine
     if node.zone and all(e.zones for e in ready.values()):
-        mine = [place for place, e in ready.items() if node.zone in e.zones]
+        mine = [key for key, e in ready.items() if node.zone in e.zones]
         if mine:
             return mine
     return ready

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Networks that must not overlap: the nodes' pod networks, and service addresses in them."""
+"""Finds overlaps: pod networks of two nodes, and service addresses inside pod networks."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class PodNetworks:
-    """Finds the pod network that an address is in, in a few dictionary look-ups."""
+    """Finds the pod network of an address in a few dictionary lookups."""
 
     def __init__(self, nodes: Iterable[Node], settings: Settings) -> None:
         self._owners: dict[tuple[Address, int, Family], tuple[Cidr, str]] = {}
         self._lengths: dict[Family, set[int]] = {4: set(), 6: set()}
         self.problems: tuple[Problem, ...] = ()
-        """Pod networks of two nodes that overlap."""
+        """One problem for each pod network that overlaps another node's."""
         for setting, cidrs in settings.pods.pools().items():
             for cidr in cidrs:
                 self._add(cidr, f"the setting {setting}")
@@ -40,7 +40,7 @@ class PodNetworks:
         self.problems = tuple(found)
 
     def containing(self, address: Address) -> tuple[Cidr, str] | None:
-        """The network and whose it is, or None."""
+        """The pod network of an address with its owner; None where it is in none."""
         version = family(address)
         for bits in self._lengths[version]:
             found = self._owners.get((mask(address, bits), bits, version))
@@ -49,7 +49,7 @@ class PodNetworks:
         return None
 
     def check_service(self, service: Service) -> tuple[Problem, ...]:
-        """A problem for each address of the service that is a pod's as well."""
+        """Returns a problem for each address of the service that is inside a pod network."""
         found: list[Problem] = []
         for address in (*service.cluster_ips, *service.external_ips, *service.load_balancer_ips):
             inside = self.containing(address)
@@ -69,7 +69,7 @@ class PodNetworks:
 
 
 class Overlaps:
-    """Everything that overlaps, kept up to date as services change; other nodes need another one."""
+    """All overlaps, updated as services change. Changed nodes need a new object."""
 
     def __init__(
         self, nodes: Iterable[Node], services: Mapping[ServiceKey, Service], settings: Settings
@@ -80,7 +80,7 @@ class Overlaps:
         self.update(services)
 
     def update(self, keys: Iterable[ServiceKey]) -> None:
-        """Look at these services again."""
+        """Checks these services again."""
         for key in keys:
             service = self._services.get(key)
             found = self._networks.check_service(service) if service else ()
@@ -90,14 +90,14 @@ class Overlaps:
                 self._found.pop(key, None)
 
     def problems(self) -> tuple[Problem, ...]:
-        """Of networks, then of services."""
+        """The problems of pod networks, then those of services."""
         found = dict(self._found)
         of_services = (problem for _, some in sorted(found.items()) for problem in some)
         return (*self._networks.problems, *of_services)
 
 
 def _supernets(cidr: Cidr) -> Iterable[Cidr]:
-    """The network itself and all around it."""
+    """The network and all networks that contain it, the smallest first."""
     shift = cidr.bits - cidr.prefix
     for prefix in range(cidr.prefix, -1, -1):
         yield Cidr(mask(cidr.network, prefix + shift), prefix)

@@ -1,16 +1,34 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two that want the same frontend: one of them has it, the other one is told.
+"""Settles conflicts: of several that claim one frontend, one gets it, and the others get a problem that says so.
 
-Services come before pods with host ports, and pods before those that are being deleted. Of two alike the older one
-has the frontend: earlier created, then first by namespace and name; within a service, the item that comes first. A
-service without a creation time (hand-written manifests) counts as older than any with one.
+Services come before pods with host ports, and pods before pods that are being deleted. Of two alike, the older one
+wins: the one created first, then the first by namespace and name. A service without a creation time (a manifest
+written by hand) counts as older than any with one. Within a service, the first item wins.
 
-The same goes for a port on one address of the node (an external address, a host port) against the same port on every
-address (a NodePort, a host port): the older one has that address, and a younger NodePort keeps the others. On an
-address on which NodePorts do not answer, a NodePort is nobody's rival.
+The same order decides between a port on every address of the node (a wildcard frontend: a NodePort or a host port) and
+the same port on one of these addresses (a specific frontend: an external address or a host port). An older specific
+frontend takes its address from the wildcard one, which keeps the other addresses. A NodePort never conflicts on an
+address on which NodePorts do not answer.
 
-The only state of planning: who claims what. Services are added and removed one by one, and the outcome does not depend
-on the order in which that happens.
+An example: a node with the address 192.0.2.1, and four that claim port 30080/TCP:
+
+claimant      created  frontend           outcome
+Service vip   2023     192.0.2.1:30080    gets it: it is older than shop
+Service shop  2024     0.0.0.0:30080      gets it, but not on 192.0.2.1: a problem of shop names vip
+Service blog  2025     0.0.0.0:30080      does not get it: a problem of blog names shop
+Pod     dns   2022     0.0.0.0:30080      does not get it: services come first
+
+The state of `Claims` is then:
+
+_owner      {0.0.0.0:30080: shop, 192.0.2.1:30080: vip}
+_claimants  {0.0.0.0:30080: {shop, blog, dns}}             frontends that two or more claim
+_contested  {shop: 1, blog: 1, dns: 1}                     how many such frontends each one claims
+_specific   {0.0.0.0:30080: {192.0.2.1:30080}}             by the wildcard frontend of the same port
+
+If vip goes away, `replace` returns {shop}: shop has to be settled again, and then has 192.0.2.1 too. If shop goes away,
+`replace` returns {blog, dns, vip}: blog is the new owner of 0.0.0.0:30080.
+
+This is the only state of planning. Services are added and removed one by one, in any order, with the same outcome.
 """
 
 from __future__ import annotations
@@ -20,23 +38,27 @@ from dataclasses import replace
 from enum import IntEnum
 from typing import TYPE_CHECKING, NamedTuple
 
-from kubypass.model.address import UNSPECIFIED, Address, family, format_endpoint, is_loopback
+from kubypass.model.address import Address, is_loopback
 from kubypass.model.host_port import is_pod
 from kubypass.model.problem import Problem
-from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import ServiceFlag
+from kubypass.plan.frontend_keys import (
+    FrontendKey,
+    address_of,
+    format_key,
+    frontend_key,
+    is_wildcard,
+    wildcard_key,
+)
 from kubypass.plan.items import Item, PlannedFrontend, ServicePlan
 from kubypass.plan.shared_addresses import SharedAddresses, title
 
 if TYPE_CHECKING:
     from kubypass.model.service import ServiceKey
 
-_Place = bytes
-"""Address, port and protocol of a frontend."""
-
 
 class Precedence(IntEnum):
-    """Who comes first, whatever the age."""
+    """Decides before age does."""
 
     SERVICE = 0
     POD = 1
@@ -44,13 +66,13 @@ class Precedence(IntEnum):
 
 
 class Rank(NamedTuple):
-    """The smallest has the frontend; names decide between equal ones."""
+    """The smallest rank wins; names decide between equal ranks."""
 
     created: str = ""
     precedence: Precedence = Precedence.SERVICE
 
     def of(self, key: ServiceKey) -> _FullRank:
-        """What decides for the service or pod with this name."""
+        """The rank of the service or pod with this name; no two are equal."""
         return (self.precedence, self.created, *key)
 
 
@@ -69,24 +91,23 @@ class Claims:
         addresses: Iterable[Address] = (),
         node_ports_answer: Callable[[Address], bool] = _everywhere,
     ) -> None:
-        """`addresses` are the node's own; the other one says on which of them, and of loopback, NodePorts answer."""
+        """`addresses` are the node's own. `node_ports_answer` says whether NodePorts answer on one of them."""
         self._ranks: dict[ServiceKey, _FullRank] = {}
-        self._places: dict[ServiceKey, tuple[_Place, ...]] = {}
-        self._owner: dict[_Place, ServiceKey] = {}
-        self._rivals: dict[_Place, set[ServiceKey]] = {}
+        self._frontends: dict[ServiceKey, tuple[FrontendKey, ...]] = {}
+        self._owner: dict[FrontendKey, ServiceKey] = {}
+        self._claimants: dict[FrontendKey, set[ServiceKey]] = {}
         self._contested: dict[ServiceKey, int] = {}
-        self._local: frozenset[Address] = frozenset(addresses)
+        self._specific: dict[FrontendKey, set[FrontendKey]] = {}
+        self._node_addresses: frozenset[Address] = frozenset(addresses)
         self._node_ports_answer = node_ports_answer
-        self._on_one: dict[_Place, set[_Place]] = {}
-        """Place on every address of the node -> places with the same port on one of them."""
         self._shared = SharedAddresses()
 
-    def move(self, addresses: Iterable[Address]) -> None:
-        """The node has these addresses now; everything has to be settled anew."""
-        self._local = frozenset(addresses)
-        self._on_one = {}
-        for place in filter(self._is_on_one, self._owner):
-            self._on_one.setdefault(_on_every(place), set()).add(place)
+    def set_node_addresses(self, addresses: Iterable[Address]) -> None:
+        """Sets the node's addresses; every service has to be settled again."""
+        self._node_addresses = frozenset(addresses)
+        self._specific = {}
+        for frontend in filter(self._is_specific, self._owner):
+            self._specific.setdefault(wildcard_key(frontend), set()).add(frontend)
 
     def replace(
         self,
@@ -94,128 +115,133 @@ class Claims:
         plan: ServicePlan | None,
         rank: Rank = Rank(),  # noqa: B008 (immutable)
     ) -> set[ServiceKey]:
-        """Put a service's claims (None: it is gone) in place; other services to settle anew."""
+        """Replaces the claims of one service (None: it is gone); returns the others that have to be settled again."""
         touched = self._shared.replace(key, plan)
-        old, new = self._places.get(key, ()), _places(plan) if plan else ()
-        full, crossed = rank.of(key), bool(self._on_one)
+        old, new = self._frontends.get(key, ()), _frontends(plan) if plan else ()
+        full, overlapped = rank.of(key), bool(self._specific)
         if old != new or (plan is not None and self._ranks.get(key) != full):
-            for place in old:
-                self._release(place, key, touched)
+            for frontend in old:
+                self._release(frontend, key, touched)
             self._ranks.pop(key, None)
-            self._places.pop(key, None)
+            self._frontends.pop(key, None)
             if plan is not None:
                 self._ranks[key] = full
-                self._places[key] = new
-                for place in new:
-                    self._claim(place, key, touched)
-            if crossed or self._on_one:
-                for place in (*old, *new):
-                    touched |= self._across(place)
+                self._frontends[key] = new
+                for frontend in new:
+                    self._claim(frontend, key, touched)
+            if overlapped or self._specific:
+                for frontend in (*old, *new):
+                    touched |= self._overlapping(frontend)
         touched.discard(key)
         return touched
 
     def settle(self, key: ServiceKey, plan: ServicePlan) -> ServicePlan:
-        """The plan without the frontends that are another's, and a problem for each of those."""
+        """Returns the plan without the frontends that others get, and with a problem for each of them."""
         problems = [*plan.problems, *self._shared.problems(key, plan)]
-        taken: set[_Place] = set()
+        taken: set[FrontendKey] = set()
         items: list[Item] = []
-        clean = key not in self._contested and not self._on_one
+        unopposed = key not in self._contested and not self._specific
         for item in plan.items:
             kept: list[PlannedFrontend] = []
             lost: list[PlannedFrontend] = []
-            for frontend in item.frontends:
-                place = _place(frontend)
-                owner = key if clean else self._holder(place, key)
-                if owner == key and place not in taken:
-                    taken.add(place)
-                    kept.append(frontend)
-                    problems += [] if clean else self._losses(place, key)
+            for planned in item.frontends:
+                frontend = frontend_key(planned)
+                winner = key if unopposed else self._winner(frontend, key)
+                if winner == key and frontend not in taken:
+                    taken.add(frontend)
+                    kept.append(planned)
+                    problems += [] if unopposed else self._lost_addresses(frontend, key)
                 else:
-                    problems.append(_problem(key, place, owner))
-                    lost += [frontend] if frontend.flags & ServiceFlag.CLUSTER_IP else []
+                    problems.append(_problem(key, frontend, winner))
+                    lost += [planned] if planned.flags & ServiceFlag.CLUSTER_IP else []
             same = len(kept) == len(item.frontends)
             items.append(item if same else replace(item, frontends=tuple(kept), lost=tuple(lost)))
         if len(problems) == len(plan.problems):
             return plan
         return ServicePlan(tuple(items), tuple(problems))
 
-    def _holder(self, place: _Place, key: ServiceKey) -> ServiceKey:
-        """Who has a place that `key` claims: its owner, or an older one that has the port on every address."""
-        owner = self._owner.get(place, key)
-        if place in self._on_one.get(every := _on_every(place), ()):
-            other = self._owner.get(every)
-            if other is not None and self._precedes(other, owner) and self._serves(other, place):
+    def _winner(self, frontend: FrontendKey, key: ServiceKey) -> ServiceKey:
+        """Who gets a frontend that `key` claims: its owner, or an older one that has the port on every address."""
+        owner = self._owner.get(frontend, key)
+        if frontend in self._specific.get(wildcard := wildcard_key(frontend), ()):
+            other = self._owner.get(wildcard)
+            if other is not None and self._precedes(other, owner) and self._serves(other, frontend):
                 return other
         return owner
 
     def _precedes(self, key: ServiceKey, other: ServiceKey) -> bool:
         return self._ranks[key] < self._ranks[other]
 
-    def _serves(self, key: ServiceKey, place: _Place) -> bool:
-        """Whether `key`, which has the port on every address of the node, answers on this one; pods always do."""
-        return is_pod(key) or self._node_ports_answer(Address(place[:16]))
+    def _serves(self, key: ServiceKey, frontend: FrontendKey) -> bool:
+        """Whether `key`, which has the port on every address, answers on this one. A pod's host port always does."""
+        return is_pod(key) or self._node_ports_answer(address_of(frontend))
 
-    def _losses(self, place: _Place, key: ServiceKey) -> Iterable[Problem]:
-        """Addresses of the node that `key`, which has a port on every one, has not: older ones have them."""
-        for one in sorted(self._on_one.get(place, ())):
-            other = self._owner[one]
-            if self._precedes(other, key) and self._serves(key, one):
-                yield _problem(key, one, other)
+    def _lost_addresses(self, frontend: FrontendKey, key: ServiceKey) -> Iterable[Problem]:
+        """A problem for each address that `key`, which has the port on every address, loses to an older one."""
+        for specific in sorted(self._specific.get(frontend, ())):
+            other = self._owner[specific]
+            if self._precedes(other, key) and self._serves(key, specific):
+                yield _problem(key, specific, other)
 
-    def _across(self, place: _Place) -> set[ServiceKey]:
-        """Who claims the same port on one of the node's addresses, or has it on every one."""
-        if place[:16] in UNSPECIFIED.values():
-            ones = self._on_one.get(place, ())
-            return {key for one in ones for key in self._rivals.get(one) or (self._owner[one],)}
-        if not self._is_on_one(place):
+    def _overlapping(self, frontend: FrontendKey) -> set[ServiceKey]:
+        """Who claims the same port on one address of the node, or has it on every address."""
+        if is_wildcard(frontend):
+            specific = self._specific.get(frontend, ())
+            return {
+                key for one in specific for key in self._claimants.get(one) or (self._owner[one],)
+            }
+        if not self._is_specific(frontend):
             return set()
-        owner = self._owner.get(_on_every(place))
+        owner = self._owner.get(wildcard_key(frontend))
         return set() if owner is None else {owner}
 
-    def _is_on_one(self, place: _Place) -> bool:
-        address = Address(place[:16])
-        return address in self._local or is_loopback(address)
+    def _is_specific(self, frontend: FrontendKey) -> bool:
+        """Whether the frontend's address is one of the node, so that a wildcard frontend can overlap it."""
+        address = address_of(frontend)
+        return address in self._node_addresses or is_loopback(address)
 
-    def _claim(self, place: _Place, key: ServiceKey, touched: set[ServiceKey]) -> None:
-        owner = self._owner.setdefault(place, key)
+    def _claim(self, frontend: FrontendKey, key: ServiceKey, touched: set[ServiceKey]) -> None:
+        owner = self._owner.setdefault(frontend, key)
         if owner == key:
-            if self._is_on_one(place):
-                self._on_one.setdefault(_on_every(place), set()).add(place)
+            if self._is_specific(frontend):
+                self._specific.setdefault(wildcard_key(frontend), set()).add(frontend)
             return
-        rivals = self._rivals.get(place)
-        if rivals is None:
-            rivals = self._rivals[place] = {owner}
+        claimants = self._claimants.get(frontend)
+        if claimants is None:
+            claimants = self._claimants[frontend] = {owner}
             self._count(owner, 1)
-        rivals.add(key)
+        claimants.add(key)
         self._count(key, 1)
-        self._choose(place, rivals, touched)
+        self._choose(frontend, claimants, touched)
 
-    def _release(self, place: _Place, key: ServiceKey, touched: set[ServiceKey]) -> None:
-        rivals = self._rivals.get(place)
-        if rivals is None:
-            del self._owner[place]
-            if self._is_on_one(place):
-                every = _on_every(place)
-                self._on_one[every].discard(place)
-                if not self._on_one[every]:
-                    del self._on_one[every]
+    def _release(self, frontend: FrontendKey, key: ServiceKey, touched: set[ServiceKey]) -> None:
+        claimants = self._claimants.get(frontend)
+        if claimants is None:
+            del self._owner[frontend]
+            if self._is_specific(frontend):
+                wildcard = wildcard_key(frontend)
+                self._specific[wildcard].discard(frontend)
+                if not self._specific[wildcard]:
+                    del self._specific[wildcard]
             return
-        rivals.discard(key)
+        claimants.discard(key)
         self._count(key, -1)
-        self._choose(place, rivals, touched)
-        if len(rivals) == 1:
-            self._count(next(iter(rivals)), -1)
-            del self._rivals[place]
+        self._choose(frontend, claimants, touched)
+        if len(claimants) == 1:
+            self._count(next(iter(claimants)), -1)
+            del self._claimants[frontend]
 
-    def _choose(self, place: _Place, rivals: set[ServiceKey], touched: set[ServiceKey]) -> None:
-        """Settle the owner; all that claim the place name it in their problems."""
-        owner = min(rivals, key=self._ranks.__getitem__)
-        if owner != self._owner[place]:
-            self._owner[place] = owner
-            touched |= rivals
+    def _choose(
+        self, frontend: FrontendKey, claimants: set[ServiceKey], touched: set[ServiceKey]
+    ) -> None:
+        """Chooses the owner. Problems of all claimants name it, so a new owner touches all of them."""
+        owner = min(claimants, key=self._ranks.__getitem__)
+        if owner != self._owner[frontend]:
+            self._owner[frontend] = owner
+            touched |= claimants
 
     def _count(self, key: ServiceKey, change: int) -> None:
-        """How many of the service's places are contested."""
+        """Counts the frontends of a service that others claim too."""
         count = self._contested.get(key, 0) + change
         if count:
             self._contested[key] = count
@@ -228,7 +254,7 @@ def settle_all(
     addresses: Iterable[Address] = (),
     node_ports_answer: Callable[[Address], bool] = _everywhere,
 ) -> dict[ServiceKey, ServicePlan]:
-    """All services at once: the same answer as one by one."""
+    """Settles all services at once, with the same outcome as one by one."""
     claims = Claims(addresses, node_ports_answer)
     known = {key: (rank, plan) for key, rank, plan in plans}
     for key, (rank, plan) in known.items():
@@ -236,27 +262,14 @@ def settle_all(
     return {key: claims.settle(key, plan) for key, (_, plan) in known.items()}
 
 
-def _places(plan: ServicePlan) -> tuple[_Place, ...]:
-    found = dict.fromkeys(_place(frontend) for item in plan.items for frontend in item.frontends)
+def _frontends(plan: ServicePlan) -> tuple[FrontendKey, ...]:
+    """The keys of all frontends, each once, in order."""
+    found = dict.fromkeys(frontend_key(one) for item in plan.items for one in item.frontends)
     return tuple(found)
 
 
-def _place(frontend: PlannedFrontend) -> _Place:
-    return frontend.address + (frontend.port << 8 | frontend.protocol).to_bytes(3, "big")
-
-
-def _on_every(place: _Place) -> _Place:
-    """The same port on every address of the node."""
-    return UNSPECIFIED[family(Address(place[:16]))] + place[16:]
-
-
-def _problem(key: ServiceKey, place: _Place, owner: ServiceKey) -> Problem:
-    address, port, protocol = Address(place[:16]), int.from_bytes(place[16:18]), Protocol(place[18])
-    name = (
-        f"node port {port}/{protocol.name}"
-        if address in UNSPECIFIED.values()
-        else format_endpoint(address, port, protocol)
-    )
+def _problem(key: ServiceKey, frontend: FrontendKey, owner: ServiceKey) -> Problem:
+    name = format_key(frontend)
     if key == owner:
         message = f"has {name} in two of its ports; the first one gets it; remove one"
     else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Why an endpoint is in a list of its service port, or is not: the rules of backends.py in words."""
+"""Explains why an endpoint is in a list of its service port or is not: the rules of backends.py in words."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kubypass.model.address import format_endpoint
+from kubypass.model.address import format_address_port
 from kubypass.model.verdict import BackendList, BackendState
 from kubypass.plan.backends import endpoints_of, plan_backends
 from kubypass.plan.items import PlanNode
@@ -21,42 +21,42 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class EndpointNote:
-    """One endpoint of a service port."""
+    """One endpoint of a service port, with the reason for its use."""
 
     address: str
-    """With its port."""
+    """Address and port."""
     node: str
     used: bool
     why: str
 
 
 @dataclass(frozen=True, slots=True)
-class Explained:
+class PortExplanation:
     """A service port, with the policies that choose a list and every endpoint with its reason."""
 
     service: str
-    """`namespace/name`; `pod namespace/name` of a pod that has a port of its node."""
+    """`namespace/name`, or `pod namespace/name` for a host port."""
     port: str
     external_policy: str
     internal_policy: str
     endpoints: tuple[EndpointNote, ...]
 
 
-def explain(
+def explain_service_port(
     service: Service,
     key: ItemKey,
     slices: Sequence[EndpointSlice],
     node: PlanNode,
     chosen: BackendList,
-) -> Explained | None:
-    """The port that `key` names; None where the service has it no more."""
+) -> PortExplanation | None:
+    """Explains the port that `key` names; None where the service no longer has it."""
     port = next(
         (p for p in service.ports if (p.name, p.protocol) == (key.port_name, key.protocol)), None
     )
     if port is None:
         return None
     usable = [one for one in slices if one.family == key.family]
-    return Explained(
+    return PortExplanation(
         f"{key.namespace}/{key.name}",
         port.name or str(port.port),
         "Local" if service.external_local else "Cluster",
@@ -65,13 +65,13 @@ def explain(
     )
 
 
-def explain_host_port(item: Item, node: PlanNode) -> Explained:
-    """The port that a pod has of its node."""
+def explain_host_port(item: Item, node: PlanNode) -> PortExplanation:
+    """Explains a host port of a pod."""
     (backend,) = item.backends
-    where = format_endpoint(*backend[:2])
-    note = EndpointNote(where, node.name, used=True, why="it has the port")
+    address = format_address_port(*backend[:2])
+    note = EndpointNote(address, node.name, used=True, why="it has the port")
     subject = title((item.key.namespace, item.key.name))
-    return Explained(subject, str(backend.port), "Cluster", "Cluster", (note,))
+    return PortExplanation(subject, str(backend.port), "Cluster", "Cluster", (note,))
 
 
 def _notes(
@@ -79,22 +79,24 @@ def _notes(
 ) -> tuple[EndpointNote, ...]:
     found = endpoints_of(slices, port, node.name)
     planned = {b[:2]: b for b in plan_backends(slices, port, node, local=True)}
-    members = {place for place, b in planned.items() if b.lists & chosen}
-    any_ready = any(planned[place].state == BackendState.ACTIVE for place in members)
+    members = {key for key, b in planned.items() if b.lists & chosen}
+    any_ready = any(planned[key].state == BackendState.ACTIVE for key in members)
     notes = []
-    for place in sorted(found):
-        endpoint, used = found[place], place in members
+    for key in sorted(found):
+        endpoint, used = found[key], key in members
         if used:
             ready = endpoint.ready
             why = "ready" if ready else "terminating, still serving, and nothing else is ready"
         else:
-            why = _left_out(endpoint, node, chosen, any_ready=any_ready)
-        text = format_endpoint(place[0], place[1])
+            why = _why_not_used(endpoint, node, chosen, any_ready=any_ready)
+        text = format_address_port(*key)
         notes.append(EndpointNote(text, endpoint.node, used, why))
     return tuple(notes)
 
 
-def _left_out(endpoint: Endpoint, node: PlanNode, chosen: BackendList, *, any_ready: bool) -> str:
+def _why_not_used(
+    endpoint: Endpoint, node: PlanNode, chosen: BackendList, *, any_ready: bool
+) -> str:
     if chosen == BackendList.LOCAL and not endpoint.is_on(node.name):
         where = f"on node {endpoint.node}" if endpoint.node else "on no node that is known"
         return f"{where}: the traffic policy is Local"

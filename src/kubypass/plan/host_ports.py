@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A pod of this node with host ports -> its items: one a port and family, whose only backend is the pod.
+"""Plans the host ports of a pod on this node: one item for each port and family, whose only backend is the pod.
 
 hostIP          frontend
-none            every address of the node, of each family that the pod has
-0.0.0.0 or ::   every address of the node, of that family
+none            every address of the node, in each family that the pod has
+0.0.0.0 or ::   every address of the node, in that family
 one of the node that address
-loopback        that address; only the node's own sockets get there
+loopback        that address, which only the node's own sockets reach
 any other       none, and a problem: it would take another machine's traffic
 
-A port that a Service has as its NodePort stays the Service's (conflicts.py).
+A NodePort of a Service comes before the same host port of a pod (conflicts.py).
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _FLAGS = int(ServiceFlag.HOST_PORT | ServiceFlag.HAS_ENDPOINTS)
 
 
 def plan_host_ports(pod: HostPortPod, node: PlanNode, settings: Settings) -> ServicePlan:
-    """What the pod needs on the node; nothing on another node than its own."""
+    """Plans what the pod needs on its node; on any other node, it needs nothing."""
     if pod.node != node.name or not settings.services.with_host_ports:
         return ServicePlan(())
     items: list[Item] = []
@@ -58,7 +58,7 @@ def plan_host_ports(pod: HostPortPod, node: PlanNode, settings: Settings) -> Ser
 
 
 def pod_rank(pod: HostPortPod) -> Rank:
-    """Which of two has a port: one that is being deleted has none that another wants."""
+    """The pod's rank in conflicts; a pod that is being deleted loses to any other."""
     return Rank(pod.created, Precedence.TERMINATING_POD if pod.terminating else Precedence.POD)
 
 
@@ -75,11 +75,11 @@ def _items(pod: HostPortPod, port: HostPort, settings: Settings) -> Iterator[Ite
         name = f"{format_address(port.address)}/{port.port}"
     for address in pod.addresses:
         version = family(address)
-        place: Address = port.address or UNSPECIFIED[version]
-        if not settings.network.has_family(version) or family(place) != version:
+        host: Address = port.address or UNSPECIFIED[version]
+        if not settings.network.has_family(version) or family(host) != version:
             continue
         yield Item(
             ItemKey(*pod.key, name, port.protocol, version),
-            (PlannedFrontend(place, port.port, port.protocol, _FLAGS),),
+            (PlannedFrontend(host, port.port, port.protocol, _FLAGS),),
             (PlannedBackend(address, port.container_port, BackendState.ACTIVE),),
         )

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What planning yields: items (one service port in one family) with their frontends and backends.
+"""The results of planning: items, each of which is one service port in one family, with frontends and backends.
 
-Named tuples, because there are a hundred thousand of them and they are sorted and compared as a
-whole.
+Most are named tuples: a cluster has a hundred thousand of them, and they are sorted and compared as a whole.
 """
 
 from __future__ import annotations
@@ -20,7 +19,7 @@ from kubypass.model.verdict import BackendList, BackendState
 
 
 class ItemKey(NamedTuple):
-    """What one load-balanced item is called; it keeps its identifier as long as this stays."""
+    """The name of an item. An item keeps its identifier in the maps while its name stays."""
 
     namespace: str
     name: str
@@ -34,7 +33,7 @@ class ItemKey(NamedTuple):
 
 
 class PlannedFrontend(NamedTuple):
-    """An address that clients dial. NodePorts have the unspecified address of their family."""
+    """An address and port that clients connect to. A NodePort has the unspecified address of its family."""
 
     address: Address
     port: int
@@ -44,14 +43,14 @@ class PlannedFrontend(NamedTuple):
 
 
 class PlannedBackend(NamedTuple):
-    """Where they get to."""
+    """An address and port that clients are sent to."""
 
     address: Address
     port: int
     state: BackendState
-    """What the endpoint is; new connections go by the lists."""
+    """The state of the endpoint. New connections depend on the lists alone."""
     lists: int = int(BackendList.CLUSTER)
-    """Bits of BackendList: from which lists new connections get it. None: it keeps those that it has."""
+    """Bits of BackendList: the lists that have it. A backend in no list keeps its connections and gets no new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +60,23 @@ class Item:
     key: ItemKey
     frontends: tuple[PlannedFrontend, ...]
     backends: tuple[PlannedBackend, ...]
-    """In order of address and port, no two alike."""
+    """In order of address and port, without duplicates."""
     affinity_s: int = 0
-    """How long a client keeps its backend; 0: it does not."""
+    """How long a client keeps its backend; 0 without affinity."""
     source_ranges: tuple[Cidr, ...] = ()
-    """Clients that frontends with SOURCE_RANGES let in (or, with SOURCE_DENY, keep out)."""
+    """Clients that frontends with SOURCE_RANGES let in, or keep out with SOURCE_DENY."""
     lost: tuple[PlannedFrontend, ...] = ()
-    """Those of its ClusterIP that another service has; the address is its ClusterIP all the same."""
+    """Frontends of its ClusterIP that another service gets. The address remains its ClusterIP."""
 
     @property
     def on_addresses(self) -> tuple[PlannedFrontend, ...]:
-        """What tells which addresses are services'."""
+        """Every frontend whose address counts as an address of services."""
         return self.frontends + self.lost
 
 
 @dataclass(frozen=True, slots=True)
 class ServicePlan:
-    """What one service needs."""
+    """The items of one service, and what is wrong with it."""
 
     items: tuple[Item, ...]
     problems: tuple[Problem, ...] = ()
@@ -85,20 +84,20 @@ class ServicePlan:
 
 @dataclass(frozen=True, slots=True)
 class PlanNode:
-    """The node that is planned for."""
+    """The node for which services are planned."""
 
     name: str
     addresses: tuple[Address, ...] = ()
-    """The primary one of each family."""
+    """The primary address of each family."""
     zone: str = ""
     local_addresses: frozenset[Address] = frozenset()
-    """All that it has."""
+    """All addresses of the node."""
     labels: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(
         cls, name: str, own: Node | None, primary: Iterable[Address], addresses: Iterable[Address]
     ) -> Self:
-        """A node with these addresses; `own` is its Node object, where there is one."""
+        """Makes a node with these addresses; `own` is its Node object, if there is one."""
         zone, labels = (own.zone, own.labels) if own else ("", {})
         return cls(name, tuple(primary), zone, frozenset(addresses), labels)

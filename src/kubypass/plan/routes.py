@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Native routing between nodes of one segment: peers' pod networks via the peers' addresses."""
+"""Plans native routes between the nodes of one segment: each peer's pod networks go by the peer's address."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 def plan_routes(
     nodes: Iterable[Node], node: PlanNode, settings: Settings
 ) -> tuple[tuple[PodRoute, ...], tuple[Problem, ...]]:
-    """Routes in order of their nodes; none unless `auto-direct-node-routes` is on.
+    """Plans routes in order of their nodes; none unless `auto-direct-node-routes` is on.
 
-    Of two nodes with the same pod network, the first by name gets the route (cidrs.py reports it).
+    Of two nodes with the same pod network, the first by name gets the route, and cidrs.py reports the overlap.
     """
     if not settings.routing.direct_node_routes:
         return (), ()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One service with its slices -> its items.
+"""Plans the items of one service from its EndpointSlices.
 
-Follows kube-proxy: an item is (namespace, name, port name, protocol), once per family; endpoints bind by port name
-and protocol (backends.py). NodePorts are planned on the unspecified address, which stands for every address of the
-node on which they answer (node_ports.py).
+As in kube-proxy, each port of a service is one item per family, and endpoints bind to it by port name and protocol
+(backends.py). A NodePort is planned on the unspecified address, which stands for every address of the node on which
+NodePorts answer (settings/node_port_addresses.py).
 
 frontend                policy                  clients
 ClusterIP               internalTrafficPolicy   those in the cluster (others with bpf-lb-external-clusterip)
@@ -11,10 +11,10 @@ external address        externalTrafficPolicy   all
 load balancer's address externalTrafficPolicy   those in loadBalancerSourceRanges of its family; all without any
 NodePort                externalTrafficPolicy   all
 
-With bpf-lb-source-range-all-types the ranges are for every frontend but the ClusterIP. Annotations may leave out kinds
-of frontends (`service.cilium.io/type`), or the service on some nodes (`/node`, `/node-selector`).
+With bpf-lb-source-range-all-types, the ranges hold for every frontend but the ClusterIP. Annotations can remove kinds
+of frontends (`service.cilium.io/type`), or the service from some nodes (`/node`, `/node-selector`).
 
-What the policies mean for each client is decided by the datapath (bpf/policy.h).
+The datapath decides what the policies mean for each client (bpf/policy.h).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ _HAS_ENDPOINTS = int(ServiceFlag.HAS_ENDPOINTS)
 def plan_service(
     service: Service, slices: Sequence[EndpointSlice], node: PlanNode, settings: Settings
 ) -> ServicePlan:
-    """What the service needs on the node; families that are switched off are left out."""
+    """Plans what the service needs on the node, in the families that are switched on."""
     items: list[Item] = []
     if not matches(service.nodes, node.labels):
         return ServicePlan(())
@@ -73,8 +73,8 @@ def plan_service(
             ):
                 flags |= _NODE_PORT | (_LOCAL if service.external_local else 0)
                 flags |= guard if settings.services.source_ranges_for_all_types else 0
-                place = (UNSPECIFIED[version], port.node_port, port.protocol)
-                frontends.append(PlannedFrontend(*place, flags))
+                frontend = (UNSPECIFIED[version], port.node_port, port.protocol)
+                frontends.append(PlannedFrontend(*frontend, flags))
             key = ItemKey(service.namespace, service.name, port.name, port.protocol, version)
             items.append(Item(key, tuple(frontends), backends, service.affinity_s, ranges))
     return ServicePlan(tuple(items))
@@ -83,7 +83,7 @@ def plan_service(
 def _addresses(
     service: Service, cluster_ip: Address, settings: Settings, guard: int
 ) -> dict[Address, int]:
-    """Addresses of one family with their flags, the cluster address first."""
+    """Addresses of one family with their flags; the ClusterIP is the first."""
     found: dict[Address, int] = {}
     if Exposure.CLUSTER_IP in service.exposure:
         found[cluster_ip] = _CLUSTER_IP | (_LOCAL if service.internal_local else 0)
@@ -100,7 +100,7 @@ def _addresses(
 def _add(
     found: dict[Address, int], addresses: Iterable[Address], version: Family, flags: int
 ) -> None:
-    """An address that is the service's cluster address too keeps that one's policy."""
+    """Adds flags to addresses. An external address that is also the ClusterIP keeps the policy of the ClusterIP."""
     for address in addresses:
         if family(address) == version:
             before = found.get(address, 0)
@@ -124,7 +124,10 @@ def _guard(service: Service) -> int:
 def _source_ranges(
     service: Service, version: Family, node: PlanNode, settings: Settings
 ) -> tuple[Cidr, ...]:
-    """Of one family. Where the node is let in, so are the load balancer's addresses: an agent may bind them on it."""
+    """The source ranges of one family.
+
+    If they let the node in, they let the load balancer's addresses in too: an agent may bind those on the node.
+    """
     guarded = service.load_balancer_ips or settings.services.source_ranges_for_all_types
     if not service.source_ranges or not guarded:
         return ()

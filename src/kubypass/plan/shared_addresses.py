@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""External addresses that are another service's ClusterIP: both are served, each on its own ports, and it is told."""
+"""Finds external addresses that are another service's ClusterIP. Both are served, each on its ports, and reported."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _CLUSTER_IP = int(ServiceFlag.CLUSTER_IP)
 _EXTERNAL = int(ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER)
 _Users = dict[Address, tuple["ServiceKey", ...]]
 _Uses = tuple[frozenset[Address], frozenset[Address]]
-"""Cluster and external addresses."""
+"""The ClusterIPs and the external addresses of one service."""
 _NOTHING: _Uses = (frozenset(), frozenset())
 
 
@@ -32,7 +32,7 @@ class SharedAddresses:
         self._external: _Users = {}
 
     def replace(self, key: ServiceKey, plan: ServicePlan | None) -> set[ServiceKey]:
-        """Put a service's addresses in place; services whose problems may be others now."""
+        """Replaces a service's addresses; returns the services whose problems may have changed."""
         old, new = self._uses.get(key, _NOTHING), _uses(plan)
         if old == new:
             return set()
@@ -51,7 +51,7 @@ class SharedAddresses:
         return touched
 
     def problems(self, key: ServiceKey, plan: ServicePlan) -> Iterable[Problem]:
-        """One for each external address of the service that is another's ClusterIP."""
+        """Yields a problem for each external address of the service that is another's ClusterIP."""
         external = self._uses.get(key, _NOTHING)[1] if plan.items else ()
         for address in sorted(external):
             for other in sorted(self._cluster.get(address, ())):
@@ -64,7 +64,7 @@ class SharedAddresses:
 
 
 def title(key: ServiceKey) -> str:
-    """How messages call a service, or a pod (whose key has `pod/` in its name)."""
+    """The name of a service in messages, or of a pod, whose key has `pod/` in its name."""
     namespace, name = key
     pod = name.removeprefix("pod/")
     return f"service {namespace}/{name}" if pod == name else f"pod {namespace}/{pod}"

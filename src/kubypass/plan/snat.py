@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure: source ports for clients whose own is taken, where the node's address stands in for theirs.
+"""Plans the source ports of masqueraded connections whose own port is taken.
 
 They are best clear of NodePorts and of the node's ephemeral ports. The programs cope with an overlap (a socket of the
 node has precedence), but each side then takes ports from the other.
@@ -15,31 +15,31 @@ from kubypass.settings.parse import FIRST_NAT_PORT
 from kubypass.settings.settings import Settings
 
 Ports = tuple[int, int]
-"""First and last."""
+"""First and last port of a range."""
 _LAST_PORT = 65535
 _ABOVE_LINUX = (61000, 65535)
-"""Above Linux's own ephemeral ports."""
+"""The ports above Linux's default ephemeral ports."""
 _ENOUGH = 1024
-"""So many ports above the ephemeral ones are preferred to more below, where daemons listen."""
+"""With this many ports above the ephemeral ones, a larger range below, where daemons listen, is not chosen."""
 _SUBJECT = "SNAT"
 
 
 @dataclass(frozen=True, slots=True)
 class SnatPorts:
-    """The ranges in effect."""
+    """The ranges of source ports in effect."""
 
     main: Ports
     extra: Ports | None
-    """The setting node-port-nat-range-ext."""
+    """The range of the setting node-port-nat-range-ext."""
 
     @property
     def count(self) -> int:
-        """How many ports that is."""
+        """The number of ports in all ranges."""
         return sum(last - first + 1 for first, last in self.ranges)
 
     @property
     def ranges(self) -> tuple[Ports, ...]:
-        """Both, or the one."""
+        """The main range, then the extra one if there is one."""
         return (self.main, self.extra) if self.extra else (self.main,)
 
     def __str__(self) -> str:
@@ -47,11 +47,11 @@ class SnatPorts:
 
 
 LINUX_EPHEMERAL: Ports = (32768, 60999)
-"""What sockets get by themselves where nobody has changed it."""
+"""Linux's default of net.ipv4.ip_local_port_range."""
 
 
 def plan_snat_ports(settings: Settings, ephemeral: Ports) -> tuple[SnatPorts, tuple[Problem, ...]]:
-    """The ports, and what the operator should know of them. `ephemeral` are those of net.ipv4.ip_local_port_range."""
+    """Plans the ports, and problems for the operator. `ephemeral` is net.ipv4.ip_local_port_range."""
     extra, node_ports = settings.masquerade.extra_ports, settings.node_ports.port_range
     taken = [node_ports, *([extra] if extra else [])]
     gaps = _gaps([*taken, ephemeral])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which pods' sockets are left alone, so that their packets are translated instead. Pure."""
+"""Which pods are excluded from socket load balancing: their packets are translated instead."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from kubypass.settings.settings import Settings
 
 SOCKET_LB_ANNOTATION: Final = "kubypass.io/socket-lb"
-"""`disabled`: this pod's sockets are left alone."""
+"""`disabled` excludes this pod."""
 
 
 def is_excluded(pod: Pod | PodMetadata, settings: Settings) -> bool:
-    """Whether the pod's annotation, labels or runtime class say so."""
+    """Whether the pod's annotation, labels or runtime class exclude it."""
     if pod.annotations.get(SOCKET_LB_ANNOTATION) == "disabled":
         return True
     selector = settings.sockets.excluded_pods

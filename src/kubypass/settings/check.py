@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads settings from text, with something to say about each key that was given."""
+"""Read settings from text, with a finding for each key that was given."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BY_KEY: Final = {key.name: key for key in KEYS}
 
 
 def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding, ...]]:
-    """Settings from text (booleans and numbers are read too); a finding for each key, in order."""
+    """Return settings from text (booleans and numbers are read too), and a finding for each key, in their order."""
     values: dict[str, object] = {}
     findings: list[Finding] = []
     for name, raw in given.items():
@@ -39,7 +39,7 @@ def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding
 
 
 def _inherited(values: Mapping[str, object]) -> dict[str, object]:
-    """Values of keys that take another key's value: where they are 0, or where only the other one is given."""
+    """Values that keys inherit from another key: where they are 0, or where only the other key is given."""
     found: dict[str, object] = {}
     for general in KEYS:
         for path in (_BY_KEY[name].path for name in general.inherited_by):
@@ -94,7 +94,7 @@ def _check_value(
 
 
 def _plain(key: Key, text: str) -> str:
-    """`True` and `1` are `true` where that is one of the words."""
+    """Return `true` for `True` and `1`, where `true` is one of the choices."""
     if "true" in key.choices and text not in key.deprecated_values:
         return "true" if parse_bool(text) else "false"
     return text

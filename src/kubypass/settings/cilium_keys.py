@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keys of Cilium that kubypass knows and does not act on: they are no typing errors."""
+"""Keys of Cilium on which kubypass does not act. It knows them, so that they are not reported as typing errors."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings from where operators keep them.
+"""Read settings from files.
 
-A directory with a file for each key (a mounted ConfigMap), a YAML file with the keys at its top,
-or a YAML or JSON file with the ConfigMap itself. What they mean is in settings/settings.py.
+Settings are in a directory with a file for each key (a mounted ConfigMap), in a YAML file with the keys at its top,
+or in a YAML or JSON file that has the ConfigMap itself. settings/check.py says what the values mean.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ _CONFIG_MAP = "cilium-config"
 
 @dataclass(frozen=True, slots=True)
 class SettingsText:
-    """What is written down, before it is understood."""
+    """What a file says, as text that was not checked yet."""
 
     values: Mapping[str, object] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
-    """Values that cannot even be read: all of them wrong."""
+    """A finding for each value that cannot be read as text; the level of all is `wrong`."""
 
 
 def load_settings(
     path: str | Path | None, overrides: Iterable[str] = ()
 ) -> tuple[Settings, tuple[Finding, ...]]:
-    """Settings from a path, `--key=value` arguments over them; ConfigError for a wrong value."""
+    """Read settings from a path; `--key=value` arguments take precedence. Raises ConfigError for a wrong value."""
     settings, findings = inspect_settings(path, overrides)
     for finding in findings:
         if finding.level == "wrong":
@@ -45,7 +45,7 @@ def load_settings(
 def inspect_settings(
     path: str | Path | None, overrides: Iterable[str] = ()
 ) -> tuple[Settings, tuple[Finding, ...]]:
-    """As load_settings, but wrong values are findings, with their defaults in place."""
+    """Read settings as load_settings does, but report wrong values as findings, and use their defaults."""
     text = read_settings(path) if path is not None else SettingsText()
     given = parse_overrides(overrides)
     settings, findings = check_settings({**text.values, **given})
@@ -54,7 +54,7 @@ def inspect_settings(
 
 
 def parse_overrides(arguments: Iterable[str]) -> dict[str, str]:
-    """`--key=value` arguments; a key alone is true, as for Cilium's agent."""
+    """Read `--key=value` arguments. A key alone is true, as with Cilium's agent."""
     values: dict[str, str] = {}
     for argument in arguments:
         key, equals, value = argument.removeprefix("--").partition("=")
@@ -67,7 +67,7 @@ def parse_overrides(arguments: Iterable[str]) -> dict[str, str]:
 
 
 def read_settings(path: str | Path) -> SettingsText:
-    """What is written at the path; ConfigError if that is no settings at all."""
+    """Return what the path says. Raises ConfigError if it has no settings at all."""
     source = Path(path)
     try:
         if source.is_dir():
@@ -82,7 +82,7 @@ def read_settings(path: str | Path) -> SettingsText:
 
 
 def _read_directory(directory: Path) -> SettingsText:
-    """A file for each key; hidden ones are how Kubernetes swaps mounted ConfigMaps."""
+    """Read a file for each key. Hidden files are skipped: Kubernetes uses them to swap mounted ConfigMaps."""
     values: dict[str, object] = {}
     findings: list[Finding] = []
     for entry in sorted(directory.iterdir()):
@@ -120,7 +120,7 @@ def _read_yaml(source: Path, content: bytes) -> SettingsText:
 
 
 def _config_maps(part: object) -> list[dict[object, object]]:
-    """The ConfigMaps in a document, those in lists too."""
+    """Return the ConfigMaps of a YAML document, also those in lists."""
     if not isinstance(part, dict):
         return []
     if part.get("kind") == "ConfigMap":
@@ -135,7 +135,7 @@ def _name(item: Mapping[object, object]) -> object:
 
 
 def _read_config_map(source: Path, item: Mapping[object, object]) -> SettingsText:
-    """Kubernetes refuses a ConfigMap with anything but text, so it is wrong here too."""
+    """Read a ConfigMap. A value that is not text is wrong, because Kubernetes refuses it."""
     data = item.get("data")
     if data is None:
         return SettingsText()

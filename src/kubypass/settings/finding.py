@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is to be said about settings that were given."""
+"""Findings: what an operator should know about the settings that were given."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ Level = Literal["accepted", "deprecated", "unknown", "wrong"]
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What is to be said about one key that was given."""
+    """What an operator should know about one key that was given."""
 
     key: str
     value: str
     level: Level
-    """Of these only `wrong` stops anything; the value's default is in its place."""
+    """Only `wrong` stops anything; the default then replaces the value."""
     message: str
-    """Empty if there is nothing to say."""
+    """What to know; empty if the key does what its value says."""
 
     def __str__(self) -> str:
         said = f"{self.key}: {self.value!r}"

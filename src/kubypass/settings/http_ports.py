@@ -11,7 +11,7 @@ from kubypass.settings.key import Kind, setting
 from kubypass.settings.parse import parse_bind_address, parse_size
 
 if TYPE_CHECKING:
-    from kubypass.model.address import Address
+    from kubypass.model.address import AddressPort
 
 _BIND_ADDRESS = Kind("address:port; empty: off", parse_bind_address)
 
@@ -20,13 +20,13 @@ _BIND_ADDRESS = Kind("address:port; empty: off", parse_bind_address)
 class HttpPortSettings:
     """The TCP ports that answer health checks and give metrics."""
 
-    proxy_health: tuple[Address, int] | None = setting(
+    proxy_health: AddressPort | None = setting(  # noqa: RUF009
         "kube-proxy-replacement-healthz-bind-address", _BIND_ADDRESS,
         (UNSPECIFIED[4], 10256), "0.0.0.0:10256",
         "/healthz and /livez as kube-proxy has them, for load balancers. 0.0.0.0 is every address, IPv6 "
         "included. Cilium's default is off.",
     )  # fmt: skip
-    metrics: tuple[Address, int] | None = setting(
+    metrics: AddressPort | None = setting(  # noqa: RUF009
         "metrics-bind-address", _BIND_ADDRESS,
         (parse_address("127.0.0.1"), 10249), "127.0.0.1:10249",
         "/metrics, /proxyMode and /healthz as kube-proxy has them. Not one of Cilium's keys.",

@@ -26,7 +26,7 @@ class MapSettings:
 
     service_maps: int = setting(
         "bpf-lb-map-max", _SIZE, 65536, "65536",
-        "Size of those Service maps that have no setting of their own.",
+        "Size of `services` and of `backends`, if this is given and their own keys are not, or if these are 0.",
         inherited_by=("bpf-lb-service-map-max", "bpf-lb-service-backend-map-max"),
     )  # fmt: skip
     services: int = setting(

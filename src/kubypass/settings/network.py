@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class NetworkSettings:
     """Address families and devices of the node."""
 
-    ipv4: bool = setting("enable-ipv4", SWITCH, True, "true", "IPv4 Services and pods.")
-    ipv6: bool = setting("enable-ipv6", SWITCH, True, "true", "IPv6 Services and pods.")
+    ipv4: bool = setting("enable-ipv4", SWITCH, True, "true", "Serves IPv4 Services and pods.")
+    ipv6: bool = setting("enable-ipv6", SWITCH, True, "true", "Serves IPv6 Services and pods.")
     devices: tuple[str, ...] = setting(
         "devices", NAMES, (), "",
         "Uplinks, on which NodePorts answer; a trailing + stands for any ending. Unset: the devices with a "

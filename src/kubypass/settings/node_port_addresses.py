@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The value of `nodeport-addresses`: on which of the node's addresses NodePorts answer."""
+"""The value of `nodeport-addresses`: the node's addresses on which NodePorts answer."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kubypass.settings.parse import parse_cidrs
 
 @dataclass(frozen=True, slots=True)
 class NodePortAddresses:
-    """On which of the node's addresses NodePorts answer; each family by itself."""
+    """The node's addresses on which NodePorts answer. Each family is chosen by itself."""
 
     primary: bool = False
-    """Only on the primary address of each family."""
+    """Whether only the primary address of each family is chosen."""
     cidrs: tuple[Cidr, ...] = ()
-    """Only on those in a network of their family; a family without any has all."""
+    """The networks whose addresses are chosen. In a family without a network, every address is chosen."""
 
     def all_of(self, version: Family) -> bool:
-        """Whether every address of the family is meant."""
+        """Whether every address of the family is chosen."""
         cidrs = [cidr for cidr in self.cidrs if cidr.family == version]
         return not self.primary and (not cidrs or any(cidr.prefix == 0 for cidr in cidrs))
 
     def selects(self, address: Address, primary: Collection[Address]) -> bool:
-        """Whether NodePorts answer on this address; `primary` are the node's primary ones."""
+        """Whether NodePorts answer on this address. `primary` has the node's primary addresses."""
         if self.primary:
             return address in primary
         return self.all_of(family(address)) or any(cidr.contains(address) for cidr in self.cidrs)
@@ -34,12 +34,12 @@ class NodePortAddresses:
     def chosen(
         self, addresses: Iterable[Address], primary: Collection[Address]
     ) -> frozenset[Address]:
-        """Those of the addresses that it selects."""
+        """Return the addresses on which NodePorts answer."""
         return frozenset(address for address in addresses if self.selects(address, primary))
 
 
 def parse_node_port_addresses(text: str) -> NodePortAddresses:
-    """`primary`, or networks separated by commas; empty text is every address."""
+    """Read `primary`, or networks separated by commas. Empty text chooses every address."""
     if text == "primary":
         return NodePortAddresses(primary=True)
     try:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from kubypass.model.address import UNSPECIFIED, Address, Family, parse_address
+from kubypass.model.address import UNSPECIFIED, AddressPort, Family, parse_address
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.constants import NETWORKS_MAX
 
@@ -28,11 +28,11 @@ _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|ms|s|m|h)
 _MAX_DURATION_NS = 2**63 - 1
 _MAX_PORT = 65535
 FIRST_NAT_PORT = 1024
-"""Ports below are the node's own services'."""
+"""The first port that SNAT may use. Lower ports are for the node's own services."""
 
 
 def parse_bool(text: str) -> bool:
-    """As Go's strconv.ParseBool does."""
+    """Read a switch as Go's strconv.ParseBool does."""
     if text in _TRUE:
         return True
     if text in _FALSE:
@@ -42,12 +42,12 @@ def parse_bool(text: str) -> bool:
 
 
 def parse_optional_bool(text: str) -> bool | None:
-    """A switch that has a third state, unset, which text cannot say."""
+    """Read a switch that has a third state, unset, which no text stands for."""
     return parse_bool(text)
 
 
 def parse_choice(*choices: str) -> Callable[[str], str]:
-    """One of these words."""
+    """Make a parser of one of these words."""
 
     def parse(text: str) -> str:
         if text not in choices:
@@ -59,7 +59,7 @@ def parse_choice(*choices: str) -> Callable[[str], str]:
 
 
 def parse_size(low: int, high: int, *, inherit: bool = False) -> Callable[[str], int]:
-    """A whole number; `inherit` allows 0, which stands for what is so anyway."""
+    """Make a parser of whole numbers. `inherit` allows 0, which stands for another value."""
 
     def parse(text: str) -> int:
         number = (
@@ -74,7 +74,7 @@ def parse_size(low: int, high: int, *, inherit: bool = False) -> Callable[[str],
 
 
 def parse_duration_ns(text: str) -> int:
-    """Go's notation (`8000s`, `2h30m`), more than zero, in nanoseconds."""
+    """Read a duration above zero in Go's notation (`8000s`, `2h30m`); returns nanoseconds."""
     position, total = 0, 0.0
     while match := _DURATION_PART.match(text, position):
         total += float(match[1]) * _UNITS_NS[match[2]]
@@ -86,7 +86,7 @@ def parse_duration_ns(text: str) -> int:
 
 
 def parse_family_cidr(version: Family) -> Callable[[str], Cidr | None]:
-    """One network of the family; empty text is none."""
+    """Make a parser of one network of the family. Empty text is None."""
 
     def parse(text: str) -> Cidr | None:
         if not text:
@@ -105,12 +105,12 @@ def parse_family_cidr(version: Family) -> Callable[[str], Cidr | None]:
 
 
 def parse_words(text: str) -> tuple[str, ...]:
-    """Words separated by commas or blanks."""
+    """Read words that are separated by commas or blanks."""
     return tuple(text.replace(",", " ").split())
 
 
 def parse_cidrs(text: str) -> tuple[Cidr, ...]:
-    """Networks of either family, separated by commas or blanks."""
+    """Read networks of either family, separated by commas or blanks."""
     found: list[Cidr] = []
     for word in parse_words(text):
         try:
@@ -124,7 +124,7 @@ def parse_cidrs(text: str) -> tuple[Cidr, ...]:
 
 
 def parse_networks(text: str) -> tuple[Cidr, ...]:
-    """At most NETWORKS_MAX networks of either family, separated by commas or blanks."""
+    """Read networks as parse_cidrs does, at most NETWORKS_MAX of them."""
     found = parse_cidrs(text)
     if len(found) > NETWORKS_MAX:
         msg = f"expected at most {NETWORKS_MAX} networks"
@@ -133,7 +133,7 @@ def parse_networks(text: str) -> tuple[Cidr, ...]:
 
 
 def parse_family_cidrs(version: Family) -> Callable[[str], tuple[Cidr, ...]]:
-    """Networks of one family, separated by commas or blanks."""
+    """Make a parser of networks of one family, separated by commas or blanks."""
     one = parse_family_cidr(version)
 
     def parse(text: str) -> tuple[Cidr, ...]:
@@ -143,7 +143,7 @@ def parse_family_cidrs(version: Family) -> Callable[[str], tuple[Cidr, ...]]:
 
 
 def parse_port_range(text: str) -> tuple[int, int]:
-    """`first,last`, both included."""
+    """Read `first,last`; both ports are included."""
     words = parse_words(text)
     numbers = [int(word) for word in words if word.isascii() and word.isdigit() and len(word) <= 5]
     if len(words) != 2 or len(numbers) != 2 or not 0 < numbers[0] <= numbers[1] <= _MAX_PORT:
@@ -153,7 +153,7 @@ def parse_port_range(text: str) -> tuple[int, int]:
 
 
 def parse_nat_range(text: str) -> tuple[int, int] | None:
-    """`first,last` above the well-known ports; empty text is none."""
+    """Read `first,last` from FIRST_NAT_PORT on. Empty text is None."""
     if not text:
         return None
     try:
@@ -166,8 +166,8 @@ def parse_nat_range(text: str) -> tuple[int, int] | None:
     return first, last
 
 
-def parse_bind_address(text: str) -> tuple[Address, int] | None:
-    """`address:port`, IPv6 in brackets; without an address, every one; empty text is none."""
+def parse_bind_address(text: str) -> AddressPort | None:
+    """Read `address:port`, with IPv6 in brackets. Without an address it is every address. Empty text is None."""
     if not text:
         return None
     host, _, port = text.rpartition(":")
@@ -184,5 +184,5 @@ def parse_bind_address(text: str) -> tuple[Address, int] | None:
 
 
 def parse_text(text: str) -> str:
-    """Anything."""
+    """Read any text."""
     return text

@@ -2,7 +2,7 @@
 """Every setting, in groups. A field of a group carries its key, values, default and meaning.
 
 The keys are those of Cilium's `cilium-config`. `docs/settings.md`, `kubypass config check` and the options of
-`kubypass agent` come from `KEYS`. What was found on the node at run time is not here.
+`kubypass agent` come from `KEYS`. What the agent finds on the node is not here.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from kubypass.settings.sockets import SocketSettings
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the operator wants. A group's title is its heading in docs/settings.md."""
+    """What the operator asks for. The title of a group is its heading in docs/settings.md."""
 
     services: ServiceSettings = field(
         default_factory=ServiceSettings, metadata={"title": "Services"}
@@ -68,12 +68,12 @@ class Settings:
         return self.socket_lb and not self.sockets.host_only
 
     def value(self, path: str) -> object:
-        """The value at a Key's path, such as `sockets.host_only`."""
+        """Return the value at a Key's path, such as `sockets.host_only`."""
         group, name = path.split(".")
         return getattr(getattr(self, group), name)
 
     def with_values(self, values: Mapping[str, object]) -> Settings:
-        """Settings with other values, by the paths of their keys."""
+        """Return settings in which these values, by the paths of their keys, replace others."""
         changed: dict[str, dict[str, Any]] = {}
         for path, value in values.items():
             group, name = path.split(".")
@@ -106,4 +106,4 @@ KEYS: Final[tuple[Key, ...]] = (
     _alias("native-routing-cidr", _BY_NAME["ipv4-native-routing-cidr"]),
     _alias("enable-host-reachable-services", _BY_NAME["bpf-lb-sock"]),
 )
-"""Every key; aliases at the end."""
+"""Every key; the aliases are at the end."""

@@ -30,11 +30,11 @@ class SocketSettings:
     )  # fmt: skip
     close_in_pods: bool = setting(
         "bpf-lb-sock-terminate-pod-connections", SWITCH, True, "true",
-        "Closes connected UDP sockets of pods whose backend is gone. false: only those of the node.",
+        "Closes connected UDP sockets of pods when their backend is gone. false: only those of the node.",
     )  # fmt: skip
     close_all_protocols: bool = setting(
         "bpf-lb-sock-terminate-all-protos", SWITCH, False, "false",
-        "Also closes TCP connections of sockets whose backend is gone.",
+        "Also closes TCP connections when their backend is gone.",
     )  # fmt: skip
     excluded_pods: Selector = setting(  # noqa: RUF009
         "bpf-lb-sock-exclude-pods", Kind("label selector", parse_selector), (), "",

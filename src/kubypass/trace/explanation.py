@@ -1,23 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection's whole way: the decision, the packet on its way out, and its answer on the way back."""
+"""Explains a connection step by step: the decision, the packet on its way out, and the answer on its way back."""
 
 from __future__ import annotations
 
-import json
 import socket
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kubypass.datapath import layout
-from kubypass.model.address import Address, format_address, format_endpoint
+from kubypass.kernel.netlink import Netlink
+from kubypass.model.address import (
+    Address,
+    AddressPort,
+    format_address,
+    format_address_port,
+    is_ipv4,
+    mapped_address,
+)
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, LocalAddressKind, ServiceFlag, Verdict
-from kubypass.plan.explain import Explained
+from kubypass.plan.explain import PortExplanation
 from kubypass.trace.messages import (
     CHANGE,
     WHY,
-    Explain,
+    ExplainPort,
     client_words,
     frontend_kind,
     masquerade_words,
@@ -33,48 +39,54 @@ _REPLY_PROGRAM = {LocalAddressKind.POD: "from_pod", None: "from_uplink"}
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One line of the story."""
+    """One line of the explanation."""
 
     where: str
-    """The program, or the subject."""
+    """The program that ran, or what the line is about."""
     text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """What `kubypass trace` tells."""
+class Explanation:
+    """What `kubypass trace` prints of one connection."""
 
     run: Run
     steps: tuple[Step, ...]
-    service: Explained | None
+    service: PortExplanation | None
     reason: str
     change: str
-    """What would make it otherwise; empty where it works."""
+    """What the operator can do about it; empty where the connection gets through."""
 
 
-def tell(
-    programs: Programs, flow: Flow, source: Source, local: frozenset[Address], explain: Explain
-) -> Story:
-    """Runs a new connection and its first answer; in the network namespace of the node."""
+def explain(
+    programs: Programs,
+    flow: Flow,
+    source: Source,
+    local: frozenset[Address],
+    explain_port: ExplainPort,
+) -> Explanation:
+    """Runs a new connection and its first answer. The calling thread is in the node's network namespace."""
     found = run(programs, flow, source, local)
     decision = found.decided.decision if found.decided else None
     known = None
     if decision:
         number = layout.Service.unpack(decision.service).id
-        known = explain(number, BackendList(decision.list))
-    steps = [*_decision(found, known), *_way(programs, found)]
-    return Story(found, tuple(steps), known, reason(found, explain), CHANGE.get(found.verdict, ""))
+        known = explain_port(number, BackendList(decision.list))
+    steps = [*_decision_steps(found, known), *_packet_steps(programs, found)]
+    change = CHANGE.get(found.verdict, "")
+    return Explanation(found, tuple(steps), known, reason(found, explain_port), change)
 
 
-def _decision(found: Run, known: Explained | None) -> Iterator[Step]:
+def _decision_steps(found: Run, known: PortExplanation | None) -> Iterator[Step]:
+    """What each program found, and the rule that decided."""
     for outcome in found.outcomes:
         if outcome.decision is None:
-            yield Step(outcome.program, f"no frontend: {_said(outcome)}")
+            yield Step(outcome.program, f"no frontend: {_outcome_words(outcome)}")
             continue
         decision = outcome.decision
         service = layout.Service.unpack(decision.service)
         whose = f" of {known.service}:{known.port}" if known else f" of service {service.id}"
-        asked = format_endpoint(
+        asked = format_address_port(
             found.flow.destination, found.flow.destination_port, found.flow.protocol
         )
         yield Step(outcome.program, f"{asked} is the {frontend_kind(service)}{whose}")
@@ -91,20 +103,20 @@ def _decision(found: Run, known: Explained | None) -> Iterator[Step]:
         if service.affinity_s:
             yield Step("affinity", f"a client keeps its endpoint for {service.affinity_s} s")
     if found.backend:
-        yield Step("backend", f"{format_endpoint(*found.backend)}; {masquerade_words(found)}")
+        yield Step("backend", f"{format_address_port(*found.backend)}; {masquerade_words(found)}")
     elif found.answer != Answer.ACCEPT:
         yield Step(found.answer, WHY.get(found.verdict, found.verdict.name.lower()))
 
 
-def _said(outcome: Outcome) -> str:
+def _outcome_words(outcome: Outcome) -> str:
     name = outcome.verdict.name.lower().replace("_", " ")
     name = {"pass": "left as it is"}.get(name, name)
     why = WHY.get(outcome.verdict)
     return f"{name} ({why})" if why else name
 
 
-def _way(programs: Programs, found: Run) -> Iterator[Step]:
-    """Out by the packet's program, and back."""
+def _packet_steps(programs: Programs, found: Run) -> Iterator[Step]:
+    """The packet as it leaves, and its answer; nothing where the connection is refused."""
     if found.answer in {Answer.DROP, Answer.REJECT}:
         return
     last = found.outcomes[-1] if found.outcomes else None
@@ -114,27 +126,23 @@ def _way(programs: Programs, found: Run) -> Iterator[Step]:
             return
         yield Step(
             "socket",
-            f"packets carry {format_endpoint(*found.backend)}; the socket shows the service",
+            f"packets carry {format_address_port(*found.backend)}; the socket shows the service",
         )
-        last = _send_translated(programs, found)
-        if last is None:
-            return
+        last = _send_to_backend(programs, found, found.backend)
     sent = read(last.packet)
-    yield Step(last.program, f"{_ends(sent)}; {_direction(programs, last, sent)}")
-    yield from _back(programs, found, sent)
+    yield Step(last.program, f"{_ends(sent)}; {_next_hop(programs, last, sent)}")
+    yield _reply_step(programs, found, sent)
 
 
-def _send_translated(programs: Programs, found: Run) -> Outcome | None:
-    """The socket's packet, which has the backend's address already."""
+def _send_to_backend(programs: Programs, found: Run, backend: AddressPort) -> Outcome:
+    """Sends the packet of a socket that the socket hook connected to the backend."""
     flow = found.flow
-    if not found.backend:
-        return None
-    direct = Flow(flow.source, flow.source_port, *found.backend, flow.protocol)
+    direct = Flow(flow.source, flow.source_port, *backend, flow.protocol)
     return programs.send(PACKET_PROGRAM[found.source], build(direct))
 
 
-def _back(programs: Programs, found: Run, sent: Flow) -> Iterator[Step]:
-    """The first answer, through the program that sees it."""
+def _reply_step(programs: Programs, found: Run, sent: Flow) -> Step:
+    """Sends the first answer through the program that sees it."""
     raw = programs.maps["local_addresses"].lookup(sent.destination)
     kind = layout.LocalAddress.unpack(raw).kind if raw else None
     to_self = found.source == Source.NODE and found.flow.protocol == Protocol.SCTP
@@ -146,15 +154,16 @@ def _back(programs: Programs, found: Run, sent: Flow) -> Iterator[Step]:
     text = (
         f"{_ends(back)}, as it is" if back == before else f"{_ends(before)} becomes {_ends(back)}"
     )
-    yield Step(f"back: {program}", f"{text}; {_direction(programs, answer, back)}")
+    return Step(f"back: {program}", f"{text}; {_next_hop(programs, answer, back)}")
 
 
 def _ends(flow: Flow) -> str:
-    source = format_endpoint(flow.source, flow.source_port)
-    return f"{source} -> {format_endpoint(flow.destination, flow.destination_port)}"
+    source = format_address_port(flow.source, flow.source_port)
+    return f"{source} -> {format_address_port(flow.destination, flow.destination_port)}"
 
 
-def _direction(programs: Programs, outcome: Outcome, sent: Flow) -> str:
+def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
+    """Where the packet goes next. The devices of a scratch network mean nothing and are not named."""
     if outcome.verdict == Verdict.TO_POD:
         if programs.scratch_network:
             return f"into the pod {format_address(sent.destination)}"
@@ -165,7 +174,7 @@ def _direction(programs: Programs, outcome: Outcome, sent: Flow) -> str:
         return "to the network" + ("" if programs.scratch_network else _route(sent.destination))
     if outcome.verdict == Verdict.PASS:
         return "to the node's own network stack"
-    return _said(outcome)
+    return _outcome_words(outcome)
 
 
 def _device(index: int) -> str:
@@ -176,14 +185,10 @@ def _device(index: int) -> str:
 
 
 def _route(destination: Address) -> str:
-    """By which device and next hop, as the kernel's routes say."""
-    done = subprocess.run(
-        ["ip", "-j", "route", "get", format_address(destination)],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    try:
-        (route,) = json.loads(done.stdout)
-    except ValueError:
+    """The device and the next hop of the kernel's route; empty where it has none."""
+    with Netlink() as netlink:
+        route = netlink.get_route(destination[12:] if is_ipv4(destination) else destination)
+    if route is None:
         return ""
-    hop = route.get("gateway", format_address(destination))
-    return f" by {route.get('dev')}, next hop {hop}"
+    hop = format_address(mapped_address(route.gateway) if route.gateway else destination)
+    return f" by {_device(route.ifindex)}, next hop {hop}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was decided, in the field's words; and what would change it."""
+"""Words for decisions: what was decided, why, and what would change it."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import Final
 
 from kubypass.datapath import layout
-from kubypass.model.address import format_address, format_endpoint
+from kubypass.model.address import format_address, format_address_port
 from kubypass.model.verdict import BackendList, ClientKind, Hook, ServiceFlag, Verdict
-from kubypass.plan.explain import Explained
+from kubypass.plan.explain import PortExplanation
 from kubypass.trace.run import Answer, Run
 
-Explain = Callable[[int, BackendList], Explained | None]
-"""From a service identifier and a list to what is known of it."""
+ExplainPort = Callable[[int, BackendList], PortExplanation | None]
+"""Explains the service port with this identifier, for the list that was chosen; None where it is not known."""
 
 _KINDS = (
     (ServiceFlag.CLUSTER_IP, "ClusterIP"),
@@ -61,17 +61,17 @@ CHANGE: Final = {
 
 
 def frontend_kind(service: layout.Service) -> str:
-    """ClusterIP, NodePort…"""
+    """Names the kind of frontend, such as ClusterIP or NodePort."""
     return next((name for flag, name in _KINDS if service.flags & flag), "frontend")
 
 
 def client_words(decision: layout.DecisionRecord) -> str:
-    """What the client counts as."""
+    """Names what the client counts as."""
     return _CLIENTS[ClientKind(decision.client_kind)]
 
 
 def rule(decision: layout.DecisionRecord) -> str:
-    """Which rule chose the list of candidates."""
+    """Names the rule that chose the list of candidates."""
     service = layout.Service.unpack(decision.service)
     name = "Local" if decision.list == BackendList.LOCAL else "Cluster"
     if service.flags & ServiceFlag.HOST_PORT:
@@ -88,7 +88,7 @@ def rule(decision: layout.DecisionRecord) -> str:
 
 
 def masquerade_words(found: Run) -> str:
-    """Whether the client's address is hidden, and why."""
+    """Says whether the connection is masqueraded, and why."""
     decided = found.decided
     if not decided or not decided.decision or not found.backend:
         return ""
@@ -111,14 +111,14 @@ def _why_masqueraded(found: Run, decision: layout.DecisionRecord) -> str:
     return f"the client is {client_words(decision)}, not a pod"
 
 
-def reason(found: Run, explain: Explain) -> str:
-    """One sentence."""
+def reason(found: Run, explain_port: ExplainPort) -> str:
+    """Says in one sentence what was decided and why."""
     decided = found.decided
     if decided is None or decided.decision is None:
         return _without_service(found)
     decision = decided.decision
     service = layout.Service.unpack(decision.service)
-    known = explain(service.id, BackendList(decision.list))
+    known = explain_port(service.id, BackendList(decision.list))
     name = (
         f"{frontend_kind(service)} of {known.service}:{known.port}"
         if known
@@ -126,13 +126,13 @@ def reason(found: Run, explain: Explain) -> str:
     )
     if found.answer in {Answer.DROP, Answer.REJECT}:
         return f"{name}: {WHY.get(found.verdict, found.verdict.name.lower())}"
-    place = format_endpoint(*found.backend) if found.backend else ""
-    text = f"{name}; {rule(decision)}, {len(found.candidates)} endpoints; got {place}"
+    backend = format_address_port(*found.backend) if found.backend else ""
+    text = f"{name}; {rule(decision)}, {len(found.candidates)} endpoints; got {backend}"
     return f"{text}; {masquerade_words(found)}"
 
 
 def _without_service(found: Run) -> str:
-    destination = format_endpoint(
+    destination = format_address_port(
         found.flow.destination, found.flow.destination_port, found.flow.protocol
     )
     if found.answer == Answer.ACCEPT:

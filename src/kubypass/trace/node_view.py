@@ -1,33 +1,55 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster as one of its nodes sees it, for a trace: the node need not exist, only its objects and addresses."""
+"""A cluster as seen from one of its nodes. The node need not exist: its objects and its addresses are enough."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
+from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.kernel.features import Features
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address, family
+from kubypass.model.endpoint import EndpointSlice
+from kubypass.model.host_port import HostPortPod
+from kubypass.model.problem import Problem
+from kubypass.model.service import Service, ServiceKey
 from kubypass.plan.items import PlanNode
 from kubypass.settings.settings import Settings
-from kubypass.trace.scratch_maps import Objects
 
 
-def objects_of(
+@dataclass(frozen=True, slots=True)
+class NodeView:
+    """Everything that planning for the node depends on."""
+
+    services: Mapping[ServiceKey, Service]
+    slices: Mapping[ServiceKey, tuple[EndpointSlice, ...]]
+    node: PlanNode
+    addresses: tuple[Address, ...]
+    """All addresses of the node."""
+    settings: Settings
+    config: layout.Config
+    """The constants of the programs."""
+    problems: tuple[Problem, ...] = ()
+    pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
+    """Pods with host ports."""
+
+
+def view_from_node(
     snapshot: Snapshot,
     name: str,
     addresses: Iterable[Address],
     settings: Settings,
     features: Features,
-) -> Objects:
-    """The node has these addresses; the first of each family is its primary one."""
+) -> NodeView:
+    """Looks at a snapshot from the node `name` with these addresses; the first of each family is its primary one."""
     everywhere = tuple(dict.fromkeys(addresses))
     primary: dict[int, Address] = {}
     for address in everywhere:
         primary.setdefault(family(address), address)
     own = snapshot.nodes.get(name)
-    return Objects(
+    return NodeView(
         snapshot.services,
         snapshot.slices,
         PlanNode.of(name, own, primary.values(), everywhere),

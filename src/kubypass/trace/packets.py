@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packets for test runs: Ethernet, IPv4 (RFC 791) or IPv6 (RFC 8200), TCP, UDP or SCTP, with right checksums."""
+"""Packets for test runs: Ethernet, IPv4 (RFC 791) or IPv6 (RFC 8200), TCP, UDP or SCTP, with correct checksums."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CRC32C = 0x82F63B78
 
 @dataclass(frozen=True, slots=True)
 class Flow:
-    """Who talks to whom; ports in host order."""
+    """Addresses, ports and protocol of a connection, as its client sends; ports in host order."""
 
     source: Address
     source_port: int
@@ -31,14 +31,14 @@ class Flow:
     protocol: Protocol
 
     def reply(self) -> Flow:
-        """The same, the other way."""
+        """The opposite direction."""
         return Flow(
             self.destination, self.destination_port, self.source, self.source_port, self.protocol
         )
 
 
 def build(flow: Flow, *, reply: bool = False) -> bytes:
-    """The first packet of a flow, or (TCP only shows the difference) the first answer."""
+    """Builds the first packet of a flow. `reply` makes it the first answer, which differs in TCP only."""
     if flow.protocol == Protocol.TCP:
         flags = SYN_ACK if reply else SYN
         head = struct.pack(
@@ -61,7 +61,7 @@ def build(flow: Flow, *, reply: bool = False) -> bytes:
 
 
 def read(packet: bytes) -> Flow:
-    """Addresses and ports of a packet without options or extension headers."""
+    """Reads addresses and ports from a packet without options or extension headers."""
     if packet[12:14] == _ETHERTYPES[4]:
         prefix = bytes(10) + b"\xff\xff"
         source, destination = prefix + packet[26:30], prefix + packet[30:34]
@@ -83,7 +83,7 @@ def _header(flow: Flow, length: int, version: int) -> bytes:
 
 
 def _pseudo_header(flow: Flow, length: int) -> bytes:
-    """RFC 9293 section 3.1, RFC 8200 section 8.1; IPv4's mapped prefixes would change the sum and are cut."""
+    """RFC 9293 section 3.1, RFC 8200 section 8.1. The prefix of IPv4-mapped addresses is not part of it."""
     if is_ipv4(flow.source):
         return (
             flow.source[12:] + flow.destination[12:] + struct.pack("!BBH", 0, flow.protocol, length)
@@ -101,7 +101,7 @@ def _checksum(data: bytes) -> int:
 
 
 def _crc32c(data: bytes) -> int:
-    """RFC 9260 appendix A; for a header and a half, bit by bit will do."""
+    """RFC 9260 appendix A, bit by bit: it is computed over a few bytes only."""
     sum_ = 0xFFFFFFFF
     for byte in data:
         sum_ ^= byte

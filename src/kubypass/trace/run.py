@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One new connection through the programs that it meets on the node, and what they decided."""
+"""Runs one new connection through the programs that it meets on the node, and keeps what they decided."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from kubypass.datapath import layout
-from kubypass.model.address import Address, is_loopback
+from kubypass.model.address import Address, AddressPort, is_loopback
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, Verdict
 from kubypass.trace.packets import Flow, build
@@ -32,7 +32,7 @@ PACKET_PROGRAM = {
 
 
 class Answer(StrEnum):
-    """What becomes of the connection, in one word."""
+    """What becomes of a connection."""
 
     DNAT = "dnat"
     REJECT = "reject"
@@ -42,24 +42,25 @@ class Answer(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that was seen of one connection's first packet."""
+    """What the programs did with the first packet of one connection."""
 
     flow: Flow
     source: Source
     outcomes: tuple[Outcome, ...]
-    """In order; the last one is what became of it."""
-    candidates: tuple[tuple[Address, int], ...]
+    """One for each program that ran, in order; the last one says what became of the packet."""
+    candidates: tuple[AddressPort, ...]
     """All backends that a new connection could get."""
-    backend: tuple[Address, int] | None
+    backend: AddressPort | None
+    """The backend that this connection got."""
 
     @property
     def decided(self) -> Outcome | None:
-        """The program that found a service, and decided."""
+        """The outcome of the program that found a service and decided."""
         return next((one for one in self.outcomes if one.decision), None)
 
     @property
     def verdict(self) -> Verdict:
-        """Of the decision where that ended it, else of the last program."""
+        """The decision's verdict where it ended the connection, else the last program's."""
         decided = self.decided
         if decided and decided.decision and decided.decision.verdict > Verdict.DROP:
             return Verdict(decided.decision.verdict)
@@ -67,7 +68,7 @@ class Run:
 
     @property
     def answer(self) -> Answer:
-        """In one word."""
+        """What becomes of the connection."""
         if self.verdict > Verdict.ANSWER:
             return Answer.REJECT
         if self.verdict > Verdict.DROP:
@@ -76,15 +77,15 @@ class Run:
 
     @property
     def masquerade(self) -> bool:
-        """Whether kube-proxy's rules hide the client's address; a translated socket has no need to."""
+        """Whether kube-proxy would masquerade the connection. A translated socket does not need it."""
         decided = self.decided
         return bool(self.backend and decided and decided.decision and decided.decision.masquerade)
 
 
 def run(programs: Programs, flow: Flow, source: Source, local: frozenset[Address]) -> Run:
-    """The first packet of a new connection; `local` are the node's own addresses.
+    """Runs the first packet of a new connection; `local` are the node's own addresses.
 
-    What has one of those as its source is the node's, whoever is said to send it: a pod in its network, say.
+    A client that has one of these addresses counts as the node: it may be a pod in the node's network namespace.
     """
     if flow.source in local:
         source = Source.NODE
@@ -103,21 +104,21 @@ def run(programs: Programs, flow: Flow, source: Source, local: frozenset[Address
 def _outcomes(
     programs: Programs, flow: Flow, source: Source, local: frozenset[Address]
 ) -> Iterator[Outcome]:
+    """The socket call first, where the client has a socket here; then the packet, unless the call decided."""
     if source != Source.EXTERNAL and flow.protocol != Protocol.SCTP:
         call = programs.connect(flow, of_node=source == Source.NODE)
         yield call
         if call.decision or call.verdict > Verdict.DROP:
             return
     if source == Source.NODE and (flow.destination in local or is_loopback(flow.destination)):
-        if flow.protocol == Protocol.SCTP:  # others' sockets were asked
+        if flow.protocol == Protocol.SCTP:  # for TCP and UDP, the socket call has decided
             yield programs.send("to_self", build(flow))
         return
     yield programs.send(PACKET_PROGRAM[source], build(flow))
 
 
-def _candidates(
-    programs: Programs, decision: layout.DecisionRecord
-) -> Iterator[tuple[Address, int]]:
+def _candidates(programs: Programs, decision: layout.DecisionRecord) -> Iterator[AddressPort]:
+    """The backends in the slots of the list that the decision chose."""
     service = layout.Service.unpack(decision.service)
     first, count = service.first_slot, service.backends
     if decision.list == BackendList.LOCAL:
@@ -128,7 +129,7 @@ def _candidates(
             yield _backend(programs, struct.unpack("<I", raw)[0])
 
 
-def _backend(programs: Programs, number: int) -> tuple[Address, int]:
+def _backend(programs: Programs, number: int) -> AddressPort:
     raw = programs.maps["backends"].lookup(struct.pack("<I", number))
     found = layout.Backend.unpack(raw or bytes(layout.BACKEND_SIZE))
     return Address(found.address), found.port

@@ -15,7 +15,7 @@ class Clock:
         return self.now
 
 
-def test_healthy_from_the_start():
+def test_healthy_from_the_start() -> None:
     clock = Clock()
     health = Health(clock, clock)
     clock.now += 10 * TIMEOUT_S
@@ -23,7 +23,7 @@ def test_healthy_from_the_start():
     assert (health.queued, health.updated) == (None, None)
 
 
-def test_unhealthy_while_something_waits_for_too_long():
+def test_unhealthy_while_something_waits_for_too_long() -> None:
     clock = Clock()
     health = Health(clock, clock)
     with health.update():
@@ -36,7 +36,7 @@ def test_unhealthy_while_something_waits_for_too_long():
     assert (health.queued, health.updated) == (100.0, 100.0 + TIMEOUT_S)
 
 
-def test_what_failed_still_waits_and_the_oldest_counts():
+def test_what_failed_still_waits_and_the_oldest_counts() -> None:
     clock = Clock()
     health = Health(clock, clock)
     with pytest.raises(OSError, match="no"), health.update():

@@ -35,7 +35,9 @@ def endpoint(text: str) -> Endpoint:
     return Endpoint(parse_address(address), node, "r" in state, "s" in state, "t" in state)
 
 
-def slices(*texts: str, port: tuple[str, Protocol, int] = ("http", TCP, 8080), name: str = "web-1"):
+def slices(
+    *texts: str, port: tuple[str, Protocol, int] = ("http", TCP, 8080), name: str = "web-1"
+) -> tuple[EndpointSlice, ...]:
     """One slice of each family that occurs."""
     found = [endpoint(text) for text in texts]
     return tuple(
@@ -65,11 +67,11 @@ def slices(*texts: str, port: tuple[str, Protocol, int] = ("http", TCP, 8080), n
         "one address, two ports", "an address each", "two slices", "other protocol", "other port",
     ],
 )  # fmt: skip
-def test_local_ready(found, expected):
+def test_local_ready(found: tuple[EndpointSlice, ...], expected: int) -> None:
     assert count_local_ready(WEB, found, "here", Settings()) == expected
 
 
-def test_a_family_that_is_off_or_not_the_services_does_not_count():
+def test_a_family_that_is_off_or_not_the_services_does_not_count() -> None:
     both = slices("10.1.0.1@here", "fd01::1@here")
     assert count_local_ready(WEB, both, "here", IPV4_ONLY) == 1
     single = replace(WEB, cluster_ips=WEB.cluster_ips[:1])
@@ -97,13 +99,15 @@ def test_a_family_that_is_off_or_not_the_services_does_not_count():
         "internal", "no policy", "not external",
     ],
 )  # fmt: skip
-def test_without_local(service, found, expected):
+def test_without_local(
+    service: Service, found: tuple[EndpointSlice, ...], expected: dict[tuple[int, str], int]
+) -> None:
     counts = count_without_local([service], {service.key: found}, "here", Settings())
     assert {place: count for place, count in counts.items() if count} == expected
     assert len(counts) == 4, "zeroes are told"
 
 
-def test_without_local_of_a_family_that_is_off():
+def test_without_local_of_a_family_that_is_off() -> None:
     found = {WEB.key: slices("10.1.0.1@there", "fd01::1@there")}
     assert count_without_local([WEB], found, "here", IPV4_ONLY) == {
         (4, "external"): 1, (4, "internal"): 0,
@@ -121,6 +125,6 @@ def test_without_local_of_a_family_that_is_off():
         ({"nodeport-addresses": "primary"}, ["192.168.1.31"]),
     ],
 )
-def test_where_health_checks_listen(given, expected):
+def test_where_health_checks_listen(given: dict[str, str], expected: list[str]) -> None:
     addresses = [parse_address(a) for a in ("10.0.0.9", "192.168.1.31", "fd00::31", "fe80::1")]
     assert health_check_hosts(check_settings(given)[0], addresses, addresses[1:2]) == expected

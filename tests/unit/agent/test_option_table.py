@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_doc import option_document
-from kubypass.agent.report.option_table import OPTIONS, Inputs, option_rows
+from kubypass.agent.report.option_table import OPTIONS, option_rows
 from kubypass.kernel.features import Features
 from kubypass.model.protocol import Protocol
 from kubypass.node.facts import NodeState
@@ -30,13 +31,13 @@ def rows(values: dict[str, str], *missing: str, figures: Figures = NOTHING):
     }
 
 
-def test_the_document_is_fresh():
+def test_the_document_is_fresh() -> None:
     assert (ROOT / "docs/status.md").read_text() == option_document(), (
         "run: python -m kubypass.agent.report.option_doc > docs/status.md"
     )
 
 
-def test_rows_name_settings_that_exist():
+def test_rows_name_settings_that_exist() -> None:
     known = {key.name for key in KEYS}
     assert {key for option in OPTIONS for key in option.keys} <= known
     titles = [option.title for option in OPTIONS]
@@ -58,7 +59,9 @@ def test_rows_name_settings_that_exist():
         ({}, (), "NodePort", "Enabled (Range: 30000-32767)", "Enabled (Range: 30000-32767)"),
     ],
 )
-def test_wanted_and_effective(values, missing, title, wanted, effective):
+def test_wanted_and_effective(
+    values: dict[str, str], missing: tuple[str, ...], title: str, wanted: str, effective: str
+) -> None:
     row = rows(values, *missing)[title]
     assert (row["wanted"], row["effective"]) == (wanted, effective)
     (option,) = [option for option in OPTIONS if option.title == title]
@@ -68,7 +71,7 @@ def test_wanted_and_effective(values, missing, title, wanted, effective):
         assert row["why"] in option.reasons
 
 
-def test_details_are_shown_and_named():
+def test_details_are_shown_and_named() -> None:
     figures = Figures(excluded_pods=2, sockets_closed={Protocol.UDP: 3, Protocol.TCP: 0})
     found = rows({}, figures=figures)
     assert found["Socket LB"]["details"] == ["2 pods packet by packet"]

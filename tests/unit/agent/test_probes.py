@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 
 from kubypass.agent.health import TIMEOUT_S, Health
@@ -22,7 +23,7 @@ class Clock:
 
 
 @contextmanager
-def probes(health: Health):
+def probes(health: Health) -> Iterator[Callable[[str], tuple[int, str]]]:
     """Asks for a path; gives code and body."""
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         port = taken.getsockname()[1]
@@ -44,7 +45,7 @@ def probes(health: Health):
         server.stop()
 
 
-def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time():
+def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time() -> None:
     clock = Clock()
     health = Health(wall=clock, monotonic=clock)
     with probes(health) as ask:
@@ -65,7 +66,7 @@ def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time()
         assert ask("/metrics")[0] == 404
 
 
-def test_it_can_be_off_and_a_wrong_port_is_named():
+def test_it_can_be_off_and_a_wrong_port_is_named() -> None:
     assert check_settings({"agent-health-port": "0"})[0].http_ports.agent_health == 0
     _, findings = check_settings({"agent-health-port": "70000"})
     assert [finding.level for finding in findings] == ["wrong"]

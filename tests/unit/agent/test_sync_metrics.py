@@ -23,14 +23,14 @@ def lines(metrics: SyncMetrics) -> list[str]:
     return [line.removeprefix("kubeproxy_sync_") for line in shown if not line.startswith("#")]
 
 
-def test_before_the_first_pass_there_are_only_counters():
+def test_before_the_first_pass_there_are_only_counters() -> None:
     assert lines(SyncMetrics(Settings())) == [
         "proxy_rules_service_changes_total 0",
         "proxy_rules_endpoint_changes_total 0",
     ]
 
 
-def test_a_pass_is_told_for_each_family():
+def test_a_pass_is_told_for_each_family() -> None:
     metrics = SyncMetrics(Settings())
     metrics.count_pass(0.25, full=True, queued=10.0, done=11.5)
     metrics.count_pass(0.5, full=False, queued=20.0, done=21.5)
@@ -51,7 +51,7 @@ def test_a_pass_is_told_for_each_family():
     assert not [line for line in lines(metrics) if "IPv6" in line]
 
 
-def test_objects_that_changed_are_counted():
+def test_objects_that_changed_are_counted() -> None:
     metrics = SyncMetrics(Settings())
     services, slices = {KEY: WEB}, {KEY: (SLICE,)}
     snapshot = Snapshot(services, slices, {}, ())
@@ -69,7 +69,7 @@ def test_objects_that_changed_are_counted():
     assert change() == ["3", "4"]
 
 
-def test_answers_by_code_and_ports_without_local_endpoints():
+def test_answers_by_code_and_ports_without_local_endpoints() -> None:
     metrics = SyncMetrics(Settings())
     answers = {("healthz", 503): 1, ("healthz", 200): 3, ("livez", 200): 2}
     found = metrics.metrics(answers, {(4, "external"): 2, (6, "internal"): 0})

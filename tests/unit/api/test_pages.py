@@ -22,7 +22,7 @@ NOW_TEXT, EARLIER_TEXT = "2023-11-14 22:13:20.250000 +0000 UTC", "2023-11-14 21:
         (False, True, 503, EARLIER_TEXT),
     ],
 )
-def test_health(healthy, eligible, code, updated):
+def test_health(healthy: bool, eligible: bool | None, code: int, updated: str) -> None:
     answer = health_answer(NOW, EARLIER, healthy=healthy, node_eligible=eligible)
     assert (answer.code, answer.kind) == (code, "application/json")
     assert answer.headers == (("X-Content-Type-Options", "nosniff"),)
@@ -33,7 +33,7 @@ def test_health(healthy, eligible, code, updated):
     assert ("nodeEligible" in answer.body) == (eligible is not None)
 
 
-def test_health_before_anything_was_applied():
+def test_health_before_anything_was_applied() -> None:
     answer = health_answer(NOW, None, healthy=False)
     assert '"lastUpdated": "0001-01-01 00:00:00 +0000 UTC"' in answer.body
 
@@ -42,7 +42,7 @@ def test_health_before_anything_was_applied():
     ("count", "healthy", "code"),
     [(2, True, 200), (0, True, 503), (2, False, 503), (0, False, 503)],
 )
-def test_service(count, healthy, code):
+def test_service(count: int, healthy: bool, code: int) -> None:
     answer = service_answer(("shop", "web"), count, proxy_healthy=healthy)
     assert (answer.code, answer.kind) == (code, "application/json")
     assert answer.headers == (
@@ -55,7 +55,7 @@ def test_service(count, healthy, code):
     )
 
 
-def test_histograms_count_up_to_each_bound():
+def test_histograms_count_up_to_each_bound() -> None:
     histogram = Histogram((0.5, 1.0))
     labels = (("ip_family", "IPv4"),)
     assert histogram.samples(labels) == []
@@ -72,6 +72,6 @@ def test_histograms_count_up_to_each_bound():
     ]
 
 
-def test_a_metric_without_samples_is_not_shown():
+def test_a_metric_without_samples_is_not_shown() -> None:
     assert Metric("x", "gauge", "Text.", ()).lines() == []
     assert Metric("x", "gauge", "Text.", (("", (), NOW),)).lines()[-1] == "x 1700000000.25"

@@ -48,7 +48,9 @@ def says(text: str) -> Routes:
     return Routes({"/page": lambda: text_answer(text)})
 
 
-def test_a_socket_and_ports_answer_from_their_own_routes(server: HttpServer, tmp_path: Path):
+def test_a_socket_and_ports_answer_from_their_own_routes(
+    server: HttpServer, tmp_path: Path
+) -> None:
     path, first, second = tmp_path / "agent.sock", free_port(), free_port()
     server.open(path, says("socket"))
     server.open(("127.0.0.1", first), says("first"))
@@ -67,7 +69,7 @@ def test_a_socket_and_ports_answer_from_their_own_routes(server: HttpServer, tmp
     assert ask(first, "/page") == (200, "changed")
 
 
-def test_a_stopped_server_removes_its_socket(tmp_path: Path):
+def test_a_stopped_server_removes_its_socket(tmp_path: Path) -> None:
     path = tmp_path / "agent.sock"
     with running() as server:
         server.open(path, says("socket"))
@@ -76,7 +78,7 @@ def test_a_stopped_server_removes_its_socket(tmp_path: Path):
         get(path, "/page")
 
 
-def test_a_port_that_is_taken_is_an_error_and_the_others_go_on(server: HttpServer):
+def test_a_port_that_is_taken_is_an_error_and_the_others_go_on(server: HttpServer) -> None:
     port = free_port()
     with closing(socket.create_server(("127.0.0.1", 0))) as taken:
         with pytest.raises(OSError, match="in use"):
@@ -85,7 +87,7 @@ def test_a_port_that_is_taken_is_an_error_and_the_others_go_on(server: HttpServe
     assert ask(port, "/page") == (200, "here")
 
 
-def test_a_page_that_fails_says_why(server: HttpServer):
+def test_a_page_that_fails_says_why(server: HttpServer) -> None:
     def fails() -> Answer:
         raise KubypassError("no map", "start the agent")
 

@@ -25,7 +25,7 @@ def _addresses(size: Size, number: int, generation: int = 0) -> list[str]:
     ]
 
 
-def test_every_endpoint_has_an_address_of_its_own_in_both_generations():
+def test_every_endpoint_has_an_address_of_its_own_in_both_generations() -> None:
     size = Size(nodes=20, services=250, endpoints=10)
     found = [
         address
@@ -36,21 +36,21 @@ def test_every_endpoint_has_an_address_of_its_own_in_both_generations():
     assert all(ip_address(address) in ip_network(POD_CIDR) for address in found)
 
 
-def test_a_generation_moves_the_first_endpoint_alone():
+def test_a_generation_moves_the_first_endpoint_alone() -> None:
     before, after = _addresses(GUIDE, 9999), _addresses(GUIDE, 9999, 1)
     assert before[0] != after[0]
     assert before[1:] == after[1:]
     assert _addresses(GUIDE, 9999, 2) == before
 
 
-def test_an_endpoint_is_in_its_nodes_pod_range():
+def test_an_endpoint_is_in_its_nodes_pod_range() -> None:
     endpoint = numbered_slice(GUIDE, 9999)["endpoints"][3]
     owner = node(int(endpoint["nodeName"].removeprefix("node-")))
     pods = ip_network(owner["spec"]["podCIDR"])
     assert ip_address(endpoint["addresses"][0]) in pods
 
 
-def test_the_last_service_and_node_are_in_their_ranges():
+def test_the_last_service_and_node_are_in_their_ranges() -> None:
     largest = Size(nodes=2000, services=60000, endpoints=8)
     largest.check()
     address = service(largest.services - 1)["spec"]["clusterIP"]
@@ -66,7 +66,7 @@ def test_the_last_service_and_node_are_in_their_ranges():
         (Size(3, 1000, 10), "--nodes 3: 3334 endpoints on each, expected at most 254"),
     ],
 )
-def test_a_size_without_enough_addresses_is_refused(size: Size, said: str):
+def test_a_size_without_enough_addresses_is_refused(size: Size, said: str) -> None:
     with pytest.raises(ConfigError, match=said):
         size.check()
 
@@ -82,7 +82,7 @@ def _run(proxy: str, ready_s: float, switches: list[float]) -> dict[str, object]
     }
 
 
-def test_medians_are_of_turns_and_percentiles_of_all_switches():
+def test_medians_are_of_turns_and_percentiles_of_all_switches() -> None:
     found = summary(
         [
             _run("kubypass", 1.0, [1.0, 2.0]),
@@ -99,5 +99,5 @@ def test_medians_are_of_turns_and_percentiles_of_all_switches():
     assert "idle_cores" not in ratios  # nothing is no measure
 
 
-def test_there_are_no_ratios_without_kubypass():
+def test_there_are_no_ratios_without_kubypass() -> None:
     assert not summary([_run("kube-proxy iptables", 10.0, [100.0])])["ratios"]

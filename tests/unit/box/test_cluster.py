@@ -7,6 +7,7 @@ import hashlib
 import ipaddress
 import json
 import tarfile
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 import pytest
@@ -50,19 +51,19 @@ SIX = KubeKey(
         (3, ["k8s-single", "node2", "node3"]),
     ],
 )
-def test_the_last_host_of_the_file_has_others_like_it(nodes: int, names: list[str]):
+def test_the_last_host_of_the_file_has_others_like_it(nodes: int, names: list[str]) -> None:
     topology = plan_cluster(GUIDE, nodes)
     assert [node.name for node in topology.nodes] == names
     assert [node.address(4) for node in topology.nodes] == [ADDRESS + i for i in range(nodes)]
     assert str(topology.gateways[0].ip) == "192.168.1.1"
 
 
-def test_too_many_nodes():
+def test_too_many_nodes() -> None:
     with pytest.raises(ConfigError, match="--nodes 4; expected 0"):
         plan_cluster(GUIDE, 4)
 
 
-def test_an_unknown_proxy_names_those_that_there_are():
+def test_an_unknown_proxy_names_those_that_there_are() -> None:
     with pytest.raises(ConfigError, match="expected one of kubypass, kube-proxy-iptables"):
         parse_proxy("ipvs")
 
@@ -75,17 +76,17 @@ def test_an_unknown_proxy_names_those_that_there_are():
         (pki.kubelet("node2", [ADDRESS]), "/O=system:nodes/CN=system:node:node2"),
     ],
 )
-def test_certificates_say_who_one_is(identity: pki.Identity, subject: str):
+def test_certificates_say_who_one_is(identity: pki.Identity, subject: str) -> None:
     assert identity.subject == subject
 
 
-def test_the_api_server_answers_to_its_addresses_and_to_its_services_names():
+def test_the_api_server_answers_to_its_addresses_and_to_its_services_names() -> None:
     serves = pki.api_server([ADDRESS]).serves
     assert {"IP:192.168.1.31", "IP:127.0.0.1"} <= set(serves)
     assert {"DNS:kubernetes", "DNS:kubernetes.default.svc.cluster.local"} <= set(serves)
 
 
-def test_a_signed_certificate(tmp_path: Path):
+def test_a_signed_certificate(tmp_path: Path) -> None:
     pki.make_authority(tmp_path)
     pki.make_certificate(tmp_path, pki.ADMIN)
     path = pki.write_kubeconfig(tmp_path, pki.ADMIN, "https://192.168.1.1:6443")
@@ -95,7 +96,7 @@ def test_a_signed_certificate(tmp_path: Path):
     assert path.stat().st_mode & 0o077 == 0
 
 
-def test_the_control_planes_arguments_have_both_families():
+def test_the_control_planes_arguments_have_both_families() -> None:
     ranges = control_plane.ranges_of(plan_cluster(DUAL, 1))
     arguments = control_plane.api_server_arguments(Path("/pki"), ranges)
     assert "--service-cluster-ip-range=10.233.0.0/18,fd86::1000/116" in arguments
@@ -107,7 +108,7 @@ def test_the_control_planes_arguments_have_both_families():
     assert single.masks == ("--node-cidr-mask-size=24",)
 
 
-def test_ipv6_alone():
+def test_ipv6_alone() -> None:
     topology = plan_cluster(SIX, 2)
     assert control_plane.server_url(topology) == "https://[fd00:c0a8:1::1]:6443"
     ranges = control_plane.ranges_of(topology)
@@ -126,7 +127,11 @@ def test_ipv6_alone():
         (DUAL.pod_cidrs, DUAL.service_cidrs, "192.168.1.1"),
     ],
 )
-def test_the_api_servers_address_is_of_the_services_first_family(pods, services, wanted: str):
+def test_the_api_servers_address_is_of_the_services_first_family(
+    pods: tuple[IPv4Network | IPv6Network, ...],
+    services: tuple[IPv4Network | IPv6Network, ...],
+    wanted: str,
+) -> None:
     topology = plan_cluster(KubeKey(GUIDE.hosts, pods, services), 2)
     assert control_plane.ranges_of(topology).address == wanted
     assert node_files(topology, topology.nodes[0], NodeSetup("/runc", 20000, ""))[
@@ -134,7 +139,7 @@ def test_the_api_servers_address_is_of_the_services_first_family(pods, services,
     ] == (f"nameserver {wanted}\n")
 
 
-def test_a_nodes_files():
+def test_a_nodes_files() -> None:
     topology = plan_cluster(DUAL, 2)
     node = topology.nodes[1]
     files = node_files(topology, node, NodeSetup("/runc", 20000, "10.233.0.10", ["wait"]))
@@ -148,14 +153,14 @@ def test_a_nodes_files():
     assert f"--node-ip=192.168.1.32,{address}" in kubelet_arguments(node, topology.families)
 
 
-def test_pods_get_addresses_of_all_slices():
+def test_pods_get_addresses_of_all_slices() -> None:
     slices = [ipaddress.ip_network("10.233.64.0/24"), ipaddress.ip_network("fd85::/64")]
     ptp = plugin_list(slices)["plugins"][0]
     assert ptp["ipam"]["ranges"] == [[{"subnet": "10.233.64.0/24"}], [{"subnet": "fd85::/64"}]]
     assert ptp["ipam"]["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
 
-def test_manifests_are_whole_when_filled_in():
+def test_manifests_are_whole_when_filled_in() -> None:
     values = {"mode": "iptables", "pods": "P", "server": "S", "image": "I", "every_address": "::"}
     daemons = list(yaml.safe_load_all(manifest("kube-proxy.yaml", values)))
     settings = next(each["data"] for each in daemons if each["kind"] == "ConfigMap")
@@ -165,7 +170,7 @@ def test_manifests_are_whole_when_filled_in():
     assert "--hostname-override=$(NODE_NAME)" in container["command"]
 
 
-def test_the_guides_settings_are_in_the_config_map(tmp_path: Path):
+def test_the_guides_settings_are_in_the_config_map(tmp_path: Path) -> None:
     settings = tmp_path / "settings.yaml"
     settings.write_text('kube-proxy-replacement: "strict"  # note\nbpf-lb-sock: true\n')
     text = kubypass_manifests(plan_cluster(GUIDE, 1), settings)
@@ -180,14 +185,14 @@ def test_the_guides_settings_are_in_the_config_map(tmp_path: Path):
 
 
 @pytest.mark.parametrize(("text", "said"), [("- a", "KEY: VALUE"), ("a: [", "not YAML")])
-def test_settings_that_are_none(tmp_path: Path, text: str, said: str):
+def test_settings_that_are_none(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_settings(path)
 
 
-def test_an_archive_is_the_same_for_the_same_content(tmp_path: Path):
+def test_an_archive_is_the_same_for_the_same_content(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "bin").mkdir(parents=True)
     (root / "bin/tool").write_text("tool")
@@ -207,11 +212,11 @@ def test_an_archive_is_the_same_for_the_same_content(tmp_path: Path):
     assert description["rootfs"]["diff_ids"] == [digest]
 
 
-def test_names_carry_the_checkout():
+def test_names_carry_the_checkout() -> None:
     paths = ClusterPaths("box")
     assert paths.key.endswith("-box")
     assert paths.namespace("node1") == f"kubernetes-{paths.key}-node1"
 
 
-def test_every_program_is_built():
+def test_every_program_is_built() -> None:
     assert {program.name for program in PROGRAMS} == {*CLUSTER, *END_TO_END}

@@ -10,7 +10,7 @@ import pytest
 
 from kubypass.cni import conflist
 from kubypass.cni.leases import Lease, Leases
-from kubypass.cni.node_config import Facts, outside, shortage
+from kubypass.cni.node_config import NodeConfig, outside, shortage
 from kubypass.cni.protocol import Attachment
 from kubypass.model.address import parse_address
 from kubypass.model.cidr import parse_cidr
@@ -58,16 +58,16 @@ def test_records_of_others_are_leases_and_stay(leases: Leases, tmp_path: Path) -
     assert not (tmp_path / "pods/.half.json.new").exists()
 
 
-def test_facts_say_what_is_short() -> None:
+def test_the_node_config_says_what_is_short() -> None:
     cidr = parse_cidr("10.0.0.0/30")
-    facts = Facts("n1", (cidr, parse_cidr("fd00::/112")), {}, 1500)
-    assert shortage(facts, ()) is None
-    message, hint = shortage(facts, {parse_address("10.0.0.2")}) or ("", "")
+    config = NodeConfig("n1", (cidr, parse_cidr("fd00::/112")), {}, 1500)
+    assert shortage(config, ()) is None
+    message, hint = shortage(config, {parse_address("10.0.0.2")}) or ("", "")
     assert message == "no address is free in 10.0.0.0/30: 1 of 1 addresses are used"
     assert hint.startswith("delete pods")
-    assert "no spec.podCIDRs" in (shortage(Facts("n1", (), {}, 1500), ()) or ("",))[0]
+    assert "no spec.podCIDRs" in (shortage(NodeConfig("n1", (), {}, 1500), ()) or ("",))[0]
     inside, stray = parse_address("10.0.0.2"), parse_address("10.0.1.2")
-    assert outside(facts, [inside, stray]) == [stray]
+    assert outside(config, [inside, stray]) == [stray]
 
 
 def test_the_configuration_is_one_that_old_and_new_runtimes_take(tmp_path: Path) -> None:

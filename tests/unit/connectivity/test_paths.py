@@ -31,12 +31,12 @@ def rows(places=(A, B), families=(4, 6), *, has_dns=True, outside=()) -> list[Pa
     return plan_paths(tuple(places), services(*families), has_dns=has_dns, outside=outside)
 
 
-def test_no_path_is_tried_twice():
+def test_no_path_is_tried_twice() -> None:
     found = rows()
     assert len(found) == len(set(found))
 
 
-def test_both_families_have_the_same_paths():
+def test_both_families_have_the_same_paths() -> None:
     found = Counter(
         (each.source, each.what, each.protocol) for each in rows() if ":" not in each.host
     )
@@ -45,7 +45,7 @@ def test_both_families_have_the_same_paths():
 
 
 @pytest.mark.parametrize("place", [A, B], ids=["a", "b"])
-def test_every_kind_of_path_is_among_them(place: NodePods):
+def test_every_kind_of_path_is_among_them(place: NodePods) -> None:
     found = {
         (each.source[:4], each.what, each.protocol)
         for each in rows()
@@ -74,18 +74,18 @@ def test_every_kind_of_path_is_among_them(place: NodePods):
     assert ("pod-", "DNS, a service's name", "dns") in found
 
 
-def test_one_node_has_no_path_to_another():
+def test_one_node_has_no_path_to_another() -> None:
     found = rows([A])
     assert not [each for each in found if "other node" in each.what]
     assert {each.source for each in found} == {"pod-a", "host-a"}
 
 
-def test_a_cluster_of_one_family():
+def test_a_cluster_of_one_family() -> None:
     four = NodePods("a", "n1", {4: "10.0.0.2"}, {4: "192.168.1.1", 6: "fd01::1"})
     assert not [each for each in rows([four], [4]) if ":" in each.host]
 
 
-def test_outside_is_dialled_from_a_pod_and_a_node():
+def test_outside_is_dialled_from_a_pod_and_a_node() -> None:
     found = [each for each in rows(outside=[("192.0.2.1", 443)]) if each.what == "outside"]
     assert [(each.source, each.host, each.port) for each in found] == [
         ("pod-a", "192.0.2.1", 443),
@@ -98,7 +98,7 @@ SILENT = Path("host-a", "Local", "tcp", "192.168.1.2", 30001, tries=1, silent=Tr
 NAME = Path("pod-a", "DNS", "dns", "all.x", 0)
 
 
-def answer(pod="pod-a", client="10.0.1.2"):
+def answer(pod: str = "pod-a", client: str = "10.0.1.2") -> dict[str, object]:
     return {"pod": pod, "client": client, "ms": 1.25}
 
 
@@ -137,12 +137,14 @@ def answer(pod="pod-a", client="10.0.1.2"):
         (NAME, {"addresses": [], "failures": ["no such name"]}, False, "no such name"),
     ],
 )
-def test_what_is_made_of_an_answer(path: Path, said, passed: bool, detail: str):
+def test_what_is_made_of_an_answer(
+    path: Path, said: dict[str, object], passed: bool, detail: str
+) -> None:
     result = judge(path, said)
     assert (result.passed, result.detail) == (passed, detail)
 
 
-def test_drops_between_two_looks():
+def test_drops_between_two_looks() -> None:
     text = (
         "# TYPE kubypass_drops_total counter\n"
         'kubypass_drops_total{hook="from_pod",reason="no_route"} 3\n'
@@ -153,7 +155,7 @@ def test_drops_between_two_looks():
     assert new_drops("n1", before, after) == ("n1: from_pod: no_route, 2 packets",)
 
 
-def test_every_object_is_in_the_namespace_that_is_removed():
+def test_every_object_is_in_the_namespace_that_is_removed() -> None:
     found = objects(Deployment(("n1", "n2"), "image:1", "secret"))
     assert found[0]["kind"] == "Namespace"
     assert {each["metadata"].get("namespace") for each in found[1:]} == {

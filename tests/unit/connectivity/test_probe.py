@@ -30,7 +30,7 @@ class Node:
 @pytest.mark.parametrize(
     ("listens", "proxy", "drops"), [("127.0.0.1", "ebpf", 3), ("::1", "ebpf", 3), ("", "", 0)]
 )
-def test_the_metrics_port_of_either_loopback(listens: str, proxy: str, drops: int):
+def test_the_metrics_port_of_either_loopback(listens: str, proxy: str, drops: int) -> None:
     probe = Probe(Node(listens), "token", {})
     assert probe.proxy("a") == proxy
     assert sum(probe.drops("a").values()) == drops

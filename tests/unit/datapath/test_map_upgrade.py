@@ -43,7 +43,7 @@ VALUES = struct.pack("<IHHIHH", 1, 2, 0xFFFF, 3, 4, 0xFFFF)
         pytest.param(made(2, ("second", 0, 2)), struct.pack("<HH", 2, 4), id="a field less"),
     ],
 )
-def test_fields_go_by_their_names(new, expected):
+def test_fields_go_by_their_names(new: Struct, expected: bytes) -> None:
     assert conversion(OLD, new, exact=False)(VALUES) == expected
 
 
@@ -57,7 +57,9 @@ def test_fields_go_by_their_names(new, expected):
     ],
     ids=["perhaps a new name", "another type", "a key with less", "a key with more"],
 )
-def test_what_may_mean_something_else_is_not_taken_over(new, exact, reason):
+def test_what_may_mean_something_else_is_not_taken_over(
+    new: Struct, exact: bool, reason: str
+) -> None:
     with pytest.raises(Incompatible) as refused:
         conversion(OLD, new, exact=exact)
     assert reason in str(refused.value)

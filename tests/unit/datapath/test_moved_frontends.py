@@ -15,12 +15,16 @@ VIP, NODE = parse_address("10.96.0.1"), parse_address("192.168.1.31")
 SERVED, EMPTY = int(ServiceFlag.HAS_ENDPOINTS), 0
 
 
-def entry(address: bytes, port: int, service: int, flags: int, protocol: int = Protocol.UDP):
+def entry(
+    address: bytes, port: int, service: int, flags: int, protocol: int = Protocol.UDP
+) -> dict[bytes, bytes]:
     key = layout.Frontend(address, port, protocol).pack()
     return {key: layout.Service(service, 0, 1, 1, flags, 0).pack()}
 
 
-def flow(address: bytes, port: int, service: int, protocol: int = Protocol.UDP):
+def flow(
+    address: bytes, port: int, service: int, protocol: int = Protocol.UDP
+) -> tuple[bytes, bytes]:
     client = parse_address("203.0.113.9")
     key = layout.Tuple(client, address, 4000, port, protocol).pack()
     return key, layout.Flow(client, NODE, 4000, 53, service, 1, 0, 0, 0, 1).pack()
@@ -38,11 +42,13 @@ def flow(address: bytes, port: int, service: int, protocol: int = Protocol.UDP):
     ],
     ids=["owner", "owner without endpoints", "endpoints come", "same", "new", "TCP"],
 )
-def test_when_flows_are_looked_at(before, after, looks: bool):
+def test_when_flows_are_looked_at(
+    before: dict[bytes, bytes], after: dict[bytes, bytes], looks: bool
+) -> None:
     assert MovedFrontends().note(before, after) is looks
 
 
-def test_flows_of_an_earlier_owner_leave_and_no_others():
+def test_flows_of_an_earlier_owner_leave_and_no_others() -> None:
     moved = MovedFrontends()
     moved.note({}, entry(VIP, 53, 2, SERVED) | entry(UNSPECIFIED[4], 30053, 3, SERVED))
     flows = [

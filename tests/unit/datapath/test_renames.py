@@ -42,29 +42,29 @@ def test_a_field_that_was_renamed_is_in_its_struct(name: str, row: Rename) -> No
     assert DATE.fullmatch(row.date)
 
 
-def test_a_map_that_always_had_its_name():
+def test_a_map_that_always_had_its_name() -> None:
     assert renames.map_names("services") == ("services",)
     assert renames.field_names("service") == {}
 
 
-def test_a_renamed_field_keeps_its_value():
+def test_a_renamed_field_keeps_its_value() -> None:
     convert = conversion(made("state", "from_self"), made("flags", "state", "more"), exact=False)
     assert convert(bytes([2, 1, 3, 0])) == bytes([1, 2, 0, 0, 3, 0])
 
 
-def test_with_a_renamed_field_others_may_be_new_or_gone_but_not_both():
+def test_with_a_renamed_field_others_may_be_new_or_gone_but_not_both() -> None:
     assert conversion(made("from_self", "left"), made("flags"), exact=False)(b"\1\2") == b"\1"
     with pytest.raises(Incompatible, match=re.escape("other fields (left, right)")):
         conversion(made("from_self", "left"), made("flags", "right"), exact=False)
 
 
-def test_a_struct_with_both_names_has_two_fields():
+def test_a_struct_with_both_names_has_two_fields() -> None:
     """A version between that used the old name for something else: nothing is guessed."""
     with pytest.raises(Incompatible, match="from_self"):
         conversion(made("from_self", "flags"), made("flags", "new"), exact=False)
 
 
-def test_a_renamed_field_of_another_type_is_not_taken_over():
+def test_a_renamed_field_of_another_type_is_not_taken_over() -> None:
     wider = Struct("flow", 4, (Member("flags", "__u32", 0, 4, 1),))
     with pytest.raises(Incompatible, match="field flags of struct flow has another type"):
         conversion(made("from_self"), wider, exact=False)

@@ -211,7 +211,7 @@ def build(cluster: dict[str, tuple[object, ...]]) -> list[Item]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(CLUSTERS, st.booleans()), min_size=1, max_size=8))
-def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(rounds):
+def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(rounds) -> None:
     kernel = Kernel()
     tables = kernel.adopted()
     first = True
@@ -235,7 +235,7 @@ DAMAGE = st.tuples(
 
 @settings(max_examples=150, deadline=None)
 @given(CLUSTERS, CLUSTERS, st.lists(DAMAGE, min_size=1, max_size=4))
-def test_maps_that_somebody_else_has_changed_are_put_right(before, cluster, damages):
+def test_maps_that_somebody_else_has_changed_are_put_right(before, cluster, damages) -> None:
     kernel = Kernel()
     sync(kernel.adopted(), kernel, build(before), first=True)
     for damage in damages:
@@ -248,7 +248,7 @@ def test_maps_that_somebody_else_has_changed_are_put_right(before, cluster, dama
     assert not len(sync(kernel.adopted(), kernel, items, first=True))
 
 
-def test_a_change_while_the_agent_was_away_is_made_good():
+def test_a_change_while_the_agent_was_away_is_made_good() -> None:
     kernel = Kernel()
     active = BackendList.CLUSTER
     sync(
@@ -260,7 +260,7 @@ def test_a_change_while_the_agent_was_away_is_made_good():
     assert len(changes.backends) == 1, "the backend that stayed keeps its identifier"
 
 
-def test_identifiers_stay_while_the_endpoint_lives():
+def test_identifiers_stay_while_the_endpoint_lives() -> None:
     kernel, active = Kernel(), BackendList.CLUSTER
     tables = kernel.adopted()
     sync(tables, kernel, build({"a": ({"10.0.0.1": active, "10.0.0.2": active}, 0)}), first=True)
@@ -273,7 +273,7 @@ def test_identifiers_stay_while_the_endpoint_lives():
     assert before[kept] == after[kept]
 
 
-def test_a_full_map_is_a_problem_of_the_service_that_does_not_fit():
+def test_a_full_map_is_a_problem_of_the_service_that_does_not_fit() -> None:
     kernel, active = Kernel(), BackendList.CLUSTER
     tables = kernel.adopted()
     large = item("a", {f"10.0.0.{n}": active for n in range(1, 31)})

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def as_helm(*arguments: str) -> list[object]:
 
 
 @pytest.fixture
-def file(tmp_path: Path):
+def file(tmp_path: Path) -> Callable[[object], Path]:
     def write(values: object) -> Path:
         path = tmp_path / "values.yaml"
         path.write_text(yaml.safe_dump(values))
@@ -109,14 +110,18 @@ def file(tmp_path: Path):
 
 @needs_helm
 @pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
-def test_the_objects_are_those_of_helm(file, values):
+def test_the_objects_are_those_of_helm(
+    file: Callable[[object], Path], values: dict[str, object]
+) -> None:
     path = file(values)
     assert render(read_values([path], [])) == as_helm("-f", str(path))
 
 
 @needs_helm
 @pytest.mark.parametrize("message", WRONG)
-def test_what_helm_refuses_is_refused_and_named(file, message: str):
+def test_what_helm_refuses_is_refused_and_named(
+    file: Callable[[object], Path], message: str
+) -> None:
     path = file(WRONG[message])
     assert helm("-f", str(path)).returncode != 0
     with pytest.raises(ConfigError, match=re.escape(message)):
@@ -124,7 +129,7 @@ def test_what_helm_refuses_is_refused_and_named(file, message: str):
 
 
 @needs_helm
-def test_the_manifests_are_fresh():
+def test_the_manifests_are_fresh() -> None:
     made = subprocess.run(
         [ROOT / "scripts/render-manifests"], capture_output=True, text=True, check=True
     )
@@ -132,7 +137,7 @@ def test_the_manifests_are_fresh():
 
 
 @needs_helm
-def test_settings_on_the_command_line_go_before_files(file):
+def test_settings_on_the_command_line_go_before_files(file: Callable[[object], Path]) -> None:
     path = file({"k8sServiceHost": "a", "config": {"enable-ipv6": "true"}})
     given = [
         "k8sServiceHost=192.168.1.10",
@@ -155,7 +160,7 @@ def test_settings_on_the_command_line_go_before_files(file):
 
 
 @pytest.mark.parametrize("setting", ["a", "=b", "a..b=c", ""])
-def test_a_wrong_setting_is_named(setting: str):
+def test_a_wrong_setting_is_named(setting: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(f"--set {setting}: expected KEY=VALUE")):
         read_values([], [setting])
 
@@ -168,7 +173,7 @@ def test_a_wrong_setting_is_named(setting: str):
         (None, "No such file or directory"),
     ],
 )
-def test_a_file_without_values_is_named(tmp_path: Path, text: str | None, message: str):
+def test_a_file_without_values_is_named(tmp_path: Path, text: str | None, message: str) -> None:
     path = tmp_path / "v.yaml"
     if text is not None:
         path.write_text(text)
@@ -176,18 +181,18 @@ def test_a_file_without_values_is_named(tmp_path: Path, text: str | None, messag
         read_values([path], [])
 
 
-def test_the_defaults_are_what_the_schema_wants():
+def test_the_defaults_are_what_the_schema_wants() -> None:
     assert not list(violations(default_values(), values_schema()))
 
 
-def test_the_image_has_what_the_package_needs():
+def test_the_image_has_what_the_package_needs() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
     lines = (ROOT / "deploy/image/requirements.txt").read_text().split()
     names = {re.split(r"[>=<~]", each)[0] for each in wanted}
     assert {each.split("==")[0] for each in lines} == names
 
 
-def test_there_is_one_version():
+def test_there_is_one_version() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
     image = rendered_objects()[-1]["spec"]["template"]["spec"]["containers"][0]["image"]

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kubypass.install.chart import default_values
@@ -14,7 +16,9 @@ def survey(nodes=(), daemon_sets=()) -> Survey:
     return Survey("v1.34.4", tuple(nodes), tuple(daemon_sets), ("10.96.0.1", "fd00::1"), servers)
 
 
-def node(name="n1", kernel="6.1.0", pod_cidrs=("10.244.0.0/24",), labels=None):
+def node(
+    name: str = "n1", kernel: str = "6.1.0", pod_cidrs=("10.244.0.0/24",), labels=None
+) -> dict[str, Any]:
     return {
         "metadata": {"name": name, "labels": labels or {"kubernetes.io/os": "linux"}},
         "spec": {"podCIDRs": list(pod_cidrs)},
@@ -22,7 +26,7 @@ def node(name="n1", kernel="6.1.0", pod_cidrs=("10.244.0.0/24",), labels=None):
     }
 
 
-def daemon_set(name: str, namespace: str = "kube-system"):
+def daemon_set(name: str, namespace: str = "kube-system") -> dict[str, Any]:
     pod = {"containers": [{"image": f"{name}:1"}]}
     return {"metadata": {"name": name, "namespace": namespace}, "spec": {"template": {"spec": pod}}}
 
@@ -38,11 +42,11 @@ def daemon_set(name: str, namespace: str = "kube-system"):
         ("10.96.0.1", ("192.168.1.10", 6443)),
     ],
 )
-def test_nodes_are_given_an_address_that_they_reach(host: str, wanted: tuple[str, int]):
+def test_nodes_are_given_an_address_that_they_reach(host: str, wanted: tuple[str, int]) -> None:
     assert api_server(survey(), host, 443) == wanted
 
 
-def test_servers_are_named_as_one_dials_them():
+def test_servers_are_named_as_one_dials_them() -> None:
     servers = (("192.168.1.10", 6443), ("fd00::10", 6443))
     found = Survey("v1.34.4", (node(),), (), ("fd00::1",), servers)
     (said,) = remarks(found, {**default_values(), "k8sServiceHost": "fd00::1"})
@@ -80,7 +84,7 @@ ROWS = {
 
 
 @pytest.mark.parametrize(("found", "values", "wanted"), ROWS.values(), ids=ROWS)
-def test_remarks(found: Survey, values, wanted: list[str]):
+def test_remarks(found: Survey, values: dict[str, object], wanted: list[str]) -> None:
     said = [f"{each.level}: {each.text}" for each in remarks(found, {**default_values(), **values})]
     assert len(said) == len(wanted)
     assert all(line.startswith(start) for line, start in zip(said, wanted, strict=True)), said

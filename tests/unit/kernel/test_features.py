@@ -14,14 +14,14 @@ from kubypass.kernel.features import FEATURES, Feature, Features, kernel_status,
 ABSENT = Feature("absent", "a thing", "something is done", "9.9", lambda: False)
 
 
-def test_a_missing_feature_says_which_version_brought_it():
+def test_a_missing_feature_says_which_version_brought_it() -> None:
     with pytest.raises(Unsupported, match=r"^use a thing: .*; it came with Linux 9\.9$") as raised:
         ABSENT.require()
     assert (raised.value.what, raised.value.since) == ("a thing", "9.9")
     Feature("present", "a thing", "something is done", "9.9", lambda: True).require()
 
 
-def test_features_have_one_row_each_oldest_first():
+def test_features_have_one_row_each_oldest_first() -> None:
     versions = [tuple(map(int, one.since.split()[0].split("."))) for one in FEATURES]
     assert versions == sorted(versions)
     names = [one.name for one in FEATURES]
@@ -30,7 +30,7 @@ def test_features_have_one_row_each_oldest_first():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
-def test_each_feature_is_tried_once():
+def test_each_feature_is_tried_once() -> None:
     assert probe_features() == probe_features()
     for feature in FEATURES:
         assert feature.present == feature.present
@@ -38,14 +38,14 @@ def test_each_feature_is_tried_once():
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
-def test_status_names_what_is_missing():
+def test_status_names_what_is_missing() -> None:
     status = kernel_status()
     assert status["release"] == os.uname().release
     lacking = [one.what for one in FEATURES if not one.present]
     assert [each["feature"] for each in status["missing"]] == lacking
 
 
-def test_the_text_names_feature_and_version():
+def test_the_text_names_feature_and_version() -> None:
     row = {"feature": "a thing", "since": "9.9", "purpose": "something is done"}
     assert kernel_lines({"release": "5.10.1", "missing": [row]}) == [
         "Kernel:                  5.10.1   [missing features: 1]",

@@ -11,7 +11,7 @@ from kubypass.kernel.files import UNFINISHED, write_file
 
 
 @pytest.mark.parametrize("durable", [False, True])
-def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, durable: bool):
+def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, durable: bool) -> None:
     path = tmp_path / "state.json"
     path.write_bytes(b"old")
     (tmp_path / f".state.json{UNFINISHED}").write_bytes(b"of a writer that was killed")
@@ -23,6 +23,6 @@ def test_a_file_is_replaced_and_nothing_else_is_left(tmp_path: Path, durable: bo
     assert [each.name for each in tmp_path.iterdir()] == ["state.json"]
 
 
-def test_without_its_directory_it_fails(tmp_path: Path):
+def test_without_its_directory_it_fails(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         write_file(tmp_path / "absent/file", b"", durable=False)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are small and mean harm, or that no parser agrees on."""
+"""Small files that are made to harm a parser, or that parsers read differently."""
 
 from __future__ import annotations
 

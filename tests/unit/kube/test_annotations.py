@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Annotations of services, and what load balancers' status says."""
+"""Annotations of Services, and the status of load balancers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ANY = "0.0.0.0"  # noqa: S104 (an address, not to bind to)
 
 
 def read(annotations: dict[str, str] | None = None, **fields: Any) -> tuple[Service, str]:  # noqa: ANN401 (JSON)
-    """The service, and what is wrong with it."""
+    """The Service, and its problems."""
     spec = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}], **fields.pop("spec", {})}
     document = {
         "apiVersion": "v1",
@@ -118,7 +118,7 @@ def test_ingress(ingress: list[dict[str, str]] | None, expected: str, problem: s
 
 @pytest.mark.parametrize("text", [ANY, "::", "127.0.0.1", "::1", "224.0.0.1", "ff02::1"])
 def test_addresses_that_no_service_can_have(text: str) -> None:
-    """An external address 0.0.0.0 would be a NodePort of any number."""
+    """An external address 0.0.0.0 would serve the port on every address of the node."""
     found, message = read(spec={"externalIPs": [text, "198.51.100.1"]})
     assert list(map(format_address, found.external_ips)) == ["198.51.100.1"]
     assert f"spec.externalIPs has {text}" in message

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the tables become of what threads tell, and what of that is told on."""
+"""How watch events change the store, and which changes are reported."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def client() -> Client:
 
 
 @pytest.fixture
-def source():
+def source() -> ApiSource:
     made = ApiSource(client(), "node1")
     made.watch_states = {str(each): WatchState() for each in (NODES, SERVICES, SLICES, PODS)}
     return made
@@ -70,7 +70,9 @@ def list_all(source: ApiSource, **found: list[ObjectUpdate]) -> None:
             source._report(resource, event)
 
 
-def test_only_differences_are_told_and_what_is_missing_from_a_list_is_gone(source):
+def test_only_differences_are_told_and_what_is_missing_from_a_list_is_gone(
+    source: ApiSource,
+) -> None:
     list_all(source, services=[service("web"), service("old", "10.96.0.2")])
     assert source.take() == {WEB, ("default", "old")}
     assert source.configured
@@ -82,7 +84,7 @@ def test_only_differences_are_told_and_what_is_missing_from_a_list_is_gone(sourc
     assert snapshot.services[WEB] is before
 
 
-def test_a_list_that_breaks_takes_nothing_away(source):
+def test_a_list_that_breaks_takes_nothing_away(source: ApiSource) -> None:
     list_all(source, services=[service("web")])
     source.take()
     source._report(SERVICES, ListStarted())
@@ -94,7 +96,7 @@ def test_a_list_that_breaks_takes_nothing_away(source):
     assert source.take() == {WEB}
 
 
-def test_an_object_that_becomes_unreadable_stays_as_it_was(source):
+def test_an_object_that_becomes_unreadable_stays_as_it_was(source: ApiSource) -> None:
     list_all(source, services=[service("web")])
     source.take()
     broken = item(SERVICES, "web", spec={"ports": "none"})
@@ -108,7 +110,7 @@ def test_an_object_that_becomes_unreadable_stays_as_it_was(source):
     assert not [p for p in source.problems() if p.subject == "Service default/web"]
 
 
-def test_causes_of_changes_are_passed_on_once_everything_is_known(source):
+def test_causes_of_changes_are_passed_on_once_everything_is_known(source: ApiSource) -> None:
     said = {"endpoints.kubernetes.io/last-change-trigger-time": "2026-01-01T00:00:00Z"}
     list_all(source, endpointslices=[web_slice("10.1.0.1", **said)])
     source.take()
@@ -120,7 +122,7 @@ def test_causes_of_changes_are_passed_on_once_everything_is_known(source):
     assert source.triggers == [(WEB, "2026-01-01T00:00:00Z")]
 
 
-def test_pods_have_metadata_and_some_have_ports(source):
+def test_pods_have_metadata_and_some_have_ports(source: ApiSource) -> None:
     made = item(
         PODS,
         "a",
@@ -137,7 +139,7 @@ def test_pods_have_metadata_and_some_have_ports(source):
     assert not source.snapshot().pod_metadata
 
 
-def test_one_reason_of_several_resources_is_one_problem(source):
+def test_one_reason_of_several_resources_is_one_problem(source: ApiSource) -> None:
     for resource in (NODES, SERVICES, SLICES, PODS):
         source._report(resource, Interrupted("connection refused"))
     source.take()
@@ -146,13 +148,13 @@ def test_one_reason_of_several_resources_is_one_problem(source):
     assert source.connection.reason == "connection refused"
 
 
-def test_a_fault_of_ours_ends_the_agent(source):
+def test_a_fault_of_ours_ends_the_agent(source: ApiSource) -> None:
     source._report(SERVICES, Failed(ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
         source.take()
 
 
-def test_events_are_so_many_a_minute():
+def test_events_are_so_many_a_minute() -> None:
     now = [0.0]
     writer = Writer(client(), "node1", lambda: now[0])
     writer._put = lambda _: None
@@ -165,7 +167,7 @@ def test_events_are_so_many_a_minute():
     assert writer.event(subject, "Reason", "text")
 
 
-def test_a_taint_is_named_by_its_place_last_first():
+def test_a_taint_is_named_by_its_place_last_first() -> None:
     writer, written = Writer(client(), "node 1"), []
     writer._put = written.append
     writer.remove_taint("t", ("a", "t", "b", "t"))
@@ -180,7 +182,7 @@ def test_a_taint_is_named_by_its_place_last_first():
     ]
 
 
-def test_the_paths_of_what_is_watched_resources():
+def test_the_paths_of_what_is_watched_resources() -> None:
     name = "service.kubernetes.io%2Fservice-proxy-name"
     headless = "%2C%21service.kubernetes.io%2Fheadless"
     assert SERVICES.path() == f"/api/v1/services?labelSelector=%21{name}{headless}"

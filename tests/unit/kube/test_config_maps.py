@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings for all nodes, and those over them for some."""
+"""Settings for all nodes, and those that override them for some."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def texts(*others: ConfigMap) -> dict:
     return found | {(FOR_SOME, "kube-system", text.name): text for text in others}
 
 
-def test_of_those_that_select_the_node_the_last_by_name_counts():
+def test_of_those_that_select_the_node_the_last_by_name_counts() -> None:
     some = [
         ConfigMap("z", {"a": "3"}, "pool=edge"),
         ConfigMap("x", {"a": "2", "c": "2"}, "pool in (edge,core)"),
@@ -41,19 +41,19 @@ def test_of_those_that_select_the_node_the_last_by_name_counts():
 
 
 @pytest.mark.parametrize("selector", [None, "", "=x"])
-def test_one_that_does_not_say_for_whom_is_for_nobody(selector):
+def test_one_that_does_not_say_for_whom_is_for_nobody(selector: str | None) -> None:
     values, names, (problem,) = merge(texts(ConfigMap("x", {"a": "2"}, selector)), {"x": "x"})
     assert (values, names) == ({"a": "1", "b": "1"}, ())
     assert problem.subject == "ConfigMap kube-system/x"
     assert "it is for no node until then" in problem.message
 
 
-def test_without_the_one_for_all_there_is_nothing():
+def test_without_the_one_for_all_there_is_nothing() -> None:
     only = {(FOR_SOME, "kube-system", "x"): ConfigMap("x", {"a": "2"}, "pool=edge")}
     assert merge(only, {"pool": "edge"})[0] is None
 
 
-def test_what_is_asked_for_is_as_narrow_as_it_can_be():
+def test_what_is_asked_for_is_as_narrow_as_it_can_be() -> None:
     one, some = config_resources(PLACE)
     path = "/api/v1/namespaces/kube-system/configmaps?"
     assert one.path() == f"{path}fieldSelector=metadata.name%3Dkubypass-config"
@@ -61,7 +61,7 @@ def test_what_is_asked_for_is_as_narrow_as_it_can_be():
     assert str(one) != str(some)
 
 
-def test_an_object_becomes_text():
+def test_an_object_becomes_text() -> None:
     annotations = {"kubypass.io/node-selector": "pool=edge"}
     item = {"metadata": {"name": "x", "resourceVersion": "7", "annotations": annotations}}
     content = msgspec.Raw(json.dumps({**item, "data": {"a": " 1\n"}}).encode())
@@ -75,7 +75,7 @@ def test_an_object_becomes_text():
     assert broken.problem is not None
 
 
-def test_differences_have_both_values():
+def test_differences_have_both_values() -> None:
     assert list(differences({"a": "1", "b": "1"}, {"b": "2", "c": "1"})) == [
         ("a", "1", None),
         ("b", "1", "2"),
@@ -84,7 +84,7 @@ def test_differences_have_both_values():
 
 
 @pytest.mark.parametrize("text", ["x", "/x", "x/", "a/b/c", ""])
-def test_a_name_has_two_parts(text):
+def test_a_name_has_two_parts(text: str) -> None:
     with pytest.raises(ConfigError, match="NAMESPACE/NAME"):
         parse_name(text)
     assert parse_name("kube-system/kubypass-config") == PLACE

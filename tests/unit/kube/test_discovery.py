@@ -1,10 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths of objects by API discovery, asked of a server that answers as Kubernetes does."""
+"""Paths of objects by API discovery, from a server that answers as Kubernetes does."""
 
 from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -45,10 +46,19 @@ SERVED = {
 }
 
 
+class Server(ThreadingHTTPServer):
+    """Remembers what it was asked for."""
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(address, handler)
+        self.asked: list[str] = []
+
+
 class Handler(BaseHTTPRequestHandler):
+    server: Server
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         self.server.asked.append(self.path)
         code, body = 200, {"kind": "APIResourceList", "resources": SERVED.get(self.path)}
         if self.path == "/apis/odd.example/v1":
@@ -62,14 +72,13 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 
-    def log_message(self, *_: object):
+    def log_message(self, *_: object) -> None:
         pass
 
 
 @pytest.fixture
-def server():
-    made = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.asked = []
+def server() -> Iterator[Server]:
+    made = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=made.serve_forever, args=(0.01,))
     thread.start()
     yield made
@@ -79,7 +88,7 @@ def server():
 
 
 @pytest.fixture
-def rest(server):
+def rest(server: Server) -> Rest:
     address = parse_server(f"http://127.0.0.1:{server.server_port}", "test")
     return Rest(Client(Access((address,), Trust(), FixedToken(), "test", "change it")))
 
@@ -107,11 +116,13 @@ def item(api_version: str, kind: str, name: str, namespace: str | None = "defaul
     ],
     ids=lambda value: value["kind"] if isinstance(value, dict) else "",
 )
-def test_paths_have_the_plural_that_the_server_lists(rest, what, path):
+def test_paths_have_the_plural_that_the_server_lists(
+    rest: Rest, what: dict[str, dict[str, str] | str], path: str
+) -> None:
     assert rest.path_of(what) == path
 
 
-def test_each_api_version_is_asked_for_once(rest, server):
+def test_each_api_version_is_asked_for_once(rest: Rest, server: Server) -> None:
     for _ in range(2):
         rest.path_of(item("v1", "Service", "web"))
         rest.path_of(item("v1", "Pod", "a"))
@@ -132,13 +143,15 @@ def test_each_api_version_is_asked_for_once(rest, server):
         ("gone.example/v1", "Thing", "Thing: the API server does not serve gone.example/v1"),
     ],
 )
-def test_an_unknown_kind_is_an_error_and_not_an_absent_object(rest, api_version, kind, words):
+def test_an_unknown_kind_is_an_error_and_not_an_absent_object(
+    rest: Rest, api_version: str, kind: str, words: str
+) -> None:
     with pytest.raises(KubeError) as caught:
         rest.path_of(item(api_version, kind, "x"))
     assert caught.value.message == words
     assert caught.value.hint
 
 
-def test_an_answer_that_is_no_list_is_an_error(rest):
+def test_an_answer_that_is_no_list_is_an_error(rest: Rest) -> None:
     with pytest.raises(KubeError, match="no list of API resources"):
         rest.path_of(item("odd.example/v1", "Thing", "x"))

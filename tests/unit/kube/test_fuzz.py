@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Nothing that a manifest can say ends in a traceback or takes long: a wrong part is a problem, the rest is read."""
+"""No manifest causes a traceback or takes long: a wrong part is a problem, and the rest is read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from kubypass.settings.settings import Settings
 from tests.unit.kube.bombs import BOMBS
 
 LIMIT_S = 5.0
-"""Far above what any of this takes; a bomb takes minutes or all memory."""
+"""A limit far above the time of any file here; a bomb that works takes minutes or all memory."""
 
 SERVICE = {
     "apiVersion": "v1",
@@ -123,7 +123,7 @@ VALUES: list[Any] = [
 
 
 def paths(value: Any, path: tuple = ()) -> list[tuple]:  # noqa: ANN401 (JSON)
-    """Where something is in an object."""
+    """A path to some field of an object."""
     found = [path]
     if isinstance(value, dict):
         found += [p for key, inner in value.items() for p in paths(inner, (*path, key))]
@@ -133,7 +133,7 @@ def paths(value: Any, path: tuple = ()) -> list[tuple]:  # noqa: ANN401 (JSON)
 
 
 def put(value: Any, path: tuple, new: Any) -> Any:  # noqa: ANN401 (JSON)
-    """The object with something else there; `path` may lead nowhere any more."""
+    """The object with another value at `path`, which may not exist any more."""
     if not path:
         return deepcopy(new)
     try:
@@ -153,7 +153,7 @@ anything = st.recursive(
 
 @st.composite
 def mutants(draw: st.DrawFn) -> list[Any]:
-    """Some objects with wrong parts."""
+    """Draws some objects with wrong parts."""
     found = []
     for _ in range(draw(st.integers(1, 3))):
         mutant = deepcopy(draw(st.sampled_from(OBJECTS)))
@@ -179,7 +179,7 @@ def understand(content: bytes, *, json_file: bool) -> int:
 
 
 def plan_all(objects: Any) -> None:  # noqa: ANN401 (a view of all kinds)
-    """What the agent does with objects."""
+    """Plans the objects as the agent does."""
     node = PlanNode("node1", (), "a", frozenset(), {"zone": "a"})
     by_kind: dict[str, list[Any]] = {}
     for found in objects:
@@ -222,7 +222,7 @@ def test_wrong_values_anywhere_as_yaml(objects: list[Any]) -> None:
 
 @pytest.mark.parametrize("value", OBJECTS, ids=lambda value: str(value["kind"]))
 def test_every_value_at_every_path(value: dict[str, Any]) -> None:
-    """Not by chance: each of the values in each place of each object."""
+    """Tries each of the values at each path of each object, without chance."""
     parser = Parser()
     for path in paths(value):
         for new in VALUES:
@@ -253,7 +253,7 @@ def test_any_bytes(content: bytes, json_file: bool) -> None:
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_bombs(name: str, tmp_path: Path) -> None:
-    """By themselves, and beside good files, which are read all the same."""
+    """Reads the bombs alone, and beside good files, which are read all the same."""
     in_time(lambda: understand(BOMBS[name], json_file=name.endswith(".json")))
     (tmp_path / name).write_bytes(BOMBS[name])
     (tmp_path / "good.yaml").write_bytes(yaml.safe_dump_all(OBJECTS).encode())

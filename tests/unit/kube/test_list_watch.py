@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is asked of a collection, and what answers mean, byte by byte."""
+"""The requests for a resource, and the meaning of responses, byte by byte."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def page(names: list[str], version: int = 5, following: str = "") -> bytes:
     return json.dumps({"metadata": metadata, "items": items}).encode()
 
 
-def test_a_streaming_list_is_the_beginning_of_a_watch():
+def test_a_streaming_list_is_the_beginning_of_a_watch() -> None:
     made = ListWatch(read)
     request = made.next_request(300)
     assert request.is_watch
@@ -70,7 +70,7 @@ def test_a_streaming_list_is_the_beginning_of_a_watch():
     assert not made.next_request(1).starts_list
 
 
-def test_pages_follow_each_other_and_the_last_says_where_to_watch_from():
+def test_pages_follow_each_other_and_the_last_says_where_to_watch_from() -> None:
     made = ListWatch(read, streaming=False)
     assert made.next_request(1) == ((("limit", "500"),), False, True)
     assert not made.read_page(page(["a"], following="next")).list_finished
@@ -80,7 +80,7 @@ def test_pages_follow_each_other_and_the_last_says_where_to_watch_from():
     assert made.read_page(b'{"metadata":{"resourceVersion":"8"},"items":null}').items == []
 
 
-def test_an_expired_page_begins_the_list_again():
+def test_an_expired_page_begins_the_list_again() -> None:
     made = ListWatch(read, streaming=False)
     made.read_page(page(["a"], following="next"))
     assert made.handle_refusal(Refused("", 410, "Expired"))
@@ -88,7 +88,7 @@ def test_an_expired_page_begins_the_list_again():
 
 
 @pytest.mark.parametrize("reason", ["Expired", "Gone", ""])
-def test_a_place_that_is_forgotten_means_to_list_again_once_without_waiting(reason):
+def test_a_place_that_is_forgotten_means_to_list_again_once_without_waiting(reason: str) -> None:
     made = listed()
     with pytest.raises(Refused) as caught:
         made.read_lines(error(410, reason))
@@ -100,7 +100,7 @@ def test_a_place_that_is_forgotten_means_to_list_again_once_without_waiting(reas
 
 
 @pytest.mark.parametrize("code", [400, 422])
-def test_a_server_without_streaming_lists_is_asked_for_pages(code):
+def test_a_server_without_streaming_lists_is_asked_for_pages(code: int) -> None:
     made = ListWatch(read)
     made.next_request(1)
     assert made.handle_refusal(Refused("sendInitialEvents is forbidden", code, "Invalid"))
@@ -108,7 +108,7 @@ def test_a_server_without_streaming_lists_is_asked_for_pages(code):
     assert not made.handle_refusal(Refused("again", code, "Invalid"))
 
 
-def test_other_errors_leave_the_place():
+def test_other_errors_leave_the_place() -> None:
     made = listed()
     for code in (401, 403, 429, 500, 504):
         assert not made.handle_refusal(Refused("", code))
@@ -117,7 +117,7 @@ def test_other_errors_leave_the_place():
     assert dict(made.next_request(1).query)["resourceVersion"] == "9"
 
 
-def test_bookmarks_move_the_place_forward_only():
+def test_bookmarks_move_the_place_forward_only() -> None:
     made = listed()
     made.read_lines(event("BOOKMARK", 12))
     assert dict(made.next_request(1).query)["resourceVersion"] == "12"
@@ -127,7 +127,7 @@ def test_bookmarks_move_the_place_forward_only():
     assert made.next_request(1).starts_list
 
 
-def test_a_streaming_list_that_breaks_begins_again():
+def test_a_streaming_list_that_breaks_begins_again() -> None:
     made = ListWatch(read)
     made.next_request(1)
     made.read_lines(event("ADDED", 3, "a"))
@@ -135,18 +135,18 @@ def test_a_streaming_list_that_breaks_begins_again():
 
 
 @pytest.mark.parametrize("line", [b"nonsense\n", b"{}\n", b'{"type":"BOOKMARK","object":{}}\n'])
-def test_what_is_no_event_is_refused(line):
+def test_what_is_no_event_is_refused(line: bytes) -> None:
     with pytest.raises(Refused, match="no event of Kubernetes"):
         listed().read_lines(line)
 
 
-def test_what_is_no_list_is_refused():
+def test_what_is_no_list_is_refused() -> None:
     with pytest.raises(Refused, match="no list of Kubernetes objects"):
         ListWatch(read, streaming=False).read_page(b"<html>")
 
 
 @given(st.lists(st.integers(1, 40)))
-def test_lines_may_come_in_any_pieces(cuts):
+def test_lines_may_come_in_any_pieces(cuts) -> None:
     stream = b"".join(event("MODIFIED", 10 + at, f"n{at}") for at in range(6)) + b"\n"
     made, found, at = listed(), [], 0
     for cut in [*cuts, len(stream)]:

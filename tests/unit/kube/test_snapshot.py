@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names of what a snapshot has, also while somebody else changes it."""
+"""Names of a snapshot's objects, also while another thread changes them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def node(name: str) -> Node:
     return Node(name, (ADDRESS,), (), (f"{name}.example",))
 
 
-def test_every_name_of_a_node_and_services():
+def test_every_name_of_a_node_and_services() -> None:
     found = Snapshot({("default", "web"): service("web")}, {}, {"a": node("a")}, ()).names()
     assert found == {
         "nodes": {"a": ["10.233.0.1"], "a.example": ["10.233.0.1"]},
@@ -49,7 +49,7 @@ def interrupted() -> Iterator[None]:
 
 @pytest.mark.usefixtures("interrupted")
 @pytest.mark.parametrize("changing", ["nodes", "services"])
-def test_while_it_changes(changing):
+def test_while_it_changes(changing: str) -> None:
     services = {("default", str(n)): service(str(n)) for n in range(MANY)}
     nodes = {str(n): node(str(n)) for n in range(MANY)}
     snapshot = Snapshot(services, {}, nodes, ())

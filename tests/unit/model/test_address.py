@@ -11,7 +11,7 @@ from kubypass.model.address import (
     UNSPECIFIED,
     family,
     format_address,
-    format_endpoint,
+    format_address_port,
     is_ipv4,
     is_ipv6_link_local,
     is_loopback,
@@ -84,9 +84,9 @@ def test_unspecified_addresses_are_no_loopback(text: str, expected: bool) -> Non
 
 
 def test_endpoints_are_written_as_cilium_writes_them() -> None:
-    assert format_endpoint(parse_address("1.2.3.4"), 80, Protocol.TCP) == "1.2.3.4:80/TCP"
-    assert format_endpoint(parse_address("::1"), 53, Protocol.UDP) == "[::1]:53/UDP"
-    assert format_endpoint(parse_address("::1"), 53) == "[::1]:53"
+    assert format_address_port(parse_address("1.2.3.4"), 80, Protocol.TCP) == "1.2.3.4:80/TCP"
+    assert format_address_port(parse_address("::1"), 53, Protocol.UDP) == "[::1]:53/UDP"
+    assert format_address_port(parse_address("::1"), 53) == "[::1]:53"
 
 
 @given(st.ip_addresses())

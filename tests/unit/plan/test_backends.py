@@ -78,7 +78,7 @@ def lists(text: str, node: PlanNode) -> tuple[str, str, bool]:
         ("1@me|1@me=s", "1", "1", True),
     ],
 )  # fmt: skip
-def test_lists(endpoints, cluster, local, usable) -> None:
+def test_lists(endpoints: str, cluster: str, local: str, usable: bool) -> None:
     assert lists(endpoints, PlanNode("me", (), "a")) == (cluster, local, usable)
 
 

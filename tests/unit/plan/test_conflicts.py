@@ -148,7 +148,7 @@ def test_other_addresses_of_the_node() -> None:
     for name, found in rows:
         claims.replace(name, found)
     assert [ports(claims.settle(*row)) for row in rows] == [[80], [80]]
-    claims.move([parse_address("192.0.2.1")])
+    claims.set_node_addresses([parse_address("192.0.2.1")])
     assert [ports(claims.settle(*row)) for row in rows] == [[80], []]
 
 
@@ -210,3 +210,26 @@ def test_any_order_of_changes_gives_the_same(changes: list) -> None:
             settled[other] = claims.settle(other, plans[other][1])
     expected = settle_all([(k, rank, found) for k, (rank, found) in plans.items()], local)
     assert settled == expected
+
+
+def test_the_example_of_the_module() -> None:
+    local = [parse_address("192.0.2.1")]
+    pod = ("default", "pod/dns")
+    rows = {
+        key("vip"): (Rank("2023"), plan("vip", 30080, address="192.0.2.1")),
+        key("shop"): (Rank("2024"), plan("shop", 30080, address="node")),
+        key("blog"): (Rank("2025"), plan("blog", 30080, address="node")),
+        pod: (Rank("2022", Precedence.POD), plan("dns", 30080, address="node")),
+    }
+    claims = Claims(local)
+    for name, (rank, planned) in rows.items():
+        claims.replace(name, planned, rank)
+    settled = {name: claims.settle(name, planned) for name, (_, planned) in rows.items()}
+    assert [name for name, found in settled.items() if ports(found)] == [key("vip"), key("shop")]
+    assert [len(found.problems) for found in settled.values()] == [0, 1, 1, 1]
+    assert "192.0.2.1:30080/TCP, which is service default/vip's" in str(settled[key("shop")])
+    assert claims.replace(key("vip"), None) == {key("shop")}
+    assert not claims.settle(key("shop"), rows[key("shop")][1]).problems
+    claims.replace(key("vip"), rows[key("vip")][1], rows[key("vip")][0])
+    assert claims.replace(key("shop"), None) == {key("blog"), pod, key("vip")}
+    assert ports(claims.settle(key("blog"), rows[key("blog")][1])) == [30080]

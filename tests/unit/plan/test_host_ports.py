@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubypass.model.address import format_endpoint, parse_address
+from kubypass.model.address import format_address_port, parse_address
 from kubypass.model.host_port import HostPort, HostPortPod
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, ServiceFlag
@@ -51,7 +51,7 @@ def test_frontends_and_backends(host_ip: str | None, addresses: str, expected: s
         (frontend,), (backend,) = item.frontends, item.backends
         assert frontend.flags == ServiceFlag.HOST_PORT | ServiceFlag.HAS_ENDPOINTS
         assert backend.lists == BackendList.CLUSTER
-        ends = (format_endpoint(*frontend[:2]), format_endpoint(*backend[:2]))
+        ends = (format_address_port(*frontend[:2]), format_address_port(*backend[:2]))
         rows.append(">".join(ends))
     assert " ".join(rows) == expected
 

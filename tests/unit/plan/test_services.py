@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from kubypass.model.address import format_address, format_endpoint, parse_address
+from kubypass.model.address import format_address, format_address_port, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.protocol import Protocol
@@ -64,7 +64,7 @@ def backends(item: Item) -> str:
     """The state of each that is not ready follows it, and `!` where it is in no list."""
     marks = {BackendState.ACTIVE: "", BackendState.TERMINATING: "t", BackendState.NOT_READY: "n"}
     return " ".join(
-        format_endpoint(b.address, b.port) + marks[b.state] + ("" if b.lists else "!")
+        format_address_port(b.address, b.port) + marks[b.state] + ("" if b.lists else "!")
         for b in item.backends
     )
 
@@ -184,7 +184,9 @@ FLAGS = {
     ],
     ids=["Cluster", "external Local", "internal Local", "ranges", "ranges of the other family"],
 )
-def test_what_policies_and_ranges_mean_for_frontends(changes, expected) -> None:
+def test_what_policies_and_ranges_mean_for_frontends(
+    changes: dict[str, object], expected: str
+) -> None:
     found = service(
         ServicePort("", TCP, 80, 30080), external="192.0.2.1", load_balancer="192.0.2.2"
     )

@@ -27,7 +27,12 @@ LINUX = (32768, 60999)
         ((1024, 65535), LINUX, None, "61000-65535"),
     ],
 )
-def test_where_nothing_is_amiss(node_ports, ephemeral, extra, expected):
+def test_where_nothing_is_amiss(
+    node_ports: tuple[int, int],
+    ephemeral: tuple[int, int],
+    extra: tuple[int, int] | None,
+    expected: str,
+) -> None:
     settings = Settings(
         node_ports=NodePortSettings(port_range=node_ports),
         masquerade=MasqueradeSettings(extra_ports=extra),
@@ -45,7 +50,13 @@ def test_where_nothing_is_amiss(node_ports, ephemeral, extra, expected):
         ((30000, 65535), (1024, 29999), (20000, 29999), "20000-29999", "overlap"),
     ],
 )
-def test_few_ports_or_shared_ones_are_a_problem(node_ports, ephemeral, extra, expected, words):
+def test_few_ports_or_shared_ones_are_a_problem(
+    node_ports: tuple[int, int],
+    ephemeral: tuple[int, int],
+    extra: tuple[int, int] | None,
+    expected: str,
+    words: str,
+) -> None:
     settings = Settings(
         node_ports=NodePortSettings(port_range=node_ports),
         masquerade=MasqueradeSettings(extra_ports=extra),
@@ -58,14 +69,14 @@ def test_few_ports_or_shared_ones_are_a_problem(node_ports, ephemeral, extra, ex
 @pytest.mark.parametrize(
     "text", ["80,90", "1023,2000", "40000", "50000,40000", "x,y", "60000,70000"]
 )
-def test_a_range_that_is_none_names_what_is_allowed(text):
+def test_a_range_that_is_none_names_what_is_allowed(text: str) -> None:
     settings, (finding,) = check_settings({"node-port-nat-range-ext": text})
     assert settings.masquerade.extra_ports is None
     assert finding.level == "wrong"
     assert "from 1024 to 65535" in finding.message
 
 
-def test_a_range_with_node_ports_in_it_is_refused_and_names_them():
+def test_a_range_with_node_ports_in_it_is_refused_and_names_them() -> None:
     given = {"node-port-nat-range-ext": "20000,30000", "node-port-range": "30000,31000"}
     settings, (finding, other) = check_settings(given)
     assert settings.masquerade.extra_ports is None

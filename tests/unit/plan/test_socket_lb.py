@@ -24,7 +24,13 @@ LABELS = {"app": "web", "security.istio.io/tlsMode": "istio"}
         ({}, {}, "", {"bpf-lb-sock-exclude-runtime-classes": "gvisor,kata"}, False),
     ],
 )
-def test_who_is_left_alone(annotations, labels, runtime_class, settings, expected) -> None:
+def test_who_is_left_alone(
+    annotations: dict[str, str],
+    labels: dict[str, str],
+    runtime_class: str,
+    settings: dict[str, str],
+    expected: bool,
+) -> None:
     pod = Pod(
         "default",
         "web-0",

@@ -6,6 +6,7 @@ import pytest
 from kubypass.model.address import UNSPECIFIED
 from kubypass.settings.check import check_settings
 from kubypass.settings.cilium_keys import CILIUM_KEYS
+from kubypass.settings.key import Key
 from kubypass.settings.node_port_addresses import NodePortAddresses
 from kubypass.settings.parse import NS_PER_S
 from kubypass.settings.settings import KEYS, Settings
@@ -35,7 +36,7 @@ def test_nothing_given_gives_the_defaults() -> None:
 @pytest.mark.parametrize(
     "key", [key for key in KEYS if key.default and not key.alias_of], ids=lambda k: k.name
 )
-def test_written_defaults_are_the_defaults(key) -> None:
+def test_written_defaults_are_the_defaults(key: Key) -> None:
     settings, (finding,) = check_settings({key.name: key.default})
     assert settings == Settings() or key.name == "bpf-lb-map-max"
     assert finding.level == "accepted"

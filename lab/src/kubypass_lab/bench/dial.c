@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Who answers behind an address, and since when.
- *   dial serve PORT             answers every connection with the address that it came to
- *   dial watch ADDRESS:PORT US  dials again and again, with US microseconds in between; prints a line whenever another
- *                               one answers: the time (CLOCK_MONOTONIC, ns) when its handshake ended, its address, and
- *                               how many dials have failed so far. A failure's line says "-" for the address.
- * Connections are reset, not closed: neither the port nor a connection tracker's entry waits for two minutes. */
+/* Shows which backend answers at an address, and since when.
+ *   dial serve PORT             answers every connection with the address to which it was made
+ *   dial watch ADDRESS:PORT US  connects again and again, with pauses of US microseconds. Whenever the answering
+ *                               backend changes it prints a line: the time (CLOCK_MONOTONIC, ns) when the handshake
+ *                               ended, the backend's address ("-" for a failure), and the number of failures so far.
+ * Connections are reset, not closed, so that no port and no conntrack entry stays for two minutes. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -27,11 +27,11 @@ static int fail(const char *what)
 
 static int serve(int port)
 {
-	struct sockaddr_in place = { .sin_family = AF_INET, .sin_port = htons(port) };
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons(port) };
 	int one = 1, listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
 	if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one)) ||
-	    bind(listener, (void *)&place, sizeof(place)) || listen(listener, 1024))
+	    bind(listener, (void *)&address, sizeof(address)) || listen(listener, 1024))
 		return fail("listen");
 	for (;;) {
 		struct sockaddr_in own;
@@ -56,7 +56,7 @@ static long long now_ns(void)
 	return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-/* One connection: who answered ("-": nobody), and when it was there. */
+/* Connects once: who answered ("-": nobody), and when the handshake ended. */
 static long long ask(const struct sockaddr_in *target, char name[static INET_ADDRSTRLEN])
 {
 	const struct timeval patience = { .tv_usec = PATIENCE_US };
@@ -67,7 +67,7 @@ static long long ask(const struct sockaddr_in *target, char name[static INET_ADD
 
 	if (fd < 0)
 		exit(fail("socket"));
-	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)); /* connect() heeds it */
+	setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)); /* connect() uses it, too */
 	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
 	setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
 	if (!connect(fd, (const void *)target, sizeof(*target))) {

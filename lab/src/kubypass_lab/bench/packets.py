@@ -19,7 +19,7 @@ from kubypass_lab.checkout import CHECKOUT, import_path
 
 _ROWS = ("tests/packet/test_forward.py", "tests/packet/test_services.py")
 _PATHS = "pod_to or node_port_with or own_network or own_backend or kept_apart or another_nodes or get_different"
-"""Rows that each send one kind of packet; other rows compare packets."""
+"""Rows that measure one path each; other rows repeat packets to compare them."""
 _LINE = re.compile(r"^ *(-?\d+)  (\w+) +(test_\S+)$")
 Costs = dict[tuple[str, str], list[int]]
 """Maps row and program to the ns of the row's packets, in ascending order."""

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-/* Asks several HTTP servers in turn, one request each a round, and compares their times: what drifts on the machine
- * drifts for all of them. Usage: paired [--keepalive] --rounds N NAME=ADDRESS:PORT ... (IPv6: NAME=[ADDRESS]:PORT)
+/* Asks several HTTP servers in turn, one request each in every round, and compares their times: drifts of the machine
+ * affect all of them alike. Usage: paired [--keepalive] --rounds N NAME=ADDRESS:PORT ... (IPv6: NAME=[ADDRESS]:PORT)
  * Prints JSON: percentiles for each target, and the ratio p50(first target) / p50(target) for each tenth of the run. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
@@ -22,7 +22,7 @@ struct target {
 	char name[32];
 	struct sockaddr_storage address;
 	socklen_t length;
-	int socket; /* of keep-alive; -1 for none */
+	int socket; /* the kept-alive connection; -1 for none */
 	double *us;
 };
 
@@ -136,7 +136,7 @@ static int compare(const void *a, const void *b)
 	return left < right ? -1 : left > right;
 }
 
-/* The value below which `share` of `count` values are. */
+/* The value below which a `share` of the `count` values are. */
 static double percentile(const double *values, int count, double share)
 {
 	double *sorted = malloc(count * sizeof(*sorted)), found;

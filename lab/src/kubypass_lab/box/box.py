@@ -72,7 +72,7 @@ def up(name: str, kubekey: Path, settings: Path, say: Say, *, with_agents: bool 
             _restart_agents(box, say)
         return box
     if paths.root.is_dir() or paths.namespaces():
-        say(f"box {name} was left half made: clearing it away")
+        say(f"box {name} was interrupted half made: removing it")
         down(name, lambda _: None)
     paths.root.mkdir(parents=True)
     try:

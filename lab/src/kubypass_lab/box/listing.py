@@ -47,11 +47,6 @@ def describe_box(box: Box) -> dict[str, list[dict[str, str]]]:
     }
 
 
-def format_box(description: dict[str, list[dict[str, str]]]) -> str:
-    """The description as tables."""
-    return "\n\n".join(_format_table(rows) for rows in description.values() if rows)
-
-
 def _describe_service(service: Service) -> dict[str, str]:
     return {
         "namespace": service.metadata.namespace,
@@ -64,12 +59,3 @@ def _describe_service(service: Service) -> dict[str, str]:
 
 def _describe_port(port: ServicePort) -> str:
     return f"{port.port}{f':{port.node_port}' if port.node_port else ''}/{port.protocol}"
-
-
-def _format_table(rows: list[dict[str, str]]) -> str:
-    lines = [[key.upper() for key in rows[0]], *([*row.values()] for row in rows)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in lines
-    )

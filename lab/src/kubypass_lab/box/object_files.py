@@ -177,7 +177,7 @@ def _check_service(applied: Applied, service: Service) -> None:
         raise applied.wrong("spec.ports", "expected at least one port")
     names = [port.name for port in ports]
     if len(ports) > 1 and ("" in names or len(set(names)) != len(names)):
-        raise applied.wrong("spec.ports", "each of several ports needs a name of its own")
+        raise applied.wrong("spec.ports", "each of several ports needs a different name")
     numbers = [(port.port, port.protocol) for port in ports]
     if len(set(numbers)) != len(numbers):
         raise applied.wrong("spec.ports", "the same port and protocol appears twice")

@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kubypass.cli.table import format_row
 from kubypass.errors import ConfigError
 
 
@@ -86,12 +87,11 @@ def _connect(arguments: argparse.Namespace) -> int:
         ) from None
     result = measure(sizes, arguments.rounds)
     _save(arguments.json, result)
-    print(f"{'services':>8}  {'backend':<8}{'connections':<12}{'control':>24}{'service':>24}")
+    widths = (-8, 2, 8, 12, -24, -24)
+    print(format_row(("services", "", "backend", "connections", "control", "service"), widths))
     for run in result["runs"]:  # type: ignore[attr-defined]
         cells = [_ratio(run["targets"][name]["ratio"]) for name in ("control", "service")]
-        print(
-            f"{run['services']:>8}  {run['backend']:<8}{run['connections']:<12}{cells[0]:>24}{cells[1]:>24}"
-        )
+        print(format_row((run["services"], "", run["backend"], run["connections"], *cells), widths))
     print("ratio of p50 to direct, min/median/max over tenths of the run; 1.0 is no cost")
     if arguments.plot:
         from kubypass_lab.bench.picture import draw
@@ -118,9 +118,12 @@ def _packets(arguments: argparse.Namespace) -> int:
 
     result: dict[str, Any] = measure(arguments.base, arguments.rounds)
     _save(arguments.json, result)
-    print(f"{'before':>7}{'after':>7}  ns, the least median of {arguments.rounds} rounds")
+    print(
+        f"{format_row(('before', 'after'), (-7, -7))}  ns, the least median of {arguments.rounds} rounds"
+    )
     for row in result["rows"]:
-        print(f"{row['before_ns']:>7}{row['after_ns']:>7}  {row['program']:<12} {row['row']}")
+        cells = (row["before_ns"], row["after_ns"], "", row["program"], row["row"])
+        print(format_row(cells, (-7, -7, 2, 13, 0)))
     return 0
 
 
@@ -139,10 +142,11 @@ def _kubernetes(arguments: argparse.Namespace) -> int:
     for result in measure(size, load, proxies, arguments.rounds, partial(print, flush=True)):
         _save(arguments.json, result)  # so that a failure does not lose an hour's figures
     names = list(result["summary"])
-    print(f"{'':<22}" + "".join(f"{name:>32}" for name in names))
+    widths = (22, *(-32 for _ in names))
+    print(format_row(("", *names), widths))
     for figure in result["summary"][names[0]]:
         cells = [_spread(result["summary"][name][figure]) for name in names]
-        print(f"{figure:<22}" + "".join(f"{cell:>32}" for cell in cells))
+        print(format_row((figure, *cells), widths))
     print(f"median (least to most) over {arguments.rounds} rounds")
     if arguments.plot:
         from kubypass_lab.bench.kubernetes_picture import draw

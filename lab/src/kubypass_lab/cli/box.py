@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from kubypass.cli.table import format_table
 from kubypass_lab.checkout import GUIDE
 
 if TYPE_CHECKING:
@@ -222,7 +223,7 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 def _list(arguments: argparse.Namespace) -> int:
     from kubypass_lab.box.box import open_box
     from kubypass_lab.box.kubernetes.listing import describe_cluster
-    from kubypass_lab.box.listing import describe_box, format_box
+    from kubypass_lab.box.listing import describe_box
 
     cluster = _find_cluster(arguments.name)
     description = describe_cluster(cluster) if cluster else describe_box(open_box(arguments.name))
@@ -231,8 +232,12 @@ def _list(arguments: argparse.Namespace) -> int:
 
         _say(json.dumps(description, indent=2))
     else:
-        _say(format_box(description))
+        _say("\n\n".join(_format_rows(rows) for rows in description.values() if rows))
     return 0
+
+
+def _format_rows(rows: list[dict[str, str]]) -> str:
+    return format_table([[key.upper() for key in rows[0]], *([*row.values()] for row in rows)], 2)
 
 
 def _down(arguments: argparse.Namespace) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import sys
 
-from kubypass.agent.report.option_table import OPTIONS, Option
+from kubypass.agent.report.option import Option
+from kubypass.agent.report.option_table import OPTIONS
 
 _HEAD = """\
 # The lines of `kubypass status`

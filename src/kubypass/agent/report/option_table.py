@@ -7,14 +7,12 @@ Cilium's where Cilium has one.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
 
-from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.option import Inputs, Option, State
 from kubypass.agent.stale_sockets import protocols_to_close
-from kubypass.kernel.features import REFUSE_CONNECT, Features
+from kubypass.kernel.features import REFUSE_CONNECT
 from kubypass.model.address import format_address
-from kubypass.node.facts import NodeState
 from kubypass.settings.settings import Settings
 
 _NOT_YET = "not part of this version"
@@ -27,67 +25,6 @@ _NO_DESTROY = (
 _NO_RETVAL = (
     f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Inputs:
-    """What the rows depend on."""
-
-    settings: Settings
-    features: Features
-    node: NodeState
-    figures: Figures
-
-
-@dataclass(frozen=True, slots=True)
-class State:
-    """An option on this node."""
-
-    wanted: str
-    effective: str
-    why: str = ""
-    """Why the two differ, where they do."""
-    details: tuple[str, ...] = ()
-    """What `kubypass status` shows in brackets."""
-    fields: Mapping[str, object] = field(default_factory=dict)
-    """The same details by name, for `-o json`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Option:
-    """A row of the table."""
-
-    title: str
-    state: Callable[[Inputs], State]
-    says: str
-    """What the line says, for the documentation."""
-    keys: tuple[str, ...] = ()
-    """The settings that ask for it."""
-    reasons: tuple[str, ...] = ()
-    """Every `why` that the row may give."""
-    field: str = ""
-    """Its field in the JSON of the status; empty: it is in the list `options` only."""
-    verbose: bool = False
-    """Whether it is one of the details of KubeProxyReplacement, which need `--verbose`."""
-
-    def row(self, inputs: Inputs) -> dict[str, object]:
-        """The row as the API sends it."""
-        state = self.state(inputs)
-        differs = state.wanted != state.effective
-        return {
-            "title": self.title,
-            "wanted": state.wanted,
-            "effective": state.effective,
-            "why": state.why if differs else "",
-            "details": list(state.details),
-            "verbose": self.verbose,
-            **state.fields,
-        }
-
-
-def option_rows(inputs: Inputs) -> list[tuple[Option, dict[str, object]]]:
-    """Every option with its row, in the order of the table."""
-    return [(option, option.row(inputs)) for option in OPTIONS]
 
 
 def _always(text: str) -> Callable[[Inputs], State]:
@@ -277,7 +214,7 @@ OPTIONS = (
     Option(
         "Local Detection",
         lambda inputs: _same(inputs.settings.pods.detect_local_mode),
-        "How traffic from pods is told from other traffic.",
+        "How traffic from pods is recognised.",
         ("detect-local-mode",),
         verbose=True,
     ),
@@ -317,3 +254,8 @@ OPTIONS = (
         verbose=True,
     ),
 )
+
+
+def option_rows(inputs: Inputs) -> list[tuple[Option, dict[str, object]]]:
+    """Every option with its row, in the order of the table."""
+    return [(option, option.row(inputs)) for option in OPTIONS]

@@ -13,7 +13,8 @@ from kubypass.agent.agent import Agent
 from kubypass.agent.report.counts import gauge_metrics, packet_metrics, socket_metrics
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.notes import open_to_outside
-from kubypass.agent.report.option_table import Inputs, option_rows
+from kubypass.agent.report.option import Inputs
+from kubypass.agent.report.option_table import option_rows
 from kubypass.agent.report.snat import snat_metrics, snat_problems, snat_status
 from kubypass.agent.running import Running
 from kubypass.api.metric import Metric

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is told of source ports: which there are, and towards which backends none was free."""
+"""Reports SNAT source ports: their ranges, and the backends for which no port was free."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from collections.abc import Sequence
 
 from kubypass.api.metric import Metric
 from kubypass.datapath.snat_failures import SnatFailure
-from kubypass.model.address import format_endpoint
+from kubypass.model.address import format_address_port
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.plan.snat import SnatPorts
 
 _SHOWN = 20
-"""Backends in the metrics, and problems; the worst."""
+"""How many backends are shown; they are the worst ones."""
 _RECENT_S = 600
-"""How long a failure is a problem."""
+"""How long a failure counts as a problem."""
 
 
 def _backend(failure: SnatFailure) -> str:
-    return format_endpoint(failure.address, failure.port, Protocol(failure.protocol))
+    return format_address_port(failure.address, failure.port, Protocol(failure.protocol))
 
 
 def snat_status(ports: SnatPorts, failures: Sequence[SnatFailure]) -> dict[str, object]:
-    """For /status."""
+    """The part `snat` of the status."""
     return {
         "ports": str(ports),
         "count": ports.count,
@@ -35,7 +35,7 @@ def snat_status(ports: SnatPorts, failures: Sequence[SnatFailure]) -> dict[str, 
 
 
 def snat_problems(failures: Sequence[SnatFailure], now_ns: int) -> list[Problem]:
-    """Backends towards which connections were dropped lately."""
+    """A problem for each backend for which connections were dropped recently."""
     recent = [one for one in failures if now_ns - one.last_ns < _RECENT_S * 10**9]
     return [
         Problem(
@@ -49,8 +49,8 @@ def snat_problems(failures: Sequence[SnatFailure], now_ns: int) -> list[Problem]
 
 
 def snat_metrics(failures: Sequence[SnatFailure]) -> list[Metric]:
-    """For /metrics."""
-    text = "Connections dropped for want of a source port, by backend."
+    """Failures by backend."""
+    text = "Connections dropped because no source port was free, by backend."
     samples = tuple(
         ("", (("backend", _backend(failure)),), float(failure.connections))
         for failure in failures[:_SHOWN]

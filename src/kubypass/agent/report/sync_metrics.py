@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Numbers of kube-proxy's that mean the same here, under kube-proxy's names.
+"""kube-proxy's metrics, under kube-proxy's names, as far as they mean the same here.
 
-A pass brings both families up to date: what is measured of it is told for each family that is on. What has no meaning
-here (iptables rules, partial restores) is left out.
+A pass brings both families up to date, so each measurement counts for every family that is on. Metrics without a
+meaning here (iptables rules, partial restores) are left out.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FAMILIES: dict[Family, str] = {4: "IPv4", 6: "IPv6"}
 
 
 class SyncMetrics:
-    """Counts what the agent's passes do. Read by other threads."""
+    """Counts what the agent's passes do. Other threads read it."""
 
     def __init__(self, settings: Settings) -> None:
         self._families = [label for v, label in _FAMILIES.items() if settings.network.has_family(v)]
@@ -47,13 +47,13 @@ class SyncMetrics:
     def count_pass(
         self, duration_s: float, *, full: bool, queued: float | None, done: float
     ) -> None:
-        """A pass that has come to its end; `queued` and `done` are seconds since 1970."""
+        """Counts a pass that has ended; `queued` and `done` are seconds since 1970."""
         for name in ("", "full_" if full else "partial_"):
             self._durations[name].observe(duration_s)
         self._queued, self._done = queued, done
 
     def count_changes(self, snapshot: Snapshot, keys: Iterable[ServiceKey]) -> None:
-        """What is new of these services, and of their slices; an object is replaced when it changes."""
+        """Counts changes of these services and their slices; an object that changed is another object."""
         for key in keys:
             service, slices = snapshot.services.get(key), snapshot.slices.get(key, ())
             self._service_changes += self._services.get(key) is not service
@@ -69,15 +69,13 @@ class SyncMetrics:
                 self._slices[key] = slices
 
     def count_programming(self, triggers: Iterable[tuple[ServiceKey, str]], done: float) -> None:
-        """Changes of endpoints that are in the kernel at `done`, by the times of their causes (RFC 3339)."""
+        """Counts changes of endpoints that reached the kernel at `done`; their causes have times as of RFC 3339."""
         for _, text in triggers:
             try:
                 cause = datetime.fromisoformat(text).timestamp()
             except ValueError:
                 continue
-            if (
-                cause >= self._since
-            ):  # as kube-proxy: what happened before it was there is not its delay
+            if cause >= self._since:  # as in kube-proxy, which does not count what came before it
                 self._programming.observe(max(0.0, done - cause))
 
     def metrics(
@@ -85,7 +83,7 @@ class SyncMetrics:
         answers: Mapping[tuple[str, int], int],
         without_local: Mapping[tuple[Family, str], int],
     ) -> list[Metric]:
-        """All of them; `answers` by path (healthz, livez) and code, `without_local` by family and policy."""
+        """Every metric; `answers` are by path (healthz, livez) and code, `without_local` by family and policy."""
         labels: list[Labels] = [(("ip_family", name),) for name in self._families]
         found = [
             Metric(

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Settings from the cluster's ConfigMap: read before anything is begun, and followed afterwards.
+"""Settings from the cluster's ConfigMap: read before anything else starts, and followed afterwards.
 
-What was read last is kept in the run directory: an agent that is started again while the API is away begins with it.
+The last settings are kept in the run directory: an agent that restarts while the API is away begins with them.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _KEYS = {key.name: key for key in KEYS}
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A key whose value in the cluster is not the one in use."""
+    """A key whose value in the cluster differs from the value in use."""
 
     key: str
     message: str
@@ -39,7 +39,7 @@ class _Change:
 
 
 class ConfigMapSettings:
-    """The settings of one ConfigMap, with those over them for this node."""
+    """The settings of one ConfigMap, overridden by those of this node."""
 
     def __init__(
         self, name: ConfigMapName, source: ApiSource, overrides: Mapping[str, str], run: Path
@@ -54,22 +54,22 @@ class ConfigMapSettings:
 
     @property
     def changed(self) -> bool:
-        """Whether there is something to look at."""
+        """Whether the cluster's settings may have changed since the last look."""
         return self._source.changed_settings
 
     @property
     def notes(self) -> list[str]:
-        """What the cluster says and is not in use."""
+        """A line for each value of the cluster that is not in use."""
         return [f"{self._name}: {change.key}: {change.message}" for change in self._changes]
 
     def first(self, signals: Signals) -> tuple[Settings, tuple[Finding, ...]] | None:
-        """The settings to begin with, waiting for the API if need be; None where a signal ended that."""
-        told, began = ConnectionLog(), time.monotonic()
+        """Waits for the settings to begin with; None where a signal ended the wait."""
+        connection_log, began = ConnectionLog(), time.monotonic()
         self._source.configure()
         while not self._source.configured:
             if signals.wait(self._source.fd, _PATIENCE_S):
                 self._source.take()
-                told.look(self._source)
+                connection_log.look(self._source)
             if signals.stopped:
                 return None
             away = self._source.connection.reason and time.monotonic() - began > _PATIENCE_S
@@ -101,7 +101,7 @@ class ConfigMapSettings:
         return values
 
     def look(self, settings: Settings) -> Settings:
-        """The settings now, where some of them take effect at once."""
+        """Returns the settings in use, with the changes that take effect at once."""
         self._source.changed_settings = False
         values = self._values()
         if values is None:

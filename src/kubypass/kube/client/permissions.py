@@ -35,12 +35,12 @@ class Rule:
 
 
 CLUSTER_RULES: tuple[Rule, ...] = (
-    Rule("", "services", ("list", "watch"), "what is served"),
-    Rule("discovery.k8s.io", "endpointslices", ("list", "watch"), "where it is served from"),
-    Rule("", "nodes", ("list", "watch"), "addresses, zones and pod networks"),
-    Rule("", "pods", ("list", "watch"), "of this node: hostPorts, labels"),
-    Rule("", "nodes", ("patch",), "the taint of a node without agent is taken away"),
-    Rule("", "events", ("create",), "a NodePort that a process of the node wanted"),
+    Rule("", "services", ("list", "watch"), "the Services that are served"),
+    Rule("discovery.k8s.io", "endpointslices", ("list", "watch"), "their endpoints"),
+    Rule("", "nodes", ("list", "watch"), "addresses, zones and pod networks of nodes"),
+    Rule("", "pods", ("list", "watch"), "host ports and labels of this node's pods"),
+    Rule("", "nodes", ("patch",), "removes the taint of a node without an agent"),
+    Rule("", "events", ("create",), "names a process of the node that tried to bind a NodePort"),
 )
 CONFIG_RULES: tuple[Rule, ...] = (
     Rule("", "configmaps", ("list", "watch"), "settings, in the ConfigMap's namespace only"),

@@ -25,7 +25,7 @@ class Heartbeat(threading.Thread):
         is_connected: Callable[[], bool],
         report_denied: Callable[[str], None],
     ) -> None:
-        super().__init__(name="kube-guard", daemon=True)
+        super().__init__(name="kube-heartbeat", daemon=True)
         self.timeout_s = TIMEOUT_S
         """A connection that is silent for longer is probed."""
         self._client = client

@@ -41,7 +41,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a new cluster is to be like."""
+    """The plan of a new cluster."""
 
     kubekey: Path  # the file with its hosts and CIDRs
     settings: Path  # the file with kubypass's settings
@@ -111,7 +111,7 @@ def _clear(paths: ClusterPaths, say: Say) -> None:
     """Remove what an interrupted `up` left. KubypassError: another `up` is still running."""
     if paths.root.is_dir():
         with locked(paths.root):
-            say(f"cluster {paths.name} was left half made: clearing it away")
+            say(f"cluster {paths.name} was interrupted half made: removing it")
     if paths.exists():
         down(paths.name, lambda _: None)
 

@@ -73,7 +73,7 @@ def create_nginx(guide: Guide) -> int:
 def delete_nginx(guide: Guide) -> None:
     """Delete the Deployment and its Service."""
     said = guide.type("kubectl delete svc/my-nginx deployment/my-nginx --wait")
-    guide.checks.check("nginx is taken away", 2, said.count("deleted"))
+    guide.checks.check("nginx is deleted", 2, said.count("deleted"))
 
 
 def remove_kube_proxy(guide: Guide) -> None:

@@ -118,7 +118,7 @@ def wait_images(paths: ClusterPaths, node: PlannedNode) -> None:
     """Wait until the node has all images."""
     disk = paths.node_disk(node.name)
     if not wait_until((disk / IMPORTED).is_file, READY_S):
-        raise KubypassError(f"{node.name} has not its images: {last_line(disk / 'init.log')}")
+        raise KubypassError(f"{node.name} does not have its images: {last_line(disk / 'init.log')}")
 
 
 def prepare_disk(

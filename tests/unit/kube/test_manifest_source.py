@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Manifest files that come, change, break and go."""
+
 from __future__ import annotations
 
 import json

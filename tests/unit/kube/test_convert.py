@@ -1,4 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
+"""Services, EndpointSlices and Nodes as the model has them."""
+
 from __future__ import annotations
 
 import textwrap
@@ -22,7 +24,7 @@ def read(
 
 
 def service(tmp_path: Path, spec: str, extra: str = "") -> tuple[Service | None, tuple[str, ...]]:
-    """A Service with this spec (flow style), and what is wrong with it."""
+    """A Service with this spec (flow style), and its problems."""
     text = f"""
     apiVersion: v1
     kind: Service

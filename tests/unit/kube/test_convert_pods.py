@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pods with ports of their node."""
+"""Pods with host ports."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def document(
 
 
 def read(content: bytes) -> tuple[HostPortPod | None, str]:
-    """The pod, and what is wrong with it."""
+    """The pod, and its problems."""
     found = Parser().parse("a.json", content, EMPTY)
     pod = found.objects.get(("Pod", "default", "web"))
     assert pod is None or isinstance(pod, HostPortPod)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the API is and who we are: kubeconfigs, service accounts, tokens."""
+"""Access to an API server: kubeconfigs, service accounts, tokens; fail-over, back-off and permissions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def write(path: Path, cluster: dict, user: dict, **top: object) -> Path:
     return path
 
 
-def test_certificates_inline_or_in_files_beside_the_kubeconfig(tmp_path):
+def test_certificates_inline_or_in_files_beside_the_kubeconfig(tmp_path: Path) -> None:
     (tmp_path / "key.pem").write_text("key")
     cluster = {
         "server": "https://[fd00::1]:6443/k8s/",
@@ -55,7 +55,7 @@ def test_certificates_inline_or_in_files_beside_the_kubeconfig(tmp_path):
     assert "cert" not in repr(trust)
 
 
-def test_of_several_files_the_first_with_a_name_counts(tmp_path):
+def test_of_several_files_the_first_with_a_name_counts(tmp_path: Path) -> None:
     first = write(tmp_path / "a", {"server": "https://a"}, {"token": "one"})
     second = write(tmp_path / "b", {"server": "https://b"}, {"token": "two"})
     second.write_text(second.read_text().replace("name: u", "name: v"))
@@ -80,21 +80,27 @@ def test_of_several_files_the_first_with_a_name_counts(tmp_path):
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_wrong_is_said_with_its_place(tmp_path, cluster, user, top, words):
+def test_what_is_wrong_is_said_with_its_place(
+    tmp_path: Path,
+    cluster: dict[str, str],
+    user: dict[str, object],
+    top: dict[str, object],
+    words: str,
+) -> None:
     with pytest.raises(ConfigError, match=r"kubeconfig|API server") as caught:
         read_kubeconfig([write(tmp_path / "config", cluster, user, **top)])
     assert words in str(caught.value)
 
 
 @pytest.mark.parametrize("text", ["[", "- a", ""])
-def test_what_is_no_kubeconfig(tmp_path, text):
+def test_what_is_no_kubeconfig(tmp_path: Path, text: str) -> None:
     path = tmp_path / "config"
     path.write_text(text)
     with pytest.raises(ConfigError, match="kubeconfig"):
         read_kubeconfig([path])
 
 
-def test_a_pod_has_a_service_account_and_an_address_that_is_not_its_service(tmp_path):
+def test_a_pod_has_a_service_account_and_an_address_that_is_not_its_service(tmp_path: Path) -> None:
     (tmp_path / "ca.crt").write_text(PEM)
     (tmp_path / "token").write_text("secret\n")
     environment = {
@@ -112,7 +118,7 @@ def test_a_pod_has_a_service_account_and_an_address_that_is_not_its_service(tmp_
         read_in_cluster(environment | {"KUBYPASS_SERVICE_ACCOUNT": "/nonexistent"})
 
 
-def test_a_token_file_is_read_each_minute_and_when_it_was_refused(tmp_path):
+def test_a_token_file_is_read_each_minute_and_when_it_was_refused(tmp_path: Path) -> None:
     path, now = tmp_path / "token", [0.0]
     credentials = TokenFile(path, lambda: now[0])
     with pytest.raises(KubeError, match="No such file"):
@@ -136,7 +142,7 @@ def program(text: str, now: list[float]) -> TokenProgram:
     return TokenProgram(["sh", "-c", text], {"WHO": "us"}, api, "install it", lambda: now[0])
 
 
-def test_a_program_is_run_again_before_its_token_expires(tmp_path):
+def test_a_program_is_run_again_before_its_token_expires(tmp_path: Path) -> None:
     count, now = tmp_path / "count", [0.0]
     status = '{"status":{"token":"\'$WHO-$(wc -l < COUNT)\'","expirationTimestamp":"1970-01-01T01:00:00Z"}}'
     made = program(f"echo >> {count}; echo '{status}'".replace("COUNT", str(count)), now)
@@ -156,13 +162,13 @@ def test_a_program_is_run_again_before_its_token_expires(tmp_path):
         ("echo '{}'", "no status.token"),
     ],
 )
-def test_a_program_that_gives_no_token(text, words):
+def test_a_program_that_gives_no_token(text: str, words: str) -> None:
     with pytest.raises(KubeError) as caught:
         program(text, [0.0]).token()
     assert words in str(caught.value)
 
 
-def test_a_wait_grows_to_a_limit_and_is_never_what_others_wait():
+def test_a_wait_grows_to_a_limit_and_is_never_what_others_wait() -> None:
     for chance, share in ((0.0, 0.5), (1.0, 1.0)):
         backoff = Backoff(lambda chance=chance: chance)
         delays = [backoff.delay() for _ in range(12)]
@@ -173,7 +179,7 @@ def test_a_wait_grows_to_a_limit_and_is_never_what_others_wait():
         assert backoff.delay(at_least_s=7) == 7
 
 
-def test_the_next_server_is_tried_until_all_have_failed(tmp_path):
+def test_the_next_server_is_tried_until_all_have_failed(tmp_path: Path) -> None:
     path = write(tmp_path / "config", {"server": "https://a"}, {})
     servers = [parse_server(f"https://{name}", "test") for name in "abc"]
     client = Client(read_kubeconfig([path]).with_servers(servers))
@@ -195,11 +201,11 @@ def test_the_next_server_is_tried_until_all_have_failed(tmp_path):
 @pytest.mark.parametrize(
     ("minor", "offered"), [("26", False), ("27", True), ("34", True), ("27+", True), ("", False)]
 )
-def test_which_servers_know_of_streaming_lists(minor, offered):
+def test_which_servers_know_of_streaming_lists(minor: str, offered: bool) -> None:
     assert Version("1", minor).has_streaming_lists == offered
 
 
-def test_missing_permissions_are_named_with_the_rule_to_add():
+def test_missing_permissions_are_named_with_the_rule_to_add() -> None:
     rules = [Rule("discovery.k8s.io", "endpointslices", ("watch",), ""), CLUSTER_RULES[4]]
     text = missing_message(rules, CONFIG_RULES, "kube-system")
     assert text == (
