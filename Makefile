@@ -6,7 +6,7 @@ SHELL := /bin/bash
 
 BUILD := build
 PYTHON := .venv/bin/python
-PACKAGES := clang-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
+PACKAGES := clang-19 clang-format-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
 	tcpdump procps python3-venv gcc make libc6-dev
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Wpadded -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
 SKB := -Ibpf -Ibpf/skb# the context of tc hooks; bpf/xdp is that of XDP hooks
@@ -68,8 +68,7 @@ layout: build .venv/ready ## regenerate what Python knows of the BPF structs, do
 	$(PYTHON) -m kubypass.datapath.map_document bpf $(BUILD)/bpf > docs/maps.md
 
 format: .venv/ready ## format C and Python
-	clang-format-19 -i bpf/*.h bpf/*.c
-	clang-format-19 -i --style=file:bpf/.clang-format tests/fuzz/*.h tests/fuzz/*.c cni/*.c
+	clang-format-19 -i --style=file:bpf/.clang-format $(shell find bpf cni tests/fuzz lab/src -name '*.[ch]')
 	.venv/bin/ruff format src lab tests scripts
 	.venv/bin/ruff check --fix --quiet src lab tests scripts
 

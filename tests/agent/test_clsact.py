@@ -41,7 +41,7 @@ def test_filters_are_attached_replaced_and_removed() -> None:
         remove_clsact(index)
 
 
-def test_cleanup_removes_the_filters_that_the_record_names():
+def test_cleanup_removes_the_filters_that_the_record_names() -> None:
     with bare_node() as node, inside(f"/run/netns/{node.namespace}"):
         index = socket.if_nametoindex("eth0")
         node.run.mkdir(parents=True, exist_ok=True)

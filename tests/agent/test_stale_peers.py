@@ -111,7 +111,7 @@ def test_the_service_is_gone(maps: dict[str, Map]) -> None:
 
 
 def test_the_backend_is_back_before_the_pass(maps: dict[str, Map]) -> None:
-    """By another identifier, or the same one that was given away and taken again."""
+    """The backend comes back by another identifier, or by the same one that was given away and taken again."""
     frontend(maps, VIP, 53, DNS)
     for number in (5, 6):
         maps["backends"].update(struct.pack("<I", 5), backend(DNS))

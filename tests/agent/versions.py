@@ -22,7 +22,7 @@ OTHER_STRUCTS = {
 
 
 def other_structs(root: Path) -> Path:
-    """This version with other structs in its maps; returns its PYTHONPATH."""
+    """Makes this version with other structs in its maps; returns its PYTHONPATH."""
     package = root / "src/kubypass"
     shutil.copytree(ROOT / "src/kubypass", package)
     for name in ("bpf", "Makefile"):

@@ -52,7 +52,7 @@ def ask(call: Call) -> Call:
 
 
 def send_to(call: Call) -> Call:
-    """By an unconnected socket; `peer` is where the answer came from."""
+    """Asks by an unconnected socket; `peer` is where the answer came from."""
     address = str(call["address"])
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as made:

@@ -12,7 +12,7 @@ PIECE_BYTES = 1480
 
 
 def send_backwards(client: socket.socket, payload: bytes) -> None:
-    """As a UDP socket that is connected would send it, but for the order."""
+    """Sends a payload as a UDP socket that is connected would, but for the order."""
     (own, own_port), (address, port) = client.getsockname()[:2], client.getpeername()[:2]
     datagram = UDP(sport=own_port, dport=port) / payload
     if client.family == socket.AF_INET6:

@@ -24,7 +24,7 @@ class Client:
     process: subprocess.Popen[str]
 
     def hear(self) -> str:
-        """Its next line."""
+        """The next line of its output."""
         assert self.process.stdout
         return self.process.stdout.readline().strip()
 

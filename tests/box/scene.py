@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
@@ -72,7 +72,7 @@ class Scene:
         for asker in self._askers.values():
             asker.end()
 
-    def service(self, *ports: Port, node_ports: bool = False, **spec: object) -> Service:
+    def service(self, *ports: Port, node_ports: bool = False, **spec: Any) -> Service:
         """A new Service, not yet put in place; NodePorts are numbered on their own."""
         number = next(self._number)
         ports = ports or (Port(80, 8080),)
@@ -132,7 +132,7 @@ class Scene:
         return f"node{place[-1]}"
 
     def address(self, place: str, version: int) -> str:
-        """Of a server, a visitor or a node."""
+        """The address of a server, a visitor or a node."""
         if place.startswith("node"):
             return str(self.box.topology.node(place).address(version))
         addresses = self.pods[place].addresses
@@ -211,7 +211,7 @@ class Scene:
         port: int,
         protocol: str = "TCP",
         count: int = 1,
-        **more: object,
+        **more: Any,
     ) -> list[Json]:
         """`count` calls at once; the servers in the answers have the names that they have here."""
         call: Json = {"how": "ask", "protocol": protocol, "address": address, "port": port, **more}
@@ -242,7 +242,7 @@ class Scene:
         version: int,
         port: Port | None = None,
         count: int = 1,
-        **more: object,
+        **more: Any,
     ) -> list[Json]:
         """Asks a frontend of a Service, its first port where none is told."""
         port = port or service.ports[0]

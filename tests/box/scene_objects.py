@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from ipaddress import ip_network
+from typing import Any
 
 Json = dict[str, object]
 SERVERS = ("a1", "b1", "a2", "b2")
@@ -55,7 +56,7 @@ class Service:
     ingress: tuple[str, ...] = ()
 
     def address(self, version: int) -> str:
-        """Its ClusterIP of a family."""
+        """The ClusterIP of a family."""
         return (
             f"10.233.48.{self.number}" if version == 4 else f"{SERVICES_V6}{0x1800 + self.number:x}"
         )
@@ -64,8 +65,8 @@ class Service:
         """An address that no machine has; the network routes it to a node."""
         return str(ip_network(EXTERNAL[node, version])[self.number])
 
-    def with_spec(self, **spec: object) -> Service:
-        """The same Service with some fields of its spec changed."""
+    def with_spec(self, **spec: Any) -> Service:
+        """A copy with some fields of its spec changed."""
         return replace(self, spec={**self.spec, **spec})
 
 

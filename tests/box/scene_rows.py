@@ -21,7 +21,7 @@ SILENCE_S = 0.7
 """How long no answer has to come where packets are dropped."""
 Expected = set[str] | str
 Row = tuple[str, str, Expected]
-"""From, to, and what comes of it."""
+"""Where a row asks from, what it asks, and what comes of it."""
 
 
 @dataclass

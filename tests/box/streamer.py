@@ -25,13 +25,13 @@ Stream = dict[str, str]
 
 
 FRESH = {"fresh": (32768, 28000, 200), "kept": (10000, 18000, 100)}
-"""By kind: the first port, how many, and how many of them a second pass by."""
+"""The ports of a kind: the first one, how many, and how many of them a second pass by."""
 PLACE = Path("/proc/self/ns/net").stat().st_ino * 7919
 """Where this network namespace is in the round of ports: no two places use one at the same moment."""
 
 
 def bind_fresh(made: socket.socket, kind: str) -> None:
-    """To a port that nobody here had in the last two minutes, whichever process: the clock says which."""
+    """Binds to a port that no process here had in the last two minutes: the clock says which."""
     first, ports, per_s = FRESH[kind]
     tick = PLACE + int(time.monotonic() * per_s)
     for number in range(tick, tick + 1000):

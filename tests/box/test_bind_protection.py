@@ -64,7 +64,7 @@ def test_the_node_does_not_get_node_ports_and_pods_do(cluster: Cluster, protocol
 
 
 def test_the_node_gets_every_other_port(cluster: Cluster) -> None:
-    """Of the other protocol (my-nginx has no UDP), on another address, and one that the kernel chooses."""
+    """A port of the other protocol (my-nginx has no UDP), one on another address, and one that the kernel chooses."""
     port = cluster.node_port("my-nginx")
     wanted = [
         ("SOCK_DGRAM", WILDCARDS[4], port),

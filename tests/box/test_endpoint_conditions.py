@@ -46,7 +46,7 @@ def test_published_though_not_ready(scene: Scene) -> None:
 
 @pytest.mark.parametrize("gone", ["no endpoints", "not ready", "serving but not ready", "no slice"])
 def test_refused_within_seconds(scene: Scene, gone: str) -> None:
-    """As when all pods of a service are evicted: from pods, nodes and outside, TCP and UDP."""
+    """All pods of a service are evicted; it is asked from pods, nodes and outside, by TCP and UDP."""
     service = scene.put(scene.service(TCP, UDP, node_ports=True, externalIPs=[]))
     external = [service.external(version) for version in (4, 6)]
     service = scene.put(service.with_spec(externalIPs=external))
@@ -133,7 +133,7 @@ def test_terminating_endpoints_without_serving_are_none(scene: Scene) -> None:
 
 @pytest.mark.parametrize("port", [TCP, UDP], ids=["TCP", "UDP"])
 def test_connections_outlive_their_endpoints_readiness(scene: Scene, port: Port) -> None:
-    """From ready to terminating, to gone: TCP stays with its server; UDP goes on with one that serves."""
+    """Endpoints go from ready to terminating to gone: TCP stays with its server; UDP goes on with one that serves."""
     service = scene.put(scene.service(port, node_ports=True), [Endpoint("a1"), *unready("a2")])
     port = service.ports[0]
     places = (

@@ -155,7 +155,7 @@ def test_a_wrong_type_is_told(cluster: Cluster) -> None:
     "annotation", ["node: beefy", "node-selector: service.cilium.io/node in (beefy)"]
 )
 def test_only_nodes_with_a_label(cluster: Cluster, version: int, annotation: str) -> None:
-    """And as soon as a node has it."""
+    """The address is taken as soon as a node has it."""
     port = cluster.node_port("outside")
     name, _, value = annotation.partition(": ")
     apply(cluster, f'"service.cilium.io/{name}": "{value}"')

@@ -84,7 +84,7 @@ def test_another_node_has_none(cluster: Cluster, pod: str, version: int) -> None
 
 
 def test_a_pod_that_was_made_again(cluster: Cluster) -> None:
-    """Its successor, with another address, has the port at once."""
+    """The pod's successor, with another address, has the port at once."""
     address, before = cluster.host(4, "node1"), ""
     for port in (8080, 8081, 8080):
         ports = f"{{containerPort: {port}, hostPort: 8810}}"

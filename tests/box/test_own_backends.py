@@ -73,7 +73,7 @@ def on_nodes(scene: Scene) -> Iterator[Scene]:
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_backends_in_the_nodes_network(on_nodes: Scene, protocol: str) -> None:
-    """The same node's, the other's, both; from nodes, pods, outside."""
+    """The backends are the same node's, the other's, or both; nodes, pods and a client outside ask."""
     scene, port = on_nodes, Port(80, 18080, protocol)
     service = scene.service(port, node_ports=True)
     scene.put(service, [Endpoint("node1")])

@@ -44,7 +44,7 @@ def servers(scene: Scene) -> Iterator[Scene]:
 
 
 def ask(scene: Scene, place: str, *rows: tuple[str, tuple[str, int]]) -> list[list[object] | None]:
-    """For each source and target, who has answered, and the address and port that the answer came from."""
+    """The answer to each source and target: who has answered, and the address and port that the answer came from."""
     words = [f"{source},{address},{port}" for source, (address, port) in rows]
     command = [*scene.command(place), *SCRIPT, "ask", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)

@@ -50,7 +50,7 @@ def test_big_datagrams_to_a_node_port(
 @FAMILIES
 @pytest.mark.parametrize("size", [3000, 9000])
 def test_big_datagrams_to_a_cluster_ip(cluster: Cluster, version: int, size: int) -> None:
-    """From outside: no socket call is translated there."""
+    """The client outside sends it, where no socket call is translated."""
     fabric, address = cluster.box.paths.namespace(FABRIC), cluster.host(version, "echo").strip("[]")
     route = f"{address} via {cluster.box.topology.node('node1').address(version)}"
     ip_batch(fabric, [f"route add {route}"])
@@ -88,7 +88,7 @@ def narrow(cluster: Cluster, place: str, version: int) -> Iterator[None]:
 
 @FAMILIES
 def test_a_router_says_that_replies_are_too_big(cluster: Cluster, version: int) -> None:
-    """Its errors are about the translated packets, and are for the pods that have sent them."""
+    """The router's errors are about the translated packets, and are for the pods that have sent them."""
     to = (cluster.host(version, "node1"), cluster.node_port("echo"))
     with narrow(cluster, FABRIC, version):
         every_pod_answers(cluster, "client", "SOCK_STREAM", to, 30000)
@@ -97,7 +97,7 @@ def test_a_router_says_that_replies_are_too_big(cluster: Cluster, version: int) 
 @FAMILIES
 @pytest.mark.parametrize("offload", ["on", "off"])
 def test_a_node_says_that_replies_are_too_big(cluster: Cluster, version: int, offload: str) -> None:
-    """Also where the error leaves by a device that writes checksums, and the quoted packet's was left to one."""
+    """The device by which the error leaves may write checksums, and the quoted packet's may be left to one."""
     node = cluster.box.topology.node("node1").name
     pods = [pod for pod in cluster.pods("echo") if pod.node == node]
     to = (cluster.host(version, "node1"), cluster.node_port("echo"))

@@ -156,7 +156,7 @@ def test_hostns_only(node_only: Cluster, version: int, protocol: str) -> None:
 @pytest.mark.parametrize("client", ["annotated", "plain"])
 @pytest.mark.parametrize("version", [4, 6])
 def test_a_reply_whose_last_piece_comes_first(partial: Cluster, version: int, client: str) -> None:
-    """To a pod whose packets are translated, and to one whose sockets are."""
+    """One client is a pod whose packets are translated, the other one whose sockets are."""
     partial.apply(PLAIN)
     (server,) = partial.pods("plain")
     address = next(str(a) for a in server.addresses if (":" in str(a)) == (version == 6))

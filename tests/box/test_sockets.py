@@ -26,7 +26,7 @@ print(*s.getpeername()[:2])
 def test_a_connected_socket_sees_the_service(
     cluster: Cluster, place: str, kind: str, port: int, version: int | str
 ) -> None:
-    """Also an IPv6 socket that dials an IPv4 service by its mapped address."""
+    """The socket may be an IPv6 one that dials an IPv4 service by its mapped address."""
     address = cluster.host(6 if version == 6 else 4, "echo").strip("[]")
     if version == "mapped":
         address = f"::ffff:{address}"

@@ -59,7 +59,7 @@ def move(cluster: Cluster, tmp_path: Path) -> Iterator[Callable[[int], str]]:
 def test_connected_udp_sockets_leave_a_backend_that_is_gone(
     cluster: Cluster, move: Callable[[int], str]
 ) -> None:
-    """Of pods and of the node, by ClusterIP and NodePort, of every family; not where the pod itself was dialled."""
+    """Sockets of pods and of the node are closed, however they dialled; those that dialled the pod itself stay."""
     before, old = closed(cluster, "UDP"), move(1)
     node_port = cluster.node_port("moving", "UDP")
     (pod,) = cluster.pods("moving")

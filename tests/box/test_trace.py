@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from signal import Signals
+from typing import Any
 
 import pytest
 
@@ -24,18 +25,18 @@ from tests.box.conftest import Cluster
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
 
-def trace(cluster, source: str, target: str) -> tuple[int, dict]:
+def trace(cluster: Cluster, source: str, target: str) -> tuple[int, dict]:
     argv = ("kubypass", "trace", "--from", source, "--to", target, "-o", "json")
     answer = run_in(find_target(cluster.box, "node1"), argv)
     assert answer.stdout, answer.stderr
     return answer.returncode, json.loads(answer.stdout)
 
 
-def programs(story: dict) -> list[str]:
+def programs(story: dict[str, Any]) -> list[str]:
     return [step["where"] for step in story["steps"]]
 
 
-def my_pod(cluster) -> str:
+def my_pod(cluster: Cluster) -> str:
     return cluster.place("pod1")
 
 
@@ -100,7 +101,7 @@ def test_what_cannot_be_understood(cluster: Cluster, source: str, target: str, e
     assert len(answer.stderr.splitlines()) == 1
 
 
-def marks(cluster) -> dict[str, object]:
+def marks(cluster: Cluster) -> dict[str, object]:
     """What a trace on node1 could leave behind."""
     place = find_target(cluster.box, "node1")
     pins = Path(place.env["KUBYPASS_BPFFS"]) / "kubypass" / layout.LAYOUT_HASH

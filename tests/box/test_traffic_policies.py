@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -26,8 +27,8 @@ def external_addresses(service: Service) -> list[str]:
     return [service.external(v, node) for v in (4, 6) for node in ("node1", "node2")]
 
 
-def load_balancer(scene: Scene, **spec: object) -> Service:
-    """Its addresses are `ingress1` and `ingress2`."""
+def load_balancer(scene: Scene, **spec: Any) -> Service:
+    """The addresses of the balancer are `ingress1` and `ingress2`."""
     service = scene.service(TCP, UDP, node_ports=True, type="LoadBalancer", **spec)
     return replace(service, ingress=tuple(external_addresses(service)))
 
@@ -40,7 +41,7 @@ def seen_client(answer: dict[str, object]) -> str:
 @pytest.mark.parametrize("kind", ["externalIPs", "load balancer"])
 @pytest.mark.parametrize("policy", ["Cluster", "Local"])
 def test_addresses_of_no_machine(scene: Scene, kind: str, policy: str) -> None:
-    """From pods, nodes and outside; under Local those in the cluster use all endpoints, others the node's."""
+    """Pods, nodes and a client outside ask. Under Local those in the cluster use all endpoints, others the node's."""
     if kind == "externalIPs":
         service = scene.service(TCP, UDP, externalTrafficPolicy=policy)
         service = service.with_spec(externalIPs=external_addresses(service))

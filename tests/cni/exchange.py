@@ -49,6 +49,6 @@ def exchange(place: str, server: socket.socket, to: tuple[str, int], size: int =
 
 
 def connects(source: str, server: str, address: str, port: int = 8080) -> str:
-    """From one namespace to an address in another; returns the client's address."""
+    """Connects from one namespace to an address in another, and returns the client's address."""
     with listening(server, address, port) as made:
         return exchange(source, made, (address, port))

@@ -66,10 +66,10 @@ class Runtime:
         return self.node.root / "cni-bin"
 
     def options(self) -> list[str]:
-        """For an agent."""
+        """The options of an agent."""
         return [f"--cni-conf-dir={self.conf}", f"--cni-bin-dir={self.bin}"]
 
-    def config(self, **more: object) -> dict[str, object]:
+    def config(self, **more: Any) -> dict[str, object]:
         """The configuration that is given to the plugin: of the list, what concerns it."""
         listed = json.loads((self.conf / CONFLIST).read_bytes())
         named = {"cniVersion": self.version, "name": listed["name"]}
@@ -86,7 +86,7 @@ class Runtime:
         self.namespaces.append(name)
         return f"/run/netns/{name}"
 
-    def call(self, command: str, container: str = "", **config: object) -> tuple[int, Any]:
+    def call(self, command: str, container: str = "", **config: Any) -> tuple[int, Any]:
         """One call."""
         where = self.netns(container)
         environment = {
@@ -110,7 +110,7 @@ class Runtime:
         return result
 
     def delete(self, container: str) -> None:
-        """As at the end of a pod."""
+        """Calls DEL, as at the end of a pod."""
         code, result = self.call("DEL", container, prevResult=self.results.pop(container, None))
         assert (code, result) == (0, None)
 
@@ -125,7 +125,7 @@ class Runtime:
 
 
 def addresses_of(result: dict[str, Any]) -> list[str]:
-    """Of an ADD's result, without prefixes."""
+    """The addresses in an ADD's result, without prefixes."""
     return [ip["address"].partition("/")[0] for ip in result["ips"]]
 
 
@@ -174,7 +174,7 @@ def inside(namespace: str, *command: str) -> str:
 
 
 def problems(node: BareNode) -> list[str]:
-    """As status has them."""
+    """The problems that the status lists."""
     return [f"{p['subject']}: {p['message']}" for p in node.status()["problems"]]
 
 

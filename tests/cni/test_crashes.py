@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from typing import Self
+from typing import Any, Self
 
 from tests.cni.exchange import connects
 from tests.cni.runtime import Runtime, addresses_of, inside, running, wait, write_node
@@ -106,8 +106,8 @@ class Agents:
         self._thread.join()
 
 
-def until_done(pods: Runtime, command: str, name: str) -> dict | None:
-    """As a kubelet: again until it works. A pod that failed is deleted before the next try."""
+def until_done(pods: Runtime, command: str, name: str) -> dict[str, Any] | None:
+    """Tries again until it works, as a kubelet does. A pod that failed is deleted before the next try."""
     deadline = time.monotonic() + 120
     while True:
         code, result = pods.call(command, name)

@@ -12,7 +12,7 @@ from tests.cni.runtime import Runtime, inside, problems, running, wait
 
 
 def mtus(pods: Runtime, name: str) -> tuple[int, ...]:
-    """Of the node's end, the pod's end, and the pod's default routes."""
+    """The MTUs of the node's end, the pod's end, and the pod's default routes."""
     node_end = pods.results[name]["interfaces"][0]["name"]
     here = json.loads(
         inside(f"/run/netns/{pods.node.namespace}", "ip", "-j", "link", "show", node_end)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.test_rules import LAB, MODULES, SOURCE
+from tests.house.sources import LAB, MODULES, SOURCE
 
 ROOTS = (SOURCE.parent, LAB.parent)
 
@@ -33,7 +33,7 @@ def imported(path: Path, known: set[str]) -> set[str]:
     return found & known
 
 
-def test_files_import_each_other_in_no_circle():
+def test_files_import_each_other_in_no_circle() -> None:
     paths = {module_name(path): path for path in MODULES}
     graph = {name: imported(path, set(paths)) - {name} for name, path in paths.items()}
     try:

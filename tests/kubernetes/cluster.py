@@ -84,12 +84,12 @@ class Cluster:
             self.servers.delete(f"{SERVICES}/{name}")
 
     def service_names(self) -> list[str]:
-        """Of those that tests made."""
+        """The names of Services that tests made."""
         items = self.servers.curl(SERVICES)[1]["items"]
         names = [item["metadata"]["name"] for item in items]
         return [name for name in names if name != "kubernetes"]
 
-    def service(self, name: str, address: str, **spec: object) -> None:
+    def service(self, name: str, address: str, **spec: Any) -> None:
         """A service with one port, 80."""
         about = {"clusterIP": address, "ports": [{"port": 80}], **spec}
         self.servers.create(SERVICES, {"metadata": {"name": name}, "spec": about})
@@ -168,7 +168,7 @@ class Cluster:
         return self.node.status()
 
     def problems(self) -> list[str]:
-        """Of the agent."""
+        """The problems that the agent reports."""
         return [f"{p['subject']}: {p['message']}" for p in self.status()["problems"]]
 
     def writes(self) -> int:
@@ -176,7 +176,7 @@ class Cluster:
         return int(self.status()["writes"]["maps"])
 
     def backends(self, frontend: str) -> list[str] | None:
-        """Of a frontend, in the kernel; None where there is no such frontend."""
+        """The backends of a frontend in the kernel, or None where there is no such frontend."""
         rows = json.loads(self.node.ask("/services")[1])["services"]
         found = {row["frontend"]: [b["address"] for b in row["backends"]] for row in rows}
         return sorted(found[frontend]) if frontend in found else None

@@ -72,6 +72,6 @@ def use_image(cluster: Cluster, image: str) -> None:
 
 
 def layouts(cluster: Cluster) -> set[str]:
-    """Of the maps on all nodes."""
+    """The layouts of the maps on all nodes."""
     said = [ask_agent(cluster, node.name, "status", "-o", "json") for node in cluster.nodes]
     return {str(json.loads(each)["layout"]) for each in said}

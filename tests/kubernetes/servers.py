@@ -26,7 +26,7 @@ PORT = control_plane.PORT
 _START_S = 120.0
 
 
-def wait(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:  # noqa: ANN401
+def wait(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
     """Until the condition holds; its value."""
     deadline = time.monotonic() + seconds
     while not (value := condition()):
@@ -55,7 +55,7 @@ class Servers:
             self.processes[name] = subprocess.Popen([*command, *arguments], stdout=log, stderr=log)
 
     def start_etcd(self) -> None:
-        """etcd on loopback."""
+        """Starts etcd on loopback."""
         self._start("etcd", "etcd", control_plane.etcd_arguments(self.root / "etcd"))
 
     def start(self, port: int = PORT, *extra: str, certificate: str = "apiserver") -> None:
@@ -111,13 +111,13 @@ class Servers:
         answer, _, code = done.stdout.rpartition("\n")
         return int(code or 0), json.loads(answer) if answer.startswith("{") else answer
 
-    def create(self, path: str, item: object) -> Any:  # noqa: ANN401
+    def create(self, path: str, item: object) -> Any:
         """POST; what became of it."""
         code, answer = self.curl(path, "POST", item)
         assert code in {200, 201}, answer
         return answer
 
-    def change(self, path: str, patch: object, kind: str = "merge-patch") -> Any:  # noqa: ANN401
+    def change(self, path: str, patch: object, kind: str = "merge-patch") -> Any:
         """PATCH; what became of it."""
         code, answer = self.curl(path, "PATCH", patch, kind=f"application/{kind}+json")
         assert code == 200, answer
@@ -134,7 +134,7 @@ class Servers:
         command = [*where, "curl", "-sS", "-X", "POST", "-d", "@-"]
         url = f"{control_plane.ETCD}/v3/kv"
 
-        def post(path: str, body: object) -> Any:  # noqa: ANN401
+        def post(path: str, body: object) -> Any:
             text = json.dumps(body)
             done = subprocess.run(
                 [*command, f"{url}/{path}"], input=text, capture_output=True, text=True, check=True
@@ -155,7 +155,7 @@ class Servers:
         return str(self.create(path, body)["status"]["token"])
 
     def kubeconfig(
-        self, name: str, user: dict[str, object], port: int = PORT, **cluster: object
+        self, name: str, user: dict[str, object], port: int = PORT, **cluster: Any
     ) -> Path:
         """A kubeconfig for the first server."""
         path = self.root / f"{name}.conf"
@@ -175,7 +175,7 @@ class Servers:
 
 @contextmanager
 def api_servers() -> Iterator[Servers]:
-    """etcd and one API server that is ready."""
+    """Runs etcd and one API server that is ready."""
     namespace = f"kubypass-api-{os.getpid()}"
     root = Path(tempfile.mkdtemp(prefix="kubypass-api-"))
     subprocess.run(["ip", "netns", "add", namespace], check=True)

@@ -126,7 +126,7 @@ def make_askers(cluster: Cluster) -> None:
 
 
 def container_cgroup(cluster: Cluster, pod: dict[str, object]) -> Path:
-    """Of the first container of a pod that runs."""
+    """The cgroup of the first container of a pod that runs."""
     container = str(pod["status"]["containerStatuses"][0]["containerID"]).rpartition("/")[2]  # type: ignore[index]
     node = str(pod["spec"]["nodeName"])  # type: ignore[index]
     return next(cluster.paths.node_cgroup(node).rglob(f"*{container}*"))

@@ -35,7 +35,7 @@ Stream = dict[str, str]
 
 @dataclass
 class Clients:
-    """Those of one place and kind."""
+    """The clients of one place and kind."""
 
     place: str
     plan: list[Stream]

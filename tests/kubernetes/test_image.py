@@ -27,7 +27,7 @@ exec nsenter --net=/run/netns/{namespace} chroot {image} /usr/bin/kubypass "$@"
 
 @pytest.fixture(scope="module")
 def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its files, unpacked."""
+    """The image's files, unpacked."""
     done = subprocess.run(["make", "image"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     parts, root = tmp_path_factory.mktemp("parts"), tmp_path_factory.mktemp("image")
@@ -40,7 +40,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(image: Path, node: BareNode, *words: str) -> subprocess.Popen[str]:
-    """kubypass of the image, in mounts of its own and in the node's network."""
+    """Runs kubypass of the image, in mounts of its own and in the node's network."""
     script = START.format(image=image, root=str(node.root).lstrip("/"), namespace=node.namespace)
     command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh", *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -203,7 +203,7 @@ def test_the_api_server_is_restarted(
 def test_the_control_plane_is_away(
     scene: Scene, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Its machine, that is: a controller manager that outlives its API server for so long gives up all nodes."""
+    """The whole control plane is away: a controller manager that outlives its API server gives up all nodes."""
     paths, topology = scene.cluster.paths, scene.cluster.topology
     with traffic(scene.cluster, tmp_path, scene.services) as found:
         for name in ("kube-controller-manager", "kube-scheduler", "kube-apiserver"):

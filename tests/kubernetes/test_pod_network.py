@@ -60,7 +60,7 @@ def records(cluster: Cluster, node: str) -> list[dict[str, Any]]:
 
 
 def pods_of(cluster: Cluster, node: str) -> dict[str, set[str]]:
-    """Those with a network of their own: name to addresses."""
+    """The pods that have a network of their own: name to addresses."""
     field = f"--field-selector=spec.nodeName={node}"
     return {
         pod["metadata"]["name"]: {ip["ip"] for ip in pod["status"].get("podIPs", ())}
@@ -77,7 +77,7 @@ def books_agree(cluster: Cluster, node: str) -> bool:
 
 
 def kill_agent(cluster: Cluster, node: str) -> None:
-    """Its pod ends at once; the DaemonSet makes another."""
+    """The pod of the agent ends at once, and the DaemonSet makes another."""
     words = ["-n", "kube-system", "delete", "pod", "-l", "k8s-app=kubypass"]
     field = f"--field-selector=spec.nodeName={node}"
     kubectl(cluster.paths, *words, field, "--grace-period=0", "--force", timeout_s=60)

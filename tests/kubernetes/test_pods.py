@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from typing import Any
 
 from tests.kubernetes.cluster import NODE, Cluster
 from tests.kubernetes.servers import wait
@@ -12,7 +13,7 @@ from tests.kubernetes.servers import wait
 PODS = "/api/v1/namespaces/default/pods"
 
 
-def pod(cluster: Cluster, name: str, node: str, address: str, **metadata: object) -> None:
+def pod(cluster: Cluster, name: str, node: str, address: str, **metadata: Any) -> None:
     container = {
         "name": "web",
         "image": "web:1",

@@ -33,14 +33,14 @@ FIRST = [
     "tests/packet/test_policies.py",
     "tests/packet/test_services.py",
 ]
-"""Those that see most."""
+"""The test files that catch most faults."""
 FIRST_OF_PYTHON = [f"tests/unit/{room}" for room in ("plan", "datapath", "kube", "model")]
 """Before them, where the fault is in Python."""
 OBJECTS = ["build/bpf/pod.bpf.o", "build/bpf/host.bpf.o"]
 """All that these tests load."""
 CAUGHT = Path(__file__).with_name("caught.json")
 PASSED, FAILED = 0, 1
-"""Of pytest's exit codes; another one says that it could not run."""
+"""Exit codes of pytest. Any other one says that it could not run."""
 CASES = {"KUBYPASS_CASES": "8000", "KUBYPASS_SHRINK": "0", "KUBYPASS_FUZZ": "60000"}
 
 

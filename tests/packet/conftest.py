@@ -114,7 +114,7 @@ SETTINGS = {
     "hidden": {"masquerade-all": "true", "nodeport-addresses": "primary"},
     "silent": {"service-no-backend-response": "drop", "nodeport-addresses": "10.0.0.0/8"},
 }
-"""For rows from objects."""
+"""The settings of rows from objects."""
 
 
 @pytest.fixture(scope="module")

@@ -26,17 +26,17 @@ class Connection:
     protocol: str
     backend: Backend
     source: tuple[str, int]
-    """As the backend sees it."""
+    """The client as the backend sees it."""
     item: ItemKey | None
     hook: str
     answered: bool = False
     """It is past the client's first packet."""
     lost: bool = False
-    """Its backend was gone for a while: it may be judged anew even if there is one at its place by now."""
+    """The backend was gone for a while: the connection may be judged again even if there is one at its place by now."""
     orphan: bool = False
-    """Its service was."""
+    """The service was gone for a while."""
     uncertain: bool = False
-    """Its service had no frontend when the agent started anew."""
+    """The service had no frontend when the agent started again."""
 
     @property
     def reply(self) -> Key:
@@ -68,7 +68,7 @@ class Affinity:
 
 @dataclass
 class Memory:
-    """Of one node."""
+    """What is known of connections on one node."""
 
     cluster: Cluster
     connections: dict[Key, Connection] = field(default_factory=dict)

@@ -8,11 +8,11 @@ import select
 import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 from scapy.layers.inet import IP, fragment
 from scapy.layers.inet6 import IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
-from scapy.packet import Packet
 
 from kubypass.kernel.netns import inside
 from kubypass.model.verdict import Hook, Verdict
@@ -24,9 +24,7 @@ ORDERS = list(itertools.permutations(range(3)))
 PAYLOAD = "".join(f"{number:07} " for number in range(375))  # 3000 bytes
 
 
-def pieces(
-    who: Addresses, flow: Flow, where: Mapping[str, object], **options: object
-) -> list[bytes]:
+def fragments(who: Addresses, flow: Flow, where: Mapping[str, Any], **options: Any) -> list[bytes]:
     """The frames that carry the datagram of a flow; options: protocol, number (its identification), payload."""
     number = options.pop("number", 7)
     whole = segment(who, flow, **{"payload": PAYLOAD, **where, **options})
@@ -49,13 +47,13 @@ def follow(
     program: str,
     sent: Flow,
     expected: Flow,
-    where: Mapping[str, object],
+    where: Mapping[str, Any],
     code: int = REDIRECT,
-    **options: object,
+    **options: Any,
 ) -> None:
-    """Every piece in turn."""
-    wanted = pieces(who, expected, where, **options)
-    for piece, whole in zip(pieces(who, sent, IN, **options), wanted, strict=True):
+    """Runs one fragment after the other."""
+    wanted = fragments(who, expected, where, **options)
+    for piece, whole in zip(fragments(who, sent, IN, **options), wanted, strict=True):
         result = lab.run(program, piece)
         assert (result.code, result.packet) == (code, whole), result.counted
 
@@ -77,24 +75,29 @@ def queued(lab: Lab) -> Iterator[list[bytes]]:
 
 
 def alike(who: Addresses, protocol: str) -> str:
-    """A payload whose pieces are of one length: a packet that grows is not summed again, but by its receiver."""
+    """A payload whose fragments have one length: a packet that grows is summed again by its receiver only."""
     header = 20 if protocol == "TCP" else 8
     return ("1234567 " * 400)[: {4: 3000, 6: 3144}[who.version] - header]
 
 
-def held(lab: Lab, program: str, piece) -> None:
-    result = lab.run(program, piece)
+def check_queued(lab: Lab, program: str, frame: bytes) -> None:
+    result = lab.run(program, frame)
     hook = Hook[program.upper()]
     assert (result.code, dict(result.counted)) == (SHOT, {(hook, Verdict.QUEUED): 1})
 
 
 def in_order(
-    lab: Lab, program: str, sent: Flow, wanted: Packet, order: tuple[int, ...], code: int = REDIRECT
+    lab: Lab,
+    program: str,
+    sent: list[bytes],
+    wanted: list[bytes],
+    order: tuple[int, ...],
+    code: int = REDIRECT,
 ) -> None:
-    """Those before the first piece are held, and queued again as they came once it is through."""
+    """Fragments before the first one are queued, and reinjected as they came once it is through."""
     early = order[: order.index(0)]
     for index in early:
-        held(lab, program, sent[index])
+        check_queued(lab, program, sent[index])
     with queued(lab) as again:
         result = lab.run(program, sent[0])
         assert (result.code, result.packet) == (code, wanted[0])

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import (
@@ -19,7 +20,9 @@ from scapy.packet import Packet
 from tests.packet.lab import PASS, REDIRECT, Lab
 from tests.packet.packets import IN, Addresses, Flow, segment
 
-ERRORS = {
+Error = tuple[str, str, Flow]
+"""Source and destination of an error, and the flow that it quotes."""
+ERRORS: dict[int, list[Packet]] = {
     4: [
         ICMP(type=3, code=3),
         ICMP(type=3, code=4, nexthopmtu=1400),
@@ -40,13 +43,18 @@ def router(who: Addresses) -> str:
     return "198.51.100.1" if who.version == 4 else "2001:db8:1::1"
 
 
-def quoted(who: Addresses, flow: Flow, **options: object) -> Packet:
+def quoted(who: Addresses, flow: Flow, **options: Any) -> Packet:
     """The IP packet of a flow, as an error quotes it."""
     return segment(who, flow, **{"ttl": 5, **options})[1]
 
 
 def error(
-    who: Addresses, source, destination, message: Packet, quote, where: Mapping[str, object]
+    who: Addresses,
+    source: str,
+    destination: str,
+    message: Packet,
+    quote: Packet | bytes,
+    where: Mapping[str, Any],
 ) -> bytes:
     """An error as a frame; `quote` is a packet, or what of it is quoted."""
     ethernet = Ether(src=where["smac"], dst=where["dmac"])
@@ -57,12 +65,12 @@ def check(
     lab: Lab,
     who: Addresses,
     program: str,
-    arrives: Flow,
-    leaves: Flow,
-    where: Mapping[str, object],
+    arrives: Error,
+    leaves: Error,
+    where: Mapping[str, Any],
     code: int = REDIRECT,
     *,
-    own=None,
+    own: str | None = None,
 ) -> None:
     """An error, of (source, destination, quoted flow), and what it becomes; every kind of error.
 
@@ -102,6 +110,6 @@ def open_flow(lab: Lab, who: Addresses, program: str, flow: Flow) -> None:
         assert result.code in (PASS, REDIRECT), result.counted
 
 
-def serve(lab: Lab, address, port: int, backends, **options: object) -> None:
+def serve(lab: Lab, address: str, port: int, backends: list[str], **options: Any) -> None:
     for protocol in ("TCP", "UDP"):
         lab.service(address, port, backends, protocol=protocol, **options)

@@ -16,13 +16,13 @@ from scapy.packet import Packet
 
 from kubypass.model.verdict import Verdict
 from tests.packet.lab import REDIRECT, Lab, Result
-from tests.packet.packets import Addresses, Flow
+from tests.packet.packets import Addresses
 
 MTU = 1400
-"""Of the routes to what is behind something narrow."""
+"""The MTU of the routes to what is behind something narrow."""
 
 
-def answer(who: Addresses, source, sent: Flow, message: Packet) -> bytes:
+def answer(who: Addresses, source: str, sent: Packet, message: Packet) -> bytes:
     """The error about a frame, of which it quotes as much as every host takes."""
     room = 576 - 28 if who.version == 4 else 1280 - 48
     ip = who.ip(source, sent[1].src, 64)
@@ -31,7 +31,7 @@ def answer(who: Addresses, source, sent: Flow, message: Packet) -> bytes:
     return bytes(Ether(src=sent.dst, dst=sent.src) / ip / message / bytes(sent[1])[:room])
 
 
-def too_big(who: Addresses, mtu=MTU) -> Packet:
+def too_big(who: Addresses, mtu: int = MTU) -> Packet:
     """Linux before 5.12 does not tell programs what would fit: then it is what fits everywhere."""
     if [int(number) for number in os.uname().release.split(".")[:2]] < [5, 12]:
         mtu = 576 if who.version == 4 else 1280
@@ -46,7 +46,7 @@ def unreachable(who: Addresses) -> Packet:
     return ICMP(type=3, code=3) if who.version == 4 else ICMPv6DestUnreach(code=4)
 
 
-def told(result: Result, verdict: Verdict, packet: Packet) -> None:
+def told(result: Result, verdict: Verdict, packet: bytes) -> None:
     assert [found for _, found in result.counted] == [verdict]
     assert (result.code, result.packet) == (REDIRECT, packet)
 

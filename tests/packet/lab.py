@@ -12,6 +12,7 @@ import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from scapy.packet import Packet
 
@@ -51,7 +52,7 @@ class Result:
     counted: Counter[tuple[Hook, Verdict]]
 
 
-def config(**changes: object) -> layout.Config:
+def config(**changes: Any) -> layout.Config:
     """The constants of the programs with default settings, on the lab's node; some of them changed."""
     primary = {who.version: parse_address(who.node) for who in (V4, V6)}
     made = datapath_config(Settings(), probe_features(), primary, ())
@@ -64,9 +65,9 @@ class Lab:
 
     path: str
     flags: int = 0
-    """Of test runs: how packets' checksums come."""
+    """The flags of test runs, which say how packets' checksums come."""
     repeats: int = 0
-    """Of each packet, to find out what it costs."""
+    """How often each packet runs again, to find out what it costs."""
     costs: list[tuple[str, float]] = field(default_factory=list)
     """Program and ns, of the packets since the last reset."""
     maps: dict[str, Map] = field(default_factory=dict)

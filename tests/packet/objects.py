@@ -31,7 +31,7 @@ def places(who: Addresses) -> dict[str, tuple[str, int]]:
     }
 
 
-def service(who: Addresses, *, protocol: str = "TCP", **spec: object) -> dict[str, Any]:
+def service(who: Addresses, *, protocol: str = "TCP", **spec: Any) -> dict[str, Any]:
     """With all kinds of frontends; `spec` adds fields or replaces them."""
     fields = {
         "type": "LoadBalancer",
@@ -51,7 +51,7 @@ def service(who: Addresses, *, protocol: str = "TCP", **spec: object) -> dict[st
 
 
 def endpoint(
-    address: str, state: str = "ready", node: str | None = NODE, **more: object
+    address: str, state: str = "ready", node: str | None = NODE, **more: Any
 ) -> dict[str, Any]:
     """One of a slice's."""
     found = {"addresses": [address], "conditions": CONDITIONS[state], **more}
@@ -64,9 +64,9 @@ def endpoint_slice(
     *,
     name: str = "web-1",
     protocol: str = "TCP",
-    **more: object,
+    **more: Any,
 ) -> dict[str, Any]:
-    """Of the service."""
+    """A slice of the service."""
     labels = {"kubernetes.io/service-name": "web"}
     return {
         "apiVersion": "discovery.k8s.io/v1",

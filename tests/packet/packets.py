@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -15,10 +16,10 @@ Flow = tuple[str, int, str, int]
 """Source address and port, destination address and port."""
 GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
 POD_MAC, VETH_MAC = "02:00:00:00:64:14", "02:00:00:00:64:01"
-IN = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
+IN: dict[str, Any] = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
 """How a pod's packet comes, and below how it goes on."""
-TO_POD = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
-TO_NETWORK = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
+TO_POD: dict[str, Any] = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}
+TO_NETWORK: dict[str, Any] = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ V6 = Addresses(
 )  # fmt: skip
 
 
-def segment(who: Addresses, flow: Flow, **options: object) -> Packet:
+def segment(who: Addresses, flow: Flow, **options: Any) -> Packet:
     """A TCP, UDP or SCTP packet; options: protocol, flags, ttl, payload, source and destination MAC."""
     source, source_port, destination, port = flow
     ethernet = Ether(src=options.get("smac", POD_MAC), dst=options.get("dmac", VETH_MAC))

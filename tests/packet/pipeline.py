@@ -13,6 +13,7 @@ import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
@@ -52,7 +53,7 @@ class Place:
     """The node, as it would find itself."""
 
     primary: tuple[str, ...]
-    """Of each family."""
+    """The primary address of each family."""
     others: tuple[str, ...]
     """More addresses of the node."""
     pods: tuple[str, ...]
@@ -119,7 +120,7 @@ class Pipeline:
         )
         return PlanNode.of(NODE, own, primary, primary + others)
 
-    def put(self, name: str, item: Mapping[str, object] | None) -> None:
+    def put(self, name: str, item: Mapping[str, Any] | None) -> None:
         """The object of this name is now this; None: it is gone. The maps follow at the next packet."""
         before = self._objects.pop(name, EMPTY)
         contents = None
@@ -143,7 +144,7 @@ class Pipeline:
         return self._services.sync_all()
 
     def age(self, seconds: int) -> None:
-        """So much time passes for session affinity."""
+        """Lets so much time pass for session affinity."""
         timeouts = {entry.id: entry.item.affinity_s for entry in self._entries()}
         table = self.lab.maps["affinities"]
         for key, raw in list(table.items()):
@@ -160,8 +161,9 @@ class Pipeline:
         return iter(self._services._tables.entries.values())
 
     def run(self, hook: str, packet: bytes, *, cut: bool = False) -> Seen:
-        """One packet through one program, in the lab's namespace. When a packet is `cut` the kernel takes the device's
-        sum for void, but test run would still compare it.
+        """Runs one packet through one program, in the lab's namespace.
+
+        When a packet is `cut` the kernel takes the device's sum for void, but test run would still compare it.
         """
         self.lab.maps["icmp_budget"].update(bytes(4), _full_budget())
         self._before = self._before or self._counters(hook)[0]
@@ -194,7 +196,7 @@ def _moved(before: bytes, after: bytes) -> list[tuple[str, Verdict]]:
 
 
 def _packets(raw: bytes) -> int:
-    """Of all CPUs."""
+    """The sum over all CPUs."""
     size = layout.COUNTER_SIZE
     each = (raw[at : at + size] for at in range(0, len(raw), size))
     return sum(layout.Counter.unpack(one).packets for one in each)
@@ -249,6 +251,6 @@ def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, b
 
 @contextmanager
 def entered(lab: Lab) -> Iterator[None]:
-    """In the lab's namespace, where FIB look-ups find its routes."""
+    """Enters the lab's namespace, where FIB look-ups find its routes."""
     with inside(lab.path):
         yield

@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass, replace
+from typing import Any
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
@@ -31,11 +32,11 @@ class Segment:
 
     @property
     def version(self) -> int:
-        """Of IP."""
+        """The version of IP."""
         return 6 if ":" in self.source else 4
 
-    def changed(self, **fields: object) -> Segment:
-        """The same packet with other fields."""
+    def changed(self, **fields: Any) -> Segment:
+        """A copy of the packet with other fields."""
         return replace(self, **fields)  # type: ignore[arg-type]
 
     def pack(self) -> bytes:
@@ -83,7 +84,7 @@ class Segment:
 
 
 def packed(address: str) -> bytes:
-    """In network order, of either family."""
+    """The address in network order, of either family."""
     return socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
@@ -132,7 +133,7 @@ class Ends:
 
 
 def ends(packet: bytes) -> Ends:
-    """Of a packet without options and extension headers."""
+    """The addresses and ports of a packet without options and extension headers."""
     data = packet[ETHERNET_BYTES:]
     if packet[12:14] == _TYPES[4]:
         source, destination, rest = data[12:16], data[16:20], data[20:]

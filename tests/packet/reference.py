@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kube-proxy's behaviour said once more in plain Python: which frontends the objects make, and what a new connection
-to one of them may get. Written from the description of kube-proxy alone; shares no code with `kubypass`.
+"""kube-proxy's behaviour, said once more in plain Python.
+
+It says which frontends the objects make, and what a new connection to one of them may get. It was written from the
+description of kube-proxy alone, and shares no code with `kubypass`.
 
 Where that description leaves a choice, or the two back-ends differ, ours is marked "decision".
 """
@@ -40,7 +42,7 @@ class Node:
     others: tuple[str, ...]
     pods: tuple[str, ...]
     detect: str = "interface"
-    """Or none, or networks."""
+    """One of interface, none and networks."""
     networks: tuple[str, ...] = ()
     masquerade_all: bool = False
     external_cluster_ip: bool = False
@@ -92,7 +94,7 @@ class Cluster:
     frontends: dict[Frontend, tuple[str, ItemKey]] = field(default_factory=dict)
     """With its kind: cluster, external, balancer or node."""
     cluster_ips: set[str] = field(default_factory=set)
-    """Also those that have lost all of their ports to other services."""
+    """The set has those, too, that have lost all of their ports to other services."""
     zone: str = ""
 
     def derive(self) -> None:

@@ -58,7 +58,7 @@ class Endpoint:
 
     @property
     def rank(self) -> tuple[bool, bool, bool]:
-        """Of duplicates the one with most counts; kube-proxy says so of `local` only. A decision for the others."""
+        """The duplicate with the highest rank counts. kube-proxy says so of `local` only; the others are a decision."""
         return self.local, self.ready, self.serving and self.terminating
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -21,7 +22,7 @@ FOREVER_NS = 1 << 62
 LOADED: dict[layout.Config, Lab] = {}
 
 
-def empty(place: str, **constants: object) -> Lab:
+def empty(place: str, **constants: Any) -> Lab:
     """Programs with these constants, loaded once; a session has one place."""
     wanted = config(**constants)
     if wanted not in LOADED:
@@ -31,7 +32,7 @@ def empty(place: str, **constants: object) -> Lab:
     return LOADED[wanted]
 
 
-def made(place: str, who: Addresses, protocol: str = "TCP", **constants: object) -> Lab:
+def made(place: str, who: Addresses, protocol: str = "TCP", **constants: Any) -> Lab:
     """A NodePort with one backend elsewhere."""
     lab = empty(place, **constants)
     lab.service(
@@ -51,7 +52,7 @@ def tuple_of(packet: bytes) -> tuple[str, int, str, int]:
     return parsed.src, layer.sport, parsed.dst, layer.dport
 
 
-def ask(lab: Lab, who: Addresses, client: tuple[str, int], **options: object) -> int:
+def ask(lab: Lab, who: Addresses, client: tuple[str, int], **options: Any) -> int:
     """A client's packet to the NodePort; its source port towards the backend, 0 if it was dropped."""
     result = lab.run("from_uplink", segment(who, (*client, who.node, NODE_PORT), **options))
     if result.code == SHOT:
@@ -61,7 +62,7 @@ def ask(lab: Lab, who: Addresses, client: tuple[str, int], **options: object) ->
     return port
 
 
-def answer(lab: Lab, who: Addresses, port: int, **options: object) -> tuple[str, int]:
+def answer(lab: Lab, who: Addresses, port: int, **options: Any) -> tuple[str, int]:
     """The backend's packet to one of these ports; which client gets it."""
     options = {"flags": "SA", **options}
     result = lab.run("from_uplink", segment(who, (who.remote_pod, 8080, who.node, port), **options))

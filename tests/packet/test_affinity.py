@@ -23,12 +23,12 @@ def backends_of(who: Addresses) -> list[str]:
     return [who.pod, who.second_pod, who.remote_pod, who.remote_pod[:-1] + "5"]
 
 
-def sticky(who: Addresses, timeout: int | None = TIMEOUT_S, **spec: object) -> dict[str, Any]:
+def sticky(who: Addresses, timeout: int | None = TIMEOUT_S, **spec: Any) -> dict[str, Any]:
     config = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": timeout}}} if timeout else {}
     return service(who, sessionAffinity="ClientIP", **config, **spec)
 
 
-def slice_of(who: Addresses, wanted: Packet = FOUR, **more: object) -> dict[str, Any]:
+def slice_of(who: Addresses, wanted: Packet = FOUR, **more: Any) -> dict[str, Any]:
     nodes = ["node1", "node1", "node2", "node2"]
     some = [endpoint(backends_of(who)[n], node=nodes[n]) for n in wanted]
     return endpoint_slice(who, some, **more)

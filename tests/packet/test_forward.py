@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrHopByHop
@@ -42,7 +44,7 @@ def test_from_the_network_to_a_pod(lab: Lab, who: Addresses, protocol: str) -> N
     assert result.packet == bytes(segment(who, flow, protocol=protocol, **TO_POD))
 
 
-def echo(who: Addresses, **macs: object) -> Packet:
+def echo(who: Addresses, **macs: Any) -> Packet:
     ttl = macs.pop("ttl", 64)
     ip = who.ip(who.second_pod, who.pod, ttl)
     message = ICMP(id=5) if who.version == 4 else ICMPv6EchoRequest(id=5)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import pytest
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
-from tests.packet.fragments import ORDERS, alike, held, in_order, pieces, queued
+from tests.packet.fragments import ORDERS, alike, check_queued, fragments, in_order, queued
 from tests.packet.lab import PASS, REDIRECT, Lab
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, Addresses, segment
 
@@ -23,8 +23,8 @@ def test_what_overtakes_the_first_piece_follows_it(
     ]
     for flow, seen, flags in rows:
         options = {"protocol": protocol, "flags": flags, "payload": alike(who, protocol)}
-        sent = pieces(who, flow, IN, **options)
-        in_order(lab, "from_uplink", sent, pieces(who, seen, TO_NETWORK, **options), order)
+        sent = fragments(who, flow, IN, **options)
+        in_order(lab, "from_uplink", sent, fragments(who, seen, TO_NETWORK, **options), order)
 
 
 @pytest.mark.parametrize("where", ["this node", "another node"])
@@ -39,8 +39,8 @@ def test_so_do_those_of_a_reply_to_a_pod(
     lab.service(who.service, 80, [backend], protocol=protocol)
     lab.run("from_pod", segment(who, (who.pod, 40000, who.service, 80), protocol=protocol))
     options = {"protocol": protocol, "flags": "SA", "payload": alike(who, protocol)}
-    sent = pieces(who, (backend, 8080, who.pod, 40000), IN, **options)
-    wanted = pieces(who, (who.service, 80, who.pod, 40000), TO_POD, **options)
+    sent = fragments(who, (backend, 8080, who.pod, 40000), IN, **options)
+    wanted = fragments(who, (who.service, 80, who.pod, 40000), TO_POD, **options)
     in_order(lab, program, sent, wanted, order)
 
 
@@ -52,8 +52,8 @@ def test_and_those_of_a_pods_reply_to_a_client(
     lab.service(who.node, 30080, [who.pod], local=[who.pod], protocol=protocol, flags=flags)
     lab.run("from_uplink", segment(who, (who.client, 40000, who.node, 30080), protocol=protocol))
     options = {"protocol": protocol, "flags": "SA", "payload": alike(who, protocol)}
-    sent = pieces(who, (who.pod, 8080, who.client, 40000), IN, **options)
-    wanted = pieces(who, (who.node, 30080, who.client, 40000), TO_NETWORK, **options)
+    sent = fragments(who, (who.pod, 8080, who.client, 40000), IN, **options)
+    wanted = fragments(who, (who.node, 30080, who.client, 40000), TO_NETWORK, **options)
     in_order(lab, "from_pod", sent, wanted, order)
 
 
@@ -66,8 +66,8 @@ def test_later_pieces_to_any_service_address_wait_for_the_first(
 ) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP", flags=kind)
     client = who.pod if program == "from_pod" else who.client
-    first, second, *_ = pieces(who, (client, 40000, who.service, 80), IN, protocol="UDP")
-    held(lab, program, second)
+    first, second, *_ = fragments(who, (client, 40000, who.service, 80), IN, protocol="UDP")
+    check_queued(lab, program, second)
     with queued(lab) as again:
         lab.run(program, first)
     if kind != ServiceFlag.CLUSTER_IP or program == "from_pod":
@@ -78,8 +78,8 @@ def test_pieces_of_the_nodes_own_datagrams_wait_too(lab: Lab, who: Addresses) ->
     """Nobody knows yet that they are."""
     lab.service(who.node, 30080, [who.remote_pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
     flow = (who.client, 40000, who.node, 53)
-    first, second, third, *_ = pieces(who, flow, IN, protocol="UDP")
-    held(lab, "from_uplink", second)
+    first, second, third, *_ = fragments(who, flow, IN, protocol="UDP")
+    check_queued(lab, "from_uplink", second)
     with queued(lab) as again:
         result = lab.run("from_uplink", first)
         assert (result.code, result.packet) == (PASS, first)
@@ -90,13 +90,13 @@ def test_pieces_of_the_nodes_own_datagrams_wait_too(lab: Lab, who: Addresses) ->
 
 def test_pieces_of_other_protocols_do_too(lab: Lab, who: Addresses) -> None:
     number, flow = (1, 58)[who.version == 6], (who.client, 40000, who.node, 53)
-    sent = pieces(who, flow, IN, protocol="UDP")
+    sent = fragments(who, flow, IN, protocol="UDP")
     at, other = (23, 20)[who.version == 6], []
     for piece in sent:
         changed = bytearray(piece)
         changed[14 + 40 if who.version == 6 else at] = number
         other.append(bytes(changed))
-    held(lab, "from_uplink", other[1])
+    check_queued(lab, "from_uplink", other[1])
     with queued(lab) as again:
         assert lab.run("from_uplink", other[0]).code == PASS
     assert again == [other[1]]
@@ -104,9 +104,9 @@ def test_pieces_of_other_protocols_do_too(lab: Lab, who: Addresses) -> None:
 
 def test_more_than_a_datagram_can_have_is_not_held(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
-    _, second, *_ = pieces(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
+    _, second, *_ = fragments(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
     for _ in range(64):
-        held(lab, "from_pod", second)
+        check_queued(lab, "from_pod", second)
     counted = lab.run("from_pod", second).counted
     assert dict(counted) == {(Hook.FROM_POD, Verdict.DROP_FRAGMENT): 1}
 
@@ -125,8 +125,8 @@ def test_what_no_service_has_to_do_with_arrives_as_it_was(
     options = {"protocol": protocol, "payload": alike(who, protocol)}
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     for program, flow, where, code in rows:
-        wanted = pieces(who, flow, where, **options)
-        in_order(lab, program, pieces(who, flow, IN, **options), wanted, order, code)
+        wanted = fragments(who, flow, where, **options)
+        in_order(lab, program, fragments(who, flow, IN, **options), wanted, order, code)
 
 
 @pytest.mark.parametrize("order", ORDERS, ids=str)
@@ -139,7 +139,7 @@ def test_what_the_nodes_stack_sends_keeps_any_order(
         ("to_pod", (who.node, 40000, who.pod, 53)),
     ]
     for program, flow in rows:
-        sent = pieces(who, flow, IN, protocol=protocol)
+        sent = fragments(who, flow, IN, protocol=protocol)
         for index in order:
             result = lab.run(program, sent[index])
             assert (result.code, result.packet) == (PASS, sent[index]), (program, flow)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams in pieces: through services and back, in any order beside them.
+"""Fragmented datagrams go through services and back, and in any order past them.
 
-What comes out are the pieces of the translated datagram, with the checksum of the whole in the first.
+What comes out are the fragments of the translated datagram, with the checksum of the whole in the first.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment
 
 from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
-from tests.packet.fragments import follow, held, pieces
+from tests.packet.fragments import check_queued, follow, fragments
 from tests.packet.lab import PASS, Lab
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
 
@@ -52,7 +52,7 @@ def test_from_the_nodes_network_to_a_pod(lab: Lab, who: Addresses, protocol: str
 
 def test_without_its_flow_a_later_piece_is_dropped(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
-    first, second, *_ = pieces(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
+    first, second, *_ = fragments(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
     lab.run("from_pod", first)
     lab.expire_flows()
     result = lab.run("from_pod", second)
@@ -70,15 +70,15 @@ def test_an_identification_that_is_used_again(lab: Lab, who: Addresses) -> None:
 
 
 def test_datagrams_at_the_same_time(lab: Lab, who: Addresses) -> None:
-    """Of two hosts, to two services: each piece follows its own."""
+    """Two hosts send to two services at the same time: each fragment follows its own datagram."""
     ends = ((who.second_pod, TO_POD), (who.remote_pod, TO_NETWORK))
     for number, (backend, _) in enumerate(ends):
         lab.service(who.service, 80 + number, [backend], protocol="UDP")
     flows = [(who.pod, 40000 + number, who.service, 80 + number % 2) for number in range(4)]
     seen = [(who.pod, 40000 + number, ends[number % 2][0], 8080) for number in range(4)]
-    sent = [pieces(who, flow, IN, protocol="UDP", number=9 + i) for i, flow in enumerate(flows)]
+    sent = [fragments(who, flow, IN, protocol="UDP", number=9 + i) for i, flow in enumerate(flows)]
     wanted = [
-        pieces(who, flow, ends[i % 2][1], protocol="UDP", number=9 + i)
+        fragments(who, flow, ends[i % 2][1], protocol="UDP", number=9 + i)
         for i, flow in enumerate(seen)
     ]
     for together, expected in zip(zip(*sent, strict=True), zip(*wanted, strict=True), strict=True):
@@ -87,13 +87,13 @@ def test_datagrams_at_the_same_time(lab: Lab, who: Addresses) -> None:
 
 def test_ports_are_kept_for_as_long_as_pieces_may_come(lab: Lab, who: Addresses) -> None:
     lab.service(who.node, 30080, [who.pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
-    first, second, *_ = pieces(who, (who.client, 40000, who.node, 30080), IN, protocol="UDP")
+    first, second, *_ = fragments(who, (who.client, 40000, who.node, 30080), IN, protocol="UDP")
     lab.run("from_uplink", first)
     ((key, value),) = lab.maps["fragments"].items()
     ports = layout.DatagramPorts.unpack(value)
     assert (ports.source_port, ports.destination_port, ports.protocol) == (40000, 30080, 17)
     lab.maps["fragments"].update(key, ports._replace(expires_ns=1).pack())
-    held(lab, "from_uplink", second)
+    check_queued(lab, "from_uplink", second)
 
 
 def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab: Lab) -> None:

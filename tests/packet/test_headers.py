@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP, TCP, IPOption_NOP
@@ -90,7 +91,7 @@ def test_lengths_of_big_tcp(lab: Lab, who: Addresses) -> None:
 def test_a_length_without_room_for_the_headers(
     lab: Lab, who: Addresses, protocol: str, request_and_seen: tuple[Flow, Flow], length: int
 ) -> None:
-    """Of the IP header itself, in IPv4, or of the transport's."""
+    """The length is that of the IP header itself, in IPv4, or of the transport's."""
     request, _ = request_and_seen
     packet = bytes(segment(who, request, protocol=protocol))
     more = {4: [length], 6: []}[who.version]
@@ -133,7 +134,7 @@ def test_on_its_way_to_another_destination_it_is_not_translated(lab: Lab) -> Non
     dropped(lab.run("from_pod", packet), Verdict.DROP_NO_SERVICE)
 
 
-def sctp(who: Addresses, flow: Flow, where: Mapping[str, object]) -> bytes:
+def sctp(who: Addresses, flow: Flow, where: Mapping[str, Any]) -> bytes:
     source, source_port, destination, port = flow
     ethernet = Ether(src=where["smac"], dst=where["dmac"])
     ip = who.ip(source, destination, where["ttl"])

@@ -20,7 +20,7 @@ OUTSIDE = {4: ("203.0.113.0/24", "192.0.2.0/24"), 6: ("2001:db8:cafe::/64", "200
 def test_a_client_outside_is_not_hidden(
     lab: Lab, who: Addresses, protocol: str, kind: LocalAddressKind
 ) -> None:
-    """Also on an address where NodePorts do not answer."""
+    """A host port answers on an address where NodePorts do not, too."""
     lab.local_address(who.node, kind)
     lab.service(who.node, 8800, [who.pod], protocol=protocol, flags=HOST_PORT)
     request = (who.client, 40000, who.node, 8800)

@@ -35,7 +35,7 @@ def test_a_quote_may_be_short(lab: Lab, who: Addresses, length: int) -> None:
 
 
 def test_a_quoted_sctp_packet(lab: Lab, who: Addresses) -> None:
-    """Its checksum, of which only a part may be quoted, stays."""
+    """The checksum stays, as only a part of what it covers may be quoted."""
     lab.service(who.service, 80, [who.remote_pod], protocol="SCTP")
     asked, went = (who.pod, 40000, who.service, 80), (who.pod, 40000, who.remote_pod, 8080)
     packets = [

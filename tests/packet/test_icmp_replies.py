@@ -14,7 +14,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, Verdict
-from tests.packet.fragments import pieces
+from tests.packet.fragments import fragments
 from tests.packet.icmp_replies import answer, expired, plain, told, unreachable
 from tests.packet.lab import REDIRECT, SHOT, Lab
 from tests.packet.packets import IN, V4, V6, Addresses, segment
@@ -86,9 +86,9 @@ def test_what_was_sent_to_all_gets_no_answer(lab: Lab, who: Addresses) -> None:
 def test_a_later_piece_gets_no_answer(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     flow = (who.pod, 40000, who.service, 80)
-    first, second, *_ = pieces(who, flow, IN, protocol="UDP")
+    first, second, *_ = fragments(who, flow, IN, protocol="UDP")
     lab.run("from_pod", first)
-    _, last_hop, *_ = pieces(who, flow, {**IN, "ttl": 1}, protocol="UDP")
+    _, last_hop, *_ = fragments(who, flow, {**IN, "ttl": 1}, protocol="UDP")
     result = lab.run("from_pod", last_hop)
     assert (result.code, dict(result.counted)) == (
         SHOT,

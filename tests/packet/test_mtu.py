@@ -9,6 +9,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scapy.layers.inet import IP
@@ -35,7 +36,7 @@ def routes(place: str) -> None:
             subprocess.run(["ip", "-n", Path(place).name, *words.split()], check=True)
 
 
-def big(who: Addresses, flow: Flow, where: Mapping[str, object] = IN, **options: object) -> Packet:
+def big(who: Addresses, flow: Flow, where: Mapping[str, Any] = IN, **options: Any) -> Packet:
     """A packet that its sender allows no router to cut; by default 1 byte more than fits."""
     transport = 8 if options.get("protocol") == "UDP" else 20
     length = options.pop("length", MTU + 1) - HEADERS[who.version] - transport

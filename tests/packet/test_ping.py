@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP
@@ -19,7 +20,7 @@ from tests.packet.packets import IN, POD_MAC, VETH_MAC, Addresses, Flow
 
 
 def echo(
-    who: Addresses, flow: Flow, where: Mapping[str, object], *, reply: bool = False, number: int = 5
+    who: Addresses, flow: Flow, where: Mapping[str, Any], *, reply: bool = False, number: int = 5
 ) -> bytes:
     if who.version == 4:
         message = ICMP(type=0 if reply else 8, id=number, seq=3)

@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kube-proxy's truth tables: which list of endpoints, and whether the client is hidden, for every kind of frontend,
-policy, client and state of the endpoints. From objects to whole packets."""
+"""kube-proxy's truth tables, from objects to whole packets.
+
+They say which list of endpoints a client gets and whether it is masqueraded, for every kind of frontend, policy, client
+and state of the endpoints.
+"""
 
 from __future__ import annotations
 

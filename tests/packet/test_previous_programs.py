@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from scapy.packet import Packet
 
@@ -45,11 +47,11 @@ def before(lab: Lab, who: Addresses, version_before: Lab) -> Lab:
     previous_programs.detach(lab.maps["previous_programs"])
 
 
-def asked(who: Addresses, **kind: object) -> Packet:
+def asked(who: Addresses, **kind: Any) -> Packet:
     return segment(who, (who.client, 40000, who.node, NODE_PORT), **kind)
 
 
-def reply_of(who: Addresses, before: Lab, **kind: object) -> Packet:
+def reply_of(who: Addresses, before: Lab, **kind: Any) -> Packet:
     """What the remote backend sends to the node, of the one connection that is known."""
     (port,) = {key.destination_port for key in before.flows() if key.destination_port > NODE_PORT}
     return segment(who, (who.remote_pod, PORT, who.node, port), **kind)

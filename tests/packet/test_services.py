@@ -191,7 +191,7 @@ def test_a_direct_connection_is_kept_apart_from_a_translated_one(
 def test_a_packet_that_another_node_translated_is_kept_apart_too(
     lab: Lab, who: Addresses, protocol: str
 ) -> None:
-    """Its source is that node, whose own client may have come by this node's NodePort."""
+    """The packet's source is that node, whose own client may have come by this node's NodePort."""
     local = NODE_PORT | ServiceFlag.LOCAL
     lab.service(who.node, 30080, [], local=[who.pod], protocol=protocol, flags=local)
     own, other = (who.client, 40000, who.node, 30080), (who.client, 40000, who.pod, 8080)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import pytest
 from scapy.layers.inet import ICMP, IP
@@ -16,7 +17,7 @@ from tests.packet.pipeline import NOBODY, Pipeline
 
 NODE_PORT = ServiceFlag.NODE_PORT
 SELF = {"smac": NOBODY, "dmac": NOBODY, "ttl": 64}
-"""As packets are on the loopback device. The node is no router of its own: their TTL stays."""
+"""MAC addresses and TTL of packets on the loopback device. The node is no router for itself: the TTL stays."""
 OPTIONS = {"protocol": "SCTP"}
 LOOPBACK = {4: "127.0.0.1", 6: "::1"}
 
@@ -27,7 +28,7 @@ def follow(
     program: str,
     sent: Flow,
     expected: Flow,
-    where: Mapping[str, object],
+    where: Mapping[str, Any],
     code: int = REDIRECT,
     start: Callable[[str], Pipeline] = SELF,
 ) -> None:
@@ -135,7 +136,7 @@ def test_a_port_that_a_translated_connection_has(lab: Lab, who: Addresses) -> No
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_sockets_of_others_were_asked(lab: Lab, who: Addresses, protocol: str) -> None:
-    """Their packets are not looked at, and not counted."""
+    """Packets of other protocols are not looked at, and not counted."""
     lab.service(who.node, 30080, [who.second_pod], protocol=protocol, flags=NODE_PORT)
     sent = segment(who, (who.node, 40000, who.node, 30080), protocol=protocol, **SELF)
     result = lab.run("to_self", sent)

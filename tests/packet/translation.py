@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
@@ -18,8 +19,8 @@ def follow(
     program: str,
     sent: Flow,
     expected: Flow,
-    where: Mapping[str, object],
-    **options: object,
+    where: Mapping[str, Any],
+    **options: Any,
 ) -> None:
     """One packet in, one whole packet out."""
     result = lab.run(program, segment(who, sent, **options))

@@ -60,5 +60,5 @@ def remember_uplink(path: str) -> None:
 
 
 def uplink_index() -> int:
-    """As remembered."""
+    """The index that `remember_uplink` has found."""
     return _INDEX[0]

@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The node of random scenarios, and the settings that it may have: as an operator writes them, and as the reference is
-told."""
+"""The node of random scenarios, and the settings that it may have.
+
+Each is there twice: as an operator writes them, and as the reference is told.
+"""
 
 from __future__ import annotations
 

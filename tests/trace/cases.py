@@ -24,7 +24,7 @@ KINDS = {NODE: "node", ALT: "node", "127.0.0.1": "node", POD: "pod", "10.0.1.1":
 
 
 def to_ipv6(text: str) -> str:
-    """The same cluster in IPv6: 10.0.1.9 is fd00::10:0:1:9."""
+    """The address of the same cluster in IPv6: 10.0.1.9 is fd00::10:0:1:9."""
     if text == "127.0.0.1":
         return "::1"
     address, slash, prefix = text.partition("/")

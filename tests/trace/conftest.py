@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from tests.trace.cases import KUBYPASS, ipv6
-from tests.trace.rows import Check, last
+from tests.trace.cases import KUBYPASS, Case, ipv6
+from tests.trace.rows import Check, Expected, last
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -45,7 +45,7 @@ def ask() -> Iterator[Callable[[object], dict[str, Any]]]:
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
 def check(ask: Callable[[object], dict[str, Any]], request: pytest.FixtureRequest) -> Check:
-    def check(case, source, to, port, expected, **more: object) -> None:
+    def check(case: Case, source: str, to: str, port: int, expected: Expected, **more: Any) -> None:
         backends, masquerade = expected if isinstance(expected, tuple) else ((), False)
         asked = case.ask(source, to, port, **more)
         answer = ask(ipv6(asked) if request.param == 6 else asked)

@@ -13,6 +13,8 @@ from tests.trace.cases import (
     VIP,
 )
 
+Expected = str | tuple[tuple[str, ...], bool]
+"""A verdict, or the backends and whether the client is masqueraded."""
 Check = Callable[..., None]
 """Takes a case, a source, an address, a port and what to expect."""
 BOTH = ("10.0.1.1", "10.0.2.1")

@@ -23,7 +23,7 @@ def node(name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def pod(name: str, address: str, where: str = "node1", **spec: object) -> dict[str, Any]:
+def pod(name: str, address: str, where: str = "node1", **spec: Any) -> dict[str, Any]:
     return {
         "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name},
         "spec": {"nodeName": where, **spec},
@@ -67,14 +67,14 @@ def run(manifests: Path, source: str, target: str, *more: str) -> subprocess.Com
     return subprocess.run([KUBYPASS, "trace", *argv], capture_output=True, text=True, check=False)
 
 
-def story(manifests: Path, source: str, target: str) -> dict[str, Any]:
+def explanation(manifests: Path, source: str, target: str) -> dict[str, Any]:
     answer = run(manifests, source, target, "-o", "json")
     assert answer.stdout, answer.stderr
     return json.loads(answer.stdout)
 
 
 def test_a_host_port_is_its_pods(manifests: Path) -> None:
-    told = story(manifests, CLIENT, "node1:8081")
+    told = explanation(manifests, CLIENT, "node1:8081")
     assert told["steps"][0]["text"].endswith("is the HostPort of pod default/web-0:80")
     assert told["reason"].startswith("HostPort of pod default/web-0:80; ")
     assert [note["address"] for note in told["service"]["endpoints"]] == ["10.244.1.5:80"]
@@ -94,7 +94,7 @@ def test_a_host_port_is_its_pods(manifests: Path) -> None:
 def test_pods_of_the_files(
     manifests: Path, source: str, target: str, program: str, backends: int
 ) -> None:
-    told = story(manifests, source, target)
+    told = explanation(manifests, source, target)
     assert len(told["backends"]) == backends
     assert program in [step["where"] for step in told["steps"]]
 
@@ -113,13 +113,13 @@ def test_pods_that_cannot_be_sources(manifests: Path, source: str, error: str) -
 
 
 def test_another_nodes_packets_arrive_from_outside(manifests: Path) -> None:
-    told = story(manifests, "node/node2", "node1:30080")
+    told = explanation(manifests, "node/node2", "node1:30080")
     assert (told["program"], told["backends"]) == ("from_uplink", ["10.244.1.5:8080"])
     assert any(f"{NODES['node2']}:45678 -> 10.244.1.5:8080" in s["text"] for s in told["steps"])
 
 
 def test_devices_of_the_trace_itself_are_not_told(manifests: Path) -> None:
-    told = [step["text"] for step in story(manifests, CLIENT, "node1:30080")["steps"]]
+    told = [step["text"] for step in explanation(manifests, CLIENT, "node1:30080")["steps"]]
     assert told[-2].endswith("10.244.1.5:8080; into the pod 10.244.1.5")
     assert told[-1].endswith("; to the network")
 

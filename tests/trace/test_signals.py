@@ -59,7 +59,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_the_outputs(tmp_path: Path) -> None:
-    """Of answers to cases, and of a story."""
+    """The reader goes away during the answers to cases, or during an explanation."""
     (tmp_path / "nodes.json").write_text(
         json.dumps({"apiVersion": "v1", "kind": "Node", **NODE_ME})
     )

@@ -39,7 +39,7 @@ class Entry:
     id: int
     item: Item
     backend_ids: tuple[int, ...]
-    """In the order of the item's backends."""
+    """Identifiers in the order of the item's backends."""
     lists: Lists
 
 

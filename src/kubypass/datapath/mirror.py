@@ -26,7 +26,7 @@ class Mirror:
     backends: bytearray
 
     def contents(self) -> Contents:
-        """The same, as tables adopt it."""
+        """The mirror as tables adopt it."""
         return Contents(
             self.services, bytes(self.slots), bytes(self.backends), frozenset(self.source_ranges)
         )

@@ -60,7 +60,7 @@ class Item:
     key: ItemKey
     frontends: tuple[PlannedFrontend, ...]
     backends: tuple[PlannedBackend, ...]
-    """In order of address and port, without duplicates."""
+    """Backends in order of address and port, without duplicates."""
     affinity_s: int = 0
     """How long a client keeps its backend; 0 without affinity."""
     source_ranges: tuple[Cidr, ...] = ()

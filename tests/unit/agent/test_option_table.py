@@ -21,7 +21,9 @@ ROOT = Path(__file__).resolve().parents[3]
 NOTHING = Figures()
 
 
-def rows(values: dict[str, str], *missing: str, figures: Figures = NOTHING):
+def rows(
+    values: dict[str, str], *missing: str, figures: Figures = NOTHING
+) -> dict[str, dict[str, object]]:
     """The rows by title, for these settings and a kernel that lacks some features."""
     settings, _ = check_settings(values)
     features = Features(**{name: name not in missing for name in Features.__slots__})

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import http.client
 import socket
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from kubypass.errors import KubypassError
 
 
 @contextmanager
-def running():
+def running() -> Iterator[HttpServer]:
     made = HttpServer()
     try:
         yield made
@@ -27,7 +28,7 @@ def running():
 
 
 @pytest.fixture
-def server():
+def server() -> Iterator[HttpServer]:
     with running() as made:
         yield made
 

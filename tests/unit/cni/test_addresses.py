@@ -65,7 +65,9 @@ def networks(draw: st.DrawFn) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 
 
 @given(networks(), st.data())
-def test_what_is_given_is_free_and_in_order(network, data: st.DataObject) -> None:
+def test_what_is_given_is_free_and_in_order(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network, data: st.DataObject
+) -> None:
     """Compared with a slow look at every address."""
     everything = list(network)[2:]
     if network.version == 4:
@@ -84,7 +86,9 @@ def test_what_is_given_is_free_and_in_order(network, data: st.DataObject) -> Non
 
 
 @given(networks(), st.lists(st.integers(-3, 3), max_size=100))
-def test_an_address_rests_until_all_others_had_their_turn(network, steps: list[int]) -> None:
+def test_an_address_rests_until_all_others_had_their_turn(
+    network: ipaddress.IPv4Network | ipaddress.IPv6Network, steps: list[int]
+) -> None:
     """Pods come (0 and above) and go; an address comes again only where no other was free all the time."""
     cidr, used, last = parse_cidr(str(network)), [], None
     size = capacity(cidr)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -63,7 +64,9 @@ def test_a_request_is_read() -> None:
     ],
     ids=str,
 )
-def test_what_breaks_the_specification_is_refused(changes: dict, config: object, code: int) -> None:
+def test_what_breaks_the_specification_is_refused(
+    changes: dict[str, Any], config: object, code: int
+) -> None:
     with pytest.raises(CniError) as caught:
         parse_request(request({**ENVIRONMENT, **changes}, config))
     assert caught.value.code == code

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
+from typing import Any
 
 import pytest
 
@@ -27,7 +29,13 @@ def services(*families: int) -> dict[str, ServiceAddresses]:
     }
 
 
-def rows(places=(A, B), families=(4, 6), *, has_dns=True, outside=()) -> list[Path]:
+def rows(
+    places: Iterable[NodePods] = (A, B),
+    families: tuple[int, ...] = (4, 6),
+    *,
+    has_dns: bool = True,
+    outside: tuple[Any, ...] = (),
+) -> list[Path]:
     return plan_paths(tuple(places), services(*families), has_dns=has_dns, outside=outside)
 
 

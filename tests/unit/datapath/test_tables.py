@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -134,8 +135,9 @@ def item(
     ranges: int = 0,
     lost: bool = False,
 ) -> Item:
-    """`backends`: address -> the lists that it is in; every item has one external address, the same for all. `lost`:
-    another service has the port of its ClusterIP.
+    """An item with one external address, which is the same for all items.
+
+    `backends` are addresses with the lists that each is in. `lost`: another service has the port of its ClusterIP.
     """
     key = ItemKey("default", name, "", Protocol.TCP, 4)
     address, number = parse_address(f"10.233.0.{ord(name[0])}"), ord(name[0])
@@ -202,7 +204,7 @@ CLUSTERS = st.dictionaries(
 )
 
 
-def build(cluster: dict[str, tuple[object, ...]]) -> list[Item]:
+def build(cluster: dict[str, tuple[Any, ...]]) -> list[Item]:
     return [
         item(name, backends, 30000 + 10 * ord(name) + port if port else 0, *rest)  # type: ignore[arg-type]
         for name, (backends, port, *rest) in cluster.items()
@@ -211,7 +213,9 @@ def build(cluster: dict[str, tuple[object, ...]]) -> list[Item]:
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(st.tuples(CLUSTERS, st.booleans()), min_size=1, max_size=8))
-def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(rounds) -> None:
+def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(
+    rounds: list[tuple[dict[str, tuple[Any, ...]], bool]],
+) -> None:
     kernel = Kernel()
     tables = kernel.adopted()
     first = True
@@ -235,7 +239,11 @@ DAMAGE = st.tuples(
 
 @settings(max_examples=150, deadline=None)
 @given(CLUSTERS, CLUSTERS, st.lists(DAMAGE, min_size=1, max_size=4))
-def test_maps_that_somebody_else_has_changed_are_put_right(before, cluster, damages) -> None:
+def test_maps_that_somebody_else_has_changed_are_put_right(
+    before: dict[str, tuple[Any, ...]],
+    cluster: dict[str, tuple[Any, ...]],
+    damages: list[tuple[str, int, int]],
+) -> None:
     kernel = Kernel()
     sync(kernel.adopted(), kernel, build(before), first=True)
     for damage in damages:

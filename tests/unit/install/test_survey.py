@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,13 +12,18 @@ from kubypass.install.chart import default_values
 from kubypass.install.survey import Survey, api_server, remarks
 
 
-def survey(nodes=(), daemon_sets=()) -> Survey:
+def survey(
+    nodes: Iterable[dict[str, Any]] = (), daemon_sets: Iterable[dict[str, Any]] = ()
+) -> Survey:
     servers = (("192.168.1.10", 6443), ("192.168.1.11", 6443))
     return Survey("v1.34.4", tuple(nodes), tuple(daemon_sets), ("10.96.0.1", "fd00::1"), servers)
 
 
 def node(
-    name: str = "n1", kernel: str = "6.1.0", pod_cidrs=("10.244.0.0/24",), labels=None
+    name: str = "n1",
+    kernel: str = "6.1.0",
+    pod_cidrs: Iterable[str] = ("10.244.0.0/24",),
+    labels: dict[str, str] | None = None,
 ) -> dict[str, Any]:
     return {
         "metadata": {"name": name, "labels": labels or {"kubernetes.io/os": "linux"}},

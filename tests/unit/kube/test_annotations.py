@@ -16,7 +16,7 @@ from kubypass.model.service import EXPOSE_ALL, Exposure, Service
 ANY = "0.0.0.0"  # noqa: S104 (an address, not to bind to)
 
 
-def read(annotations: dict[str, str] | None = None, **fields: Any) -> tuple[Service, str]:  # noqa: ANN401 (JSON)
+def read(annotations: dict[str, str] | None = None, **fields: Any) -> tuple[Service, str]:
     """The Service, and its problems."""
     spec = {"clusterIP": "10.96.0.1", "ports": [{"port": 80}], **fields.pop("spec", {})}
     document = {

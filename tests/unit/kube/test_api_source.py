@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -42,7 +43,7 @@ def source() -> ApiSource:
     return made
 
 
-def item(resource: Resource, name: str, *, gone: bool = False, **fields: object) -> ObjectUpdate:
+def item(resource: Resource, name: str, *, gone: bool = False, **fields: Any) -> ObjectUpdate:
     metadata = {"name": name, "namespace": "default", "resourceVersion": "5"}
     metadata |= fields.pop("metadata", {})
     content = msgspec.Raw(json.dumps({"metadata": metadata, **fields}).encode())

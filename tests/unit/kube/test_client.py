@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -25,7 +26,7 @@ def encoded(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def write(path: Path, cluster: dict, user: dict, **top: object) -> Path:
+def write(path: Path, cluster: dict[str, Any], user: dict[str, Any], **top: Any) -> Path:
     content = {
         "current-context": "here",
         "contexts": [{"name": "here", "context": {"cluster": "c", "user": "u"}}],

@@ -18,7 +18,7 @@ PORT = {"containerPort": 80, "hostPort": 8080}
 
 
 def document(
-    *ports: dict[str, Any], metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **spec: object
+    *ports: dict[str, Any], metadata: dict[str, Any] | None = None, status: dict[str, Any] | None = None, **spec: Any
 ) -> bytes:  # fmt: skip
     return json.dumps(
         {

@@ -7,6 +7,7 @@ import json
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 
@@ -93,7 +94,9 @@ def rest(server: Server) -> Rest:
     return Rest(Client(Access((address,), Trust(), FixedToken(), "test", "change it")))
 
 
-def item(api_version: str, kind: str, name: str, namespace: str | None = "default") -> dict:
+def item(
+    api_version: str, kind: str, name: str, namespace: str | None = "default"
+) -> dict[str, Any]:
     metadata = {"name": name} | ({"namespace": namespace} if namespace else {})
     return {"apiVersion": api_version, "kind": kind, "metadata": metadata}
 

@@ -122,7 +122,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-def paths(value: Any, path: tuple = ()) -> list[tuple]:  # noqa: ANN401 (JSON)
+def paths(value: Any, path: tuple = ()) -> list[tuple]:
     """A path to some field of an object."""
     found = [path]
     if isinstance(value, dict):
@@ -132,7 +132,7 @@ def paths(value: Any, path: tuple = ()) -> list[tuple]:  # noqa: ANN401 (JSON)
     return found
 
 
-def put(value: Any, path: tuple, new: Any) -> Any:  # noqa: ANN401 (JSON)
+def put(value: Any, path: tuple, new: Any) -> Any:
     """The object with another value at `path`, which may not exist any more."""
     if not path:
         return deepcopy(new)
@@ -178,7 +178,7 @@ def understand(content: bytes, *, json_file: bool) -> int:
     return len(found.problems)
 
 
-def plan_all(objects: Any) -> None:  # noqa: ANN401 (a view of all kinds)
+def plan_all(objects: Any) -> None:
     """Plans the objects as the agent does."""
     node = PlanNode("node1", (), "a", frozenset(), {"zone": "a"})
     by_kind: dict[str, list[Any]] = {}

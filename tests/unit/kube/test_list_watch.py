@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import json
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -26,7 +26,7 @@ def read(content: msgspec.Raw, gone: bool) -> Thing:
     return Thing(metadata["name"], gone, metadata["resourceVersion"])
 
 
-def event(kind: str, version: int, name: str = "", **metadata: object) -> bytes:
+def event(kind: str, version: int, name: str = "", **metadata: Any) -> bytes:
     about = {"resourceVersion": str(version), **({"name": name} if name else {}), **metadata}
     return json.dumps({"type": kind, "object": {"metadata": about}}).encode() + b"\n"
 
@@ -146,7 +146,7 @@ def test_what_is_no_list_is_refused() -> None:
 
 
 @given(st.lists(st.integers(1, 40)))
-def test_lines_may_come_in_any_pieces(cuts) -> None:
+def test_lines_may_come_in_any_pieces(cuts: list[int]) -> None:
     stream = b"".join(event("MODIFIED", 10 + at, f"n{at}") for at in range(6)) + b"\n"
     made, found, at = listed(), [], 0
     for cut in [*cuts, len(stream)]:

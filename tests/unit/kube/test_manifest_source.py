@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,16 @@ from kubypass.kube.manifests.manifest_source import ManifestSource
 WEB = ("default", "web")
 
 
-def service(name: str = "web", ip: str = "10.96.0.1", namespace: str = "default") -> dict:
+def service(name: str = "web", ip: str = "10.96.0.1", namespace: str = "default") -> dict[str, Any]:
     return {
         "apiVersion": "v1", "kind": "Service", "metadata": {"name": name, "namespace": namespace},
         "spec": {"clusterIP": ip, "ports": [{"port": 80}]}, "status": {"loadBalancer": {}},
     }  # fmt: skip
 
 
-def endpoint_slice(name: str = "web-1", of: str = "web", address: str = "10.0.0.1") -> dict:
+def endpoint_slice(
+    name: str = "web-1", of: str = "web", address: str = "10.0.0.1"
+) -> dict[str, Any]:
     return {
         "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
         "metadata": {"name": name, "labels": {"kubernetes.io/service-name": of}},
@@ -30,13 +33,13 @@ def endpoint_slice(name: str = "web-1", of: str = "web", address: str = "10.0.0.
     }  # fmt: skip
 
 
-def write(path: Path, *objects: dict) -> Path:
+def write(path: Path, *objects: dict[str, Any]) -> Path:
     """YAML reads JSON, with separators between documents."""
     path.write_text("\n---\n".join(json.dumps(found) for found in objects))
     return path
 
 
-def listed(*objects: dict) -> str:
+def listed(*objects: dict[str, Any]) -> str:
     return json.dumps({"apiVersion": "v1", "items": list(objects), "kind": "List", "metadata": {}})
 
 

@@ -16,7 +16,7 @@ PORTS = Change(Kind.SYSCTL, "net.ipv4.ip_local_reserved_ports", "")
 FILTERS = Change(Kind.FILTERS, "eth0")
 
 
-def test_what_is_recorded_survives_its_process(tmp_path: Path):
+def test_what_is_recorded_survives_its_process(tmp_path: Path) -> None:
     record = Record(tmp_path)
     assert record.changes == ()
     record.add(FORWARD)
@@ -24,14 +24,14 @@ def test_what_is_recorded_survives_its_process(tmp_path: Path):
     assert Record(tmp_path).changes == (FORWARD, FILTERS)
 
 
-def test_the_first_value_of_a_subject_is_the_original(tmp_path: Path):
+def test_the_first_value_of_a_subject_is_the_original(tmp_path: Path) -> None:
     record = Record(tmp_path)
     record.add(FORWARD)
     record.add(Change(Kind.SYSCTL, FORWARD.subject, "1"))
     assert record.changes == (FORWARD,)
 
 
-def test_changes_are_undone_newest_first_and_forgotten(tmp_path: Path):
+def test_changes_are_undone_newest_first_and_forgotten(tmp_path: Path) -> None:
     record = Record(tmp_path)
     for change in (FORWARD, FILTERS, PORTS):
         record.add(change)
@@ -43,7 +43,7 @@ def test_changes_are_undone_newest_first_and_forgotten(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_cannot_be_undone_stays_recorded(tmp_path: Path):
+def test_what_cannot_be_undone_stays_recorded(tmp_path: Path) -> None:
     def fail(change: Change) -> list[str]:
         if change == FORWARD:
             raise KernelError("write sysctl", change.subject, 1)
@@ -57,7 +57,7 @@ def test_what_cannot_be_undone_stays_recorded(tmp_path: Path):
     assert Record(tmp_path).changes == (FORWARD,)
 
 
-def test_a_record_of_an_earlier_version_is_read(tmp_path: Path):
+def test_a_record_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     fields = {
         "signature": "0123",
         "tcx": False,
@@ -81,6 +81,6 @@ def test_a_record_of_an_earlier_version_is_read(tmp_path: Path):
     assert Record(tmp_path).changes == changes
 
 
-def test_filters_are_only_where_there_was_no_tcx(tmp_path: Path):
+def test_filters_are_only_where_there_was_no_tcx(tmp_path: Path) -> None:
     (tmp_path / "state.json").write_text(json.dumps({"tcx": True, "devices": ["eth0"]}))
     assert Record(tmp_path).changes == ()

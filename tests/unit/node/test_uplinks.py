@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Sequence
 
 import pytest
 
@@ -31,7 +32,9 @@ def default_route(name: str) -> Route:
     return Route(b"", 0, b"\1\1\1\1", LINKS[name].index, socket.AF_INET)
 
 
-def chosen(routes=(), devices=(), internal=()) -> list[str]:
+def chosen(
+    routes: Sequence[Route] = (), devices: Sequence[str] = (), internal: Sequence[str] = ()
+) -> list[str]:
     addresses = [parse_address(text) for text in internal]
     found = choose_uplinks(LINKS, routes, ADDRESSES, devices, addresses)
     return [link.name for link in found]
@@ -58,18 +61,18 @@ def chosen(routes=(), devices=(), internal=()) -> list[str]:
         "first",
     ],
 )
-def test_uplinks(given, names):
+def test_uplinks(given: dict[str, object], names: list[str]) -> None:
     assert chosen(**given) == names
 
 
-def test_a_device_that_is_not_there_is_an_error():
+def test_a_device_that_is_not_there_is_an_error() -> None:
     with pytest.raises(
         ConfigError, match=r"devices=bond\+: no such device; devices here are down0 eth0"
     ):
         chosen(devices=["bond+"])
 
 
-def test_a_node_without_an_uplink_is_an_error():
+def test_a_node_without_an_uplink_is_an_error() -> None:
     only = {"lo": LINKS["lo"]}
     with pytest.raises(ConfigError, match="no device leads out of this node"):
         choose_uplinks(only, (), ADDRESSES, (), ())

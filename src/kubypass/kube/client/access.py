@@ -50,7 +50,7 @@ class Access:
     """The servers of one cluster, and how a client authenticates them and itself."""
 
     servers: tuple[ApiAddress, ...]
-    """In order of preference."""
+    """Servers in order of preference."""
     trust: Trust
     credentials: Credentials
     origin: str
