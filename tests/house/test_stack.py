@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The programs' stack fits every kernel: 512 bytes along each chain of calls (verifier.c, check_max_stack_depth).
+"""Each chain of calls uses at most 448 of the 512 bytes of stack that a program has: the rest is for later options.
 
-Linux 5.10 counts each function's in steps of 32 bytes, newer ones in steps of 16: what fits there fits them all.
+The count is that of verifier.c (check_max_stack_depth). Linux 5.10 counts in steps of 32 bytes, newer kernels in steps
+of 16: what fits there fits all.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 OBJECTS = sorted((ROOT / "build/bpf").glob("*.bpf.o"))
-MAX_BPF_STACK, STEP = 512, 32
+MAX_BPF_STACK, STEP = 448, 32
 BELOW_THE_FRAME = re.compile(r"r10 - 0x([0-9a-f]+)|r\d+ \+= -0x([0-9a-f]+)")
 FUNCTION = re.compile(r"[0-9a-f]+ <(\w+)>:")
 CALL = re.compile(r"R_BPF_64_32\s+(\w+)")
@@ -56,5 +57,5 @@ def test_every_chain_of_calls_fits(path: Path) -> None:
 
 def test_there_are_objects_with_calls() -> None:
     _, calls = read_functions(ROOT / "build/bpf/host.bpf.o")
-    assert "packet_without_ports" in calls["from_uplink"]
-    assert "walk_extensions" in calls["packet_without_ports"]
+    assert "handle_slow_path" in calls["from_uplink"]
+    assert "walk_extensions" in calls["handle_slow_path"]
