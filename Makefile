@@ -8,7 +8,8 @@ BUILD := build
 PYTHON := .venv/bin/python
 PACKAGES := clang-19 clang-format-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
 	tcpdump procps python3-venv gcc make libc6-dev
-BPF_CFLAGS := -O2 -g -Wall -Wextra -Werror -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
+BPF_CFLAGS := -O2 -g -Wall -Wextra -Wpadded -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
+SKB := -Ibpf -Ibpf/skb# the context of tc hooks; bpf/xdp is that of XDP hooks
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -34,9 +35,14 @@ $(BUILD)/packages: scripts/install-packages
 
 install: $(BUILD)/packages .venv/ready ## Debian packages and the virtual environment
 
-$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h) | $(BUILD)/packages
+$(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/skb/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
-	clang-19 $(BPF_CFLAGS) -c $< -o $@
+	clang-19 $(BPF_CFLAGS) $(SKB) -c $< -o $@
+
+# The same code with the context of each kind of hook.
+$(BUILD)/tests/seam.%.bpf.o: tests/packet/seam.bpf.c $(wildcard bpf/*.h bpf/skb/*.h bpf/xdp/*.h) | $(BUILD)/packages
+	@mkdir -p $(@D)
+	clang-19 $(BPF_CFLAGS) -Ibpf -Ibpf/$* -c $< -o $@
 
 $(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
 	@mkdir -p $(@D)
@@ -51,7 +57,7 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) bpf/kubypass.h
 	gcc -O2 -Wall -Wextra -Werror -Ibpf -o $@ $<
 
 build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,$(BUILD)/%,$(wildcard lab/src/kubypass_lab/bench/*.c)) \
-	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz)
+	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz $(BUILD)/tests/seam.skb.bpf.o $(BUILD)/tests/seam.xdp.bpf.o)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
 layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and the generated pages of docs/; as root

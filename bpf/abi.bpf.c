@@ -32,8 +32,8 @@ struct abi {
 	struct refused_bind refused_bind;
 	struct source_range source_range;
 	struct affinity_client affinity_client;
-	struct affinity affinity;
 	struct snat_destination snat_destination;
+	struct affinity affinity;
 	struct snat_failure snat_failure;
 	struct counter counter;
 	struct network network;

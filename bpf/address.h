@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Addresses of both families in one shape. */
+/* Tests on addresses; both families have one shape (kubypass.h). */
 #pragma once
 
-#include <linux/bpf.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -21,7 +20,7 @@ static __always_inline bool is_ipv4(const struct address *address)
 	return !address->word[0] && !address->word[1] && address->word[2] == MAPPED_PREFIX;
 }
 
-/* In settings of families: bit 0 is IPv4's, bit 1 IPv6's. */
+/* Returns the address's family as a bit of a set of families. */
 static __always_inline __u8 family_bit(const struct address *address)
 {
 	return is_ipv4(address) ? FAMILY_IPV4 : FAMILY_IPV6;
@@ -33,20 +32,20 @@ static __always_inline bool same_address(const struct address *a, const struct a
 	       a->word[3] == b->word[3];
 }
 
-/* All zero: no address at all, or ::. */
+/* Is the address all zero: ::, or none? */
 static __always_inline bool is_unspecified(const struct address *address)
 {
 	return !address->word[0] && !address->word[1] && !address->word[2] && !address->word[3];
 }
 
-/* 0.0.0.0 or ::, of the family of `address`. */
+/* Returns 0.0.0.0 or ::, in the family of `address`. */
 static __always_inline struct address unspecified_address(const struct address *address)
 {
 	return is_ipv4(address) ? ipv4_address(0) : (struct address){};
 }
 
-/* An address that a node's own socket reaches itself by: 127.0.0.0/8, ::1, or the unspecified address. */
-static __always_inline bool is_loopback(const struct address *address)
+/* Does a socket reach its own node by this address? That is 127.0.0.0/8, ::1, 0.0.0.0 or ::. */
+static __always_inline bool is_loopback_or_unspecified(const struct address *address)
 {
 	if (is_ipv4(address))
 		return !address->word[3] || (address->word[3] & bpf_htonl(0xff000000)) == bpf_htonl(0x7f000000);
@@ -61,18 +60,18 @@ static __always_inline bool in_network(const struct address *address, const vola
 	       (address->word[3] & network->mask.word[3]) == network->address.word[3];
 }
 
-/* Multicast, and IPv4's broadcast and reserved addresses. */
-static __always_inline bool is_multicast(const struct address *address)
+/* Is the address a multicast one, or IPv4's broadcast address or a reserved one (240.0.0.0/4)? */
+static __always_inline bool is_multicast_or_reserved(const struct address *address)
 {
 	if (is_ipv4(address))
 		return (address->word[3] & bpf_htonl(0xe0000000)) == bpf_htonl(0xe0000000);
 	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-/* Multicast, broadcast and link-local destinations belong to the link: they are never routed on. */
+/* Is the destination never routed? Multicast, broadcast and link-local addresses belong to the link. */
 static __always_inline bool is_on_link_only(const struct address *address)
 {
-	if (is_multicast(address))
+	if (is_multicast_or_reserved(address))
 		return true;
 	if (is_ipv4(address))
 		return (address->word[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);

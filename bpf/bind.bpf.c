@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Bind protection: a process of the node cannot take a port that is a NodePort here. It would get none of the clients
- * that dial it, since their packets go to the service. Ports that the kernel chooses are kept clear by a sysctl. */
+/* Bind protection: a process of the node cannot listen on a NodePort. It would get no clients, since their packets
+ * go to the service. A sysctl keeps the kernel from choosing such ports. */
+#include "count.h"
 #include "service.h"
 #include "socket.h"
-#include "finish.h"
 
 static __always_inline bool is_node_port(const struct address *any, const struct socket_address *at)
 {
@@ -12,13 +12,13 @@ static __always_inline bool is_node_port(const struct address *any, const struct
 	return service && (service->flags & SERVICE_NODE_PORT);
 }
 
-/* Would a socket that is bound there share clients with a NodePort? */
+/* Would a socket that is bound to `at` share clients with a NodePort? */
 static __always_inline bool takes_node_port(const struct socket_address *at)
 {
 	struct address any = unspecified_address(&at->address), any_ipv4 = ipv4_address(0);
 	struct local_address *local;
 
-	/* :: gets IPv4's clients as well, unless the socket has IPV6_V6ONLY, which cannot be seen from here. */
+	/* A socket on :: gets IPv4 clients as well, unless it has IPV6_V6ONLY, which a program cannot see. */
 	if (same_address(&at->address, &any))
 		return is_node_port(&any, at) || is_node_port(&any_ipv4, at);
 	local = lookup_local_address(&at->address);
@@ -27,7 +27,7 @@ static __always_inline bool takes_node_port(const struct socket_address *at)
 	return is_node_port(&any, at);
 }
 
-/* Tells the agent who wanted what. */
+/* Tells the agent which process tried to listen on which port. */
 static __always_inline void note_refusal(const struct socket_address *at)
 {
 	struct node_port key = { .port = at->port, .protocol = at->protocol };
@@ -45,9 +45,9 @@ static __always_inline void note_refusal(const struct socket_address *at)
 	bpf_map_update_elem(&refused_binds, &key, &refused, BPF_ANY);
 }
 
-static __always_inline int judge_bind(struct bpf_sock_addr *ctx, const struct socket_address *at)
+static __always_inline int judge_bind(struct bpf_sock_addr *call, const struct socket_address *at)
 {
-	if (!at->port || !is_node_namespace(bpf_get_netns_cookie(ctx)) || !takes_node_port(at))
+	if (!at->port || !is_node_namespace(bpf_get_netns_cookie(call)) || !takes_node_port(at))
 		return SOCKET_PROCEED;
 	note_refusal(at);
 	count(HOOK_SOCKET, VERDICT_DROP_NODE_PORT_TAKEN, 0);
@@ -56,26 +56,26 @@ static __always_inline int judge_bind(struct bpf_sock_addr *ctx, const struct so
 	return SOCKET_REFUSE;
 }
 
-SEC("cgroup/bind4")
-int bind4(struct bpf_sock_addr *ctx)
+static __always_inline int handle_bind(struct bpf_sock_addr *call, int family)
 {
 	struct socket_address at = {};
 
-	if (!read_call(ctx, false, &at))
+	if (!read_call(call, false, &at))
 		return SOCKET_PROCEED;
-	at.address = ipv4_address(ctx->user_ip4);
-	return judge_bind(ctx, &at);
+	read_address(call, family, &at.address);
+	return judge_bind(call, &at);
+}
+
+SEC("cgroup/bind4")
+int bind4(struct bpf_sock_addr *call)
+{
+	return handle_bind(call, 4);
 }
 
 SEC("cgroup/bind6")
-int bind6(struct bpf_sock_addr *ctx)
+int bind6(struct bpf_sock_addr *call)
 {
-	struct socket_address at = {};
-
-	if (!read_call(ctx, false, &at))
-		return SOCKET_PROCEED;
-	read_ipv6(ctx, &at.address);
-	return judge_bind(ctx, &at);
+	return handle_bind(call, 6);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The time that entries expire by. */
+/* The time by which entries expire. */
 #pragma once
 
 #include "config.h"
+
+#define NS_PER_S 1000000000ULL
 
 static __always_inline __u64 now_ns(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Connections that are translated packet by packet. Each has two entries in `flows`, one per direction, whose keys
- * are packets as they arrive and whose values are what those packets become. The reverse of a value is the key of
- * the other direction, so either entry finds its partner. An expired entry counts as absent. */
+/* Connections that are translated packet by packet. Each has two entries in `flows`, one for each direction: the key
+ * is a packet as it arrives, the value is what that packet becomes. The reverse of a value is the key of the other
+ * direction, so either entry finds its partner. An expired entry counts as absent. */
 #pragma once
 
 #include "clock.h"
@@ -33,7 +33,7 @@ static __always_inline struct tuple reversed(const struct tuple *tuple)
 	};
 }
 
-/* The key of the other direction. */
+/* Returns the key of the other direction. */
 static __always_inline struct tuple partner_key(const struct flow *flow, __u8 protocol)
 {
 	struct tuple target = flow_target(flow, protocol);
@@ -46,13 +46,13 @@ static __always_inline bool is_new_connection(const struct packet *packet)
 	return packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
-/* All but TCP segments in the midst of a connection. */
+/* Every packet may open a connection but a TCP segment without SYN. */
 static __always_inline bool may_be_new(const struct packet *packet)
 {
 	return packet->tuple.protocol != IPPROTO_TCP || is_new_connection(packet);
 }
 
-/* Is the backend that the flow was given still one of its service's? A flow of no service has no backend to lose. */
+/* Is the flow's backend still one of its service's? A flow of no service has no backend to lose. */
 static __always_inline bool backend_is_valid(const struct flow *flow)
 {
 	struct backend *backend;
@@ -64,8 +64,8 @@ static __always_inline bool backend_is_valid(const struct flow *flow)
 	       backend->port == flow->destination_port && same_address(&backend->address, &flow->destination);
 }
 
-/* Has the flow to look for another backend? Without any that is usable it stays with the one it had (kube-proxy cleans
- * up flows of services with endpoints only). */
+/* Does the flow need another backend? It keeps a lost one while its service has no usable endpoint: kube-proxy
+ * removes flows of services with endpoints only. */
 static __always_inline bool backend_is_lost(const struct flow *flow, const struct packet *packet)
 {
 	const struct tuple *tuple = &packet->tuple;
@@ -79,9 +79,10 @@ static __always_inline bool backend_is_lost(const struct flow *flow, const struc
 	return !service || service->id != flow->service || (service->flags & SERVICE_HAS_ENDPOINTS);
 }
 
-/* May this packet follow the entry? A connection that is already known keeps its backend. A new one must not
- * inherit that of an older one with the same client port; a repeated SYN stays with its backend while that lives. */
-static __always_inline bool flow_applies(const struct flow *flow, const struct packet *packet)
+/* Does the packet belong to the entry that its tuple found? An established connection keeps its backend. A new
+ * connection does not inherit the backend of an older one with the same client port; a repeated SYN keeps its
+ * backend while that is valid. */
+static __always_inline bool flow_matches(const struct flow *flow, const struct packet *packet)
 {
 	if (flow->direction == FLOW_REPLY)
 		return true;
@@ -99,7 +100,7 @@ static __always_inline __u64 flow_timeout_ns(__u8 protocol, __u8 state, __u8 par
 		return config.any_timeout_ns;
 	if (state == FLOW_CLOSING && partner_state == FLOW_CLOSING)
 		return config.tcp_fin_timeout_ns;
-	/* Half of a handshake (a SYN flood's, perhaps) does not deserve a connection's long life. */
+	/* An unfinished handshake, perhaps of a SYN flood, does not deserve a connection's lifetime. */
 	if (state == FLOW_NEW || partner_state == FLOW_NEW)
 		return config.tcp_syn_timeout_ns;
 	return config.tcp_timeout_ns;
@@ -114,16 +115,16 @@ static __always_inline __u8 next_state(const struct flow *flow, const struct pac
 	return flow->state;
 }
 
-/* Is what was found at the key of the other direction of the same connection? The client may have opened another one
- * from its port, to another backend. */
+/* Does the entry at the other direction's key belong to the same connection? The client may have opened another
+ * connection from its port, to another backend. */
 static __always_inline bool is_partner(const struct flow *partner, const struct packet *packet)
 {
 	return partner->destination_port == packet->tuple.source_port &&
 	       same_address(&partner->destination, &packet->tuple.source);
 }
 
-/* Keeps a connection alive: both directions, since traffic may be one-sided for hours. */
-static __always_inline void touch_flow(struct flow *flow, const struct packet *packet, __u64 now)
+/* Extends the lifetime of both directions, since traffic may be one-sided for hours. */
+static __always_inline void refresh_flow(struct flow *flow, const struct packet *packet, __u64 now)
 {
 	__u8 protocol = packet->tuple.protocol, state = next_state(flow, packet);
 	struct tuple key;
@@ -152,21 +153,21 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->tuple);
 
-	if (!flow || flow->expires_ns <= now || !flow_applies(flow, packet))
+	if (!flow || flow->expires_ns <= now || !flow_matches(flow, packet))
 		return NULL;
 	return flow;
 }
 
-/* While connections of another version are carried over, that version's program handles the packets of those that we do not
- * know yet; then this does not return. At all other times there is no such program, and this costs nothing: the JIT
- * makes it a jump to the next instruction. */
+/* During an upgrade, the previous version's program handles packets of connections that are not in our maps yet;
+ * then this does not return. At all other times there is no such program, and the call costs nothing: the JIT makes
+ * it a jump to the next instruction. */
 static __always_inline void try_previous(context *ctx, enum hook hook, enum previous_kind kind)
 {
 	bpf_tail_call(ctx, &previous_programs, kind * HOOK_MAX + hook);
 }
 
-/* Would the replies to this packet be taken for those of a connection that is translated? A socket may dial a
- * backend from the port that a translated connection to that backend has, too. */
+/* Would the replies to this packet be taken for those of a translated connection? A socket may connect to a backend
+ * from the same port as a connection to that backend that is translated. */
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)
 {
 	struct tuple key = reversed(&packet->tuple);

@@ -9,8 +9,8 @@
 #define CRC32C_POLYNOMIAL 0x82f63b78u /* reflected */
 #define CRC32C_X8 0x00800000u /* x^8: multiplying by it moves a sum past a byte of zeros */
 
-/* a * b modulo the polynomial; bit 31 is x^0. Not static, so that the verifier looks at it once and not for each way that
- * leads here. */
+/* a * b modulo the polynomial; bit 31 is x^0. Not static, so that the verifier looks at it once and not for each way
+ * that leads here. */
 __noinline __u32 crc32c_multiply(__u32 a, __u32 b)
 {
 	__u32 product = 0;

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Every outcome is counted here, and nowhere else. */
+/* The one way out: every verdict on a packet is counted here and becomes what the hook returns, or the next part. */
 #pragma once
 
-#include "maps.h"
+#include "count.h"
+#include "packet.h"
+#include "step.h"
 
-static __always_inline void count(enum hook hook, enum verdict verdict, __u32 bytes)
+static __always_inline struct step finish(context *ctx, enum hook hook, const struct packet *packet,
+					  enum verdict verdict)
 {
-	__u32 index = hook * VERDICT_MAX + verdict;
-	struct counter *counter = bpf_map_lookup_elem(&metrics, &index);
-
-	if (!counter)
-		return;
-	counter->packets++;
-	counter->bytes += bytes;
+	count(hook, verdict, packet_bytes(ctx));
+	if (verdict > VERDICT_ANSWER)
+		return (struct step){ .next = NEXT_ICMP_REPLY, .verdict = verdict, .mtu = packet->mtu };
+	if (verdict > VERDICT_DROP || verdict == VERDICT_QUEUED)
+		return (struct step){ .action = ACTION_DROP };
+	return (struct step){ .action = packet->action, .reinject = packet->awaited };
 }

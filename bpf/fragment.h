@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Datagrams in pieces. Only the first piece has ports: where it is translated, they are kept for those that follow, of
- * which then the addresses are. A piece that overtakes the first has nothing to go by: where the first may be translated
- * it is held, and put into the device's queue again behind the first. */
+/* Tracks fragmented datagrams. Only the first fragment carries ports: they are remembered for the later ones, whose
+ * addresses are then translated. A fragment that overtakes a first one that may be translated is queued, and
+ * reinjected after it. */
 #pragma once
 
+#include "hook.h"
 #include "maps.h"
 #include "packet.h"
 #include "service.h"
-#include "skb.h"
 
-#define REASSEMBLY_NS (60 * NS_PER_S) /* RFC 8200 section 4.5; for IPv4 Linux waits half of it */
+#define REASSEMBLY_NS (60 * NS_PER_S) /* RFC 8200 section 4.5; for IPv4, Linux waits half as long */
 
 static __always_inline struct datagram datagram_of(const struct packet *packet)
 {
@@ -21,14 +21,14 @@ static __always_inline struct datagram datagram_of(const struct packet *packet)
 	};
 }
 
-/* Has the first piece of a datagram not come yet? `known` is what is known of it, or NULL. */
+/* Has the first fragment not come yet? `known` is the entry of its datagram, or NULL. */
 static __always_inline bool is_awaited(const struct datagram_ports *known)
 {
 	return !known || known->state == DATAGRAM_AWAITED;
 }
 
-/* Keeps what a first piece is: an identification is used again by other connections of the two hosts. `packet` is as it
- * arrived. Returns negative where the map takes no more. */
+/* Remembers a first fragment: its identification may belong to an earlier datagram of the two hosts. `packet` is as
+ * it arrived. Returns negative where the map is full. */
 static __always_inline long note_first_fragment(struct packet *packet, enum datagram_state state, __u64 now)
 {
 	struct datagram key = datagram_of(packet);
@@ -42,31 +42,30 @@ static __always_inline long note_first_fragment(struct packet *packet, enum data
 	};
 
 	if (known && is_awaited(known) && known->expires_ns > now) {
-		__u32 zero = 0;
-		struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
+		struct scratch *scratch = this_scratch();
 
-		if (reunion) {
-			reunion->piece.datagram = key;
-			reunion->waiting = known->waiting;
+		if (scratch) {
+			scratch->reinjection.position.datagram = key;
+			scratch->reinjection.waiting = known->waiting;
 			packet->awaited = true;
 		}
 	}
 	return bpf_map_update_elem(&fragments, &key, &ports, BPF_ANY);
 }
 
-/* May a datagram be a service's, or a reply of one, as far as addresses tell? `local` is what lives at its destination.
- * What the node's own stack sends comes in order. */
+/* May a datagram belong to a service, or be a reply of one, as far as addresses tell? `local` is the entry of its
+ * destination, or NULL. The node's own stack sends fragments in order. */
 static __always_inline bool may_be_translated(enum hook hook, const struct packet *packet,
 					      const struct local_address *local)
 {
-	if (hook != HOOK_FROM_UPLINK)
-		return hook == HOOK_FROM_POD;
+	if (!from_network(hook))
+		return sent_by_pod(hook);
 	return local || lookup_frontend(&packet->tuple.destination, 0, 0);
 }
 
-/* A first piece that is not translated: nothing is remembered of an earlier datagram with its identification. */
-static __always_inline void note_plain_fragment(enum hook hook, struct packet *packet, const struct local_address *local,
-					     __u64 now)
+/* A first fragment that is not translated: what is remembered of an earlier datagram with its identification goes. */
+static __always_inline void note_plain_fragment(enum hook hook, struct packet *packet,
+						const struct local_address *local, __u64 now)
 {
 	struct datagram key = datagram_of(packet);
 
@@ -76,7 +75,7 @@ static __always_inline void note_plain_fragment(enum hook hook, struct packet *p
 		bpf_map_delete_elem(&fragments, &key);
 }
 
-/* What is known of a later piece's datagram, or NULL. */
+/* Returns the live entry of a later fragment's datagram, or NULL. */
 static __always_inline struct datagram_ports *lookup_datagram(const struct packet *packet, __u64 now)
 {
 	struct datagram key = datagram_of(packet);
@@ -85,47 +84,55 @@ static __always_inline struct datagram_ports *lookup_datagram(const struct packe
 	return ports && ports->expires_ns > now ? ports : NULL;
 }
 
-/* Holds a piece whose first one has not come; `known` are those before it, or NULL. Returns false where there is no room for
- * it. */
+/* Queues a fragment whose first one has not come; `known` is the entry of its datagram, or NULL. Returns false where
+ * there is no room for it. */
 static __always_inline bool queue_fragment(context *ctx, const struct packet *packet, struct datagram_ports *known,
-				       __u64 now)
+					   __u64 now)
 {
 	struct datagram_ports awaited = { .expires_ns = now + REASSEMBLY_NS, .waiting = 1 };
-	__u32 zero = 0;
-	struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
+	struct scratch *scratch = this_scratch();
+	struct reinjection *queued;
 
-	if (!reunion || (known && known->waiting >= QUEUED_FRAGMENTS) || !copy_frame(ctx, &reunion->frame))
+	if (!scratch || (known && known->waiting >= QUEUED_FRAGMENTS))
 		return false;
-	reunion->piece.datagram = datagram_of(packet);
-	reunion->piece.number = known ? known->waiting : 0;
-	if (bpf_map_update_elem(&queued_fragments, &reunion->piece, &reunion->frame, BPF_ANY))
+	queued = &scratch->reinjection;
+	queued->frame.length = copy_packet(ctx, queued->frame.bytes, QUEUED_FRAGMENT_BYTES);
+	if (!queued->frame.length)
+		return false;
+	queued->position.datagram = datagram_of(packet);
+	queued->position.number = known ? known->waiting : 0;
+	if (bpf_map_update_elem(&queued_fragments, &queued->position, &queued->frame, BPF_ANY))
 		return false;
 	if (known) {
 		known->waiting++;
 		return true;
 	}
-	return !bpf_map_update_elem(&fragments, &reunion->piece.datagram, &awaited, BPF_ANY);
+	return !bpf_map_update_elem(&fragments, &queued->position.datagram, &awaited, BPF_ANY);
 }
 
-/* The pieces that were held come once more by the same device, behind the first one, whose place the packet keeps.
- * Returns 0, or negative where the packet could not be made itself again. */
-__noinline int reinject_fragments(struct __sk_buff *ctx)
+/* Has the queued fragments arrive at the same device again, after the first one: the packet becomes each of them in
+ * turn, and then itself again. Returns 0, or negative where it could not become itself. */
+__noinline int reinject_fragments(context *ctx)
 {
-	__u32 zero = 0;
-	struct reunion *reunion = bpf_map_lookup_elem(&reunions, &zero);
+	struct scratch *scratch = this_scratch();
+	struct reinjection *first;
 
-	if (!reunion || !copy_frame(ctx, &reunion->frame))
+	if (!scratch)
 		return 0;
-	for (__u32 i = 0; i < QUEUED_FRAGMENTS && i < reunion->waiting; i++) {
-		struct queued_fragment *piece;
+	first = &scratch->reinjection;
+	first->frame.length = copy_packet(ctx, first->frame.bytes, QUEUED_FRAGMENT_BYTES);
+	if (!first->frame.length)
+		return 0;
+	for (__u32 i = 0; i < QUEUED_FRAGMENTS && i < first->waiting; i++) {
+		struct queued_fragment *next;
 
-		reunion->piece.number = i;
-		piece = bpf_map_lookup_elem(&queued_fragments, &reunion->piece);
-		if (!piece)
+		first->position.number = i;
+		next = bpf_map_lookup_elem(&queued_fragments, &first->position);
+		if (!next)
 			continue;
-		if (become_frame(ctx, piece))
+		if (!replace_packet(ctx, next->bytes, next->length, QUEUED_FRAGMENT_BYTES))
 			queue_copy(ctx);
-		bpf_map_delete_elem(&queued_fragments, &reunion->piece);
+		bpf_map_delete_elem(&queued_fragments, &first->position);
 	}
-	return become_frame(ctx, &reunion->frame) ? 0 : -1;
+	return replace_packet(ctx, first->frame.bytes, first->frame.length, QUEUED_FRAGMENT_BYTES) ? -1 : 0;
 }

@@ -1,89 +1,71 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Programs on the node's uplink: NodePorts and everything else that comes from, or goes to, the network. */
-#include "arrive.h"
+/* Programs on the node's uplinks and on its loopback device. */
+#include "egress.h"
+#include "ingress.h"
 
-__noinline int packet_from_uplink(struct __sk_buff *skb)
+__noinline __u64 handle_from_uplink(context *ctx)
 {
-	return packet_arrives(skb, HOOK_FROM_UPLINK);
+	return pack_step(handle_ingress(ctx, HOOK_FROM_UPLINK));
 }
 
-/* Every packet that arrives at the node. */
+/* Handles every packet that arrives at the node: NodePorts, external addresses, and what is for its pods. */
 SEC("tc")
-int from_uplink(struct __sk_buff *skb)
+int from_uplink(context *ctx)
 {
-	return complete(skb, HOOK_FROM_UPLINK, packet_from_uplink(skb));
+	return run_remaining_steps(ctx, HOOK_FROM_UPLINK, handle_from_uplink(ctx));
 }
 
-/* A packet with ports that the node's own stack sends. */
-static __always_inline int packet_leaves(struct __sk_buff *skb, enum hook hook, struct packet *packet)
+__noinline __u64 handle_to_uplink(context *ctx)
 {
-	struct local_address *local = NULL;
-	enum verdict verdict;
-
-	verdict = balance_node(skb, hook, packet, &local);
-	if (verdict == VERDICT_PASS)
-		verdict = forward(skb, hook, packet, local);
-	return finish(skb, hook, packet, verdict);
+	return pack_step(handle_egress(ctx, HOOK_TO_UPLINK));
 }
 
-__noinline int packet_to_uplink(struct __sk_buff *skb)
-{
-	struct cursor cursor = read_context(skb);
-	struct packet packet = { .own = true };
-
-	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP)
-		return finish(skb, HOOK_TO_UPLINK, &packet, VERDICT_PASS);
-	if (!packet.has_ports)
-		return STEP_WITHOUT_PORTS;
-	return packet_leaves(skb, HOOK_TO_UPLINK, &packet);
-}
-
-/* Packets that the node's own stack sends out. Replies of a backend in the node's network need work, connections to
- * services whose socket was not asked, and ports that clash; what our own hooks have forwarded is left alone (and was
- * counted there). */
+/* Handles packets that the node's own stack sends to the network: replies of a backend in the node's network,
+ * connections to services that no socket hook has seen, and connections whose source port clashes with a flow's.
+ * Packets that our own hooks have forwarded pass: they were counted there. */
 SEC("tc")
-int to_uplink(struct __sk_buff *skb)
+int to_uplink(context *ctx)
 {
-	if (is_forwarded(skb))
-		return TC_ACT_OK;
-	return complete(skb, HOOK_TO_UPLINK, packet_to_uplink(skb));
+	if (take_forwarded_mark(ctx))
+		return ACTION_PASS;
+	return run_remaining_steps(ctx, HOOK_TO_UPLINK, handle_to_uplink(ctx));
 }
 
-/* Sockets of TCP and UDP are asked when they connect; Linux has no hook for those of SCTP. */
-static __always_inline bool may_be_sctp(struct __sk_buff *skb)
+/* TCP and UDP sockets are translated when they connect; Linux has no socket hook for SCTP. */
+static __always_inline bool may_be_sctp(context *ctx)
 {
-	struct cursor cursor = { (void *)(long)skb->data, (void *)(long)skb->data_end };
+	struct cursor cursor = readable_bytes(ctx);
 	struct ipv6hdr *ipv6;
 	struct iphdr *ipv4;
 
-	if (skb->protocol == bpf_htons(ETH_P_IP)) {
+	if (packet_ethertype(ctx) == bpf_htons(ETH_P_IP)) {
 		ipv4 = header_at(&cursor, ETH_HLEN, sizeof(*ipv4));
 		return ipv4 && ipv4->protocol == IPPROTO_SCTP;
 	}
 	ipv6 = header_at(&cursor, ETH_HLEN, sizeof(*ipv6));
-	return skb->protocol == bpf_htons(ETH_P_IPV6) && ipv6 &&
+	return packet_ethertype(ctx) == bpf_htons(ETH_P_IPV6) && ipv6 &&
 	       (ipv6->nexthdr == IPPROTO_SCTP || is_extension(ipv6->nexthdr));
 }
 
-__noinline int packet_to_self(struct __sk_buff *skb)
+__noinline __u64 handle_to_self(context *ctx)
 {
-	struct cursor cursor = read_context(skb);
-	struct packet packet = { .own = true };
+	struct packet packet = { .from_node = true };
+	struct cursor cursor = read_headers(ctx);
 
-	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP || !packet.has_ports ||
+	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP || !packet.has_ports ||
 	    packet.tuple.protocol != IPPROTO_SCTP)
-		return TC_ACT_OK;
-	return packet_leaves(skb, HOOK_TO_SELF, &packet);
+		return pack_step((struct step){ .action = ACTION_PASS });
+	return pack_step(send_packet(ctx, HOOK_TO_SELF, &packet));
 }
 
-/* What the node sends to an address of its own, on the loopback device: connections to its NodePorts and external addresses, and
- * replies of backends in its network. */
+/* Handles SCTP that the node sends to one of its own addresses, on the loopback device: connections to its NodePorts
+ * and external addresses, and replies of backends in its network. */
 SEC("tc")
-int to_self(struct __sk_buff *skb)
+int to_self(context *ctx)
 {
-	if (!may_be_sctp(skb))
-		return TC_ACT_OK;
-	return complete(skb, HOOK_TO_SELF, packet_to_self(skb));
+	if (!may_be_sctp(ctx))
+		return ACTION_PASS;
+	return run_remaining_steps(ctx, HOOK_TO_SELF, handle_to_self(ctx));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

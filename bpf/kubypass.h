@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The ABI: every struct and enum that Python also sees. Python reads it from BTF (`make layout`). An upgrade takes
- * entries of maps over by their fields' names: a number of an enum that is kept in a map never changes its meaning. */
+/* The ABI: every struct, enum and constant that Python also sees. Python reads it from BTF (`make layout`). An
+ * upgrade copies map entries by the names of their fields, so a value of an enum that a map keeps never changes its
+ * meaning. */
 #pragma once
 
 #include <linux/types.h>
@@ -13,19 +14,20 @@ enum abi_constant {
 	NETNS_UNKNOWN = 0x7fffffff, /* in place of a network namespace's number */
 	FAMILY_IPV4 = 1, /* bits of settings that are sets of families */
 	FAMILY_IPV6 = 2,
-	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device: the device's hook lets them pass */
+	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device, whose own hook passes them */
 	MARK_TRACED = 0x4b500001, /* of sockets of `kubypass trace`, which no live map shall notice */
 	QUEUED_FRAGMENT_BYTES = 9216, /* a frame of 9000 bytes and its Ethernet header */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
 };
 
-/* An IPv6 address, or an IPv4 one as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): one set of maps for both. */
+/* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): both families share one set of
+ * maps. */
 struct address {
 	__be32 word[4];
 };
 
-/* Key of `services`. NodePorts carry the unspecified address of their family (::ffff:0.0.0.0 or ::), which is
- * looked up for packets to an address of this node. */
+/* Key of `services`. A NodePort has the unspecified address of its family (::ffff:0.0.0.0 or ::); programs look it
+ * up for packets to an address of this node. */
 struct frontend {
 	struct address address;
 	__be16 port;
@@ -33,45 +35,45 @@ struct frontend {
 	__u8 pad;
 };
 
-/* What a frontend is (one address may be several things), and what its service says of it. */
+/* What a frontend is (one address may be several things), and what its service specifies. */
 enum service_flag {
 	SERVICE_CLUSTER_IP = 1,
 	SERVICE_NODE_PORT = 2,
 	SERVICE_EXTERNAL_IP = 4,
 	SERVICE_LOAD_BALANCER = 8,
-	SERVICE_LOCAL = 16, /* its traffic policy is Local */
+	SERVICE_LOCAL = 16, /* the traffic policy is Local */
 	SERVICE_SOURCE_RANGES = 32, /* only for clients in `source_ranges` */
-	SERVICE_HAS_ENDPOINTS = 64, /* some endpoint is usable, if perhaps not from here */
-	SERVICE_ADDRESS = 128, /* no frontend: the address itself, at port 0 and protocol 0 */
-	SERVICE_HOST_PORT = 256, /* a port of a pod on its node */
-	SERVICE_SOURCE_DENY = 512, /* `source_ranges` are those that are kept out */
+	SERVICE_HAS_ENDPOINTS = 64, /* some endpoint is usable, perhaps only on other nodes */
+	SERVICE_ADDRESS = 128, /* not a frontend but the address itself, at port 0 and protocol 0 */
+	SERVICE_HOST_PORT = 256, /* a pod's port on its node */
+	SERVICE_SOURCE_DENY = 512, /* `source_ranges` are those that are rejected */
 };
 
-/* The two lists of a service port: what the policies Cluster and Local choose from. */
+/* The two lists of backends of a service port, for the traffic policies Cluster and Local. */
 enum backend_list {
 	LIST_CLUSTER = 1,
 	LIST_LOCAL = 2,
 };
 
-/* Value of `services`. The backends of a service port are slots[first_slot ..]: first those of the Cluster list, then
- * those of the Local list. One update of this value moves all new connections from complete lists to others. */
+/* Value of `services`. The backends of a service port are slots[first_slot ..]: first the Cluster list, then the
+ * Local list. One update of this value moves all new connections from complete lists to other complete lists. */
 struct service {
 	__u32 id;
 	__u32 first_slot;
 	__u32 backends; /* in the Cluster list */
 	__u32 local_backends; /* in the Local list */
 	__u32 flags; /* enum service_flag */
-	__u32 affinity_s; /* a client keeps its backend for so long after its last new connection; 0: not at all */
+	__u32 affinity_s; /* seconds that a client keeps its backend after its last new connection; 0: no affinity */
 };
 
-/* Key of `source_ranges`, a trie of prefixes: 32 bits of service, then those of the client's address. */
+/* Key of `source_ranges`, a trie of prefixes: 32 bits of the service, then bits of the client's address. */
 struct source_range {
 	__u32 bits;
 	__u32 service;
 	struct address client;
 };
 
-/* Key of `affinities`. The client is its address; a pod's or the node's sockets are its network namespace. */
+/* Key of `affinities`. A client is its address; for sockets, it is the cookie of their network namespace. */
 struct affinity_client {
 	struct address client;
 	__u32 service;
@@ -88,33 +90,33 @@ enum backend_state {
 	BACKEND_NONE = 0,
 	BACKEND_ACTIVE = 1,
 	BACKEND_TERMINATING = 2,
-	BACKEND_NOT_READY = 3, /* it still serves: it keeps what it has, and gets nothing new */
+	BACKEND_NOT_READY = 3, /* it keeps its connections and gets no new ones */
 };
 
-/* Value of `backends`, at the index that is its identifier. A flow trusts an identifier only if service, address
- * and port are still the ones it saw: an identifier may be used again. */
+/* Value of `backends`, at the index that is its identifier. An identifier may be used again: a flow trusts it only
+ * while service, address and port are those that the flow was opened with. */
 struct backend {
 	struct address address;
 	__u32 service;
 	__be16 port;
 	__u8 protocol;
 	__u8 state; /* enum backend_state */
-	__u32 lists; /* enum backend_list: those that it is in */
+	__u32 lists; /* enum backend_list: the lists that contain it */
 };
 
 enum local_address_kind {
 	LOCAL_POD = 1,
 	LOCAL_NODE = 2,
-	LOCAL_NODE_PORTS = 3, /* an address of the node on which NodePorts answer */
+	LOCAL_NODE_PORTS = 3, /* the node's, and NodePorts answer on it */
 };
 
-/* Value of `local_addresses`: an address that lives on this node, a pod's or the node's own. */
+/* Value of `local_addresses`: an address on this node, a pod's or the node's own. */
 struct local_address {
 	__u32 ifindex; /* the pod's veth on the node's side; 0 for the node */
 	__u8 mac[6];
 	__u8 host_mac[6];
 	__u32 kind; /* enum local_address_kind */
-	__u32 netns; /* the pod's network namespace, as the node's numbers it; NETNS_UNKNOWN */
+	__u32 netns; /* the pod's network namespace by its number in the node's (nsid), or NETNS_UNKNOWN */
 };
 
 /* Key of `flows`: a packet as it arrives. */
@@ -128,7 +130,7 @@ struct tuple {
 };
 
 enum flow_state {
-	FLOW_NEW = 0, /* only the client's first packets were seen */
+	FLOW_NEW = 0, /* only the client's first packets have come */
 	FLOW_ESTABLISHED = 1,
 	FLOW_CLOSING = 2,
 };
@@ -139,10 +141,11 @@ enum flow_direction {
 };
 
 enum flow_flag {
-	FLOW_FLAG_FROM_SELF = 1, /* the node has connected to one of its own addresses: replies return by the loopback device */
+	FLOW_FLAG_FROM_SELF =
+		1, /* the node has connected to one of its own addresses: replies return by the loopback device */
 };
 
-/* Value of `flows`: what the packet becomes. A connection has two, one for each direction. */
+/* Value of `flows`: what the packet becomes. A connection has two entries, one for each direction. */
 struct flow {
 	struct address source;
 	struct address destination;
@@ -157,12 +160,12 @@ struct flow {
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
 };
 
-/* Key of `fragments`: a datagram that arrives in pieces (RFC 791 section 3.2, RFC 8200 section 4.5). */
+/* Key of `fragments`: a fragmented datagram (RFC 791 section 3.2, RFC 8200 section 4.5). */
 struct datagram {
 	struct address source;
 	struct address destination;
 	__be32 identification;
-	__u8 protocol; /* 0 in IPv6, where it does not count */
+	__u8 protocol; /* 0 in IPv6, where it does not identify the datagram */
 	__u8 pad[3];
 };
 
@@ -173,14 +176,26 @@ enum datagram_state {
 	DATAGRAM_PLAIN = 2, /* nothing of it is translated */
 };
 
-/* Value of `fragments`: what only the first piece says, or how many wait for it. */
+/* Value of `fragments`: what only the first fragment says, or how many fragments wait for it. */
 struct datagram_ports {
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
 	__be16 source_port;
 	__be16 destination_port;
 	__u8 protocol;
 	__u8 state; /* enum datagram_state */
-	__u16 waiting; /* pieces in `queued_fragments` */
+	__u16 waiting; /* fragments in `queued_fragments` */
+};
+
+/* Key of `queued_fragments`. */
+struct fragment_position {
+	struct datagram datagram;
+	__u32 number; /* in the order of arrival, from 0 */
+};
+
+/* Value of `queued_fragments`: a whole frame. */
+struct queued_fragment {
+	__u32 length; /* bytes */
+	__u8 bytes[QUEUED_FRAGMENT_BYTES];
 };
 
 /* Key of `socket_peers`: a socket and the backend it talks to. */
@@ -199,7 +214,7 @@ struct socket_service {
 	__u8 pad[2];
 };
 
-/* Key of `refused_binds`: a NodePort that a process of the node wanted to listen on. */
+/* Key of `refused_binds`: a NodePort that a process of the node tried to listen on. */
 struct node_port {
 	__be16 port;
 	__u8 protocol;
@@ -215,7 +230,7 @@ struct refused_bind {
 	__u8 command[16];
 };
 
-/* Key of `snat_failures`: whom the node has no free source port towards. */
+/* Key of `snat_failures`: the backend to which the node has no free source port. */
 struct snat_destination {
 	struct address address;
 	__be16 port;
@@ -225,14 +240,14 @@ struct snat_destination {
 
 /* Value of `snat_failures`. */
 struct snat_failure {
-	__u64 connections; /* that were dropped for it */
+	__u64 connections; /* that were dropped */
 	__u64 last_ns; /* CLOCK_MONOTONIC */
 };
 
-/* What the version before is asked about. Indices of `previous_programs`: kind * HOOK_MAX + hook. */
+/* When the previous version's program is tried. Indices of `previous_programs`: kind * HOOK_MAX + hook. */
 enum previous_kind {
-	PREVIOUS_KNOWN = 0, /* all that open no connection of a service: it may know theirs */
-	PREVIOUS_ALL = 1, /* while its programs and ours both see packets: connections have to be opened in its maps */
+	PREVIOUS_KNOWN = 0, /* for packets that open no connection to a service: it may know their connections */
+	PREVIOUS_ALL = 1, /* for all, while both versions see packets: connections have to be opened in its maps */
 	PREVIOUS_MAX = 2,
 };
 
@@ -242,10 +257,10 @@ struct counter {
 	__u64 bytes;
 };
 
-/* How a pod is told from the outside by its address. */
+/* How a client is recognised as a pod. */
 enum local_detector {
 	DETECT_NONE = 0,
-	DETECT_NETWORK = 1, /* it is in one of pod_networks */
+	DETECT_NETWORK = 1, /* its address is in one of pod_networks */
 	DETECT_INTERFACE = 2, /* its packets come from a pod's interface */
 };
 
@@ -261,8 +276,8 @@ enum client_kind {
 	CLIENT_NODE = 2,
 };
 
-/* What was decided of a new connection, for `kubypass trace`: value of `decisions`. `backend` is 0 where none was
- * found; `verdict` is that of the decision, before the packet is forwarded. */
+/* Value of `decisions`: what was decided on a new connection, for `kubypass trace`. `backend` is 0 where none was
+ * found; `verdict` is the decision's, before the packet is forwarded. */
 struct decision_record {
 	struct service service;
 	struct address client;
@@ -272,5 +287,5 @@ struct decision_record {
 	__u8 client_kind; /* enum client_kind */
 	__u8 list; /* enum backend_list */
 	__u8 masquerade;
-	__u8 found; /* a decision was made: without one there is no service */
+	__u8 found; /* a service was found, so there is a decision */
 };

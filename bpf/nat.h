@@ -1,27 +1,28 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Opens a translated connection: DNAT to a backend, and SNAT where the reply would not come back to this node.
- * The key of the reply entry is the allocation of the source port: no list of free ports, no lock. */
+/* Opens a translated connection: DNAT to a backend, and SNAT where the reply would not return to this node.
+ * Inserting the reply's entry allocates the source port: there is no list of free ports and no lock. */
 #pragma once
 
 #include "conntrack.h"
-#include "skb.h"
-#include "source.h"
+#include "rewrite.h"
+#include "snat_source.h"
 
-#define SNAT_DRAWS 8
-#define SNAT_PORTS_A_DRAW 32
+#define SNAT_ATTEMPTS 8
+#define SNAT_PORTS_AN_ATTEMPT 32
 #define SNAT_PAUSE_NS 10000000ULL /* after a failure */
 
-/* Has a socket the port already? One of the node, that would take the reply for its own; or one of the backend, with the
- * client directly: that connection has no entry, and its packets would be taken for replies. */
-static __always_inline bool socket_has(context *ctx, struct opening *opening)
+/* Does a socket have the port already? A socket of the node would take the reply for its own. A socket of the
+ * backend may have a direct connection to the client: that connection has no entry, and its packets would be taken
+ * for replies. */
+static __always_inline bool socket_has_port(context *ctx, struct nat_setup *nat)
 {
-	bool of_node = opening->netns == (__u32)BPF_F_CURRENT_NETNS, found;
-	const struct tuple *key = &opening->key;
+	bool of_node = nat->netns_to_check == (__u32)BPF_F_CURRENT_NETNS, found;
+	const struct tuple *key = &nat->reply_key;
 	const struct address *peer = of_node ? &key->source : &key->destination;
 	const struct address *own = of_node ? &key->destination : &key->source;
 	__be16 peer_port = of_node ? key->source_port : key->destination_port;
 	__be16 own_port = of_node ? key->destination_port : key->source_port;
-	struct bpf_sock_tuple *sockets = &opening->sockets;
+	struct bpf_sock_tuple *sockets = &nat->sockets;
 	struct bpf_sock *socket;
 	__u32 size;
 
@@ -39,10 +40,10 @@ static __always_inline bool socket_has(context *ctx, struct opening *opening)
 		size = sizeof(sockets->ipv6);
 	}
 	if (key->protocol == IPPROTO_TCP) {
-		socket = bpf_skc_lookup_tcp(ctx, sockets, size, opening->netns, 0);
+		socket = bpf_skc_lookup_tcp(ctx, sockets, size, nat->netns_to_check, 0);
 		if (!socket)
 			return false;
-		/* A server that listens has no connection yet. */
+		/* A listening server has no connection yet. */
 		found = of_node || socket->state != BPF_TCP_LISTEN;
 		bpf_sk_release(socket);
 		return found;
@@ -56,185 +57,200 @@ static __always_inline bool socket_has(context *ctx, struct opening *opening)
 	return true;
 }
 
-/* Puts the reply entry in place unless another connection holds its key. Of two CPUs that find the same expired holder,
- * one takes it out and one gets its own entry in. */
-static __always_inline bool claim_reply(struct opening *opening)
+/* Inserts the reply's entry unless another connection has its key. Of two CPUs that find the same expired entry, one
+ * removes it and one inserts its own. */
+static __always_inline bool claim_reply(struct nat_setup *nat)
 {
-	const struct flow *reply = &opening->reply;
+	const struct flow *reply = &nat->reply;
 	struct flow *holder;
 
-	if (!bpf_map_update_elem(&flows, &opening->key, reply, BPF_NOEXIST))
+	if (!bpf_map_update_elem(&flows, &nat->reply_key, reply, BPF_NOEXIST))
 		return true;
-	holder = bpf_map_lookup_elem(&flows, &opening->key);
+	holder = bpf_map_lookup_elem(&flows, &nat->reply_key);
 	if (!holder)
 		return false;
-	if (holder->expires_ns <= opening->now) {
-		bpf_map_delete_elem(&flows, &opening->key);
-		return !bpf_map_update_elem(&flows, &opening->key, reply, BPF_NOEXIST);
+	if (holder->expires_ns <= nat->now) {
+		bpf_map_delete_elem(&flows, &nat->reply_key);
+		return !bpf_map_update_elem(&flows, &nat->reply_key, reply, BPF_NOEXIST);
 	}
-	/* The client itself, which uses its port again. */
+	/* The client itself uses its port again. */
 	return holder->direction == FLOW_REPLY && holder->destination_port == reply->destination_port &&
 	       holder->source_port == reply->source_port && same_address(&holder->destination, &reply->destination) &&
 	       same_address(&holder->source, &reply->source) &&
-	       !bpf_map_update_elem(&flows, &opening->key, reply, BPF_ANY);
+	       !bpf_map_update_elem(&flows, &nat->reply_key, reply, BPF_ANY);
 }
 
-/* Counts the ports handed out in place of clients' own; CPUs may skip or repeat some, which costs another look. */
-static __u32 ports_drawn;
+/* Counts the ports that replaced clients' own. CPUs may skip or repeat a number, which costs another search. */
+static __u32 ports_picked;
 
-/* Port number `place` of those that may stand for clients' own; any number is a place. */
-static __always_inline __be16 snat_port(__u32 place)
+/* Returns the port with this number among those that may replace clients' own; every number is valid. */
+static __always_inline __be16 snat_port(__u32 number)
 {
 	__u32 port;
 
-	place %= config.snat_ports + config.snat_extra_ports;
-	port = place < config.snat_ports ? config.snat_port_first + place
-					 : config.snat_extra_first + place - config.snat_ports;
+	number %= config.snat_ports + config.snat_extra_ports;
+	port = number < config.snat_ports ? config.snat_port_first + number
+					  : config.snat_extra_first + number - config.snat_ports;
 	return bpf_htons(port);
 }
 
-/* Gives the key a port with which it looks free. The ports are tried in turn first: what was closed longest ago comes
- * first, and a port drawn at random meets the backend's TIME_WAIT sockets, whose timestamps then make it ignore the
- * SYN. Where these are all taken, long-lived connections may have a whole stretch: then anywhere. */
-static __always_inline bool draw_port(struct opening *opening, bool in_turn)
+/* Gives the reply's key a port that looks free. In turn, the port that was closed longest ago comes first: a random
+ * one meets the backend's TIME_WAIT sockets, whose timestamps then make it ignore the SYN. Where long-lived
+ * connections have a whole range of ports, random ones are tried. */
+static __always_inline bool pick_port(struct nat_setup *nat, bool in_turn)
 {
-	for (int i = 0; i < SNAT_PORTS_A_DRAW; i++) {
+	for (int i = 0; i < SNAT_PORTS_AN_ATTEMPT; i++) {
 		struct flow *holder;
 
-		opening->key.destination_port = snat_port(in_turn ? ports_drawn++ : bpf_get_prandom_u32());
-		holder = bpf_map_lookup_elem(&flows, &opening->key);
-		if (!holder || holder->expires_ns <= opening->now)
+		nat->reply_key.destination_port = snat_port(in_turn ? ports_picked++ : bpf_get_prandom_u32());
+		holder = bpf_map_lookup_elem(&flows, &nat->reply_key);
+		if (!holder || holder->expires_ns <= nat->now)
 			return true;
 	}
 	return false;
 }
 
-/* What is known of the backend's earlier failures, or NULL. */
-static __always_inline struct snat_failure *lookup_failure(struct opening *opening)
+/* Returns the record of the backend's earlier failures, or NULL. */
+static __always_inline struct snat_failure *lookup_failure(struct nat_setup *nat)
 {
-	opening->destination.address = opening->key.source;
-	opening->destination.port = opening->key.source_port;
-	opening->destination.protocol = opening->key.protocol;
-	return bpf_map_lookup_elem(&snat_failures, &opening->destination);
+	nat->destination.address = nat->reply_key.source;
+	nat->destination.port = nat->reply_key.source_port;
+	nat->destination.protocol = nat->reply_key.protocol;
+	return bpf_map_lookup_elem(&snat_failures, &nat->destination);
 }
 
-/* A flood must not have every packet look everywhere: for a while after a failure, one draw must do. */
-static __always_inline void limit_draws(struct opening *opening)
+/* In a flood, not every packet may search everywhere: shortly after a failure, one attempt has to do. */
+static __always_inline void limit_attempts(struct nat_setup *nat)
 {
-	struct snat_failure *failure = lookup_failure(opening);
+	struct snat_failure *failure = lookup_failure(nat);
 
-	if (failure && opening->now - failure->last_ns < SNAT_PAUSE_NS)
-		opening->draws = 1;
+	if (failure && nat->now - failure->last_ns < SNAT_PAUSE_NS)
+		nat->attempts = 1;
 }
 
-/* For `kubypass status`: where to more backends or ports are needed. */
-static __always_inline void count_failure(struct opening *opening)
+/* For `kubypass status`, which names the backends that need more ports or peers. */
+static __always_inline void count_failure(struct nat_setup *nat)
 {
-	struct snat_failure *failure = lookup_failure(opening);
+	struct snat_failure *failure = lookup_failure(nat);
 
 	if (failure) {
 		__sync_fetch_and_add(&failure->connections, 1);
-		failure->last_ns = opening->now;
+		failure->last_ns = nat->now;
 		return;
 	}
-	opening->failure.connections = 1;
-	opening->failure.last_ns = opening->now;
-	bpf_map_update_elem(&snat_failures, &opening->destination, &opening->failure, BPF_NOEXIST);
+	nat->failure.connections = 1;
+	nat->failure.last_ns = nat->now;
+	bpf_map_update_elem(&snat_failures, &nat->destination, &nat->failure, BPF_NOEXIST);
 }
 
-/* Finds a source port for which the reply that waits in `openings` has a key to itself: the client's own, or another.
- * Returns it; 0 if there is none. A function of its own: the verifier goes through it once. What it works with is in
- * the map, because its stack and its callers' are one. */
-__noinline int claim_source_port(struct __sk_buff *ctx)
+/* Finds a source port with which the reply in `scratch` has a key that no other connection has: the client's own, or
+ * another. Returns it, or 0 where there is none. The function is global, so that the verifier goes through it once;
+ * it works in the map, because its stack and its callers' are one. */
+__noinline int claim_source_port(context *ctx)
 {
-	__u32 zero = 0;
-	struct opening *opening = bpf_map_lookup_elem(&openings, &zero);
+	struct scratch *scratch = this_scratch();
+	struct nat_setup *nat;
 
-	if (!opening)
+	if (!scratch)
 		return 0;
-	opening->draws = SNAT_DRAWS;
-	for (__u32 i = 0; i <= SNAT_DRAWS && i <= opening->draws; i++) {
+	nat = &scratch->nat;
+	nat->attempts = SNAT_ATTEMPTS;
+	for (__u32 i = 0; i <= SNAT_ATTEMPTS && i <= nat->attempts; i++) {
 		if (i == 1)
-			limit_draws(opening);
-		if (i ? !draw_port(opening, i <= SNAT_DRAWS / 2)
-		      : opening->node_source && bpf_ntohs(opening->key.destination_port) < 1024)
+			limit_attempts(nat);
+		if (i ? !pick_port(nat, i <= SNAT_ATTEMPTS / 2)
+		      : nat->node_source && bpf_ntohs(nat->reply_key.destination_port) < 1024)
 			continue;
-		if (opening->netns != NETNS_UNKNOWN && socket_has(ctx, opening))
+		if (nat->netns_to_check != NETNS_UNKNOWN && socket_has_port(ctx, nat))
 			continue;
-		if (claim_reply(opening))
-			return opening->key.destination_port;
+		if (claim_reply(nat))
+			return nat->reply_key.destination_port;
 	}
-	count_failure(opening);
+	count_failure(nat);
 	return 0;
 }
 
-/* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod here. */
-static __always_inline __u32 netns_of_rivals(const struct opening *opening)
+/* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod on this
+ * node. */
+static __always_inline __u32 netns_to_check(const struct nat_setup *nat)
 {
 	struct local_address *local;
 
-	if (opening->node_source)
+	if (nat->node_source)
 		return BPF_F_CURRENT_NETNS;
-	local = lookup_local_address(&opening->key.source);
+	local = lookup_local_address(&nat->reply_key.source);
 	return local && local->kind == LOCAL_POD ? local->netns : NETNS_UNKNOWN;
 }
 
-/* How a connection is opened. */
+/* Which addresses of a new connection change. */
 enum open_mode {
 	OPEN_DNAT, /* the client's address stays */
 	OPEN_MASQUERADE, /* the source becomes the node's address */
-	OPEN_MASQUERADE_OUT, /* the same, for a backend elsewhere: the address that its route has */
+	OPEN_MASQUERADE_OUT, /* the source becomes the address of the route to a backend on another node */
 	OPEN_FROM_NODE, /* the client is the node itself: only its port may have to change */
 };
 
-/* Opens the connection of `packet` to `backend` and leaves in `forward` what the packet becomes. Returns
- * VERDICT_PASS or the reason why not. */
-static __always_inline enum verdict open_flow(context *ctx, struct packet *packet, const struct backend *backend,
-					      enum open_mode mode, struct flow *forward, __u64 now)
+/* What is known of a connection before it is opened. */
+struct new_flow {
+	const struct address *backend_address;
+	__u32 service;
+	__u32 backend; /* its identifier */
+	enum open_mode mode;
+	__be16 backend_port;
+	__u8 flags; /* enum flow_flag */
+	__u8 pad;
+};
+
+/* Opens the connection of `packet` and leaves its forward entry, what the packet becomes, in `scratch`. Returns
+ * VERDICT_PASS, or the reason why it cannot be opened. */
+static __always_inline enum verdict open_flow(context *ctx, struct scratch *scratch, const struct packet *packet,
+					      const struct new_flow *new, __u64 now)
 {
-	__u32 zero = 0;
-	struct opening *opening = bpf_map_lookup_elem(&openings, &zero);
+	struct nat_setup *nat = &scratch->nat;
 	__be16 port;
 
-	if (!opening)
-		return VERDICT_DROP_NO_SNAT_PORT;
-	opening->key = (struct tuple){
-		.source = backend->address,
+	nat->reply_key = (struct tuple){
+		.source = *new->backend_address,
 		.destination = packet->tuple.source,
-		.source_port = backend->port,
+		.source_port = new->backend_port,
 		.destination_port = packet->tuple.source_port,
 		.protocol = packet->tuple.protocol,
 	};
-	opening->reply = (struct flow){
+	nat->reply = (struct flow){
 		.source = packet->tuple.destination,
 		.destination = packet->tuple.source,
 		.source_port = packet->tuple.destination_port,
 		.destination_port = packet->tuple.source_port,
-		.service = forward->service,
-		.backend = forward->backend,
+		.service = new->service,
+		.backend = new->backend,
 		.direction = FLOW_REPLY,
-		.flags = forward->flags,
+		.flags = new->flags,
 		.expires_ns = now + flow_timeout_ns(packet->tuple.protocol, FLOW_NEW, FLOW_NEW),
 	};
-	opening->now = now;
-	opening->node_source = mode != OPEN_DNAT;
-	opening->netns = netns_of_rivals(opening);
-	if (mode == OPEN_MASQUERADE || mode == OPEN_MASQUERADE_OUT)
-		opening->key.destination =
+	nat->now = now;
+	nat->node_source = new->mode != OPEN_DNAT;
+	nat->netns_to_check = netns_to_check(nat);
+	if (new->mode == OPEN_MASQUERADE || new->mode == OPEN_MASQUERADE_OUT)
+		nat->reply_key.destination =
 			packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
-	if (mode == OPEN_MASQUERADE_OUT)
-		prefer_source_of_route(ctx, opening);
+	if (new->mode == OPEN_MASQUERADE_OUT)
+		use_source_of_route(ctx, nat);
 	port = claim_source_port(ctx);
 	if (!port)
 		return VERDICT_DROP_NO_SNAT_PORT;
-	forward->source = opening->key.destination;
-	forward->source_port = port;
-	forward->destination = backend->address;
-	forward->destination_port = backend->port;
-	forward->direction = FLOW_FORWARD;
-	forward->expires_ns = opening->reply.expires_ns;
-	if (bpf_map_update_elem(&flows, &packet->tuple, forward, BPF_ANY)) {
-		bpf_map_delete_elem(&flows, &opening->key);
+	nat->forward = (struct flow){
+		.source = nat->reply_key.destination,
+		.destination = nat->reply_key.source,
+		.source_port = port,
+		.destination_port = nat->reply_key.source_port,
+		.service = new->service,
+		.backend = new->backend,
+		.direction = FLOW_FORWARD,
+		.flags = new->flags,
+		.expires_ns = nat->reply.expires_ns,
+	};
+	if (bpf_map_update_elem(&flows, &packet->tuple, &nat->forward, BPF_ANY)) {
+		bpf_map_delete_elem(&flows, &nat->reply_key);
 		return VERDICT_DROP_FLOWS_FULL;
 	}
 	return VERDICT_PASS;

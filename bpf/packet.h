@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What is known of a packet, and how it is read: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200), TCP, UDP, SCTP. */
+/* What is known of a packet, and how its headers are parsed: Ethernet, IPv4 (RFC 791), IPv6 (RFC 8200), TCP, UDP,
+ * SCTP. */
 #pragma once
 
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/ip.h>
@@ -15,6 +15,8 @@
 #include <bpf/bpf_helpers.h>
 
 #include "address.h"
+#include "context.h"
+#include "cursor.h"
 #include "kubypass.h"
 
 #define MAX_EXTENSION_HEADERS 6
@@ -25,8 +27,6 @@
 #define IPV6_FRAGMENT_OFFSET 0xfff8
 #define IPV6_MORE_FRAGMENTS 0x0001
 
-#define OFFSET_MASK 0x3ff /* the verifier wants a bound on a variable offset */
-
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
@@ -36,7 +36,9 @@
 
 #define L4_BYTES_UNKNOWN 0xffff /* BIG TCP (RFC 2675): the length does not fit, and is zero in the IP header */
 
-typedef struct __sk_buff context;
+/* What every host accepts (RFC 1122 section 3.3.2, RFC 8200 section 5): no ICMP error is longer. */
+#define IPV4_MTU_MIN 576
+#define IPV6_MTU_MIN 1280
 
 struct sctp_header { /* RFC 9260 section 3.1 */
 	__be16 source;
@@ -46,48 +48,35 @@ struct sctp_header { /* RFC 9260 section 3.1 */
 };
 
 struct packet {
-	struct tuple tuple; /* as it is now: rewriting keeps it true */
+	struct tuple tuple; /* current addresses and ports: a rewrite updates them */
+	__be32 identification; /* of a fragmented datagram */
+	__u32 mtu; /* of the route, where the packet is too big for it; 0: unknown */
+	int action; /* what the hook returns after a redirect */
 	__be16 ethertype;
-	__u8 tcp_flags;
-	__u8 l4_header_bytes; /* of TCP and UDP */
-	bool has_ports; /* TCP, UDP or SCTP with its ports in this packet */
-	bool fragment; /* a piece of a datagram */
-	bool later_fragment; /* not the first one */
-	bool awaited; /* the first one, and later ones are held for it */
-	bool fixed_size; /* no router may cut it to pieces */
-	bool translated;
-	bool moved; /* to another destination address */
-	bool own; /* sent by the node itself: no hop of a router's */
-	bool to_self; /* a reply to the node, from an address that is its own too */
 	__u16 l4_offset; /* from the Ethernet header */
 	__u16 l4_bytes; /* as the IP header says, or L4_BYTES_UNKNOWN */
 	__u8 ttl;
-	__be32 identification; /* of a fragment's datagram */
-	int action; /* what the tc hook returns once the packet was redirected */
-	__u32 mtu; /* of the way on, where the packet is too big for it; 0: unknown */
+	__u8 tcp_flags;
+	__u8 l4_header_bytes; /* of TCP and UDP */
+	bool has_ports; /* TCP, UDP or SCTP with its ports in this packet */
+	bool fragment; /* a fragment of a datagram */
+	bool later_fragment; /* not the first one */
+	bool awaited; /* the first fragment, and later ones are queued for it */
+	bool fixed_size; /* no router may fragment it */
+	bool translated;
+	bool moved; /* to another destination address */
+	bool from_node; /* the node itself sends it: no router has forwarded it */
+	bool returns_to_node; /* a reply to the node, from an address that is also the node's */
+	__u8 pad[2];
 };
 
 enum parse_result {
 	PARSE_IP,
-	PARSE_OTHER, /* not IP: none of our business */
+	PARSE_OTHER, /* not IP */
 	PARSE_MALFORMED,
 };
 
-/* The bytes of one packet, as far as they may be read directly. */
-struct cursor {
-	void *data;
-	void *end;
-};
-
-/* Returns the header of `size` bytes at `offset`, or NULL where the packet is shorter. */
-static __always_inline void *header_at(const struct cursor *cursor, __u32 offset, __u32 size)
-{
-	void *header = cursor->data + offset;
-
-	return header + size > cursor->end ? NULL : header;
-}
-
-/* Returns the transport header, or NULL where the packet has none of that size, by what was received or by its own word. */
+/* Returns the transport header, or NULL where the packet is shorter, by its bytes or by its IP header. */
 static __always_inline void *l4_header(const struct cursor *cursor, const struct packet *packet, __u32 size)
 {
 	return packet->l4_bytes < size ? NULL : header_at(cursor, packet->l4_offset & OFFSET_MASK, size);
@@ -170,34 +159,35 @@ struct extension {
 	__be32 identification; /* of a fragment */
 };
 
-/* Is the next header one that is to be skipped? The transport's checksum covers the last of the addresses that a routing
- * header names: before it is reached, ports cannot be translated. */
+/* Is the next header an extension header that is skipped? The transport checksum covers the last address of a
+ * routing header: before the packet reaches that address, its ports cannot be translated. */
 static __always_inline bool is_extension(__u8 next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
 	       next == IPV6_FRAGMENT_HEADER;
 }
 
-/* What the extension headers say. */
+/* What the extension headers say, in one scalar. */
 union extensions {
-	__u64 all;
+	__u64 bits;
 	struct {
 		__be32 identification;
 		__u16 offset; /* of the transport header */
 		__u8 next;
-		bool malformed : 1;
-		bool fragment : 1;
-		bool later_fragment : 1;
+		__u8 malformed : 1;
+		__u8 fragment : 1;
+		__u8 later_fragment : 1;
+		__u8 pad : 5;
 	};
 };
 
-/* Walks the extension headers up to the transport header. An unknown one ends the walk: the packet is then
- * forwarded by its addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. Not static, so
- * that the verifier looks at it once, and at what follows once and not for each number of headers. Returns a
- * union extensions. */
-__noinline __u64 walk_extensions(struct __sk_buff *ctx, __u8 next)
+/* Walks the extension headers up to the transport header. An unknown one ends the walk: the packet is then forwarded
+ * by its addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. The function is
+ * global, so that the verifier looks at it once, and at what follows once and not for each number of headers.
+ * Returns union extensions. */
+__noinline __u64 walk_extensions(context *ctx, __u8 next)
 {
-	struct cursor cursor = { (void *)(long)ctx->data, (void *)(long)ctx->data_end };
+	struct cursor cursor = readable_bytes(ctx);
 	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
 	union extensions found = {};
 
@@ -213,8 +203,8 @@ __noinline __u64 walk_extensions(struct __sk_buff *ctx, __u8 next)
 		if (next == IPV6_FRAGMENT_HEADER) {
 			__u16 fragment = bpf_ntohs(extension->fragment);
 
-			found.fragment = fragment & (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS);
-			found.later_fragment = fragment & IPV6_FRAGMENT_OFFSET;
+			found.fragment = !!(fragment & (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS));
+			found.later_fragment = !!(fragment & IPV6_FRAGMENT_OFFSET);
 			found.identification = extension->identification;
 			offset += sizeof(*extension);
 		} else {
@@ -224,13 +214,13 @@ __noinline __u64 walk_extensions(struct __sk_buff *ctx, __u8 next)
 	}
 	found.offset = offset;
 	found.next = next;
-	return found.all;
+	return found.bits;
 }
 
 static __always_inline enum parse_result parse_extensions(context *ctx, const struct cursor *cursor,
 							  struct packet *packet)
 {
-	union extensions found = { .all = walk_extensions(ctx, packet->tuple.protocol) };
+	union extensions found = { .bits = walk_extensions(ctx, packet->tuple.protocol) };
 	__u32 bytes = found.offset - ETH_HLEN - sizeof(struct ipv6hdr);
 
 	if (found.malformed || packet->l4_bytes < bytes)
@@ -268,14 +258,12 @@ static __always_inline bool same_ports(const struct tuple *a, const struct tuple
 	return a->source_port == b->source_port && a->destination_port == b->destination_port;
 }
 
-/* Reads the headers of a packet whose ethertype is known. */
-static __always_inline enum parse_result parse_packet(context *ctx, const struct cursor *cursor, __be16 ethertype,
-						      struct packet *packet)
+static __always_inline enum parse_result parse_packet(context *ctx, const struct cursor *cursor, struct packet *packet)
 {
-	packet->ethertype = ethertype;
-	if (ethertype == bpf_htons(ETH_P_IP))
+	packet->ethertype = packet_ethertype(ctx);
+	if (packet->ethertype == bpf_htons(ETH_P_IP))
 		return parse_ipv4(cursor, packet);
-	if (ethertype == bpf_htons(ETH_P_IPV6))
+	if (packet->ethertype == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(ctx, cursor, packet);
 	return PARSE_OTHER;
 }

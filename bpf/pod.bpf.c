@@ -1,40 +1,33 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Programs on the node's side of a pod's veth. */
-#include "arrive.h"
+/* Programs on the node's side of a pod's veth pair. */
+#include "egress.h"
+#include "ingress.h"
 
-__noinline int packet_from_pod(struct __sk_buff *skb)
+__noinline __u64 handle_from_pod(context *ctx)
 {
-	return packet_arrives(skb, HOOK_FROM_POD);
+	return pack_step(handle_ingress(ctx, HOOK_FROM_POD));
 }
 
-/* Every packet that a pod sends. */
+/* Handles every packet that a pod sends. */
 SEC("tc")
-int from_pod(struct __sk_buff *skb)
+int from_pod(context *ctx)
 {
-	return complete(skb, HOOK_FROM_POD, packet_from_pod(skb));
+	return run_remaining_steps(ctx, HOOK_FROM_POD, handle_from_pod(ctx));
 }
 
-__noinline int packet_to_pod(struct __sk_buff *skb)
+__noinline __u64 handle_to_pod(context *ctx)
 {
-	struct cursor cursor = read_context(skb);
-	struct local_address *local = NULL;
-	struct packet packet = {};
-
-	if (parse_packet(skb, &cursor, skb->protocol, &packet) != PARSE_IP)
-		return finish(skb, HOOK_TO_POD, &packet, VERDICT_PASS);
-	if (!packet.has_ports)
-		return STEP_WITHOUT_PORTS;
-	return finish(skb, HOOK_TO_POD, &packet, balance_node(skb, HOOK_TO_POD, &packet, &local));
+	return pack_step(handle_egress(ctx, HOOK_TO_POD));
 }
 
-/* Packets that the node's own stack sends to a pod. Replies of a backend in the node's network need work, and
- * ports that clash. */
+/* Handles packets that the node's own stack sends to a pod: replies of a backend in the node's network, and
+ * connections whose source port clashes with a flow's. */
 SEC("tc")
-int to_pod(struct __sk_buff *skb)
+int to_pod(context *ctx)
 {
-	if (is_forwarded(skb))
-		return TC_ACT_OK;
-	return complete(skb, HOOK_TO_POD, packet_to_pod(skb));
+	if (take_forwarded_mark(ctx))
+		return ACTION_PASS;
+	return run_remaining_steps(ctx, HOOK_TO_POD, handle_to_pod(ctx));
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -1,21 +1,23 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* kube-proxy's truth tables: who may use a frontend, which of its two lists of backends the client gets, and whether
- * the client's address is hidden. Sockets and packets are judged here alike. */
+/* kube-proxy's truth tables: which clients may use a frontend, which of its two lists of backends a client gets, and
+ * whether the client is masqueraded. Socket calls and packets are judged alike. */
 #pragma once
 
 #include "config.h"
+#include "select.h"
 #include "service.h"
 
-/* Who opens a connection, and by which hook. */
+/* Who opens a connection, at which hook. */
 struct client {
-	struct address address;
+	const struct address *address;
 	enum client_kind kind;
 	enum hook hook;
 };
 
 struct decision {
 	enum backend_list list;
-	bool masquerade; /* if it can be: not where the backend is the node itself */
+	bool masquerade; /* unless the backend is the node itself */
+	__u8 pad[3];
 };
 
 static __always_inline bool in_networks(const struct address *address, const volatile struct network *networks,
@@ -28,8 +30,8 @@ static __always_inline bool in_networks(const struct address *address, const vol
 	return false;
 }
 
-/* Can pods be told from others in the family of this address? Where both are alike, the verifier has the answer. */
-static __always_inline bool tells_pods(const struct address *address)
+/* Does the detector recognise pods in the family of this address? Where both families are alike, the verifier knows. */
+static __always_inline bool recognises_pods(const struct address *address)
 {
 	if (config.pod_families == (FAMILY_IPV4 | FAMILY_IPV6))
 		return true;
@@ -38,7 +40,7 @@ static __always_inline bool tells_pods(const struct address *address)
 	return config.pod_families & family_bit(address);
 }
 
-/* What the client behind a pod's interface counts as. */
+/* Returns how a client behind a pod's interface counts. */
 static __always_inline enum client_kind kind_of_pod(const struct address *client)
 {
 	bool pod = config.local_detector == DETECT_INTERFACE ||
@@ -50,7 +52,7 @@ static __always_inline enum client_kind kind_of_pod(const struct address *client
 
 /*
  * frontend   policy    client     list      masquerade
- * ClusterIP  Cluster   any        Cluster   masquerade-all, or not a pod where pods can be told
+ * ClusterIP  Cluster   any        Cluster   masquerade-all, or not a pod where the detector recognises pods
  * ClusterIP  Local     any        Local     the same
  * external   Cluster   any        Cluster   yes
  * external   Local     outside    Local     no
@@ -58,8 +60,8 @@ static __always_inline enum client_kind kind_of_pod(const struct address *client
  * external   Local     node       Cluster   yes
  * HostPort   -         any        its pod   no
  *
- * External frontends are NodePorts, external addresses and those of load balancers. A client that is its own backend
- * is masqueraded in any case; that is decided once the backend is chosen.
+ * External frontends are NodePorts, external addresses and load balancer addresses. A client that is its own backend is
+ * masqueraded in any case, which is decided once the backend is selected.
  */
 static __always_inline struct decision decide(const struct service *service, const struct client *client)
 {
@@ -70,8 +72,8 @@ static __always_inline struct decision decide(const struct service *service, con
 	if (service->flags & SERVICE_CLUSTER_IP)
 		return (struct decision){
 			.list = local ? LIST_LOCAL : LIST_CLUSTER,
-			.masquerade =
-				config.masquerade_all || (client->kind != CLIENT_POD && tells_pods(&client->address)),
+			.masquerade = config.masquerade_all ||
+				      (client->kind != CLIENT_POD && recognises_pods(client->address)),
 		};
 	if (!local)
 		return (struct decision){ .list = LIST_CLUSTER, .masquerade = true };
@@ -81,8 +83,8 @@ static __always_inline struct decision decide(const struct service *service, con
 	};
 }
 
-/* May the client use the frontend at all? */
-static __always_inline bool in_source_ranges(const struct service *service, const struct address *client)
+/* May a client with this address use the service? */
+static __always_inline bool admits_source(const struct service *service, const struct address *client)
 {
 	struct source_range key = { .bits = 8 * (sizeof(key) - sizeof(key.bits)), .service = service->id };
 
@@ -92,8 +94,8 @@ static __always_inline bool in_source_ranges(const struct service *service, cons
 	return !bpf_map_lookup_elem(&source_ranges, &key) == !!(service->flags & SERVICE_SOURCE_DENY);
 }
 
-/* What a client gets whose list is empty: an answer where nothing serves anywhere, silence where only this node has
- * nothing to offer, so that a load balancer outside looks for another node. */
+/* Returns the verdict for a client whose list is empty: a rejection where the service has no endpoint anywhere, a
+ * drop where only this node has none, so that a load balancer outside tries another node. */
 static __always_inline enum verdict without_backend(const struct service *service)
 {
 	if (service->flags & SERVICE_HAS_ENDPOINTS)
@@ -101,13 +103,13 @@ static __always_inline enum verdict without_backend(const struct service *servic
 	return config.reject ? VERDICT_REJECT_NO_BACKEND : VERDICT_DROP_NO_BACKEND;
 }
 
-/* Leaves what was decided where `kubypass trace` finds it; no code at all in other programs. */
-static __always_inline void record(const struct service *service, const struct client *client, struct decision decision,
-				   __u32 backend, enum verdict verdict)
+/* Writes the decision for `kubypass trace`. Other programs have no code for it. */
+static __always_inline void record_decision(const struct service *service, const struct client *client,
+					    struct decision decision, __u32 backend, enum verdict verdict)
 {
 	struct decision_record found = {
 		.service = *service,
-		.client = client->address,
+		.client = *client->address,
 		.backend = backend,
 		.hook = client->hook,
 		.verdict = verdict,
@@ -121,8 +123,8 @@ static __always_inline void record(const struct service *service, const struct c
 	bpf_map_update_elem(&decisions, &zero, &found, BPF_ANY);
 }
 
-/* Decides on a new connection: returns VERDICT_PASS with its backend, or why there is none. `affine` is what the
- * client's affinity goes by. */
+/* Judges a new connection: returns VERDICT_PASS with its backend and that backend's identifier, or why there is
+ * none. Session affinity identifies the client by `affine`. */
 static __always_inline enum verdict judge(const struct service *service, const struct client *client,
 					  const struct address *affine, __u32 random, struct decision *decision,
 					  struct backend **backend, __u32 *id)
@@ -130,16 +132,16 @@ static __always_inline enum verdict judge(const struct service *service, const s
 	enum verdict verdict = VERDICT_PASS;
 
 	*decision = decide(service, client);
-	if (!in_source_ranges(service, &client->address)) {
+	if (!admits_source(service, client->address)) {
 		verdict = VERDICT_DROP_SOURCE_RANGE;
 	} else {
 		*backend = select_backend(service, decision->list, affine, random, id);
 		if (!*backend)
 			verdict = without_backend(service);
-		else if (same_address(&(*backend)->address, &client->address))
+		else if (same_address(&(*backend)->address, client->address))
 			decision->masquerade = true;
 	}
 	if (config.tracing)
-		record(service, client, *decision, *backend ? *id : 0, verdict);
+		record_decision(service, client, *decision, *backend ? *id : 0, verdict);
 	return verdict;
 }

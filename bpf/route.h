@@ -1,56 +1,58 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Where a packet goes once it is what it should be: into a pod, out to the network, or to the node's own stack.
- * Redirects pass by netfilter and rp_filter; a router's duties (TTL, MAC addresses, next hop) are therefore ours. */
+/* Forwards a packet into a pod, to the network, or to the node's own stack. Redirects bypass netfilter and
+ * rp_filter, so a router's duties (TTL, MAC addresses, next hop) are done here. */
 #pragma once
 
-#include "answer.h"
-#include "skb.h"
+#include "hook.h"
+#include "mark.h"
+#include "rewrite.h"
 #include "service.h"
-#include "finish.h"
 
 #define AF_INET 2
 #define AF_INET6 10
 #define LOOPBACK_IFINDEX 1 /* in every network namespace */
 
-/* The packet cannot be forwarded here. As it came, the node's stack may still know what to do (or tell the sender
- * why not); once translated it would be misunderstood. */
+/* The packet cannot be forwarded here. As it came, the node's stack may still be able to, or tell the sender why not; a
+ * translated packet would be misunderstood. */
 static __always_inline enum verdict leave_to_stack(const struct packet *packet, enum verdict reason)
 {
 	return packet->translated ? reason : VERDICT_PASS;
 }
 
-/* The same, where the sender of a translated packet can be told why. */
+/* As leave_to_stack, where the sender of a translated packet can be told why. */
 static __always_inline enum verdict give_up(const struct packet *packet, enum verdict answer, enum verdict drop)
 {
 	return leave_to_stack(packet, packet->has_ports ? answer : drop);
 }
 
-static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet, const struct local_address *local)
+static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *packet,
+						   const struct local_address *local)
 {
-	if (packet->ttl <= 1 && !packet->own)
+	if (packet->ttl <= 1 && !packet->from_node)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, local->mac, local->host_mac))
 		return VERDICT_DROP_REWRITE;
-	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through its veth. */
-	if (packet->own) {
-		ctx->mark = MARK_FORWARDED;
-		packet->action = bpf_redirect(local->ifindex, 0);
+	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through the pod's
+	 * veth. */
+	if (packet->from_node) {
+		mark_forwarded(ctx);
+		packet->action = redirect_out(local->ifindex);
 	} else {
-		packet->action = bpf_redirect_peer(local->ifindex, 0);
+		packet->action = redirect_into_pod(local->ifindex);
 	}
 	return VERDICT_TO_POD;
 }
 
-/* The length that the way's MTU is compared with: of the IP packet, or of those that it will be cut into. 0 where that is
- * unknown, or fits everywhere: the kernel then looks only at what the device takes. */
+/* Returns the length that is compared with the route's MTU: that of the IP packet, or of the packets that it will be
+ * cut into. 0 where it is unknown or fits everywhere: the kernel then compares with the device's MTU only. */
 static __always_inline __u16 routed_bytes(context *ctx, const struct packet *packet)
 {
 	__u32 min = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN : IPV6_MTU_MIN;
-	__u32 segment = ctx->gso_size, bytes = ctx->len - ETH_HLEN;
+	__u32 segment = segment_bytes(ctx), bytes = packet_bytes(ctx) - ETH_HLEN;
 
 	if (segment) {
 		bytes = packet->l4_offset - ETH_HLEN + packet->l4_header_bytes + segment;
-		/* The header of BIG TCP goes when the packet is cut. */
+		/* The extension header of BIG TCP goes when the packet is cut. */
 		if (packet->l4_bytes == L4_BYTES_UNKNOWN && packet->ethertype == bpf_htons(ETH_P_IPV6))
 			bytes -= sizeof(struct extension);
 	}
@@ -61,7 +63,7 @@ static __always_inline void fill_fib(struct bpf_fib_lookup *fib, context *ctx, c
 {
 	const struct tuple *tuple = &packet->tuple;
 
-	fib->ifindex = ctx->ifindex;
+	fib->ifindex = packet_device(ctx);
 	fib->l4_protocol = tuple->protocol;
 	fib->sport = tuple->source_port;
 	fib->dport = tuple->destination_port;
@@ -76,16 +78,7 @@ static __always_inline void fill_fib(struct bpf_fib_lookup *fib, context *ctx, c
 	}
 }
 
-/* The route is known, the next hop's MAC address not yet: the kernel resolves it and sends the packet. */
-static __always_inline int redirect_to_next_hop(const struct bpf_fib_lookup *fib)
-{
-	struct bpf_redir_neigh next_hop = { .nh_family = fib->family };
-
-	__builtin_memcpy(next_hop.ipv6_nh, fib->ipv6_dst, sizeof(next_hop.ipv6_nh));
-	return bpf_redirect_neigh(fib->ifindex, &next_hop, sizeof(next_hop), 0);
-}
-
-/* The packet does not fit. Kernels before 5.12 do not say what would, and leave the length as it was. */
+/* The packet does not fit the route. Kernels before 5.12 leave the length as it was and do not say what would fit. */
 static __always_inline enum verdict give_up_too_big(struct packet *packet, __u16 bytes, __u16 mtu)
 {
 	packet->mtu = !bytes || mtu < bytes ? mtu : 0;
@@ -99,7 +92,7 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	__u16 bytes;
 	long result;
 
-	if (packet->ttl <= 1 && !packet->own)
+	if (packet->ttl <= 1 && !packet->from_node)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
 	fill_fib(&fib, ctx, packet);
 	bytes = routed_bytes(ctx, packet);
@@ -111,58 +104,48 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 		return leave_to_stack(packet, VERDICT_DROP_NO_ROUTE);
 	if (decrement_ttl(ctx, packet))
 		return VERDICT_DROP_REWRITE;
-	ctx->mark = MARK_FORWARDED;
+	mark_forwarded(ctx);
+	/* The route is known, the next hop's MAC address not yet: the kernel resolves it and sends the packet. */
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH) {
-		packet->action = redirect_to_next_hop(&fib);
+		packet->action = redirect_to_neighbour(fib.ifindex, fib.family, fib.ipv6_dst);
 		return VERDICT_TO_NETWORK;
 	}
 	if (write_macs(ctx, fib.dmac, fib.smac))
 		return VERDICT_DROP_REWRITE;
-	packet->action = bpf_redirect(fib.ifindex, 0);
+	packet->action = redirect_out(fib.ifindex);
 	return VERDICT_TO_NETWORK;
 }
 
-/* Up into the node's own stack by the loopback device: by another, it would take its own address for a forged one. */
-static __always_inline enum verdict return_to_self(context *ctx, struct packet *packet)
+/* Sends the packet up into the node's own stack by the loopback device: on another device, the stack would take the
+ * node's own address for a forged one. */
+static __always_inline enum verdict return_to_node(context *ctx, struct packet *packet)
 {
 	__u8 none[ETH_ALEN] = {};
 
 	if (write_macs(ctx, none, none))
 		return VERDICT_DROP_REWRITE;
-	packet->action = bpf_redirect(LOOPBACK_IFINDEX, BPF_F_INGRESS);
+	packet->action = redirect_in(LOOPBACK_IFINDEX);
 	return VERDICT_PASS;
 }
 
-/* Forwards what was not dropped, as is the custom at each hook. `local` is what lives at the packet's destination, NULL if
- * that is elsewhere. */
+/* Forwards a packet that was not dropped. `local` is the entry of its destination, NULL if that is not on this node. */
 static __always_inline enum verdict forward(context *ctx, enum hook hook, struct packet *packet,
 					    const struct local_address *local)
 {
-	/* What the node itself sends goes its way, unless that was chosen for the service's address: the backend's may be
-	 * another. */
-	if (hook == HOOK_TO_POD || (hook > HOOK_FROM_UPLINK && !packet->moved))
+	/* What the node itself sends follows the route that the stack has chosen, unless that was chosen for a
+	 * service's address: the route to the backend may be another. */
+	if (enters_pod(hook) || (sent_by_node(hook) && !packet->moved))
 		return VERDICT_PASS;
 	if (local && local->kind == LOCAL_POD)
 		return forward_to_pod(ctx, packet, local);
-	if (packet->to_self)
-		return hook == HOOK_TO_SELF ? VERDICT_PASS : return_to_self(ctx, packet);
-	/* What the node sends itself is only seen of SCTP, so that only its replies would find back. */
-	if (local && hook == HOOK_TO_UPLINK)
-		return packet->tuple.protocol == IPPROTO_SCTP ? return_to_self(ctx, packet) : VERDICT_DROP_NO_ROUTE;
+	if (packet->returns_to_node)
+		return stays_on_node(hook) ? VERDICT_PASS : return_to_node(ctx, packet);
+	/* What the node sends to itself is seen of SCTP only, so only SCTP's replies would find the way back. */
+	if (local && leaves_node(hook))
+		return packet->tuple.protocol == IPPROTO_SCTP ? return_to_node(ctx, packet) : VERDICT_DROP_NO_ROUTE;
 	if (local)
 		return VERDICT_PASS;
-	if (hook == HOOK_FROM_POD ? is_on_link_only(&packet->tuple.destination) : !packet->translated)
+	if (sent_by_pod(hook) ? is_on_link_only(&packet->tuple.destination) : !packet->translated)
 		return VERDICT_PASS;
 	return forward_to_network(ctx, packet);
-}
-
-/* Counts the outcome and turns it into what the tc hook returns, or the step that makes an answer. */
-static __always_inline int finish(context *ctx, enum hook hook, const struct packet *packet, enum verdict verdict)
-{
-	count(hook, verdict, packet_bytes(ctx));
-	if (verdict > VERDICT_ANSWER)
-		return STEP_ANSWER | verdict | packet->mtu << STEP_MTU_SHIFT;
-	if (verdict > VERDICT_DROP || verdict == VERDICT_QUEUED)
-		return TC_ACT_SHOT;
-	return packet->action | (packet->awaited ? STEP_RELEASE : 0);
 }

@@ -1,20 +1,21 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
-/* Socket load balancing: a socket that dials a service is given a backend when it connects (or sends), and sees the
- * service's address wherever it asks. Its packets then need no translation at all. */
+/* Socket load balancing: a socket that connects or sends to a service is given a backend, and sees the service's
+ * address wherever it asks for its peer. Its packets then need no translation. */
 #include "policy.h"
 #include "socket.h"
-#include "finish.h"
+#include "count.h"
 
 static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)
 {
-	/* A pod's loopback is its own. */
-	if (!node_socket && is_loopback(&to->address))
+	/* A pod's loopback addresses are the pod's. */
+	if (!node_socket && is_loopback_or_unspecified(&to->address))
 		return NULL;
-	return lookup_dialled(&to->address, to->port, to->protocol);
+	return lookup_service_on_node(&to->address, to->port, to->protocol);
 }
 
-/* Datagrams of one unconnected socket to one service keep their backend while the list stays the same. */
-static __always_inline __u32 choose_randomly(const struct socket_address *to, __u64 cookie)
+/* Returns 32 uniform bits. Datagrams of one unconnected socket to one service keep their backend while the list
+ * stays the same. */
+static __always_inline __u32 select_number(const struct socket_address *to, __u64 cookie)
 {
 	if (to->connect)
 		return bpf_get_prandom_u32();
@@ -36,10 +37,10 @@ static __always_inline int remember_service(__u64 cookie, const struct backend *
 	return bpf_map_update_elem(&socket_peers, &peer, &service, BPF_ANY);
 }
 
-/* The address that the socket is bound to; all zero while it is not. */
-static __always_inline struct address bound_address(struct bpf_sock_addr *ctx, const struct socket_address *to)
+/* Returns the address that the socket is bound to, all zero while it is not. */
+static __always_inline struct address bound_address(struct bpf_sock_addr *call, const struct socket_address *to)
 {
-	struct bpf_sock *socket = ctx->sk;
+	struct bpf_sock *socket = call->sk;
 	struct address address = {};
 
 	if (is_ipv4(&to->address))
@@ -51,28 +52,32 @@ static __always_inline struct address bound_address(struct bpf_sock_addr *ctx, c
 	return address;
 }
 
-/* How a socket counts as a client. Its address may not be chosen yet: a node's is then the primary one, and a pod
- * counts as one wherever pods can be told. */
-static __always_inline struct client socket_client(const struct address *bound, bool node_socket, bool is_ipv4)
+/* Returns how a socket counts as a client. `address` is the one that it is bound to, if any. While it has none, a
+ * node's socket gets the primary address, and a pod's counts as a pod wherever the detector recognises pods. */
+static __always_inline struct client socket_client(struct address *address, bool node_socket, bool is_ipv4)
 {
-	bool known = !is_unspecified(bound);
-	struct address any;
+	struct client client = { address, CLIENT_NODE, HOOK_SOCKET };
+	bool known = !is_unspecified(address);
 
-	if (node_socket)
-		return (struct client){ known	  ? *bound
-					: is_ipv4 ? config.node_ipv4
-						  : config.node_ipv6,
-					CLIENT_NODE, HOOK_SOCKET };
-	if (known)
-		return (struct client){ *bound, kind_of_pod(bound), HOOK_SOCKET };
-	any = is_ipv4 ? ipv4_address(0) : *bound;
-	return (struct client){ any, tells_pods(&any) ? CLIENT_POD : CLIENT_OUTSIDE, HOOK_SOCKET };
+	if (node_socket) {
+		if (!known)
+			*address = is_ipv4 ? config.node_ipv4 : config.node_ipv6;
+		return client;
+	}
+	if (known) {
+		client.kind = kind_of_pod(address);
+		return client;
+	}
+	if (is_ipv4)
+		*address = ipv4_address(0);
+	client.kind = recognises_pods(address) ? CLIENT_POD : CLIENT_OUTSIDE;
+	return client;
 }
 
-/* Finds the backend for a call to `to` and puts it there. Returns VERDICT_PASS where `to` is no service. */
-static __always_inline enum verdict balance_socket(struct bpf_sock_addr *ctx, struct socket_address *to)
+/* Replaces `to`, the address of a call, by a backend's. Returns VERDICT_PASS where `to` is no service. */
+static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, struct socket_address *to)
 {
-	__u64 namespace = bpf_get_netns_cookie(ctx), cookie;
+	__u64 namespace = bpf_get_netns_cookie(call), cookie;
 	bool node_socket = is_node_namespace(namespace);
 	struct address affine = { .word = { 0, 1, namespace >> 32, namespace } }, bound;
 	struct decision decision;
@@ -87,16 +92,16 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *ctx, st
 	service = lookup_socket_service(to, node_socket);
 	if (!service)
 		return VERDICT_PASS;
-	/* Its packets are translated at its interface instead. */
+	/* The packets of an excluded pod are translated at its interface instead. */
 	if (!node_socket && bpf_map_lookup_elem(&socket_lb_off, &namespace))
 		return VERDICT_PASS;
-	bound = bound_address(ctx, to);
-	/* Whether a pod's address is let in, its packets tell if the socket does not. */
+	bound = bound_address(call, to);
+	/* Whether the service admits a pod, its packets say where the socket has no address yet. */
 	if (!node_socket && (service->flags & SERVICE_SOURCE_RANGES) && is_unspecified(&bound))
 		return VERDICT_PASS;
 	client = socket_client(&bound, node_socket, is_ipv4(&to->address));
-	cookie = bpf_get_socket_cookie(ctx);
-	verdict = judge(service, &client, &affine, choose_randomly(to, cookie), &decision, &backend, &id);
+	cookie = bpf_get_socket_cookie(call);
+	verdict = judge(service, &client, &affine, select_number(to, cookie), &decision, &backend, &id);
 	if (!backend)
 		return verdict;
 	if (remember_service(cookie, backend, to) && to->protocol == IPPROTO_UDP)
@@ -106,13 +111,13 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *ctx, st
 	return VERDICT_TRANSLATED;
 }
 
-/* Gives the service's address for a backend's that the socket was given. */
-static __always_inline enum verdict restore_service(struct bpf_sock_addr *ctx, struct socket_address *from)
+/* Replaces the address of a backend that the socket was given by the service's address. */
+static __always_inline enum verdict restore_service(struct bpf_sock_addr *call, struct socket_address *from)
 {
 	struct socket_peer peer = { .address = from->address, .port = from->port, .protocol = from->protocol };
 	struct socket_service *service;
 
-	peer.cookie = bpf_get_socket_cookie(ctx);
+	peer.cookie = bpf_get_socket_cookie(call);
 	service = bpf_map_lookup_elem(&socket_peers, &peer);
 	if (!service)
 		return VERDICT_PASS;
@@ -121,8 +126,8 @@ static __always_inline enum verdict restore_service(struct bpf_sock_addr *ctx, s
 	return VERDICT_TRANSLATED;
 }
 
-/* What the application gets: a refusal as if the backend's node had answered, and where packets would be dropped the
- * error that those would end in. */
+/* Counts the verdict and returns what the call gets: a refusal as if the backend's node had answered, or, where
+ * packets would be dropped, the error that this would end in. */
 static __always_inline int finish_call(enum verdict verdict, const struct socket_address *to)
 {
 	count(HOOK_SOCKET, verdict, 0);
@@ -137,112 +142,82 @@ static __always_inline int finish_call(enum verdict verdict, const struct socket
 	return SOCKET_REFUSE;
 }
 
-static __always_inline int forward4(struct bpf_sock_addr *ctx, bool connect)
+/* A call that connects or sends. */
+static __always_inline int balance_call(struct bpf_sock_addr *call, int family, bool connect)
 {
 	struct socket_address to = {};
 	enum verdict verdict;
 
-	if (!read_call(ctx, connect, &to))
+	if (!read_call(call, connect, &to))
 		return SOCKET_PROCEED;
-	to.address = ipv4_address(ctx->user_ip4);
-	verdict = balance_socket(ctx, &to);
-	if (verdict == VERDICT_TRANSLATED) {
-		ctx->user_ip4 = to.address.word[3];
-		ctx->user_port = to.port;
-	}
-	return finish_call(verdict, &to);
-}
-
-static __always_inline int forward6(struct bpf_sock_addr *ctx, bool connect)
-{
-	struct socket_address to = {};
-	enum verdict verdict;
-
-	if (!read_call(ctx, connect, &to))
-		return SOCKET_PROCEED;
-	read_ipv6(ctx, &to.address);
-	verdict = balance_socket(ctx, &to);
+	read_address(call, family, &to.address);
+	verdict = balance_socket(call, &to);
 	if (verdict == VERDICT_TRANSLATED)
-		write_ipv6(ctx, &to);
+		write_address_port(call, family, &to);
 	return finish_call(verdict, &to);
 }
 
-static __always_inline int reverse4(struct bpf_sock_addr *ctx)
+/* A call that tells the application its peer's address. */
+static __always_inline int restore_call(struct bpf_sock_addr *call, int family)
 {
 	struct socket_address from = {};
 	enum verdict verdict;
 
-	if (!read_call(ctx, false, &from))
+	if (!read_call(call, false, &from))
 		return SOCKET_PROCEED;
-	from.address = ipv4_address(ctx->user_ip4);
-	verdict = restore_service(ctx, &from);
-	if (verdict == VERDICT_TRANSLATED) {
-		ctx->user_ip4 = from.address.word[3];
-		ctx->user_port = from.port;
-	}
-	return finish_call(verdict, &from);
-}
-
-static __always_inline int reverse6(struct bpf_sock_addr *ctx)
-{
-	struct socket_address from = {};
-	enum verdict verdict;
-
-	if (!read_call(ctx, false, &from))
-		return SOCKET_PROCEED;
-	read_ipv6(ctx, &from.address);
-	verdict = restore_service(ctx, &from);
+	read_address(call, family, &from.address);
+	verdict = restore_service(call, &from);
 	if (verdict == VERDICT_TRANSLATED)
-		write_ipv6(ctx, &from);
+		write_address_port(call, family, &from);
 	return finish_call(verdict, &from);
 }
 
 SEC("cgroup/connect4")
-int connect4(struct bpf_sock_addr *ctx)
+int connect4(struct bpf_sock_addr *call)
 {
-	return forward4(ctx, true);
+	return balance_call(call, 4, true);
 }
 
 SEC("cgroup/connect6")
-int connect6(struct bpf_sock_addr *ctx)
+int connect6(struct bpf_sock_addr *call)
 {
-	return forward6(ctx, true);
+	return balance_call(call, 6, true);
 }
 
 SEC("cgroup/sendmsg4")
-int sendmsg4(struct bpf_sock_addr *ctx)
+int sendmsg4(struct bpf_sock_addr *call)
 {
-	return forward4(ctx, false);
+	return balance_call(call, 4, false);
 }
 
 SEC("cgroup/sendmsg6")
-int sendmsg6(struct bpf_sock_addr *ctx)
+int sendmsg6(struct bpf_sock_addr *call)
 {
-	return forward6(ctx, false);
+	return balance_call(call, 6, false);
 }
 
 SEC("cgroup/recvmsg4")
-int recvmsg4(struct bpf_sock_addr *ctx)
+int recvmsg4(struct bpf_sock_addr *call)
 {
-	return reverse4(ctx);
+	return restore_call(call, 4);
 }
 
 SEC("cgroup/recvmsg6")
-int recvmsg6(struct bpf_sock_addr *ctx)
+int recvmsg6(struct bpf_sock_addr *call)
 {
-	return reverse6(ctx);
+	return restore_call(call, 6);
 }
 
 SEC("cgroup/getpeername4")
-int getpeername4(struct bpf_sock_addr *ctx)
+int getpeername4(struct bpf_sock_addr *call)
 {
-	return reverse4(ctx);
+	return restore_call(call, 4);
 }
 
 SEC("cgroup/getpeername6")
-int getpeername6(struct bpf_sock_addr *ctx)
+int getpeername6(struct bpf_sock_addr *call)
 {
-	return reverse6(ctx);
+	return restore_call(call, 6);
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -43,8 +43,8 @@ Limits of Linux 5.10: the verifier looks at up to 1,000,000 instructions of a pr
 stack (tests/house allows 448, so that each option sees its price); the callers of a function that holds a tail call
 have less than 256; 33 tail calls follow one another.
 
-*Instructions* are those of a program with all that it calls. *Verified* are those that the verifier has looked at, along
-every path, in Linux {release}, the most of two sets of settings. *Stack* is that of the deepest chain of calls, as
+*Instructions* are those of a program with all that it calls. *Verified* are those that the verifier has looked at,
+along every path, in Linux {release}, the most of two sets of settings. *Stack* is that of the deepest chain of calls, as
 Linux 5.10 counts it: in steps of 32 bytes. *Tail call* is the function that holds one, with the bytes of its callers.
 
 | object | program | instructions | verified | stack | deepest chain | tail call |

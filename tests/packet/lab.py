@@ -80,7 +80,13 @@ class Lab:
         self.programs = load_programs(
             ("pod", "host"),
             self.maps,
-            {"flows": flows, "backends": sizes, "slots": sizes},
+            {
+                "services": 4096,
+                "flows": flows,
+                "backends": sizes,
+                "slots": sizes,
+                "fragments": 1024,
+            },
             lambda opened: opened.set_rodata(constants.pack()),
         )
         self.reset()

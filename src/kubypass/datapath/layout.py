@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "9bc28ef11895"
+LAYOUT_HASH = "eceb4ea71219"
 MAP_NAMES = (
     "services",
     "slots",
@@ -22,13 +22,12 @@ MAP_NAMES = (
     "previous_programs",
     "fragments",
     "queued_fragments",
-    "reunions",
     "socket_peers",
     "socket_lb_off",
     "refused_binds",
     "source_ranges",
     "affinities",
-    "openings",
+    "scratch",
     "snat_failures",
     "icmp_budget",
     "decisions",

@@ -38,7 +38,7 @@ SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _FREEBIND = 15  # IP_FREEBIND
-_SIZES = {"flows": 1024, "socket_peers": 1024, "affinities": 65536}
+_SIZES = {"services": 65536, "flows": 1024, "fragments": 1024, "socket_peers": 1024}
 _FIRST_CPU_KEY = bytes(4)
 
 

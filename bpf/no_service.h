@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Packets to addresses of services, but to no service: a port that none has, a protocol, an address not given out. */
+/* Packets to a service's address, but to no service: no service has the port, the protocol, or the address. */
 #pragma once
 
 #include "policy.h"
 #include "route.h"
 
-/* Would the packet leave by the device that it came in by? The network sent it here, and would again. */
+/* Would the packet leave by the device that it came in by? The network has sent it here, and would again. */
 static __always_inline bool leads_back(context *ctx, const struct packet *packet)
 {
 	struct bpf_fib_lookup fib = {};
@@ -14,12 +14,12 @@ static __always_inline bool leads_back(context *ctx, const struct packet *packet
 	fill_fib(&fib, ctx, packet);
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	return (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH) &&
-	       fib.ifindex == ctx->ifindex;
+	       fib.ifindex == packet_device(ctx);
 }
 
-/* A ClusterIP exists for its services only. An external address may be some other machine's as well: what no service
- * serves there is left alone, unless it would go round between router and node. */
-static __always_inline enum verdict without_service(context *ctx, enum hook hook, const struct packet *packet)
+/* A ClusterIP exists for its services only. An external address may also be another machine's: a packet to a port
+ * that no service has there passes, unless it would loop between router and node. */
+static __always_inline enum verdict judge_no_service(context *ctx, enum hook hook, const struct packet *packet)
 {
 	const struct address *destination = &packet->tuple.destination;
 	struct service *address = lookup_frontend(destination, 0, 0);
@@ -29,7 +29,7 @@ static __always_inline enum verdict without_service(context *ctx, enum hook hook
 			       ? VERDICT_DROP_NO_SERVICE
 			       : VERDICT_PASS;
 	if (!(address->flags & SERVICE_CLUSTER_IP))
-		return hook == HOOK_FROM_UPLINK && leads_back(ctx, packet) ? VERDICT_DROP_LOOP : VERDICT_PASS;
+		return from_network(hook) && leads_back(ctx, packet) ? VERDICT_DROP_LOOP : VERDICT_PASS;
 	if (!packet->has_ports || packet->fragment || !config.reject)
 		return VERDICT_DROP_NO_SERVICE;
 	return VERDICT_REJECT_NO_SERVICE;

@@ -1,15 +1,17 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Packets without ports: ICMP, later fragments, other protocols. Rare, so they have a part of the program to themselves. */
+/* Packets without ports: ICMP, later fragments, other protocols. They are rare, so a part of the program, with its
+ * own stack, is theirs alone. */
 #pragma once
 
+#include "finish.h"
 #include "fragment.h"
-#include "icmp.h"
-#include "unserved.h"
+#include "icmp_translate.h"
+#include "no_service.h"
 
-/* A later piece of a datagram. Returns VERDICT_PASS with the packet as it was where its first piece was not translated, or
- * has not come. */
+/* Translates a later fragment as the first fragment of its datagram was. Returns VERDICT_PASS with the packet
+ * unchanged where the first fragment was not translated, or has not come. */
 static __always_inline enum verdict follow_first_fragment(context *ctx, struct packet *packet,
-						       const struct datagram_ports *first, __u64 now)
+							  const struct datagram_ports *first, __u64 now)
 {
 	struct tuple target;
 	struct flow *flow;
@@ -34,63 +36,50 @@ static __always_inline bool answers_echo(context *ctx, enum hook hook, const str
 	if (!config.answer_ping || !is_echo_request(ctx, packet))
 		return false;
 	address = lookup_frontend(&packet->tuple.destination, 0, 0);
-	return address && (hook != HOOK_FROM_UPLINK || config.external_cluster_ip || !is_internal(address));
+	return address && (!from_network(hook) || config.external_cluster_ip || !is_internal(address));
 }
 
-/* Nothing here has the packet's destination, and nothing has translated it. */
-static __always_inline enum verdict to_elsewhere(context *ctx, enum hook hook, const struct packet *packet)
+/* Judges a packet that was not translated and whose destination is not on this node. */
+static __always_inline enum verdict judge_without_ports(context *ctx, enum hook hook, const struct packet *packet)
 {
 	if (answers_echo(ctx, hook, packet))
 		return VERDICT_ANSWER_ECHO;
 	if (packet->later_fragment && lookup_frontend(&packet->tuple.destination, 0, 0))
 		return VERDICT_DROP_FRAGMENT;
-	return without_service(ctx, hook, packet);
+	return judge_no_service(ctx, hook, packet);
 }
 
-/* The part of each program for packets without ports. */
-__noinline int packet_without_ports(struct __sk_buff *ctx, __u32 hook)
+/* Handles a packet without ports. Returns a packed step. */
+__noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 {
-	struct packet packet = { .own = hook == HOOK_TO_UPLINK };
-	struct cursor cursor = read_context(ctx);
+	struct packet packet = { .from_node = sent_by_node(hook) };
+	struct cursor cursor = read_headers(ctx);
 	struct datagram_ports *first = NULL;
 	struct local_address *local = NULL;
 	enum verdict verdict = VERDICT_PASS;
 	__u64 now = now_ns();
 
-	if (parse_packet(ctx, &cursor, ctx->protocol, &packet) != PARSE_IP)
-		return finish(ctx, hook, &packet, VERDICT_PASS);
+	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
+		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
 		verdict = follow_first_fragment(ctx, &packet, first, now);
 	} else if (is_icmp_error(ctx, &packet)) {
-		verdict = translate_error(ctx, &packet);
+		verdict = translate_icmp_error(ctx, &packet);
 	}
-	if (verdict != VERDICT_PASS || hook == HOOK_TO_POD)
-		return finish(ctx, hook, &packet, verdict);
+	if (verdict != VERDICT_PASS || enters_pod(hook))
+		return pack_step(finish(ctx, hook, &packet, verdict));
 	local = lookup_local_address(&packet.tuple.destination);
 	if (packet.later_fragment) {
 		if (is_awaited(first) && may_be_translated(hook, &packet, local) &&
 		    queue_fragment(ctx, &packet, first, now))
-			return finish(ctx, hook, &packet, VERDICT_QUEUED);
+			return pack_step(finish(ctx, hook, &packet, VERDICT_QUEUED));
 	} else if (packet.fragment) {
 		note_plain_fragment(hook, &packet, local, now);
 	}
 	if (!local && !packet.translated)
-		verdict = to_elsewhere(ctx, hook, &packet);
+		verdict = judge_without_ports(ctx, hook, &packet);
 	if (verdict == VERDICT_PASS)
 		verdict = forward(ctx, hook, &packet, local);
-	return finish(ctx, hook, &packet, verdict);
-}
-
-/* What a program returns, once the part for packets with ports has returned `step`. */
-static __always_inline int complete(context *ctx, enum hook hook, __u32 step)
-{
-	if (step == STEP_WITHOUT_PORTS)
-		step = packet_without_ports(ctx, hook);
-	if (step & STEP_RELEASE) {
-		step &= ~STEP_RELEASE;
-		if (reinject_fragments(ctx))
-			return TC_ACT_SHOT;
-	}
-	return step >= STEP_ANSWER ? answer(ctx, hook, step) : step;
+	return pack_step(finish(ctx, hook, &packet, verdict));
 }

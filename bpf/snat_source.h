@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The address of the node that a connection to a backend elsewhere is given in place of its client's. */
+/* Selects the source address of a masqueraded connection to a backend on another node. */
 #pragma once
 
 #include "config.h"
-#include "maps.h"
 #include "route.h"
 
-/* Newer than some headers, and known to the kernel where config.route_source says so. */
+/* Newer than some headers; the kernel knows them where config.route_source says so. */
 #define FIB_SKIP_NEIGHBOUR (1U << 2)
 #define FIB_SOURCE (1U << 4)
 
-/* Replaces the node's primary address by the one that the node itself would use towards the backend: its route's
- * preferred one, or one of the device that the route leaves by. The primary one stays where the kernel does not say. */
-static __always_inline void prefer_source_of_route(context *ctx, struct opening *opening)
+/* Replaces the node's primary address by the one that the node itself would use towards the backend: the preferred
+ * source of the route, or an address of the device that the route leaves by. The primary address stays where the
+ * kernel does not say. */
+static __always_inline void use_source_of_route(context *ctx, struct nat_setup *nat)
 {
-	struct bpf_fib_lookup *route = &opening->route;
-	struct tuple *reply = &opening->key;
+	struct bpf_fib_lookup *route = &nat->route;
+	struct tuple *reply = &nat->reply_key;
 	bool ipv4 = is_ipv4(&reply->source);
 	struct address source;
 	long result;
@@ -23,7 +23,7 @@ static __always_inline void prefer_source_of_route(context *ctx, struct opening 
 	if (!config.route_source)
 		return;
 	__builtin_memset(route, 0, sizeof(*route));
-	route->ifindex = ctx->ifindex;
+	route->ifindex = packet_device(ctx);
 	route->l4_protocol = reply->protocol;
 	if (ipv4) {
 		route->family = AF_INET;
@@ -39,7 +39,8 @@ static __always_inline void prefer_source_of_route(context *ctx, struct opening 
 		source = ipv4_address(route->ipv4_src);
 	else
 		__builtin_memcpy(&source, route->ipv6_src, sizeof(source));
-	/* Where no device has a global address it is one of the link or of loopback: no way back for the backend. */
-	if (!is_on_link_only(&source) && !is_loopback(&source))
+	/* Where no device has a global address, it is a link-local or loopback one, to which the backend has no
+	 * route back. */
+	if (!is_on_link_only(&source) && !is_loopback_or_unspecified(&source))
 		reply->destination = source;
 }

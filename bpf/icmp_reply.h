@@ -1,0 +1,138 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Tells a sender that its packet ends here: which packets get an ICMP reply, whose reply it is, and what it says.
+ * The packet itself becomes the reply. */
+#pragma once
+
+#include "conntrack.h"
+#include "finish.h"
+#include "hook.h"
+#include "icmp_build.h"
+#include "mark.h"
+
+static __always_inline struct icmp_error icmp4_error(enum verdict verdict, __u32 mtu)
+{
+	if (verdict == VERDICT_ANSWER_TTL_EXPIRED)
+		return (struct icmp_error){ .type = ICMP_TIME_EXCEEDED };
+	if (verdict == VERDICT_ANSWER_TOO_BIG)
+		return (struct icmp_error){ .type = ICMP_UNREACHABLE,
+					    .code = ICMP_FRAGMENTATION_NEEDED,
+					    .field = bpf_htonl(mtu ? mtu : IPV4_MTU_MIN) };
+	return (struct icmp_error){ .type = ICMP_UNREACHABLE, .code = ICMP_PORT };
+}
+
+static __always_inline struct icmp_error icmp6_error(enum verdict verdict, __u32 mtu)
+{
+	if (verdict == VERDICT_ANSWER_TTL_EXPIRED)
+		return (struct icmp_error){ .type = ICMPV6_TIME_EXCEEDED };
+	if (verdict == VERDICT_ANSWER_TOO_BIG)
+		return (struct icmp_error){ .type = ICMPV6_TOO_BIG,
+					    .field = bpf_htonl(mtu > IPV6_MTU_MIN ? mtu : IPV6_MTU_MIN) };
+	return (struct icmp_error){ .type = ICMPV6_UNREACHABLE, .code = ICMPV6_PORT };
+}
+
+/* Returns the source address of an error: a service's where no backend or port serves, else the node's, which gives
+ * up as a router does. The node's own stack would take an error from its own address for a forged one. */
+static __always_inline struct address error_source(enum hook hook, const struct packet *packet, enum verdict verdict)
+{
+	bool service = verdict == VERDICT_REJECT_NO_BACKEND || verdict == VERDICT_REJECT_NO_SERVICE;
+	struct address node = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
+
+	return service || sent_by_node(hook) || is_unspecified(&node) ? packet->tuple.destination : node;
+}
+
+/* May the packet get an ICMP error? Later fragments and ICMP errors get none, nor do packets sent to or by more than
+ * one host (RFC 1122 section 3.2.2, RFC 4443 section 2.4). A packet with ports is neither of the first two. */
+static __always_inline bool may_get_error(context *ctx, enum hook hook, const struct packet *packet)
+{
+	const struct address *sender = &packet->tuple.source;
+
+	return packet->has_ports && !is_multicast_or_reserved(sender) &&
+	       (stays_on_node(hook) || !is_loopback_or_unspecified(sender)) && is_unicast(ctx);
+}
+
+/* Gives a translated packet the addresses and ports that its sender has sent: the entry of its replies has them. */
+static __always_inline int restore_packet(context *ctx, struct packet *packet)
+{
+	struct tuple key = reversed(&packet->tuple), sent;
+	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+
+	if (!flow)
+		return -1;
+	sent = partner_key(flow, packet->tuple.protocol);
+	return rewrite_packet(ctx, packet, &sent);
+}
+
+/* Returns how many bytes are quoted: as many as every host accepts (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4),
+ * without the padding that a link has put behind the packet. */
+static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *packet)
+{
+	__u32 max = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN - sizeof(struct icmp4_reply)
+							     : IPV6_MTU_MIN - sizeof(struct icmp6_reply);
+	__u32 bytes = packet->l4_offset + packet->l4_bytes - ETH_HLEN;
+
+	if (bytes > packet_bytes(ctx) - ETH_HLEN)
+		bytes = packet_bytes(ctx) - ETH_HLEN;
+	return bytes < max ? bytes : max;
+}
+
+/* Makes the packet the error about itself. Returns negative where that is impossible or too many were sent: the
+ * packet is then dropped. */
+static __always_inline int become_error(context *ctx, enum hook hook, struct packet *packet, enum verdict verdict,
+					__u32 mtu)
+{
+	__u32 quoted = quoted_bytes(ctx, packet);
+	struct tuple ends = {};
+
+	if (!may_get_error(ctx, hook, packet) || !icmp_allowed())
+		return -1;
+	if ((verdict == VERDICT_ANSWER_TOO_BIG || verdict == VERDICT_ANSWER_TTL_EXPIRED) && restore_packet(ctx, packet))
+		return -1;
+	if (change_length(ctx, ETH_HLEN + quoted) || make_readable(ctx, ETH_HLEN + quoted) ||
+	    settle_checksum(ctx, packet))
+		return -1;
+	ends.source = error_source(hook, packet, verdict);
+	ends.destination = packet->tuple.source;
+	if (packet->ethertype == bpf_htons(ETH_P_IP))
+		return build_icmp4_error(ctx, &ends, icmp4_error(verdict, mtu), quoted);
+	return build_icmp6_error(ctx, &ends, icmp6_error(verdict, mtu), quoted);
+}
+
+/* Makes an echo request its reply: the type changes, and source and destination change places. */
+static __always_inline int become_echo_reply(context *ctx, struct packet *packet)
+{
+	struct tuple back = reversed(&packet->tuple);
+	__u8 macs[2 * ETH_ALEN], type;
+	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	__be16 old, new;
+
+	type = ipv4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
+	if (load_bytes(ctx, 0, macs, sizeof(macs)) || load_bytes(ctx, packet->l4_offset, &old, sizeof(old)))
+		return -1;
+	new = (old & bpf_htons(0xff)) | bpf_htons(type << 8);
+	if (rewrite_addresses(ctx, packet, &back) || write_ttl(ctx, packet, ICMP_TTL) ||
+	    replace_l4_checksum(ctx, checksum_offset(packet), old, new, sizeof(new)) ||
+	    store_bytes(ctx, packet->l4_offset, &new, sizeof(new)))
+		return -1;
+	return write_macs(ctx, macs + ETH_ALEN, macs);
+}
+
+/* Makes the packet the reply that a step asks for. It leaves by the device that the packet came in by, or goes up to
+ * the node's stack. Returns the hook's action. */
+__noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 packed)
+{
+	struct step step = unpack_step(packed);
+	struct cursor cursor = read_headers(ctx);
+	struct packet packet = {};
+	int error;
+
+	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
+		return ACTION_DROP;
+	if (step.verdict == VERDICT_ANSWER_ECHO)
+		error = become_echo_reply(ctx, &packet);
+	else
+		error = become_error(ctx, hook, &packet, step.verdict, step.mtu);
+	if (error)
+		return ACTION_DROP;
+	mark_forwarded(ctx);
+	return is_ingress(hook) ? redirect_out(packet_device(ctx)) : redirect_in(packet_device(ctx));
+}

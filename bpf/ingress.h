@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Packets that arrive by a device: from a pod, or from the network.
+ *
+ * 1 parse the headers (packet.h); what has no ports goes to the slow path (slow_path.h)
+ * 2 a known flow is refreshed and its packet translated (conntrack.h, rewrite.h)
+ * 3 a packet to a frontend opens a flow: look up the service (service.h), let the traffic policy choose a list of
+ *   backends (policy.h), select a backend (select.h), claim a source port by inserting the reply's entry (nat.h)
+ * 4 a packet to a service's address, but to no port of it, is refused (no_service.h)
+ * 5 any other packet keeps its addresses; it gets another source port if its replies would be taken for a flow's
+ *   (balance.h)
+ * 6 the packet is forwarded: into a pod, to the network, or to the node's own stack (route.h)
+ * 7 the verdict is counted and becomes the hook's action, or an ICMP reply (finish.h, icmp_reply.h)
+ */
+#pragma once
+
+#include "balance.h"
+#include "remaining_steps.h"
+#include "route.h"
+
+static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
+{
+	struct cursor cursor = read_headers(ctx);
+	struct packet packet = {};
+	struct local_address *local = NULL;
+	enum parse_result parsed;
+	enum verdict verdict;
+
+	parsed = parse_packet(ctx, &cursor, &packet);
+	if (parsed == PARSE_OTHER)
+		return finish(ctx, hook, &packet, VERDICT_PASS);
+	if (parsed == PARSE_MALFORMED)
+		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED);
+	if (!packet.has_ports)
+		return (struct step){ .next = NEXT_SLOW_PATH };
+	verdict = balance_packet(ctx, hook, &packet, &local);
+	if (verdict == VERDICT_PASS)
+		verdict = forward(ctx, hook, &packet, local);
+	return finish(ctx, hook, &packet, verdict);
+}

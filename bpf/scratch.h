@@ -1,0 +1,49 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What is too large for the stack while a packet is handled. Programs do not share it: it is no part of the ABI. */
+#pragma once
+
+#include <linux/bpf.h>
+
+#include "kubypass.h"
+
+/* A connection that is being opened: both of its entries, and what the search for a source port works with. */
+struct nat_setup {
+	struct tuple reply_key;
+	struct flow reply;
+	struct flow forward;
+	__u64 now;
+	__u32 node_source; /* the new source is an address of the node, whose sockets have ports too */
+	__u32 netns_to_check; /* whose sockets may have the port; BPF_F_CURRENT_NETNS is the node's */
+	__u32 attempts; /* how often to search for a port */
+	struct bpf_fib_lookup route; /* to the backend, for the source address */
+	struct bpf_sock_tuple sockets; /* the connection that a socket with the same port would have */
+	struct snat_destination destination;
+	__u32 pad;
+	struct snat_failure failure;
+};
+
+/* The first fragment's datagram, whose queued fragments follow it, and room for a frame. */
+struct reinjection {
+	struct fragment_position position;
+	__u32 waiting; /* fragments in the queue */
+	struct queued_fragment frame;
+};
+
+/* The packet that an ICMP error quotes, and what that packet was when its sender sent it. */
+struct icmp_quotation {
+	struct tuple quoted;
+	struct tuple sent;
+	__u32 l4_offset; /* of the quoted transport header */
+};
+
+struct scratch {
+	struct nat_setup nat;
+	struct icmp_quotation icmp;
+	struct reinjection reinjection;
+};
+
+/* Value of `icmp_budget`: how many ICMP messages a CPU may still send. */
+struct icmp_budget {
+	__u64 refilled_ns;
+	__u64 tokens;
+};

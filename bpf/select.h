@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* Selects the backend of a new connection: the client's last one where the service has session affinity, else a
+ * random one. */
+#pragma once
+
+#include "service.h"
+
+/* Returns the backend that `random` (32 uniform bits) selects from a list, or NULL where the list is empty. */
+static __always_inline struct backend *pick_backend(const struct service *service, enum backend_list list, __u32 random,
+						    __u32 *id)
+{
+	__u32 count = list == LIST_LOCAL ? service->local_backends : service->backends;
+	struct backend *backend;
+	__u32 slot, *found;
+
+	/* random * count / 2^32 is uniform in 0 .. count - 1, and cheaper than a division. */
+	slot = service->first_slot + (__u32)(((__u64)random * count) >> 32);
+	if (list == LIST_LOCAL)
+		slot += service->backends;
+	if (!count)
+		return NULL;
+	found = bpf_map_lookup_elem(&slots, &slot);
+	if (!found)
+		return NULL;
+	*id = *found;
+	backend = lookup_backend(*id);
+	if (!backend || backend->state == BACKEND_NONE)
+		return NULL;
+	return backend;
+}
+
+/* Returns the client's last backend, or NULL where its affinity has expired or the list no longer contains the
+ * backend. */
+static __always_inline struct backend *recall_backend(const struct service *service, enum backend_list list,
+						      const struct affinity_client *client, __u64 now, __u32 *id)
+{
+	struct affinity *affinity = bpf_map_lookup_elem(&affinities, client);
+	struct backend *backend;
+
+	if (!affinity || affinity->used_ns + service->affinity_s * NS_PER_S < now)
+		return NULL;
+	*id = affinity->backend;
+	backend = lookup_backend(*id);
+	if (!backend || backend->state == BACKEND_NONE || backend->service != service->id || !(backend->lists & list))
+		return NULL;
+	affinity->used_ns = now;
+	return backend;
+}
+
+/* Selects for a service with session affinity, and remembers the backend for the client. */
+static __always_inline struct backend *select_affine(const struct service *service, enum backend_list list,
+						     const struct address *client, __u32 random, __u32 *id)
+{
+	struct affinity_client key = { .client = *client, .service = service->id };
+	struct affinity affinity = { .used_ns = now_ns() };
+	struct backend *backend;
+
+	backend = recall_backend(service, list, &key, affinity.used_ns, id);
+	if (backend)
+		return backend;
+	backend = pick_backend(service, list, random, id);
+	affinity.backend = *id;
+	if (backend)
+		bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
+	return backend;
+}
+
+/* Returns the backend for a new connection of `client` to the service, from one of its lists; NULL where the list is
+ * empty, otherwise `id` is set. */
+static __always_inline struct backend *select_backend(const struct service *service, enum backend_list list,
+						      const struct address *client, __u32 random, __u32 *id)
+{
+	if (service->affinity_s)
+		return select_affine(service, list, client, random, id);
+	return pick_backend(service, list, random, id);
+}

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What a tc hook can do with its packet: the one seam between the datapath and struct __sk_buff. xdp/context.h has
+ * the same functions; the build chooses one of the two by its include path. The helpers keep checksums right whether
+ * the sender left them to the device (CHECKSUM_PARTIAL) or the device has summed the packet (CHECKSUM_COMPLETE). */
+#pragma once
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/pkt_cls.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+#include "abilities.h"
+#include "cursor.h"
+
+#define CONTEXT_SECTION "tc"
+#define CONTEXT_ABILITIES                                                                                              \
+	(ABILITY_MARK | ABILITY_SEGMENTS | ABILITY_DEVICE_CHECKSUM | ABILITY_REDIRECT_IN | ABILITY_NEIGHBOUR |         \
+	 ABILITY_COPY | ABILITY_PACKET_TYPE)
+#define HEADERS_BYTES 128 /* what is made readable: Ethernet, IPv6 with a few extension headers, TCP */
+#define CHECKSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6, newer than some headers */
+
+typedef struct __sk_buff context;
+
+/* What a program returns. */
+enum action {
+	ACTION_PASS = TC_ACT_OK, /* on to the network stack, or out of the device */
+	ACTION_DROP = TC_ACT_SHOT,
+};
+
+/* The bytes that can be read already. */
+static __always_inline struct cursor readable_bytes(context *ctx)
+{
+	return (struct cursor){ (void *)(long)ctx->data, (void *)(long)ctx->data_end };
+}
+
+/* Makes the headers readable. */
+static __always_inline struct cursor read_headers(context *ctx)
+{
+	if (ctx->data_end - ctx->data < HEADERS_BYTES && ctx->len > ctx->data_end - ctx->data)
+		bpf_skb_pull_data(ctx, ctx->len < HEADERS_BYTES ? ctx->len : HEADERS_BYTES);
+	return readable_bytes(ctx);
+}
+
+/* Makes `bytes` bytes readable. Returns 0, or negative where the packet is shorter. */
+static __always_inline int make_readable(context *ctx, __u32 bytes)
+{
+	return bpf_skb_pull_data(ctx, bytes);
+}
+
+static __always_inline __be16 packet_ethertype(context *ctx)
+{
+	return ctx->protocol;
+}
+
+/* The length with the Ethernet header. */
+static __always_inline __u32 packet_bytes(context *ctx)
+{
+	return ctx->len;
+}
+
+/* The length of the payload of each segment that the packet will be cut into; 0: it will not be. */
+static __always_inline __u32 segment_bytes(context *ctx)
+{
+	return ctx->gso_size;
+}
+
+/* The device that the packet arrives at, or leaves by. */
+static __always_inline __u32 packet_device(context *ctx)
+{
+	return ctx->ifindex;
+}
+
+/* Was the packet sent to this host alone, as far as the link layer tells? */
+static __always_inline bool is_unicast(context *ctx)
+{
+	return ctx->pkt_type != PACKET_BROADCAST && ctx->pkt_type != PACKET_MULTICAST;
+}
+
+static __always_inline __u32 read_mark(context *ctx)
+{
+	return ctx->mark;
+}
+
+static __always_inline void write_mark(context *ctx, __u32 mark)
+{
+	ctx->mark = mark;
+}
+
+static __always_inline int load_bytes(context *ctx, __u32 offset, void *to, __u32 bytes)
+{
+	return bpf_skb_load_bytes(ctx, offset, to, bytes);
+}
+
+/* Writes bytes whose change the caller brings into the checksums. */
+static __always_inline int store_bytes(context *ctx, __u32 offset, const void *from, __u32 bytes)
+{
+	return bpf_skb_store_bytes(ctx, offset, from, bytes, 0);
+}
+
+/* Writes bytes and brings their change into the device's sum of the packet. */
+static __always_inline int store_summed(context *ctx, __u32 offset, const void *from, __u32 bytes)
+{
+	return bpf_skb_store_bytes(ctx, offset, from, bytes, BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Brings a change into the IPv4 header's checksum at `offset`: of `bytes` (2 or 4) from `from` to `to`, or, where
+ * `bytes` is 0, the difference `to` that bpf_csum_diff returned. */
+static __always_inline int replace_l3_checksum(context *ctx, __u32 offset, __u64 from, __u64 to, __u64 bytes)
+{
+	return bpf_l3_csum_replace(ctx, offset, from, to, bytes);
+}
+
+/* The same for a transport checksum; `flags` are those of bpf_l4_csum_replace. */
+static __always_inline int replace_l4_checksum(context *ctx, __u32 offset, __u64 from, __u64 to, __u64 flags)
+{
+	return bpf_l4_csum_replace(ctx, offset, from, to, flags);
+}
+
+/* Brings a change of IPv6 addresses into the transport checksum. IPv6 has no header checksum that would compensate
+ * for the addresses in a sum that the device has taken over the packet. The kernel knows that since 6.16 (and in
+ * stable ones); others refuse the flag before they change anything. */
+static __always_inline int replace_ipv6_addresses_checksum(context *ctx, __u32 offset, __s64 difference, __u64 flags)
+{
+	return bpf_l4_csum_replace(ctx, offset, 0, difference, flags | CHECKSUM_IPV6) &&
+			       bpf_l4_csum_replace(ctx, offset, 0, difference, flags)
+		       ? -1
+		       : 0;
+}
+
+/* Adds to the device's sum of the packet. This has no effect where no device has summed it. */
+static __always_inline void add_to_device_sum(context *ctx, __u32 difference)
+{
+	bpf_csum_update(ctx, difference);
+}
+
+/* Is the transport checksum at `offset` left to the device (CHECKSUM_PARTIAL)? The kernel then ignores a change of
+ * what the checksum covers. Returns negative where the packet cannot be read. */
+static __always_inline int left_to_device(context *ctx, __u32 offset)
+{
+	__u16 before, after;
+
+	if (load_bytes(ctx, offset, &before, sizeof(before)) || bpf_l4_csum_replace(ctx, offset, 0, 1, 0) ||
+	    load_bytes(ctx, offset, &after, sizeof(after)))
+		return -1;
+	if (before == after)
+		return 1;
+	return store_bytes(ctx, offset, &before, sizeof(before));
+}
+
+/* Cuts or extends the packet at its end, to `bytes` bytes. */
+static __always_inline int change_length(context *ctx, __u32 bytes)
+{
+	return bpf_skb_change_tail(ctx, bytes, 0);
+}
+
+/* Makes room for `bytes` bytes behind the Ethernet header. */
+static __always_inline int insert_room(context *ctx, __u32 bytes)
+{
+	return bpf_skb_adjust_room(ctx, bytes, BPF_ADJ_ROOM_MAC, 0);
+}
+
+/* Copies the whole packet if it has at most `max` bytes. Returns its length, or 0. */
+static __always_inline __u32 copy_packet(context *ctx, void *to, __u32 max)
+{
+	__u32 length = ctx->len;
+
+	if (length < ETH_HLEN || length > max)
+		return 0;
+	return bpf_skb_load_bytes(ctx, 0, to, length) ? 0 : length;
+}
+
+/* Makes the packet one that was copied. Returns 0, or negative with the packet in an unusable state. */
+static __always_inline int replace_packet(context *ctx, const void *from, __u32 length, __u32 max)
+{
+	if (length < ETH_HLEN || length > max || bpf_skb_change_tail(ctx, length, 0))
+		return -1;
+	return bpf_skb_store_bytes(ctx, 0, from, length, BPF_F_RECOMPUTE_CSUM);
+}
+
+/* Has a copy of the packet arrive at its device, after this packet. */
+static __always_inline int queue_copy(context *ctx)
+{
+	return bpf_clone_redirect(ctx, ctx->ifindex, BPF_F_INGRESS);
+}
+
+/* These return the action that sends the packet on. */
+static __always_inline int redirect_out(__u32 ifindex)
+{
+	return bpf_redirect(ifindex, 0);
+}
+
+/* The packet arrives at another device of this network namespace. */
+static __always_inline int redirect_in(__u32 ifindex)
+{
+	return bpf_redirect(ifindex, BPF_F_INGRESS);
+}
+
+/* The packet arrives at the other end of a veth pair, in a pod's network namespace. */
+static __always_inline int redirect_into_pod(__u32 ifindex)
+{
+	return bpf_redirect_peer(ifindex, 0);
+}
+
+/* The kernel resolves the MAC address of the next hop, an IPv4 or IPv6 address as bpf_fib_lookup returned it. */
+static __always_inline int redirect_to_neighbour(__u32 ifindex, __u32 family, const void *address)
+{
+	struct bpf_redir_neigh next_hop = { .nh_family = family };
+
+	__builtin_memcpy(next_hop.ipv6_nh, address, sizeof(next_hop.ipv6_nh));
+	return bpf_redirect_neigh(ifindex, &next_hop, sizeof(next_hop), 0);
+}

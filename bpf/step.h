@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
+/* What one part of a program returns: it is done, or another part has to go on with the packet. The parts are global
+ * functions, which the verifier looks at one by one, each with its own stack: a packet that needs only the first
+ * pays for nothing else. Such a function returns a scalar, so a step travels in 64 bits. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <stdbool.h>
+#include <bpf/bpf_helpers.h>
+
+enum next_part {
+	NEXT_NONE = 0, /* the program returns `action` */
+	NEXT_SLOW_PATH = 1,
+	NEXT_ICMP_REPLY = 2, /* the packet becomes the ICMP message that `verdict` asks for */
+};
+
+/* `action` comes first: where a part ends in a tail call to the previous version's program, that program's action is
+ * the step. */
+struct step {
+	__u8 action; /* what the hook returns */
+	__u8 next; /* enum next_part */
+	__u8 verdict; /* enum verdict, of an ICMP reply */
+	bool reinject; /* queued fragments follow the packet */
+	__u32 mtu; /* of an ICMP reply that tells of a packet that is too big; 0: unknown */
+};
+
+union packed_step {
+	__u64 bits;
+	struct step step;
+};
+
+static __always_inline __u64 pack_step(struct step step)
+{
+	return (union packed_step){ .step = step }.bits;
+}
+
+static __always_inline struct step unpack_step(__u64 bits)
+{
+	return (union packed_step){ .bits = bits }.step;
+}
