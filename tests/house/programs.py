@@ -44,8 +44,9 @@ stack (tests/house allows 448, so that each option sees its price); the callers 
 have less than 256; 33 tail calls follow one another.
 
 *Instructions* are those of a program with all that it calls. *Verified* are those that the verifier has looked at,
-along every path, in Linux {release}, the most of two sets of settings. *Stack* is that of the deepest chain of calls, as
-Linux 5.10 counts it: in steps of 32 bytes. *Tail call* is the function that holds one, with the bytes of its callers.
+along every path, in Linux {release}, the most of two sets of settings. *Stack* is that of the deepest chain of calls,
+as Linux 5.10 counts it: in steps of 32 bytes. *Tail call* is the function that holds one, with the bytes of its
+callers.
 
 | object | program | instructions | verified | stack | deepest chain | tail call |
 | --- | --- | --- | --- | --- | --- | --- |
@@ -85,7 +86,7 @@ class Row:
     tail_call: str
 
     def line(self, verified: int) -> str:
-        """As Markdown has it."""
+        """The line in Markdown."""
         words = (
             f"`{self.object}`", f"`{self.program}`", f"{self.instructions:,}", f"{verified:,}", self.stack, self.chain,
             self.tail_call,

@@ -8,8 +8,6 @@ import re
 from collections import Counter
 from pathlib import Path
 
-import pytest
-
 from tests.house.sources import C_SOURCES, GENERATED, MODULES, ROOT, TEST_FILES, name_of
 
 PYTHON = [
@@ -142,7 +140,6 @@ def test_words_of_before_do_not_come_back() -> None:
     assert not {file: names for file, names in found.items() if names}
 
 
-@pytest.mark.xfail(strict=True, reason="bpf/ is not there yet: once it is, remove this mark")
 def test_nor_do_they_in_bpf() -> None:
     found = {name_of(path): _names_in_c(path) & FORBIDDEN_IN_BPF for path in C_SOURCES}
     assert not {file: names for file, names in found.items() if names}

@@ -20,7 +20,8 @@ from tests.house.programs import (
 )
 from tests.house.sources import ROOT
 
-KERNEL_STACK, HOUSE_STACK = 512, 448
+HOUSE_STACK = 448
+"""A program has 512 bytes; the rest is for later options."""
 VERIFIED = 250_000
 """Far below the million of Linux 5.10, which prunes less than newer kernels do."""
 PAGE = ROOT / "docs/programs.md"
@@ -40,11 +41,6 @@ def page_rows() -> dict[str, list[str]]:
     return {row[1].strip("`"): row for row in rows}
 
 
-def test_every_chain_of_calls_fits() -> None:
-    assert deepest()[0] <= KERNEL_STACK, deepest()[1]
-
-
-@pytest.mark.xfail(strict=True, reason="bpf/ is not there yet: once it is, remove this mark")
 def test_every_chain_of_calls_leaves_room() -> None:
     assert deepest()[0] <= HOUSE_STACK, deepest()[1]
 
