@@ -9,6 +9,7 @@ from pathlib import Path
 from kubypass.agent.host_checks import check_host
 from kubypass.agent.lock import lock
 from kubypass.agent.options import Options
+from kubypass.errors import ConfigError
 from kubypass.node.attached_programs import AttachedPrograms, read_attached
 from kubypass.node.mounts import provide_bpffs
 from kubypass.node.record import Record
@@ -31,8 +32,12 @@ class RunDirectory:
 def claim_run_directory(options: Options) -> RunDirectory:
     """Makes us the agent of this node; ConfigError says what is missing, or who is there already."""
     cgroup = check_host(options)
-    options.run.mkdir(parents=True, exist_ok=True)
-    (options.run / "pods").mkdir(exist_ok=True)
+    try:
+        (options.run / "pods").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(
+            f"--run {options.run}: {error.strerror}", hint="give another directory"
+        ) from None
     held = lock(options.run)
     record = Record(options.run)
     provide_bpffs(record, options.bpffs)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The command line: faces of the other rooms. Only the chosen command's module is imported."""
+"""The command line. Each command parses its arguments, calls another room and prints; only its module is imported."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ try:
     from types import ModuleType
     from typing import cast
 
-    from kubypass.cli.output import discard_output
+    from kubypass.cli.output import discard_output, flush_output
     from kubypass.errors import ConfigError, KubypassError
-except KeyboardInterrupt:  # Ctrl-C before there is anybody to be told
+except KeyboardInterrupt:  # Ctrl-C while modules are imported
     sys.exit(130)
 
 COMMANDS = {
@@ -48,7 +48,7 @@ exit codes: 0 done and true; 1 it ran and the answer is no; 2 wrong usage or con
 
 
 def _module(name: str) -> ModuleType:
-    """Imports the module of a command. ConfigError: it belongs to a package that is not installed."""
+    """Imports the module of a command; ConfigError where its package is not installed."""
     if name in COMMANDS:
         return importlib.import_module(f"kubypass.cli.{name}")
     from importlib.metadata import entry_points
@@ -74,18 +74,25 @@ def _parser(chosen: str | None) -> argparse.ArgumentParser:
     return parser
 
 
+def _run(words: list[str], chosen: str | None) -> int:
+    parser = _parser(chosen)
+    options, extra = parser.parse_known_args(words)
+    if extra and chosen != "agent":
+        parser.error(f"unrecognized arguments: {' '.join(extra)}")
+    options.extra = extra
+    return int(options.run(options))
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Runs one command; returns its exit code."""
+    """Runs one command and returns its exit code."""
     words = sys.argv[1:] if arguments is None else arguments
     words = ["version"] if words == ["--version"] else words
     chosen = words[0] if words and words[0] in {*COMMANDS, *LAB_COMMANDS} else None
     try:
-        parser = _parser(chosen)
-        options, extra = parser.parse_known_args(words)
-        if extra and chosen != "agent":
-            parser.error(f"unrecognized arguments: {' '.join(extra)}")
-        options.extra = extra
-        return int(options.run(options))
+        try:
+            return _run(words, chosen)
+        finally:
+            flush_output()
     except KubypassError as error:
         print(f"kubypass: {error}", file=sys.stderr)
         return 2 if isinstance(error, ConfigError) else 1

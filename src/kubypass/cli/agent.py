@@ -58,7 +58,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _add_sources(parser: argparse.ArgumentParser) -> None:
-    """Where services and settings come from."""
+    """Adds the options for the sources of services and settings."""
     source = parser.add_mutually_exclusive_group()
     source.add_argument(
         "--manifests",
@@ -85,7 +85,7 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_cni(parser: argparse.ArgumentParser) -> None:
-    """Where the pods' network is announced; without both, pods are somebody else's."""
+    """Adds the options for the pod network. Without both, another plugin serves the pods."""
     for name, what, usual in (
         ("conf", "where the container runtime looks for networks", "/etc/cni/net.d"),
         ("bin", "where it looks for their programs", "/opt/cni/bin"),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass cleanup`: takes programs, pins, routes and sysctl changes off this node. Doing it twice is fine."""
+"""`kubypass cleanup`: removes our programs, pins, routes and sysctl changes from this node. It can be repeated."""
 
 from __future__ import annotations
 

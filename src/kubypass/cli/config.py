@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass config check FILE`: what every key means, before an agent reads it."""
+"""`kubypass config check FILE`: explains every key of a settings file before an agent reads it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ WRONG = 2
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the command; its namespace has `run`, a function from the namespace to an exit code."""
+    """Adds the command. `run` of its namespace is a function from the namespace to an exit code."""
     parser = subparsers.add_parser("config", help="look at settings", description=__doc__)
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="explain every key of a settings file")
@@ -26,7 +26,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Print a line for each key; 2 if a value is wrong, 0 otherwise."""
+    """Prints a line for each key; returns 2 if a value is wrong, 0 otherwise."""
     from kubypass.settings.files import inspect_settings
 
     _, findings = inspect_settings(arguments.file)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass connectivity test`: pods of its own dial each other, services and the outside, on any cluster.
+"""`kubypass connectivity test`: its pods connect to each other, to services and to the outside, on any cluster.
 
-Puts pods and services into the namespace kubypass-test, on two nodes where there are two; takes them away at the end,
-also on Ctrl-C. Needs the API server only.
+Puts pods and services into the namespace kubypass-test, on two nodes where there are two. Removes them at the end, also
+after Ctrl-C. Needs only the API server.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--outside",
         action="append",
         default=[],
-        type=_endpoint,
+        type=_address_port,
         metavar="HOST:PORT",
         help="dialled from pod and node",
     )
@@ -70,7 +70,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     test.set_defaults(run=_run)
 
 
-def _endpoint(text: str) -> tuple[str, int]:
+def _address_port(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     if not host or not port.isdecimal() or not 0 < int(port) < 65536 or (":" in host) != bracketed:

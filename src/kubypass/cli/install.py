@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass install`: looks at the cluster, then puts the agents into it, as the chart deploy/helm/kubypass would."""
+"""`kubypass install`: checks the cluster, then puts the agents into it, as the chart deploy/helm/kubypass would."""
 
 from __future__ import annotations
 
 import argparse
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kubypass.cli.options import add_kubeconfig, add_wait
+from kubypass.cli.output import write_output
 from kubypass.cli.table import print_label
 from kubypass.model.address import in_brackets
 
@@ -118,7 +118,8 @@ def _complete(values: dict[str, Any], rest: Rest, survey: Any, *, quiet: bool) -
 def _print_yaml(objects: list[dict[str, Any]]) -> None:
     import yaml
 
-    yaml.dump_all(objects, sys.stdout, Dumper=yaml.CSafeDumper, sort_keys=False)
+    text = yaml.dump_all(objects, Dumper=yaml.CSafeDumper, sort_keys=False)
+    write_output(text.encode())
 
 
 def _apply(

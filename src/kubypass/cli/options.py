@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Options that several commands share."""
+"""Options that several commands share; each function adds one to a parser."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """`--run`."""
+    """Adds `--run`, the agent's run directory."""
     default = Path(os.environ.get("KUBYPASS_RUN", "/run/kubypass"))
     text = "the agent's run directory (KUBYPASS_RUN; default %(default)s)"
     parser.add_argument(
@@ -18,24 +18,24 @@ def add_run(parser: argparse.ArgumentParser) -> None:
 
 
 def add_bpffs(parser: argparse.ArgumentParser) -> None:
-    """`--bpffs`."""
+    """Adds `--bpffs`, the bpf filesystem."""
     default = Path(os.environ.get("KUBYPASS_BPFFS", "/sys/fs/bpf"))
     text = "a directory on a bpf filesystem (KUBYPASS_BPFFS; default %(default)s)"
     parser.add_argument("--bpffs", type=Path, default=default, metavar="DIR", help=text)
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """`-o`."""
+    """Adds `-o`, text or JSON."""
     parser.add_argument("-o", "--output", choices=("text", "json"), default="text")
 
 
 def add_kubeconfig(parser: argparse.ArgumentParser) -> None:
-    """`--kubeconfig`."""
+    """Adds `--kubeconfig`."""
     text = "how to reach the cluster (KUBECONFIG; default ~/.kube/config)"
     parser.add_argument("--kubeconfig", type=Path, metavar="FILE", help=text)
 
 
 def add_wait(parser: argparse.ArgumentParser, seconds: float, what: str) -> None:
-    """`--wait`."""
+    """Adds `--wait`; `what` says what is waited for."""
     text = f"{what} (default {seconds:g})"
     parser.add_argument("--wait", type=float, default=seconds, metavar="SECONDS", help=text)

@@ -12,6 +12,7 @@ from kubypass.errors import KubypassError
 def write_output(text: bytes) -> None:
     """Writes and flushes. Raises KubypassError where that fails, BrokenPipeError where nobody reads any more."""
     try:
+        sys.stdout.flush()
         sys.stdout.buffer.write(text)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
@@ -19,6 +20,11 @@ def write_output(text: bytes) -> None:
     except OSError as error:
         discard_output()
         raise KubypassError(f"the output could not be written: {error.strerror}") from None
+
+
+def flush_output() -> None:
+    """Flushes what was printed; raises what `write_output` does."""
+    write_output(b"")
 
 
 def discard_output() -> None:

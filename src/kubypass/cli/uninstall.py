@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass uninstall`: takes the agents out of a cluster, and everything of ours off its nodes.
+"""`kubypass uninstall`: removes the agents from a cluster, and everything of ours from its nodes.
 
-Services are not served afterwards, unless kube-proxy runs again: start it first. Pods that are on kubypass's network
-keep their addresses and routes until they end.
+Afterwards, Services are not served unless kube-proxy runs again: start it first. Pods on kubypass's network keep their
+addresses and routes until they end.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass version`."""
+"""`kubypass version`: prints the versions of kubypass, libbpf and the kernel."""
 
 from __future__ import annotations
 

@@ -50,6 +50,6 @@ def differs_from(previous: object, lease: Lease) -> str:
         return "no prevResult in the network configuration"
     listed = previous.get("ips")
     ips = [ip for ip in listed if isinstance(ip, dict)] if isinstance(listed, list) else []
-    told = {str(ip.get("address", "")).partition("/")[0] for ip in ips}
-    missing = [text for text in map(format_address, lease.addresses) if text not in told]
+    previous_ips = {str(ip.get("address", "")).partition("/")[0] for ip in ips}
+    missing = [text for text in map(format_address, lease.addresses) if text not in previous_ips]
     return f"prevResult does not have the address {missing[0]}" if missing else ""

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pure: what the cluster's objects mean for this node. Does no I/O and cannot fail."""
+"""Plans what the cluster's objects mean for this node. It does no I/O and cannot fail."""

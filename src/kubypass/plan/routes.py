@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Plans native routes between the nodes of one segment: each peer's pod networks go by the peer's address."""
+"""Plans native routes between the nodes of one segment: each peer's address is the gateway of its pod networks."""
 
 from __future__ import annotations
 

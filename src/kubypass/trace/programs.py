@@ -37,7 +37,7 @@ SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
 """Maps that the programs only read. A live agent's maps can stand in for them."""
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
-_FREEBIND = 15  # IP_FREEBIND
+_IP_FREEBIND = 15
 _SIZES = {"services": 65536, "flows": 1024, "fragments": 1024, "socket_peers": 1024}
 _FIRST_CPU_KEY = bytes(4)
 
@@ -136,7 +136,7 @@ class Programs:
         name = "connect4" if version == socket.AF_INET else "connect6"
         with opened, self._observed(name) as seen:
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, MARK_TRACED)
-            opened.setsockopt(socket.IPPROTO_IP, _FREEBIND, 1)
+            opened.setsockopt(socket.IPPROTO_IP, _IP_FREEBIND, 1)
             opened.bind((format_address(flow.source), 0))
             opened.connect_ex((format_address(flow.destination), flow.destination_port))
         return seen[0]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A network for traces of given objects: a device that leads everywhere, in a namespace that leads nowhere.
 
-The default routes go by gateways whose MAC addresses are known, so that route lookups of the programs succeed.
+The default routes use gateways whose MAC addresses are known, so that route lookups of the programs succeed.
 """
 
 from __future__ import annotations
