@@ -60,12 +60,13 @@ build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,
 	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz $(BUILD)/tests/seam.skb.bpf.o $(BUILD)/tests/seam.xdp.bpf.o)
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
-layout: build .venv/ready ## regenerate what Python knows of the BPF structs, docs/settings.md, docs/status.md and docs/maps.md
+layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and the generated pages of docs/; as root
 	$(PYTHON) -m kubypass.datapath.generate $(BUILD)/bpf src/kubypass
 	.venv/bin/ruff format --quiet src/kubypass/datapath/layout.py src/kubypass/model/verdict.py src/kubypass/model/constants.py
 	$(PYTHON) -m kubypass.settings.document > docs/settings.md
 	$(PYTHON) -m kubypass.agent.report.option_doc > docs/status.md
 	$(PYTHON) -m kubypass.datapath.map_document bpf $(BUILD)/bpf > docs/maps.md
+	$(PYTHON) -m tests.house.programs > docs/programs.md
 
 format: .venv/ready ## format C and Python
 	clang-format-19 -i --style=file:bpf/.clang-format $(shell find bpf cni tests/fuzz lab/src -name '*.[ch]')

@@ -2,6 +2,7 @@
 /* Tests on addresses; both families have one shape (kubypass.h). */
 #pragma once
 
+#include <linux/types.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>

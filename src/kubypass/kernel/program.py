@@ -11,6 +11,7 @@ from kubypass.kernel.bpf import Owned, attributes_of, call, check, describe, ope
 
 _PROG_TEST_RUN = 10
 CHECKSUM_COMPLETE = 4  # of test runs
+_VERIFIED_AT = 216  # in struct bpf_prog_info
 _SKB_BYTES, _SKB_IFINDEX_AT, _SKB_GSO_SIZE_AT = 192, 40, 176  # struct __sk_buff of linux/bpf.h
 
 
@@ -50,6 +51,12 @@ class Program(Owned):
     def tag(self) -> str:
         """The kernel's hash of the instructions, 16 hex digits."""
         return describe(self.fd, 128)[8:16].hex()
+
+    @property
+    def verified_instructions(self) -> int:
+        """How many instructions the verifier looked at, along every path; 0 before Linux 5.16."""
+        number: int = struct.unpack_from("=I", describe(self.fd, 232), _VERIFIED_AT)[0]
+        return number
 
     def test_run(
         self, packet: bytes, *, repeat: int = 1, context: bytes | None = None, flags: int = 0
