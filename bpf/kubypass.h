@@ -141,8 +141,7 @@ enum flow_direction {
 };
 
 enum flow_flag {
-	FLOW_FLAG_FROM_SELF =
-		1, /* the node has connected to one of its own addresses: replies return by the loopback device */
+	FLOW_FLAG_FROM_SELF = 1, /* the node connected to its own address: replies return by the loopback device */
 };
 
 /* Value of `flows`: what the packet becomes. A connection has two entries, one for each direction. */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Facts that several files have to state agree: the tree of errors, and the version."""
+"""Facts that several files have to state agree: the tree of errors, the version, names of files in documents."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 from kubypass import errors
@@ -50,3 +51,17 @@ def test_the_version_is_the_same_everywhere() -> None:
     assert {chart["version"], chart["appVersion"]} == {project}
     for text in (manifests, container_file):
         assert set(re.findall(r"kubypass/kubypass:([\w.]+)", text)) == {project}
+
+
+@pytest.mark.parametrize("document", ["ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_documents_name_files_that_exist(document: str) -> None:
+    """A path, or a file of bpf/, src/kubypass/ or tests/packet/ by its name there."""
+    text = (ROOT / document).read_text()
+    names = set(re.findall(r"`([\w/.-]+(?:\.[a-z]+|/))`", text))
+    roots = (ROOT, ROOT / "bpf", SOURCE, ROOT / "tests/packet", SOURCE / "datapath")
+    missing = [
+        name
+        for name in names
+        if not any((root / name).exists() for root in roots) and not name.startswith(".")
+    ]
+    assert not missing

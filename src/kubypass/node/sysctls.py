@@ -31,7 +31,7 @@ def set_forwarding(record: Record, settings: Settings) -> int:
 
     A FIB lookup answers only for devices that forward. Nothing but the node itself sends to the loopback device: there
     the node accepts replies whose source is an address of its own, those of a NodePort that it connected to
-    (bpf/route.h, return_to_self).
+    (bpf/route.h, return_to_node).
     """
     wanted = []
     if settings.network.ipv4:
