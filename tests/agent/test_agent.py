@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -88,7 +88,7 @@ def test_a_malformed_file_is_one_problem_and_the_rest_goes_on(node: BareNode) ->
 
 def test_bad_objects_are_problems_that_name_them(node: BareNode) -> None:
     one_service(node)
-    impossible = named_service("impossible", "10.96.0.2")
+    impossible: dict[str, Any] = named_service("impossible", "10.96.0.2")
     impossible["spec"]["ports"] = [{"port": 70000}]
     write_file(node.manifests / "impossible.json", impossible)
     write_file(node.manifests / "rival.json", named_service("zweb", "10.96.0.1"))

@@ -54,6 +54,7 @@ def test_nothing_is_left() -> None:
 
 def test_what_a_killed_process_left_is_taken_away() -> None:
     with subprocess.Popen([sys.executable, "-c", MAKER], stdout=subprocess.PIPE, text=True) as made:
+        assert made.stdout
         name = made.stdout.readline().strip()
         made.send_signal(signal.SIGKILL)
     with bare_node() as node:

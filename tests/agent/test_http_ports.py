@@ -11,7 +11,7 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 
@@ -48,8 +48,8 @@ def listen(node: BareNode, port: int) -> socket.socket:
 
 def ask(
     node: BareNode, port: int, path: str, host: str = "127.0.0.1", method: str = "GET"
-) -> tuple[int, str, dict[str, str]] | None:
-    """Code, body and headers; None where nobody answers."""
+) -> tuple[int, str, dict[str, str]]:
+    """Code, body and headers; 0 where nobody answers."""
     with inside(f"/run/netns/{node.namespace}"):
         connection = http.client.HTTPConnection(host, port, timeout=10)
         try:
@@ -57,7 +57,7 @@ def ask(
             response = connection.getresponse()
             return response.status, response.read().decode(), dict(response.getheaders())
         except (ConnectionError, http.client.HTTPException):
-            return None
+            return 0, "", {}
         finally:
             connection.close()
 
@@ -65,11 +65,11 @@ def ask(
 def check(node: BareNode, port: int = CHECK, host: str = "127.0.0.1") -> tuple[int, int] | None:
     """Code and N of a healthCheckNodePort."""
     answer = ask(node, port, "/any/path", host)
-    return answer and (answer[0], json.loads(answer[1])["localEndpoints"])
+    return (answer[0], json.loads(answer[1])["localEndpoints"]) if answer[0] else None
 
 
 def balanced(name: str = "web", address: str = "10.96.0.1", port: int = CHECK) -> dict[str, object]:
-    service = named_service(name, address)
+    service: dict[str, Any] = named_service(name, address)
     service["spec"] |= {
         "type": "LoadBalancer",
         "externalTrafficPolicy": "Local",
@@ -229,7 +229,8 @@ def test_a_node_that_leaves_asks_load_balancers_for_nothing_new(node: BareNode, 
         else:
             leaving["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
         write_file(path, leaving)
-        answer = wait(lambda: (a := ask(node, HEALTH, "/healthz"))[0] == 503 and a, "503")
+        wait(lambda: ask(node, HEALTH, "/healthz")[0] == 503, "503")
+        answer = ask(node, HEALTH, "/healthz")
         assert json.loads(answer[1])["nodeEligible"] is False
         assert ask(node, HEALTH, "/livez")[0] == 200
         write_file(path, own)

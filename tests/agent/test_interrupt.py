@@ -39,7 +39,7 @@ def check_maps(node: BareNode) -> int:
         assert service.backends == ENDPOINTS
         for slot in range(service.first_slot, service.first_slot + service.backends):
             number = slots.lookup(struct.pack("<I", slot))
-            backend = layout.Backend.unpack(backends.lookup(number))
+            backend = layout.Backend.unpack(backends.lookup(number or b"") or b"")
             assert (backend.service, backend.state) == (service.id, BackendState.ACTIVE)
         count += 1
     return count

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -40,7 +41,7 @@ def node() -> Iterator[BareNode]:
 
 def node_port_service(node: BareNode, port: int) -> None:
     """`web` with a NodePort."""
-    service = named_service("web", "10.96.0.1")
+    service: dict[str, Any] = named_service("web", "10.96.0.1")
     service["spec"] |= {"type": "NodePort", "ports": [{"port": 80, "nodePort": port}]}
     write_file(node.manifests / "service.json", service)
     write_file(node.manifests / "slice.json", named_slice("web", ["10.1.0.1"], 80))

@@ -10,7 +10,7 @@ import json
 import socket
 import sys
 
-from backwards import send_backwards
+from backwards import send_backwards  # type: ignore[import-not-found]  # beside this script
 
 address, port = sys.argv[1], int(sys.argv[2])
 family = socket.AF_INET6 if ":" in address else socket.AF_INET

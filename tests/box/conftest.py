@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,9 +58,9 @@ class Cluster:
             file.flush()
             apply_files(self.box, [Path(file.name)], print)
 
-    def status(self, node: str) -> dict[str, list[dict[str, str]]]:
+    def status(self, node: str) -> dict[str, Any]:
         """What the agent of a node says of itself."""
-        return agents.ask(self.box.paths, self.box.topology.node(node).name, "/status")  # type: ignore[return-value]
+        return agents.ask(self.box.paths, self.box.topology.node(node).name, "/status")
 
     def problems(self, subject: str, node: str = "node1") -> list[str]:
         """What is wrong with this object, as the agent of a node has it."""
@@ -86,7 +87,7 @@ class Cluster:
 
         assert wait_until(settled, 10), f"{place} {address}:{port}: {seen}, not {wanted}"
 
-    def spec(self, service: str) -> dict[str, list[object]]:
+    def spec(self, service: str) -> dict[str, Any]:
         """A Service's stored spec."""
         stored = read_json(self.box.paths.manifests / f"service_default_{service}.json")
         assert stored is not None

@@ -19,7 +19,7 @@ with socket.socket(family, socket.SOCK_DGRAM if backwards else getattr(socket, k
     client.connect((address, port))
     answer = b""
     if backwards:
-        from backwards import send_backwards
+        from backwards import send_backwards  # type: ignore[import-not-found]  # beside this script
 
         send_backwards(client, text.encode() + b"\n")
     else:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.box.scene import Scene
 from tests.box.scene_objects import ALL, Endpoint, Port
-from tests.box.scene_rows import REFUSED, SILENT
+from tests.box.scene_rows import REFUSED, SILENT, Row
 
 pytestmark = pytest.mark.xdist_group("scenes")
 EVERYWHERE = ("pod1", "pod2", "node1", "node2", "stray1")
@@ -77,7 +77,7 @@ def test_refused_within_seconds(scene: Scene, gone: str) -> None:
 
 # kube-proxy.md section 6: what the endpoint on node1 is, and who reaches it. The end-to-end tests "fallback to local
 # terminating endpoints" have a pod on the endpoint's node, and one on the other.
-FALL_BACK = {
+FALL_BACK: dict[tuple[str, str], list[Row]] = {
     ("internalTrafficPolicy", "Cluster"): [
         ("pod1", "cluster", {"a1"}), ("pod2", "cluster", {"a1"}), ("node2", "cluster", {"a1"}),
         ("stray1", "cluster", {"a1"}), ("stray2", "cluster", {"a1"}),
@@ -175,7 +175,10 @@ def test_datagrams_move_to_a_server_that_serves(scene: Scene) -> None:
     ]
 
     def ask_all(how: str) -> set[object]:
-        answers = [scene.ask(service, *way, how=how, name=name)[0] for *way, name in kept]
+        answers = [
+            scene.ask(service, place, to, version, how=how, name=name)[0]
+            for place, to, version, name in kept
+        ]
         return {answer.get("pod", answer["outcome"]) for answer in answers}
 
     assert ask_all("keep") == {"a1"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -90,14 +91,15 @@ def test_ip_mode_proxy(cluster: Cluster, version: int) -> None:
 
 def frontends(cluster: Cluster, node: str = "node1") -> list[dict[str, str]]:
     name = cluster.box.topology.node(node).name
-    return agents.ask(cluster.box.paths, name, "/services")["services"]  # type: ignore[return-value]
+    said: dict[str, Any] = agents.ask(cluster.box.paths, name, "/services")
+    return said["services"]
 
 
 def test_no_node_ports(cluster: Cluster) -> None:
     port = cluster.node_port("outside")
     delete(cluster.box, "service/outside", print)
     apply(cluster, spec="allocateLoadBalancerNodePorts: false")
-    assert "nodePort" not in cluster.spec("outside")["ports"][0]  # type: ignore[operator]
+    assert "nodePort" not in cluster.spec("outside")["ports"][0]
     becomes_answered(cluster, "client", VIP[4], 8000)
     cluster.becomes("client", cluster.host(4, "node1"), port, "refused")
     delete(cluster.box, "service/outside", print)

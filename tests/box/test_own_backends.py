@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -59,7 +60,10 @@ def on_nodes(scene: Scene) -> Iterator[Scene]:
     for node in scene.box.nodes:
         words = ["--pod", node.alias, "--node", node.name, "--tcp", "18080", "--udp", "18080"]
         command = [sys.executable, "-m", "kubypass_lab.box.responder", *words]
-        where = {"cgroup": paths.host_cgroup(node.name), "namespace": paths.namespace(node.name)}
+        where: dict[str, Any] = {
+            "cgroup": paths.host_cgroup(node.name),
+            "namespace": paths.namespace(node.name),
+        }
         log = paths.root / f"server-{node.alias}.log"
         started.append(spawn(command, **where, log=log, env={}))
         with netns.inside(NETNS / paths.namespace(node.name)):
@@ -127,7 +131,7 @@ def test_strays_keep_their_own_ports(scene: Scene) -> None:
     """One source port, towards the service and straight to its server, at the same time."""
     service = scene.put(scene.service(), [Endpoint("a1")])
     for version, source_port in ((4, 23456), (6, 23457)):
-        more = {"how": "keep", "source_port": source_port}
+        more: dict[str, Any] = {"how": "keep", "source_port": source_port}
         (first,) = scene.ask(service, "stray1", "cluster", version, name="by service", **more)
         server = scene.address("a1", version)
         (second,) = scene.call("node1", server, 8080, name="straight", **more)

@@ -9,6 +9,7 @@ import struct
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -168,7 +169,12 @@ def wait_for_check(scene: Scene) -> None:
     """Until node1's agent has looked at everything, from its first step to its last."""
     for _ in range(2):
         before = seconds_of_check(scene, "node1")
-        assert wait_until(lambda b=before: seconds_of_check(scene, "node1") != b, 10)
+        assert wait_until(partial(other_seconds, scene, before), 10)
+
+
+def other_seconds(scene: Scene, before: object) -> bool:
+    """Whether another look has been taken since."""
+    return seconds_of_check(scene, "node1") != before
 
 
 def seconds_of_check(scene: Scene, node: str) -> object:

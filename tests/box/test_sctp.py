@@ -90,9 +90,9 @@ def test_a_service_without_endpoints_is_refused(servers: Scene, version: int) ->
     index = counter_index(Hook.TO_SELF, Verdict.REJECT_NO_BACKEND)
 
     def refused() -> int:
-        raw = servers.map("node1", "metrics").lookup(index.to_bytes(4, sys.byteorder))
+        raw = servers.map("node1", "metrics").lookup(index.to_bytes(4, sys.byteorder)) or b""
         size = layout.COUNTER_SIZE
-        each = [raw[at : at + size] for at in range(0, len(raw or b""), size)]
+        each = [raw[at : at + size] for at in range(0, len(raw), size)]
         return sum(layout.Counter.unpack(one).packets for one in each)
 
     before = refused()

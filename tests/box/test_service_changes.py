@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
+from typing import Any
 
 import pytest
 
@@ -54,13 +56,17 @@ def backends(
     }
 
 
+def is_served(cluster: Cluster, node: str, frontend: tuple[str, int, str], wanted: bool) -> bool:
+    return bool(backends(cluster, node, *frontend)) is wanted
+
+
 def becomes_served(
     cluster: Cluster, address: str, port: int, protocol: str = "TCP", *, served: bool = True
 ) -> None:
     """Wait until both nodes serve a frontend, or have nothing to do with it."""
     for node in ("node1", "node2"):
         done = wait_until(
-            lambda node=node: bool(backends(cluster, node, address, port, protocol)) is served,  # type: ignore[misc]
+            partial(is_served, cluster, node, (address, port, protocol), served),
             10,
         )
         assert done, f"{node}: {address}:{port}"
@@ -239,7 +245,7 @@ def test_what_the_api_server_fills_in(cluster: Cluster) -> None:
         "type: LoadBalancer, externalTrafficPolicy: Local, sessionAffinity: ClientIP, "
         f"selector: {{app: echo}}, ports: [{WEB}]",
     )
-    spec = cluster.spec("changing")
+    spec: dict[str, Any] = cluster.spec("changing")
     check = spec["healthCheckNodePort"]
     assert 30000 <= int(str(check)) <= 32767
     assert spec["sessionAffinityConfig"] == {"clientIP": {"timeoutSeconds": 10800}}

@@ -73,7 +73,7 @@ def narrow(cluster: Cluster, place: str, version: int) -> Iterator[None]:
     namespace = cluster.box.paths.namespace(place)
     client = CLIENT_ADDRESSES[version == 6].partition("/")[0]
     device = CLIENT if place == FABRIC else "eth0"
-    gateways = {each.version: each.ip for each in cluster.box.topology.gateways}
+    gateways = {int(each.version): each.ip for each in cluster.box.topology.gateways}
     via = "" if place == FABRIC else f"via {gateways[version]}"
     route = f"{client} {via} dev {device}"
     ip_batch(namespace, [f"route add {route} mtu lock {MTU}"])

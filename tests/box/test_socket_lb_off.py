@@ -6,10 +6,12 @@ And connections of sockets that end with their backend, where that is asked for.
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -175,12 +177,16 @@ def test_a_reply_whose_last_piece_comes_first(partial: Cluster, version: int, cl
 def test_status_tells_which(partial: Cluster, node_only: Cluster) -> None:
     excluded = 0
     for node in partial.box.nodes:
-        status = agents.ask(partial.box.paths, node.name, "/status")
+        status: dict[str, Any] = agents.ask(partial.box.paths, node.name, "/status")
         excluded += status["socket_lb"]["excluded_pods"]
         assert status["bind_protection"]["effective"] == "Disabled"
         assert status["socket_termination"]["effective"] == "UDP+TCP of the node and of pods"
     assert excluded == 3
     assert "Socket LB:               Hostns-only\n" in node_only.run("node1", "kubypass", "status")
+
+
+def is_translated_by(cluster: Cluster, how: str) -> bool:
+    return translated_by(cluster, "pod/plain", 4, "TCP") == how
 
 
 def test_a_changed_record_counts_for_new_connections(partial: Cluster) -> None:
@@ -191,9 +197,7 @@ def test_a_changed_record_counts_for_new_connections(partial: Cluster) -> None:
         for value, expected in (("disabled", "packet"), ("enabled", "socket")):
             annotations = {"kubypass.io/socket-lb": value}
             write_json(record, {**fields, "annotations": annotations})
-            assert wait_until(
-                lambda how=expected: translated_by(partial, "pod/plain", 4, "TCP") == how, 10
-            )
+            assert wait_until(functools.partial(is_translated_by, partial, expected), 10)
     finally:
         write_json(record, fields)
 
@@ -204,8 +208,10 @@ def test_a_record_without_a_namespace_is_a_problem(partial: Cluster) -> None:
     fields = json.loads(record.read_text())
 
     def problems() -> list[str]:
-        found = agents.ask(partial.box.paths, pod.node, "/status")["problems"]
-        return [each["message"] for each in found if each["subject"].endswith(pod.name)]
+        status: dict[str, Any] = agents.ask(partial.box.paths, pod.node, "/status")
+        return [
+            each["message"] for each in status["problems"] if each["subject"].endswith(pod.name)
+        ]
 
     try:
         write_json(record, {**fields, "netns": "/run/netns/nowhere"})

@@ -25,7 +25,7 @@ from tests.box.conftest import Cluster
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
 
-def trace(cluster: Cluster, source: str, target: str) -> tuple[int, dict]:
+def trace(cluster: Cluster, source: str, target: str) -> tuple[int, dict[str, Any]]:
     argv = ("kubypass", "trace", "--from", source, "--to", target, "-o", "json")
     answer = run_in(find_target(cluster.box, "node1"), argv)
     assert answer.stdout, answer.stderr
@@ -141,6 +141,7 @@ def test_a_signal_leaves_no_mark(cluster: Cluster, number: Signals, code: int) -
         text=True, env={**os.environ, **place.env},
     ) as process:  # fmt: skip
         print(json.dumps(case), file=process.stdin, flush=True)
+        assert process.stdout
         assert "accept" in process.stdout.readline()
         process.send_signal(number)
         assert process.wait(timeout=10) == code

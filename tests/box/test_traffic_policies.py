@@ -12,7 +12,7 @@ import pytest
 from kubypass_lab.box.process import wait_until
 from tests.box.scene import Scene
 from tests.box.scene_objects import ALL, Endpoint, Port, Service
-from tests.box.scene_rows import REFUSED, SILENT
+from tests.box.scene_rows import REFUSED, SILENT, Row
 
 pytestmark = pytest.mark.xdist_group("scenes")
 TCP = Port(80, 8080)
@@ -49,7 +49,9 @@ def test_addresses_of_no_machine(scene: Scene, kind: str, policy: str) -> None:
         service = load_balancer(scene, externalTrafficPolicy=policy)
     scene.put(service, ON_NODE1)
     inside = ("pod1", "pod2", "node1", "node2", "stray1", "stray2")
-    rows = [(place, to, LOCAL_TO_1) for place in inside for to in ("external1", "external2")]
+    rows: list[Row] = [
+        (place, to, LOCAL_TO_1) for place in inside for to in ("external1", "external2")
+    ]
     rows.append(("client", "external1", LOCAL_TO_1))
     rows.append(("client", "external2", LOCAL_TO_1 if policy == "Cluster" else SILENT))
     for port in service.ports:
@@ -96,15 +98,25 @@ def test_source_ranges(scene: Scene) -> None:
     ranges = [f"{CLIENT[4]}/32", " 2001:db8:cafe::/64"]
     service = load_balancer(scene, loadBalancerSourceRanges=ranges)
     scene.put(service)
-    open_to_all = [("pod1", "cluster", ALL), ("client", "node1", ALL), ("pod2", "node2", ALL)]
-    guarded = [(place, "ingress1", SILENT) for place in ("pod1", "pod2", "node1", "stray2")]
+    open_to_all: list[Row] = [
+        ("pod1", "cluster", ALL),
+        ("client", "node1", ALL),
+        ("pod2", "node2", ALL),
+    ]
+    guarded: list[Row] = [
+        (place, "ingress1", SILENT) for place in ("pod1", "pod2", "node1", "stray2")
+    ]
     for port in service.ports:
         scene.check(service, [("client", "ingress1", ALL), *guarded, *open_to_all], port)
     service = service.with_spec(
         loadBalancerSourceRanges=["10.233.64.0/18", "fd85:ee78:d8a6:8607::1:0/112"]
     )
     scene.put(service)
-    rows = [("pod1", "ingress1", ALL), ("pod2", "ingress2", ALL), ("client", "ingress2", SILENT)]
+    rows: list[Row] = [
+        ("pod1", "ingress1", ALL),
+        ("pod2", "ingress2", ALL),
+        ("client", "ingress2", SILENT),
+    ]
     scene.check(service, [*rows, ("node1", "ingress1", SILENT), *open_to_all])
     scene.put(service.with_spec(loadBalancerSourceRanges=[]))
     scene.check(service, [(place, "ingress2", ALL) for place in ("client", "pod1", "node2")])

@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +35,7 @@ def wait(condition: Callable[[], T], what: str) -> T:
 
 
 def call_plugin(
-    program: Path, command: str, config: str | dict[str, object], **environment: str
+    program: Path, command: str, config: str | Mapping[str, object], **environment: str
 ) -> tuple[int, Any]:
     """Exit code, and what was printed: JSON, None where it is nothing."""
     done = subprocess.run(

@@ -27,7 +27,7 @@ def node_netns(pods: Runtime) -> str:
     return f"/run/netns/{pods.node.namespace}"
 
 
-def records(pods: Runtime) -> list[dict]:
+def records(pods: Runtime) -> list[dict[str, Any]]:
     return [json.loads(path.read_bytes()) for path in (pods.node.run / "pods").glob("[!.]*.json")]
 
 
@@ -41,7 +41,7 @@ def routed(pods: Runtime) -> dict[str, str]:
     return found
 
 
-def check_books(pods: Runtime, living: dict[str, dict]) -> None:
+def check_books(pods: Runtime, living: dict[str, dict[str, Any]]) -> None:
     """Records, devices and routes are those of the living pods, each address is one pod's."""
     given = [address for result in living.values() for address in addresses_of(result)]
     assert len(given) == len(set(given))
@@ -125,7 +125,7 @@ def test_agents_are_killed_while_pods_come_and_go(pods: Runtime) -> None:
     with running(pods):
         pass  # the configuration is there from now on
     write_node(pods.node, ("10.9.0.0/27", "fd09::/123"))
-    living: dict[str, dict] = {}
+    living: dict[str, dict[str, Any]] = {}
     deadline = time.monotonic() + 300
 
     def work(worker: int) -> None:
@@ -134,7 +134,7 @@ def test_agents_are_killed_while_pods_come_and_go(pods: Runtime) -> None:
             assert time.monotonic() < deadline
             name = f"w{worker}-{number}"
             pods.sandbox(name)
-            living[name] = until_done(pods, "ADD", name)
+            living[name] = until_done(pods, "ADD", name) or {}
             if number % 3:
                 until_done(pods, "DEL", name)
                 del living[name]

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 from kubypass.cni.conflist import CONFLIST
 from tests.cni.runtime import (
@@ -139,7 +140,7 @@ def test_other_configurations_are_set_aside_and_put_back(pods: Runtime) -> None:
 
 
 def cleanup(pods: Runtime) -> str:
-    place = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", KUBYPASS, "cleanup"]
+    place = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", str(KUBYPASS), "cleanup"]
     done = subprocess.run(
         [*place, *pods.node.options],
         capture_output=True, text=True, check=True, timeout=60,
@@ -178,7 +179,9 @@ def test_what_the_runtime_no_longer_has_is_collected(pods: Runtime) -> None:
         code, error = pods.call("GC")
         assert (code, error["code"]) == (1, 7)
         assert "nothing is removed" in error["msg"]
-        valid = {"cni.dev/valid-attachments": [{"containerID": "kept", "ifname": "eth0"}]}
+        valid: dict[str, Any] = {
+            "cni.dev/valid-attachments": [{"containerID": "kept", "ifname": "eth0"}]
+        }
         assert pods.call("GC", **valid) == (0, None)
         (record,) = (pods.node.run / "pods").iterdir()
         assert json.loads(record.read_bytes())["name"] == "kept"
@@ -186,7 +189,14 @@ def test_what_the_runtime_no_longer_has_is_collected(pods: Runtime) -> None:
 
 
 def test_one_directory_without_the_other_is_a_mistake(tmp_path: Path) -> None:
-    command = [KUBYPASS, "agent", "--manifests", tmp_path, "--cni-conf-dir", tmp_path]
+    command = [
+        str(KUBYPASS),
+        "agent",
+        "--manifests",
+        str(tmp_path),
+        "--cni-conf-dir",
+        str(tmp_path),
+    ]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 2
     assert "give both or none" in done.stderr

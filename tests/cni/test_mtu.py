@@ -5,10 +5,15 @@ from __future__ import annotations
 
 import json
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from tests.cni.exchange import exchange, listening
 from tests.cni.runtime import Runtime, inside, problems, running, wait
+
+
+def have_mtu(pods: Runtime, name: str, mtu: int) -> bool:
+    return mtus(pods, name) == (mtu,) * 4
 
 
 def mtus(pods: Runtime, name: str) -> tuple[int, ...]:
@@ -43,7 +48,7 @@ def test_pods_follow_their_node(pods: Runtime) -> None:
         assert [one["mtu"] for one in result["interfaces"]] == [9000, 9000]
         for mtu in (1400, 1500, 9000):
             set_uplink(pods, mtu)
-            wait(lambda mtu=mtu: mtus(pods, "pod") == (mtu,) * 4, f"pods have {mtu}")
+            wait(partial(have_mtu, pods, "pod", mtu), f"pods have {mtu}")
         assert pods.call("CHECK", "pod", prevResult=result) == (0, None)
         assert not problems(pods.node)
 
@@ -57,7 +62,7 @@ def test_connections_live_through_a_change(pods: Runtime) -> None:
             with listening(pods.netns("second"), pods.addresses("second")[0], 8080) as server:
                 set_uplink(pods, mtu)
                 exchange(pods.netns("first"), server, (pods.addresses("second")[0], 8080))
-            wait(lambda mtu=mtu: mtus(pods, "first") == (mtu,) * 4, f"pods have {mtu}")
+            wait(partial(have_mtu, pods, "first", mtu), f"pods have {mtu}")
 
 
 def test_the_setting_counts_for_more(pods: Runtime) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +14,7 @@ from tests.cni.exchange import connects, exchange, listening
 from tests.cni.runtime import Runtime, inside, kill, problems, running, wait, write_node
 
 
-def links(namespace: str) -> dict[str, dict]:
+def links(namespace: str) -> dict[str, dict[str, Any]]:
     return {link["ifname"]: link for link in json.loads(inside(namespace, "ip", "-j", "addr"))}
 
 

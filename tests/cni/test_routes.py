@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -22,7 +21,7 @@ HINT = 'set direct-routing-skip-unreachable: "true"'
 
 
 @pytest.fixture
-def two_links(pods: Runtime) -> Iterator[Runtime]:
+def two_links(pods: Runtime) -> Runtime:
     """eth0 as every node has it, eth1 with another segment, and a gateway for a third."""
     command = ["ip", "-n", pods.node.namespace, "-batch", "-"]
     subprocess.run(command, input=_LINKS, text=True, check=True)

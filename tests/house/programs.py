@@ -12,10 +12,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from kubypass.datapath.loader import OBJECTS, load_programs
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.libbpf import ObjectFile
 from kubypass.model.verdict import LocalDetector
 from tests.house.sources import ROOT
 from tests.packet.lab import config
@@ -164,15 +166,17 @@ def object_rows(name: str) -> list[Row]:
     return rows
 
 
+def _set_constants(constants: bytes, opened: ObjectFile) -> None:
+    opened.set_rodata(constants)
+
+
 def verified_instructions() -> dict[str, int]:
     """Program -> how many instructions the verifier looks at, the most of two sets of settings."""
     found: dict[str, int] = {}
     for settings in ({}, OTHER_SETTINGS):
         constants = config(**settings).pack()
         maps: dict[str, Map] = {}
-        loaded = load_programs(
-            OBJECTS, maps, _SIZES, lambda opened, value=constants: opened.set_rodata(value)
-        )
+        loaded = load_programs(OBJECTS, maps, _SIZES, partial(_set_constants, constants))
         for name, program in loaded.items():
             found[name] = max(found.get(name, 0), program.verified_instructions)
         for opened in (*loaded.values(), *maps.values()):

@@ -100,8 +100,8 @@ def _defined(node: ast.stmt) -> list[str]:
             names = [node.name]
         case ast.Assign():
             names = [target.id for target in node.targets if isinstance(target, ast.Name)]
-        case ast.AnnAssign(target=ast.Name()):
-            names = [node.target.id]
+        case ast.AnnAssign(target=ast.Name(id=name)):
+            names = [name]
         case _:
             names = []
     return [name for name in names if not name.startswith("_")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from functools import partial
 from http.client import NOT_FOUND
 
 from kubypass.kernel.netns import inside
@@ -21,7 +22,9 @@ _MERGE = "application/merge-patch+json"
 
 def churn(cluster: Cluster, seconds: float) -> int:
     """Creates, changes and deletes services of the pods of `steady`; how often. All are gone at the end."""
-    done, made, changed = 0, [], []
+    done = 0
+    made: list[str] = []
+    changed: list[str] = []
     with inside(cluster.paths.fabric):
         rest = open_cluster(cluster.paths.kubeconfig)
         begun = time.monotonic()
@@ -61,8 +64,12 @@ def check_served(cluster: Cluster, seconds: float = 60) -> None:
         services = open_cluster(cluster.paths.kubeconfig).list("/api/v1/services")
     wanted = {each["spec"]["clusterIP"] for each in services} - {"None"}
     for node in cluster.nodes:
-        assert wait_until(lambda name=node.name: served(cluster, name) & wanted == wanted, seconds)
+        assert wait_until(partial(is_served, cluster, node.name, wanted), seconds)
         assert not served(cluster, node.name) - wanted
+
+
+def is_served(cluster: Cluster, node: str, wanted: set[str]) -> bool:
+    return served(cluster, node) >= wanted
 
 
 def served(cluster: Cluster, node: str) -> set[str]:

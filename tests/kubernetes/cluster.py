@@ -98,7 +98,7 @@ class Cluster:
         self, service: str, addresses: list[str], port: int = PORT, **annotations: str
     ) -> None:
         """The slice of a service, new or in the place of the one before."""
-        item = named_slice(service, addresses, 8080)
+        item: dict[str, Any] = named_slice(service, addresses, 8080)
         item["metadata"]["annotations"] = annotations
         item["metadata"]["labels"]["test"] = ""
         code, _ = self.servers.curl(f"{SLICES}/{service}-slice", "PUT", item, port)

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from kubypass_lab.box.kubernetes.cluster import Cluster, Plan, down, up
 from kubypass_lab.box.kubernetes.kubectl import kubectl_environment
@@ -146,7 +147,7 @@ def run_specs(cluster: Cluster, group: Group, only: str, processes: int) -> dict
     return read_report(json.loads(report.read_text()))
 
 
-def read_report(suites: list[dict]) -> dict[str, Outcome]:
+def read_report(suites: list[dict[str, Any]]) -> dict[str, Outcome]:
     """The outcomes in ginkgo's JSON report, without those specs that were not selected."""
     found = {}
     for spec in (spec for suite in suites for spec in suite["SpecReports"]):

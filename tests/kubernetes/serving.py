@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -125,10 +126,10 @@ def make_askers(cluster: Cluster) -> None:
     )
 
 
-def container_cgroup(cluster: Cluster, pod: dict[str, object]) -> Path:
+def container_cgroup(cluster: Cluster, pod: dict[str, Any]) -> Path:
     """The cgroup of the first container of a pod that runs."""
-    container = str(pod["status"]["containerStatuses"][0]["containerID"]).rpartition("/")[2]  # type: ignore[index]
-    node = str(pod["spec"]["nodeName"])  # type: ignore[index]
+    container = str(pod["status"]["containerStatuses"][0]["containerID"]).rpartition("/")[2]
+    node = str(pod["spec"]["nodeName"])
     return next(cluster.paths.node_cgroup(node).rglob(f"*{container}*"))
 
 
@@ -146,15 +147,16 @@ def command_at(cluster: Cluster, place: str, command: list[str]) -> list[str]:
     return ["sh", "-c", join, "sh", str(cgroup), "nsenter", f"--net={namespace}", "--", *command]
 
 
-def agents(cluster: Cluster) -> dict[str, dict[str, object]]:
+def agents(cluster: Cluster) -> dict[str, dict[str, Any]]:
     """The agents' pods, by node."""
-    pods = get_items(cluster.paths, "pods", "-n", "kube-system", "-l", "k8s-app=kubypass")
-    return {str(pod["spec"]["nodeName"]): pod for pod in pods}  # type: ignore[index]
+    words = ("-n", "kube-system", "-l", "k8s-app=kubypass")
+    pods: list[dict[str, Any]] = [*get_items(cluster.paths, "pods", *words)]
+    return {str(pod["spec"]["nodeName"]): pod for pod in pods}
 
 
 def ask_agent(cluster: Cluster, node: str, *words: str) -> str:
     """What `kubypass` says in a node's agent."""
-    name = agents(cluster)[node]["metadata"]["name"]  # type: ignore[index]
+    name = agents(cluster)[node]["metadata"]["name"]
     command = ["exec", "-n", "kube-system", str(name), "-c", "agent", "--", "kubypass", *words]
     return kubectl(cluster.paths, *command)
 
@@ -175,9 +177,10 @@ def _records(text: str) -> Iterator[dict[str, list[str]]]:
 
 def pod_addresses(cluster: Cluster, node: str) -> Counter[str]:
     """Addresses of a node's pods that have a network of their own."""
-    pods = get_items(cluster.paths, "pods", "-A", f"--field-selector=spec.nodeName={node}")
-    own = [pod for pod in pods if not pod["spec"].get("hostNetwork")]  # type: ignore[attr-defined]
-    return Counter(ip["ip"] for pod in own for ip in pod["status"].get("podIPs", []))  # type: ignore[attr-defined]
+    field = f"--field-selector=spec.nodeName={node}"
+    pods: list[dict[str, Any]] = [*get_items(cluster.paths, "pods", "-A", field)]
+    own = [pod for pod in pods if not pod["spec"].get("hostNetwork")]
+    return Counter(ip["ip"] for pod in own for ip in pod["status"].get("podIPs", []))
 
 
 def check_leases(cluster: Cluster, seconds: float = 90) -> None:
@@ -204,12 +207,12 @@ def remove(cluster: Cluster, *names: str) -> None:
 def kill_agent(cluster: Cluster, node: str) -> None:
     """SIGKILL for all of an agent's container; returns once another serves."""
     pod = agents(cluster)[node]
-    before = pod["status"]["containerStatuses"][0]["containerID"]  # type: ignore[index]
+    before = pod["status"]["containerStatuses"][0]["containerID"]
     for pid in cgroup_processes(container_cgroup(cluster, pod)):
         os.kill(pid, signal.SIGKILL)
 
     def serves() -> bool:
-        now = agents(cluster)[node]["status"]["containerStatuses"][0]  # type: ignore[index]
+        now = agents(cluster)[node]["status"]["containerStatuses"][0]
         return bool(now["ready"] and now["containerID"] != before)
 
     assert wait_until(serves, 120)

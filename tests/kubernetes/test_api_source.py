@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import signal
 from datetime import UTC, datetime
+from typing import Any
 
 from kubypass.kube.watch.resources import TRIGGER_ANNOTATION
 from tests.kubernetes.cluster import NODE, TAINT, Cluster
@@ -24,7 +25,7 @@ def test_services_are_served_changed_and_gone(cluster: Cluster) -> None:
         assert cluster.backends(WEB) == ["10.1.0.1:8080/TCP"]
         assert cluster.backends("10.96.0.1:443/TCP") == ["172.31.255.1:6443/TCP"]
         cluster.slice("web", ["10.1.0.1", "10.1.0.2"])
-        wait(lambda: len(cluster.backends(WEB)) == 2, "the second backend")
+        wait(lambda: len(cluster.backends(WEB) or ()) == 2, "the second backend")
         cluster.servers.delete("/api/v1/namespaces/default/services/web")
         wait(lambda: cluster.backends(WEB) is None, "the service is gone")
         assert cluster.status()["kubernetes"]["text"].startswith("Ok   1.34 (v1.34.4)")
@@ -185,7 +186,8 @@ def test_delays_are_measured_from_the_cause(cluster: Cluster) -> None:
     one_service(cluster)
     with cluster.agent("--kubeconfig", str(cluster.account())):
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        cluster.slice("web", ["10.1.0.4"], **{TRIGGER_ANNOTATION: now})
+        annotations: dict[str, Any] = {TRIGGER_ANNOTATION: now}
+        cluster.slice("web", ["10.1.0.4"], **annotations)
         wait(lambda: cluster.backends(WEB) == ["10.1.0.4:8080/TCP"], "the change")
         name = "kubeproxy_network_programming_duration_seconds"
         assert cluster.metric(f"{name}_count") == 2  # a value for each family

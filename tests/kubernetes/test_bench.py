@@ -29,8 +29,8 @@ def _left_by(pid: int) -> list[Path]:
 
 def test_all_proxies_are_measured_in_one_run(tmp_path: Path) -> None:
     saved, picture = tmp_path / "figures.json", tmp_path / "figures.png"
-    command = [KUBYPASS, "bench", "kubernetes", *SMALL, "--rounds", "1"]
-    process = subprocess.Popen([*command, "--json", saved, "--plot", picture])
+    command = [str(KUBYPASS), "bench", "kubernetes", *SMALL, "--rounds", "1"]
+    process = subprocess.Popen([*command, "--json", str(saved), "--plot", str(picture)])
     assert process.wait(400) == 0
     found = json.loads(saved.read_text())
     assert [run["proxy"] for run in found["runs"]] == list(PROXIES)
@@ -45,7 +45,7 @@ def test_all_proxies_are_measured_in_one_run(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_leaves_nothing() -> None:
-    command = [KUBYPASS, "bench", "kubernetes", *SMALL, "--proxies", "nftables"]
+    command = [str(KUBYPASS), "bench", "kubernetes", *SMALL, "--proxies", "nftables"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert any("round 1" in line for line in iter(process.stdout.readline, ""))
@@ -67,7 +67,7 @@ def test_an_interrupted_run_leaves_nothing() -> None:
 )
 def test_wrong_usage_is_one_line(words: list[str], said: str) -> None:
     done = subprocess.run(
-        [KUBYPASS, "bench", "kubernetes", *words], capture_output=True, text=True, check=False
+        [str(KUBYPASS), "bench", "kubernetes", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[-1]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -104,7 +105,7 @@ def test_the_kubelet_serves_exec_and_logs(web: Cluster) -> None:
 
 
 def test_a_pod_is_entered_by_its_name(web: Cluster) -> None:
-    pods = get_items(web.paths, "pods", "-l", "app=web")
+    pods: list[dict[str, Any]] = [*get_items(web.paths, "pods", "-l", "app=web")]
     name = str(pods[0]["metadata"]["name"])
     assert box(web, "exec", f"pod/{name}", "--", "hostname").stdout.strip() == name
 

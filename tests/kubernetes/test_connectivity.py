@@ -84,6 +84,7 @@ def test_what_fails_and_who_dropped_it(two_nodes: Cluster, names: list[str]) -> 
 def test_it_cleans_up_when_it_is_stopped(two_nodes: Cluster, number: int) -> None:
     whole = command(two_nodes, "connectivity", "test")
     with subprocess.Popen(whole, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr
         for line in process.stderr:
             if line.startswith("waiting for"):
                 process.send_signal(number)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
@@ -27,14 +28,17 @@ def versions(addresses: Iterable[str]) -> tuple[int, ...]:
 
 def test_nodes_pods_and_services_have_addresses_of_each(families: Cluster) -> None:
     wanted = families.topology.families
-    for node in get_items(families.paths, "nodes"):
+    nodes: list[dict[str, Any]] = [*get_items(families.paths, "nodes")]
+    for node in nodes:
         assert tuple(ip_network(each).version for each in node["spec"]["podCIDRs"]) == wanted
-    pods = get_items(families.paths, "pods", "-n", "kube-system", "-l", "k8s-app=kube-dns")
+    of_dns = ("-n", "kube-system", "-l", "k8s-app=kube-dns")
+    pods: list[dict[str, Any]] = [*get_items(families.paths, "pods", *of_dns)]
     assert pods
     for pod in pods:
         assert versions(each["ip"] for each in pod["status"]["podIPs"]) == wanted
-    (dns,) = get_items(families.paths, "services", "-n", "kube-system", "-l", "k8s-app=kube-dns")
-    assert set(versions(dns["spec"]["clusterIPs"])) <= set(wanted)
+    (dns,) = get_items(families.paths, "services", *of_dns)
+    spec: Any = dns["spec"]
+    assert set(versions(spec["clusterIPs"])) <= set(wanted)
 
 
 def test_every_path(families: Cluster) -> None:

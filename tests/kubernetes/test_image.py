@@ -48,6 +48,7 @@ def run(image: Path, node: BareNode, *words: str) -> subprocess.Popen[str]:
 
 def said(image: Path, node: BareNode, *words: str) -> str:
     with run(image, node, *words) as process:
+        assert process.stdout
         text = process.stdout.read()
     assert process.returncode == 0, text
     return text
@@ -87,6 +88,7 @@ def test_its_agent_serves_a_node(image: Path, node: BareNode) -> None:
     write_file(node.manifests / "slice.json", named_slice("web", ["192.168.1.50"], 8080))
     options = ["--manifests", str(node.manifests), "--node", "n1", *node.agent_options]
     agent = run(image, node, "agent", *options)
+    assert agent.stdout
     try:
         deadline = time.monotonic() + 60
         while not ((node.run / "agent.sock").exists() and node.ask("/healthz")[0] == 200):

@@ -173,8 +173,13 @@ def test_helm_installs_the_chart_and_removes_it(control_plane: Cluster) -> None:
     server = f"k8sServiceHost={control_plane.topology.gateway}"
 
     def helm(*words: str) -> str:
-        command = ["nsenter", f"--net={control_plane.paths.fabric}", ROOT / "scripts/helm", *words]
-        command += ["-n", "kube-system", "--kubeconfig", control_plane.paths.kubeconfig]
+        command = [
+            "nsenter",
+            f"--net={control_plane.paths.fabric}",
+            str(ROOT / "scripts/helm"),
+            *words,
+        ]
+        command += ["-n", "kube-system", "--kubeconfig", str(control_plane.paths.kubeconfig)]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -20,6 +20,7 @@ from kubypass_lab.box.kubernetes import control_plane as programs
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import apply, kubectl, try_kubectl, wait_kubectl
 from kubypass_lab.box.kubernetes.node import start_node, wait_ready
+from kubypass_lab.box.kubernetes.proxies import parse_proxy
 from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.process import wait_until
 from tests.kubernetes.churn import check_served, churn
@@ -48,7 +49,7 @@ from tests.kubernetes.serving import (
 from tests.kubernetes.streams import Traffic, traffic
 
 NODES = int(os.environ.get("LOST_NODES", "2"))
-PROXY = os.environ.get("LOST_PROXY", "kubypass")
+PROXY = parse_proxy(os.environ.get("LOST_PROXY", "kubypass"))
 KILLS = int(os.environ.get("LOST_KILLS", "3"))
 AWAY_S = float(os.environ.get("LOST_AWAY_S", "60"))
 PODS = int(os.environ.get("LOST_PODS", "20"))
@@ -138,7 +139,7 @@ def test_agents_are_killed(scene: Scene, tmp_path: Path, request: pytest.Fixture
             kubectl(cluster.paths, "-n", NAMESPACE, "rollout", "restart", "deployment/moving")
             wait_asked(found, random.randrange(1000))
             if killed[node] % 3 == 0:  # the kubelet waits longer after each crash of a pod
-                name = str(agents(cluster)[node]["metadata"]["name"])  # type: ignore[index]
+                name = str(agents(cluster)[node]["metadata"]["name"])
                 kubectl(cluster.paths, "-n", "kube-system", "delete", "pod", name)
                 wait_rolled_out(cluster, "daemonset/kubypass", 90, "kube-system")
             else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from functools import partial
 from typing import Any
 
 from kubypass_lab.box.enter import run_in
@@ -62,9 +63,10 @@ def records(cluster: Cluster, node: str) -> list[dict[str, Any]]:
 def pods_of(cluster: Cluster, node: str) -> dict[str, set[str]]:
     """The pods that have a network of their own: name to addresses."""
     field = f"--field-selector=spec.nodeName={node}"
+    pods: list[dict[str, Any]] = [*get_items(cluster.paths, "pods", "-A", field)]
     return {
         pod["metadata"]["name"]: {ip["ip"] for ip in pod["status"].get("podIPs", ())}
-        for pod in get_items(cluster.paths, "pods", "-A", field)
+        for pod in pods
         if not pod["spec"].get("hostNetwork")
     }
 
@@ -84,12 +86,17 @@ def kill_agent(cluster: Cluster, node: str) -> None:
 
 
 def test_pods_have_addresses_of_their_node(two_nodes: Cluster) -> None:
-    nodes = {n["metadata"]["name"]: n for n in get_items(two_nodes.paths, "nodes")}
-    for name, node in nodes.items():
-        assert wait_until(lambda name=name: books_agree(two_nodes, name), 60)
+    nodes: list[dict[str, Any]] = [*get_items(two_nodes.paths, "nodes")]
+    for node in nodes:
+        name = str(node["metadata"]["name"])
+        assert wait_until(partial(books_agree, two_nodes, name), 60)
         networks = [ipaddress.ip_network(cidr) for cidr in node["spec"]["podCIDRs"]]
         for addresses in pods_of(two_nodes, name).values():
             assert all(any(ipaddress.ip_address(a) in n for n in networks) for a in addresses)
+
+
+def says_its_name(cluster: Cluster, where: str, url: str) -> bool:
+    return on(cluster, where, "curl", "-s", "-m", "2", url) == "host-port"
 
 
 def test_a_host_port_needs_no_other_plugin(two_nodes: Cluster) -> None:
@@ -104,8 +111,7 @@ def test_a_host_port_needs_no_other_plugin(two_nodes: Cluster) -> None:
         )
         url = f"http://{node.address(4)}:8088/hostname"
         for where in ("client", *(each.name for each in two_nodes.nodes)):
-            said = lambda where=where: on(two_nodes, where, "curl", "-s", "-m", "2", url)  # noqa: E731
-            assert wait_until(lambda said=said: said() == "host-port", 20), where
+            assert wait_until(partial(says_its_name, two_nodes, where, url), 20), where
     finally:
         kubectl(two_nodes.paths, "delete", "pod/host-port", "--now")
 

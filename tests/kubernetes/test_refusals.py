@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 
@@ -92,9 +93,8 @@ def test_an_exec_plugin_gives_the_token(cluster: Cluster) -> None:
 def test_the_ca_of_another_cluster(cluster: Cluster) -> None:
     other = cluster.servers.root / "other"
     pki.make_authority(other)
-    config = cluster.servers.kubeconfig(
-        "ca", {}, **{"certificate-authority": str(other / "ca.crt")}
-    )
+    authority: dict[str, Any] = {"certificate-authority": str(other / "ca.crt")}
+    config = cluster.servers.kubeconfig("ca", {}, **authority)
     with cluster.agent("--kubeconfig", str(config), ready=False):
         line = waiting(cluster, "is not signed by the CA that is expected")
         assert f"certificate-authority of kubeconfig {config}" in line
@@ -159,7 +159,10 @@ def test_the_service_of_the_api_is_found_out_by_what_the_api_says(cluster: Clust
     """An address on which the server answers, and which is that of default/kubernetes all the same."""
     servers = cluster.servers
     with servers.also_at("10.96.0.1", cluster.node.namespace):
-        by_name = {"server": f"https://10.96.0.1:{PORT}", "tls-server-name": ADDRESS}
+        by_name: dict[str, Any] = {
+            "server": f"https://10.96.0.1:{PORT}",
+            "tls-server-name": ADDRESS,
+        }
         config = servers.kubeconfig("own", {"token": servers.token("kubypass")}, **by_name)
         done = cluster.refused("--kubeconfig", str(config))
     assert done.returncode == 2

@@ -157,7 +157,15 @@ def build(tree: Path) -> None:
 
 def ask(tree: Path, fault: Fault, tests: list[str]) -> str:
     """The first of these tests that fails; empty where none does, or they are no more."""
-    command = [ROOT / ".venv/bin/pytest", "-q", "-x", "--tb=line", "-p", "no:cacheprovider", *tests]
+    command = [
+        str(ROOT / ".venv/bin/pytest"),
+        "-q",
+        "-x",
+        "--tb=line",
+        "-p",
+        "no:cacheprovider",
+        *tests,
+    ]
     source = f"{tree / 'src'}:{tree / 'lab/src'}"
     environment = os.environ | CASES | {"PYTHONPATH": source, "PYTHONDONTWRITEBYTECODE": "1"}
     try:

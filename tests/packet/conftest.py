@@ -10,6 +10,7 @@ import pytest
 from scapy.layers.l2 import ARP, Ether
 
 from kubypass.errors import KernelError
+from kubypass.kernel.bpf import Map
 from kubypass.kernel.program import CHECKSUM_COMPLETE
 from tests.packet.lab import Lab, config
 from tests.packet.packets import V4, V6, Addresses
@@ -120,7 +121,8 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def start(place: str) -> Iterator[Callable[[str], Pipeline]]:
     """Begins an empty cluster on a node with one of SETTINGS; programs are loaded when they are asked for."""
-    maps, made = {}, {}
+    maps: dict[str, Map] = {}
+    made: dict[str, Lab] = {}
 
     def begin(name: str) -> Pipeline:
         if name not in made:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.packet.raw import Ends
 from tests.packet.reference import Cluster, Frontend
-from tests.packet.reference_objects import Backend, Item, ItemKey, version
+from tests.packet.reference_objects import Backend, Endpoint, Item, ItemKey, version
 
 Key = tuple[str, int, str, int, str]
 """Source and destination with their ports, and the protocol."""
@@ -240,10 +240,10 @@ class Memory:
             self.affinities[expected.item, packet.source] = Affinity(backend)
 
 
-def _serves(endpoints: dict[Backend, object], backend: Backend) -> bool:
+def _serves(endpoints: dict[Backend, Endpoint], backend: Backend) -> bool:
     """Section 14: serving, whatever the policies say; ready implies it in a slice that makes sense."""
     found = endpoints.get(backend)
-    return bool(found) and (found.serving or found.ready)
+    return found is not None and (found.serving or found.ready)
 
 
 def _key(packet: Ends, protocol: str) -> Key:

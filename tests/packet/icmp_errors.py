@@ -45,7 +45,7 @@ def router(who: Addresses) -> str:
 
 def quoted(who: Addresses, flow: Flow, **options: Any) -> Packet:
     """The IP packet of a flow, as an error quotes it."""
-    return segment(who, flow, **{"ttl": 5, **options})[1]
+    return segment(who, flow, **{"ttl": 5, **options}).payload
 
 
 def error(
@@ -95,7 +95,7 @@ def check(
 def _keep_checksum(who: Addresses, frame: bytes, checksum: bytes, at: int) -> bytes:
     frame = frame[:at] + checksum + frame[at + 2 :]
     if who.version == 4:
-        packet = IP(frame[14:])
+        packet: Packet = IP(frame[14:])
         del packet[ICMP].chksum
     else:
         packet = IPv6(frame[14:])

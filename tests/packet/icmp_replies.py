@@ -25,10 +25,10 @@ MTU = 1400
 def answer(who: Addresses, source: str, sent: Packet, message: Packet) -> bytes:
     """The error about a frame, of which it quotes as much as every host takes."""
     room = 576 - 28 if who.version == 4 else 1280 - 48
-    ip = who.ip(source, sent[1].src, 64)
+    ip = who.ip(source, sent.payload.src, 64)
     if who.version == 4:
         ip.id = 0
-    return bytes(Ether(src=sent.dst, dst=sent.src) / ip / message / bytes(sent[1])[:room])
+    return bytes(Ether(src=sent.dst, dst=sent.src) / ip / message / bytes(sent.payload)[:room])
 
 
 def too_big(who: Addresses, mtu: int = MTU) -> Packet:

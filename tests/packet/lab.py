@@ -56,7 +56,7 @@ def config(**changes: Any) -> layout.Config:
     """The constants of the programs with default settings, on the lab's node; some of them changed."""
     primary = {who.version: parse_address(who.node) for who in (V4, V6)}
     made = datapath_config(Settings(), probe_features(), primary, ())
-    return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})  # type: ignore[arg-type]
+    return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})
 
 
 @dataclass
@@ -105,8 +105,8 @@ class Lab:
         """Empty maps."""
         connections = ("flows", "fragments", "queued_fragments", "affinities", "snat_failures")
         for name in ("services", "local_addresses", "source_ranges", *connections):
-            keys = [key for key, _ in self.maps[name].items()]
-            self.maps[name].delete_batch(b"".join(keys), len(keys))
+            used = [key for key, _ in self.maps[name].items()]
+            self.maps[name].delete_batch(b"".join(used), len(used))
         backends = self.maps["backends"]
         count = backends.info.max_entries
         keys = struct.pack(f"<{count}I", *range(count))
@@ -114,8 +114,8 @@ class Lab:
 
     def local_address(self, address: str, kind: LocalAddressKind, ifindex: int = 0) -> None:
         """An address that lives on the node."""
-        macs = [bytes.fromhex(mac.replace(":", "")) for mac in (POD_MAC, VETH_MAC)]
-        value = layout.LocalAddress(ifindex, *macs, kind, NETNS_UNKNOWN)
+        pod, veth = (bytes.fromhex(mac.replace(":", "")) for mac in (POD_MAC, VETH_MAC))
+        value = layout.LocalAddress(ifindex, pod, veth, kind, NETNS_UNKNOWN)
         self.maps["local_addresses"].update(parse_address(address), value.pack())
 
     def service(
@@ -160,14 +160,14 @@ class Lab:
             key = UNSPECIFIED[family(key)]
         frontend = layout.Frontend(key, port, NUMBERS[protocol]).pack()
         counts = (len(backends), len(of_node))
-        value = layout.Service(number, places[0], *counts, flags, affinity_s)
-        self.maps["services"].update(frontend, value.pack())
+        service = layout.Service(number, places[0], *counts, flags, affinity_s)
+        self.maps["services"].update(frontend, service.pack())
         kinds = flags & (
             ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
         )
         if kinds:
-            value = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0)
-            self.maps["services"].update(layout.Frontend(key, 0, 0).pack(), value.pack())
+            none = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0)
+            self.maps["services"].update(layout.Frontend(key, 0, 0).pack(), none.pack())
         return list(ids.values())
 
     def source_range(self, address: str, port: int, cidr: str, protocol: str = "TCP") -> None:

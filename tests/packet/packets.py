@@ -57,6 +57,7 @@ def segment(who: Addresses, flow: Flow, **options: Any) -> Packet:
     source, source_port, destination, port = flow
     ethernet = Ether(src=options.get("smac", POD_MAC), dst=options.get("dmac", VETH_MAC))
     ip = who.ip(source, destination, int(str(options.get("ttl", 64))))
+    transport: Packet
     if options.get("protocol") == "UDP":
         transport = UDP(sport=source_port, dport=port)
     elif options.get("protocol") == "SCTP":

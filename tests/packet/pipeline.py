@@ -19,6 +19,7 @@ from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import counter_index, read_counts
+from kubypass.datapath.entries import Entry
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
@@ -156,7 +157,7 @@ class Pipeline:
             else:
                 table.update(key, value._replace(used_ns=max(used, 1)).pack())
 
-    def _entries(self) -> Iterator[object]:
+    def _entries(self) -> Iterator[Entry]:
         assert self._services
         return iter(self._services._tables.entries.values())
 
@@ -242,7 +243,9 @@ def _context() -> bytes:
 def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, bpf.Map]) -> Lab:
     """The programs as these settings make them, over the maps of others."""
     known, _ = check_settings(settings)
-    primary = {family(Address(parse_address(one))): parse_address(one) for one in place.primary}
+    primary: dict[int, Address] = {
+        family(Address(parse_address(one))): parse_address(one) for one in place.primary
+    }
     cidrs = [parse_cidr(one) for one in place.pod_networks]
     made = Lab(path, maps=maps)
     made.load(datapath_config(known, probe_features(), primary, cidrs), sizes=4096)

@@ -67,7 +67,8 @@ class RandomObjects:
         return item
 
     def _ports(self, number: int) -> list[dict[str, Any]]:
-        dice, ports = self.dice, []
+        dice = self.dice
+        ports: list[dict[str, Any]] = []
         many = dice.choice([1, 1, 2, 3])
         for index in range(many):
             protocol = dice.choice(["TCP", "TCP", "UDP", "UDP", "SCTP"])

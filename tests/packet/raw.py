@@ -37,7 +37,7 @@ class Segment:
 
     def changed(self, **fields: Any) -> Segment:
         """A copy of the packet with other fields."""
-        return replace(self, **fields)  # type: ignore[arg-type]
+        return replace(self, **fields)
 
     def pack(self) -> bytes:
         """The packet as it is on the wire."""

@@ -100,7 +100,9 @@ class Cluster:
     def derive(self) -> None:
         """Everything anew from the objects."""
         self.items, self.frontends, self.cluster_ips = {}, {}, set()
-        of = {kind: [] for kind in ("Service", "EndpointSlice", "Node")}
+        of: dict[str, list[Mapping[str, Any]]] = {
+            kind: [] for kind in ("Service", "EndpointSlice", "Node")
+        }
         for item in self.objects.values():
             of[item["kind"]].append(item)
         own = [node for node in of["Node"] if node["metadata"]["name"] == self.node.name]

@@ -3,11 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
-from scapy.packet import Packet
 
 from tests.packet.objects import NODE_PORT, PORT, endpoint, endpoint_slice, places, put, service
 from tests.packet.packets import Addresses, segment
@@ -24,11 +23,13 @@ def backends_of(who: Addresses) -> list[str]:
 
 
 def sticky(who: Addresses, timeout: int | None = TIMEOUT_S, **spec: Any) -> dict[str, Any]:
-    config = {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": timeout}}} if timeout else {}
+    config: dict[str, Any] = (
+        {"sessionAffinityConfig": {"clientIP": {"timeoutSeconds": timeout}}} if timeout else {}
+    )
     return service(who, sessionAffinity="ClientIP", **config, **spec)
 
 
-def slice_of(who: Addresses, wanted: Packet = FOUR, **more: Any) -> dict[str, Any]:
+def slice_of(who: Addresses, wanted: Iterable[int] = FOUR, **more: Any) -> dict[str, Any]:
     nodes = ["node1", "node1", "node2", "node2"]
     some = [endpoint(backends_of(who)[n], node=nodes[n]) for n in wanted]
     return endpoint_slice(who, some, **more)

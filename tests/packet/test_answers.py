@@ -42,8 +42,12 @@ def unreachable(who: Addresses, packet: Packet) -> Packet:
     quoted = bytes(asked)[: LONGEST[who.version] - headers]
     ethernet = Ether(src=VETH_MAC, dst=POD_MAC)
     if who.version == 4:
-        ip = IP(src=asked.dst, dst=asked.src, ttl=64, id=0)
-        return ethernet / ip / ICMP(type=3, code=3) / quoted
+        return (
+            ethernet
+            / IP(src=asked.dst, dst=asked.src, ttl=64, id=0)
+            / ICMP(type=3, code=3)
+            / quoted
+        )
     ip = IPv6(src=asked.dst, dst=asked.src, hlim=64)
     return ethernet / ip / ICMPv6DestUnreach(code=4) / quoted
 
@@ -52,7 +56,7 @@ def check_rejected(
     pipeline: Pipeline,
     who: Addresses,
     client: str,
-    place: str,
+    place: tuple[str, int],
     protocol: str,
     payload: str = "hello",
 ) -> Verdict:
@@ -99,7 +103,7 @@ def test_nobody_is_told_more_than_fifty_times_at_once(opened: Pipeline, who: Add
     budget = opened.lab.maps["icmp_budget"]
     left = sorted(layout.IcmpBudget.unpack(one).tokens for one in budget.lookup_percpu(bytes(4)))
     assert left[0] == 49
-    codes = []
+    codes: list[int] = []
     while SHOT not in codes and len(codes) < 1000:  # a millisecond may pass in between
         now = time.clock_gettime_ns(CLOCK_MONOTONIC_COARSE)
         budget.update(bytes(4), layout.IcmpBudget(now, 0).pack() * len(left))

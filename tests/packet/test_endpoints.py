@@ -60,9 +60,9 @@ def test_hints(
     opened: Pipeline,
     who: Addresses,
     zone: str | None,
-    first: dict[str, dict[str, list[dict[str, str]]]],
-    second: dict[str, dict[str, list[dict[str, str]]]],
-    third: dict[str, dict[str, list[dict[str, str]]]],
+    first: dict[str, Any],
+    second: dict[str, Any],
+    third: dict[str, Any],
     letters: str,
     kind: str,
 ) -> None:
@@ -208,7 +208,7 @@ TURNED_OFF = [
 
 @pytest.mark.parametrize("change", TURNED_OFF)
 def test_a_service_that_is_not_ours_and_back(
-    opened: Pipeline, who: Addresses, change: dict[str, object]
+    opened: Pipeline, who: Addresses, change: dict[str, Any]
 ) -> None:
     place = places(who)["external"]
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))

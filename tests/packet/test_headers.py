@@ -35,8 +35,8 @@ def request_and_seen(lab: Lab, who: Addresses, protocol: str) -> tuple[Flow, Flo
 
 def between(packet: Packet, *headers: Packet) -> Packet:
     """The packet with headers behind its IP header."""
-    transport = packet[1].payload
-    packet[1].remove_payload()
+    transport = packet.payload.payload
+    packet.payload.remove_payload()
     for header in headers:
         packet = packet / header
     return packet / transport

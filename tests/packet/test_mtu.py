@@ -109,7 +109,7 @@ def test_the_nodes_own_packet_that_is_too_big(lab: Lab, who: Addresses, protocol
 
 def test_what_just_fits_goes_on(lab: Lab, who: Addresses, protocol: str) -> None:
     lab.service(who.service, 80, [NARROW[who.version]], protocol=protocol)
-    options = {"protocol": protocol, "length": MTU}
+    options: dict[str, Any] = {"protocol": protocol, "length": MTU}
     result = lab.run("from_pod", big(who, (who.pod, 40000, who.service, 80), **options))
     there = (who.pod, 40000, NARROW[who.version], 8080)
     assert (result.code, result.packet) == (

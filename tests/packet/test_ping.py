@@ -13,15 +13,22 @@ from scapy.layers.inet6 import (
     ICMPv6EchoRequest,
 )
 from scapy.layers.l2 import Ether
+from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.lab import REDIRECT, Lab, config
-from tests.packet.packets import IN, POD_MAC, VETH_MAC, Addresses, Flow
+from tests.packet.packets import IN, POD_MAC, VETH_MAC, Addresses
 
 
 def echo(
-    who: Addresses, flow: Flow, where: Mapping[str, Any], *, reply: bool = False, number: int = 5
+    who: Addresses,
+    flow: tuple[str, str],
+    where: Mapping[str, Any],
+    *,
+    reply: bool = False,
+    number: int = 5,
 ) -> bytes:
+    message: Packet
     if who.version == 4:
         message = ICMP(type=0 if reply else 8, id=number, seq=3)
     else:

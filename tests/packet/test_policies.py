@@ -110,7 +110,7 @@ def connect(
     pipeline: Pipeline,
     who: Addresses,
     client: str,
-    place: str,
+    place: tuple[str, int],
     protocol: str,
     port: int,
     masquerade: bool,
@@ -133,7 +133,7 @@ def draw(
     pipeline: Pipeline,
     who: Addresses,
     client: str,
-    place: str,
+    place: tuple[str, int],
     protocol: str = "TCP",
     masquerade: bool = False,
 ) -> set[str]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,7 +26,7 @@ def version_before(place: str) -> Lab:
 
 
 @pytest.fixture
-def before(lab: Lab, who: Addresses, version_before: Lab) -> Lab:
+def before(lab: Lab, who: Addresses, version_before: Lab) -> Iterator[Lab]:
     """With the same services, and asked by `lab`."""
     version_before.reset()
     version_before.flags = lab.flags

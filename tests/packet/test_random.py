@@ -16,6 +16,7 @@ from collections.abc import Iterator
 import pytest
 
 from kubypass.errors import KernelError
+from kubypass.kernel.bpf import Map
 from kubypass.kernel.program import CHECKSUM_COMPLETE
 from tests.packet.lab import Lab
 from tests.packet.pipeline import Pipeline, entered, load
@@ -46,7 +47,7 @@ OUTCOMES = {
 @pytest.fixture(scope="module")
 def labs(place: str) -> Iterator[dict[str, Lab]]:
     """The programs with each of the settings, over one set of maps."""
-    maps = {}
+    maps: dict[str, Map] = {}
     made = {name: load(place, SETTINGS[name][0], PLACE, maps) for name in SETTINGS}
     first = next(iter(made.values()))
     with entered(first):
@@ -72,9 +73,11 @@ def play(
 def report(labs: dict[str, Lab], name: str, steps: list[Step], flags: int, said: str) -> str:
     """A failure, cut down. Backends are drawn by lot: what does not fail at once may still."""
     kept = shrink(
-        steps, lambda some: any(play(labs, name, some, flags)[1] for _ in range(3)), TRIES
+        steps, lambda some: any(play(labs, name, list(some), flags)[1] for _ in range(3)), TRIES
     )
-    last = next((found for _ in range(20) if (found := play(labs, name, kept, flags)[1])), said)
+    last = next(
+        (found for _ in range(20) if (found := play(labs, name, list(kept), flags)[1])), said
+    )
     return f"settings: {name}, checksum flags {flags}\n{told(kept)}\n{last}"
 
 

@@ -8,6 +8,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -20,7 +21,7 @@ from tests.packet.lab import NUMBERS
 from tests.packet.packets import Addresses, segment
 from tests.packet.snat import NODE_PORT, answer, ask, clients, empty, made, take, tuple_of
 
-FEW = {"snat_port_first": 61000, "snat_ports": 40}
+FEW: dict[str, Any] = {"snat_port_first": 61000, "snat_ports": 40}
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
@@ -87,7 +88,8 @@ def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
     lab = empty(place)
     other = who.remote_pod.replace("14", "15")
     lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
-    request, backends = (who.client, 40000, who.node, NODE_PORT), []
+    request = (who.client, 40000, who.node, NODE_PORT)
+    backends: list[str] = []
     while len(set(backends)) < 2:
         for flags in ("S", "A"):
             result = lab.run("from_uplink", segment(who, request, flags=flags))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from kubypass.kernel.features import probe_features
-from kubypass.model.verdict import ServiceFlag
+from kubypass.model.verdict import LocalAddressKind, ServiceFlag
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, Addresses, segment
 from tests.packet.snat import NODE_PORT, empty, made, tuple_of
 
@@ -111,7 +111,7 @@ def test_a_client_of_the_second_uplink_gets_its_answers_there(
     neighbour = "192.168.2.9" if who.version == 4 else "fd00:c0a8:2::9"
     client = neighbour if near else who.client
     lab = made(second_device, who)
-    lab.local_address(here, 3)
+    lab.local_address(here, LocalAddressKind(3))
     request = (client, 40000, here, NODE_PORT)
     result = lab.run("from_uplink", segment(who, request))
     assert tuple_of(result.packet) == (who.node, 40000, who.remote_pod, 8080)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kubypass.model.verdict import Verdict
@@ -64,7 +66,7 @@ def test_source_ranges_of_a_load_balancer(
     states: str,
 ) -> None:
     """Before anything else is looked at; of no other kind of frontend."""
-    spec = {"loadBalancerSourceRanges": ranges_of(who, *ranges)}
+    spec: dict[str, Any] = {"loadBalancerSourceRanges": ranges_of(who, *ranges)}
     backends = [endpoint(who.second_pod)] if states else []
     put(opened, service(who, **spec), endpoint_slice(who, backends))
     answer = who.second_pod if states else "reject"
@@ -78,13 +80,13 @@ def test_source_ranges_of_a_load_balancer(
 
 @pytest.mark.parametrize(("ranges", "let_in"), [(("node",), True), (("elsewhere",), False)])
 def test_a_balancers_address_on_the_node_may_ask_itself(
-    opened: Pipeline, who: Addresses, ranges: tuple[str], let_in: bool
+    opened: Pipeline, who: Addresses, ranges: tuple[str, ...], let_in: bool
 ) -> None:
     """Where an agent of the cloud's binds it."""
-    ranges = ranges_of(who, *ranges)
+    found = ranges_of(who, *ranges)
     put(
         opened,
-        service(who, loadBalancerSourceRanges=ranges),
+        service(who, loadBalancerSourceRanges=found),
         endpoint_slice(who, [endpoint(who.second_pod)]),
     )
     vip = BALANCER[who.version]

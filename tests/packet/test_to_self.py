@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
 from tests.packet.lab import PASS, REDIRECT, Lab
 from tests.packet.packets import TO_NETWORK, TO_POD, Addresses, Flow, segment
-from tests.packet.pipeline import NOBODY, Pipeline
+from tests.packet.pipeline import NOBODY
 
 NODE_PORT = ServiceFlag.NODE_PORT
 SELF = {"smac": NOBODY, "dmac": NOBODY, "ttl": 64}
@@ -30,7 +30,7 @@ def follow(
     expected: Flow,
     where: Mapping[str, Any],
     code: int = REDIRECT,
-    start: Callable[[str], Pipeline] = SELF,
+    start: Mapping[str, Any] = SELF,
 ) -> None:
     """One packet in, one whole packet out."""
     result = lab.run(program, segment(who, sent, **OPTIONS, **start))

@@ -13,7 +13,7 @@ from typing import Any
 
 Ask = Callable[[object], dict[str, Any]]
 """Takes a case, or a line of text, and returns the answer of `trace --batch`."""
-KUBYPASS = Path(sys.executable).parent / "kubypass"
+KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 NODE = "192.168.0.2"
 """Primary address of `me`; its other one is ALT."""
 ALT = "192.168.1.2"

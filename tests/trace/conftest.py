@@ -33,10 +33,12 @@ def ask() -> Iterator[Callable[[object], dict[str, Any]]]:
         assert process.stdin
         assert process.stdout
 
+        out = process.stdout
+
         def answer(case: object) -> dict[str, Any]:
             line = case if isinstance(case, str) else json.dumps(case)
             print(line, file=process.stdin, flush=True)
-            return json.loads(process.stdout.readline())
+            return json.loads(out.readline())
 
         yield answer
         process.stdin.close()

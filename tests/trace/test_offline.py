@@ -63,7 +63,17 @@ def manifests(tmp_path: Path) -> Path:
 
 
 def run(manifests: Path, source: str, target: str, *more: str) -> subprocess.CompletedProcess[str]:
-    argv = ["--manifests", manifests, "--node", "node1", "--from", source, "--to", target, *more]
+    argv = [
+        "--manifests",
+        str(manifests),
+        "--node",
+        "node1",
+        "--from",
+        source,
+        "--to",
+        target,
+        *more,
+    ]
     return subprocess.run([KUBYPASS, "trace", *argv], capture_output=True, text=True, check=False)
 
 

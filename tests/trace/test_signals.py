@@ -49,7 +49,7 @@ def test_a_signal_leaves_nothing_behind(number: Signals, code: int, answered: bo
 def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
     cases = tmp_path / "cases.jsonl"
     cases.write_bytes(2000 * LINE)
-    argv = [KUBYPASS, "trace", "--batch", cases, "-o", "json"]
+    argv = [KUBYPASS, "trace", "--batch", str(cases), "-o", "json"]
     with subprocess.Popen(argv, stdout=PIPE, stderr=PIPE) as process:
         assert process.stdout
         assert process.stderr
@@ -76,7 +76,7 @@ def test_a_full_disk_is_the_outputs(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("name", "why"), [("none", "No such file"), (".", "Is a directory")])
 def test_input_that_cannot_be_read(tmp_path: Path, name: str, why: str) -> None:
-    argv = [KUBYPASS, "trace", "--batch", tmp_path / name]
+    argv = [KUBYPASS, "trace", "--batch", str(tmp_path / name)]
     answer = subprocess.run(argv, capture_output=True, text=True, check=False)
     assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
     assert why in answer.stderr

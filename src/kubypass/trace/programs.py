@@ -19,6 +19,7 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
+from kubypass.datapath.sizes import map_sizes
 from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
 from kubypass.kernel.attach.cgroup import cgroup_hooks
@@ -30,6 +31,7 @@ from kubypass.model.address import format_address, is_ipv4
 from kubypass.model.constants import MARK_TRACED
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import Hook, Verdict
+from kubypass.settings.settings import Settings
 from kubypass.trace.packets import Flow
 from kubypass.trace.scratch_network import make_uplink
 
@@ -38,7 +40,8 @@ SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _IP_FREEBIND = 15
-_SIZES = {"services": 65536, "flows": 1024, "fragments": 1024, "socket_peers": 1024}
+_SIZES = {**map_sizes(Settings()), "flows": 1024, "socket_peers": 1024}
+"""The settings' defaults; a trace has few connections of its own."""
 _FIRST_CPU_KEY = bytes(4)
 
 

@@ -33,7 +33,8 @@ def test_unhealthy_while_something_waits_for_too_long() -> None:
         assert not health.is_healthy()
         assert health.updated is None
     assert health.is_healthy()
-    assert (health.queued, health.updated) == (100.0, 100.0 + TIMEOUT_S)
+    times: tuple[object, object] = (health.queued, health.updated)
+    assert times == (100.0, 100.0 + TIMEOUT_S)
 
 
 def test_what_failed_still_waits_and_the_oldest_counts() -> None:

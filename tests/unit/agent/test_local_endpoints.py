@@ -41,7 +41,7 @@ def slices(
     """One slice of each family that occurs."""
     found = [endpoint(text) for text in texts]
     return tuple(
-        EndpointSlice("default", f"{name}-{family}", "web", family, (port,), tuple(some))  # type: ignore[arg-type]
+        EndpointSlice("default", f"{name}-{family}", "web", family, (port,), tuple(some))
         for family in (4, 6)
         if (some := [e for e, text in zip(found, texts, strict=True) if (":" in text) == (family == 6)])
     )  # fmt: skip

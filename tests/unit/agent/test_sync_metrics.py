@@ -53,7 +53,8 @@ def test_a_pass_is_told_for_each_family() -> None:
 
 def test_objects_that_changed_are_counted() -> None:
     metrics = SyncMetrics(Settings())
-    services, slices = {KEY: WEB}, {KEY: (SLICE,)}
+    services = {KEY: WEB}
+    slices: dict[tuple[str, str], tuple[EndpointSlice, ...]] = {KEY: (SLICE,)}
     snapshot = Snapshot(services, slices, {}, ())
 
     def change() -> list[str]:

@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
+"""The numbers and objects of the measurements on a real Kubernetes."""
+
+from __future__ import annotations
+
 from ipaddress import ip_address, ip_network
+from typing import Any
 
 import pytest
 
@@ -19,10 +24,8 @@ GUIDE = Size(nodes=1000, services=10000, endpoints=10)
 
 
 def _addresses(size: Size, number: int, generation: int = 0) -> list[str]:
-    return [
-        endpoint["addresses"][0]
-        for endpoint in numbered_slice(size, number, generation)["endpoints"]
-    ]
+    found: dict[str, Any] = numbered_slice(size, number, generation)
+    return [endpoint["addresses"][0] for endpoint in found["endpoints"]]
 
 
 def test_every_endpoint_has_an_address_of_its_own_in_both_generations() -> None:
@@ -44,8 +47,9 @@ def test_a_generation_moves_the_first_endpoint_alone() -> None:
 
 
 def test_an_endpoint_is_in_its_nodes_pod_range() -> None:
-    endpoint = numbered_slice(GUIDE, 9999)["endpoints"][3]
-    owner = node(int(endpoint["nodeName"].removeprefix("node-")))
+    found: dict[str, Any] = numbered_slice(GUIDE, 9999)
+    endpoint = found["endpoints"][3]
+    owner: dict[str, Any] = node(int(endpoint["nodeName"].removeprefix("node-")))
     pods = ip_network(owner["spec"]["podCIDR"])
     assert ip_address(endpoint["addresses"][0]) in pods
 
@@ -53,7 +57,8 @@ def test_an_endpoint_is_in_its_nodes_pod_range() -> None:
 def test_the_last_service_and_node_are_in_their_ranges() -> None:
     largest = Size(nodes=2000, services=60000, endpoints=8)
     largest.check()
-    address = service(largest.services - 1)["spec"]["clusterIP"]
+    last: dict[str, Any] = service(largest.services - 1)
+    address = last["spec"]["clusterIP"]
     assert ip_address(address) in ip_network(SERVICE_CIDR)
     assert node_address(largest.nodes - 1) in ip_network("172.20.0.0/16")
 

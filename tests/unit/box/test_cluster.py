@@ -9,6 +9,7 @@ import json
 import tarfile
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -155,7 +156,8 @@ def test_a_nodes_files() -> None:
 
 def test_pods_get_addresses_of_all_slices() -> None:
     slices = [ipaddress.ip_network("10.233.64.0/24"), ipaddress.ip_network("fd85::/64")]
-    ptp = plugin_list(slices)["plugins"][0]
+    made: dict[str, Any] = plugin_list(slices)
+    ptp = made["plugins"][0]
     assert ptp["ipam"]["ranges"] == [[{"subnet": "10.233.64.0/24"}], [{"subnet": "fd85::/64"}]]
     assert ptp["ipam"]["routes"] == [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
 
@@ -192,6 +194,13 @@ def test_settings_that_are_none(tmp_path: Path, text: str, said: str) -> None:
         read_settings(path)
 
 
+def member(tar: tarfile.TarFile, name: str) -> bytes:
+    """A file of an archive."""
+    found = tar.extractfile(name)
+    assert found
+    return found.read()
+
+
 def test_an_archive_is_the_same_for_the_same_content(tmp_path: Path) -> None:
     root = tmp_path / "root"
     (root / "bin").mkdir(parents=True)
@@ -202,9 +211,9 @@ def test_an_archive_is_the_same_for_the_same_content(tmp_path: Path) -> None:
     one, two = tmp_path / "one.tar", tmp_path / "two.tar"
     assert one.read_bytes() == two.read_bytes()
     with tarfile.open(one) as tar:
-        entry = json.load(tar.extractfile("manifest.json"))[0]
-        raw = tar.extractfile(entry["Config"]).read()
-        layer = tar.extractfile(entry["Layers"][0]).read()
+        entry = json.loads(member(tar, "manifest.json"))[0]
+        raw = member(tar, entry["Config"])
+        layer = member(tar, entry["Layers"][0])
     assert entry["RepoTags"] == ["example.org/tool:1"]
     description = json.loads(raw)
     assert description["config"]["Entrypoint"] == ["/bin/tool"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -40,15 +41,15 @@ def slices(
     *pods: PodRecord,
     zones: dict[str, str] | None = None,
     labels: dict[str, str] | None = None,
-) -> list[Json]:
+) -> list[dict[str, Any]]:
     """Slices of a Service that selects `app: web`."""
     ports = [{"port": 80, "targetPort": "http", "protocol": "TCP"}]
     full = {"ports": ports, "ipFamilies": ["IPv4"], "selector": {"app": "web"}, **spec}
     raw = {"metadata": {"name": "web", "labels": labels}, "spec": full}
-    return plan_slices(msgspec.convert(raw, Service), pods, zones or {})
+    return [*plan_slices(msgspec.convert(raw, Service), pods, zones or {})]
 
 
-def endpoints(each: Json) -> list[Json]:
+def endpoints(each: Json) -> list[dict[str, Any]]:
     value = each["endpoints"]
     assert isinstance(value, list)
     return value
@@ -127,7 +128,7 @@ def test_hints(distribution: str | None, zones: dict[str, str], states: str, exp
     ]
     (found,) = slices({"trafficDistribution": distribution}, *pods, zones=zones)
     words = []
-    for endpoint in found["endpoints"]:  # type: ignore[attr-defined]
+    for endpoint in found["endpoints"]:
         hints = endpoint.get("hints", {})
         names = [each["name"] for kind in hints.values() for each in kind]
         words.append("/".join(names) or "-")
@@ -137,9 +138,9 @@ def test_hints(distribution: str | None, zones: dict[str, str], states: str, exp
 
 def test_labels_of_the_service() -> None:
     (found,) = slices({}, labels={"app": "x", "kubernetes.io/service-name": "other"})
-    labels = found["metadata"]["labels"]  # type: ignore[index]
+    labels = found["metadata"]["labels"]
     assert labels["app"] == "x"
     assert labels["kubernetes.io/service-name"] == "web"
     assert "service.kubernetes.io/headless" not in labels
     (found,) = slices({"clusterIP": "None"})
-    assert "service.kubernetes.io/headless" in found["metadata"]["labels"]  # type: ignore[operator]
+    assert "service.kubernetes.io/headless" in found["metadata"]["labels"]

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ipaddress
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -81,7 +82,7 @@ def test_what_is_given_is_free_and_in_order(
     )
     free = [address for address in everything if address not in used]
     behind = [address for address in free if after is not None and address > after]
-    expected = (behind or free or [None])[0]
+    expected = next(iter(behind or free), None)
     assert (format_address(found) if found else None) == (str(expected) if expected else None)
 
 
@@ -90,7 +91,8 @@ def test_an_address_rests_until_all_others_had_their_turn(
     network: ipaddress.IPv4Network | ipaddress.IPv6Network, steps: list[int]
 ) -> None:
     """Pods come (0 and above) and go; an address comes again only where no other was free all the time."""
-    cidr, used, last = parse_cidr(str(network)), [], None
+    cidr, last = parse_cidr(str(network)), None
+    used: list[Any] = []
     size = capacity(cidr)
     free_since = {Address(parse_address(str(network[2 + n]))): 0 for n in range(size)}
     given_at: dict[Address, int] = {}

@@ -91,6 +91,7 @@ def test_only_a_list_is_collected_by() -> None:
     found = parse_request(request(gc, {**CONFIG, key: [one]}))
     assert attachments_in_use(found) == {Attachment("abc", "eth0")}
     assert attachments_in_use(parse_request(request(gc, {**CONFIG, key: []}))) == set()
+    wrong: object
     for wrong in (None, {}, [5], [{"containerID": "abc"}]):
         with pytest.raises(CniError):
             attachments_in_use(parse_request(request(gc, {**CONFIG, key: wrong})))

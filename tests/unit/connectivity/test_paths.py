@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Sequence
 
 import pytest
 
@@ -31,10 +30,10 @@ def services(*families: int) -> dict[str, ServiceAddresses]:
 
 def rows(
     places: Iterable[NodePods] = (A, B),
-    families: tuple[int, ...] = (4, 6),
+    families: Iterable[int] = (4, 6),
     *,
     has_dns: bool = True,
-    outside: tuple[Any, ...] = (),
+    outside: Sequence[tuple[str, int]] = (),
 ) -> list[Path]:
     return plan_paths(tuple(places), services(*families), has_dns=has_dns, outside=outside)
 

@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+from typing import cast
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 from kubypass.connectivity.probe import Probe
 from kubypass.errors import KubeError
+from kubypass.kube.client.rest import Rest
 
 METRICS = 'kubypass_drops_total{hook="from_pod",reason="no_route"} 3\n'
 SAID = {"/proxyMode": b"ebpf", "/metrics": METRICS.encode()}
@@ -31,6 +33,6 @@ class Node:
     ("listens", "proxy", "drops"), [("127.0.0.1", "ebpf", 3), ("::1", "ebpf", 3), ("", "", 0)]
 )
 def test_the_metrics_port_of_either_loopback(listens: str, proxy: str, drops: int) -> None:
-    probe = Probe(Node(listens), "token", {})
+    probe = Probe(cast("Rest", Node(listens)), "token", {})
     assert probe.proxy("a") == proxy
     assert sum(probe.drops("a").values()) == drops

@@ -99,7 +99,7 @@ class Kernel:
 
     def view(self) -> dict[tuple[bytes, int], View]:
         """Frontend -> its two lists, and what else new connections meet; addresses -> their flags."""
-        found = {}
+        found: dict[tuple[bytes, int], View] = {}
         for key, raw in self.services.items():
             frontend, service = layout.Frontend.unpack(key), layout.Service.unpack(raw)
             if service.flags & ServiceFlag.ADDRESS:
@@ -206,7 +206,7 @@ CLUSTERS = st.dictionaries(
 
 def build(cluster: dict[str, tuple[Any, ...]]) -> list[Item]:
     return [
-        item(name, backends, 30000 + 10 * ord(name) + port if port else 0, *rest)  # type: ignore[arg-type]
+        item(name, backends, 30000 + 10 * ord(name) + port if port else 0, *rest)
         for name, (backends, port, *rest) in cluster.items()
     ]
 

@@ -88,7 +88,16 @@ WRONG = {
 
 
 def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [HELM, "template", "kubypass", CHART, "-n", NAMESPACE, "--kube-version", "1.34.0"]
+    command = [
+        str(HELM),
+        "template",
+        "kubypass",
+        str(CHART),
+        "-n",
+        NAMESPACE,
+        "--kube-version",
+        "1.34.0",
+    ]
     return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
 
 

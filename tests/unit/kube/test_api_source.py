@@ -155,10 +155,10 @@ def test_a_fault_of_ours_ends_the_agent(source: ApiSource) -> None:
         source.take()
 
 
-def test_events_are_so_many_a_minute() -> None:
+def test_events_are_so_many_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [0.0]
     writer = Writer(client(), "node1", lambda: now[0])
-    writer._put = lambda _: None
+    monkeypatch.setattr(writer, "_put", lambda _: None)
     subject = Subject("Service", *WEB)
     assert [writer.event(subject, "Reason", "text") for _ in range(EVENTS_A_MINUTE + 1)] == [
         *[True] * EVENTS_A_MINUTE,
@@ -168,9 +168,10 @@ def test_events_are_so_many_a_minute() -> None:
     assert writer.event(subject, "Reason", "text")
 
 
-def test_a_taint_is_named_by_its_place_last_first() -> None:
-    writer, written = Writer(client(), "node 1"), []
-    writer._put = written.append
+def test_a_taint_is_named_by_its_place_last_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer(client(), "node 1")
+    written: list[Any] = []
+    monkeypatch.setattr(writer, "_put", written.append)
     writer.remove_taint("t", ("a", "t", "b", "t"))
     writer.remove_taint("t", ("t",))  # one at a time
     (write,) = written

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def test_a_program_that_gives_no_token(text: str, words: str) -> None:
 
 def test_a_wait_grows_to_a_limit_and_is_never_what_others_wait() -> None:
     for chance, share in ((0.0, 0.5), (1.0, 1.0)):
-        backoff = Backoff(lambda chance=chance: chance)
+        backoff = Backoff(partial(float, chance))
         delays = [backoff.delay() for _ in range(12)]
         assert delays[:3] == [FIRST_S * share, 2 * FIRST_S * share, 4 * FIRST_S * share]
         assert delays[-1] == LONGEST_S * share

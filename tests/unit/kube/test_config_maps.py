@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import msgspec
 import pytest
@@ -25,7 +24,7 @@ from kubypass.model.config_map import ConfigMap
 PLACE = ConfigMapName("kube-system", "kubypass-config")
 
 
-def texts(*others: ConfigMap) -> dict[str, Any]:
+def texts(*others: ConfigMap) -> dict[tuple[str, str, str], ConfigMap]:
     common = ConfigMap("kubypass-config", {"a": "1", "b": "1"})
     found = {(FOR_ALL, "kube-system", common.name): common}
     return found | {(FOR_SOME, "kube-system", text.name): text for text in others}

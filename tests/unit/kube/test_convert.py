@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,7 +40,7 @@ def service(tmp_path: Path, spec: str, extra: str = "") -> tuple[Service | None,
     return found.services.get(("default", "web")), tuple(p.message for p in found.problems)
 
 
-def ips(addresses: tuple) -> list[str]:
+def ips(addresses: tuple[Any, ...]) -> list[str]:
     return [format_address(address) for address in addresses]
 
 

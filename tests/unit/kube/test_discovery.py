@@ -61,6 +61,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.server.asked.append(self.path)
+        body: object
         code, body = 200, {"kind": "APIResourceList", "resources": SERVED.get(self.path)}
         if self.path == "/apis/odd.example/v1":
             body = ["no list"]

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -122,7 +123,7 @@ VALUES: list[Any] = [
 ]  # fmt: skip
 
 
-def paths(value: Any, path: tuple = ()) -> list[tuple]:
+def paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     """A path to some field of an object."""
     found = [path]
     if isinstance(value, dict):
@@ -132,7 +133,7 @@ def paths(value: Any, path: tuple = ()) -> list[tuple]:
     return found
 
 
-def put(value: Any, path: tuple, new: Any) -> Any:
+def put(value: Any, path: tuple[Any, ...], new: Any) -> Any:
     """The object with another value at `path`, which may not exist any more."""
     if not path:
         return deepcopy(new)
@@ -210,7 +211,7 @@ def test_wrong_values_anywhere_as_json(objects: list[Any]) -> None:
     lists = [objects[0], {"apiVersion": "v1", "kind": "List", "items": objects}]
     for document in lists:
         content = json.dumps(document, ensure_ascii=True).encode()
-        in_time(lambda content=content: understand(content, json_file=True))  # type: ignore[misc]
+        in_time(partial(understand, content, json_file=True))
 
 
 @given(mutants())

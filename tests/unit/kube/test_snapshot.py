@@ -7,6 +7,7 @@ import gc
 import threading
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -53,10 +54,11 @@ def test_while_it_changes(changing: str) -> None:
     services = {("default", str(n)): service(str(n)) for n in range(MANY)}
     nodes = {str(n): node(str(n)) for n in range(MANY)}
     snapshot = Snapshot(services, {}, nodes, ())
-    target, key, value = {
+    cases: dict[str, tuple[dict[Any, Any], object, object]] = {
         "nodes": (nodes, "new", node("new")),
         "services": (services, ("default", "new"), service("new")),
-    }[changing]
+    }
+    target, key, value = cases[changing]
     done = threading.Event()
 
     def change() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -61,7 +62,7 @@ def chosen(
         "first",
     ],
 )
-def test_uplinks(given: dict[str, object], names: list[str]) -> None:
+def test_uplinks(given: dict[str, Any], names: list[str]) -> None:
     assert chosen(**given) == names
 
 

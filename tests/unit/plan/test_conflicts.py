@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -193,7 +195,7 @@ steps = st.lists(
 
 @given(steps)
 @settings(max_examples=400, deadline=None)
-def test_any_order_of_changes_gives_the_same(changes: list) -> None:
+def test_any_order_of_changes_gives_the_same(changes: list[Any]) -> None:
     local = [parse_address(NODE_ADDRESS)]
     claims = Claims(local)
     plans: dict[tuple[str, str], tuple[Rank, ServicePlan]] = {}

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from kubypass.model.address import format_address, format_address_port, parse_address
+from kubypass.model.address import Address, format_address, format_address_port, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.endpoint import Endpoint, EndpointSlice
 from kubypass.model.protocol import Protocol
@@ -23,7 +24,7 @@ NODE = PlanNode("node1")
 
 
 def service(*ports: ServicePort, ips: str = "10.96.0.1", **addresses: str) -> Service:
-    def read(texts: str) -> tuple:
+    def read(texts: str) -> tuple[Address, ...]:
         return tuple(parse_address(text) for text in texts.split())
 
     return Service(
@@ -185,7 +186,7 @@ FLAGS = {
     ids=["Cluster", "external Local", "internal Local", "ranges", "ranges of the other family"],
 )
 def test_what_policies_and_ranges_mean_for_frontends(
-    changes: dict[str, object], expected: str
+    changes: dict[str, Any], expected: str
 ) -> None:
     found = service(
         ServicePort("", TCP, 80, 30080), external="192.0.2.1", load_balancer="192.0.2.2"

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 from kubypass.kernel import files
@@ -51,7 +52,7 @@ def named_slice(service_name: str, addresses: list[str], port: int) -> Object:
     }
 
 
-def write_file(path: Path, item: Object) -> None:
+def write_file(path: Path, item: Mapping[str, object]) -> None:
     """Write one object (or List) in one step."""
     files.write_file(path, json.dumps(item).encode(), durable=False)
 
