@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""kube-proxy's ports of a real agent, asked over TCP on a node of its own."""
+"""A real agent answers on kube-proxy's ports, over TCP, in a network namespace."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ SERVICES, ENDPOINTS = 2000, 5
 
 
 def check_maps(node: BareNode) -> int:
-    """Every service leads to live backends of its own; returns how many services there are."""
+    """Checks that every service leads to its live backends; returns how many services there are."""
     pins = node.root / "bpf/kubypass" / layout.LAYOUT_HASH
     if not (pins / "metrics").exists():
         return 0

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""answer_backwards.py ADDRESS PORT: a server of one datagram, which it repeats in pieces, the last one first.
+"""answer_backwards.py ADDRESS PORT: a server of one datagram, which it repeats in fragments, the last one first.
 
 It says "ready" once it listens.
 """

@@ -46,7 +46,7 @@ def converse(made: socket.socket) -> Call:
 
 
 def ask(call: Call) -> Call:
-    """Over a socket of its own."""
+    """Asks over a new socket."""
     with dial(call) as made:
         return converse(made)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends a datagram in pieces, the last one first."""
+"""Sends a datagram in fragments, the last one first."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def ask(client: socket.socket) -> str:
 
 
 def wait(client: socket.socket) -> str:
-    """The error that the socket is told of."""
+    """The error that is reported to the socket."""
     deadline = time.monotonic() + 10
     client.settimeout(0.01)
     while time.monotonic() < deadline:

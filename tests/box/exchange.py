@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sends one line or datagram of a size, and reads the answer, which repeats it; fails unless all of it comes back.
 
-exchange.py KIND ADDRESS PORT SIZE; a datagram of the kind `backwards` is sent in pieces, the last one first.
+exchange.py KIND ADDRESS PORT SIZE; a datagram of the kind `backwards` is sent in fragments, the last one first.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Port:
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A server as a slice tells of it."""
+    """A server as a slice lists it."""
 
     server: str
     ready: bool | None = True
@@ -46,7 +46,7 @@ READY = tuple(Endpoint(name) for name in SERVERS)
 
 @dataclass(frozen=True)
 class Service:
-    """A Service of both families, with addresses of its own."""
+    """A Service of both families, with its addresses."""
 
     name: str
     number: int

@@ -16,7 +16,7 @@ HERE = Path(__file__).parent
 REFUSED = "econnrefused"
 SILENT = "no answer"
 SILENCES = {"timeout", "etimedout", "eperm", "ehostunreach"}
-"""What a dropped packet looks like: a socket hook foretells its end, and a router may tell of one that has no route."""
+"""What a dropped packet looks like: a socket hook refuses it, or a router reports that it has no route."""
 SILENCE_S = 0.7
 """How long no answer has to come where packets are dropped."""
 Expected = set[str] | str

@@ -84,7 +84,7 @@ def test_every_way(servers: Scene, version: int, server: str) -> None:
 
 @FAMILIES
 def test_a_service_without_endpoints_is_refused(servers: Scene, version: int) -> None:
-    """The node is told, also of an address of its own."""
+    """The node gets the refusal, for one of its own addresses as well."""
     service = servers.put(servers.service(PORT, node_ports=True), [])
     ways = targets(servers, service, version)
     index = counter_index(Hook.TO_SELF, Verdict.REJECT_NO_BACKEND)

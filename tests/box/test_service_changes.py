@@ -212,7 +212,7 @@ def becomes_answered_by(cluster: Cluster, place: str, address: str, nodes: set[s
 @FAMILIES
 @pytest.mark.parametrize("distribution", ["PreferClose", "PreferSameZone", "PreferSameNode"])
 def test_traffic_distribution(cluster: Cluster, version: int, distribution: str) -> None:
-    """Each node is a zone of its own: its pods get what its clients ask."""
+    """Each node is a zone: its pods get what its clients ask."""
     address = cluster.host(version, "changing")
     apply(cluster, f"trafficDistribution: {distribution}, selector: {{app: echo}}, ports: [{WEB}]")
     for place, node in (("pod1", "node1"), ("pod2", "node2")):

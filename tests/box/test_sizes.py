@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams in pieces, and ways that are narrower than both ends know."""
+"""Fragmented datagrams, and paths that are narrower than both ends know."""
 
 from __future__ import annotations
 

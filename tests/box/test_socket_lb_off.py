@@ -89,7 +89,7 @@ def make(kind: str, directory: Path, settings: dict[str, str]) -> Iterator[Clust
 
 @pytest.fixture(scope="module")
 def partial(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    """Some pods are left alone, by labels and runtime class."""
+    """Some pods are excluded, by labels and runtime class."""
     settings = {
         "bpf-lb-sock-exclude-pods": "mesh in (yes, true), !plain",
         "bpf-lb-sock-exclude-runtime-classes": "gvisor,kata",

@@ -70,7 +70,10 @@ def test_the_short_circuit_ignores_the_internal_policy(scene: Scene) -> None:
 
 @pytest.mark.parametrize("port", [TCP, UDP], ids=["TCP", "UDP"])
 def test_source_addresses(scene: Scene, port: Port) -> None:
-    """Kept from pod to pod and under eTP Local; hidden under eTP Cluster where the answer has to pass the node."""
+    """The client's address is kept from pod to pod and under eTP Local.
+
+    Under eTP Cluster it is masqueraded where the answer has to pass the node.
+    """
     cluster = scene.put(scene.service(port, node_ports=True), [Endpoint("a1")])
     local = scene.put(scene.service(port, node_ports=True, **EXTERNAL_LOCAL), [Endpoint("a1")])
     wrong = []

@@ -97,7 +97,7 @@ class Cluster:
     def slice(
         self, service: str, addresses: list[str], port: int = PORT, **annotations: str
     ) -> None:
-        """The slice of a service, new or in the place of the one before."""
+        """The slice of a service, new or instead of the previous one."""
         item: dict[str, Any] = named_slice(service, addresses, 8080)
         item["metadata"]["annotations"] = annotations
         item["metadata"]["labels"]["test"] = ""

@@ -201,7 +201,7 @@ def _count(outcomes: dict[str, Outcome]) -> str:
 
 
 def _keep(proxy: str, group: Group, outcomes: dict[str, Outcome]) -> None:
-    """Keep a whole run, and write the page anew from all that are kept."""
+    """Keep a whole run, and write the page again from all that are kept."""
     kept = {name: asdict(each) for name, each in outcomes.items()}
     (RESULTS / f"{proxy}-{group.name}.json").write_text(json.dumps(kept, indent=1) + "\n")
     groups = {

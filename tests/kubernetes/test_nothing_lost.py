@@ -219,7 +219,7 @@ def test_the_control_plane_is_away(
 
 
 def change_and_look(scene: Scene, found: Traffic) -> None:
-    """What is changed now is served soon: pods that go are left alone, a new service is there."""
+    """What is changed now is served soon: pods that go get no more requests, a new service is there."""
     cluster = scene.cluster
     kubectl(cluster.paths, "-n", NAMESPACE, "rollout", "restart", "deployment/far")
     serve(cluster, "news", 1)

@@ -140,7 +140,7 @@ class Memory:
     def _continues(
         self, connection: Connection, found: tuple[str, ItemKey] | None, flags: str
     ) -> tuple[bool, bool]:
-        """Whether it may go on with its backend, and whether it may be judged anew."""
+        """Whether it may go on with its backend, and whether it may be judged again."""
         if connection.protocol == "SCTP":
             return True, False
         if connection.protocol == "TCP" and flags != "S":

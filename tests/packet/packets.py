@@ -24,7 +24,7 @@ TO_NETWORK: dict[str, Any] = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}
 
 @dataclass(frozen=True)
 class Addresses:
-    """Who is who, in one family."""
+    """The addresses of all parties, in one family."""
 
     version: int
     node: str

@@ -98,7 +98,7 @@ class Cluster:
     zone: str = ""
 
     def derive(self) -> None:
-        """Everything anew from the objects."""
+        """Derives everything again from the objects."""
         self.items, self.frontends, self.cluster_ips = {}, {}, set()
         of: dict[str, list[Mapping[str, Any]]] = {
             kind: [] for kind in ("Service", "EndpointSlice", "Node")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Session affinity: a client's new connections get the endpoint of the one before, from objects to packets."""
+"""Session affinity: a client's new connections get the endpoint of the previous one, from objects to packets."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def test_it_ends_after_its_timeout_and_not_before(
     before = {client: ask(client) for client in others(who)}
     opened.age(TIMEOUT_S - 10)
     assert {client: ask(client) for client in before} == before
-    opened.age(TIMEOUT_S - 10)  # each connection has started it anew
+    opened.age(TIMEOUT_S - 10)  # each connection has started it again
     assert {client: ask(client) for client in before} == before
     opened.age(TIMEOUT_S + 10)
     assert {client: ask(client) for client in before} != before

@@ -32,7 +32,7 @@ def test_what_overtakes_the_first_piece_follows_it(
 def test_so_do_those_of_a_reply_to_a_pod(
     lab: Lab, who: Addresses, protocol: str, order: tuple[int, int, int], where: str
 ) -> None:
-    """Whose sockets are left alone: its own packets carry the service's address."""
+    """The pod is excluded from socket load balancing: its packets carry the service's address."""
     backend, program = (
         (who.second_pod, "from_pod") if where == "this node" else (who.remote_pod, "from_uplink")
     )

@@ -108,7 +108,7 @@ def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab: Lab) -> None:
 
 
 def test_a_first_piece_without_a_whole_header_is_malformed(lab: Lab) -> None:
-    """RFC 1858: it could hide its flags in the second piece."""
+    """RFC 1858: it could hide its flags in the second fragment."""
     lab.service(V4.service, 80, [V4.second_pod])
     packet = segment(V4, (V4.pod, 40000, V4.service, 80), payload="")
     whole = bytes(packet[TCP])

@@ -158,7 +158,7 @@ def test_sctp_of_unknown_length_is_dropped(lab: Lab, who: Addresses) -> None:
 
 
 def test_sctp_in_pieces_goes_on_where_its_ports_stay(lab: Lab) -> None:
-    """The first piece does not have all that the checksum covers."""
+    """The first fragment does not have all that the checksum covers."""
     lab.service(V4.service, 80, [V4.second_pod], protocol="SCTP")
     lab.service(V4.service, 8080, [V4.second_pod], protocol="SCTP")
     for port, verdict in ((80, Verdict.DROP_FRAGMENT), (8080, Verdict.TO_POD)):

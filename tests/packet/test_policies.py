@@ -85,7 +85,7 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 
 def source_of(who: Addresses, client: str) -> str:
-    """The node's is not its primary address, so that one sees whether it is hidden."""
+    """The node asks from an address that is not its primary one, so that one sees whether it is masqueraded."""
     return {"pod": who.pod, "node": OTHER_ADDRESS[who.version], "outside": who.client}[client]
 
 

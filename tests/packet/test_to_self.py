@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the node sends to an address of its own, by the loopback device: SCTP, whose sockets no hook asks."""
+"""What the node sends to its own addresses, by the loopback device: SCTP, whose sockets have no hooks."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def own(request: pytest.FixtureRequest, who: Addresses) -> str:
 def test_a_pod_answers_by_the_loopback_device(
     lab: Lab, who: Addresses, own: str, where: str
 ) -> None:
-    """Hidden behind the node's address, with which it finds back."""
+    """The client is masqueraded by the node's address, so that the answer comes back."""
     backend, on, program = {
         "here": (who.second_pod, TO_POD, "from_pod"),
         "elsewhere": (who.remote_pod, TO_NETWORK, "from_uplink"),

@@ -92,5 +92,5 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
 
 
 def node(name: str) -> Node:
-    """What the reference is told of the node with these settings."""
+    """The node of the reference with these settings."""
     return Node(NODE, PLACE.primary, PLACE.others, PLACE.pods, **SETTINGS[name][1])

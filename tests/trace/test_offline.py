@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass trace --manifests`: what is told of objects in files, on a node that need not exist."""
+"""`kubypass trace --manifests`: it explains objects in files, on a node that need not exist."""
 
 from __future__ import annotations
 
