@@ -26,7 +26,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if COSTS:
         terminalreporter.section(
-            "ns a packet: median of single runs, less that of a packet that is not IP"
+            "ns a packet: least of single runs, less that of a packet that is not IP"
         )
         for name, program, ns in sorted(COSTS):
             terminalreporter.write_line(f"{ns:7.0f}  {program:<12} {name}")

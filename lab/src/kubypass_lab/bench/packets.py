@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures ns per packet on each path, here and at another commit: rows of tests/packet, in turn within one session.
 
-It needs a git checkout. A row's figure is the median of single test runs. Of all rounds the least figure counts,
-because other work of the machine only adds to it.
+It needs a git checkout. In a round, a row's figure is the least of its single test runs, because other work of the
+machine only adds to it. Of all rounds the median counts, because the packet whose cost is subtracted is noisy, too.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 
 from kubypass.errors import KubypassError
 from kubypass_lab.checkout import CHECKOUT, import_path
@@ -45,9 +46,9 @@ def _costs(where: Path) -> Costs:
     return {key: sorted(values) for key, values in found.items()}
 
 
-def _least(rounds: list[Costs]) -> Costs:
+def _median(rounds: list[Costs]) -> Costs:
     return {
-        key: [min(some) for some in zip(*(one[key] for one in rounds), strict=True)]
+        key: [round(median(some)) for some in zip(*(one[key] for one in rounds), strict=True)]
         for key in set.intersection(*(set(one) for one in rounds))
         if len({len(one[key]) for one in rounds}) == 1
     }
@@ -68,7 +69,7 @@ def measure(base: str, rounds: int) -> dict[str, object]:
         for _ in range(rounds):
             before.append(_costs(tree))
             after.append(_costs(CHECKOUT))
-    old, new = _least(before), _least(after)
+    old, new = _median(before), _median(after)
     rows = [
         {"row": key[0], "program": key[1], "before_ns": was, "after_ns": now}
         for key in sorted(old.keys() & new.keys())
