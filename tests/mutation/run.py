@@ -149,7 +149,7 @@ def check(tree: Path, fault: Fault) -> str:
 def build(tree: Path) -> None:
     """The objects, with whatever the fault leaves unused."""
     makefile = tree / "Makefile"
-    makefile.write_text(makefile.read_text().replace("-Wall -Wextra -Werror -target", "-target"))
+    makefile.write_text(makefile.read_text().replace("-Werror ", ""))
     made = subprocess.run(["make", *OBJECTS], cwd=tree, capture_output=True, text=True, check=False)
     if made.returncode:
         raise NotSeededError(f"does not build\n{made.stderr[-2000:]}")
