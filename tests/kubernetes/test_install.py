@@ -40,7 +40,7 @@ def run(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
 
 def verbs(text: str) -> dict[str, str]:
     """Object -> what was done with it."""
-    rows = [(line[:10].strip(), line[10:]) for line in text.splitlines()]
+    rows = [(line[:10].strip(), line[10:].strip()) for line in text.splitlines()]
     return {name: word for word, name in rows if name in OBJECTS}
 
 
