@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from kubypass_lab.box import responder
 from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.images import AGNHOST
@@ -25,7 +27,7 @@ from kubypass_lab.box.process import cgroup_processes, wait_until
 NAMESPACE = "lost"
 AGENTS = ("-n", "kube-system", "daemonset/kubypass")
 SERVER_IMAGE = "docker.io/kubypass/kubypass:0.1.0"
-"""Has our responder in it; the nodes have it."""
+"""Has Python in it, and the nodes have it; the lab is not in it, so the responder comes as text."""
 PRE_STOP_S = 10
 TCP, UDP = 80, 53
 _IN = ("-n", NAMESPACE)
@@ -65,7 +67,7 @@ def _deployment(name: str, replicas: int, node: str) -> dict[str, object]:
     container = {
         "name": "server",
         "image": SERVER_IMAGE,
-        "command": ["/usr/bin/python3", "-m", "kubypass_lab.box.responder"],
+        "command": ["/usr/bin/python3", "-c", inspect.getsource(responder)],
         "args": ["--pod=$(POD)", "--node=$(NODE)", "--tcp=8080", "--udp=5353"],
         "env": environment,
         "readinessProbe": {"tcpSocket": {"port": 8080}, "periodSeconds": 2, "timeoutSeconds": 5},
