@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures ns per packet on each path, here and at another commit: rows of tests/packet, in turn within one session.
 
-It needs a git checkout. In a round, a row's figure is the least of its single test runs, because other work of the
-machine only adds to it. Of all rounds the median counts, because the packet whose cost is subtracted is noisy, too.
+It needs a git checkout. A row's figure is the least of its single test runs and of all rounds, less that of a packet
+that is not IP: other work of the machine only adds to it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from statistics import median
 
 from kubypass.errors import KubypassError
 from kubypass_lab.checkout import CHECKOUT, import_path
@@ -46,9 +45,9 @@ def _costs(where: Path) -> Costs:
     return {key: sorted(values) for key, values in found.items()}
 
 
-def _median(rounds: list[Costs]) -> Costs:
+def _least(rounds: list[Costs]) -> Costs:
     return {
-        key: [round(median(some)) for some in zip(*(one[key] for one in rounds), strict=True)]
+        key: [min(some) for some in zip(*(one[key] for one in rounds), strict=True)]
         for key in set.intersection(*(set(one) for one in rounds))
         if len({len(one[key]) for one in rounds}) == 1
     }
@@ -69,7 +68,7 @@ def measure(base: str, rounds: int) -> dict[str, object]:
         for _ in range(rounds):
             before.append(_costs(tree))
             after.append(_costs(CHECKOUT))
-    old, new = _median(before), _median(after)
+    old, new = _least(before), _least(after)
     rows = [
         {"row": key[0], "program": key[1], "before_ns": was, "after_ns": now}
         for key in sorted(old.keys() & new.keys())
