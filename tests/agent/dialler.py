@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import socket
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 from kubypass.kernel.netns import inside
-from tests.agent.far import NODE, NODE_PORT
+from tests.agent.far import BACKEND, NODE, NODE_PORT
 
 CLIENT = "192.168.1.40"
 
@@ -73,3 +74,27 @@ class Dialler(Thread):
                 return True
         client.close()
         return False
+
+
+@contextmanager
+def echo_server(far: str) -> Iterator[None]:
+    """Runs the backend, which answers every connection with what it sends."""
+    with inside(far):
+        listener = socket.create_server((BACKEND, 8080), backlog=1000)
+    Thread(target=echo, args=(listener,), daemon=True).start()
+    with listener:
+        yield
+
+
+@contextmanager
+def three_diallers(far: str) -> Iterator[list[Dialler]]:
+    """Diallers that the caller starts, with the backend that they talk to; ended and joined at the end."""
+    diallers = [Dialler(far) for _ in range(3)]
+    with echo_server(far):
+        try:
+            yield diallers
+        finally:
+            for dialler in diallers:
+                dialler.over.set()
+                if dialler.ident is not None:  # started
+                    dialler.join(10)

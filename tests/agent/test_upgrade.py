@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -19,7 +18,7 @@ from kubypass.datapath.pins import Pins
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
 from kubypass_lab.bench.node import BareNode, agent, bare_node
-from tests.agent.dialler import CLIENT, Dialler, echo, talk
+from tests.agent.dialler import CLIENT, Dialler, echo_server, talk, three_diallers
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 from tests.agent.versions import identifiers, other_structs
 
@@ -87,13 +86,9 @@ def test_connections_opened_during_an_upgrade_go_on(
     """Programs with maps of either layout open connections while one takes over from the other."""
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
-        with inside(far):
-            listener = socket.create_server((BACKEND, 8080), backlog=1000)
-        Thread(target=echo, args=(listener,), daemon=True).start()
-        diallers = [Dialler(far) for _ in range(3)]
-        with agent(node):
-            fill_flows(node, 30_000)
-        try:
+        with three_diallers(far) as diallers:
+            with agent(node):
+                fill_flows(node, 30_000)
             for dialler in diallers:
                 dialler.start()
             for _ in range(2):
@@ -103,11 +98,6 @@ def test_connections_opened_during_an_upgrade_go_on(
                 monkeypatch.delenv("PYTHONPATH")
                 with agent(node):
                     assert node.status()["layout"] == layout.LAYOUT_HASH
-        finally:
-            for dialler in diallers:
-                dialler.over.set()
-                dialler.join(10)
-        listener.close()
         assert min(dialler.opened for dialler in diallers) > 100
         assert [dialler.failures for dialler in diallers] == [[], [], []]
 
@@ -141,28 +131,25 @@ def test_an_upgrade_that_ends_in_the_middle_is_taken_up_again(
 ) -> None:
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
-        with inside(far):
-            listener = socket.create_server((BACKEND, 8080))
-        Thread(target=echo, args=(listener,), daemon=True).start()
-        dialler = Dialler(far)
-        monkeypatch.setenv("PYTHONPATH", str(other_version))
-        with agent(node):
-            before, old = identifiers(node), node.status()["layout"]
-            with inside(far):
-                client = dialler.dial()
-        monkeypatch.delenv("PYTHONPATH")
-        end_in_the_middle(node, layout.LAYOUT_HASH)
-        assert dialler.goes_on(time.monotonic() + 1, client)
-        monkeypatch.setenv("PYTHONPATH", str(other_version))
-        with agent(node):  # back, with both layouts there
-            assert node.status()["layout"] == old
-            assert not (node.root / "bpf/kubypass" / layout.LAYOUT_HASH).exists()
+        with echo_server(far):
+            dialler = Dialler(far)
+            monkeypatch.setenv("PYTHONPATH", str(other_version))
+            with agent(node):
+                before, old = identifiers(node), node.status()["layout"]
+                with inside(far):
+                    client = dialler.dial()
+            monkeypatch.delenv("PYTHONPATH")
+            end_in_the_middle(node, layout.LAYOUT_HASH)
             assert dialler.goes_on(time.monotonic() + 1, client)
-        monkeypatch.delenv("PYTHONPATH")
-        end_in_the_middle(node, layout.LAYOUT_HASH)
-        with agent(node):  # onwards
-            assert identifiers(node) == before
-            assert not (node.root / "bpf/kubypass" / old).exists()
-            assert dialler.goes_on(time.monotonic() + 1, client)
-        client.close()
-        listener.close()
+            monkeypatch.setenv("PYTHONPATH", str(other_version))
+            with agent(node):  # back, with both layouts there
+                assert node.status()["layout"] == old
+                assert not (node.root / "bpf/kubypass" / layout.LAYOUT_HASH).exists()
+                assert dialler.goes_on(time.monotonic() + 1, client)
+            monkeypatch.delenv("PYTHONPATH")
+            end_in_the_middle(node, layout.LAYOUT_HASH)
+            with agent(node):  # onwards
+                assert identifiers(node) == before
+                assert not (node.root / "bpf/kubypass" / old).exists()
+                assert dialler.goes_on(time.monotonic() + 1, client)
+            client.close()

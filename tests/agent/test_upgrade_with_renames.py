@@ -11,7 +11,6 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from threading import Thread
 
 import pytest
 
@@ -24,7 +23,7 @@ from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowFlag
 from kubypass_lab.bench.cluster import write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
-from tests.agent.dialler import CLIENT, Dialler, echo, talk
+from tests.agent.dialler import CLIENT, talk, three_diallers
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 from tests.agent.versions import earlier_version, has_commit, identifiers
 
@@ -157,11 +156,7 @@ def test_connections_opened_during_the_upgrade_go_on(
     """While links are switched, our programs try those of the earlier version for connections that only they know."""
     with bare_node() as node, neighbours(node, [CLIENT]) as far:
         write_node_port(node)
-        with inside(far):
-            listener = socket.create_server((BACKEND, 8080), backlog=1000)
-        Thread(target=echo, args=(listener,), daemon=True).start()
-        diallers = [Dialler(far) for _ in range(3)]
-        try:
+        with three_diallers(far) as diallers:
             monkeypatch.setenv("PYTHONPATH", str(old_names))
             with agent(node):
                 for dialler in diallers:
@@ -172,10 +167,5 @@ def test_connections_opened_during_the_upgrade_go_on(
                 assert node.status()["layout"] == layout.LAYOUT_HASH != old
                 notes = node.status()["upgrade"]
                 assert not [note for note in notes if "may fail" in note]
-        finally:
-            for dialler in diallers:
-                dialler.over.set()
-                dialler.join(10)
-        listener.close()
         assert min(dialler.opened for dialler in diallers) > 20
         assert [dialler.failures for dialler in diallers] == [[], [], []]

@@ -20,7 +20,7 @@ from kubypass.agent.log import log
 from kubypass.api.answer import Answer, text_answer
 from kubypass.api.health_pages import PROXY_MODE, health_answer, service_answer
 from kubypass.api.routes import Page, Routes, metrics_answer
-from kubypass.api.server import AddressPort, HttpServer
+from kubypass.api.server import HttpServer, TcpAddress
 from kubypass.api.view import View
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import (
@@ -61,7 +61,7 @@ class _Use:
     hint: str
     reason: str = ""
 
-    def problem(self, address_port: AddressPort, why: str) -> Problem:
+    def problem(self, address_port: TcpAddress, why: str) -> Problem:
         where = f"{in_brackets(address_port[0])}:{address_port[1]}"
         message = f"{self.reason}cannot listen on {where}: {why}; {self.hint}; {_AGAIN}"
         return Problem(self.subject, message)
@@ -78,8 +78,8 @@ class HttpPorts:
         self._checks: dict[ServiceKey, ServiceCheck] = {}
         self._addresses: tuple[Address, ...] = ()
         self._primary: tuple[Address, ...] = ()
-        self._fixed: dict[AddressPort, _Use] = {}
-        self._open: set[AddressPort] = set()
+        self._fixed: dict[TcpAddress, _Use] = {}
+        self._open: set[TcpAddress] = set()
         self._count_lock = threading.Lock()
         self._answers: Counter[tuple[str, int]] = Counter()
         self.problems: tuple[Problem, ...] = ()
@@ -163,7 +163,7 @@ class HttpPorts:
                 log("problem", "WARNING", subject=problem.subject, message=problem.message)
         self.problems = tuple(problems)
 
-    def _wanted(self) -> tuple[dict[AddressPort, _Use], list[Problem]]:
+    def _wanted(self) -> tuple[dict[TcpAddress, _Use], list[Problem]]:
         """The ports to open, and a problem for each that two services ask for."""
         wanted = dict(self._fixed)
         problems = []
@@ -249,7 +249,7 @@ def health_check_hosts(
     return found
 
 
-def _address_ports(address: Address, port: int, settings: Settings) -> list[AddressPort]:
+def _address_ports(address: Address, port: int, settings: Settings) -> list[TcpAddress]:
     """The address with the port. The unspecified address of either family means every address, as for Go."""
     found = {format_address(address)}
     if address in UNSPECIFIED.values():

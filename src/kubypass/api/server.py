@@ -20,9 +20,9 @@ from typing import Any
 from kubypass.api.answer import Answer
 from kubypass.api.routes import Routes
 
-AddressPort = tuple[str, int]
+TcpAddress = tuple[str, int]
 """An IP address (not a name) and a port."""
-ListenAddress = AddressPort | Path
+ListenAddress = TcpAddress | Path
 """A TCP port, or the path of a unix socket that only root may open."""
 
 

@@ -20,12 +20,11 @@ from kubypass.datapath.entries import (
     source_range_of,
 )
 from kubypass.datapath.identifiers import Identifiers
-from kubypass.model.address import Address
+from kubypass.model.address import Address, AddressPort
 from kubypass.model.verdict import BackendState, ServiceFlag
 from kubypass.plan.items import Item, PlannedBackend
 
 _NO_BACKEND = bytes(layout.BACKEND_SIZE)
-_AddressPort = tuple[bytes, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +45,7 @@ class Found:
     cluster: int = 0
     local: int = 0
     affinity_s: int = 0
-    backends: dict[_AddressPort, tuple[int, int, int]] = field(default_factory=dict)
+    backends: dict[AddressPort, tuple[int, int, int]] = field(default_factory=dict)
     """Address and port -> identifier, state and lists."""
     ranges: set[bytes] = field(default_factory=set)
 
@@ -68,7 +67,11 @@ class Adoption:
             self._add_service(layout.Service.unpack(raw), slots)
         for number, backend in _backends(contents.backends):
             found = self._found.setdefault(backend.service, Found())
-            found.backends[backend.address, backend.port] = (number, backend.state, backend.lists)
+            found.backends[Address(backend.address), backend.port] = (
+                number,
+                backend.state,
+                backend.lists,
+            )
             self._backend_ids.add(number)
         for key in contents.source_ranges:
             service = layout.SourceRange.unpack(key).service
@@ -118,7 +121,7 @@ class Adoption:
         )
         in_order = sorted(found.backends.items())
         backends = tuple(
-            PlannedBackend(Address(address), port, BackendState(state), of)
+            PlannedBackend(address, port, BackendState(state), of)
             for (address, port), (_, state, of) in in_order
         )
         ids = tuple(identifier for _, (identifier, _, _) in in_order)
