@@ -226,8 +226,6 @@ class Player:
             self._check_forwarded(hook, packet, now, seen)
         except AssertionError as error:
             raise AssertionError(f"reply of {connection}: {error}\nseen {_told(seen)}") from None
-        if connection.protocol == "TCP" and "R" in flags:
-            connection.answered = True
 
 
 def _told(seen: Seen) -> str:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "eceb4ea71219"
+LAYOUT_HASH = "38ef5bd62f56"
 MAP_NAMES = (
     "services",
     "slots",
@@ -171,13 +171,13 @@ class Tuple(NamedTuple):
         return cls(source, destination, ntohs(source_port), ntohs(destination_port), protocol)
 
 
-_FLOW = Struct("<16s16sHHIIBBB1xQ")
-FLOW_SIZE = 56
+_FLOW = Struct("<16s16sHHIIBBB1xQII")
+FLOW_SIZE = 64
 FLOW_EXPIRES_NS_AT = 48
 
 
 class Flow(NamedTuple):
-    """struct flow, 56 bytes."""
+    """struct flow, 64 bytes."""
 
     source: Bytes
     destination: Bytes
@@ -189,6 +189,8 @@ class Flow(NamedTuple):
     direction: int
     flags: int
     expires_ns: int
+    end: int
+    acknowledged: int
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
@@ -203,6 +205,8 @@ class Flow(NamedTuple):
             self.direction,
             self.flags,
             self.expires_ns,
+            self.end,
+            self.acknowledged,
         )
 
     @classmethod
@@ -219,6 +223,8 @@ class Flow(NamedTuple):
             direction,
             flags,
             expires_ns,
+            end,
+            acknowledged,
         ) = _FLOW.unpack(data)
         return cls(
             source,
@@ -231,6 +237,8 @@ class Flow(NamedTuple):
             direction,
             flags,
             expires_ns,
+            end,
+            acknowledged,
         )
 
 
