@@ -240,7 +240,6 @@ class Running:
             agent.writes["maps"] += result.writes
         dirty = agent.source.scan()
         if dirty:
-            log("a change was missed until now", "WARNING", services=len(dirty))
             agent.writes["maps"] += self.services.sync(dirty).writes
         self._served(result, agent.snapshot.services.keys() | dirty, full=True)
         self._repair()
