@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from kubypass.agent.source.manifests import Manifests
 
 WARNING = "a change was missed until now"

@@ -11,6 +11,7 @@ from kubypass.agent.options import Options
 from kubypass.agent.source.source import Trigger
 from kubypass.api.metric import Metric
 from kubypass.kernel.inotify import Watch
+from kubypass.kube.client.writer import Subject
 from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address
@@ -109,8 +110,9 @@ class Manifests:
     def refuse_own_service(self, services: Iterable[Address], settings: Settings) -> None:
         """Refuses nothing: no file is reached by the address of a service."""
 
-    def announce(self, key: ServiceKey, uid: str, reason: str, message: str) -> None:
+    def announce(self, subject: Subject, reason: str, message: str, name: str = "") -> bool:  # noqa: ARG002
         """Writes nothing: files keep no events."""
+        return True
 
     def say_ready(self, taint_key: str) -> None:
         """Writes nothing: files are never changed."""

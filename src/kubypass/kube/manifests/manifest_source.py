@@ -2,8 +2,8 @@
 """Manifest files as a source of cluster objects: one file, or a directory with everything below it.
 
 This module watches nothing. After an inotify event, the caller passes the paths to `reread`. `scan` finds changed files
-by inode, time and size; `changed_files` has their paths. A file that cannot be read keeps its last good objects. Hidden files and files with other
-suffixes than .json, .yaml and .yml are ignored.
+by inode, time and size; `changed_files` has their paths. A file that cannot be read keeps its last good objects. Hidden
+files and files with other suffixes than .json, .yaml and .yml are ignored.
 """
 
 from __future__ import annotations
