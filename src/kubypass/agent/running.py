@@ -142,6 +142,7 @@ class Running:
             *self._overlaps.problems(),
             *agent.ports.problems,
             *self.binds.problems,
+            *agent.faults.problems(),
             *snat,
         ]
 
