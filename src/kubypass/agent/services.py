@@ -77,6 +77,10 @@ class Services:
         """What is wrong with the services as they are now."""
         return [problem for some in dict(self._problems).values() for problem in some]
 
+    def names(self) -> dict[int, ItemKey]:
+        """What each service identifier in the maps is for."""
+        return {entry.id: key for key, entry in dict(self._tables.entries).items()}
+
     def explain(self, number: int, chosen: BackendList) -> PortExplanation | None:
         """Why each endpoint of the service port with this identifier is in the list, or is not."""
         entries = self._tables.entries
