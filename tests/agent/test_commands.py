@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
-from tests.agent.test_agent import command
+from tests.agent.test_agent import KUBYPASS, command
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 _AT_ONCE_S = 8.0
@@ -63,20 +64,37 @@ def test_services_by_name_namespace_port_and_type(node: BareNode) -> None:
         assert ask(node, "service", "list", "--type", "wrong").returncode == 2
 
 
-def test_the_columns_that_were_there_stay_and_the_name_comes_after_them(node: BareNode) -> None:
+def test_scripts_get_the_columns_that_they_know_and_a_terminal_the_name_too(node: BareNode) -> None:
+    words = ("service", "list", "web", "--port", "80")
     with agent(node):
-        head, *lines = ask(node, "service", "list", "web", "--port", "80").stdout.splitlines()
-        assert head.split("   ")[0] == "ID"
-        assert head.startswith("ID   Frontend           Service Type   Backend")
-        first, second = (line.split() for line in lines)
-        backend = "1 => 10.1.0.1:80/TCP (active)"
-        assert " ".join(first[1:]) == f"10.96.0.1:80/TCP ClusterIP {backend} default/web"
-        assert second == ["2", "=>", "10.1.0.2:80/TCP", "(active)"]
-        head, first_line, *_ = ask(
-            node, "service", "list", "-o", "wide", "web", "--port", "80"
-        ).stdout.splitlines()
-        assert head.endswith("Port Name   Policy    Affinity   Source Ranges")
-        assert first_line.split()[-6:] == ["default/web", "-", "Cluster", "10800", "s", "none"]
+        head, *lines = ask(node, *words).stdout.splitlines()
+        assert head == "ID   Frontend           Service Type   Backend"
+        number = lines[0].split()[0]
+        assert [" ".join(line.split()) for line in lines] == [
+            f"{number} 10.96.0.1:80/TCP ClusterIP 1 => 10.1.0.1:80/TCP (active)",
+            "2 => 10.1.0.2:80/TCP (active)",
+        ]
+        head, *lines = on_terminal(node, *words).splitlines()
+        assert head.split() == ["ID", "Frontend", "Service", "Type", "Backend", "Service"]
+        assert lines[0].endswith("1 => 10.1.0.1:80/TCP (active)   default/web")
+        assert lines[1].endswith("2 => 10.1.0.2:80/TCP (active)")
+        head, first, *_ = ask(node, *words, "-o", "wide").stdout.splitlines()
+        assert head.endswith("Service       Port Name   Policy    Affinity   Source Ranges")
+        assert first.split()[-6:] == ["default/web", "-", "Cluster", "10800", "s", "none"]
+
+
+def on_terminal(node: BareNode, *words: str) -> str:
+    """What a command writes to a terminal."""
+    ours, theirs = pty.openpty()
+    where = ["nsenter", f"--net=/run/netns/{node.namespace}"]
+    done = subprocess.run(
+        [*where, KUBYPASS, *words, "--run", str(node.run)], stdout=theirs, check=True, timeout=60
+    )
+    assert done.returncode == 0
+    os.close(theirs)
+    text = os.read(ours, 65536).decode()
+    os.close(ours)
+    return text.replace("\r\n", "\n")
 
 
 def test_an_agent_that_hangs_is_told_at_once_with_what_the_kernel_holds(node: BareNode) -> None:

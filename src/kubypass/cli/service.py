@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`kubypass service list`: every frontend with its backends, as the kernel's maps hold them, and whose it is."""
+"""`kubypass service list`: every frontend with its backends, as the kernel's maps hold them, and whose it is.
+
+On a terminal, the last column names the service. Elsewhere the backend is the last one, as scripts know it; `-o wide`
+and `-o json` always have the name.
+"""
 
 from __future__ import annotations
 
@@ -14,8 +18,9 @@ from kubypass.cli.table import format_table
 from kubypass.errors import KernelError, KubypassError
 
 _TYPES = ("ClusterIP", "NodePort", "ExternalIPs", "LoadBalancer", "HostPort")
-_HEAD = ("ID", "Frontend", "Service Type", "Backend", "Service")
-_WIDE = ("Port Name", "Policy", "Affinity", "Source Ranges")
+_HEAD = ("ID", "Frontend", "Service Type", "Backend")
+_NAMES = ("Service",)
+_WIDE = ("Service", "Port Name", "Policy", "Affinity", "Source Ranges")
 _EPILOG = """examples:
   kubypass service list -n default my-nginx        the frontends of one service
   kubypass service list --port 30080 --type nodeport
@@ -60,7 +65,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.output == "json":
         print(json.dumps({"services": rows}, indent=1))
     else:
-        print(render(rows, wide=arguments.output == "wide"), end="")
+        wide = arguments.output == "wide"
+        print(render(rows, named=sys.stdout.isatty(), wide=wide), end="")
     return 0
 
 
@@ -97,16 +103,17 @@ def _is_asked(row: dict[str, Any], arguments: argparse.Namespace) -> bool:
     )
 
 
-def render(rows: list[dict[str, Any]], *, wide: bool = False) -> str:
+def render(rows: list[dict[str, Any]], *, named: bool = False, wide: bool = False) -> str:
     """One line for each backend; the frontend, and whose it is, stand with its first backend."""
-    table: list[tuple[str, ...]] = [(*_HEAD, *_WIDE) if wide else _HEAD]
+    more = _WIDE if wide else _NAMES if named else ()
+    table: list[tuple[str, ...]] = [(*_HEAD, *more)]
     for row in rows:
         backends = [
             f"{number} => {backend['address']} ({backend['state']})"
             for number, backend in enumerate(row["backends"], 1)
         ]
         head = (str(row["id"]), row["frontend"], row["type"])
-        tail = (_owner(row), *_details(row)) if wide else (_owner(row),)
+        tail = (_owner(row), *_details(row))[: len(more)]
         table.append((*head, backends[0] if backends else "", *tail))
         table += [("", "", "", backend, *("" for _ in tail)) for backend in backends[1:]]
     return format_table(table) + "\n"
