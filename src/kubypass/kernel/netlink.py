@@ -27,6 +27,7 @@ class Link:
 
     index: int
     name: str
+    """As names of files are in Python: what is not UTF-8 becomes lone surrogates (PEP 383)."""
     mac: bytes
     mtu: int
     up: bool
@@ -79,7 +80,7 @@ def attributes(data: bytes) -> dict[int, bytes]:
 def _link(data: bytes) -> Link:
     _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
     fields = attributes(data[16:])
-    name = fields[rt.IFLA_IFNAME].rstrip(b"\0").decode()
+    name = os.fsdecode(fields[rt.IFLA_IFNAME].rstrip(b"\0"))
     mtu: int = struct.unpack("=I", fields[rt.IFLA_MTU])[0]
     netns = fields.get(rt.IFLA_LINK_NETNSID)
     number = struct.unpack("=i", netns)[0] if netns else -1
@@ -157,7 +158,7 @@ class Netlink:
         """The device of this name; None where there is none."""
         request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         request += attribute(rt.IFLA_EXT_MASK, struct.pack("=I", rt.SKIP_STATISTICS))
-        request += attribute(rt.IFLA_IFNAME, name.encode() + b"\0")
+        request += attribute(rt.IFLA_IFNAME, os.fsencode(name) + b"\0")
         try:
             for _, data in self.request(rt.GET_LINK, 0, request):
                 return _link(data)
