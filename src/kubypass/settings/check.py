@@ -7,8 +7,9 @@ import difflib
 from collections.abc import Mapping
 from typing import Final
 
+from kubypass.settings.cilium_features import lost_by
 from kubypass.settings.cilium_keys import CILIUM_KEYS
-from kubypass.settings.finding import Finding
+from kubypass.settings.finding import Finding, Level
 from kubypass.settings.key import Key
 from kubypass.settings.parse import FIRST_NAT_PORT, parse_bool
 from kubypass.settings.settings import KEYS, Settings
@@ -84,13 +85,15 @@ def _check_value(
             message = str(error)
         return Finding(key.name, text, "wrong", message)
     if key.alias_of:
-        return Finding(key.name, text, "deprecated", f"write {key.alias_of}")
+        effect = f"; {key.effect}" if key.effect else ""
+        return Finding(key.name, text, "deprecated", f"write {key.alias_of}{effect}")
     if text in key.deprecated_values:
         return Finding(key.name, text, "deprecated", key.deprecated_values[text])
     if key.name == "kube-proxy-replacement" and values[key.path] == "false":
         message = "only ClusterIPs, only for pods: no NodePorts, no external addresses"
         return Finding(key.name, text, "accepted", message)
-    return Finding(key.name, text, "accepted", key.effect)
+    level: Level = "ignored" if key.ignored(values[key.path]) else "accepted"
+    return Finding(key.name, text, level, key.effect)
 
 
 def _plain(key: Key, text: str) -> str:
@@ -109,7 +112,9 @@ def _check_tunnel(text: str) -> Finding:
 
 def _unlisted(name: str, text: str) -> Finding:
     if name in CILIUM_KEYS:
-        return Finding(name, text, "accepted", "known Cilium key, no effect yet")
+        if lost := lost_by(name, text):
+            return Finding(name, text, "ignored", lost)
+        return Finding(name, text, "accepted", "a key of Cilium's that kubypass does not need")
     close = difflib.get_close_matches(name, _BY_KEY, n=1, cutoff=0.8)
     message = f"unknown key; did you mean {close[0]}?" if close else "unknown key; it has no effect"
     return Finding(name, text, "unknown", message)
