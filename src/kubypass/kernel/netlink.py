@@ -38,7 +38,7 @@ class Link:
 
     index: int
     name: str
-    """As names of files are in Python: what is not UTF-8 becomes lone surrogates (PEP 383)."""
+    """The name as Python has those of files: bytes that are not UTF-8 are lone surrogates (PEP 383)."""
     mac: bytes
     mtu: int
     up: bool
