@@ -119,6 +119,11 @@ class HttpPorts:
         with self._count_lock:
             return dict(self._answers)
 
+    @property
+    def ended(self) -> Counter[str]:
+        """The number of connections that were ended early, by reason."""
+        return self._server.ended
+
     def follow(
         self,
         snapshot: Snapshot,
@@ -230,7 +235,7 @@ def _metrics_routes(view: View | None) -> Routes:
     }
     if view is not None:
         pages["/metrics"] = partial(metrics_answer, view)
-    return Routes(pages)
+    return Routes(pages, quick=view is None)
 
 
 def health_check_hosts(

@@ -138,6 +138,7 @@ class Running:
             *self._overlaps.problems(),
             *agent.ports.problems,
             *self.binds.problems,
+            *agent.faults.problems(),
             *snat,
         ]
 

@@ -10,7 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
-from kubypass.agent.report.counts import gauge_metrics, packet_metrics, socket_metrics
+from kubypass.agent.report.counts import (
+    gauge_metrics,
+    packet_metrics,
+    process_metrics,
+    socket_metrics,
+)
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.notes import open_to_outside
 from kubypass.agent.report.option import Inputs
@@ -94,6 +99,7 @@ class Report:
             *snat_metrics(failures),
             *agent.sync_metrics.metrics(agent.ports.answers, without_local),
             *socket_metrics(figures),
+            *process_metrics(agent.ports.ended, agent.faults.count),
             *agent.source.metrics(),
         ]
 
