@@ -6,7 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from kubypass.cli.status import drop_lines, format_line, format_list
+from kubypass.cli.status_lines import drop_lines, format_line, format_list
 from kubypass.datapath import layout
 from kubypass.datapath.counters import drop_rows
 from kubypass.datapath.pinned_state import read_pinned_state

@@ -9,9 +9,8 @@ from typing import Any
 
 from kubypass.api.client import NotRunning, get
 from kubypass.cli.options import add_bpffs, add_output, add_run
+from kubypass.cli.status_lines import drop_lines, format_line, format_list
 from kubypass.cli.table import format_label, format_row
-
-_WIDTH = 25
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -66,11 +65,6 @@ def is_well(status: dict[str, Any]) -> bool:
     return served and not status["problems"]
 
 
-def format_line(name: str, text: object) -> str:
-    """A line of the status: its label, and its text at a fixed column."""
-    return format_label(f"{name}:", text, _WIDTH)
-
-
 def _option(row: dict[str, Any]) -> str:
     """What is effective, and why where that is not what was asked for."""
     text = str(row["effective"])
@@ -79,11 +73,6 @@ def _option(row: dict[str, Any]) -> str:
     if row["effective"] == row["wanted"]:
         return text
     return f"{text}   (wanted {row['wanted']}: {row['why']})"
-
-
-def format_list(name: str, rows: list[str]) -> list[str]:
-    """A line with the number of rows, and the rows below it."""
-    return [format_line(name, len(rows) or "none"), *(f"  {row}" for row in rows)]
 
 
 def render(status: dict[str, Any], *, verbose: bool) -> str:
@@ -118,7 +107,7 @@ def _counts(status: dict[str, Any]) -> list[str]:
     pools = [f"{p['used']}/{p['capacity']} allocated from {p['cidr']}" for p in status["ipam"]]
     agent = status["agent"]
     state = "Ok" if agent["healthy"] else "waiting for the first complete sync"
-    maps = [format_row((m["name"], m["max_entries"]), (15, -8)) for m in status["bpf_maps"]]
+    maps = [_map(one) for one in status["bpf_maps"]]
     snat = status["snat"]
     return [
         format_line("Services", held),
@@ -133,15 +122,14 @@ def _counts(status: dict[str, Any]) -> list[str]:
     ]
 
 
+def _map(one: dict[str, Any]) -> str:
+    used = one.get("entries")
+    share = "" if used is None else f"{used} in use ({100 * used // one['max_entries']} %)"
+    return format_row((one["name"], one["max_entries"], "   ", share), (16, -8, 3, 0))
+
+
 def _failures(failure: dict[str, Any]) -> str:
     return f"none free {failure['connections']} times"
-
-
-def drop_lines(status: dict[str, Any]) -> list[str]:
-    """Where packets were dropped, why, and how many."""
-    return [
-        format_row((d["hook"], d["reason"], d["packets"]), (13, 23, 0)) for d in status["drops"]
-    ]
 
 
 def _findings(status: dict[str, Any]) -> list[str]:

@@ -18,6 +18,7 @@ from kubypass.agent.report.counts import (
     socket_metrics,
 )
 from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.map_fill import fill_metrics
 from kubypass.agent.report.notes import open_to_outside
 from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_table import option_rows
@@ -107,6 +108,7 @@ class Report:
             *snat_metrics(failures),
             *agent.sync_metrics.metrics(agent.ports.answers, without_local),
             *socket_metrics(figures),
+            *fill_metrics(figures.fills),
             *process_metrics(agent.ports.ended, agent.faults.count),
             *agent.source.metrics(),
         ]
@@ -122,7 +124,8 @@ class Report:
             "options": [row for _, row in rows],
             **{option.field: row for option, row in rows if option.field},
             "attach_mode": "TCX" if agent.features.tcx else "Legacy TC",
-            "bpf_maps": [{"name": name, "max_entries": size} for name, size in sizes.items()],
+            "bpf_maps": [one.row() for one in figures.fills]
+            or [{"name": name, "max_entries": size} for name, size in sizes.items()],
             "problems": [asdict(problem) for problem in problems],
             "problem_groups": [group.row() for group in group_problems(problems).values()],
             "drops": drop_rows(self._counts()),
