@@ -9,7 +9,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing, suppress
 from typing import Any, TypeVar
 
 import pytest
@@ -181,13 +181,22 @@ def test_two_services_with_one_health_check_port(node: BareNode) -> None:
         assert answer["service"]["name"] == "zweb"
 
 
-def test_silent_clients_are_cut_off_and_other_ports_answer(node: BareNode) -> None:
-    with agent(node), inside(f"/run/netns/{node.namespace}"):
-        silent = [socket.create_connection(("127.0.0.1", HEALTH)) for _ in range(100)]
-        assert ask(node, METRICS, "/proxyMode")[0] == 200
-        wait(lambda: ask(node, HEALTH, "/healthz"), "an answer, once the silent ones are gone")
-        for client in silent:
-            client.close()
+def test_slow_clients_keep_nobody_else_from_a_port(node: BareNode) -> None:
+    write_file(node.manifests / "service.json", balanced())
+    write_file(node.manifests / "slice.json", placed(("10.1.0.1", "bench", READY)))
+    with agent(node), inside(f"/run/netns/{node.namespace}"), ExitStack() as opened:
+        slow = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", port)))
+            for port in (HEALTH, CHECK, METRICS)
+            for _ in range(100)
+        ]
+        for number in range(80):
+            for client in slow[number::80]:
+                with suppress(OSError):  # it may have been cut off
+                    client.send(b"G")
+            assert ask(node, HEALTH, "/healthz")[0] == 200
+            assert check(node) == (200, 1)
+            assert ask(node, METRICS, "/proxyMode")[0] == 200
 
 
 def test_other_addresses_and_none(node: BareNode) -> None:

@@ -12,6 +12,7 @@ import socket
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Self
 
 from kubypass.errors import KernelError
@@ -21,17 +22,29 @@ _HEADER = struct.Struct("=IHHII")
 _NOBODY = (errno.ESRCH, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.EACCES)
 
 
+class FrameHeader(StrEnum):
+    """What stands in front of the IP header in a device's packets, as tc hooks see them."""
+
+    ETHERNET = "Ethernet"
+    NONE = "none"
+    """The device carries bare IP packets: tun, WireGuard, ipip, sit, gre, ip6tnl, PPP."""
+    OTHER = "other"
+    """Another kind of header, or one whose length nobody tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class Link:
     """A network device."""
 
     index: int
     name: str
+    """The name as Python has those of files: bytes that are not UTF-8 are lone surrogates (PEP 383)."""
     mac: bytes
     mtu: int
     up: bool
     peer_netns: int = -1
     """Our number of the network namespace of a veth's other end; negative where that is here, or not known."""
+    header: FrameHeader = FrameHeader.ETHERNET
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +89,26 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
+def frame_header(kind: int, broadcast: bytes) -> FrameHeader:
+    """The header by the ARPHRD_* number; a tunnel's `broadcast` is the address of its other end."""
+    if kind in rt.WITH_ETHERNET_HEADER:
+        return FrameHeader.ETHERNET
+    # A GRE device without another end gives each packet its outer headers before the hooks see it.
+    if kind in rt.GRE_DEVICES and not any(broadcast):
+        return FrameHeader.OTHER
+    return FrameHeader.NONE if kind in rt.WITHOUT_HEADER else FrameHeader.OTHER
+
+
 def _link(data: bytes) -> Link:
-    _, _, index, flags, _ = struct.unpack_from("=BxHiII", data)
+    _, kind, index, flags, _ = struct.unpack_from("=BxHiII", data)
     fields = attributes(data[16:])
-    name = fields[rt.IFLA_IFNAME].rstrip(b"\0").decode()
+    name = os.fsdecode(fields[rt.IFLA_IFNAME].rstrip(b"\0"))
     mtu: int = struct.unpack("=I", fields[rt.IFLA_MTU])[0]
     netns = fields.get(rt.IFLA_LINK_NETNSID)
     number = struct.unpack("=i", netns)[0] if netns else -1
-    return Link(index, name, fields.get(rt.IFLA_ADDRESS, b""), mtu, bool(flags & rt.IFF_UP), number)
+    header = frame_header(kind, fields.get(rt.IFLA_BROADCAST, b""))
+    mac, up = fields.get(rt.IFLA_ADDRESS, b""), bool(flags & rt.IFF_UP)
+    return Link(index, name, mac, mtu, up, number, header)
 
 
 def _route(data: bytes) -> Route | None:
@@ -157,7 +182,7 @@ class Netlink:
         """The device of this name; None where there is none."""
         request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         request += attribute(rt.IFLA_EXT_MASK, struct.pack("=I", rt.SKIP_STATISTICS))
-        request += attribute(rt.IFLA_IFNAME, name.encode() + b"\0")
+        request += attribute(rt.IFLA_IFNAME, os.fsencode(name) + b"\0")
         try:
             for _, data in self.request(rt.GET_LINK, 0, request):
                 return _link(data)

@@ -18,11 +18,18 @@ NEW_NEIGHBOUR = 28
 GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
 
 # Devices: IFLA_* attributes, flags, and what veth adds.
-IFLA_ADDRESS, IFLA_IFNAME, IFLA_MTU = 1, 3, 4
+IFLA_ADDRESS, IFLA_BROADCAST, IFLA_IFNAME, IFLA_MTU = 1, 2, 3, 4
 IFLA_LINKINFO, IFLA_NET_NS_FD, IFLA_EXT_MASK, IFLA_LINK_NETNSID = 18, 28, 29, 37
 IFLA_INFO_KIND, IFLA_INFO_DATA, VETH_INFO_PEER = 1, 2, 1
 IFF_UP = 1
 SKIP_STATISTICS = 8
+
+# Types of devices: ARPHRD_* of linux/if_arp.h. Those without a header are what dev_is_mac_header_xmit() of the kernel
+# names: redirects to them remove the header.
+WITH_ETHERNET_HEADER = frozenset({1, 772})  # ETHER, LOOPBACK
+GRE_DEVICES = frozenset({778, 823})  # IPGRE, IP6GRE
+WITHOUT_HEADER = GRE_DEVICES | {512, 519, 768, 769, 776, 0xFFFE, 0xFFFF}
+# PPP, RAWIP, TUNNEL, TUNNEL6, SIT, NONE, VOID
 
 # Addresses and neighbours.
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02
