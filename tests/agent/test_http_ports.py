@@ -10,7 +10,7 @@ import re
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
@@ -20,7 +20,6 @@ from kubypass_lab.bench.node import BareNode, agent, bare_node
 from kubypass_lab.box.patience import ANSWER_S
 from tests.waiting import wait
 
-T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 NODE_ADDRESS = "192.168.1.31"
 HEALTH, METRICS, CHECK = 10256, 10249, 31555
