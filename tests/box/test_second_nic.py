@@ -66,13 +66,9 @@ def test_clients_elsewhere_are_answered_by_two_default_routes(
     ours, second = {4: ("192.168.1.1", "10.20.0.1"), 6: (None, "2001:db8:20::1")}[version]
     node = box.paths.namespace(box.nodes[0].name)
     gateway = ours or str(next(g.ip for g in box.topology.gateways if g.version == 6))
-    ip_batch(
-        node,
-        [
-            f"route replace {'default' if version == 4 else '::/0'} "
-            f"nexthop via {gateway} dev eth0 nexthop via {second} dev nic.2"
-        ],
-    )
+    target = "default" if version == 4 else "::/0"
+    hops = f"nexthop via {gateway} dev eth0 nexthop via {second} dev nic.2"
+    ip_batch(node, [f"route replace {target} {hops}"])
     for _ in range(8):
         plugged.ask("client", "TCP", ADDRESSES[version], plugged.node_port("echo"))
 

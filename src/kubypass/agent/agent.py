@@ -8,6 +8,7 @@ import time
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.options import Options
+from kubypass.agent.report.problem_log import ProblemLog
 from kubypass.agent.report.sync_metrics import SyncMetrics
 from kubypass.agent.run_directory import RunDirectory
 from kubypass.agent.source.cluster_follower import ClusterFollower
@@ -47,6 +48,7 @@ class Agent:
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
         self.ports, self.health = ports, ports.health
+        self.problem_log = ProblemLog()
         self.faults = faults
         self.sync_metrics = SyncMetrics(settings)
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}

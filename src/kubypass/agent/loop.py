@@ -49,6 +49,7 @@ class Loop:
             else:
                 gc.collect()  # switched off while objects come
             agent.ports.retry()
+            agent.problem_log.look(agent.ports.problems)
         return not self._signals.stopped
 
     def run(self, running: Running) -> None:
@@ -76,7 +77,7 @@ class Loop:
             if now >= running.stale.due:
                 running.stale.step()
             if now >= next_look:
-                running.binds.look()
+                running.look()
                 next_look = time.monotonic() + _LOOK_S
             if now >= next_retry:
                 agent.retry()

@@ -17,11 +17,14 @@ from kubypass.agent.log import log
 from kubypass.agent.pod_network import PodNetwork, open_pod_network
 from kubypass.agent.programs import Programs
 from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.problem_events import ProblemEvents
+from kubypass.agent.report.snat import snat_problems
 from kubypass.agent.services import Result, Services
 from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.datapath import loader
 from kubypass.datapath.changes import Changes
 from kubypass.datapath.sizes import map_sizes
+from kubypass.datapath.snat_failures import read_snat_failures
 from kubypass.errors import ConfigError
 from kubypass.model.address import Family
 from kubypass.model.problem import Problem
@@ -52,6 +55,7 @@ class Running:
         maps, closing = self.programs.datapath.maps, agent.features.close_sockets
         self.stale = StaleSockets(settings, agent.directory.cgroup, maps, possible=closing)
         self.binds = BindProtection(settings, maps["refused_binds"], agent.follower.announce)
+        self._events = ProblemEvents(snapshot, agent.options.node, agent.source.announce)
         node = agent.plan_node()
         self.services = Services(snapshot, node, settings, maps, self._before_write)
         result = self.services.sync_all()
@@ -142,6 +146,14 @@ class Running:
             *snat,
             *agent.node.problems,
         ]
+
+    def look(self) -> None:
+        """Looks at what programs have noted, and tells of problems that came or went."""
+        self.binds.look()
+        failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
+        found = [*self.problems(), *snat_problems(failures, time.monotonic_ns())]
+        self._agent.problem_log.look(found)
+        self._events.look(found)
 
     def on_source(self) -> None:
         """Takes in what the source has, and brings the maps up to date."""
@@ -242,7 +254,6 @@ class Running:
             agent.writes["maps"] += result.writes
         dirty = agent.source.scan()
         if dirty:
-            log("a change was missed until now", "WARNING", services=len(dirty))
             agent.writes["maps"] += self.services.sync(dirty).writes
         self._served(result, agent.snapshot.services.keys() | dirty, full=True)
         self._repair()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
 from kubypass.datapath.changes import Changes
+from kubypass.datapath.earlier_owners import EarlierOwners
 from kubypass.datapath.mirror import Mirror, read_capacity, read_mirror
 from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
@@ -58,6 +59,7 @@ class Services:
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
         self._mirror: Mirror = read_mirror(maps, None)
         self._tables = self._adopt()
+        self._adopted = False
 
     def _adopt(self) -> Tables:
         """Tables that match the maps, which an earlier agent or somebody else has written."""
@@ -123,6 +125,9 @@ class Services:
         touched: set[ServiceKey] = set()
         for key, plan in plans.items():
             touched |= self._claims.replace(key, plan, self._rank(key))
+        if not self._adopted:
+            self._claims.adopt(EarlierOwners(self._mirror.contents(), plans))
+            self._adopted = True
         for key in touched - plans.keys():
             plans[key] = self._plan(key)
         changes = self._tables.begin()
@@ -138,6 +143,7 @@ class Services:
             for gone in set(self._items.get(key, ())) - set(keys):
                 self._tables.remove(gone, changes)
             self._remember(key, tuple(keys), problems)
+        self._claims.commit()
         if everything:
             self._tables.finish_adoption(changes)
         self._before_write(changes, self._mirror.services)

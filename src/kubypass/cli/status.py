@@ -22,16 +22,28 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="features, writes and timings as well"
     )
+    parser.add_argument(
+        "--check", action="store_true",
+        help="exit with 1 if there is a problem, if the API is away, or before the first sync is complete; notes, "
+        "drops and options that this kernel lacks are no problems",
+    )  # fmt: skip
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     _, body = get(arguments.run_directory / "agent.sock", "/status")
+    status = json.loads(body)
     if arguments.output == "json":
-        print(json.dumps(json.loads(body), indent=1))
+        print(json.dumps(status, indent=1))
     else:
-        print(render(json.loads(body), verbose=arguments.verbose), end="")
-    return 0
+        print(render(status, verbose=arguments.verbose), end="")
+    return int(arguments.check and not is_well(status))
+
+
+def is_well(status: dict[str, Any]) -> bool:
+    """Whether services are served and nothing is wrong: what `--check` answers."""
+    served: bool = status["agent"]["healthy"] and status["kubernetes"]["connected"] is not False
+    return served and not status["problems"]
 
 
 def _line(name: str, text: object) -> str:
@@ -100,12 +112,23 @@ def _failures(failure: dict[str, Any]) -> str:
 
 def _findings(status: dict[str, Any]) -> list[str]:
     """What an operator should look at."""
-    problems = [f"{p['subject']}: {p['message']}" for p in status["problems"]]
+    problems = [_problem(group) for group in status["problem_groups"]]
     drops = [
         format_row((d["hook"], d["reason"], d["packets"]), (13, 23, 0)) for d in status["drops"]
     ]
-    lines = _list("Problems", problems) + _list("Drops", drops) + _list("Notes", status["notes"])
+    found = len(status["problems"])
+    lines = [_line("Problems", found or "none"), *(f"  {problem}" for problem in problems)]
+    lines += _list("Drops", drops) + _list("Notes", status["notes"])
     return lines + (_list("Upgrade", status["upgrade"]) if status["upgrade"] else [])
+
+
+def _problem(group: dict[str, Any]) -> str:
+    """One line for all problems of a kind: how many, the first of their objects, and what the first one says."""
+    subjects, count = group["subjects"], group["count"]
+    if count == 1:
+        return f"{subjects[0]}: {group['message']}"
+    more = ", …" if count > len(subjects) else ""
+    return f"{count} alike: {', '.join(subjects)}{more}: {group['message']}"
 
 
 def _details(status: dict[str, Any]) -> list[str]:

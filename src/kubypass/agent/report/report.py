@@ -20,6 +20,7 @@ from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.notes import open_to_outside
 from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_table import option_rows
+from kubypass.agent.report.problem_groups import group_problems
 from kubypass.agent.report.snat import snat_metrics, snat_problems, snat_status
 from kubypass.agent.running import Running
 from kubypass.api.metric import Metric
@@ -116,6 +117,7 @@ class Report:
             "attach_mode": "TCX" if agent.features.tcx else "Legacy TC",
             "bpf_maps": [{"name": name, "max_entries": size} for name, size in sizes.items()],
             "problems": [asdict(problem) for problem in problems],
+            "problem_groups": [group.row() for group in group_problems(problems).values()],
             "drops": _drops(self._counts()),
             "snat": snat_status(ports, failures),
             "writes": {**agent.writes, "links": figures.links_written},
