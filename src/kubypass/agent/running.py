@@ -151,6 +151,7 @@ class Running:
             *fill_problems(self._fills()),
             *agent.faults.problems(),
             *snat,
+            *agent.node.problems,
         ]
 
     def look(self) -> None:
@@ -232,12 +233,12 @@ class Running:
                 _log_result(result, "services planned again for the node")
             self._served(result, agent.snapshot.services.keys(), full=True)
 
-    def on_network(self) -> None:
-        """Follows devices, addresses or pods that changed."""
+    def on_network(self, *, routes: bool = False) -> None:
+        """Follows devices, addresses or pods that changed; `routes`: those to other nodes may have, too."""
         before = self._agent.node.routing_inputs
         if self._look_at_node():
             self._follow_network(thorough=False)
-            if before != self._agent.node.routing_inputs:
+            if routes or before != self._agent.node.routing_inputs:
                 self._check_nodes()
 
     def _follow_network(self, *, thorough: bool) -> None:

@@ -159,6 +159,7 @@ class Report:
         config_map = agent.follower.config_map
         return [
             *open_to_outside(agent.settings),
+            *agent.node.notes,
             *(str(found) for found in agent.findings if found.level != "accepted"),
             *(config_map.notes if config_map else ()),
         ]
