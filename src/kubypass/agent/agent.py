@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from kubypass.agent.attempts import Attempts
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.options import Options
@@ -47,7 +48,7 @@ class Agent:
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
         self.ports, self.health = ports, ports.health
-        self.faults = faults
+        self.faults, self.attempts = faults, Attempts(faults)
         self.sync_metrics = SyncMetrics(settings)
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
         self.timings: dict[str, float] = {"parse_s": 0.0}

@@ -138,7 +138,9 @@ class Running:
             *self._overlaps.problems(),
             *agent.ports.problems,
             *self.binds.problems,
+            *agent.attempts.problems(),
             *agent.faults.problems(),
+            *self._unserved(),
             *snat,
         ]
 
@@ -231,8 +233,8 @@ class Running:
             log("endpoints changed", writes=written, pods=network.pods)
         self._look_at_pod_network(thorough=thorough)
 
-    def full_check(self) -> None:
-        """Checks everything: changes that no event reported, and changes that others made in the kernel."""
+    def check_services(self) -> None:
+        """Checks the services: changes that no event reported, and what others wrote into the maps."""
         agent = self._agent
         started = time.perf_counter()
         result = self.services.check()
@@ -244,11 +246,10 @@ class Running:
             log("a change was missed until now", "WARNING", services=len(dirty))
             agent.writes["maps"] += self.services.sync(dirty).writes
         self._served(result, agent.snapshot.services.keys() | dirty, full=True)
-        self._repair()
         agent.timings["check_s"] = time.perf_counter() - started
 
-    def _repair(self) -> None:
-        """Puts back pins, attachments, local addresses, routes and sysctls."""
+    def repair(self) -> bool:
+        """Puts back pins, attachments, local addresses, routes and sysctls; False where something cannot be put back."""
         writes = self._agent.writes
         links, routes = self.programs.attachments.writes, writes["routes"]
         sysctls = set_forwarding(self._agent.record, self._agent.settings)
