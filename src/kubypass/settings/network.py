@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubypass.settings.key import setting
-from kubypass.settings.kinds import NAMES, SWITCH
+from kubypass.settings.kinds import DEVICES, SWITCH
 
 if TYPE_CHECKING:
     from kubypass.model.address import Family
@@ -20,7 +20,7 @@ class NetworkSettings:
     ipv4: bool = setting("enable-ipv4", SWITCH, True, "true", "Serves IPv4 Services and pods.")
     ipv6: bool = setting("enable-ipv6", SWITCH, True, "true", "Serves IPv6 Services and pods.")
     devices: tuple[str, ...] = setting(
-        "devices", NAMES, (), "",
+        "devices", DEVICES, (), "",
         "Uplinks, on which NodePorts answer; a trailing + stands for any ending. Unset: the devices with a "
         "default route or with the node's address.",
     )  # fmt: skip

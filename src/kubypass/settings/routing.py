@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubypass.settings.key import Kind, setting
-from kubypass.settings.kinds import NAME, SWITCH
+from kubypass.settings.kinds import DEVICE, SWITCH
 from kubypass.settings.parse import parse_choice, parse_family_cidr
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class RoutingSettings:
         "As ipv4-native-routing-cidr.", effect=_NOT_MASQUERADED,
     )  # fmt: skip
     direct_device: str = setting(
-        "direct-routing-device", NAME, "", "",
+        "direct-routing-device", DEVICE, "", "",
         "The uplink towards the other nodes.",
         effect="no effect: the kernel's routes say which uplink leads to a node", ignored=bool,
     )  # fmt: skip
