@@ -69,6 +69,7 @@ class Agent:
     def retry(self) -> None:
         """Tries again what failed, and what another may undo."""
         self.ports.retry()
+        self.directory.node_lock.forget_askers()
         self.source.say_ready(self.settings.kubernetes.not_ready_taint_key)
 
     @property

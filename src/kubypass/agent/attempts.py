@@ -2,7 +2,8 @@
 """The one place where a failure of a part of the agent's work ends: it becomes a problem, and is tried again.
 
 What the kernel, a file or the cluster refuses is a problem. Any other exception is a fault of the program, which is
-seen as one (faults.py). Either way the other parts go on, and the one that failed is due again after a time that doubles.
+seen as one (faults.py). Either way the other parts go on, and the one that failed is due again, after a time that
+doubles.
 """
 
 from __future__ import annotations

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from kubypass.model.problem import Problem
+
 TIMEOUT_S = 60.0
 """Twice kube-proxy's default syncPeriod."""
 HUNG_S = 20.0
@@ -31,7 +33,7 @@ class Health:
         self._beat: float | None = None
         self.doing = ""
         """What the loop is at, for whoever asks why it hangs."""
-        self.unserved: tuple[str, ...] = ()
+        self.outages: tuple[str, ...] = ()
         """What keeps pods from being served now, each in words."""
         self.node_eligible = True
         """Whether the Node stays: it is not being deleted, nor tainted `ToBeDeletedByClusterAutoscaler`."""
@@ -54,7 +56,7 @@ class Health:
             self.updated = self._wall()
 
     def beat(self) -> None:
-        """The loop is at its beginning again; the first call is when it starts."""
+        """Notes that the loop is at its beginning again; the first call is when it starts."""
         self._beat = self._monotonic()
         self.doing = ""
 
@@ -66,12 +68,21 @@ class Health:
 
     def reasons(self) -> list[str]:
         """Why the proxy is not healthy, in words; empty where it is."""
-        now, found = self._monotonic(), list(self.unserved)
+        now, found = self._monotonic(), list(self.outages)
         if self.hung_s:
             found.append(f"the agent's loop has hung for {self.hung_s:.0f} s {self.doing}".rstrip())
         if any(now - since >= TIMEOUT_S for since in list(self._waiting.values())):
             found.append(f"a change has not been applied for {TIMEOUT_S:.0f} s")
         return found
+
+    def hung(self) -> list[Problem]:
+        """A problem while the loop hangs."""
+        hung_s = self.hung_s
+        message = (
+            f"its loop has hung for {hung_s:.0f} s {self.doing}: services and pods stay as they were; "
+            "if it does not end, restart the agent and report it"
+        )
+        return [Problem("Agent", message)] if hung_s else []
 
     def is_healthy(self) -> bool:
         """Whether services and pods are served as the cluster says. The node is not considered: see `node_eligible`."""

@@ -14,8 +14,10 @@ from kubypass.agent.attempts import Part
 from kubypass.agent.http_ports import RETRY_S
 from kubypass.agent.running import SWEEP_S, Running
 from kubypass.agent.signals import Signals
+from kubypass.kernel.disturbances import Disturbances
 from kubypass.kernel.inotify import Watch
 from kubypass.kernel.netlink import Monitor
+from kubypass.node.routes import ROUTE_PROTOCOL
 
 _LOOK_S = 1.0
 """Between looks at what programs have noted."""
@@ -30,6 +32,9 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._pods = Watch()
         self._monitor = Monitor()
+        self._disturbances = Disturbances(
+            route_protocol=ROUTE_PROTOCOL, filters=not agent.features.tcx
+        )
         self._changed = False
         """Whether devices, addresses or pods have changed."""
         self._handlers: dict[int, tuple[Part, Callable[[], object]]] = {}
@@ -106,8 +111,9 @@ class Loop:
         if now >= self._next_retry:
             self._do(Part.RETRY, agent.retry)
             self._next_retry = time.monotonic() + RETRY_S
-        failed = agent.attempts.due(Part.CLUSTER, Part.SERVICES, Part.NETWORK)
-        if now >= self._next_check or failed or running.disturbed:
+        if running.disturbed or agent.attempts.due(Part.NETWORK):
+            self._do(Part.NETWORK, self._updating(Part.NETWORK, running.repair))
+        if now >= self._next_check or agent.attempts.due(Part.CLUSTER, Part.SERVICES):
             self._check(running)
             self._next_check = time.monotonic() + agent.options.check_every_s
 
@@ -116,8 +122,9 @@ class Loop:
 
     def _check(self, running: Running) -> None:
         """Looks at everything, in parts, so that one that fails keeps no other from its check."""
-        running.disturbed = False
-        self._do(Part.CLUSTER, self._updating(Part.CLUSTER, running.on_source))  # a waiting event is no missed change
+        self._do(
+            Part.CLUSTER, self._updating(Part.CLUSTER, running.on_source)
+        )  # a waiting event is no missed change
         self._do(Part.SERVICES, self._updating(Part.SERVICES, running.check_services))
         self._do(Part.NETWORK, self._updating(Part.NETWORK, running.repair))
 
@@ -139,6 +146,7 @@ class Loop:
             ),
             self._pods.fd: (Part.LOOK, self._on_pods),
             self._monitor.fd: (Part.LOOK, self._on_monitor),
+            self._disturbances.fd: (Part.LOOK, lambda: self._on_disturbance(running)),
             self._signals.fd: (Part.LOOK, lambda: None),
         }
         if running.pod_network:
@@ -160,3 +168,7 @@ class Loop:
     def _on_monitor(self) -> None:
         self._changed = True
         self._monitor.drain()
+
+    def _on_disturbance(self, running: Running) -> None:
+        if self._disturbances.read():
+            running.disturbed = True

@@ -36,9 +36,6 @@ _DEVICE_CGROUP = ":63group"
 """A device may have this name, too: its first letter is escaped as in bpffs_names.py."""
 
 
-_CGROUP = "cgroup"
-
-
 @dataclass(frozen=True, slots=True)
 class _Held:
     """An open link, and what the kernel said of it when it was made. Open, it outlives its pin."""
@@ -79,6 +76,10 @@ class Attachments:
                 self.writes += 1
             return
         self._attach(TcxHook(ifindex, direction), program, self._device_pin(name, direction))
+
+    def has_filter(self, ifindex: int, program_name: str, program: Program) -> bool:
+        """Whether the device has this program where filters are used; True where links are."""
+        return self._tcx or ClsactHook(ifindex, DIRECTIONS[program_name]).program_id == program.id
 
     def drop_device(self, name: str) -> None:
         """Removes the pins of a device, and its links with them."""
@@ -125,11 +126,11 @@ class Attachments:
         A link is described by one system call. Filters have to be looked at by `attach_device`.
         """
         names = {f"{_CGROUP}-{name}" for name in CGROUP_HOOKS}
-        names |= {pin.name for name in first for pin in self._device_pins(name)}
+        names |= {
+            self._device_pin(name, way).name for name in first for way in ("ingress", "egress")
+        }
         always = [path for path in self._held if path.name in names]
-        return all(
-            self._is_intact(path) for path in (*always, *islice(self._in_turn(), at_most))
-        )
+        return all(self._is_intact(path) for path in (*always, *islice(self._in_turn(), at_most)))
 
     def _is_intact(self, path: Path) -> bool:
         held = self._held.get(path)

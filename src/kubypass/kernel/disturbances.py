@@ -44,7 +44,7 @@ class Disturbances:
             except OSError:  # ENOBUFS: messages were lost
                 found = True
                 continue
-            found = any([self._counts(kind, body) for kind, body in _messages(data)]) or found
+            found = found or any(self._counts(kind, body) for kind, body in _messages(data))
 
     def _counts(self, kind: int, body: bytes) -> bool:
         if kind == _NEW_NETCONF:
