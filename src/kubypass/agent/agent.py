@@ -9,6 +9,7 @@ from kubypass.agent.attempts import Attempts
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.options import Options
+from kubypass.agent.report.problem_log import ProblemLog
 from kubypass.agent.report.sync_metrics import SyncMetrics
 from kubypass.agent.run_directory import RunDirectory
 from kubypass.agent.source.cluster_follower import ClusterFollower
@@ -48,6 +49,7 @@ class Agent:
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
         self.ports, self.health = ports, ports.health
+        self.problem_log = ProblemLog()
         self.faults, self.attempts = faults, Attempts(faults)
         self.sync_metrics = SyncMetrics(settings)
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}

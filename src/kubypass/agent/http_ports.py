@@ -181,9 +181,6 @@ class HttpPorts:
                 ipv6 = not isinstance(address_port, Path) and address_port[0] == "::"
                 if error.errno != errno.EAFNOSUPPORT or not ipv6:
                     problems.append(use.problem(address_port, error.strerror or str(error)))
-        for problem in problems:
-            if problem not in self.problems:
-                log("problem", "WARNING", subject=problem.subject, message=problem.message)
         self.problems = tuple(problems)
 
     def _wanted(self) -> tuple[dict[ListenAddress, _Use], list[Problem]]:

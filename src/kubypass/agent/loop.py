@@ -16,11 +16,13 @@ from kubypass.agent.running import SWEEP_S, Running
 from kubypass.agent.signals import Signals
 from kubypass.kernel.disturbances import Disturbances
 from kubypass.kernel.inotify import Watch
-from kubypass.kernel.netlink import Monitor
+from kubypass.kernel.monitor import Monitor
 from kubypass.node.routes import ROUTE_PROTOCOL
 
 _LOOK_S = 1.0
 """Between looks at what programs have noted."""
+_CALM = 3
+"""How much longer than a look at the network the time until the next one is."""
 
 
 class Loop:
@@ -41,6 +43,9 @@ class Loop:
         self._left_alone: set[int] = set()
         """Descriptors whose events could not be served: they would be readable for ever."""
         self._next_check = self._next_sweep = self._next_look = self._next_retry = 0.0
+        self._routes_changed = False
+        self._calm = 0.0
+        """The time of the next look at the network, so that a flood of changes costs only a part of a CPU."""
 
     def watch(self) -> None:
         """Starts watching. It comes before the first look, so that no change is missed between the two."""
@@ -55,6 +60,7 @@ class Loop:
             else:
                 gc.collect()  # switched off while objects come
             agent.ports.retry()
+            agent.problem_log.look(agent.ports.problems)
         return not self._signals.stopped
 
     def run(self, running: Running) -> None:
@@ -75,6 +81,8 @@ class Loop:
 
     def _due(self, running: Running) -> float:
         due = min(self._next_check, self._next_sweep, self._next_retry, self._next_look)
+        if self._changed and self._agent.attempts.may(Part.NETWORK):
+            due = min(due, self._calm)
         return min(due, running.stale.due if self._agent.attempts.may(Part.SOCKETS) else math.inf)
 
     def _do(self, part: Part, work: Callable[[], object]) -> bool:
@@ -157,17 +165,25 @@ class Loop:
 
     def _look_again(self, running: Running) -> None:
         """Looks at the network once for all events of a round."""
-        if self._changed and self._agent.attempts.may(Part.NETWORK):
-            self._changed = False
-            self._do(Part.NETWORK, self._updating(Part.NETWORK, running.on_network))
+        started = time.monotonic()
+        if self._changed and started >= self._calm and self._agent.attempts.may(Part.NETWORK):
+            routes, self._changed, self._routes_changed = self._routes_changed, False, False
+            self._do(
+                Part.NETWORK,
+                self._updating(Part.NETWORK, lambda: running.on_network(routes=routes)),
+            )
+            self._monitor.expect(*self._agent.node.devices_for_routes)
+            now = time.monotonic()
+            self._calm = now + _CALM * (now - started)
 
     def _on_pods(self) -> None:
         self._changed = True
         self._pods.read()
 
     def _on_monitor(self) -> None:
-        self._changed = True
-        self._monitor.drain()
+        seen = self._monitor.read()
+        self._changed |= seen.devices or seen.routes
+        self._routes_changed |= seen.routes
 
     def _on_disturbance(self, running: Running) -> None:
         if self._disturbances.read():

@@ -88,8 +88,5 @@ def _start(agent: Agent) -> Running:
     gc.enable()
     agent.retry()
     log("ready", node=agent.options.node, ms=1000 * agent.timings["start_s"])
-    for problem in running.problems():
-        if problem in agent.ports.problems:
-            continue  # it was logged when it came up
-        log("problem", "WARNING", subject=problem.subject, message=problem.message)
+    running.look()
     return running

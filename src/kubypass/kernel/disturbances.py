@@ -19,6 +19,8 @@ _DEL_ROUTE, _TABLE_MAIN = 25, 254
 _FILTER_CHANGES = (37, 44, 45)  # DELQDISC, NEWTFILTER, DELTFILTER
 _HEADER = struct.Struct("=IHHII")
 _READ_BYTES = 1 << 16
+_READS = 64
+"""The buffers that one call reads at most, so that a flood does not hold up everything else."""
 
 
 class Disturbances:
@@ -36,15 +38,16 @@ class Disturbances:
     def read(self) -> bool:
         """Takes in what has come; returns whether something may have to be put back."""
         found = False
-        while True:
+        for _ in range(_READS):
             try:
                 data = self._socket.recv(_READ_BYTES)
             except BlockingIOError:
-                return found
+                break
             except OSError:  # ENOBUFS: messages were lost
                 found = True
                 continue
             found = found or any(self._counts(kind, body) for kind, body in _messages(data))
+        return found
 
     def _counts(self, kind: int, body: bytes) -> bool:
         if kind == _NEW_NETCONF:
