@@ -38,6 +38,7 @@ class Link:
 
     index: int
     name: str
+    """The name as Python has those of files: bytes that are not UTF-8 are lone surrogates (PEP 383)."""
     mac: bytes
     mtu: int
     up: bool
@@ -101,7 +102,7 @@ def frame_header(kind: int, broadcast: bytes) -> FrameHeader:
 def _link(data: bytes) -> Link:
     _, kind, index, flags, _ = struct.unpack_from("=BxHiII", data)
     fields = attributes(data[16:])
-    name = fields[rt.IFLA_IFNAME].rstrip(b"\0").decode()
+    name = os.fsdecode(fields[rt.IFLA_IFNAME].rstrip(b"\0"))
     mtu: int = struct.unpack("=I", fields[rt.IFLA_MTU])[0]
     netns = fields.get(rt.IFLA_LINK_NETNSID)
     number = struct.unpack("=i", netns)[0] if netns else -1
@@ -181,7 +182,7 @@ class Netlink:
         """The device of this name; None where there is none."""
         request = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
         request += attribute(rt.IFLA_EXT_MASK, struct.pack("=I", rt.SKIP_STATISTICS))
-        request += attribute(rt.IFLA_IFNAME, name.encode() + b"\0")
+        request += attribute(rt.IFLA_IFNAME, os.fsencode(name) + b"\0")
         try:
             for _, data in self.request(rt.GET_LINK, 0, request):
                 return _link(data)

@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
-import fnmatch
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from kubypass.errors import ConfigError
 from kubypass.kernel.netlink import Link, Route
 from kubypass.model.address import Address, is_ipv6_link_local
 from kubypass.model.pod import INTERFACE_PREFIX
+from kubypass.model.printable import printable
 
 
 def choose_uplinks(
@@ -45,14 +46,19 @@ def choose_uplinks(
 
 
 def _matching(links: Mapping[str, Link], devices: Sequence[str]) -> tuple[Link, ...]:
-    """The devices whose name matches one of these; `eth+` matches every name that starts with eth."""
-    patterns = [f"{name[:-1]}*" if name.endswith("+") else name for name in devices]
-    chosen = [
-        link for name, link in links.items() if any(fnmatch.fnmatch(name, p) for p in patterns)
-    ]
+    """The devices whose name matches one of these."""
+    patterns = [_pattern(text) for text in devices]
+    chosen = [link for name, link in links.items() if any(p.fullmatch(name) for p in patterns)]
     if not chosen:
         raise ConfigError(
             f"devices={' '.join(devices)}: no such device",
-            hint=f"devices here are {' '.join(sorted(links))}",
+            hint=f"devices here are {' '.join(map(printable, sorted(links)))}",
         )
     return tuple(chosen)
+
+
+def _pattern(text: str) -> re.Pattern[str]:
+    """`eth+` and `eth*` match every name that starts with eth, `eth?` one more character; else the name itself."""
+    text = f"{text[:-1]}*" if text.endswith("+") else text
+    parts = {"*": ".*", "?": "."}
+    return re.compile("".join(parts.get(c, re.escape(c)) for c in text), re.DOTALL)

@@ -46,6 +46,7 @@ def chosen(
     [
         ({"devices": ["eth+"]}, ["eth0", "eth1"]),
         ({"devices": ["wlan0", "eth0"]}, ["eth0", "wlan0"]),
+        ({"devices": ["eth?", "wl*"]}, ["eth0", "eth1", "wlan0"]),
         ({"routes": [default_route("eth0")]}, ["eth0"]),
         ({"internal": ["198.51.100.1"]}, ["wlan0"]),
         ({"routes": [default_route("eth0")], "internal": ["192.0.2.1"]}, ["eth0", "eth1"]),
@@ -55,6 +56,7 @@ def chosen(
     ids=[
         "pattern",
         "names",
+        "stars and question marks",
         "default route",
         "internal address",
         "both",
@@ -77,3 +79,9 @@ def test_a_node_without_an_uplink_is_an_error() -> None:
     only = {"lo": LINKS["lo"]}
     with pytest.raises(ConfigError, match="no device leads out of this node"):
         choose_uplinks(only, (), ADDRESSES, (), ())
+
+
+@pytest.mark.parametrize("name", ["eth[0]", "e.h0", "bond0.100", "größe", "a\nb"])
+def test_what_a_name_holds_is_no_expression(name: str) -> None:
+    links = {each: Link(at, each, b"", 1500, up=True) for at, each in enumerate(("eth0", name))}
+    assert [one.name for one in choose_uplinks(links, (), {}, [name], ())] == [name]

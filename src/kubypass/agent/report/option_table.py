@@ -13,6 +13,7 @@ from kubypass.agent.report.option import Inputs, Option, State
 from kubypass.agent.stale_sockets import protocols_to_close
 from kubypass.kernel.features import REFUSE_CONNECT
 from kubypass.model.address import format_address
+from kubypass.model.printable import printable
 from kubypass.settings.settings import Settings
 
 _NOT_YET = "not part of this version"
@@ -43,7 +44,9 @@ def _kube_proxy_replacement(inputs: Inputs) -> State:
     word = inputs.settings.services.kube_proxy_replacement
     replaced = {"true": "True", "false": "False"}.get(word, word.capitalize())
     addresses = " ".join(format_address(a) for a in inputs.node.primary.values())
-    devices = [f"{link.name} {addresses} (Direct Routing)" for link in inputs.node.uplinks]
+    devices = [
+        f"{printable(link.name)} {addresses} (Direct Routing)" for link in inputs.node.uplinks
+    ]
     return State(replaced, replaced, details=tuple(devices), fields={"devices": devices})
 
 
