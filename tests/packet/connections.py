@@ -218,9 +218,7 @@ class Memory:
             self.affinities.pop((expected.item, packet.source), None)
         return self._follow(connection)
 
-    def learn(
-        self, expected: Expected, hook: str, packet: Ends, seen: Ends, protocol: str, flags: str
-    ) -> None:
+    def learn(self, expected: Expected, hook: str, packet: Ends, seen: Ends, protocol: str) -> None:
         """A packet was translated."""
         if expected.connection:
             return

@@ -6,7 +6,9 @@ from __future__ import annotations
 import gc
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.faults import Faults
 from kubypass.agent.health import Health
+from kubypass.agent.host_checks import allow_open_files
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
@@ -30,7 +32,9 @@ def run(options: Options) -> int:
     settings, findings = load_settings(options.config, overrides)
     directory = claim_run_directory(options)
     source = open_source(options, settings)
-    server = HttpServer()
+    allow_open_files()
+    faults = Faults()
+    server = HttpServer(failed=faults.note)
     ports = HttpPorts(server, settings, options.node, Health())
     try:
         config_map = source.config_map(options)
@@ -48,8 +52,9 @@ def run(options: Options) -> int:
             findings=findings,
             follower=ClusterFollower(source, config_map),
             ports=ports,
+            faults=faults,
         )
-        _serve(agent, server, signals)
+        _serve(agent, signals)
     finally:
         source.stop()
         server.stop()
@@ -57,7 +62,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def _serve(agent: Agent, server: HttpServer, signals: Signals) -> None:
+def _serve(agent: Agent, signals: Signals) -> None:
     for finding in agent.findings:
         if finding.level != "accepted":
             log("setting", "WARNING", key=finding.key, message=finding.message)
@@ -66,7 +71,7 @@ def _serve(agent: Agent, server: HttpServer, signals: Signals) -> None:
     loop = Loop(agent, signals)
     loop.watch()
     report = Report(agent)
-    server.open(agent.options.run / "agent.sock", agent_routes(report))
+    agent.ports.serve_api(agent.options.run / "agent.sock", agent_routes(report))
     agent.ports.start(agent.settings, report)
     gc.disable()  # the objects that are made now stay
     agent.follow()
@@ -83,8 +88,5 @@ def _start(agent: Agent) -> Running:
     gc.enable()
     agent.retry()
     log("ready", node=agent.options.node, ms=1000 * agent.timings["start_s"])
-    for problem in running.problems():
-        if problem in agent.ports.problems:
-            continue  # it was logged when it came up
-        log("problem", "WARNING", subject=problem.subject, message=problem.message)
+    running.look()
     return running

@@ -8,11 +8,13 @@ import sys
 try:
     import argparse
     import importlib
+    import os
     import signal
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import cast
 
-    from kubypass.cli.output import discard_output, flush_output
+    from kubypass.cli.output import discard_output, flush_output, prepare_streams, say_error
     from kubypass.errors import ConfigError, KubypassError
 except KeyboardInterrupt:  # Ctrl-C while modules are imported
     sys.exit(130)
@@ -28,6 +30,7 @@ COMMANDS = {
     "uninstall": "take the agents out of a cluster",
     "connectivity": "try every path in a cluster, with pods of its own",
     "cleanup": "take everything of ours off this node",
+    "completion": "completion for bash, zsh and fish; the manual page",
     "version": "versions of kubypass, libbpf and the kernel",
 }
 LAB_COMMANDS = {
@@ -58,20 +61,42 @@ def _module(name: str) -> ModuleType:
     raise ConfigError(f"{name} is not installed", "pip install 'kubypass[lab]'")
 
 
+def installed_lab_commands() -> list[str]:
+    """The commands of the lab, if it is installed."""
+    from importlib.metadata import entry_points
+
+    found = {entry.name for entry in entry_points(group="kubypass.commands")}
+    return [name for name in LAB_COMMANDS if name in found]
+
+
+def whole_parser(names: Iterable[str]) -> argparse.ArgumentParser:
+    """The parser with all that these commands take."""
+    parser, commands = _empty_parser()
+    for name in names:
+        _module(name).register(commands)
+    return parser
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kubypass",
-        description="Kubernetes services without kube-proxy: an eBPF datapath and its tools.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser, commands = _empty_parser()
     for name, text in {**COMMANDS, **LAB_COMMANDS}.items():
         if name == chosen:
             _module(name).register(commands)
         else:
             commands.add_parser(name, help=text)
     return parser
+
+
+def _empty_parser() -> tuple[
+    argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]
+]:
+    parser = argparse.ArgumentParser(
+        prog="kubypass",
+        description="Kubernetes services without kube-proxy: an eBPF datapath and its tools.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
 def _run(words: list[str], chosen: str | None) -> int:
@@ -85,6 +110,7 @@ def _run(words: list[str], chosen: str | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    prepare_streams()
     words = sys.argv[1:] if arguments is None else arguments
     words = ["version"] if words == ["--version"] else words
     chosen = words[0] if words and words[0] in {*COMMANDS, *LAB_COMMANDS} else None
@@ -94,10 +120,23 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             flush_output()
     except KubypassError as error:
-        print(f"kubypass: {error}", file=sys.stderr)
+        say_error(str(error))
         return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:
         discard_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        hint = "; run this as root" if isinstance(error, PermissionError) and os.geteuid() else ""
+        say_error(f"{error}{hint}")
+        return 1
     except KeyboardInterrupt:
         return 130
+    except RuntimeError as error:
+        if isinstance(
+            error.__cause__, KeyboardInterrupt
+        ):  # Ctrl-C while a class was made (__set_name__)
+            return 130
+        raise
+    finally:
+        if arguments is None:  # nothing is left to undo: Ctrl-C may end Python while it exits
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
