@@ -67,7 +67,8 @@ static __always_inline bool acknowledges_beginning(const struct flow *partner, c
 }
 
 /* Would the receiver take the RST? Its number is exactly the next one (RFC 5961 section 3.2): what the receiver has
- * acknowledged, or will once it has the data on its way. The RST to an unanswered SYN acknowledges that. */
+ * acknowledged, or will once it has the data on its way. The RST to an
+ * unanswered SYN acknowledges that; one after the answer to it follows that answer. */
 static __always_inline bool is_valid_reset(const struct flow *flow, const struct flow *partner,
 					   const struct packet *packet)
 {
@@ -77,8 +78,10 @@ static __always_inline bool is_valid_reset(const struct flow *flow, const struct
 		return packet->sequence == partner->acknowledged ||
 		       ((flow->flags & FLOW_FLAG_NUMBERED) && packet->sequence == flow->end &&
 			is_near(flow->end, partner->acknowledged));
-	return partner->direction == FLOW_FORWARD && partner->state == FLOW_NEW && (packet->tcp_flags & TCP_ACK) &&
-	       packet->acknowledgment == partner->end;
+	if (partner->direction != FLOW_FORWARD || partner->state != FLOW_NEW)
+		return false;
+	return ((packet->tcp_flags & TCP_ACK) && packet->acknowledgment == partner->end) ||
+	       (flow->state == FLOW_ESTABLISHED && (flow->flags & FLOW_FLAG_NUMBERED) && packet->sequence == flow->end);
 }
 
 /* A server's answer to a SYN. Until the client acknowledges one, the last one counts that acknowledges the SYN which

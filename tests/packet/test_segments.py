@@ -145,6 +145,16 @@ def test_a_refused_connection_ends(begun: Conversation) -> None:
     assert begun.states == (CLOSED, CLOSED)
 
 
+def test_a_server_that_gives_up_before_the_handshake_is_over(begun: Conversation) -> None:
+    begun.backend = begun.ask("S")
+    begun.client += 1
+    begun.answer("SA")
+    begun.answer("R", seq=begun.server)
+    assert begun.states == (NEW, ESTABLISHED), "one number too low"
+    begun.answer("R", seq=begun.server + 1)
+    assert begun.states == (CLOSED, CLOSED)
+
+
 @pytest.mark.parametrize("payload", ["", "early data"])
 def test_forged_segments_in_the_handshake(begun: Conversation, payload: str) -> None:
     begun.backend = begun.ask("S", payload=payload)
