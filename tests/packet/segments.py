@@ -83,7 +83,7 @@ class Conversation:
 
     @property
     def states(self) -> tuple[FlowState, FlowState]:
-        """Of the client's and of the server's direction."""
+        """The state of the client's direction and that of the server's."""
         forward, reply = FlowDirection.FORWARD, FlowDirection.REPLY
         return FlowState(self.flow(forward).state), FlowState(self.flow(reply).state)
 
@@ -95,6 +95,6 @@ class Conversation:
 
     @property
     def lives(self) -> bool:
-        """Both directions are established, and may be idle for long."""
+        """Tells whether both directions are established, and may be idle for long."""
         established = (FlowState.ESTABLISHED, FlowState.ESTABLISHED)
         return self.states == established and self.left_s > 7000
