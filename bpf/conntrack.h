@@ -42,11 +42,6 @@ static __always_inline struct tuple partner_key(const struct flow *flow, __u8 pr
 	return reversed(&target);
 }
 
-static __always_inline bool is_new_connection(const struct packet *packet)
-{
-	return packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
-}
-
 /* Every packet may open a connection but a TCP segment without SYN. */
 static __always_inline bool may_be_new(const struct packet *packet)
 {

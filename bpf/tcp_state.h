@@ -10,6 +10,11 @@
 #define NEAR_BYTES (1U << 20) /* how far a segment may be from those before it, of which some were lost on their way */
 #define FIRST_BYTES (1U << 14) /* what a server may send before the client has acknowledged its SYN */
 
+static __always_inline bool is_new_connection(const struct packet *packet)
+{
+	return packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
 /* Returns the number after the segment's last one. SYN and FIN have a number each. */
 static __always_inline __u32 segment_end(context *ctx, const struct packet *packet)
 {
@@ -127,6 +132,8 @@ static __always_inline bool is_closed(const struct flow *flow, const struct flow
 /* May the segment change its connection's state? Most cannot, and cost no look at the other direction. */
 static __always_inline bool may_change_state(const struct flow *flow, const struct packet *packet)
 {
+	if (is_new_connection(packet))
+		return false;
 	return (packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) || flow->state == FLOW_NEW ||
 	       flow->state == FLOW_CLOSING || !(flow->flags & FLOW_FLAG_NUMBERED);
 }
