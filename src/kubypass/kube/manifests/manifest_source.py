@@ -2,13 +2,14 @@
 """Manifest files as a source of cluster objects: one file, or a directory with everything below it.
 
 This module watches nothing. After an inotify event, the caller passes the paths to `reread`. `scan` finds changed files
-by inode, time and size. A file that cannot be read keeps its last good objects. Hidden files and files with other
-suffixes than .json, .yaml and .yml are ignored.
+by inode, time and size; `changed_files` has their paths. A file that cannot be read keeps its last good objects. Hidden
+files and files with other suffixes than .json, .yaml and .yml are ignored.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from kubypass.kube.convert.converter import Converter
 from kubypass.kube.manifests.documents import SUFFIXES
 from kubypass.kube.manifests.merged_files import MergedFiles
 from kubypass.kube.manifests.parser import EMPTY, Parser
+from kubypass.kube.manifests.regular_file import read_regular_file
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.store import Dirty
 from kubypass.model.problem import Problem
@@ -47,6 +49,8 @@ class ManifestSource:
             )
         self.changed_nodes: set[str] = set()
         """Nodes that changed since the caller last cleared this."""
+        self.changed_files: set[str] = set()
+        """The files that the last scan found new, changed or gone."""
         self._root = str(self.path)
         self._files = MergedFiles()
         self._parser = Parser(Converter(proxy_name, every_pod))
@@ -85,8 +89,12 @@ class ManifestSource:
     def _read_errors(self) -> tuple[Problem, ...]:
         return tuple(problem for _, problem in sorted(dict(self._unreadable_files).items()))
 
-    def scan(self) -> set[ServiceKey]:
-        """Reads the files that changed. Returns the services to plan again."""
+    def scan(self, *, settled_s: float = 0.0) -> set[ServiceKey]:
+        """Reads the files that changed. Returns the services to plan again.
+
+        A file that was written within the last `settled_s` seconds is left alone: it may be half written.
+        """
+        self.changed_files = set()
         self._unreadable_files.pop(self._root, None)
         directories: list[str] = []
         try:
@@ -98,9 +106,11 @@ class ManifestSource:
         self._directories = tuple(directories)
         dirty = Dirty()
         for path in self._stamps.keys() - present.keys():
+            self.changed_files.add(path)
             self._forget(path, dirty)
         for path, stamp in present.items():
-            if self._stamps.get(path) != stamp:
+            if self._stamps.get(path) != stamp and not _is_younger(stamp, settled_s):
+                self.changed_files.add(path)
                 self._read_file(path, dirty)
         return self._finish(dirty)
 
@@ -142,29 +152,47 @@ class ManifestSource:
         while waiting:
             directory = waiting.pop()
             directories.append(directory)
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.name.endswith(SUFFIXES):
-                        try:
-                            yield entry.path, _stamp(entry.stat())
-                        except OSError:
-                            yield entry.path, _NO_STAMP
+            for entry in self._entries(directory):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.name.endswith(SUFFIXES):
+                    try:
+                        yield entry.path, _stamp(entry.stat())
+                    except OSError:
+                        yield entry.path, _NO_STAMP
+
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        """What is in a directory; one below the root that cannot be read is a problem of its own."""
+        try:
+            with os.scandir(directory) as found:
+                entries = list(found)
+        except FileNotFoundError:
+            if directory == self._root:
+                raise
+            return []
+        except OSError as error:
+            if directory == self._root:
+                raise
+            message = f"{error.strerror}; expected a readable directory; its files are not read"
+            self._unreadable_files[directory] = Problem(f"Manifests {directory}", message)
+            return []
+        if directory != self._root:
+            self._unreadable_files.pop(directory, None)
+        return entries
 
     def _read_file(self, path: str, dirty: Dirty) -> None:
         """Reads and parses a file, and replaces its objects."""
         try:
-            with open(path, "rb", buffering=0) as file:
-                stamp = _stamp(os.fstat(file.fileno()))
-                content = file.read()
+            found, content = read_regular_file(path)
+            stamp = _stamp(found)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and path != self._root:
                 self._forget(path, dirty)
                 return
-            message = f"{error.strerror}; expected a readable file; what it said last is kept"
+            reason = error.strerror or str(error)
+            message = f"{reason}; expected a readable file; what it said last is kept"
             self._unreadable_files[path] = Problem(f"File {self._label(path)}", message)
             self._stamps.setdefault(path, _NO_STAMP)
             return
@@ -182,6 +210,11 @@ class ManifestSource:
     def _label(self, path: str) -> str:
         """The file in problems: its path below the directory, or its name."""
         return os.path.relpath(path, self._root) if path != self._root else os.path.basename(path)
+
+
+def _is_younger(stamp: _Stamp, seconds: float) -> bool:
+    """Whether the file was written within the last `seconds`; a time in the future says nothing."""
+    return 0 <= time.time_ns() - stamp[1] < seconds * 10**9
 
 
 def _stamp(found: os.stat_result) -> _Stamp:
