@@ -207,6 +207,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 					      const struct new_flow *new, __u64 now)
 {
 	struct nat_setup *nat = &scratch->nat;
+	const struct address *primary;
 	__be16 port;
 
 	nat->reply_key = (struct tuple){
@@ -230,9 +231,11 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	nat->now = now;
 	nat->node_source = new->mode != OPEN_DNAT;
 	nat->netns_to_check = netns_to_check(nat);
-	if (new->mode == OPEN_MASQUERADE || new->mode == OPEN_MASQUERADE_OUT)
-		nat->reply_key.destination =
-			packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
+	if (new->mode == OPEN_MASQUERADE || new->mode == OPEN_MASQUERADE_OUT) {
+		primary = primary_address(packet->ethertype == bpf_htons(ETH_P_IP));
+		if (primary)
+			nat->reply_key.destination = *primary;
+	}
 	if (new->mode == OPEN_MASQUERADE_OUT)
 		use_source_of_route(ctx, nat);
 	port = claim_source_port(ctx);
