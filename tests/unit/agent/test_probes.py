@@ -12,6 +12,7 @@ from kubypass.agent.health import TIMEOUT_S, Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.api.server import HttpServer
 from kubypass.settings.check import check_settings
+from kubypass_lab.box.patience import ANSWER_S
 
 
 class Clock:
@@ -33,7 +34,7 @@ def probes(health: Health) -> Iterator[Callable[[str], tuple[int, str]]]:
     ports = HttpPorts(server, settings, "node1", health)
 
     def ask(path: str) -> tuple[int, str]:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()
@@ -61,7 +62,7 @@ def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time()
         with health.update():
             clock.now += TIMEOUT_S
             for path in ("/healthz", "/livez"):
-                assert ask(path) == (503, "waiting for a change to be applied\n")
+                assert ask(path) == (503, "a change has not been applied for 60 s\n")
         assert ask("/livez") == ask("/healthz") == (200, "ok\n")
         assert ask("/metrics")[0] == 404
 

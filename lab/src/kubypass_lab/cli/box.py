@@ -37,7 +37,8 @@ def register(subparsers: Parsers) -> None:
     )
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
 
-    show = _command(commands, "list", "what is in the box", _list)
+    show = _command(commands, "list", "the boxes, or what is in one of them (--name)", _list)
+    show.set_defaults(name=None)
     show.add_argument("-o", "--output", choices=["text", "json"], default="text")
 
     _command(
@@ -71,6 +72,7 @@ def _register_up(commands: Parsers) -> None:
         metavar="PROXY",
         help="who serves Services: kubypass (default), kube-proxy-iptables, kube-proxy-nftables, none",
     )
+    _add_version(kubernetes)
 
 
 def _register_demos(commands: Parsers) -> None:
@@ -89,8 +91,17 @@ def _register_demos(commands: Parsers) -> None:
         _demo_kubernetes,
     )
     real.set_defaults(name="demo")
+    _add_version(real)
     real.add_argument(
         "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
+
+
+def _add_version(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--version",
+        metavar="VERSION",
+        help="of Kubernetes: 1.33, 1.34 (default) or 1.37; its programs are built on first use",
     )
 
 
@@ -137,8 +148,9 @@ def _up(arguments: argparse.Namespace) -> int:
 
     if arguments.kubernetes:
         return _up_kubernetes(arguments)
-    if arguments.nodes is not None or arguments.proxy is not None:
-        raise ConfigError("--nodes and --proxy are for a real Kubernetes", "add --kubernetes")
+    if any(each is not None for each in (arguments.nodes, arguments.proxy, arguments.version)):
+        message = "--nodes, --proxy and --version are for a real Kubernetes"
+        raise ConfigError(message, "add --kubernetes")
     if arguments.name in cluster_names():
         raise ConfigError(f"--name {arguments.name} is a Kubernetes cluster", _OTHER)
     up(arguments.name, arguments.file, arguments.settings, _say, with_agents=not arguments.no_agent)
@@ -148,6 +160,7 @@ def _up(arguments: argparse.Namespace) -> int:
 def _up_kubernetes(arguments: argparse.Namespace) -> int:
     from kubypass.errors import ConfigError
     from kubypass_lab.box.kubernetes.cluster import Plan, up
+    from kubypass_lab.box.kubernetes.programs import VERSION, parse_version
     from kubypass_lab.box.kubernetes.proxies import parse_proxy
     from kubypass_lab.box.paths import BoxPaths
 
@@ -155,8 +168,8 @@ def _up_kubernetes(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--name {arguments.name} is a box without Kubernetes", _OTHER)
     nodes = 2 if arguments.nodes is None else arguments.nodes
     proxy = parse_proxy(arguments.proxy or "kubypass")
-    own = proxy == "kubypass"
-    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy, own), _say)
+    own, version = proxy == "kubypass", parse_version(arguments.version or VERSION)
+    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy, own, version), _say)
     return 0
 
 
@@ -221,19 +234,29 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from kubypass_lab.box.box import open_box
-    from kubypass_lab.box.kubernetes.listing import describe_cluster
-    from kubypass_lab.box.listing import describe_box
-
-    cluster = _find_cluster(arguments.name)
-    description = describe_cluster(cluster) if cluster else describe_box(open_box(arguments.name))
+    description = _describe(arguments.name)
     if arguments.output == "json":
         import json
 
         _say(json.dumps(description, indent=2))
     else:
-        _say("\n\n".join(_format_rows(rows) for rows in description.values() if rows))
+        text = "\n\n".join(_format_rows(rows) for rows in description.values() if rows)
+        _say(text or "no box; make one: kubypass box up")
     return 0
+
+
+def _describe(name: str | None) -> dict[str, list[dict[str, str]]]:
+    """The boxes, or what is in the box of this name."""
+    if name is None:
+        from kubypass_lab.box.boxes import describe_boxes
+
+        return {"boxes": describe_boxes()}
+    from kubypass_lab.box.box import open_box
+    from kubypass_lab.box.kubernetes.listing import describe_cluster
+    from kubypass_lab.box.listing import describe_box
+
+    cluster = _find_cluster(name)
+    return describe_cluster(cluster) if cluster else describe_box(open_box(name))
 
 
 def _format_rows(rows: list[dict[str, str]]) -> str:
@@ -260,5 +283,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _demo_kubernetes(arguments: argparse.Namespace) -> int:
     from kubypass_lab.box.kubernetes.demo import demo_kubernetes
+    from kubypass_lab.box.kubernetes.programs import VERSION, parse_version
 
-    return demo_kubernetes(arguments.name, arguments.config)
+    version = parse_version(arguments.version or VERSION)
+    return demo_kubernetes(arguments.name, arguments.config, version)
