@@ -39,6 +39,7 @@ struct abi {
 	struct snat_failure snat_failure;
 	struct counter counter;
 	struct network network;
+	struct node_addresses node_addresses;
 	struct decision_record decision_record;
 };
 

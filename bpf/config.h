@@ -9,9 +9,6 @@
 
 /* Settings and what the agent found on the node; constant once the programs are loaded. */
 struct config {
-	struct address
-		node_ipv4; /* source of SNATed packets where no route has another; all zero: none of the family */
-	struct address node_ipv6;
 	__u64 node_netns_cookie; /* sockets with another cookie belong to pods; 0: of the initial one */
 	__u64 tcp_timeout_ns;
 	__u64 tcp_syn_timeout_ns;

@@ -263,6 +263,12 @@ enum local_detector {
 	DETECT_INTERFACE = 2, /* its packets come from a pod's interface */
 };
 
+/* This node's primary addresses; all zero: none of the family. */
+struct node_addresses {
+	struct address ipv4;
+	struct address ipv6;
+};
+
 struct network {
 	struct address address;
 	struct address mask;

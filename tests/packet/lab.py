@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,11 +19,12 @@ from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
+from kubypass.datapath.local_addresses import primary_entry
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
-from kubypass.model.address import UNSPECIFIED, family, parse_address
+from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.verdict import (
@@ -53,8 +54,7 @@ class Result:
 
 def config(**changes: Any) -> layout.Config:
     """The constants of the programs with default settings, on the lab's node; some of them changed."""
-    primary = {who.version: parse_address(who.node) for who in (V4, V6)}
-    made = datapath_config(Settings(), probe_features(), primary, ())
+    made = datapath_config(Settings(), probe_features(), ())
     return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})
 
 
@@ -88,7 +88,12 @@ class Lab:
             },
             lambda opened: opened.set_rodata(constants.pack()),
         )
+        self.primary({who.version: parse_address(who.node) for who in (V4, V6)})
         self.reset()
+
+    def primary(self, addresses: Mapping[int, Address]) -> None:
+        """The node's primary addresses by family."""
+        self.maps["node_addresses"].update(*primary_entry(addresses).popitem())
 
     def reset(self) -> None:
         """Empty maps, but for what lives on the node."""

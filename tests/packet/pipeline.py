@@ -192,7 +192,8 @@ def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, b
     }
     cidrs = [parse_cidr(one) for one in place.pod_networks]
     made = Lab(path, maps=maps)
-    made.load(datapath_config(known, probe_features(), primary, cidrs), sizes=4096)
+    made.load(datapath_config(known, probe_features(), cidrs), sizes=4096)
+    made.primary(primary)
     return made
 
 

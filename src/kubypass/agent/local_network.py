@@ -14,7 +14,7 @@ from kubypass.datapath.attach import (
     Attachments,
 )
 from kubypass.datapath.loader import Datapath
-from kubypass.datapath.local_addresses import node_entries, pod_entries
+from kubypass.datapath.local_addresses import node_entries, pod_entries, primary_entry
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import features, netns
@@ -70,6 +70,7 @@ class Network:
         self._attached: dict[str, int] = {}
         """Devices of pods with our programs: their indexes by name."""
         self._endpoints = SyncedMap(datapath.maps["local_addresses"])
+        self._primary = SyncedMap(datapath.maps["node_addresses"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.device_problems: list[Problem] = []
@@ -117,6 +118,8 @@ class Network:
             wanted.update(_endpoints(pod, link))
         self._attached = attached
         written = self._write(self._endpoints, wanted, "local_addresses", thorough=thorough)
+        primary = primary_entry(node.primary)
+        written += self._write(self._primary, primary, "node_addresses", thorough=thorough)
         written += self._exclude_sockets(found)
         for name in self._attachments.devices() - names - attached.keys():
             self._attachments.drop_device(name)

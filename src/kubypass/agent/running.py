@@ -227,7 +227,7 @@ class Running:
         agent = self._agent
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
         if loader.signature(config, sizes) != agent.attached.signature:
-            log("the node's addresses changed: programs are replaced")
+            log("the node's facts or settings changed: programs are replaced")
             self.programs = Programs(agent)
             self.programs.attach()
         elif agent.node.uplinks != self.programs.uplinks:
@@ -250,11 +250,12 @@ class Running:
         return self._complete()
 
     def _follow_network(self, *, thorough: bool) -> None:
-        """Follows all that depends on how the node was last seen."""
+        """Follows all that depends on how the node was last seen, its addresses first."""
+        network = self.programs.network
+        written = network.sync(self._agent.node, thorough=thorough)
         self._move()
         self._follow_ports(())
         network = self.programs.network
-        written = network.sync(self._agent.node, thorough=thorough)
         self._agent.writes["maps"] += written
         if written:
             log("endpoints changed", writes=written, pods=network.pods)

@@ -25,7 +25,7 @@ _ABI_STRUCTS = (
     "frontend", "service", "backend", "local_address", "tuple", "flow", "datagram", "datagram_ports", "socket_peer",
     "socket_service", "node_port", "refused_bind", "source_range", "affinity_client", "affinity",
     "snat_destination", "snat_failure", "counter", "icmp_budget", "decision_record", "network",
-    "config",
+    "node_addresses", "config",
 )  # fmt: skip
 _OFFSETS = {
     "source_range": ("service", "client"),

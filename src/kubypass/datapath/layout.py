@@ -12,12 +12,13 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "eceb4ea71219"
+LAYOUT_HASH = "35915f3887d0"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "local_addresses",
+    "node_addresses",
     "flows",
     "previous_programs",
     "fragments",
@@ -595,15 +596,34 @@ class Network(NamedTuple):
         return cls(address, mask)
 
 
-_CONFIG = Struct("<16s16sQQQQQIIIIBBBBBBBBBBBBBB2x128s128s")
-CONFIG_SIZE = 360
+_NODE_ADDRESSES = Struct("<16s16s")
+NODE_ADDRESSES_SIZE = 32
+
+
+class NodeAddresses(NamedTuple):
+    """struct node_addresses, 32 bytes."""
+
+    ipv4: Bytes
+    ipv6: Bytes
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _NODE_ADDRESSES.pack(self.ipv4, self.ipv6)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> NodeAddresses:
+        """Reads the bytes that the kernel has."""
+        ipv4, ipv6 = _NODE_ADDRESSES.unpack(data)
+        return cls(ipv4, ipv6)
+
+
+_CONFIG = Struct("<QQQQQIIIIBBBBBBBBBBBBBB2x128s128s")
+CONFIG_SIZE = 328
 
 
 class Config(NamedTuple):
-    """struct config, 360 bytes."""
+    """struct config, 328 bytes."""
 
-    node_ipv4: Bytes
-    node_ipv6: Bytes
     node_netns_cookie: int
     tcp_timeout_ns: int
     tcp_syn_timeout_ns: int
@@ -633,8 +653,6 @@ class Config(NamedTuple):
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
         return _CONFIG.pack(
-            self.node_ipv4,
-            self.node_ipv6,
             self.node_netns_cookie,
             self.tcp_timeout_ns,
             self.tcp_syn_timeout_ns,
@@ -666,8 +684,6 @@ class Config(NamedTuple):
     def unpack(cls, data: Bytes) -> Config:
         """Reads the bytes that the kernel has."""
         (
-            node_ipv4,
-            node_ipv6,
             node_netns_cookie,
             tcp_timeout_ns,
             tcp_syn_timeout_ns,
@@ -695,8 +711,6 @@ class Config(NamedTuple):
             service_networks,
         ) = _CONFIG.unpack(data)
         return cls(
-            node_ipv4,
-            node_ipv6,
             node_netns_cookie,
             tcp_timeout_ns,
             tcp_syn_timeout_ns,

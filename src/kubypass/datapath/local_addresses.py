@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the entries of the map `local_addresses`: the addresses of this node and of its pods."""
+"""Makes the entries of the maps `local_addresses` and `node_addresses`: addresses of this node and of its pods."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from kubypass.datapath import layout
 from kubypass.model.address import Address
@@ -12,6 +12,13 @@ from kubypass.model.pod import Pod
 from kubypass.model.verdict import LocalAddressKind
 
 _NO_MAC = bytes(6)
+_NO_ADDRESS = bytes(16)
+
+
+def primary_entry(primary: Mapping[int, Address]) -> dict[bytes, bytes]:
+    """Returns the one entry of `node_addresses`; `primary` has addresses by family."""
+    value = layout.NodeAddresses(primary.get(4, _NO_ADDRESS), primary.get(6, _NO_ADDRESS))
+    return {bytes(4): value.pack()}
 
 
 def node_entries(

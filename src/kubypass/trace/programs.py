@@ -35,7 +35,14 @@ from kubypass.settings.settings import Settings
 from kubypass.trace.packets import Flow
 from kubypass.trace.scratch_network import make_uplink
 
-SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
+SHARED = (
+    "services",
+    "slots",
+    "backends",
+    "local_addresses",
+    "node_addresses",
+    "source_ranges",
+)
 """Maps that the programs only read. A live agent's maps can stand in for them."""
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
