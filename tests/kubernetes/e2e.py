@@ -281,7 +281,9 @@ def main() -> int:
         if not only and version == VERSION:
             _keep(proxy, group, results[proxy])
     if version != VERSION and not arguments.only:
-        PAGE.write_text(keep_version(PAGE.read_text(), version, group, results, dozen=arguments.fast))
+        PAGE.write_text(
+            keep_version(PAGE.read_text(), version, group, results, dozen=arguments.fast)
+        )
     ends = [outcome.state for outcomes in results.values() for outcome in outcomes.values()]
     failed = sum(state not in {"passed", "skipped"} for state in ends)
     for name in _worse(results):
