@@ -53,6 +53,8 @@ class Attachments:
         self._tcx = tcx
         self._held: dict[Path, _Held] = {}
         self._rotation: Iterator[Path] = iter(())
+        self.unpinned: dict[str, str] = {}
+        """Links that could not be pinned, with the reason. They end with this process; the owner clears this."""
         self.writes = 0
 
     def attach_cgroup(
@@ -107,13 +109,15 @@ class Attachments:
         link = self._keep(path, hook, program)
         if link is None:
             link = hook.attach(program)
-            self._pin(link, path)
-        self._held[path] = _Held(link, link.info())
-
-    def _pin(self, link: Link, path: Path) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        link.pin(str(path))
-        self.writes += 1
+        self._held[path] = _Held(link, link.info())  # attached from here on, pinned or not
+        if path.exists():
+            return
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            link.pin(str(path))
+            self.writes += 1
+        except (KernelError, OSError) as error:  # is the bpf filesystem gone? traffic goes on
+            self.unpinned[path.name] = str(error)
 
     @property
     def pins(self) -> set[str]:
@@ -154,8 +158,6 @@ class Attachments:
                 if link.program_id != program.id:
                     link.update(program)
                     self.writes += 1
-                if not pinned:
-                    self._pin(link, path)
                 return link
         except KernelError:  # the object is going away, or the pin is none of a link
             pass
