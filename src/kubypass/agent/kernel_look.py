@@ -9,6 +9,7 @@ within 3 s). The links of the node's own devices and of its sockets it takes eac
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from kubypass.agent.programs import Programs
@@ -37,16 +38,16 @@ class KernelLook:
                 return f"pins below {directory} were removed"
         return ""
 
-    def _lacks(self, directory: Path, names: set[str]) -> bool:
+    def _lacks(self, directory: Path, names: Callable[[], set[str]]) -> bool:
         """Whether one of the names is missing. The directory is read only if it has changed."""
         try:
             found = os.stat(directory)
         except OSError:
-            return bool(names)
+            return bool(names())
         stamp = (found.st_dev, found.st_mtime_ns)
         if self._seen.get(directory) == stamp:
             return False
-        if not names.issubset(os.listdir(directory)):
+        if not names().issubset(os.listdir(directory)):
             return True
         self._seen[directory] = stamp
         return False

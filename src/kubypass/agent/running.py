@@ -289,8 +289,11 @@ class Running:
             self.disturb(found)
 
     def disturb(self, what: str) -> None:
-        """Somebody has undone a part of our work: `repair` is due at once."""
+        """Somebody has undone a part of our work: forwarding is put back now, and `repair` is due next."""
         self.disturbed = True
+        if changed := self.repairs.sysctls():
+            self.repairs.count += 1
+            log("repaired", "WARNING", sysctls=changed)
         self._agent.health.outages = (what, *self._agent.health.outages)
 
     def repair(self) -> bool:

@@ -129,11 +129,8 @@ class Attachments:
 
         A link is described by one system call. Filters have to be looked at by `attach_device`.
         """
-        names = {f"{_CGROUP}-{name}" for name in CGROUP_HOOKS}
-        names |= {
-            self._device_pin(name, way).name for name in first for way in ("ingress", "egress")
-        }
-        always = [path for path in self._held if path.name in names]
+        always = [self._directory / f"{_CGROUP}-{name}" for name in CGROUP_HOOKS]
+        always += [self._device_pin(name, way) for name in first for way in ("ingress", "egress")]
         return all(self._is_intact(path) for path in (*always, *islice(self._in_turn(), at_most)))
 
     def _is_intact(self, path: Path) -> bool:
