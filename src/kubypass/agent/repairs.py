@@ -72,7 +72,7 @@ class Repairs:
 
     @property
     def outages(self) -> list[Problem]:
-        """Those of the problems that keep pods from being served."""
+        """The problems that keep pods from being served."""
         return [one for what, one in list(self._failed.items()) if what.startswith("forwarding")]
 
     def _put_back(self, what: str, how: Callable[[], int]) -> int:
