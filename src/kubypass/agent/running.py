@@ -154,7 +154,9 @@ class Running:
             *agent.attempts.problems(),
             *fill_problems(self._fills()),
             *agent.faults.problems(),
-            *self.outages(),
+            *self.repairs.problems,
+            *self.programs.problems,
+            *self.programs.network.device_problems,
             *snat,
             *agent.node.problems,
         ]
@@ -278,7 +280,7 @@ class Running:
     def outages(self) -> list[Problem]:
         """What keeps pods or services of this node from being served."""
         programs = self.programs
-        return [*self.repairs.problems, *programs.problems, *programs.network.device_problems]
+        return [*self.repairs.outages, *programs.problems, *programs.network.device_problems]
 
     def look_at_kernel(self) -> None:
         """Looks whether somebody has undone a part of our work; until it is put back, the node is not healthy."""
@@ -288,8 +290,11 @@ class Running:
             self.disturb(found)
 
     def disturb(self, what: str) -> None:
-        """Somebody has undone a part of our work: `repair` is due at once."""
+        """Somebody has undone a part of our work: forwarding is put back now, and `repair` is due next."""
         self.disturbed = True
+        if changed := self.repairs.sysctls():
+            self.repairs.count += 1
+            log("repaired", "WARNING", sysctls=changed)
         self._agent.health.outages = (what, *self._agent.health.outages)
 
     def repair(self) -> bool:
@@ -312,9 +317,10 @@ class Running:
 
     def _complete(self) -> bool:
         """Notes whether all that belongs to this node is served; False where another look may do more."""
-        outages = self.outages()
-        self._agent.health.outages = tuple(map(str, outages))
-        return not outages and not self.programs.network.incomplete
+        self.repairs.unpinned(self.programs)
+        self._agent.health.outages = tuple(map(str, self.outages()))
+        failed = self.outages() or self.repairs.problems
+        return not failed and not self.programs.network.incomplete
 
     def sweep(self) -> float:
         """Does one step through the flows; returns seconds until the next."""
