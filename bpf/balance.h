@@ -109,7 +109,7 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
 {
-	refresh_flow(flow, packet, now);
+	refresh_flow(ctx, flow, packet, now);
 	return translate(ctx, packet, flow, now);
 }
 

@@ -132,7 +132,8 @@ struct tuple {
 enum flow_state {
 	FLOW_NEW = 0, /* only the client's first packets have come */
 	FLOW_ESTABLISHED = 1,
-	FLOW_CLOSING = 2,
+	FLOW_CLOSING = 2, /* this direction has ended */
+	FLOW_CLOSED = 3, /* the connection is over */
 };
 
 enum flow_direction {
@@ -142,6 +143,7 @@ enum flow_direction {
 
 enum flow_flag {
 	FLOW_FLAG_FROM_SELF = 1, /* the node connected to its own address: replies return by the loopback device */
+	FLOW_FLAG_NUMBERED = 2, /* of TCP: `end` and `acknowledged` are known */
 };
 
 /* Value of `flows`: what the packet becomes. A connection has two entries, one for each direction. */
@@ -157,6 +159,8 @@ struct flow {
 	__u8 flags; /* enum flow_flag */
 	__u8 pad;
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
+	__u32 end; /* of TCP: the sequence number after the last one that came this way */
+	__u32 acknowledged; /* of TCP: the last acknowledgment number that came this way */
 };
 
 /* Key of `fragments`: a fragmented datagram (RFC 791 section 3.2, RFC 8200 section 4.5). */

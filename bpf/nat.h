@@ -257,6 +257,8 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 		.flags = new->flags,
 		.expires_ns = nat->reply.expires_ns,
 	};
+	if (packet->tuple.protocol == IPPROTO_TCP)
+		begin_numbers(ctx, &nat->forward, packet);
 	if (bpf_map_update_elem(&flows, &packet->tuple, &nat->forward, BPF_ANY)) {
 		bpf_map_delete_elem(&flows, &nat->reply_key);
 		return VERDICT_DROP_FLOWS_FULL;

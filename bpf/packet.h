@@ -31,6 +31,8 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_SEQUENCE_WORD 1
+#define TCP_ACKNOWLEDGMENT_WORD 2
 #define TCP_LENGTH_OFFSET 12 /* in the upper half of the byte, in words of four */
 #define TCP_FLAGS_OFFSET 13
 
@@ -50,6 +52,8 @@ struct sctp_header { /* RFC 9260 section 3.1 */
 struct packet {
 	struct tuple tuple; /* current addresses and ports: a rewrite updates them */
 	__be32 identification; /* of a fragmented datagram */
+	__u32 sequence; /* of TCP */
+	__u32 acknowledgment; /* of TCP */
 	__u32 mtu; /* of the route, where the packet is too big for it; 0: unknown */
 	int action; /* what the hook returns after a redirect */
 	__be16 ethertype;
@@ -93,6 +97,8 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 			return PARSE_MALFORMED;
 		packet->l4_header_bytes = (tcp[TCP_LENGTH_OFFSET] >> 4) * 4;
 		packet->tcp_flags = tcp[TCP_FLAGS_OFFSET];
+		packet->sequence = bpf_ntohl(((__be32 *)tcp)[TCP_SEQUENCE_WORD]);
+		packet->acknowledgment = bpf_ntohl(((__be32 *)tcp)[TCP_ACKNOWLEDGMENT_WORD]);
 		ports = (__be16 *)tcp;
 	} else if (packet->tuple.protocol == IPPROTO_UDP) {
 		packet->l4_header_bytes = sizeof(struct udphdr);

@@ -19,7 +19,9 @@ MINUTE_NS = 60_000_000_000
 
 def entry(number: int, expires_ns: int) -> tuple[bytes, bytes]:
     key = layout.Tuple(number.to_bytes(16, "big"), bytes(16), 1, 2, 6)
-    return key.pack(), layout.Flow(bytes(16), bytes(16), 1, 2, 3, 4, 0, 0, 0, expires_ns).pack()
+    return key.pack(), layout.Flow(
+        bytes(16), bytes(16), 1, 2, 3, 4, 0, 0, 0, expires_ns, 0, 0
+    ).pack()
 
 
 def test_only_what_expired_a_minute_ago_goes() -> None:

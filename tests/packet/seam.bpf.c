@@ -22,7 +22,7 @@ int rewrite(context *ctx)
 	flow = lookup_flow(&packet, now);
 	if (!flow)
 		return ACTION_PASS;
-	refresh_flow(flow, &packet, now);
+	refresh_flow(ctx, flow, &packet, now);
 	target = flow_target(flow, packet.tuple.protocol);
 	if (load_bytes(ctx, 0, macs, sizeof(macs)) || rewrite_packet(ctx, &packet, &target) ||
 	    decrement_ttl(ctx, &packet) || write_macs(ctx, macs + ETH_ALEN, macs))

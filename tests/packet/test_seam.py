@@ -89,7 +89,18 @@ def _remember(seam: Seam, who: Addresses, protocol: str, target: tuple[str, int,
     source, source_port, destination, port = target
     hour = time.monotonic_ns() + 3600 * 10**9
     value = layout.Flow(
-        parse_address(source), parse_address(destination), source_port, port, 0, 0, 0, 0, 0, hour
+        parse_address(source),
+        parse_address(destination),
+        source_port,
+        port,
+        0,
+        0,
+        0,
+        0,
+        0,
+        hour,
+        0,
+        0,
     )
     seam.flows.update(key.pack(), value.pack())
 

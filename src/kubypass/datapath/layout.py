@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "35915f3887d0"
+LAYOUT_HASH = "8b0da5e32c8a"
 MAP_NAMES = (
     "services",
     "slots",
@@ -172,13 +172,13 @@ class Tuple(NamedTuple):
         return cls(source, destination, ntohs(source_port), ntohs(destination_port), protocol)
 
 
-_FLOW = Struct("<16s16sHHIIBBB1xQ")
-FLOW_SIZE = 56
+_FLOW = Struct("<16s16sHHIIBBB1xQII")
+FLOW_SIZE = 64
 FLOW_EXPIRES_NS_AT = 48
 
 
 class Flow(NamedTuple):
-    """struct flow, 56 bytes."""
+    """struct flow, 64 bytes."""
 
     source: Bytes
     destination: Bytes
@@ -190,6 +190,8 @@ class Flow(NamedTuple):
     direction: int
     flags: int
     expires_ns: int
+    end: int
+    acknowledged: int
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
@@ -204,6 +206,8 @@ class Flow(NamedTuple):
             self.direction,
             self.flags,
             self.expires_ns,
+            self.end,
+            self.acknowledged,
         )
 
     @classmethod
@@ -220,6 +224,8 @@ class Flow(NamedTuple):
             direction,
             flags,
             expires_ns,
+            end,
+            acknowledged,
         ) = _FLOW.unpack(data)
         return cls(
             source,
@@ -232,6 +238,8 @@ class Flow(NamedTuple):
             direction,
             flags,
             expires_ns,
+            end,
+            acknowledged,
         )
 
 

@@ -52,6 +52,7 @@ class FlowFlag(IntEnum):
     """enum flow_flag."""
 
     FROM_SELF = 1
+    NUMBERED = 2
 
 
 class FlowState(IntEnum):
@@ -60,6 +61,7 @@ class FlowState(IntEnum):
     NEW = 0
     ESTABLISHED = 1
     CLOSING = 2
+    CLOSED = 3
 
 
 class Hook(IntEnum):
