@@ -33,9 +33,9 @@ from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
-from tests.packet.lab import Lab
+from tests.packet.lab import Lab, pod_device
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
-from tests.packet.uplink import uplink_index
+from tests.packet.uplink import POD_DEVICES, uplink_index
 
 NODE = "node1"
 HOOKS = {
@@ -103,7 +103,7 @@ class Pipeline:
             self.lab.local_address(
                 one, LocalAddressKind.NODE_PORTS if chosen else LocalAddressKind.NODE
             )
-        for number, one in enumerate(place.pods, 14):
+        for number, one in enumerate(place.pods, POD_DEVICES.start):
             self.lab.local_address(one, LocalAddressKind.POD, number)
 
     def _connect(self) -> Services:
@@ -169,7 +169,8 @@ class Pipeline:
         self.lab.maps["icmp_budget"].update(bytes(4), _full_budget())
         self._before = self._before or self._counters(hook)[0]
         flags = 0 if cut else self.lab.flags
-        run = self.lab.programs[hook].test_run(packet, context=_context(), flags=flags)
+        device = pod_device(self.lab.maps, packet) if hook == "from_pod" else uplink_index()
+        run = self.lab.programs[hook].test_run(packet, context=_context(device), flags=flags)
         after, found = self._counters(hook)
         self._before = after
         assert len(found) == 1, f"counted {found}: once a packet is right"
@@ -236,8 +237,8 @@ def _full_budget() -> bytes:
 
 
 @functools.cache
-def _context() -> bytes:
-    return packet_context(uplink_index())
+def _context(device: int) -> bytes:
+    return packet_context(device)
 
 
 def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, bpf.Map]) -> Lab:

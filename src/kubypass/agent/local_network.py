@@ -14,7 +14,13 @@ from kubypass.datapath.attach import (
     Attachments,
 )
 from kubypass.datapath.loader import Datapath
-from kubypass.datapath.local_addresses import node_entries, pod_entries
+from kubypass.datapath.local_addresses import (
+    device_entry,
+    empty_devices,
+    foreign_entry,
+    node_entries,
+    pod_entries,
+)
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import features, netns
@@ -26,8 +32,11 @@ from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.node.facts import NodeState
 from kubypass.node.pod_records import PodRecords
+from kubypass.plan.foreign_sources import may_send_foreign
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
+
+_NO_DEVICES = empty_devices()
 
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
@@ -70,10 +79,14 @@ class Network:
         self._attached: dict[str, int] = {}
         """Devices of pods with our programs: their indexes by name."""
         self._endpoints = SyncedMap(datapath.maps["local_addresses"])
+        self._devices = SyncedMap(datapath.maps["pod_devices"])
+        self._foreign_sources = SyncedMap(datapath.maps["foreign_sources"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.excluded = 0
         """The number of pods whose sockets are excluded from socket load balancing."""
+        self.foreign_sources = 0
+        """The number of pods that may send from addresses that are not theirs."""
 
     @property
     def pods(self) -> int:
@@ -81,20 +94,20 @@ class Network:
         return len(self._attached)
 
     def sync(self, node: NodeState, *, thorough: bool = True) -> int:
-        """Attaches programs to new pods, then makes them known; returns how many entries were written.
+        """Makes pods known, since what they send is checked, and attaches programs; returns how many entries it wrote.
 
         A look that is not thorough takes what we did before as still being there.
         """
         found, self.problems = self._records.read()
         wanted = node_entries(node.addresses, node.with_node_ports)
         names = {link.name for link in node.own_devices}
+        here = self._with_devices(found, node)
+        written = self._know_senders(here, thorough=thorough)
+        entries = [_endpoints(pod, link) for pod, link in here]
+        everything = {key: value for some in entries for key, value in some.items()}
+        written += self._endpoints.apply(everything, thorough=thorough, keep_others=True)
         attached: dict[str, int] = {}
-        for pod in found:
-            link = node.links.get(pod.interface)
-            if link is None:
-                message = f"has no device {pod.interface} on this node; it gets no traffic until it is there"
-                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
-                continue
+        for (pod, link), own in zip(here, entries, strict=True):
             try:
                 if thorough or self._attached.get(link.name) != link.index:
                     self._attach(link)
@@ -102,15 +115,32 @@ class Network:
                 self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", str(error)))
                 continue
             attached[link.name] = link.index
-            wanted.update(_endpoints(pod, link))
+            wanted.update(own)
         self._attached = attached
-        written = self._endpoints.apply(wanted, thorough=thorough) + self._exclude_sockets(found)
+        written += self._endpoints.apply(wanted, thorough=False) + self._exclude_sockets(found)
         for name in self._attachments.devices() - names - attached.keys():
             self._attachments.drop_device(name)
         return written
 
+    def _with_devices(self, pods: list[Pod], node: NodeState) -> list[tuple[Pod, Link]]:
+        """The pods that have a device here; the others are problems."""
+        here = []
+        for pod in pods:
+            link = node.links.get(pod.interface)
+            if link is not None:
+                here.append((pod, link))
+                continue
+            message = (
+                f"has no device {pod.interface} on this node; it gets no traffic until it is there"
+            )
+            self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+        return here
+
     def connect(self, pod: Pod, link: Link) -> None:
         """Connects one new pod without a look at the others; KernelError where that fails."""
+        self._devices.add(device_entry(pod, link.index))
+        if any(map(may_send_foreign, with_metadata([pod], self._metadata))):
+            self._foreign_sources.add(foreign_entry(link.index))
         self._attach(link)
         self._attached[link.name] = link.index
         self._endpoints.add(_endpoints(pod, link))
@@ -128,6 +158,18 @@ class Network:
     def _attach(self, link: Link) -> None:
         for name in POD_PROGRAMS:
             self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+
+    def _know_senders(self, pods: list[tuple[Pod, Link]], *, thorough: bool) -> int:
+        """Says which address is behind each device, and which pods may send from any; returns the entries written."""
+        devices, foreign = dict(_NO_DEVICES), {}
+        known = with_metadata([pod for pod, _ in pods], self._metadata)
+        for pod, (_, link) in zip(known, pods, strict=True):
+            devices.update(device_entry(pod, link.index))
+            if may_send_foreign(pod):
+                foreign.update(foreign_entry(link.index))
+        self.foreign_sources = len(foreign)
+        written = self._devices.apply(devices, thorough=thorough)
+        return written + self._foreign_sources.apply(foreign, thorough=thorough)
 
     def _exclude_sockets(self, pods: list[Pod]) -> int:
         """Excludes the sockets of some pods from socket load balancing, from their next connect() on."""

@@ -12,12 +12,14 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "eceb4ea71219"
+LAYOUT_HASH = "cf71880e030f"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "local_addresses",
+    "pod_devices",
+    "foreign_sources",
     "flows",
     "previous_programs",
     "fragments",
@@ -137,6 +139,28 @@ class LocalAddress(NamedTuple):
         """Reads the bytes that the kernel has."""
         ifindex, mac, host_mac, kind, netns = _LOCAL_ADDRESS.unpack(data)
         return cls(ifindex, mac, host_mac, kind, netns)
+
+
+_POD_DEVICE = Struct("<I16s16s")
+POD_DEVICE_SIZE = 36
+
+
+class PodDevice(NamedTuple):
+    """struct pod_device, 36 bytes."""
+
+    ifindex: int
+    ipv4: Bytes
+    ipv6: Bytes
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _POD_DEVICE.pack(self.ifindex, self.ipv4, self.ipv6)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> PodDevice:
+        """Reads the bytes that the kernel has."""
+        ifindex, ipv4, ipv6 = _POD_DEVICE.unpack(data)
+        return cls(ifindex, ipv4, ipv6)
 
 
 _TUPLE = Struct("<16s16sHHB3x")
@@ -595,7 +619,7 @@ class Network(NamedTuple):
         return cls(address, mask)
 
 
-_CONFIG = Struct("<16s16sQQQQQIIIIBBBBBBBBBBBBBB2x128s128s")
+_CONFIG = Struct("<16s16sQQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
 CONFIG_SIZE = 360
 
 
@@ -627,6 +651,7 @@ class Config(NamedTuple):
     tracing: int
     route_source: int
     pod_families: int
+    verify_sources: int
     pod_networks: Bytes
     service_networks: Bytes
 
@@ -658,6 +683,7 @@ class Config(NamedTuple):
             self.tracing,
             self.route_source,
             self.pod_families,
+            self.verify_sources,
             self.pod_networks,
             self.service_networks,
         )
@@ -691,6 +717,7 @@ class Config(NamedTuple):
             tracing,
             route_source,
             pod_families,
+            verify_sources,
             pod_networks,
             service_networks,
         ) = _CONFIG.unpack(data)
@@ -720,6 +747,7 @@ class Config(NamedTuple):
             tracing,
             route_source,
             pod_families,
+            verify_sources,
             pod_networks,
             service_networks,
         )
