@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cni.runtime import PROGRAM, Runtime, call_plugin, running, wait
+from tests.cni.runtime import PROGRAM, Runtime, call_plugin, running
+from tests.waiting import wait
 
 NOWHERE = "/run/kubypass-nowhere"
 POD = {"CONTAINERID": "pod", "NETNS": "/nowhere", "IFNAME": "eth0"}
@@ -131,7 +132,7 @@ def test_clients_that_do_not_end_their_request_hold_nobody_up(pods: Runtime) -> 
     [
         ({"CONTAINERID": ""}, {}, 4, "CNI_CONTAINERID is ''"),
         ({"CONTAINERID": "../x"}, {}, 4, "CNI_CONTAINERID is '../x'"),
-        ({"IFNAME": "sixteen-letters-"}, {}, 4, "at most 15 characters"),
+        ({"IFNAME": "sixteen-letters-"}, {}, 4, "at most 15 bytes"),
         ({"IFNAME": "a/b"}, {}, 4, "CNI_IFNAME is 'a/b'"),
         ({"NETNS": ""}, {}, 4, "CNI_NETNS is ''"),
         ({"NETNS": "/nowhere"}, {}, 4, "expected a network namespace that can be opened"),

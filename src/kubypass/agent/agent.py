@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import time
 
+from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.options import Options
+from kubypass.agent.report.problem_log import ProblemLog
 from kubypass.agent.report.sync_metrics import SyncMetrics
 from kubypass.agent.run_directory import RunDirectory
 from kubypass.agent.source.cluster_follower import ClusterFollower
@@ -34,6 +36,7 @@ class Agent:
         findings: tuple[Finding, ...],
         follower: ClusterFollower,
         ports: HttpPorts,
+        faults: Faults,
     ) -> None:
         self.options = options
         self.settings, self.findings = settings, findings
@@ -45,6 +48,8 @@ class Agent:
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
         self.ports, self.health = ports, ports.health
+        self.problem_log = ProblemLog()
+        self.faults = faults
         self.sync_metrics = SyncMetrics(settings)
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
         self.timings: dict[str, float] = {"parse_s": 0.0}

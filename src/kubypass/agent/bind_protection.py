@@ -130,9 +130,6 @@ class BindProtection:
             return
         self._known = {each.inode: self._known.get(each.inode, (0, "")) for each in found}
         problems = [_conflict(each, *self._known[each.inode], owners) for each in found]
-        for problem in problems:
-            if problem not in self._listening:
-                log("problem", "WARNING", subject=problem.subject, message=problem.message)
         self._listening = tuple(problems)
 
     def _takes(self, listener: _Listener) -> bool:

@@ -16,7 +16,6 @@ from functools import partial
 
 from kubypass.agent.health import Health
 from kubypass.agent.local_endpoints import count_local_ready
-from kubypass.agent.log import log
 from kubypass.api.answer import Answer, text_answer
 from kubypass.api.health_pages import PROXY_MODE, health_answer, service_answer
 from kubypass.api.routes import Page, Routes, metrics_answer
@@ -119,6 +118,11 @@ class HttpPorts:
         with self._count_lock:
             return dict(self._answers)
 
+    @property
+    def ended(self) -> Counter[str]:
+        """The number of connections that were ended early, by reason."""
+        return self._server.ended
+
     def follow(
         self,
         snapshot: Snapshot,
@@ -158,9 +162,6 @@ class HttpPorts:
             except OSError as error:
                 if error.errno != errno.EAFNOSUPPORT or address_port[0] != "::":
                     problems.append(use.problem(address_port, error.strerror or str(error)))
-        for problem in problems:
-            if problem not in self.problems:
-                log("problem", "WARNING", subject=problem.subject, message=problem.message)
         self.problems = tuple(problems)
 
     def _wanted(self) -> tuple[dict[TcpAddress, _Use], list[Problem]]:
@@ -230,7 +231,7 @@ def _metrics_routes(view: View | None) -> Routes:
     }
     if view is not None:
         pages["/metrics"] = partial(metrics_answer, view)
-    return Routes(pages)
+    return Routes(pages, quick=view is None)
 
 
 def health_check_hosts(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -194,5 +195,12 @@ class Network:
     def attach_own_devices(self, node: NodeState) -> None:
         """Attaches the programs of the uplinks and of the loopback device."""
         for link in node.own_devices:
-            for name in UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS:
-                self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+            names = UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
+            try:
+                for name in names:
+                    self._attachments.attach_device(
+                        link.name, link.index, name, self._programs[name]
+                    )
+            except KernelError as error:
+                if error.errno != errno.ENODEV:  # it has gone since the look, and an event says so
+                    raise

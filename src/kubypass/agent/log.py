@@ -6,6 +6,8 @@ from __future__ import annotations
 import sys
 from datetime import UTC, datetime
 
+from kubypass.model.printable import printable
+
 
 def log(event: str, level: str = "INFO", **fields: object) -> None:
     """Logs one event. Values with spaces are quoted."""
@@ -15,5 +17,5 @@ def log(event: str, level: str = "INFO", **fields: object) -> None:
 
 
 def _value(value: object) -> str:
-    text = f"{value:.1f}" if isinstance(value, float) else str(value)
+    text = f"{value:.1f}" if isinstance(value, float) else printable(str(value))
     return f'"{text}"' if " " in text else text

@@ -6,6 +6,7 @@ from __future__ import annotations
 import gc
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.faults import Faults
 from kubypass.agent.health import Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
@@ -30,7 +31,8 @@ def run(options: Options) -> int:
     settings, findings = load_settings(options.config, overrides)
     directory = claim_run_directory(options)
     source = open_source(options, settings)
-    server = HttpServer()
+    faults = Faults()
+    server = HttpServer(failed=faults.note)
     ports = HttpPorts(server, settings, options.node, Health())
     try:
         config_map = source.config_map(options)
@@ -48,6 +50,7 @@ def run(options: Options) -> int:
             findings=findings,
             follower=ClusterFollower(source, config_map),
             ports=ports,
+            faults=faults,
         )
         _serve(agent, server, signals)
     finally:
@@ -83,8 +86,5 @@ def _start(agent: Agent) -> Running:
     gc.enable()
     agent.retry()
     log("ready", node=agent.options.node, ms=1000 * agent.timings["start_s"])
-    for problem in running.problems():
-        if problem in agent.ports.problems:
-            continue  # it was logged when it came up
-        log("problem", "WARNING", subject=problem.subject, message=problem.message)
+    running.look()
     return running

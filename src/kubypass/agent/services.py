@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from kubypass.datapath.apply import apply_changes
 from kubypass.datapath.changes import Changes
+from kubypass.datapath.earlier_owners import EarlierOwners
 from kubypass.datapath.mirror import Mirror, read_capacity, read_mirror
 from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
@@ -58,6 +59,7 @@ class Services:
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
         self._mirror: Mirror = read_mirror(maps, None)
         self._tables = self._adopt()
+        self._adopted = False
 
     def _adopt(self) -> Tables:
         """Tables that match the maps, which an earlier agent or somebody else has written."""
@@ -76,6 +78,20 @@ class Services:
     def problems(self) -> list[Problem]:
         """What is wrong with the services as they are now."""
         return [problem for some in dict(self._problems).values() for problem in some]
+
+    @property
+    def in_use(self) -> dict[str, int]:
+        """Entries in use by map."""
+        return {**self._tables.in_use, "source_ranges": len(self._mirror.source_ranges)}
+
+    def affinities(self) -> dict[int, int]:
+        """Seconds of session affinity by service identifier, where a service has it."""
+        entries = self._tables.entries.values()
+        return {entry.id: entry.item.affinity_s for entry in entries if entry.item.affinity_s}
+
+    def names(self) -> dict[int, ItemKey]:
+        """What each service identifier in the maps is for."""
+        return {entry.id: key for key, entry in dict(self._tables.entries).items()}
 
     def explain(self, number: int, chosen: BackendList) -> PortExplanation | None:
         """Why each endpoint of the service port with this identifier is in the list, or is not."""
@@ -123,6 +139,9 @@ class Services:
         touched: set[ServiceKey] = set()
         for key, plan in plans.items():
             touched |= self._claims.replace(key, plan, self._rank(key))
+        if not self._adopted:
+            self._claims.adopt(EarlierOwners(self._mirror.contents(), plans))
+            self._adopted = True
         for key in touched - plans.keys():
             plans[key] = self._plan(key)
         changes = self._tables.begin()
@@ -138,6 +157,7 @@ class Services:
             for gone in set(self._items.get(key, ())) - set(keys):
                 self._tables.remove(gone, changes)
             self._remember(key, tuple(keys), problems)
+        self._claims.commit()
         if everything:
             self._tables.finish_adoption(changes)
         self._before_write(changes, self._mirror.services)

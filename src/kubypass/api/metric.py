@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics, and their text for Prometheus (exposition format 0.0.4).
-
-Label values are names of enums, addresses and resources: none has to be escaped.
-"""
+"""Metrics, and their text for Prometheus (exposition format 0.0.4)."""
 
 from __future__ import annotations
 
@@ -13,6 +10,7 @@ from itertools import accumulate
 
 TEXT_FORMAT = "text/plain; version=0.0.4; charset=utf-8"
 """The Content-Type of `render`."""
+_ESCAPES = str.maketrans({"\\": r"\\", '"': r"\"", "\n": r"\n"})
 Labels = tuple[tuple[str, str], ...]
 
 
@@ -33,7 +31,7 @@ class Metric:
         return [*head, *(self._line(*sample) for sample in self.samples)]
 
     def _line(self, suffix: str, labels: Labels, value: float) -> str:
-        inner = ",".join(f'{name}="{text}"' for name, text in labels)
+        inner = ",".join(f'{name}="{text.translate(_ESCAPES)}"' for name, text in labels)
         return f"{self.name}{suffix}{f'{{{inner}}}' if inner else ''} {value!r}"
 
 

@@ -21,6 +21,7 @@ _DEFAULT_VERSION = "1.0.0"
 _MAGIC = b"kubypass-cni 1"
 _CONTAINER_ID = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,1023}")
 _INTERFACE = re.compile(r"[^\s/:%]{1,15}")
+_INTERFACE_BYTES = 15
 _POD = ("K8S_POD_NAMESPACE", "K8S_POD_NAME", "K8S_POD_UID")
 
 
@@ -94,8 +95,10 @@ def _check(attachment: Attachment) -> None:
     if not _CONTAINER_ID.fullmatch(attachment.container_id):
         expected = "letters, digits, '_', '.' and '-'"
         _fail_environment("CNI_CONTAINERID", attachment.container_id, expected)
-    if not _INTERFACE.fullmatch(attachment.ifname) or attachment.ifname in {".", "..", "lo"}:
-        expected = "the name of a new interface, at most 15 characters"
+    name = attachment.ifname
+    fits = _INTERFACE.fullmatch(name) and len(name.encode()) <= _INTERFACE_BYTES
+    if not fits or name in {".", "..", "lo"}:
+        expected = "the name of a new interface, at most 15 bytes"
         _fail_environment("CNI_IFNAME", attachment.ifname, expected)
 
 

@@ -145,3 +145,9 @@ def _backends(values: bytes) -> Iterator[tuple[int, layout.Backend]]:
         raw = values[number * size : (number + 1) * size]
         if raw != _NO_BACKEND:
             yield number, layout.Backend.unpack(raw)
+
+
+def backends_of(values: bytes) -> Iterator[tuple[int, AddressPort]]:
+    """Services by number, each with the address and port of one of its backends."""
+    for _, backend in _backends(values):
+        yield backend.service, (Address(backend.address), backend.port)

@@ -14,6 +14,7 @@ from kubypass.kernel.attach.cgroup import CGROUP_HOOKS, cgroup_hooks
 from kubypass.kernel.attach.clsact import ClsactHook
 from kubypass.kernel.attach.link import Link, LinkHook
 from kubypass.kernel.attach.tcx import TcxHook
+from kubypass.kernel.bpffs_names import bpffs_name, from_bpffs_name
 from kubypass.kernel.program import Program
 
 DIRECTIONS = {
@@ -28,6 +29,9 @@ BALANCE_HOOKS = tuple(hook for hook in CGROUP_HOOKS if hook not in BIND_HOOKS)
 POD_PROGRAMS = ("from_pod", "to_pod")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 LOOPBACK_PROGRAMS = ("to_self",)
+_CGROUP = "cgroup"
+_DEVICE_CGROUP = ":63group"
+"""A device may have this name, too: its first letter is escaped as in bpffs_names.py."""
 
 
 class Attachments:
@@ -45,10 +49,10 @@ class Attachments:
         """Attaches the socket programs of these hooks to one cgroup v2 directory, and detaches those of other hooks."""
         wanted = set(hooks)
         for name in set(CGROUP_HOOKS) - wanted:
-            self._drop(self._directory / f"cgroup-{name}")
+            self._drop(self._directory / f"{_CGROUP}-{name}")
         with cgroup_hooks(cgroup) as found:
             for name in sorted(wanted):
-                self._attach(found[name], programs[name], self._directory / f"cgroup-{name}")
+                self._attach(found[name], programs[name], self._directory / f"{_CGROUP}-{name}")
 
     def attach_device(self, name: str, ifindex: int, program_name: str, program: Program) -> None:
         """Attaches one program to one device."""
@@ -59,17 +63,21 @@ class Attachments:
                 filters.attach(program)
                 self.writes += 1
             return
-        self._attach(TcxHook(ifindex, direction), program, self._directory / f"{name}-{direction}")
+        self._attach(TcxHook(ifindex, direction), program, self._device_pin(name, direction))
 
     def drop_device(self, name: str) -> None:
         """Removes the pins of a device, and its links with them."""
         for direction in ("ingress", "egress"):
-            self._drop(self._directory / f"{name}-{direction}")
+            self._drop(self._device_pin(name, direction))
 
     def devices(self) -> set[str]:
         """Returns the names of devices that have links here."""
         names = (path.name.rpartition("-")[0] for path in self._directory.iterdir())
-        return {name for name in names if name != "cgroup"}
+        return {from_bpffs_name(name) for name in names if name != _CGROUP}
+
+    def _device_pin(self, name: str, direction: str) -> Path:
+        file_name = _DEVICE_CGROUP if name == _CGROUP else bpffs_name(name)
+        return self._directory / f"{file_name}-{direction}"
 
     def _drop(self, path: Path) -> None:
         if path.exists():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import struct
 from typing import NamedTuple
@@ -25,7 +26,7 @@ def _head(index: int = 0, flags: int = 0, change: int = 0) -> bytes:
 
 
 def _end(end: End, mtu: int) -> bytes:
-    name = attribute(rt.IFLA_IFNAME, end.name.encode() + b"\0")
+    name = attribute(rt.IFLA_IFNAME, os.fsencode(end.name) + b"\0")
     return (
         name + attribute(rt.IFLA_MTU, struct.pack("=I", mtu)) + attribute(rt.IFLA_ADDRESS, end.mac)
     )
@@ -67,7 +68,7 @@ def _set(netlink: Netlink, body: bytes, subject: str) -> None:
 
 def delete(netlink: Netlink, name: str) -> bool:
     """Removes a device and its other end; False where there is no such device."""
-    body = _head() + attribute(rt.IFLA_IFNAME, name.encode() + b"\0")
+    body = _head() + attribute(rt.IFLA_IFNAME, os.fsencode(name) + b"\0")
     try:
         netlink.change(rt.DEL_LINK, 0, body)
     except OSError as error:

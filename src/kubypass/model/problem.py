@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kubypass.model.printable import printable
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class Problem:
@@ -14,6 +16,10 @@ class Problem:
     """The object and where it is: `Service default/web (web.yaml)`."""
     message: str
     """What is wrong, what was expected, what to do."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "subject", printable(self.subject))
+        object.__setattr__(self, "message", printable(self.message))
 
     def __str__(self) -> str:
         return f"{self.subject}: {self.message}"

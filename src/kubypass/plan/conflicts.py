@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Settles conflicts: of several that claim one frontend, one gets it, and the others get a problem that says so.
 
-Services come before pods with host ports, and pods before pods that are being deleted. Of two alike, the older one
-wins: the one created first, then the first by namespace and name. A service without a creation time (a manifest
-written by hand) counts as older than any with one. Within a service, the first item wins.
+Services come before pods with host ports, and pods before pods that are being deleted. Of two alike, the one that has
+the frontend keeps it: whoever comes later takes nothing from a running service, whatever it says of its age. Owners
+have what they have from `commit` on; after a restart, `adopt` asks who had what. Where nobody has it yet, the older one
+wins: the one created first, then the first by namespace and name. A service without a creation time (a manifest written
+by hand) counts as younger than any with one. Within a service, the first item wins.
 
 The same order decides between a port on every address of the node (a wildcard frontend: a NodePort or a host port) and
-the same port on one of these addresses (a specific frontend: an external address or a host port). An older specific
+the same port on one of these addresses (a specific frontend: an external address or a host port). An earlier specific
 frontend takes its address from the wildcard one, which keeps the other addresses. A NodePort never conflicts on an
 address on which NodePorts do not answer.
 
-An example: a node with the address 192.0.2.1, and four that claim port 30080/TCP:
+An example: a node with the address 192.0.2.1, and four that come at once and claim port 30080/TCP:
 
 claimant      created  frontend           outcome
 Service vip   2023     192.0.2.1:30080    gets it: it is older than shop
@@ -24,11 +26,13 @@ _owner      {0.0.0.0:30080: shop, 192.0.2.1:30080: vip}
 _claimants  {0.0.0.0:30080: {shop, blog, dns}}             frontends that two or more claim
 _contested  {shop: 1, blog: 1, dns: 1}                     how many such frontends each one claims
 _specific   {0.0.0.0:30080: {192.0.2.1:30080}}             by the wildcard frontend of the same port
+_since      {}                                             in which round its owner got a frontend, if not in the first
 
 If vip goes away, `replace` returns {shop}: shop has to be settled again, and then has 192.0.2.1 too. If shop goes away,
 `replace` returns {blog, dns, vip}: blog is the new owner of 0.0.0.0:30080.
 
-This is the only state of planning. Services are added and removed one by one, in any order, with the same outcome.
+This is the only state of planning. Between two commits, services are added and removed one by one, in any order, with
+the same outcome.
 """
 
 from __future__ import annotations
@@ -66,17 +70,23 @@ class Precedence(IntEnum):
 
 
 class Rank(NamedTuple):
-    """The smallest rank wins; names decide between equal ranks."""
+    """The smallest rank wins; names decide between equal ranks. Without a creation time, it is the largest."""
 
     created: str = ""
     precedence: Precedence = Precedence.SERVICE
 
     def of(self, key: ServiceKey) -> _FullRank:
         """The rank of the service or pod with this name; no two are equal."""
-        return (self.precedence, self.created, *key)
+        return (self.precedence, self.created or _NEVER, *key)
 
 
 _FullRank = tuple[int, str, str, str]
+_NEVER = "\x7f"
+"""Comes after any time."""
+_ADOPTED, _ADOPTED_FIRST = -1, -2
+"""Rounds before the first one: a specific frontend that is there beside a wildcard one was there first."""
+Before = Callable[[FrontendKey, Iterable["ServiceKey"]], "ServiceKey | None"]
+"""Says which of these services had a frontend before a restart, if one of them had it."""
 
 
 def _everywhere(_: Address) -> bool:
@@ -101,13 +111,36 @@ class Claims:
         self._node_addresses: frozenset[Address] = frozenset(addresses)
         self._node_ports_answer = node_ports_answer
         self._shared = SharedAddresses()
+        self._since: dict[FrontendKey, int] = {}
+        self._round = 0
+
+    def adopt(self, before: Before) -> None:
+        """After a restart, with everything claimed and nothing settled: who had a frontend keeps it."""
+        for frontend, claimants in self._claimants.items():
+            if (owner := before(frontend, claimants)) is not None:
+                self._owner[frontend] = owner
+                self._since[frontend] = _ADOPTED
+                self._choose(frontend, claimants, set())
+        for wildcard, specific in self._specific.items():
+            for frontend in (wildcard, *specific):
+                owner = self._owner.get(frontend)
+                if owner is not None and before(frontend, (owner,)) == owner:
+                    self._since[frontend] = _ADOPTED if frontend == wildcard else _ADOPTED_FIRST
+
+    def commit(self) -> None:
+        """From now on, every owner has what it was settled to have."""
+        self._round += 1
 
     def set_node_addresses(self, addresses: Iterable[Address]) -> None:
         """Sets the node's addresses; every service has to be settled again."""
-        self._node_addresses = frozenset(addresses)
+        earlier, self._node_addresses = self._node_addresses, frozenset(addresses)
         self._specific = {}
         for frontend in filter(self._is_specific, self._owner):
-            self._specific.setdefault(wildcard_key(frontend), set()).add(frontend)
+            wildcard = wildcard_key(frontend)
+            self._specific.setdefault(wildcard, set()).add(frontend)
+            if self._is_kept(frontend) and address_of(frontend) not in earlier:
+                first = min(self._round_of(frontend), self._round_of(wildcard) - 1)
+                self._since[frontend] = first  # it had the whole address until now
 
     def replace(
         self,
@@ -120,15 +153,19 @@ class Claims:
         old, new = self._frontends.get(key, ()), _frontends(plan) if plan else ()
         full, overlapped = rank.of(key), bool(self._specific)
         if old != new or (plan is not None and self._ranks.get(key) != full):
-            for frontend in old:
+            for frontend in set(old).difference(new):
                 self._release(frontend, key, touched)
-            self._ranks.pop(key, None)
-            self._frontends.pop(key, None)
-            if plan is not None:
-                self._ranks[key] = full
-                self._frontends[key] = new
-                for frontend in new:
+            if plan is None:
+                self._ranks.pop(key, None)
+                self._frontends.pop(key, None)
+            else:
+                self._ranks[key], self._frontends[key] = full, new
+            held = frozenset(old)
+            for frontend in new:
+                if frontend not in held:
                     self._claim(frontend, key, touched)
+                elif claimants := self._claimants.get(frontend):
+                    self._choose(frontend, claimants, touched)
             if overlapped or self._specific:
                 for frontend in (*old, *new):
                     touched |= self._overlapping(frontend)
@@ -165,12 +202,27 @@ class Claims:
         owner = self._owner.get(frontend, key)
         if frontend in self._specific.get(wildcard := wildcard_key(frontend), ()):
             other = self._owner.get(wildcard)
-            if other is not None and self._precedes(other, owner) and self._serves(other, frontend):
+            if (
+                other is not None
+                and self._precedes(wildcard, frontend)
+                and self._serves(other, frontend)
+            ):
                 return other
         return owner
 
-    def _precedes(self, key: ServiceKey, other: ServiceKey) -> bool:
-        return self._ranks[key] < self._ranks[other]
+    def _precedes(self, frontend: FrontendKey, other: FrontendKey) -> bool:
+        """Whether the owner of a frontend comes before the owner of another one that overlaps it."""
+        one, two = self._ranks[self._owner[frontend]], self._ranks[self._owner[other]]
+        rounds = self._round_of(frontend), self._round_of(other)
+        return (one[0], rounds[0], *one[1:]) < (two[0], rounds[1], *two[1:])
+
+    def _round_of(self, frontend: FrontendKey) -> int:
+        """In which round its owner got the frontend."""
+        return self._since.get(frontend, 0)
+
+    def _is_kept(self, frontend: FrontendKey) -> bool:
+        """Whether its owner had the frontend before this round."""
+        return self._round_of(frontend) < self._round
 
     def _serves(self, key: ServiceKey, frontend: FrontendKey) -> bool:
         """Whether `key`, which has the port on every address, answers on this one. A pod's host port always does."""
@@ -180,7 +232,7 @@ class Claims:
         """A problem for each address that `key`, which has the port on every address, loses to an older one."""
         for specific in sorted(self._specific.get(frontend, ())):
             other = self._owner[specific]
-            if self._precedes(other, key) and self._serves(key, specific):
+            if self._precedes(specific, frontend) and self._serves(key, specific):
                 yield _problem(key, specific, other)
 
     def _overlapping(self, frontend: FrontendKey) -> set[ServiceKey]:
@@ -203,6 +255,7 @@ class Claims:
     def _claim(self, frontend: FrontendKey, key: ServiceKey, touched: set[ServiceKey]) -> None:
         owner = self._owner.setdefault(frontend, key)
         if owner == key:
+            self._own(frontend, key)
             if self._is_specific(frontend):
                 self._specific.setdefault(wildcard_key(frontend), set()).add(frontend)
             return
@@ -218,6 +271,7 @@ class Claims:
         claimants = self._claimants.get(frontend)
         if claimants is None:
             del self._owner[frontend]
+            self._since.pop(frontend, None)
             if self._is_specific(frontend):
                 wildcard = wildcard_key(frontend)
                 self._specific[wildcard].discard(frontend)
@@ -235,10 +289,24 @@ class Claims:
         self, frontend: FrontendKey, claimants: set[ServiceKey], touched: set[ServiceKey]
     ) -> None:
         """Chooses the owner. Problems of all claimants name it, so a new owner touches all of them."""
-        owner = min(claimants, key=self._ranks.__getitem__)
+        incumbent = self._owner[frontend] if self._is_kept(frontend) else None
+
+        def order(key: ServiceKey) -> tuple[object, ...]:
+            precedence, *age = self._ranks[key]
+            return precedence, key != incumbent, *age
+
+        owner = min(claimants, key=order)
         if owner != self._owner[frontend]:
-            self._owner[frontend] = owner
+            self._own(frontend, owner)
             touched |= claimants
+
+    def _own(self, frontend: FrontendKey, key: ServiceKey) -> None:
+        """Makes it the owner, from this round on."""
+        self._owner[frontend] = key
+        if self._round:
+            self._since[frontend] = self._round
+        else:
+            self._since.pop(frontend, None)
 
     def _count(self, key: ServiceKey, change: int) -> None:
         """Counts the frontends of a service that others claim too."""

@@ -7,10 +7,12 @@ import difflib
 from collections.abc import Mapping
 from typing import Final
 
+from kubypass.settings.cilium_features import lost_by
 from kubypass.settings.cilium_keys import CILIUM_KEYS
-from kubypass.settings.finding import Finding
+from kubypass.settings.contradictions import Contradiction, contradictions
+from kubypass.settings.finding import Finding, Level
 from kubypass.settings.key import Key
-from kubypass.settings.parse import FIRST_NAT_PORT, parse_bool
+from kubypass.settings.parse import parse_bool
 from kubypass.settings.settings import KEYS, Settings
 
 _BY_KEY: Final = {key.name: key for key in KEYS}
@@ -32,10 +34,34 @@ def check_settings(given: Mapping[str, object]) -> tuple[Settings, tuple[Finding
         else:
             findings.append(_unlisted(name, text))
     settings = Settings().with_values({**values, **_inherited(values)})
-    if problem := _nat_range_problem(settings):
-        settings = settings.with_values({"masquerade.extra_ports": None})
-        findings = [problem if found.key == problem.key else found for found in findings]
+    for found in contradictions(settings):
+        findings, refused = _with_contradiction(findings, found)
+        defaults = {_BY_KEY[key].path: Settings().value(_BY_KEY[key].path) for key in refused}
+        settings = settings.with_values(defaults)
     return settings, tuple(findings)
+
+
+def _with_contradiction(
+    findings: list[Finding], found: Contradiction
+) -> tuple[list[Finding], list[str]]:
+    """Return the findings with a contradiction at each key that was given, and the keys whose values are refused."""
+    result: list[Finding] = []
+    refused: list[str] = []
+    for finding in findings:
+        key = _BY_KEY.get(finding.key)
+        name = (key.alias_of or key.name) if key else ""
+        if name not in found.keys or finding.level == "wrong":
+            result.append(finding)
+        elif found.level == "wrong":
+            result.append(Finding(finding.key, finding.value, "wrong", found.message))
+            refused.append(name)
+        else:
+            first = finding.level == "accepted"
+            level, messages = (
+                (found.level, "") if first else (finding.level, f"{finding.message}; ")
+            )
+            result.append(Finding(finding.key, finding.value, level, messages + found.message))
+    return result, refused
 
 
 def _inherited(values: Mapping[str, object]) -> dict[str, object]:
@@ -46,17 +72,6 @@ def _inherited(values: Mapping[str, object]) -> dict[str, object]:
             if values.get(path) == 0 or (path not in values and general.path in values):
                 found[path] = values.get(general.path, Settings().value(general.path))
     return found
-
-
-def _nat_range_problem(settings: Settings) -> Finding | None:
-    extra, (first, last) = settings.masquerade.extra_ports, settings.node_ports.port_range
-    if extra is None or extra[1] < first or extra[0] > last:
-        return None
-    key, value = "node-port-nat-range-ext", f"{extra[0]},{extra[1]}"
-    message = (
-        f"expected ports from {FIRST_NAT_PORT} to 65535 outside of node-port-range, {first},{last}"
-    )
-    return Finding(key, value, "wrong", message)
 
 
 def _text(raw: object) -> str | None:
@@ -84,13 +99,15 @@ def _check_value(
             message = str(error)
         return Finding(key.name, text, "wrong", message)
     if key.alias_of:
-        return Finding(key.name, text, "deprecated", f"write {key.alias_of}")
+        effect = f"; {key.effect}" if key.effect else ""
+        return Finding(key.name, text, "deprecated", f"write {key.alias_of}{effect}")
     if text in key.deprecated_values:
         return Finding(key.name, text, "deprecated", key.deprecated_values[text])
     if key.name == "kube-proxy-replacement" and values[key.path] == "false":
         message = "only ClusterIPs, only for pods: no NodePorts, no external addresses"
         return Finding(key.name, text, "accepted", message)
-    return Finding(key.name, text, "accepted", key.effect)
+    level: Level = "ignored" if key.ignored(values[key.path]) else "accepted"
+    return Finding(key.name, text, level, key.effect)
 
 
 def _plain(key: Key, text: str) -> str:
@@ -109,7 +126,9 @@ def _check_tunnel(text: str) -> Finding:
 
 def _unlisted(name: str, text: str) -> Finding:
     if name in CILIUM_KEYS:
-        return Finding(name, text, "accepted", "known Cilium key, no effect yet")
+        if lost := lost_by(name, text):
+            return Finding(name, text, "ignored", lost)
+        return Finding(name, text, "accepted", "a key of Cilium's that kubypass does not need")
     close = difflib.get_close_matches(name, _BY_KEY, n=1, cutoff=0.8)
     message = f"unknown key; did you mean {close[0]}?" if close else "unknown key; it has no effect"
     return Finding(name, text, "unknown", message)

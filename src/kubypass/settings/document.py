@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 
+from kubypass.settings.cilium_features import ALWAYS, FEATURE_KEYS, FEATURES, Feature
 from kubypass.settings.cilium_keys import CILIUM_KEYS
 from kubypass.settings.key import Key
 from kubypass.settings.settings import GROUPS, KEYS
@@ -18,7 +19,9 @@ The keys are those of Cilium's ConfigMap `cilium-config`. `kubypass agent --conf
 directory with a file for each key (a mounted ConfigMap), a YAML file with the keys at its top, or
 the ConfigMap itself as YAML or JSON. `--KEY=VALUE` arguments take precedence over the file.
 `kubypass config check PATH` explains every key of such a file, and exits with 2 if a value is
-wrong. The values of a ConfigMap are text, in quotes. Unknown and deprecated keys are warnings.
+wrong. The values of a ConfigMap are text, in quotes. Unknown and deprecated keys are warnings, and so
+are values that ask for something that kubypass does not do (*ignored*): `config check`, `install
+--dry-run`, the agent's log and `status` say what is lost.
 
 `kubypass agent --config-map NAMESPACE/NAME` reads the ConfigMap from the cluster's API before it
 starts, and follows it. A value that changes is logged. Where the table says *live*, it takes effect
@@ -61,7 +64,7 @@ def settings_document() -> str:
         if not key.alias_of
         for value, note in key.deprecated_values.items()
     ]
-    known = " ".join(f"`{name}`" for name in sorted(CILIUM_KEYS))
+    known = " ".join(f"`{name}`" for name in sorted(CILIUM_KEYS - FEATURE_KEYS))
     return (
         _HEAD
         + "".join(groups)
@@ -69,9 +72,21 @@ def settings_document() -> str:
         + "".join(aliases)
         + '| `tunnel: disabled` | `routing-mode: "native"` |\n'
         + "".join(words)
-        + "\n## Known, without effect yet\n\n"
-        + f"These keys of Cilium are accepted and do nothing:\n\n{known}\n"
+        + "\n## Not done\n\nThese keys of Cilium ask for what kubypass does not do. Values other than those of the "
+        + "second\ncolumn are *ignored*, with the sentence of the third.\n\n| keys | asks for nothing | no effect |\n"
+        + "| --- | --- | --- |\n"
+        + "".join(map(_feature_row, FEATURES))
+        + "\n## Always done\n\nThese keys of Cilium switch off what kubypass always does. Switched off, they are "
+        + "*ignored*.\n\n| key | |\n| --- | --- |\n"
+        + "".join(f"| `{name}` | {sentence} |\n" for name, sentence in ALWAYS.items())
+        + f"\n## Not needed\n\nThese keys of Cilium tune its inside. They are accepted and do nothing:\n\n{known}\n"
     )
+
+
+def _feature_row(feature: Feature) -> str:
+    keys = " ".join(f"`{key}`" for key in feature.keys.split())
+    off = " ".join(f"`{text}`" for text in sorted(feature.off) if text) or "empty"
+    return f"| {keys} | {off} | {feature.lost} |\n"
 
 
 def _row(key: Key) -> str:

@@ -7,9 +7,10 @@ or in a YAML or JSON file that has the ConfigMap itself. settings/check.py says 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -19,6 +20,21 @@ from kubypass.settings.finding import Finding
 from kubypass.settings.settings import Settings
 
 _CONFIG_MAP = "cilium-config"
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads YAML as everybody does, but refuses a key that is written twice: the second value would hide the first."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key.value, str) and key.value != "<<":
+                problem = f"{key.value} is written twice; remove one"
+                raise yaml.constructor.ConstructorError(
+                    problem=problem, problem_mark=key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,9 +115,7 @@ def _read_directory(directory: Path) -> SettingsText:
 def _read_yaml(source: Path, content: bytes) -> SettingsText:
     hint = "expected keys with values, or the ConfigMap cilium-config"
     try:
-        found = [
-            part for part in yaml.load_all(content, Loader=yaml.CSafeLoader) if part is not None
-        ]
+        found = [part for part in yaml.load_all(content, Loader=_Loader) if part is not None]
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         place = f" at line {mark.line + 1}" if mark is not None else ""

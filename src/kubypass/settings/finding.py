@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Level = Literal["accepted", "deprecated", "unknown", "wrong"]
+Level = Literal["accepted", "deprecated", "doubtful", "ignored", "unknown", "wrong"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,8 @@ class Finding:
     key: str
     value: str
     level: Level
-    """Only `wrong` stops anything; the default then replaces the value."""
+    """`ignored`: what it asks for is not done. `doubtful`: it is done, and something suffers from it. Only `wrong`
+    stops anything; the default then replaces the value."""
     message: str
     """What to know; empty if the key does what its value says."""
 

@@ -18,6 +18,10 @@ class Kind(NamedTuple):
     """Reads the text; ValueError says what is allowed."""
 
 
+def _never(_: object) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """One key of the configuration."""
@@ -36,6 +40,8 @@ class Key:
     """The key to write instead of this one."""
     effect: str = ""
     """Empty if the setting does what `doc` says; otherwise a sentence that says what it does not do, and why."""
+    ignored: Callable[[Any], bool] = dataclasses.field(default=_never, repr=False, compare=False)
+    """Whether a value asks for what `effect` says is not done."""
     live: bool = False
     """Whether a running agent takes over a changed value from the ConfigMap that it follows."""
     inherited_by: tuple[str, ...] = ()
@@ -54,6 +60,7 @@ def setting(
     choices: tuple[str, ...] = (),
     deprecated_values: Mapping[str, str] | None = None,
     effect: str = "",
+    ignored: Callable[[Any], bool] = _never,
     live: bool = False,
     inherited_by: tuple[str, ...] = (),
 ) -> Any:  # noqa: ANN401 - takes the type of its field
@@ -67,6 +74,7 @@ def setting(
         choices,
         deprecated_values or {},
         effect=effect,
+        ignored=ignored,
         live=live,
         inherited_by=inherited_by,
     )

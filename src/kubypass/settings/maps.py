@@ -43,6 +43,7 @@ class MapSettings:
     other_flows: int = setting(
         "bpf-ct-global-any-max", _SIZE, 262144, "262144", "Flows of other protocols than TCP.",
         effect="no effect: `flows` is one map for all protocols, sized by bpf-ct-global-tcp-max",
+        ignored=lambda _: True,
     )  # fmt: skip
     socket_peers: int = setting(
         "bpf-sock-rev-map-max", _SIZE, 262144, "262144",

@@ -18,15 +18,15 @@ class MasqueradeSettings:
 
     ipv4: bool = setting(
         "enable-ipv4-masquerade", SWITCH, True, "true",
-        "IPv4 packets of pods to the outside leave with the node's address.", effect=_NOT_YET,
+        "IPv4 packets of pods to the outside leave with the node's address.", effect=_NOT_YET, ignored=bool,
     )  # fmt: skip
     ipv6: bool = setting(
         "enable-ipv6-masquerade", SWITCH, True, "true",
-        "As enable-ipv4-masquerade.", effect=_NOT_YET,
+        "As enable-ipv4-masquerade.", effect=_NOT_YET, ignored=bool,
     )  # fmt: skip
     in_bpf: bool = setting(
         "enable-bpf-masquerade", SWITCH, False, "false",
-        "Masquerades in BPF programs instead of netfilter.", effect=_NOT_YET,
+        "Masquerades in BPF programs instead of netfilter.", effect=_NOT_YET, ignored=bool,
     )  # fmt: skip
     cluster_ip_clients: bool = setting(
         "masquerade-all", SWITCH, False, "false",

@@ -85,6 +85,19 @@ def parse_duration_ns(text: str) -> int:
     return int(total)
 
 
+def parse_duration_between(low_s: int, high_s: int) -> Callable[[str], int]:
+    """Make a parser of durations in these bounds; it returns nanoseconds."""
+
+    def parse(text: str) -> int:
+        found = parse_duration_ns(text)
+        if not low_s * NS_PER_S <= found <= high_s * NS_PER_S:
+            msg = f"expected a duration from {low_s}s to {high_s // 3600}h"
+            raise ValueError(msg)
+        return found
+
+    return parse
+
+
 def parse_family_cidr(version: Family) -> Callable[[str], Cidr | None]:
     """Make a parser of one network of the family. Empty text is None."""
 
@@ -181,8 +194,3 @@ def parse_bind_address(text: str) -> AddressPort | None:
         msg = 'expected "address:port" with a port from 1 to 65535, such as "0.0.0.0:10256" or "[::1]:10256"; or ""'
         raise ValueError(msg)
     return address, number
-
-
-def parse_text(text: str) -> str:
-    """Read any text."""
-    return text

@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubypass.settings.key import Kind, setting
-from kubypass.settings.kinds import NAME, SWITCH
+from kubypass.settings.kinds import DEVICE, SWITCH
 from kubypass.settings.parse import parse_choice, parse_family_cidr
 
 if TYPE_CHECKING:
     from kubypass.model.cidr import Cidr
 
-_NOT_MASQUERADED = (
-    "no effect yet: packets of pods to the outside keep the pod's address, wherever they go"
-)
+_NOT_MASQUERADED = "no effect yet: no packet of a pod is masqueraded, wherever it goes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +35,9 @@ class RoutingSettings:
         "As ipv4-native-routing-cidr.", effect=_NOT_MASQUERADED,
     )  # fmt: skip
     direct_device: str = setting(
-        "direct-routing-device", NAME, "", "",
+        "direct-routing-device", DEVICE, "", "",
         "The uplink towards the other nodes.",
-        effect="no effect: the kernel's routes say which uplink leads to a node",
+        effect="no effect: the kernel's routes say which uplink leads to a node", ignored=bool,
     )  # fmt: skip
     direct_node_routes: bool = setting(
         "auto-direct-node-routes", SWITCH, False, "false",

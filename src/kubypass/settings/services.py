@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kubypass.settings.key import Kind, setting
-from kubypass.settings.kinds import NAME, SWITCH
+from kubypass.settings.kinds import LABEL_VALUE, SWITCH
 from kubypass.settings.parse import parse_choice, parse_networks
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class ServiceSettings:
         "Service addresses answer pings. Not one of Cilium's keys.",
     )  # fmt: skip
     proxy_name: str = setting(
-        "k8s-service-proxy-name", NAME, "", "",
+        "k8s-service-proxy-name", LABEL_VALUE, "", "",
         "Serves only Services whose label service.kubernetes.io/service-proxy-name has this value. "
         "Unset: only those without the label.",
     )  # fmt: skip

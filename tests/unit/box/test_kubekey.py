@@ -9,6 +9,7 @@ import pytest
 
 from kubypass.errors import ConfigError
 from kubypass_lab.box.kubekey import KubeKey, read_kubekey
+from kubypass_lab.box.paths import BoxPaths
 from kubypass_lab.box.topology import describe_topology, parse_topology, plan_topology
 
 GUIDE = Path(__file__).parents[3] / "examples" / "guide" / "config-sample.yaml"
@@ -115,3 +116,23 @@ def test_wrong_files_are_named(tmp_path: Path, text: str, message: str) -> None:
     path.write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_kubekey(path)
+
+
+def test_a_host_may_be_called_by_its_domain_name() -> None:
+    """A bpffs takes no dots."""
+    paths = BoxPaths("dots")
+    directory = paths.node_bpffs("node-01.prod.example.org")
+    assert directory.parent == paths.bpffs
+    assert "." not in directory.name
+
+
+@pytest.mark.parametrize("name", ["fabric", "client", "pod.web"])
+def test_names_of_other_namespaces_are_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ConfigError, match="expected a host name"):
+        _read_text(tmp_path, GUIDE.read_text().replace("name: k8s-single", f"name: {name}"))
+
+
+def _read_text(tmp_path: Path, text: str) -> KubeKey:
+    path = tmp_path / "kubekey.yaml"
+    path.write_text(text)
+    return read_kubekey(path)

@@ -71,6 +71,11 @@ ROWS = {
         ["stop: config: kube-proxy-replacement: 'maybe': expected"],
     ),
     "an unknown setting": (survey([node()]), {"config": {"kube-proxy": "true"}}, ["note: config: kube-proxy"]),
+    "a security setting without effect": (
+        survey([node()]),
+        {"config": {"enable-policy": "always"}},
+        ["note: config: enable-policy: 'always': no effect: kubypass enforces no NetworkPolicy"],
+    ),
     "the service's address": (survey([node()]), {"k8sServiceHost": "10.96.0.1"}, ["stop: k8sServiceHost 10.96.0.1"]),
     "no podCIDR": (survey([node(pod_cidrs=())]), {}, ["note: node n1 has no podCIDR"]),
     "no podCIDR, another CNI": (survey([node(pod_cidrs=())]), {"cni": {"enabled": False}}, []),

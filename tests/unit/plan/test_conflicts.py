@@ -94,7 +94,7 @@ ACROSS: list[list[Row]] = [
     [("node-port", Rank(), "node", True, ""), ("pod/p", POD, "127.0.0.1", False, "node-port")],
     [("pod/a", POD, NODE_ADDRESS, True, ""), ("pod/b", POD, "192.0.2.3", True, "")],
     [("pod/a", ENDING_POD, "node", False, "b"), ("pod/b", POD, "node", True, "")],
-    [("pod/a", POD, "node", True, ""), ("pod/b", Rank("3", Precedence.POD), "node", False, "a")],
+    [("pod/a", POD, "node", False, "b"), ("pod/b", Rank("3", Precedence.POD), "node", True, "")],
 ]  # fmt: skip
 
 
@@ -114,7 +114,7 @@ SILENT: list[list[Row]] = [
     [("node-port", Rank("1"), "node", True, ""), ("ip", Rank("2"), NODE_ADDRESS, True, "")],
     [("node-port", Rank("2"), "node", True, ""), ("ip", Rank("1"), NODE_ADDRESS, True, "")],
     [("node-port", Rank("1"), "node", True, ""), ("pod/p", POD, NODE_ADDRESS, True, "")],
-    [("pod/old", POD, "node", True, ""), ("pod/p", Rank("3", Precedence.POD), NODE_ADDRESS, False, "old")],
+    [("pod/old", Rank("2", Precedence.POD), "node", True, ""), ("pod/p", POD, NODE_ADDRESS, False, "old")],
 ]  # fmt: skip
 
 

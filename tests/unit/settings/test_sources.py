@@ -112,6 +112,13 @@ def test_config_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert lines[0].startswith('deprecated kube-proxy-replacement: "strict"  write "true"')
     assert lines[1] == 'unknown    colour: "red"  unknown key; it has no effect'
     assert lines[2] == "2 keys, 2 to look at, 0 wrong"
+    ignored = write(tmp_path / "ignored.yaml", "enable-wireguard: true\n")
+    assert run(str(ignored)) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(
+        'ignored    enable-wireguard: "true"  no effect: kubypass encrypts nothing'
+    )
+    assert lines[1] == "1 keys, 1 to look at, 0 wrong"
     bad = write(tmp_path / "bad.yaml", "routing-mode: tunnel\n")
     assert run(str(bad), "-o", "json") == 2
     answer = json.loads(capsys.readouterr().out)

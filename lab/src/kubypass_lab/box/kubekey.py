@@ -111,10 +111,15 @@ def _cidrs(value: object, where: str) -> tuple[IPNetwork, ...]:
     return tuple(networks)
 
 
+def _is_reserved(name: str) -> bool:
+    """Whether something else in the box has a namespace of this name: the fabric, the client, or a pod."""
+    return name in _RESERVED or name.startswith("pod.")
+
+
 def _host(entry: object, where: str) -> Host:
     fields = _mapping(entry, where)
     name = fields.get("name")
-    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name) or name in _RESERVED:
+    if not isinstance(name, str) or not _HOST_NAME.fullmatch(name) or _is_reserved(name):
         raise ConfigError(f"{where}.name: {name!r}: expected a host name of at most 40 characters")
     text = fields.get("internalAddress") or fields.get("address")
     if not isinstance(text, str):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.errors import ConfigError
+from kubypass.kernel.bpffs_names import bpffs_name
 from kubypass.kernel.cgroup import mount_point
 
 RUN = Path("/run/kubypass/box")
@@ -70,7 +71,7 @@ class BoxPaths:
         return self.root / "nodes" / node
 
     def node_bpffs(self, node: str) -> Path:
-        return self.bpffs / node
+        return self.bpffs / bpffs_name(node)
 
     def node_cgroup(self, node: str) -> Path:
         return self.cgroup / node

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Metrics of what the agent and its programs count: packets, sizes, sockets. Pure."""
+"""Metrics of what the agent and its programs count: packets, sizes, sockets, HTTP. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from kubypass.agent.report.figures import Figures
 from kubypass.api.metric import Labels, Metric
@@ -45,7 +45,7 @@ def gauge_metrics(figures: Figures, problems: int) -> list[Metric]:
         "backends": ("Backends in the maps.", figures.backends),
         "pods": ("Pods of this node with our programs.", figures.pods),
         "problems": ("Problems in `kubypass status`.", problems),
-        "flows": ("Flows that the last pass over the map found.", figures.flows),
+        "flows": ("Flows that have not expired; counted every few seconds.", figures.flows),
         "flows_expired": ("Expired flows removed since the start.", figures.flows_expired),
     }
     return [
@@ -62,3 +62,23 @@ def socket_metrics(figures: Figures) -> list[Metric]:
         for protocol, number in figures.sockets_closed.items()
     )
     return [Metric("kubypass_sockets_closed_total", "counter", text, samples)]
+
+
+def process_metrics(ended: Mapping[str, int], faults: int) -> list[Metric]:
+    """HTTP connections that were ended early, by reason, and faults of the program."""
+    reasons = ("deadline", "limit")
+    samples = tuple(("", (("reason", why),), float(ended.get(why, 0))) for why in reasons)
+    return [
+        Metric(
+            "kubypass_http_connections_ended_total",
+            "counter",
+            "HTTP connections ended by a deadline, or to make room for others.",
+            samples,
+        ),
+        Metric(
+            "kubypass_faults_total",
+            "counter",
+            "Faults of the program that were caught.",
+            (("", (), float(faults)),),
+        ),
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.agent.source.source import Source
+from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.service import ServiceKey
 from kubypass.plan.foreign_sources import may_send_foreign
@@ -56,4 +57,4 @@ class ClusterFollower:
         """Adds an event to a service that still exists."""
         service = self.snapshot.services.get(key)
         if service is not None:
-            self.source.announce(key, service.uid, reason, message)
+            self.source.announce(Subject("Service", *key, service.uid), reason, message)

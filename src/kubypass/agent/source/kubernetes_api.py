@@ -100,13 +100,15 @@ class KubernetesApi:
         """Raises ConfigError where an API server has the address of one of these services."""
         refuse_own_service(self._api.client.access, services, settings)
 
-    def announce(self, key: ServiceKey, uid: str, reason: str, message: str) -> None:
-        """Writes an event about a service."""
-        self._api.writer.event(Subject("Service", *key, uid), reason, message)
+    def announce(self, subject: Subject, reason: str, message: str, name: str = "") -> bool:
+        """Writes an event about an object; False while the API is away, or has got enough for now."""
+        away = bool(self._api.connection.reason)
+        return not away and self._api.writer.event(subject, reason, message, name)
 
     def say_ready(self, taint_key: str) -> None:
         """Removes this taint from our node, if it is there."""
         self._api.remove_taint(taint_key)
+        self._api.writer.retry()
 
     def status(self, *, started: bool) -> dict[str, object]:
         """How the connection is."""

@@ -9,6 +9,7 @@ from typing import Protocol
 from kubypass.agent.options import Options
 from kubypass.agent.source.config_map import ConfigMapSettings
 from kubypass.api.metric import Metric
+from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import Address
 from kubypass.model.problem import Problem
@@ -67,8 +68,8 @@ class Source(Protocol):
     def refuse_own_service(self, services: Iterable[Address], settings: Settings) -> None:
         """Raises ConfigError where the source itself is reached by the address of a service."""
 
-    def announce(self, key: ServiceKey, uid: str, reason: str, message: str) -> None:
-        """Adds an event to a service, where the source can keep one."""
+    def announce(self, subject: Subject, reason: str, message: str, name: str = "") -> bool:
+        """Adds an event to an object, where the source can keep one; False: not now."""
 
     def say_ready(self, taint_key: str) -> None:
         """Removes this taint from our node; the owner calls it again and again, as the taint may come back."""

@@ -40,7 +40,7 @@ CLUSTER_RULES: tuple[Rule, ...] = (
     Rule("", "nodes", ("list", "watch"), "addresses, zones and pod networks of nodes"),
     Rule("", "pods", ("list", "watch"), "host ports and labels of this node's pods"),
     Rule("", "nodes", ("patch",), "removes the taint of a node without an agent"),
-    Rule("", "events", ("create",), "names a process of the node that tried to bind a NodePort"),
+    Rule("", "events", ("create",), "problems, on the Service, Pod or Node that has them"),
 )
 CONFIG_RULES: tuple[Rule, ...] = (
     Rule("", "configmaps", ("list", "watch"), "settings, in the ConfigMap's namespace only"),

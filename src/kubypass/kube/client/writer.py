@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes to the API: removes the taint of the agent's node, and creates Events.
 
-A thread writes, so callers do not wait. A write that fails is not repeated here: callers ask again while the taint is
-there, and log and status have what a lost Event said.
+A thread writes, so callers do not wait. Callers ask again while the taint is there. `retry` writes an Event again that
+the server has refused; log and status have what it said.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from http.client import FORBIDDEN, UNPROCESSABLE_ENTITY
+from http.client import CONFLICT, FORBIDDEN, NOT_FOUND, UNPROCESSABLE_ENTITY
 from urllib.parse import quote
 
 from kubypass.errors import KubeError
@@ -24,8 +24,11 @@ from kubypass.kube.client.failures import Refused
 from kubypass.kube.client.permissions import CLUSTER_RULES
 
 EVENTS_A_MINUTE = 10
+_AGAIN_S = 15.0
 _JSON_PATCH = "application/json-patch+json"
 _COMPONENT = "kubypass"
+_NODES_NAMESPACE = "default"
+"""Where Kubernetes keeps Events about objects without a namespace."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Subject:
 
     kind: str
     namespace: str
+    """Empty for a Node."""
     name: str
     uid: str = ""
 
@@ -64,6 +68,16 @@ class Writer:
         self._queue: queue.SimpleQueue[_Write | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._untainting = False
+        self._refused: _Write | None = None
+        self._tried = 0.0
+        """When one was refused last, by the clock."""
+
+    def retry(self) -> None:
+        """Writes the last Event that was refused once more, some time after: the permission may be there by now."""
+        refused = self._refused
+        if refused is not None and self._clock() - self._tried >= _AGAIN_S:
+            self._refused = None
+            self._put(refused)
 
     def remove_taint(self, key: str, taints: Sequence[str]) -> None:
         """Removes every taint with this key. `taints` are the keys of the node's taints, in order.
@@ -82,19 +96,23 @@ class Writer:
         body = json.dumps(operations).encode()
         self._put(_Write("PATCH", path, body, _JSON_PATCH, "nodes", "patch"))
 
-    def event(self, subject: Subject, reason: str, message: str) -> bool:
-        """Creates a warning Event about an object. Returns False if there were too many within a minute."""
+    def event(self, subject: Subject, reason: str, message: str, name: str = "") -> bool:
+        """Creates a warning Event about an object. Returns False if there were too many within a minute.
+
+        An Event of the same `name` that is there already, from this node or another, is enough.
+        """
         now = self._clock()
         if len(self._events) == EVENTS_A_MINUTE and now - self._events[0] < 60.0:
             return False
         self._events.append(now)
+        namespace = subject.namespace or _NODES_NAMESPACE
         at = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         body = {
             "apiVersion": "v1",
             "kind": "Event",
             "metadata": {
-                "name": f"{subject.name[:200]}.{time.time_ns():x}",
-                "namespace": subject.namespace,
+                "name": name or f"{subject.name[:200]}.{time.time_ns():x}",
+                "namespace": namespace,
             },
             "involvedObject": {
                 "apiVersion": "v1",
@@ -111,7 +129,7 @@ class Writer:
             "lastTimestamp": at,
             "source": {"component": _COMPONENT, "host": self._node},
         }
-        path = f"/api/v1/namespaces/{quote(subject.namespace)}/events"
+        path = f"/api/v1/namespaces/{quote(namespace)}/events"
         self._put(_Write("POST", path, json.dumps(body).encode(), "", "events", "create"))
         return True
 
@@ -135,6 +153,8 @@ class Writer:
                 self.written += 1
             except KubeError as error:
                 self.trouble = _trouble(write, error)
+                if write.resource == "events" and self.trouble:
+                    self._refused, self._tried = write, self._clock()
             if write.resource == "nodes":
                 self._untainting = False
 
@@ -142,6 +162,10 @@ class Writer:
 def _trouble(write: _Write, error: KubeError) -> str:
     if isinstance(error, Refused) and error.code == UNPROCESSABLE_ENTITY:
         return ""  # the node has changed: the caller asks again with its present taints
+    if isinstance(error, Refused) and error.code == CONFLICT and write.resource == "events":
+        return ""  # another node has said the same
+    if isinstance(error, Refused) and error.code == NOT_FOUND and write.resource == "events":
+        return ""  # its namespace has gone
     message = f"cannot {write.verb} {write.resource}: {error}"
     if isinstance(error, Refused) and error.code == FORBIDDEN:
         rules = [

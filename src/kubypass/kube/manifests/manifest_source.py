@@ -2,13 +2,14 @@
 """Manifest files as a source of cluster objects: one file, or a directory with everything below it.
 
 This module watches nothing. After an inotify event, the caller passes the paths to `reread`. `scan` finds changed files
-by inode, time and size. A file that cannot be read keeps its last good objects. Hidden files and files with other
-suffixes than .json, .yaml and .yml are ignored.
+by inode, time and size; `changed_files` has their paths. A file that cannot be read keeps its last good objects. Hidden
+files and files with other suffixes than .json, .yaml and .yml are ignored.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class ManifestSource:
             )
         self.changed_nodes: set[str] = set()
         """Nodes that changed since the caller last cleared this."""
+        self.changed_files: set[str] = set()
+        """The files that the last scan found new, changed or gone."""
         self._root = str(self.path)
         self._files = MergedFiles()
         self._parser = Parser(Converter(proxy_name, every_pod))
@@ -85,8 +88,12 @@ class ManifestSource:
     def _read_errors(self) -> tuple[Problem, ...]:
         return tuple(problem for _, problem in sorted(dict(self._unreadable_files).items()))
 
-    def scan(self) -> set[ServiceKey]:
-        """Reads the files that changed. Returns the services to plan again."""
+    def scan(self, *, settled_s: float = 0.0) -> set[ServiceKey]:
+        """Reads the files that changed. Returns the services to plan again.
+
+        A file that was written within the last `settled_s` seconds is left alone: it may be half written.
+        """
+        self.changed_files = set()
         self._unreadable_files.pop(self._root, None)
         directories: list[str] = []
         try:
@@ -98,9 +105,11 @@ class ManifestSource:
         self._directories = tuple(directories)
         dirty = Dirty()
         for path in self._stamps.keys() - present.keys():
+            self.changed_files.add(path)
             self._forget(path, dirty)
         for path, stamp in present.items():
-            if self._stamps.get(path) != stamp:
+            if self._stamps.get(path) != stamp and not _is_younger(stamp, settled_s):
+                self.changed_files.add(path)
                 self._read_file(path, dirty)
         return self._finish(dirty)
 
@@ -182,6 +191,11 @@ class ManifestSource:
     def _label(self, path: str) -> str:
         """The file in problems: its path below the directory, or its name."""
         return os.path.relpath(path, self._root) if path != self._root else os.path.basename(path)
+
+
+def _is_younger(stamp: _Stamp, seconds: float) -> bool:
+    """Whether the file was written within the last `seconds`; a time in the future says nothing."""
+    return 0 <= time.time_ns() - stamp[1] < seconds * 10**9
 
 
 def _stamp(found: os.stat_result) -> _Stamp:
