@@ -2,7 +2,7 @@
 /* Packets that arrive by a device: from a pod, or from the network.
  *
  * 1 parse the headers (packet.h); what has no ports goes to the slow path (slow_path.h)
- *   a pod's packet has to come from one of its addresses (source.h)
+ *   a pod's packet has to come from one of its addresses (sender.h)
  * 2 a known flow is refreshed and its packet translated (conntrack.h, rewrite.h)
  * 3 a packet to a frontend opens a flow: look up the service (service.h), let the traffic policy choose a list of
  *   backends (policy.h), select a backend (select.h), claim a source port by inserting the reply's entry (nat.h)
@@ -17,7 +17,7 @@
 #include "balance.h"
 #include "remaining_steps.h"
 #include "route.h"
-#include "source.h"
+#include "sender.h"
 
 static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 {

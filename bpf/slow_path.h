@@ -7,7 +7,7 @@
 #include "fragment.h"
 #include "icmp_translate.h"
 #include "no_service.h"
-#include "source.h"
+#include "sender.h"
 
 /* Translates a later fragment as the first fragment of its datagram was. Returns VERDICT_PASS with the packet
  * unchanged where the first fragment was not translated, or has not come. */

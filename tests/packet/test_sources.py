@@ -250,7 +250,7 @@ def test_a_pod_tells_of_packets_that_were_sent_to_it(lab: Lab, who: Addresses) -
 
 
 def test_such_an_error_does_not_hide(lab: Lab) -> None:
-    """As a first fragment, or behind more extension headers than are parsed."""
+    """It is no first fragment, and it is not behind more extension headers than are parsed."""
     v4, v6 = (
         errors(who, who.pod, who.ip(who.second_pod, who.client) / TCP(sport=4, dport=5))[0]
         for who in (V4, V6)
