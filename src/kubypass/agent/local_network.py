@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -31,7 +30,7 @@ from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.pod import Pod, PodMetadata, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.node.facts import NodeState
+from kubypass.node.facts import NodeState, interface_index
 from kubypass.node.pod_records import PodRecords
 from kubypass.plan.foreign_sources import may_send_foreign
 from kubypass.plan.socket_lb import is_excluded
@@ -84,6 +83,10 @@ class Network:
         self._foreign_sources = SyncedMap(datapath.maps["foreign_sources"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
+        self.device_problems: list[Problem] = []
+        """Devices of the node itself that have no programs."""
+        self.incomplete = False
+        """Whether the last look could not do all that it had to, so that another one may."""
         self.excluded = 0
         """The number of pods whose sockets are excluded from socket load balancing."""
         self.foreign_sources = 0
@@ -94,31 +97,42 @@ class Network:
         """The number of pods with our programs."""
         return len(self._attached)
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The pods' devices with our programs."""
+        return tuple(self._attached)
+
     def sync(self, node: NodeState, *, thorough: bool = True) -> int:
         """Makes pods known, since what they send is checked, and attaches programs; returns how many entries it wrote.
 
         A look that is not thorough takes what we did before as still being there.
         """
         found, self.problems = self._records.read()
+        self.incomplete = False
         wanted = node_entries(node.addresses, node.with_node_ports)
         names = {link.name for link in node.own_devices}
         here = self._with_devices(found, node)
         written = self._know_senders(here, thorough=thorough)
         entries = [_endpoints(pod, link) for pod, link in here]
         everything = {key: value for some in entries for key, value in some.items()}
-        written += self._endpoints.apply(everything, thorough=thorough, keep_others=True)
+        written += self._write(
+            self._endpoints, everything, "local_addresses", thorough=thorough, keep_others=True
+        )
         attached: dict[str, int] = {}
         for (pod, link), own in zip(here, entries, strict=True):
             try:
                 if thorough or self._attached.get(link.name) != link.index:
                     self._attach(link)
-            except KernelError as error:
-                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", str(error)))
+            except (KernelError, OSError) as error:
+                message = f"gets no traffic: {error}; it is tried again"
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+                self.incomplete = True
                 continue
             attached[link.name] = link.index
             wanted.update(own)
         self._attached = attached
-        written += self._endpoints.apply(wanted, thorough=False) + self._exclude_sockets(found)
+        written += self._write(self._endpoints, wanted, "local_addresses", thorough=False)
+        written += self._exclude_sockets(found)
         for name in self._attachments.devices() - names - attached.keys():
             self._attachments.drop_device(name)
         return written
@@ -136,6 +150,24 @@ class Network:
             )
             self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
         return here
+
+    def _write(
+        self,
+        target: SyncedMap,
+        wanted: Mapping[bytes, bytes],
+        name: str,
+        *,
+        thorough: bool = True,
+        keep_others: bool = False,
+    ) -> int:
+        """Writes a map; what the kernel refuses is a problem, and the other maps go on."""
+        try:
+            return target.apply(wanted, thorough=thorough, keep_others=keep_others)
+        except KernelError as error:
+            message = f"{len(wanted)} entries belong there: {error}; it is tried again"
+            self.problems.append(Problem(f"Map {name}", message))
+            self.incomplete = True
+            return 0
 
     def connect(self, pod: Pod, link: Link) -> None:
         """Connects one new pod without a look at the others; KernelError where that fails."""
@@ -169,8 +201,10 @@ class Network:
             if may_send_foreign(pod):
                 foreign.update(foreign_entry(link.index))
         self.foreign_sources = len(foreign)
-        written = self._devices.apply(devices, thorough=thorough)
-        return written + self._foreign_sources.apply(foreign, thorough=thorough)
+        written = self._write(self._devices, devices, "pod_devices", thorough=thorough)
+        return written + self._write(
+            self._foreign_sources, foreign, "foreign_sources", thorough=thorough
+        )
 
     def _exclude_sockets(self, pods: list[Pod]) -> int:
         """Excludes the sockets of some pods from socket load balancing, from their next connect() on."""
@@ -183,7 +217,7 @@ class Network:
                 message = f"is to have no socket load balancing, and has it all the same: {reason}"
                 self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
         self.excluded = len(wanted)
-        return self._socket_lb_off.apply(wanted)
+        return self._write(self._socket_lb_off, wanted, "socket_lb_off")
 
     def _excluded(self, pods: list[Pod]) -> list[Pod]:
         """The pods whose sockets are excluded, by their records and by their metadata in the API."""
@@ -193,14 +227,29 @@ class Network:
         return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
 
     def attach_own_devices(self, node: NodeState) -> None:
-        """Attaches the programs of the uplinks and of the loopback device."""
+        """Attaches the programs of the uplinks and of the loopback device; one that fails is a problem."""
+        problems = []
         for link in node.own_devices:
-            names = UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
             try:
-                for name in names:
-                    self._attachments.attach_device(
-                        link.name, link.index, name, self._programs[name]
-                    )
-            except KernelError as error:
-                if error.errno != errno.ENODEV:  # it has gone since the look, and an event says so
-                    raise
+                for name in _own_programs(node, link):
+                    program = self._programs[name]
+                    self._attachments.attach_device(link.name, link.index, name, program)
+            except (KernelError, OSError) as error:
+                if (
+                    interface_index(link.name) == link.index
+                ):  # otherwise it has gone since we looked
+                    message = f"nothing is served there: {error}; it is tried again"
+                    problems.append(Problem(f"Device {link.name}", message))
+        self.device_problems = problems
+
+    def has_filters(self, node: NodeState) -> bool:
+        """Whether our own devices have their filters, where filters are used."""
+        return all(
+            self._attachments.has_filter(link.index, name, self._programs[name])
+            for link in node.own_devices
+            for name in _own_programs(node, link)
+        )
+
+
+def _own_programs(node: NodeState, link: Link) -> tuple[str, ...]:
+    return UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
