@@ -24,6 +24,7 @@ struct abi {
 	struct service service;
 	struct backend backend;
 	struct local_address local;
+	struct pod_device pod_device;
 	struct tuple tuple;
 	struct flow flow;
 	struct datagram datagram;

@@ -51,6 +51,22 @@ struct {
 	__type(value, struct node_addresses);
 } node_addresses SEC(".maps");
 
+/* Devices of pods, by the remainder of their indexes: the address that most packets of a pod carry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POD_DEVICES);
+	__type(key, __u32);
+	__type(value, struct pod_device);
+} pod_devices SEC(".maps");
+
+/* Devices of pods that may send from addresses that are not theirs, such as routers in pods. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u32);
+} foreign_sources SEC(".maps");
+
 /* Connections that are translated packet by packet, in both directions; the least recently used is evicted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);

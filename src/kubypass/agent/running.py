@@ -115,6 +115,7 @@ class Running:
             backends=backends,
             pods=network.pods,
             excluded_pods=network.excluded,
+            foreign_source_pods=network.foreign_sources,
             flows=self.programs.fill.entries["flows"],
             fills=self._fills(),
             flows_expired=sweep.removed,
@@ -187,7 +188,7 @@ class Running:
             agent.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
         if agent.source.changed_nodes:
             self._check_nodes()
-        if agent.follower.excludes_others(agent.settings):
+        if agent.follower.treats_pods_differently(agent.settings):
             self.on_network()
         settings = agent.follower.settings(agent.settings)
         if settings != agent.settings:

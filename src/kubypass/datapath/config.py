@@ -57,6 +57,7 @@ def datapath_config(
         tracing=0,
         route_source=int(features.route_source),
         pod_families=families,
+        verify_sources=int(settings.pods.verify_sources),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
     )

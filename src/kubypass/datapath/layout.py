@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "8b0da5e32c8a"
+LAYOUT_HASH = "bac59ce41458"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "local_addresses",
     "node_addresses",
+    "pod_devices",
+    "foreign_sources",
     "flows",
     "previous_programs",
     "fragments",
@@ -138,6 +140,28 @@ class LocalAddress(NamedTuple):
         """Reads the bytes that the kernel has."""
         ifindex, mac, host_mac, kind, netns = _LOCAL_ADDRESS.unpack(data)
         return cls(ifindex, mac, host_mac, kind, netns)
+
+
+_POD_DEVICE = Struct("<I16s16s")
+POD_DEVICE_SIZE = 36
+
+
+class PodDevice(NamedTuple):
+    """struct pod_device, 36 bytes."""
+
+    ifindex: int
+    ipv4: Bytes
+    ipv6: Bytes
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _POD_DEVICE.pack(self.ifindex, self.ipv4, self.ipv6)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> PodDevice:
+        """Reads the bytes that the kernel has."""
+        ifindex, ipv4, ipv6 = _POD_DEVICE.unpack(data)
+        return cls(ifindex, ipv4, ipv6)
 
 
 _TUPLE = Struct("<16s16sHHB3x")
@@ -625,7 +649,7 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQIIIIBBBBBBBBBBBBBB2x128s128s")
+_CONFIG = Struct("<QQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
 CONFIG_SIZE = 328
 
 
@@ -655,6 +679,7 @@ class Config(NamedTuple):
     tracing: int
     route_source: int
     pod_families: int
+    verify_sources: int
     pod_networks: Bytes
     service_networks: Bytes
 
@@ -684,6 +709,7 @@ class Config(NamedTuple):
             self.tracing,
             self.route_source,
             self.pod_families,
+            self.verify_sources,
             self.pod_networks,
             self.service_networks,
         )
@@ -715,6 +741,7 @@ class Config(NamedTuple):
             tracing,
             route_source,
             pod_families,
+            verify_sources,
             pod_networks,
             service_networks,
         ) = _CONFIG.unpack(data)
@@ -742,6 +769,7 @@ class Config(NamedTuple):
             tracing,
             route_source,
             pod_families,
+            verify_sources,
             pod_networks,
             service_networks,
         )
