@@ -64,7 +64,7 @@ class Document:
         try:
             if isinstance(content, (bytes, msgspec.Raw)):
                 content = msgspec.json.decode(content)
-            return Document(self.api_version, self.kind, _without_nulls(content))
+            return Document(self.api_version, self.kind, _without_nulls(content, {}))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedError(one_line(error)) from error
 
@@ -74,17 +74,26 @@ class Document:
         return msgspec.convert(self.content, wanted)
 
 
-def _without_nulls(value: object, *, texts: bool = False) -> object:
-    """The value without nulls; `texts`: it maps texts to texts, and null is the empty one."""
-    if isinstance(value, dict):
-        return {
-            key: "" if item is None else _without_nulls(item, texts=key in _TEXTS)
-            for key, item in value.items()
-            if item is not None or texts
-        }
-    if isinstance(value, list):
-        return [_without_nulls(item) for item in value if item is not None]
-    return value
+def _without_nulls(
+    value: object, done: dict[tuple[int, bool], object], *, texts: bool = False
+) -> object:
+    """The value without nulls; `texts`: it maps texts to texts, and null is the empty one.
+
+    `done` has the parts that are done, by identity: a part that YAML's aliases repeat is one object, and stays one.
+    """
+    if not isinstance(value, (dict, list)):
+        return value
+    key = (id(value), texts)
+    if key not in done:
+        if isinstance(value, list):
+            done[key] = [_without_nulls(item, done) for item in value if item is not None]
+        else:
+            done[key] = {
+                name: "" if item is None else _without_nulls(item, done, texts=name in _TEXTS)
+                for name, item in value.items()
+                if item is not None or texts
+            }
+    return done[key]
 
 
 def json_decoder(wanted: type[Decoded]) -> msgspec.json.Decoder[Decoded]:
