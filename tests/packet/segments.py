@@ -83,7 +83,7 @@ class Conversation:
 
     @property
     def states(self) -> tuple[FlowState, FlowState]:
-        """Of the client's and of the server's direction."""
+        """The numbers are those of the client's and of the server's direction."""
         forward, reply = FlowDirection.FORWARD, FlowDirection.REPLY
         return FlowState(self.flow(forward).state), FlowState(self.flow(reply).state)
 

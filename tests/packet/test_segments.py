@@ -63,7 +63,7 @@ def test_nor_does_one_of_the_server(idle: Conversation, flags: str) -> None:
 
 
 def test_fins_in_both_windows_do_not_close_while_nobody_has_taken_one(idle: Conversation) -> None:
-    """Those ahead are kept until the data before them comes; those that repeat old numbers are dropped."""
+    """Segments ahead are kept until the data before them comes; those that repeat old numbers are dropped."""
     for off in (1 << 16, -1, -100):
         idle.ask("FA", seq=idle.client + off)
         idle.answer("FA", seq=idle.server + off)

@@ -101,7 +101,7 @@ def with_value(kind: str, path: tuple[Any, ...], value: object) -> dict[str, Any
 
 
 def documents(made: dict[str, Any]) -> Iterator[Document]:
-    """As JSON and as YAML."""
+    """The document is tried as JSON and as YAML."""
     yield Document(made["apiVersion"], made["kind"], json.dumps(made).encode())
     parsed = yaml.load(yaml.safe_dump(made), Loader=yaml.CSafeLoader)
     yield Document(made["apiVersion"], made["kind"], parsed)
