@@ -69,12 +69,15 @@ static __always_inline bool is_multicast_or_reserved(const struct address *addre
 	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-/* Is the destination never routed? Multicast, broadcast and link-local addresses belong to the link. */
-static __always_inline bool is_on_link_only(const struct address *address)
+static __always_inline bool is_link_local(const struct address *address)
 {
-	if (is_multicast_or_reserved(address))
-		return true;
 	if (is_ipv4(address))
 		return (address->word[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
 	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+}
+
+/* Is the destination never routed? Multicast, broadcast and link-local addresses belong to the link. */
+static __always_inline bool is_on_link_only(const struct address *address)
+{
+	return is_multicast_or_reserved(address) || is_link_local(address);
 }

@@ -35,9 +35,9 @@ static __always_inline struct icmp_error icmp6_error(enum verdict verdict, __u32
 static __always_inline struct address error_source(enum hook hook, const struct packet *packet, enum verdict verdict)
 {
 	bool service = verdict == VERDICT_REJECT_NO_BACKEND || verdict == VERDICT_REJECT_NO_SERVICE;
-	struct address node = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
+	const struct address *node = primary_address(packet->ethertype == bpf_htons(ETH_P_IP));
 
-	return service || sent_by_node(hook) || is_unspecified(&node) ? packet->tuple.destination : node;
+	return service || sent_by_node(hook) || !node || is_unspecified(node) ? packet->tuple.destination : *node;
 }
 
 /* May the packet get an ICMP error? Later fragments and ICMP errors get none, nor do packets sent to or by more than

@@ -17,6 +17,7 @@ enum abi_constant {
 	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device, whose own hook passes them */
 	MARK_TRACED = 0x4b500001, /* of sockets of `kubypass trace`, which no live map shall notice */
 	QUEUED_FRAGMENT_BYTES = 9216, /* a frame of 9000 bytes and its Ethernet header */
+	POD_DEVICES = 4096, /* slots of `pod_devices` */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
 };
 
@@ -117,6 +118,14 @@ struct local_address {
 	__u8 host_mac[6];
 	__u32 kind; /* enum local_address_kind */
 	__u32 netns; /* the pod's network namespace by its number in the node's (nsid), or NETNS_UNKNOWN */
+};
+
+/* Value of `pod_devices`, at the slot that is the remainder of the device's index: one address of each family, of the
+ * pod behind it. A pod without a family has its other address twice, which no packet of the family carries. */
+struct pod_device {
+	__u32 ifindex; /* 0: none */
+	struct address ipv4;
+	struct address ipv6;
 };
 
 /* Key of `flows`: a packet as it arrives. */
@@ -265,6 +274,12 @@ enum local_detector {
 	DETECT_NONE = 0,
 	DETECT_NETWORK = 1, /* its address is in one of pod_networks */
 	DETECT_INTERFACE = 2, /* its packets come from a pod's interface */
+};
+
+/* This node's primary addresses; all zero: none of the family. */
+struct node_addresses {
+	struct address ipv4;
+	struct address ipv6;
 };
 
 struct network {

@@ -251,6 +251,9 @@ static __always_inline enum parse_result parse_ipv6(context *ctx, const struct c
 		return PARSE_MALFORMED;
 	copy_ipv6(&packet->tuple.source, &ip->saddr);
 	copy_ipv6(&packet->tuple.destination, &ip->daddr);
+	/* The maps would take them for IPv4's; the kernel drops them too. */
+	if (is_ipv4(&packet->tuple.source) || is_ipv4(&packet->tuple.destination))
+		return PARSE_MALFORMED;
 	packet->ttl = ip->hop_limit;
 	packet->fixed_size = true;
 	packet->l4_bytes = ip->payload_len ? bpf_ntohs(ip->payload_len) : L4_BYTES_UNKNOWN;

@@ -3,8 +3,9 @@
  *
  *	fuzz SEED COUNT METRICS-FD IFINDEX PROGRAM...
  *
- * A PROGRAM is FD:HOOK. METRICS-FD is the map of counters. Addresses that packets should use come on standard input,
- * one a line. After each packet these rules are checked:
+ * A PROGRAM is FD:HOOK. METRICS-FD is the map of counters. Addresses that
+ *packets should use come on standard input, one a line. After each packet these
+ *rules are checked:
  *
  * - the return code fits the verdict;
  * - exactly one counter has grown, by one;
@@ -12,7 +13,8 @@
  * - a packet that passes is unchanged except for its addresses and ports;
  * - only answers have another size, and none exceeds that of an ICMP error.
  *
- * The program prints how often it met each verdict, or the first packet that breaks a rule, with status 1. */
+ * The program prints how often it met each verdict, or the first packet that
+ *breaks a rule, with status 1. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdbool.h>
@@ -29,9 +31,12 @@
 #define CODE_PASS 0
 #define CODE_SHOT 2
 #define CODE_REDIRECT 7
-#define ANSWER_MAX 1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds (RFC 4443 section 2.4) */
+#define ANSWER_MAX                                                                                                     \
+	1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds     \
+          (RFC 4443 section 2.4) */
 
-/* Returns how many counters have grown, or -1 if one has grown by more than one; sets `verdict` to the last. */
+/* Returns how many counters have grown, or -1 if one has grown by more than
+ * one; sets `verdict` to the last. */
 static int find_verdict(struct run *run)
 {
 	int moved = 0;
@@ -167,7 +172,8 @@ int main(int argc, char **argv)
 	seed = strtoull(argv[1], NULL, 10);
 	count = strtoull(argv[2], NULL, 10);
 	metrics_fd = atoi(argv[3]);
-	ifindex = atoi(argv[4]);
+	if (sscanf(argv[4], "%u:%u", &uplink, &pod_device) != 2)
+		return 2;
 	for (int i = 5; i < argc; i++, many++)
 		if (sscanf(argv[i], "%d:%u", &programs[many].fd, &programs[many].hook) != 2)
 			return 2;

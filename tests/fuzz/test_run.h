@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Runs a packet through a program that is loaded, and reads the counters of all programs. */
+/* Runs a packet through a program that is loaded, and reads the counters of all
+ * programs. */
 #pragma once
 
 #include <errno.h>
@@ -42,7 +43,7 @@ struct run {
 static struct counter before[COUNTERS * CPUS_MAX], after[COUNTERS * CPUS_MAX];
 static uint64_t met[COUNTERS];
 static int metrics_fd, cpus;
-static uint32_t ifindex;
+static uint32_t uplink, pod_device;
 
 static long bpf(int command, union bpf_attr *attr)
 {
@@ -53,14 +54,15 @@ static void read_counters(struct counter *to)
 {
 	static uint32_t keys[COUNTERS], cursor;
 	union bpf_attr attr = {
-		.batch = {
-			.out_batch = (uintptr_t)&cursor,
-			.keys = (uintptr_t)keys,
-			.values = (uintptr_t)to,
-			.count = COUNTERS,
-			.map_fd = metrics_fd,
-		},
-	};
+      .batch =
+          {
+              .out_batch = (uintptr_t)&cursor,
+              .keys = (uintptr_t)keys,
+              .values = (uintptr_t)to,
+              .count = COUNTERS,
+              .map_fd = metrics_fd,
+          },
+  };
 
 	bpf(BPF_MAP_LOOKUP_BATCH, &attr);
 	if (attr.batch.count == COUNTERS)
@@ -79,22 +81,24 @@ static void read_counters(struct counter *to)
 
 static void test_run(struct run *run)
 {
-	struct context context = { .mark = run->mark, .ifindex = ifindex }, context_out;
+	struct context context = { .mark = run->mark }, context_out;
 	union bpf_attr attr = {
-		.test = {
-			.prog_fd = run->program->fd,
-			.data_size_in = run->in_bytes,
-			.data_size_out = sizeof(run->out),
-			.data_in = (uintptr_t)run->in,
-			.data_out = (uintptr_t)run->out,
-			.ctx_size_in = sizeof(context),
-			.ctx_size_out = sizeof(context_out),
-			.ctx_in = (uintptr_t)&context,
-			.ctx_out = (uintptr_t)&context_out,
-			.flags = run->flags,
-		},
-	};
+      .test =
+          {
+              .prog_fd = run->program->fd,
+              .data_size_in = run->in_bytes,
+              .data_size_out = sizeof(run->out),
+              .data_in = (uintptr_t)run->in,
+              .data_out = (uintptr_t)run->out,
+              .ctx_size_in = sizeof(context),
+              .ctx_size_out = sizeof(context_out),
+              .ctx_in = (uintptr_t)&context,
+              .ctx_out = (uintptr_t)&context_out,
+              .flags = run->flags,
+          },
+  };
 
+	context.ifindex = run->program->hook == HOOK_FROM_POD ? pod_device : uplink;
 	run->error = bpf(BPF_PROG_TEST_RUN, &attr) ? errno : 0;
 	run->code = attr.test.retval;
 	run->out_bytes = attr.test.data_size_out;
@@ -120,7 +124,8 @@ static int possible_cpus(void)
 	return (last > first ? last : first) + 1;
 }
 
-/* Does test run accept packets whose checksum a device has computed (Linux 6.11)? */
+/* Does test run accept packets whose checksum a device has computed
+ * (Linux 6.11)? */
 static bool knows_sums(struct program *program)
 {
 	static struct run run;

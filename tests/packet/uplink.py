@@ -26,8 +26,13 @@ neigh add fd00:c0a8:1::1 lladdr {gateway} dev eth0 nud permanent
 route add default via 192.168.1.1
 route add default via fd00:c0a8:1::1
 """
-
-
+_POD = """
+link add index {index} name pod{index} type veth peer name inside{index}
+link set pod{index} up
+link set inside{index} up
+"""
+POD_DEVICES = range(14, 22)
+"""The indexes of devices that pods are behind."""
 _labs = itertools.count()
 
 
@@ -41,6 +46,7 @@ def namespace() -> Iterator[str]:
         settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
         subprocess.run(["nsenter", f"--net={path}", "sysctl", "-qw", *settings], check=True)
         lines = _SETUP.format(node_mac=NODE_MAC, gateway=GATEWAY_MAC)
+        lines += "".join(_POD.format(index=index) for index in POD_DEVICES)
         subprocess.run(["ip", "-n", name, "-batch", "-"], input=lines, text=True, check=True)
         yield path
     finally:

@@ -69,8 +69,10 @@ def test_a_full_disk_is_the_outputs(tmp_path: Path) -> None:
                 [KUBYPASS, "trace", *argv], input=LINE, stdout=full, stderr=PIPE, check=False
             )
         assert answer.returncode == 1
-        said = b"kubypass: the output could not be written: No space left on device\n"
-        assert answer.stderr == said
+        said = b"kubypass: the output could not be written: No space left on device"
+        *before, last = answer.stderr.splitlines()
+        assert last == said
+        assert all(b"loading programs" in line for line in before)  # on a slow machine
 
 
 @pytest.mark.parametrize(("name", "why"), [("none", "No such file"), (".", "Is a directory")])

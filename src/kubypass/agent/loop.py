@@ -186,5 +186,5 @@ class Loop:
         self._routes_changed |= seen.routes
 
     def _on_disturbance(self, running: Running) -> None:
-        if self._disturbances.read():
-            running.disturbed = True
+        if self._disturbances.read() and not running.disturbed:
+            running.disturb("forwarding, a route or a filter was removed")

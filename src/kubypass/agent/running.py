@@ -115,6 +115,7 @@ class Running:
             backends=backends,
             pods=network.pods,
             excluded_pods=network.excluded,
+            foreign_source_pods=network.foreign_sources,
             flows=self.programs.fill.entries["flows"],
             fills=self._fills(),
             flows_expired=sweep.removed,
@@ -154,7 +155,9 @@ class Running:
             *agent.attempts.problems(),
             *fill_problems(self._fills()),
             *agent.faults.problems(),
-            *self.outages(),
+            *self.repairs.problems,
+            *self.programs.problems,
+            *self.programs.network.device_problems,
             *snat,
             *agent.node.problems,
         ]
@@ -185,7 +188,7 @@ class Running:
             agent.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
         if agent.source.changed_nodes:
             self._check_nodes()
-        if agent.follower.excludes_others(agent.settings):
+        if agent.follower.treats_pods_differently(agent.settings):
             self.on_network()
         settings = agent.follower.settings(agent.settings)
         if settings != agent.settings:
@@ -227,7 +230,7 @@ class Running:
         agent = self._agent
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
         if loader.signature(config, sizes) != agent.attached.signature:
-            log("the node's addresses changed: programs are replaced")
+            log("the node's facts or settings changed: programs are replaced")
             self.programs = Programs(agent)
             self.programs.attach()
         elif agent.node.uplinks != self.programs.uplinks:
@@ -250,11 +253,12 @@ class Running:
         return self._complete()
 
     def _follow_network(self, *, thorough: bool) -> None:
-        """Follows all that depends on how the node was last seen."""
+        """Follows all that depends on how the node was last seen, its addresses first."""
+        network = self.programs.network
+        written = network.sync(self._agent.node, thorough=thorough)
         self._move()
         self._follow_ports(())
         network = self.programs.network
-        written = network.sync(self._agent.node, thorough=thorough)
         self._agent.writes["maps"] += written
         if written:
             log("endpoints changed", writes=written, pods=network.pods)
@@ -277,7 +281,7 @@ class Running:
     def outages(self) -> list[Problem]:
         """What keeps pods or services of this node from being served."""
         programs = self.programs
-        return [*self.repairs.problems, *programs.problems, *programs.network.device_problems]
+        return [*self.repairs.outages, *programs.problems, *programs.network.device_problems]
 
     def look_at_kernel(self) -> None:
         """Looks whether somebody has undone a part of our work; until it is put back, the node is not healthy."""
@@ -287,8 +291,11 @@ class Running:
             self.disturb(found)
 
     def disturb(self, what: str) -> None:
-        """Somebody has undone a part of our work: `repair` is due at once."""
+        """Somebody has undone a part of our work: forwarding is put back now, and `repair` is due next."""
         self.disturbed = True
+        if changed := self.repairs.sysctls():
+            self.repairs.count += 1
+            log("repaired", "WARNING", sysctls=changed)
         self._agent.health.outages = (what, *self._agent.health.outages)
 
     def repair(self) -> bool:
@@ -311,9 +318,10 @@ class Running:
 
     def _complete(self) -> bool:
         """Notes whether all that belongs to this node is served; False where another look may do more."""
-        outages = self.outages()
-        self._agent.health.outages = tuple(map(str, outages))
-        return not outages and not self.programs.network.incomplete
+        self.repairs.unpinned(self.programs)
+        self._agent.health.outages = tuple(map(str, self.outages()))
+        failed = self.outages() or self.repairs.problems
+        return not failed and not self.programs.network.incomplete
 
     def sweep(self) -> float:
         """Does one step through the flows; returns seconds until the next."""

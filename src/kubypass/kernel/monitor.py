@@ -10,6 +10,7 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kubypass.kernel import rtnetlink as rt
@@ -17,6 +18,8 @@ from kubypass.kernel.netlink import attributes, route_devices
 
 _HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 16
+_RECEIVE_BUFFER_FORCE = 33
+_ROOM = 1 << 23
 _READS = 64
 """The buffers that one call reads at most, so that a flood does not hold up everything else."""
 
@@ -35,6 +38,10 @@ class Monitor:
 
     def __init__(self) -> None:
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        with suppress(
+            PermissionError
+        ):  # the usual room fills up in a flood, and then everything counts as changed
+            self._socket.setsockopt(socket.SOL_SOCKET, _RECEIVE_BUFFER_FORCE, _ROOM)
         groups = rt.GROUP_LINK | rt.GROUP_IPV4_ADDRESS | rt.GROUP_IPV6_ADDRESS
         groups |= rt.GROUP_IPV4_ROUTE | rt.GROUP_IPV6_ROUTE | rt.GROUP_NEXTHOP
         self._socket.bind((0, groups | rt.GROUP_IPV4_RULE | rt.GROUP_IPV6_RULE))
