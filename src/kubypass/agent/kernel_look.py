@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A cheap look, once a second, at what others may undo in the kernel: forwarding, links, pins.
 
-Where the kernel tells of a change (kernel/disturbances.py), nothing has to be looked for. A look takes less than a
+Where the kernel tells of a change (kernel/monitor.py), nothing has to be looked for. A look takes less than a
 millisecond, whatever the number of pods: of their links it takes some, the next ones the next time (all of 50 pods
 within 3 s). The links of the node's own devices and of its sockets it takes each time.
 """
