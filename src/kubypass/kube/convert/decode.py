@@ -45,26 +45,10 @@ class Document:
         What is null is unset, as for an API server, also where a type has no null.
         """
         try:
-            return self._decode(wanted)
-        except msgspec.ValidationError:
-            return self.without_nulls().decode_strictly(wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise MalformedError(one_line(error)) from error
-
-    def decode_strictly(self, wanted: type[Decoded]) -> Decoded:
-        """The object as this type, where null is a value like any other."""
-        try:
-            return self._decode(wanted)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            raise MalformedError(one_line(error)) from error
-
-    def without_nulls(self) -> Document:
-        """The same object, of which all that is null was left out."""
-        content = self.content
-        try:
-            if isinstance(content, (bytes, msgspec.Raw)):
-                content = msgspec.json.decode(content)
-            return Document(self.api_version, self.kind, _without_nulls(content, {}))
+            try:
+                return self._decode(wanted)
+            except msgspec.ValidationError:
+                return msgspec.convert(_without_nulls(self._parsed(), {}), wanted)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedError(one_line(error)) from error
 
@@ -72,6 +56,11 @@ class Document:
         if isinstance(self.content, (bytes, msgspec.Raw)):
             return json_decoder(wanted).decode(self.content)
         return msgspec.convert(self.content, wanted)
+
+    def _parsed(self) -> object:
+        if isinstance(self.content, (bytes, msgspec.Raw)):
+            return msgspec.json.decode(self.content)
+        return self.content
 
 
 def _without_nulls(
