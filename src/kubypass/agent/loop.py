@@ -12,6 +12,7 @@ from collections.abc import Callable
 from kubypass.agent.agent import Agent
 from kubypass.agent.attempts import Part
 from kubypass.agent.http_ports import RETRY_S
+from kubypass.agent.report.problem_groups import group_problems
 from kubypass.agent.running import SWEEP_S, Running
 from kubypass.agent.signals import Signals
 from kubypass.kernel.inotify import Watch
@@ -56,7 +57,7 @@ class Loop:
             else:
                 gc.collect()  # switched off while objects come
             agent.ports.retry()
-            agent.problem_log.look(agent.ports.problems)
+            agent.problem_log.look(group_problems(agent.ports.problems))
         return not self._signals.stopped
 
     def run(self, running: Running) -> None:

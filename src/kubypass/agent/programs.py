@@ -80,8 +80,6 @@ class Programs:
 
     def lacks_filters(self, node: NodeState) -> bool:
         """Whether one of our own devices lacks its clsact filter; False where links are used."""
-        if self._agent.features.tcx:
-            return False
         return not self.network.has_filters(node)
 
     def attach_node(self) -> None:

@@ -21,6 +21,7 @@ from kubypass.agent.repairs import Repairs
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.map_fill import Fill, fill_problems, read_fills
 from kubypass.agent.report.problem_events import ProblemEvents
+from kubypass.agent.report.problem_groups import group_problems
 from kubypass.agent.report.snat import snat_problems
 from kubypass.agent.services import Result, Services
 from kubypass.agent.stale_sockets import StaleSockets
@@ -108,6 +109,7 @@ class Running:
         """What is counted now, for status and metrics."""
         services, frontends, backends = self.services.count
         network, sweep, stale = self.programs.network, self.programs.sweep, self.stale
+        fills = self._fills()
         return Figures(
             started=True,
             services=services,
@@ -117,13 +119,13 @@ class Running:
             excluded_pods=network.excluded,
             foreign_source_pods=network.foreign_sources,
             flows=self.programs.fill.entries["flows"],
-            fills=self._fills(),
+            fills=fills,
             flows_expired=sweep.removed,
             links_written=self.programs.attachments.writes,
             sockets_closed={protocol: stale.closed[protocol] for protocol in stale.protocols},
             pools=tuple(self.pod_network.pools) if self.pod_network else (),
             repairs=self.repairs.count,
-            problems=tuple(self.problems()),
+            problems=tuple(self._problems(fills)),
             upgrade=tuple(self.programs.datapath.notes),
         )
 
@@ -137,7 +139,7 @@ class Running:
         services = list(snapshot.services.values())
         return count_without_local(services, snapshot.slices, agent.options.node, agent.settings)
 
-    def problems(self) -> list[Problem]:
+    def _problems(self, fills: tuple[Fill, ...]) -> list[Problem]:
         """Everything that is wrong now."""
         agent = self._agent
         config_map = agent.follower.config_map
@@ -153,7 +155,7 @@ class Running:
             *agent.ports.problems,
             *self.binds.problems,
             *agent.attempts.problems(),
-            *fill_problems(self._fills()),
+            *fill_problems(fills),
             *agent.faults.problems(),
             *self.repairs.problems,
             *self.programs.problems,
@@ -169,9 +171,10 @@ class Running:
         self.binds.look()
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
-        found = [*self.problems(), *snat_problems(failures, time.monotonic_ns())]
-        self._agent.problem_log.look(found)
-        self._events.look(found)
+        snat = snat_problems(failures, time.monotonic_ns())
+        groups = group_problems([*self._problems(self._fills()), *snat])
+        self._agent.problem_log.look(groups)
+        self._events.look(groups)
 
     def on_source(self) -> None:
         """Takes in what the source has, and brings the maps up to date."""
