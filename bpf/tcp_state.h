@@ -72,8 +72,8 @@ static __always_inline bool acknowledges_beginning(const struct flow *partner, c
 }
 
 /* Would the receiver take the RST? Its number is exactly the next one (RFC 5961 section 3.2): what the receiver has
- * acknowledged, or will once it has the data on its way. The RST to an
- * unanswered SYN acknowledges that; one after the answer to it follows that answer. */
+ * acknowledged, or will once it has the data on its way. The RST to an unanswered SYN acknowledges that; one after the
+ * answer to it follows that answer. */
 static __always_inline bool is_valid_reset(const struct flow *flow, const struct flow *partner,
 					   const struct packet *packet)
 {
