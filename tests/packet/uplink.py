@@ -40,16 +40,16 @@ def namespace() -> Iterator[str]:
     opened = netns.create()
     path = f"/proc/{os.getpid()}/fd/{opened}"
     try:
-        _inside(path, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        run_inside(path, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         lines = _SETUP.format(node_mac=NODE_MAC, gateway=GATEWAY_MAC)
         lines += "".join(_POD.format(index=index) for index in POD_DEVICES)
-        _inside(path, "ip", "-batch", "-", lines=lines)
+        run_inside(path, "ip", "-batch", "-", lines=lines)
         yield path
     finally:
         os.close(opened)
 
 
-def _inside(path: str, *command: str, lines: str = "") -> str:
+def run_inside(path: str, *command: str, lines: str = "") -> str:
     """What a command in the namespace says."""
     argv = ["nsenter", f"--net={path}", *command]
     return subprocess.run(argv, input=lines, text=True, stdout=subprocess.PIPE, check=True).stdout
@@ -60,7 +60,7 @@ _INDEX: list[int] = []
 
 def remember_uplink(path: str) -> None:
     """The uplink's index in the lab's namespace."""
-    _INDEX[:] = [int(_inside(path, "ip", "-o", "link", "show", "eth0").split(":")[0])]
+    _INDEX[:] = [int(run_inside(path, "ip", "-o", "link", "show", "eth0").split(":")[0])]
 
 
 def uplink_index() -> int:
