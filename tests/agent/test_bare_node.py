@@ -38,9 +38,9 @@ def things(node: BareNode) -> list[bool]:
 
 def agent_runs(node: BareNode) -> bool:
     wanted = os.fsencode(node.run)
-    for place in Path("/proc").glob("[0-9]*/cmdline"):
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
         with suppress(OSError):  # it has ended
-            if wanted in place.read_bytes():
+            if wanted in path.read_bytes():
                 return True
     return False
 

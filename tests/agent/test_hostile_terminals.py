@@ -60,7 +60,7 @@ HELP = [[*command.words, "--help"] for command in _leaves()]
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def directory(tmp_path: Path) -> Path:
     """A directory that anybody may use, with what commands read."""
     (tmp_path / "objects.yaml").write_text(
         "apiVersion: v1\nkind: Node\nmetadata: {name: n}\n"
@@ -74,7 +74,7 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def words(name: str, place: Path) -> list[str]:
+def words(name: str, directory: Path) -> list[str]:
     """A command line that ends by itself, of a command by its name."""
     given = list(_ARGUMENTS.get(name, ()))
     if name.startswith("kubypass box") and name != "kubypass box list":
@@ -82,8 +82,8 @@ def words(name: str, place: Path) -> list[str]:
     runs = {"kubypass agent", "kubypass status", "kubypass service list", "kubypass metrics"}
     runs |= {"kubypass trace", "kubypass cleanup"}
     if name in runs:
-        given += ["--run", str(place / "run")]
-        given += ["--bpffs", str(place / "bpf")] if name != "kubypass metrics" else []
+        given += ["--run", str(directory / "run")]
+        given += ["--bpffs", str(directory / "bpf")] if name != "kubypass metrics" else []
     return [*_ALONE, KUBYPASS, *name.split()[1:], *given]
 
 
@@ -103,7 +103,7 @@ def _close(number: int) -> Callable[[], None]:
 
 
 def run(
-    command: list[str], place: Path, before: Callable[[], None] | None = None, **options: object
+    command: list[str], directory: Path, before: Callable[[], None] | None = None, **options: object
 ) -> tuple[int, str]:
     """The exit code, and what it wrote to standard error (and to standard output, where nobody takes that)."""
     given = {
@@ -115,7 +115,7 @@ def run(
     done = subprocess.run(  # type: ignore[call-overload]  # options by name
         command,
         stderr=subprocess.PIPE,
-        cwd=place,
+        cwd=directory,
         timeout=120,
         check=False,
         preexec_fn=before,
@@ -133,59 +133,59 @@ def check(found: tuple[int, str], *also: int) -> None:
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_as_a_user_who_is_not_root(place: Path, name: str) -> None:
+def test_as_a_user_who_is_not_root(directory: Path, name: str) -> None:
     if os.geteuid() != 0:
         pytest.skip("needs root, to become somebody else")
     if subprocess.run([*_NOBODY, KUBYPASS, "version"], capture_output=True, check=False).returncode:
         pytest.skip("others may not read the virtual environment")
-    given = words(name, place)[len(_ALONE) :]
-    check(run([*_ALONE, *_NOBODY, *given], place))
+    given = words(name, directory)[len(_ALONE) :]
+    check(run([*_ALONE, *_NOBODY, *given], directory))
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_where_nothing_can_be_written(place: Path, name: str) -> None:
+def test_where_nothing_can_be_written(directory: Path, name: str) -> None:
     with Path("/dev/full").open("wb") as full:
-        check(run(words(name, place), place, stdout=full))
+        check(run(words(name, directory), directory, stdout=full))
 
 
 @pytest.mark.parametrize("name", LEAVES)
 @pytest.mark.parametrize("closed", [0, 1, 2])
-def test_with_a_closed_stream(place: Path, name: str, closed: int) -> None:
-    check(run(words(name, place), place, _close(closed)))
+def test_with_a_closed_stream(directory: Path, name: str, closed: int) -> None:
+    check(run(words(name, directory), directory, _close(closed)))
 
 
 @pytest.mark.parametrize("name", LEAVES)
 @pytest.mark.parametrize("locale", ["C", "POSIX"])
-def test_in_an_ascii_locale(place: Path, name: str, locale: str) -> None:
+def test_in_an_ascii_locale(directory: Path, name: str, locale: str) -> None:
     ascii_only = environment(LC_ALL=locale, PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
-    check(run(words(name, place), place, env=ascii_only))
+    check(run(words(name, directory), directory, env=ascii_only))
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_without_a_home(place: Path, name: str) -> None:
-    check(run(words(name, place), place, env=_without_home()))
+def test_without_a_home(directory: Path, name: str) -> None:
+    check(run(words(name, directory), directory, env=_without_home()))
 
 
 @pytest.mark.parametrize("name", LEAVES)
-def test_for_a_reader_that_is_gone(place: Path, name: str) -> None:
+def test_for_a_reader_that_is_gone(directory: Path, name: str) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
-        check(run(words(name, place), place, stdout=writing), 128 + signal.SIGPIPE)
+        check(run(words(name, directory), directory, stdout=writing), 128 + signal.SIGPIPE)
     finally:
         os.close(writing)
 
 
 @pytest.mark.parametrize("name", LEAVES)
 @pytest.mark.parametrize("after_s", [0.02, 0.2])
-def test_interrupted(place: Path, name: str, after_s: float) -> None:
+def test_interrupted(directory: Path, name: str, after_s: float) -> None:
     script = "import sys, kubypass.cli; print('up', flush=True); sys.exit(kubypass.cli.main())"
-    given = words(name, place)
+    given = words(name, directory)
     at = given.index(KUBYPASS)
     with subprocess.Popen(
         [*given[:at], sys.executable, "-c", script, *given[at + 1 :]],
         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        cwd=place, env=environment(),
+        cwd=directory, env=environment(),
     ) as process:  # fmt: skip
         assert process.stdout
         assert process.stdout.readline() == b"up\n"
@@ -198,8 +198,8 @@ def test_interrupted(place: Path, name: str, after_s: float) -> None:
 
 
 @pytest.mark.parametrize("command", HELP, ids=" ".join)
-def test_help_in_an_ascii_locale_and_on_a_full_disk(command: list[str], place: Path) -> None:
+def test_help_in_an_ascii_locale_and_on_a_full_disk(command: list[str], directory: Path) -> None:
     ascii_only = environment(LC_ALL="C", PYTHONCOERCECLOCALE="0", PYTHONUTF8="0")
-    check(run([KUBYPASS, *command[1:]], place, env=ascii_only))
+    check(run([KUBYPASS, *command[1:]], directory, env=ascii_only))
     with Path("/dev/full").open("wb") as full:
-        check(run([KUBYPASS, *command[1:]], place, stdout=full))
+        check(run([KUBYPASS, *command[1:]], directory, stdout=full))

@@ -67,12 +67,12 @@ def balanced(name: str = "web", address: str = "10.96.0.1", port: int = CHECK) -
     return service
 
 
-def placed(*places: tuple[str, str, dict[str, bool]], name: str = "web") -> dict[str, object]:
+def slice_of(*endpoints: tuple[str, str, dict[str, bool]], name: str = "web") -> dict[str, object]:
     """A slice of (address, node, conditions)."""
     found = named_slice(name, [], 80)
     found["endpoints"] = [
         {"addresses": [address], "nodeName": where, "conditions": conditions}
-        for address, where, conditions in places
+        for address, where, conditions in endpoints
     ]
     return found
 
@@ -128,13 +128,13 @@ def test_health_checks_follow_their_service(node: BareNode) -> None:
         )
         assert headers["X-Load-Balancing-Endpoint-Weight"] == "0"
         assert headers["X-Content-Type-Options"] == "nosniff"
-        write_file(node.manifests / "slice.json", placed(here, there))
+        write_file(node.manifests / "slice.json", slice_of(here, there))
         wait(lambda: check(node) == (200, 1), "one endpoint here")
         for host in (NODE_ADDRESS, "::1"):
             assert check(node, host=host) == (200, 1)
-        write_file(node.manifests / "slice.json", placed(("10.1.0.1", "bench", ENDING), there))
+        write_file(node.manifests / "slice.json", slice_of(("10.1.0.1", "bench", ENDING), there))
         wait(lambda: check(node) == (503, 0), "a terminating one does not count")
-        write_file(node.manifests / "slice.json", placed(here, ("10.1.0.3", "bench", READY)))
+        write_file(node.manifests / "slice.json", slice_of(here, ("10.1.0.3", "bench", READY)))
         wait(lambda: check(node) == (200, 2), "two endpoints here")
         write_file(node.manifests / "service.json", balanced(port=CHECK + 1))
         wait(lambda: check(node, CHECK + 1) == (200, 2), "the new port")
@@ -149,7 +149,7 @@ def test_health_checks_follow_their_service(node: BareNode) -> None:
 
 
 def test_a_port_that_is_taken_is_a_problem_and_tried_again(node: BareNode) -> None:
-    write_file(node.manifests / "slice.json", placed(("10.1.0.1", "bench", READY)))
+    write_file(node.manifests / "slice.json", slice_of(("10.1.0.1", "bench", READY)))
     write_file(node.manifests / "service.json", balanced())
     write_file(node.manifests / "other.json", balanced("other", "10.96.0.2", CHECK + 1))
     with closing(listen(node, CHECK)), closing(listen(node, HEALTH)), agent(node):
@@ -182,7 +182,7 @@ def test_two_services_with_one_health_check_port(node: BareNode) -> None:
 
 def test_slow_clients_keep_nobody_else_from_a_port(node: BareNode) -> None:
     write_file(node.manifests / "service.json", balanced())
-    write_file(node.manifests / "slice.json", placed(("10.1.0.1", "bench", READY)))
+    write_file(node.manifests / "slice.json", slice_of(("10.1.0.1", "bench", READY)))
     with agent(node), inside(f"/run/netns/{node.namespace}"), ExitStack() as opened:
         slow = [
             opened.enter_context(socket.create_connection(("127.0.0.1", port)))

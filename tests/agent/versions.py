@@ -16,7 +16,7 @@ from kubypass_lab.bench.node import BareNode
 ROOT = Path(__file__).parents[2]
 OTHER_STRUCTS = {
     "struct flow {": "struct flow {\n\t__u64 colour;",  # a field more
-    "struct service {": "struct service {\n\t__u32 pad;",  # others at another place
+    "struct service {": "struct service {\n\t__u32 pad;",  # others at another offset
     "struct backend {": "struct backend {\n\t__u32 pad;",
 }
 

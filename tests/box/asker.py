@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Stays in one place and dials from there: each line of standard input is a JSON list of calls, all made at once.
+"""Stays on one host and dials from there: each line of standard input is a JSON list of calls, all made at once.
 
 An answer has `outcome`: `ok`, or the error's name in lower case (`econnrefused`, `timeout`); with `ok`, what the
 responder said, and `peer`, which the socket takes for the other end.

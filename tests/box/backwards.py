@@ -8,7 +8,7 @@ import socket
 from scapy.layers.inet import IP, UDP, fragment
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 
-PIECE_BYTES = 1480
+FRAGMENT_BYTES = 1480
 
 
 def send_backwards(client: socket.socket, payload: bytes) -> None:
@@ -17,9 +17,11 @@ def send_backwards(client: socket.socket, payload: bytes) -> None:
     datagram = UDP(sport=own_port, dport=port) / payload
     if client.family == socket.AF_INET6:
         header = IPv6(src=own, dst=address) / IPv6ExtHdrFragment(id=own_port)
-        pieces = fragment6(header / datagram, PIECE_BYTES)
+        fragments = fragment6(header / datagram, FRAGMENT_BYTES)
     else:
-        pieces = fragment(IP(bytes(IP(src=own, dst=address, id=own_port) / datagram)), PIECE_BYTES)
+        fragments = fragment(
+            IP(bytes(IP(src=own, dst=address, id=own_port) / datagram)), FRAGMENT_BYTES
+        )
     with socket.socket(client.family, socket.SOCK_RAW, socket.IPPROTO_RAW) as raw:
-        for piece in reversed(pieces):
-            raw.sendto(bytes(piece), (address, 0))
+        for each in reversed(fragments):
+            raw.sendto(bytes(each), (address, 0))

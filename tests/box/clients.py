@@ -42,11 +42,11 @@ class Client:
 
 @contextmanager
 def connected(
-    cluster: Cluster, place: str, protocol: str, address: str, port: int
+    cluster: Cluster, host: str, protocol: str, address: str, port: int
 ) -> Iterator[Client]:
-    """A client in a place, for the length of a block."""
+    """A client on a host, for the length of a block."""
     script = [PYTHON, (HERE / "connected.py").as_posix(), protocol, address.strip("[]"), str(port)]
-    command = command_in(find_target(cluster.box, cluster.place(place)), script)
+    command = command_in(find_target(cluster.box, cluster.full_name(host)), script)
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as process:

@@ -68,25 +68,25 @@ class Cluster:
         found = self.status(node)["problems"]
         return [each["message"] for each in found if each["subject"] == subject]
 
-    def outcome(self, place: str, address: str, port: int, patience_s: float = ANSWER_S) -> str:
+    def outcome(self, host: str, address: str, port: int, patience_s: float = ANSWER_S) -> str:
         """The pod that answers one HTTP request, or why none does: refused or silent."""
         url = f"http://{address}:{port}/"
         script = f"curl -sg -m {patience_s:g} {url}; echo =$?"
-        answer, _, code = self.run(place, "sh", "-c", script).rpartition("=")
+        answer, _, code = self.run(host, "sh", "-c", script).rpartition("=")
         words = {"7": "refused", "28": "silent"}
         return (
             str(json.loads(answer)["pod"]) if code.strip() == "0" else words.get(code.strip(), code)
         )
 
-    def becomes(self, place: str, address: str, port: int, wanted: str) -> None:
+    def becomes(self, host: str, address: str, port: int, wanted: str) -> None:
         """Wait until a request has this outcome."""
         seen: set[str] = set()
 
         def settled() -> bool:
-            seen.add(self.outcome(place, address, port, 2 * SHORT_S))
+            seen.add(self.outcome(host, address, port, 2 * SHORT_S))
             return wanted in seen
 
-        assert wait_until(settled), f"{place} {address}:{port}: {seen}, not {wanted}"
+        assert wait_until(settled), f"{host} {address}:{port}: {seen}, not {wanted}"
 
     def spec(self, service: str) -> dict[str, Any]:
         """A Service's stored spec."""
@@ -96,18 +96,18 @@ class Cluster:
         assert isinstance(spec, dict)
         return spec
 
-    def run(self, place: str, *argv: str) -> str:
-        """Standard output of a command in a place; the test fails if the command does."""
-        answer = run_in(find_target(self.box, self.place(place)), argv)
-        assert answer.returncode == 0, f"{place}: {' '.join(argv)}: {answer.stderr}"
+    def run(self, host: str, *argv: str) -> str:
+        """Standard output of a command on a host; the test fails if the command does."""
+        answer = run_in(find_target(self.box, self.full_name(host)), argv)
+        assert answer.returncode == 0, f"{host}: {' '.join(argv)}: {answer.stderr}"
         return answer.stdout
 
-    def place(self, place: str) -> str:
+    def full_name(self, host: str) -> str:
         """`pod1` and `pod2` are the visitors on node1 and node2."""
-        if place in ("pod1", "pod2"):
-            node = self.box.topology.node(f"node{place[-1]}").name
+        if host in ("pod1", "pod2"):
+            node = self.box.topology.node(f"node{host[-1]}").name
             return next(f"pod/{pod.name}" for pod in self.pods("visitor") if pod.node == node)
-        return place
+        return host
 
     def host(self, version: int, what: str) -> str:
         """An address of loopback, node1, nginx1 (the pod there), or a Service's ClusterIP."""
@@ -132,19 +132,19 @@ class Cluster:
                 return int(port["nodePort"])
         raise AssertionError(f"{service} has no {protocol} port")
 
-    def ask(self, place: str, protocol: str, address: str, port: int) -> dict[str, str]:
+    def ask(self, host: str, protocol: str, address: str, port: int) -> dict[str, str]:
         """What a responder answers: its pod, node, and the addresses it saw."""
         if protocol == "TCP":
             return dict(
                 json.loads(
                     self.run(
-                        place, "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", f"http://{address}:{port}/"
+                        host, "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", f"http://{address}:{port}/"
                     )
                 )
             )
         script = (HERE / "ask_udp.py").as_posix()
         python = (REPOSITORY / ".venv" / "bin" / "python").as_posix()
-        return dict(json.loads(self.run(place, python, script, address.strip("[]"), str(port))))
+        return dict(json.loads(self.run(host, python, script, address.strip("[]"), str(port))))
 
 
 def box_name(kind: str) -> str:

@@ -126,15 +126,15 @@ class Scene:
         }
 
     @staticmethod
-    def node_of(place: str) -> str:
+    def node_of(host: str) -> str:
         """`node1` or `node2`."""
-        return f"node{place[-1]}"
+        return f"node{host[-1]}"
 
-    def address(self, place: str, version: int) -> str:
+    def address(self, host: str, version: int) -> str:
         """The address of a server, a visitor or a node."""
-        if place.startswith("node"):
-            return str(self.box.topology.node(place).address(version))
-        addresses = self.pods[place].addresses
+        if host.startswith("node"):
+            return str(self.box.topology.node(host).address(version))
+        addresses = self.pods[host].addresses
         return next(text for text in addresses if (":" in text) == (version == 6))
 
     def settle(self) -> None:
@@ -166,30 +166,28 @@ class Scene:
         pins = self.box.paths.node_bpffs(name_of_node) / "kubypass" / layout.LAYOUT_HASH
         return Map.open_pinned(str(pins / name))
 
-    def asker(self, place: str) -> Asker:
-        """The process that dials from a place."""
-        if place not in self._askers:
-            self._askers[place] = Asker(self.command(place))
-        return self._askers[place]
+    def asker(self, host: str) -> Asker:
+        """The process that dials from a host."""
+        if host not in self._askers:
+            self._askers[host] = Asker(self.command(host))
+        return self._askers[host]
 
-    def command(self, place: str) -> list[str]:
-        """The words before a command that runs in a place."""
-        if place.startswith("stray"):
-            node = self.box.topology.node(f"node{place[-1]}").name
+    def command(self, host: str) -> list[str]:
+        """The words before a command that runs on a host."""
+        if host.startswith("stray"):
+            node = self.box.topology.node(f"node{host[-1]}").name
             return ["nsenter", f"--net=/run/netns/{self.box.paths.namespace(node)}", "--"]
-        target = f"pod/{self.pods[place].name}" if place in self.pods else place
+        target = f"pod/{self.pods[host].name}" if host in self.pods else host
         return command_in(find_target(self.box, target), [])
 
-    def spawn(self, place: str, command: list[str], log: Path) -> Process:
-        """A process in a place that is not a pod's or a node's own child."""
-        node = self.box.topology.node(self.node_of(place)).name if place != "client" else ""
-        if place.startswith("stray"):
+    def spawn(self, host: str, command: list[str], log: Path) -> Process:
+        """A process on a host that is not a pod's or a node's own child."""
+        node = self.box.topology.node(self.node_of(host)).name if host != "client" else ""
+        if host.startswith("stray"):
             # The cgroup beside the nodes' ones: no hooks of ours above it.
             cgroup, namespace = self.box.paths.host_cgroup("client"), self.box.paths.namespace(node)
             return spawn(command, cgroup=cgroup, namespace=namespace, log=log, env={})
-        found = find_target(
-            self.box, f"pod/{self.pods[place].name}" if place in self.pods else place
-        )
+        found = find_target(self.box, f"pod/{self.pods[host].name}" if host in self.pods else host)
         return spawn(
             command, cgroup=found.cgroup, namespace=found.namespace, log=log, env=found.env
         )
@@ -198,14 +196,14 @@ class Scene:
         """What a pod is called here."""
         return self._names.get(pod, pod)
 
-    def run(self, place: str, *argv: str) -> str:
-        """Standard output of a command in a place, however it ends."""
-        command = [*self.command(place), *argv]
+    def run(self, host: str, *argv: str) -> str:
+        """Standard output of a command on a host, however it ends."""
+        command = [*self.command(host), *argv]
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def call(
         self,
-        place: str,
+        host: str,
         address: str,
         port: int,
         protocol: str = "TCP",
@@ -214,10 +212,10 @@ class Scene:
     ) -> list[Json]:
         """`count` calls at once; the servers in the answers have the names that they have here."""
         call: Json = {"how": "ask", "protocol": protocol, "address": address, "port": port, **more}
-        return self._call(place, [call] * count)
+        return self._call(host, [call] * count)
 
-    def _call(self, place: str, calls: list[Json]) -> list[Json]:
-        answers = self.asker(place).call(calls)
+    def _call(self, host: str, calls: list[Json]) -> list[Json]:
+        answers = self.asker(host).call(calls)
         for answer in answers:
             if "pod" in answer:
                 answer["pod"] = self._names.get(str(answer["pod"]), answer["pod"])
@@ -236,7 +234,7 @@ class Scene:
     def ask(
         self,
         service: Service,
-        place: str,
+        host: str,
         to: str,
         version: int,
         port: Port | None = None,
@@ -246,7 +244,7 @@ class Scene:
         """Asks a frontend of a Service, its first port where none is told."""
         port = port or service.ports[0]
         address, number = self.target(service, to, version, port)
-        return self.call(place, address, number, port.protocol, count, **more)
+        return self.call(host, address, number, port.protocol, count, **more)
 
     def check(self, service: Service, rows: Iterable[Row], port: Port | None = None) -> None:
         """Every row, in both families, all at once; every row that is wrong is told.
@@ -256,10 +254,10 @@ class Scene:
         asked = [AskedRow(version, *row) for row in rows for version in (4, 6)]
         pending = asked
         for _ in range(16):
-            places = sorted({each.place for each in pending})
-            with ThreadPoolExecutor(len(places)) as pool:
-                for place in places:
-                    mine = [each for each in pending if each.place == place]
+            hosts = sorted({each.host for each in pending})
+            with ThreadPoolExecutor(len(hosts)) as pool:
+                for host in hosts:
+                    mine = [each for each in pending if each.host == host]
                     pool.submit(self._ask_rows, service, mine, port).add_done_callback(raise_error)
             pending = [each for each in pending if each.is_short]
             if not pending:
@@ -268,13 +266,13 @@ class Scene:
         assert not wrong, "\n".join(wrong)
 
     def _ask_rows(self, service: Service, rows: list[AskedRow], port: Port | None) -> None:
-        """Rows that ask from one place."""
+        """Rows that ask from one host."""
         port = port or service.ports[0]
         calls: list[Json] = []
         for row in rows:
             address, number = self.target(service, row.to, row.version, port)
             calls += row.calls(address, number, port.protocol)
-        answers = iter(self._call(rows[0].place, calls))
+        answers = iter(self._call(rows[0].host, calls))
         for row in rows:
             row.seen |= {outcome(next(answers)) for _ in range(row.count)}
 

@@ -28,7 +28,7 @@ class AskedRow:
     """A row in one family, and what came of it so far."""
 
     version: int
-    place: str
+    host: str
     to: str
     expected: Expected
     seen: set[str] = field(default_factory=set)
@@ -57,7 +57,7 @@ class AskedRow:
         return SILENT if self.seen <= SILENCES else " ".join(sorted(self.seen))
 
     def __str__(self) -> str:
-        row = f"IPv{self.version} {self.place} -> {self.to}"
+        row = f"IPv{self.version} {self.host} -> {self.to}"
         return f"{row}: expected {self.expected}, found {self.found}"
 
 
@@ -70,7 +70,7 @@ def raise_error(done: Future[None]) -> None:
 
 
 class Asker:
-    """A process that dials from one place."""
+    """A process that dials from one host."""
 
     def __init__(self, command: list[str]) -> None:
         command = [*command, sys.executable, str(HERE / "asker.py")]

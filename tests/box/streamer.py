@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks services without end from one place, and writes down every answer: streamer.py PLAN LOG [PAUSE_S].
+"""Asks services without end from one host, and writes down every answer: streamer.py PLAN LOG [PAUSE_S].
 
 The plan is a JSON list of streams: kind, protocol, address, port. Kinds: `new`, a socket for each question; `fresh`,
 the same from a port that was not used for two minutes; `kept`, one socket for all, of UDP from such a port as well: a
@@ -27,14 +27,14 @@ Stream = dict[str, str]
 
 FRESH = {"fresh": (32768, 28000, 200), "kept": (10000, 18000, 100)}
 """The ports of a kind: the first one, how many, and how many of them a second pass by."""
-PLACE = Path("/proc/self/ns/net").stat().st_ino * 7919
-"""Where this network namespace is in the round of ports: no two places use one at the same moment."""
+OFFSET = Path("/proc/self/ns/net").stat().st_ino * 7919
+"""Where this network namespace is in the round of ports: no two of them use one at the same moment."""
 
 
 def bind_fresh(made: socket.socket, kind: str) -> None:
     """Binds to a port that no process here had in the last two minutes: the clock says which."""
     first, ports, per_s = FRESH[kind]
-    tick = PLACE + int(time.monotonic() * per_s)
+    tick = OFFSET + int(time.monotonic() * per_s)
     for number in range(tick, tick + 1000):
         with contextlib.suppress(OSError):
             made.bind(("::" if made.family == socket.AF_INET6 else "", first + number % ports))

@@ -13,25 +13,25 @@ INSIDE = ("node1", "node2", "pod1", "pod2")
 
 # from, to, port of what is asked
 PAGES = [
-    *((place, "loopback", "node") for place in ("node1", "node2")),
-    *((place, address, "node") for place in (*INSIDE, "client") for address in ("node1", "node2")),
-    *((place, "my-nginx", "service") for place in INSIDE),
-    *((place, pod, "service") for place in INSIDE for pod in ("nginx1", "nginx2")),
+    *((host, "loopback", "node") for host in ("node1", "node2")),
+    *((host, address, "node") for host in (*INSIDE, "client") for address in ("node1", "node2")),
+    *((host, "my-nginx", "service") for host in INSIDE),
+    *((host, pod, "service") for host in INSIDE for pod in ("nginx1", "nginx2")),
 ]
 
 # from, to, port: both pods answer, and the answer comes from the address that was asked
 ANSWERS = [
-    *((place, "echo", "service") for place in INSIDE),
-    *((place, address, "node") for place in (*INSIDE, "client") for address in ("node1", "node2")),
+    *((host, "echo", "service") for host in INSIDE),
+    *((host, address, "node") for host in (*INSIDE, "client") for address in ("node1", "node2")),
 ]
 
 
 @FAMILIES
-@pytest.mark.parametrize(("place", "to", "port"), PAGES)
-def test_welcome_page(cluster: Cluster, version: int, place: str, to: str, port: str) -> None:
+@pytest.mark.parametrize(("host", "to", "port"), PAGES)
+def test_welcome_page(cluster: Cluster, version: int, host: str, to: str, port: str) -> None:
     number = cluster.node_port("my-nginx") if port == "node" else 80
     url = f"http://{cluster.host(version, to)}:{number}/"
-    page = cluster.run(place, "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", url)
+    page = cluster.run(host, "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", url)
     assert "<title>Welcome to nginx!</title>" in page
 
 
@@ -41,31 +41,31 @@ def test_welcome_page(cluster: Cluster, version: int, place: str, to: str, port:
 def test_every_backend_answers(
     cluster: Cluster, version: int, protocol: str, row: tuple[str, str, str]
 ) -> None:
-    place, to, port = row
+    host, to, port = row
     service_port = {"TCP": 80, "UDP": 53}[protocol]
     number = cluster.node_port("echo", protocol) if port == "node" else service_port
     wanted = {pod.name for pod in cluster.pods("echo")}
     seen: set[str] = set()
     for _ in range(40):
-        seen.add(cluster.ask(place, protocol, cluster.host(version, to), number)["pod"])
+        seen.add(cluster.ask(host, protocol, cluster.host(version, to), number)["pod"])
         if seen == wanted:
             break
     assert seen == wanted
 
 
 @FAMILIES
-@pytest.mark.parametrize("place", ["pod1", "pod2"])
-def test_pods_keep_their_address(cluster: Cluster, version: int, place: str) -> None:
+@pytest.mark.parametrize("host", ["pod1", "pod2"])
+def test_pods_keep_their_address(cluster: Cluster, version: int, host: str) -> None:
     """Natively routed, and translated without SNAT: a responder sees the pod that asks."""
-    pod = next(p for p in cluster.pods("visitor") if f"pod/{p.name}" == cluster.place(place))
-    answer = cluster.ask(place, "TCP", cluster.host(version, "echo"), 80)
+    pod = next(p for p in cluster.pods("visitor") if f"pod/{p.name}" == cluster.full_name(host))
+    answer = cluster.ask(host, "TCP", cluster.host(version, "echo"), 80)
     client = answer["client"].rpartition(":")[0].strip("[]")
     assert client in pod.addresses
 
 
 @FAMILIES
-@pytest.mark.parametrize("place", INSIDE)
-def test_service_without_backends_is_refused(cluster: Cluster, version: int, place: str) -> None:
+@pytest.mark.parametrize("host", INSIDE)
+def test_service_without_backends_is_refused(cluster: Cluster, version: int, host: str) -> None:
     url = f"http://{cluster.host(version, 'empty')}:80/"
-    code = cluster.run(place, "sh", "-c", f"curl -sg -m {ANSWER_S:.0f} {url}; echo $?")
+    code = cluster.run(host, "sh", "-c", f"curl -sg -m {ANSWER_S:.0f} {url}; echo $?")
     assert code.strip() == "7"

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.xdist_group("scenes")
 TCP = Port(80, 8080)
 UDP = Port(53, 5353, "UDP", name="dns")
 OTHER = Port(81, 8081, name="other")
-PLACES = (
+HOSTS = (
     ("pod1", "cluster"), ("pod2", "node2"), ("node1", "cluster"), ("node2", "node2"),
     ("node1", "loopback"), ("stray2", "cluster"), ("client", "node1"),
 )  # fmt: skip
@@ -27,13 +27,13 @@ def sticky(scene: Scene, *ports: Port, timeout_s: int = 10800) -> Service:
 
 
 def servers(
-    scene: Scene, service: Service, place: str, to: str, version: int, port: Port | None = None
+    scene: Scene, service: Service, host: str, to: str, version: int, port: Port | None = None
 ) -> set[str]:
     """Who answers nine connections, made one after another."""
     port = port or service.ports[0]
     found = set()
     for _ in range(9):
-        (answer,) = scene.ask(service, place, to, version, port)
+        (answer,) = scene.ask(service, host, to, version, port)
         found.add(str(answer.get("pod", answer["outcome"])))
     return found
 
@@ -42,9 +42,9 @@ def servers(
 def test_a_client_stays(scene: Scene, port: Port) -> None:
     service = scene.put(sticky(scene, port))
     for version in (4, 6):
-        for place, to in PLACES:
-            (server,) = servers(scene, service, place, to, version)
-            assert server in ALL, (place, to, server)
+        for host, to in HOSTS:
+            (server,) = servers(scene, service, host, to, version)
+            assert server in ALL, (host, to, server)
 
 
 @pytest.mark.parametrize("version", [4, 6])
@@ -55,13 +55,11 @@ def test_ways_share_it_and_ports_do_not(scene: Scene, version: int) -> None:
     differ = 0
     for _ in range(12):  # with four servers, two memories agree for long only if they are one
         scene.put(service)
-        for place in ("pod1", "node1"):
-            (first,) = servers(scene, service, place, "cluster", version)
-            assert servers(scene, service, place, "node1", version) == {first}
-            assert servers(scene, service, place, "external1", version) == {first}
-            differ += servers(scene, service, place, "cluster", version, service.ports[1]) != {
-                first
-            }
+        for host in ("pod1", "node1"):
+            (first,) = servers(scene, service, host, "cluster", version)
+            assert servers(scene, service, host, "node1", version) == {first}
+            assert servers(scene, service, host, "external1", version) == {first}
+            differ += servers(scene, service, host, "cluster", version, service.ports[1]) != {first}
         scene.clear()
         scene.settle()
     assert differ
@@ -71,34 +69,34 @@ def test_ways_share_it_and_ports_do_not(scene: Scene, version: int) -> None:
 def test_switched_live(scene: Scene, version: int) -> None:
     service = sticky(scene)
     free = service.with_spec(sessionAffinity="None", sessionAffinityConfig=None)
-    places = (("pod1", "cluster"), ("client", "node2"), ("node1", "cluster"))
+    hosts = (("pod1", "cluster"), ("client", "node2"), ("node1", "cluster"))
     scene.put(free)
-    scene.check(service, [(place, to, ALL) for place, to in places])
+    scene.check(service, [(host, to, ALL) for host, to in hosts])
     scene.put(service)
-    for place, to in places:
-        assert len(servers(scene, service, place, to, version)) == 1
+    for host, to in hosts:
+        assert len(servers(scene, service, host, to, version)) == 1
     scene.put(free)
-    scene.check(service, [(place, to, ALL) for place, to in places])
+    scene.check(service, [(host, to, ALL) for host, to in hosts])
 
 
 @pytest.mark.parametrize("version", [4, 6])
-@pytest.mark.parametrize("place", ["pod1", "client"])
-def test_a_server_that_goes_is_replaced(scene: Scene, version: int, place: str) -> None:
-    service, to = scene.put(sticky(scene)), "cluster" if place == "pod1" else "node1"
-    (first,) = servers(scene, service, place, to, version)
+@pytest.mark.parametrize("host", ["pod1", "client"])
+def test_a_server_that_goes_is_replaced(scene: Scene, version: int, host: str) -> None:
+    service, to = scene.put(sticky(scene)), "cluster" if host == "pod1" else "node1"
+    (first,) = servers(scene, service, host, to, version)
     scene.put_endpoints(service, [Endpoint(name) for name in sorted(ALL - {first})])
     scene.settle()
-    (second,) = servers(scene, service, place, to, version)
+    (second,) = servers(scene, service, host, to, version)
     assert second in ALL - {first}
     scene.put_endpoints(service, [Endpoint(name) for name in sorted(ALL)])
     scene.settle()
-    assert servers(scene, service, place, to, version) == {second}
+    assert servers(scene, service, host, to, version) == {second}
 
 
 def test_it_ends(scene: Scene) -> None:
     """After its time-out without a connection. Of fourteen clients, one at least then draws another server."""
     service = scene.put(sticky(scene, timeout_s=1))
-    clients = [(place, to, version) for place, to in PLACES for version in (4, 6)]
+    clients = [(host, to, version) for host, to in HOSTS for version in (4, 6)]
 
     def everyone() -> list[object]:
         return [scene.ask(service, *client)[0]["pod"] for client in clients]

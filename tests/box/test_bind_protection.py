@@ -39,15 +39,15 @@ ADDRESSES = {
 KINDS = {"TCP": "SOCK_STREAM", "UDP": "SOCK_DGRAM"}
 
 
-def bind(cluster: Cluster, place: str, wanted: list[tuple[str, str, int]]) -> list[str]:
-    """What becomes of sockets (kind, address, port) in a place."""
-    answer = cluster.run(place, "python3", "-c", BIND, json.dumps(wanted))
+def bind(cluster: Cluster, host: str, wanted: list[tuple[str, str, int]]) -> list[str]:
+    """What becomes of sockets (kind, address, port) on a host."""
+    answer = cluster.run(host, "python3", "-c", BIND, json.dumps(wanted))
     return [str(each) for each in json.loads(answer)]
 
 
-def own_addresses(cluster: Cluster, place: str) -> dict[str, str]:
-    """A place's own addresses, one a family."""
-    shown = json.loads(cluster.run(place, "ip", "-j", "address", "show", "dev", "eth0"))
+def own_addresses(cluster: Cluster, host: str) -> dict[str, str]:
+    """A host's own addresses, one a family."""
+    shown = json.loads(cluster.run(host, "ip", "-j", "address", "show", "dev", "eth0"))
     found = [entry["local"] for entry in shown[0]["addr_info"] if entry["scope"] == "global"]
     v4 = next(text for text in found if ":" not in text)
     v6 = next(text for text in found if ":" in text)
@@ -57,9 +57,9 @@ def own_addresses(cluster: Cluster, place: str) -> dict[str, str]:
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_the_node_does_not_get_node_ports_and_pods_do(cluster: Cluster, protocol: str) -> None:
     port, kind = cluster.node_port("echo", protocol), KINDS[protocol]
-    for place, expected in (("node1", "EADDRINUSE"), ("pod1", "ok")):
-        addresses = {**ADDRESSES, **own_addresses(cluster, place)}
-        answers = bind(cluster, place, [(kind, address, port) for address in addresses.values()])
+    for host, expected in (("node1", "EADDRINUSE"), ("pod1", "ok")):
+        addresses = {**ADDRESSES, **own_addresses(cluster, host)}
+        answers = bind(cluster, host, [(kind, address, port) for address in addresses.values()])
         assert dict(zip(addresses, answers, strict=True)) == dict.fromkeys(addresses, expected)
 
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.xdist_group("changes")
 def streams(cluster: Cluster) -> Iterator[list[Stream]]:
     addresses = tuple(str(text) for text in cluster.spec("my-nginx")["clusterIPs"])
     tour = Scenario(cluster.box, addresses, cluster.node_port("my-nginx"))
-    with traffic(tour, cluster.place("pod1").removeprefix("pod/")) as streams:
+    with traffic(tour, cluster.full_name("pod1").removeprefix("pod/")) as streams:
         yield streams
 
 

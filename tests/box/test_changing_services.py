@@ -24,14 +24,14 @@ def test_several_ports(scene: Scene) -> None:
     scene.put_endpoints(service, [Endpoint("a1"), Endpoint("b2")], [WEB])
     scene.put_endpoints(service, [Endpoint("a2")], [OTHER], slice_name="-other")
     scene.settle()
-    scene.check(service, [(place, "cluster", {"a1", "b2"}) for place in INSIDE], WEB)
-    scene.check(service, [(place, "cluster", {"a2"}) for place in INSIDE], OTHER)
+    scene.check(service, [(host, "cluster", {"a1", "b2"}) for host in INSIDE], WEB)
+    scene.check(service, [(host, "cluster", {"a2"}) for host in INSIDE], OTHER)
 
 
 def test_one_number_with_two_protocols(scene: Scene) -> None:
     tcp, udp = Port(80, 8080), Port(80, 5353, "UDP", name="datagrams")
     service = scene.put(scene.service(tcp, udp, node_ports=True))
-    both = (*((place, "cluster", ALL) for place in INSIDE), ("client", "node1", ALL))
+    both = (*((host, "cluster", ALL) for host in INSIDE), ("client", "node1", ALL))
     scene.check(service, both, service.ports[0])
     scene.check(service, both, service.ports[1])
     only_udp = scene.put(replace(service, ports=service.ports[1:]))
@@ -43,9 +43,9 @@ def test_ports_come_and_go(scene: Scene) -> None:
     service = scene.put(scene.service(WEB))
     scene.check(service, [("pod1", "cluster", REFUSED), ("client", "cluster", REFUSED)], OTHER)
     scene.put(replace(service, ports=(WEB, OTHER)))
-    scene.check(service, [(place, "cluster", ALL) for place in INSIDE], OTHER)
+    scene.check(service, [(host, "cluster", ALL) for host in INSIDE], OTHER)
     scene.put(replace(service, ports=(OTHER,)))
-    scene.check(service, [(place, "cluster", ALL) for place in INSIDE], OTHER)
+    scene.check(service, [(host, "cluster", ALL) for host in INSIDE], OTHER)
     scene.check(service, [("pod1", "cluster", REFUSED), ("client", "cluster", REFUSED)], WEB)
 
 
@@ -70,14 +70,14 @@ def test_types_change(scene: Scene) -> None:
     scene.put(name)
     scene.check(service, [("stray1", "cluster", SILENT)])
     scene.put(cluster_ip)
-    scene.check(service, [(place, "cluster", ALL) for place in INSIDE])
+    scene.check(service, [(host, "cluster", ALL) for host in INSIDE])
     scene.check(service, [("client", "node1", REFUSED)])
     scene.put(service)
     scene.check(
         service, [("pod1", "cluster", ALL), ("client", "node1", ALL), ("client", "node2", ALL)]
     )
     scene.put(balancer)
-    rows = [(place, "ingress1", ALL) for place in (*INSIDE, "client")]
+    rows = [(host, "ingress1", ALL) for host in (*INSIDE, "client")]
     scene.check(service, [*rows, ("client", "node2", ALL), ("pod1", "cluster", ALL)])
     scene.put(cluster_ip)
     scene.check(service, [("pod2", "cluster", ALL), ("client", "node1", REFUSED)])
@@ -103,7 +103,7 @@ def test_headless_and_back(scene: Scene) -> None:
     scene.put(service.with_spec(clusterIP="None", clusterIPs=["None"]))
     scene.check(service, [("stray2", "cluster", SILENT)])
     scene.put(service)
-    scene.check(service, [(place, "cluster", ALL) for place in INSIDE])
+    scene.check(service, [(host, "cluster", ALL) for host in INSIDE])
 
 
 def test_a_named_port_has_a_number_for_each_slice(scene: Scene) -> None:
@@ -113,7 +113,7 @@ def test_a_named_port_has_a_number_for_each_slice(scene: Scene) -> None:
     scene.put_endpoints(service, [Endpoint("a1")], [Port(80, 8080)])
     scene.put_endpoints(service, [Endpoint("a2")], [Port(80, 8081)], slice_name="-second")
     scene.settle()
-    scene.check(service, [(place, "cluster", {"a1", "a2"}) for place in (*INSIDE, "client")])
+    scene.check(service, [(host, "cluster", {"a1", "a2"}) for host in (*INSIDE, "client")])
     for answer in scene.ask(service, "pod1", "cluster", 4, count=8):
         port = {"a1": "8080", "a2": "8081"}[str(answer["pod"])]
         assert str(answer["local"]).endswith(f":{port}")
@@ -123,11 +123,11 @@ def test_endpoints_move_between_slices(scene: Scene) -> None:
     service = scene.put(scene.service(), [Endpoint("a1")])
     scene.put_endpoints(service, [Endpoint("b2")], slice_name="-second")
     scene.settle()
-    scene.check(service, [(place, "cluster", {"a1", "b2"}) for place in INSIDE])
+    scene.check(service, [(host, "cluster", {"a1", "b2"}) for host in INSIDE])
     for version in (4, 6):
         scene.remove(f"slice_default_{service.name}-v{version}")
     scene.settle()
-    scene.check(service, [(place, "cluster", {"b2"}) for place in INSIDE])
+    scene.check(service, [(host, "cluster", {"b2"}) for host in INSIDE])
 
 
 def test_deleted_and_made_again(scene: Scene) -> None:

@@ -27,11 +27,11 @@ def test_unready_endpoints_get_nothing(scene: Scene) -> None:
     service = scene.put(
         scene.service(node_ports=True), [Endpoint("a2"), *unready("a1", "b1", "b2")]
     )
-    scene.check(service, [(place, "cluster", {"a2"}) for place in EVERYWHERE])
+    scene.check(service, [(host, "cluster", {"a2"}) for host in EVERYWHERE])
     scene.check(service, [("client", "node1", {"a2"}), ("client", "node2", {"a2"})])
     scene.put_endpoints(service, [Endpoint("a1"), Endpoint("b1"), *unready("a2", "b2")])
     scene.settle()
-    scene.check(service, [(place, "cluster", {"a1", "b1"}) for place in EVERYWHERE])
+    scene.check(service, [(host, "cluster", {"a1", "b1"}) for host in EVERYWHERE])
 
 
 def test_published_though_not_ready(scene: Scene) -> None:
@@ -41,7 +41,7 @@ def test_published_though_not_ready(scene: Scene) -> None:
         Endpoint("b2", True, True, terminating=True),
     ]
     service = scene.put(scene.service(publishNotReadyAddresses=True), published)
-    scene.check(service, [(place, "cluster", {"a1", "b2"}) for place in EVERYWHERE])
+    scene.check(service, [(host, "cluster", {"a1", "b2"}) for host in EVERYWHERE])
 
 
 @pytest.mark.parametrize("gone", ["no endpoints", "not ready", "serving but not ready", "no slice"])
@@ -62,8 +62,8 @@ def test_refused_within_seconds(scene: Scene, gone: str) -> None:
         for version in (4, 6):
             scene.remove(f"slice_default_{service.name}-v{version}")
     scene.settle()
-    rows = [(place, "cluster", REFUSED) for place in EVERYWHERE]
-    rows += [(place, "external1", REFUSED) for place in (*EVERYWHERE, "client")]
+    rows = [(host, "cluster", REFUSED) for host in EVERYWHERE]
+    rows += [(host, "external1", REFUSED) for host in (*EVERYWHERE, "client")]
     rows += [("client", node, REFUSED) for node in ("node1", "node2")]
     rows += [("pod1", "node1", REFUSED), ("node2", "node2", REFUSED), ("pod2", "node1", REFUSED)]
     rows += [("node1", "loopback", REFUSED)]
@@ -72,7 +72,7 @@ def test_refused_within_seconds(scene: Scene, gone: str) -> None:
     scene.put_endpoints(service, [Endpoint("b1")])
     scene.settle()
     for port in service.ports:
-        scene.check(service, [(place, to, {"b1"}) for place, to, _ in rows], port)
+        scene.check(service, [(host, to, {"b1"}) for host, to, _ in rows], port)
 
 
 # kube-proxy.md section 6: what the endpoint on node1 is, and who reaches it. The end-to-end tests "fallback to local
@@ -122,7 +122,7 @@ def test_local_and_cluster_fall_back_apart(scene: Scene) -> None:
     ])  # fmt: skip
     scene.put_service(service.with_spec(internalTrafficPolicy="Cluster"))
     scene.settle()
-    scene.check(service, [(place, "cluster", {"a2"}) for place in EVERYWHERE])
+    scene.check(service, [(host, "cluster", {"a2"}) for host in EVERYWHERE])
 
 
 def test_terminating_endpoints_without_serving_are_none(scene: Scene) -> None:
@@ -136,30 +136,30 @@ def test_connections_outlive_their_endpoints_readiness(scene: Scene, port: Port)
     """Endpoints go from ready to terminating to gone: TCP stays with its server; UDP goes on with one that serves."""
     service = scene.put(scene.service(port, node_ports=True), [Endpoint("a1"), *unready("a2")])
     port = service.ports[0]
-    places = (
+    hosts = (
         ("pod1", "cluster"),
         ("pod2", "node2"),
         ("client", "node1"),
         ("client", "node2"),
         ("node2", "cluster"),
     )
-    kept = [(place, to, version) for place, to in places for version in (4, 6)]
-    for index, (place, to, version) in enumerate(kept):
-        (first,) = scene.ask(service, place, to, version, how="keep", name=f"kept{index}")
+    kept = [(host, to, version) for host, to in hosts for version in (4, 6)]
+    for index, (host, to, version) in enumerate(kept):
+        (first,) = scene.ask(service, host, to, version, how="keep", name=f"kept{index}")
         assert (first["outcome"], first.get("pod")) == ("ok", "a1")
     for endpoints in ([*ending("a1"), Endpoint("a2")], [Endpoint("a2")]):
         scene.put_endpoints(service, endpoints)
         scene.settle()
-        for index, (place, to, version) in enumerate(kept):
-            (again,) = scene.ask(service, place, to, version, how="again", name=f"kept{index}")
+        for index, (host, to, version) in enumerate(kept):
+            (again,) = scene.ask(service, host, to, version, how="again", name=f"kept{index}")
             expected = {"a1"} if port.protocol == "TCP" else {"a1", "a2"}
             gone = port.protocol == "UDP" and scene.at_sockets and len(endpoints) == 1
             if gone and again["outcome"] in {"edestaddrreq", "econnaborted"}:
                 continue  # the agent has closed the socket of a server that is gone
-            assert again.get("pod") in expected, (place, to, version, again)
-        scene.check(service, [(place, to, {"a2"}) for place, to in places])
-    for index, (place, *_) in enumerate(kept):
-        scene.call(place, "", 0, how="close", name=f"kept{index}")
+            assert again.get("pod") in expected, (host, to, version, again)
+        scene.check(service, [(host, to, {"a2"}) for host, to in hosts])
+    for index, (host, *_) in enumerate(kept):
+        scene.call(host, "", 0, how="close", name=f"kept{index}")
 
 
 def test_datagrams_move_to_a_server_that_serves(scene: Scene) -> None:
@@ -176,8 +176,8 @@ def test_datagrams_move_to_a_server_that_serves(scene: Scene) -> None:
 
     def ask_all(how: str) -> set[object]:
         answers = [
-            scene.ask(service, place, to, version, how=how, name=name)[0]
-            for place, to, version, name in kept
+            scene.ask(service, host, to, version, how=how, name=name)[0]
+            for host, to, version, name in kept
         ]
         return {answer.get("pod", answer["outcome"]) for answer in answers}
 

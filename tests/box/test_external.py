@@ -20,7 +20,7 @@ pytestmark = pytest.mark.xdist_group("external")
 EXTERNAL, VIP, PROXIED = (
     {4: f"198.51.100.{last}", 6: f"[2001:db8:51::{last}]"} for last in (1, 2, 3)
 )
-PLACES = ("node1", "node2", "pod1", "pod2", "client")
+HOSTS = ("node1", "node2", "pod1", "pod2", "client")
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
 SERVICE = """
@@ -66,23 +66,23 @@ def restore(cluster: Cluster) -> Iterator[None]:
 
 
 def is_answered(
-    cluster: Cluster, place: str, address: str, port: int, patience_s: float = ANSWER_S
+    cluster: Cluster, host: str, address: str, port: int, patience_s: float = ANSWER_S
 ) -> bool:
-    return cluster.outcome(place, address, port, patience_s) not in ("refused", "silent")
+    return cluster.outcome(host, address, port, patience_s) not in ("refused", "silent")
 
 
-def becomes_answered(cluster: Cluster, place: str, address: str, port: int) -> None:
-    assert wait_until(lambda: is_answered(cluster, place, address, port, 2 * SHORT_S)), (
-        place,
+def becomes_answered(cluster: Cluster, host: str, address: str, port: int) -> None:
+    assert wait_until(lambda: is_answered(cluster, host, address, port, 2 * SHORT_S)), (
+        host,
         address,
     )
 
 
 @FAMILIES
-@pytest.mark.parametrize("place", PLACES)
-def test_from_everywhere(cluster: Cluster, version: int, place: str) -> None:
-    assert is_answered(cluster, place, EXTERNAL[version], 8000)
-    assert is_answered(cluster, place, VIP[version], 8000)
+@pytest.mark.parametrize("host", HOSTS)
+def test_from_everywhere(cluster: Cluster, version: int, host: str) -> None:
+    assert is_answered(cluster, host, EXTERNAL[version], 8000)
+    assert is_answered(cluster, host, VIP[version], 8000)
 
 
 @FAMILIES

@@ -38,23 +38,23 @@ def pod(cluster: Cluster) -> Iterator[str]:
 
 @FAMILIES
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-@pytest.mark.parametrize("place", ["node1", "node2", "pod1", "pod2", "client"])
+@pytest.mark.parametrize("host", ["node1", "node2", "pod1", "pod2", "client"])
 def test_from_everywhere(
-    cluster: Cluster, pod: str, version: int, protocol: str, place: str
+    cluster: Cluster, pod: str, version: int, protocol: str, host: str
 ) -> None:
-    answer = cluster.ask(place, protocol, cluster.host(version, "node1"), 8800)
+    answer = cluster.ask(host, protocol, cluster.host(version, "node1"), 8800)
     assert answer["pod"] == pod
     assert answer["local"].endswith(":8080" if protocol == "TCP" else ":5353")
 
 
 @FAMILIES
-@pytest.mark.parametrize("place", ["client", "pod1", "pod2"])
-def test_the_clients_address_is_kept(cluster: Cluster, pod: str, version: int, place: str) -> None:
-    answer = cluster.ask(place, "TCP", cluster.host(version, "node1"), 8800)
+@pytest.mark.parametrize("host", ["client", "pod1", "pod2"])
+def test_the_clients_address_is_kept(cluster: Cluster, pod: str, version: int, host: str) -> None:
+    answer = cluster.ask(host, "TCP", cluster.host(version, "node1"), 8800)
     assert answer["pod"] == pod
-    mine = cluster.run(place, "hostname", "-I") if place == "client" else ""
+    mine = cluster.run(host, "hostname", "-I") if host == "client" else ""
     for each in cluster.pods("visitor"):
-        if f"pod/{each.name}" == cluster.place(place):
+        if f"pod/{each.name}" == cluster.full_name(host):
             mine = " ".join(each.addresses)
     assert answer["client"].rpartition(":")[0].strip("[]") in mine.split()
 
@@ -63,17 +63,17 @@ def test_the_clients_address_is_kept(cluster: Cluster, pod: str, version: int, p
 def test_loopback_is_the_nodes_alone(cluster: Cluster, pod: str, version: int) -> None:
     loopback = cluster.host(version, "loopback")
     assert cluster.outcome("node1", loopback, 8800) == pod
-    for place in ("node2", "pod1", f"pod/{pod}"):
-        assert cluster.outcome(place, loopback, 8800) == "refused"
+    for host in ("node2", "pod1", f"pod/{pod}"):
+        assert cluster.outcome(host, loopback, 8800) == "refused"
 
 
 def test_addresses_of_their_own(cluster: Cluster, pod: str) -> None:
     """The same port on another address is another port."""
     assert cluster.ask("node1", "TCP", "127.0.0.1", 8801)["local"].endswith(":8081")
-    for place in ("node1", "node2", "pod1", "pod2", "client"):
-        assert cluster.ask(place, "TCP", "192.168.1.31", 8801)["local"].endswith(":8082")
-    for place in (f"pod/{pod}", "pod1"):
-        assert cluster.outcome(place, "127.0.0.1", 8801) == "refused"
+    for host in ("node1", "node2", "pod1", "pod2", "client"):
+        assert cluster.ask(host, "TCP", "192.168.1.31", 8801)["local"].endswith(":8082")
+    for host in (f"pod/{pod}", "pod1"):
+        assert cluster.outcome(host, "127.0.0.1", 8801) == "refused"
     assert cluster.outcome("client", cluster.host(6, "node1"), 8801) == "refused"
 
 

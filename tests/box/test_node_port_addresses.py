@@ -53,15 +53,15 @@ def restart(scene: Scene, line: str) -> None:
     agents.start_agents(box.paths, box.topology, changed if line else box.settings)
 
 
-def answering(scene: Scene, service: Service, place: str, version: int) -> set[str]:
+def answering(scene: Scene, service: Service, host: str, version: int) -> set[str]:
     """Which of node1's addresses answer; the others refuse."""
     addresses = {"primary": scene.address("node1", version), "second": SECOND[version]}
-    if place == "node1":
+    if host == "node1":
         addresses["loopback"] = LOOPBACK[version]
     found = set()
     for port in service.ports:
         for name, address in addresses.items():
-            (answer,) = scene.call(place, address, port.node_port, port.protocol)
+            (answer,) = scene.call(host, address, port.node_port, port.protocol)
             assert answer["outcome"] in {"ok", REFUSED}
             if answer["outcome"] == "ok":
                 found.add(f"{name}/{port.protocol}")
@@ -71,10 +71,10 @@ def answering(scene: Scene, service: Service, place: str, version: int) -> set[s
 def check_addresses(scene: Scene, expected: dict[int, str]) -> None:
     service = scene.put(scene.service(TCP, UDP, node_ports=True), [Endpoint("a1"), Endpoint("a2")])
     for version in (4, 6):
-        for place in ("client", "pod1", "pod2", "node1"):
-            words = set(expected[version].split()) - ({"loopback"} if place != "node1" else set())
+        for host in ("client", "pod1", "pod2", "node1"):
+            words = set(expected[version].split()) - ({"loopback"} if host != "node1" else set())
             wanted = {f"{word}/{port.protocol}" for word in words for port in service.ports}
-            assert answering(scene, service, place, version) == wanted, (place, version)
+            assert answering(scene, service, host, version) == wanted, (host, version)
 
 
 def test_every_address(two_addresses: Scene, scene: Scene) -> None:

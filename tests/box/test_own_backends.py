@@ -81,7 +81,7 @@ def test_backends_in_the_nodes_network(on_nodes: Scene, protocol: str) -> None:
     scene, port = on_nodes, Port(80, 18080, protocol)
     service = scene.service(port, node_ports=True)
     scene.put(service, [Endpoint("node1")])
-    rows = [(place, "cluster", {"node1"}) for place in ("node1", "node2", "pod1", "pod2", "stray2")]
+    rows = [(host, "cluster", {"node1"}) for host in ("node1", "node2", "pod1", "pod2", "stray2")]
     rows += [("client", "node1", {"node1"}), ("client", "node2", {"node1"})]
     rows += [
         ("pod1", "node2", {"node1"}),
@@ -92,7 +92,7 @@ def test_backends_in_the_nodes_network(on_nodes: Scene, protocol: str) -> None:
     scene.put_endpoints(service, [Endpoint("node1"), Endpoint("node2")])
     scene.settle()
     both = {"node1", "node2"}
-    scene.check(service, [(place, to, both) for place, to, _ in rows if place != "stray2"])
+    scene.check(service, [(host, to, both) for host, to, _ in rows if host != "stray2"])
 
 
 @PORTS
@@ -102,14 +102,14 @@ def test_processes_without_socket_hooks(scene: Scene, port: Port) -> None:
     service = service.with_spec(externalIPs=[service.external(version) for version in (4, 6)])
     scene.put(service)
     strays = ("stray1", "stray2")
-    rows = [(place, to, ALL) for place in strays for to in ("cluster", "external1")]
+    rows = [(host, to, ALL) for host in strays for to in ("cluster", "external1")]
     scene.check(service, [*rows, ("stray1", "node2", ALL), ("stray2", "node1", ALL)])
     scene.put_endpoints(service, [Endpoint("a1")])
     scene.settle()
-    scene.check(service, [(place, to, {"a1"}) for place, to, _ in rows])
-    for place in strays:
+    scene.check(service, [(host, to, {"a1"}) for host, to, _ in rows])
+    for host in strays:
         for version in (4, 6):
-            (answer,) = scene.ask(service, place, "cluster", version)
+            (answer,) = scene.ask(service, host, "cluster", version)
             assert answer["peer"] == f"{service.address(version)} 80"
 
 
@@ -144,11 +144,11 @@ def test_strays_keep_their_own_ports(scene: Scene) -> None:
         scene.call("node1", "", 0, how="close", name="straight")
 
 
-@pytest.mark.parametrize("place", ["pod1", "node1", "node2"])
+@pytest.mark.parametrize("host", ["pod1", "node1", "node2"])
 @pytest.mark.parametrize("version", [4, 6])
-def test_unconnected_datagrams(scene: Scene, place: str, version: int) -> None:
+def test_unconnected_datagrams(scene: Scene, host: str, version: int) -> None:
     """Answers come from the address that was asked."""
     service = scene.put(scene.service(UDP))
-    answers = scene.ask(service, place, "cluster", version, count=20, how="send_to")
+    answers = scene.ask(service, host, "cluster", version, count=20, how="send_to")
     assert {answer.get("peer") for answer in answers} == {f"{service.address(version)} 80"}
     assert {answer["pod"] for answer in answers} <= ALL

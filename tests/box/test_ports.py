@@ -22,10 +22,10 @@ FIRST_PORTS = count(20000, PORTS)  # each test has its own, none is an ephemeral
 
 
 @contextmanager
-def kept_open(cluster: Cluster, place: str, address: str, port: str, first: str) -> Iterator[None]:
+def kept_open(cluster: Cluster, host: str, address: str, port: str, first: str) -> Iterator[None]:
     """Connections from a row of ports stay open for the block, and are used again after it."""
     argv = [sys.executable, SCRIPT, address, port, first, str(PORTS), "keep"]
-    command = command_in(find_target(cluster.box, place), argv)
+    command = command_in(find_target(cluster.box, host), argv)
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=os.environ) as client:
         assert client.stdin

@@ -39,8 +39,8 @@ def test_agents_die_and_come_back(scene: Scene) -> None:
 
     def ask_all(how: str) -> list[object]:
         answers = []
-        for number, (place, to, version, port) in enumerate(kept):
-            answers += scene.ask(service, place, to, version, port, how=how, name=f"kept{number}")
+        for number, (host, to, version, port) in enumerate(kept):
+            answers += scene.ask(service, host, to, version, port, how=how, name=f"kept{number}")
         return [answer.get("pod", answer["outcome"]) for answer in answers]
 
     servers = ask_all("keep")
@@ -60,19 +60,19 @@ def test_agents_die_and_come_back(scene: Scene) -> None:
 
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize(
-    ("place", "to"), [("client", "node1"), ("pod1", "cluster"), ("stray1", "cluster")]
+    ("host", "to"), [("client", "node1"), ("pod1", "cluster"), ("stray1", "cluster")]
 )
-def test_a_stray_segment_of_the_backend(scene: Scene, place: str, to: str, version: int) -> None:
+def test_a_stray_segment_of_the_backend(scene: Scene, host: str, to: str, version: int) -> None:
     """Out of every window, it is translated like the connection's own: nobody resets what he does not know."""
     service = scene.put(scene.service(node_ports=True), [Endpoint("a2")])
-    (first,) = scene.ask(service, place, to, version, how="keep", name="kept")
+    (first,) = scene.ask(service, host, to, version, how="keep", name="kept")
     client, port = (part.strip("[]") for part in str(first["client"]).rsplit(":", 1))
     stray = (scene.address("a2", version), "8080", client, port)
     for _ in range(3):
         scene.run("a2", sys.executable, str(HERE / "stray_segment.py"), *stray)
-        (again,) = scene.ask(service, place, to, version, how="again", name="kept")
+        (again,) = scene.ask(service, host, to, version, how="again", name="kept")
         assert (again.get("pod"), again["outcome"]) == ("a2", "ok")
-    scene.ask(service, place, to, version, how="close", name="kept")
+    scene.ask(service, host, to, version, how="close", name="kept")
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +205,8 @@ def test_damage_is_repaired(watchful: Scene, scene: Scene, damage: str) -> None:
     said = log.read_text()[before:]
     assert "repaired" in said or "endpoints changed" in said
     scene.check(service, [(*way, ALL) for way in WAYS])
-    scene.check(single, [(place, "cluster", {"a2"}) for place in ("pod1", "node1", "stray1")])
-    scene.check(nobody, [(place, "cluster", REFUSED) for place in ("pod1", "node1")])
+    scene.check(single, [(host, "cluster", {"a2"}) for host in ("pod1", "node1", "stray1")])
+    scene.check(nobody, [(host, "cluster", REFUSED) for host in ("pod1", "node1")])
     scene.check(guarded, [("client", "ingress1", ALL)])
     wait_for_check(scene)
     assert log.read_text()[before:] == said, "repaired again and again"

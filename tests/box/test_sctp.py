@@ -45,11 +45,11 @@ def servers(scene: Scene) -> Iterator[Scene]:
 
 
 def ask(
-    scene: Scene, place: str, *rows: tuple[str, tuple[str, int]], patience_s: float = ANSWER_S
+    scene: Scene, host: str, *rows: tuple[str, tuple[str, int]], patience_s: float = ANSWER_S
 ) -> list[list[object] | None]:
     """The answer to each source and target: who has answered, and the address and port that the answer came from."""
     words = [f"{source},{address},{port}" for source, (address, port) in rows]
-    command = [*scene.command(place), *SCRIPT, "ask", f"{patience_s:g}", *words]
+    command = [*scene.command(host), *SCRIPT, "ask", f"{patience_s:g}", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -72,7 +72,7 @@ def test_every_way(servers: Scene, version: int, server: str) -> None:
     service = servers.put(servers.service(PORT, node_ports=True), [Endpoint(server)])
     ways = targets(servers, service, version)
     client = CLIENT_ADDRESSES[version == 6].partition("/")[0]
-    pod, node = (servers.address(place, version) for place in ("pod1", "node1"))
+    pod, node = (servers.address(host, version) for host in ("pod1", "node1"))
     rows = {
         "pod1": [(pod, ways[to]) for to in ("cluster", "node1", "node2")],
         "client": [(client, ways[to]) for to in ("node1", "node2")],
@@ -81,8 +81,8 @@ def test_every_way(servers: Scene, version: int, server: str) -> None:
             (LOOPBACK[version], ways["loopback"]),
         ],
     }
-    for place, asked in rows.items():
-        assert ask(servers, place, *asked) == [[server, *target] for _, target in asked], place
+    for host, asked in rows.items():
+        assert ask(servers, host, *asked) == [[server, *target] for _, target in asked], host
 
 
 @FAMILIES

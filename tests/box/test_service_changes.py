@@ -197,13 +197,13 @@ def test_headless_and_back(cluster: Cluster, version: int) -> None:
     becomes_served(cluster, cluster.host(version, "changing"), 80)
 
 
-def becomes_answered_by(cluster: Cluster, place: str, address: str, nodes: set[str]) -> None:
+def becomes_answered_by(cluster: Cluster, host: str, address: str, nodes: set[str]) -> None:
     """Wait until a dozen requests are answered by pods of just these nodes."""
 
     def answered() -> bool:
-        return {cluster.ask(place, "TCP", address, 80)["node"] for _ in range(12)} == nodes
+        return {cluster.ask(host, "TCP", address, 80)["node"] for _ in range(12)} == nodes
 
-    assert wait_until(answered), (place, nodes)
+    assert wait_until(answered), (host, nodes)
 
 
 @FAMILIES
@@ -212,9 +212,9 @@ def test_traffic_distribution(cluster: Cluster, version: int, distribution: str)
     """Each node is a zone: its pods get what its clients ask."""
     address = cluster.host(version, "changing")
     apply(cluster, f"trafficDistribution: {distribution}, selector: {{app: echo}}, ports: [{WEB}]")
-    for place, node in (("pod1", "node1"), ("pod2", "node2")):
+    for host, node in (("pod1", "node1"), ("pod2", "node2")):
         name = cluster.box.topology.node(node).name
-        becomes_answered_by(cluster, place, address, {name})
+        becomes_answered_by(cluster, host, address, {name})
     apply(cluster, f"selector: {{app: echo}}, ports: [{WEB}]")
     everyone = {node.name for node in cluster.box.nodes}
     becomes_answered_by(cluster, "pod1", address, everyone)
@@ -230,8 +230,8 @@ def test_zones_are_labels(cluster: Cluster) -> None:
             label_node(cluster.box, "node2", [change])
             apply(cluster, spec)
             assert ("hints" in str(slices(cluster))) is change.endswith("zone-a")
-            for place in ("pod1", "pod2"):
-                becomes_answered_by(cluster, place, address, everyone)
+            for host in ("pod1", "pod2"):
+                becomes_answered_by(cluster, host, address, everyone)
     finally:
         label_node(cluster.box, "node2", [f"{zone}=zone-b"])
 

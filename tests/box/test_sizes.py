@@ -17,21 +17,21 @@ MTU = 1400
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
 
-def exchange(cluster: Cluster, place: str, kind: str, to: tuple[str, int], size: int) -> str:
+def exchange(cluster: Cluster, host: str, kind: str, to: tuple[str, int], size: int) -> str:
     """The pod that has repeated what was said."""
     python = (REPOSITORY / ".venv" / "bin" / "python").as_posix()
     script = (HERE / "exchange.py").as_posix()
     address = to[0].strip("[]")
-    return cluster.run(place, python, script, kind, address, str(to[1]), str(size))
+    return cluster.run(host, python, script, kind, address, str(to[1]), str(size))
 
 
 def every_pod_answers(
-    cluster: Cluster, place: str, kind: str, to: tuple[str, int], size: int
+    cluster: Cluster, host: str, kind: str, to: tuple[str, int], size: int
 ) -> None:
     """Backends of the node that is asked, and of another."""
     wanted, seen = {pod.name for pod in cluster.pods("echo")}, set()
     for _ in range(40):
-        seen.add(exchange(cluster, place, kind, to, size))
+        seen.add(exchange(cluster, host, kind, to, size))
         if seen == wanted:
             break
     assert seen == wanted
@@ -39,12 +39,10 @@ def every_pod_answers(
 
 @FAMILIES
 @pytest.mark.parametrize("size", [3000, 9000, 40000])
-@pytest.mark.parametrize("place", ["client", "pod2"])
-def test_big_datagrams_to_a_node_port(
-    cluster: Cluster, version: int, place: str, size: int
-) -> None:
+@pytest.mark.parametrize("host", ["client", "pod2"])
+def test_big_datagrams_to_a_node_port(cluster: Cluster, version: int, host: str, size: int) -> None:
     to = (cluster.host(version, "node1"), cluster.node_port("echo", "UDP"))
-    every_pod_answers(cluster, place, "SOCK_DGRAM", to, size)
+    every_pod_answers(cluster, host, "SOCK_DGRAM", to, size)
 
 
 @FAMILIES
@@ -62,19 +60,21 @@ def test_big_datagrams_to_a_cluster_ip(cluster: Cluster, version: int, size: int
 
 @FAMILIES
 @pytest.mark.parametrize("size", [3000, 40000])
-def test_datagrams_whose_last_piece_comes_first(cluster: Cluster, version: int, size: int) -> None:
+def test_datagrams_whose_last_fragment_comes_first(
+    cluster: Cluster, version: int, size: int
+) -> None:
     to = (cluster.host(version, "node1"), cluster.node_port("echo", "UDP"))
     every_pod_answers(cluster, CLIENT, "backwards", to, size)
 
 
 @contextmanager
-def narrow(cluster: Cluster, place: str, version: int) -> Iterator[None]:
+def narrow(cluster: Cluster, host: str, version: int) -> Iterator[None]:
     """The way to the client takes less than all links do, from a node or from the fabric on."""
-    namespace = cluster.box.paths.namespace(place)
+    namespace = cluster.box.paths.namespace(host)
     client = CLIENT_ADDRESSES[version == 6].partition("/")[0]
-    device = CLIENT if place == FABRIC else "eth0"
+    device = CLIENT if host == FABRIC else "eth0"
     gateways = {int(each.version): each.ip for each in cluster.box.topology.gateways}
-    via = "" if place == FABRIC else f"via {gateways[version]}"
+    via = "" if host == FABRIC else f"via {gateways[version]}"
     route = f"{client} {via} dev {device}"
     ip_batch(namespace, [f"route add {route} mtu lock {MTU}"])
     try:

@@ -33,7 +33,7 @@ PORTS = (Port(80, 8080), Port(53, 5353, "UDP", name="dns"))
 EXTRA = Port(81, 8081, name="extra")
 CLOSED = {"edestaddrreq", "econnaborted"}
 """What a connected UDP socket says once that its server is gone: the agent closes it, and its owner dials again."""
-PLACES = ("client", "node1", "pod1", "pod2", "stray2")
+HOSTS = ("client", "node1", "pod1", "pod2", "stray2")
 
 
 @dataclass
@@ -148,11 +148,11 @@ class Soak:
         change()
         self.timeline.append((begin_s, time.monotonic(), change.__name__))
 
-    def plan(self, place: str) -> list[dict[str, object]]:
-        """Streams of one place: each frontend that it can use, each protocol, new sockets and kept ones."""
+    def plan(self, host: str) -> list[dict[str, object]]:
+        """Streams of one host: each frontend that it can use, each protocol, new sockets and kept ones."""
         ways = (
             ("node1", "node2", "external1")
-            if place == "client"
+            if host == "client"
             else ("cluster", "node1", "node2", "external1")
         )
         found: list[dict[str, object]] = []
@@ -160,7 +160,7 @@ class Soak:
             for to in ways:
                 if to == "external1" and served is self.flips:
                     continue
-                if place == "stray2" and to == "node2":
+                if host == "stray2" and to == "node2":
                     continue  # over loopback, where no hook is
                 for version in (4, 6):
                     for port in PORTS:
@@ -181,13 +181,13 @@ class Soak:
     def failures(
         self, plans: dict[str, list[dict[str, object]]], logs: dict[str, Path]
     ) -> Iterator[str]:
-        """Answers that are wrong; says so where a place has none at all."""
-        for place, log in logs.items():
+        """Answers that are wrong; says so where a host has none at all."""
+        for host, log in logs.items():
             lines = [json.loads(line) for line in log.read_text().splitlines()]
             if not lines:
-                yield f"{place} has asked nothing"
+                yield f"{host} has asked nothing"
             for begin_s, end_s, index, outcome in lines:
-                stream = plans[place][index]
+                stream = plans[host][index]
                 served = self.flips if stream["service"] == "flips" else self.edited
                 word, _, pod = str(outcome).partition(" ")
                 name = self.scene.name_of(pod)
@@ -204,7 +204,7 @@ class Soak:
                         name for a, b, name in self.timeline if a <= begin_s and begin_s - 0.05 <= b
                     ]
                     yield (
-                        f"{begin_s:.3f}..{end_s:.3f} {place} -> {what} {stream['address']}: {word} {name}, "
+                        f"{begin_s:.3f}..{end_s:.3f} {host} -> {what} {stream['address']}: {word} {name}, "
                         f"allowed {sorted(allowed)}, during {during}"
                     )
 
@@ -216,12 +216,12 @@ def streams(
     plans, logs = {}, {}
     started: list[Process] = []
     try:
-        for place in PLACES:
-            plans[place], logs[place] = soak.plan(place), directory / f"{place}.log"
-            path = directory / f"{place}.json"
-            path.write_text(json.dumps(plans[place]))
-            command = [sys.executable, str(HERE / "streamer.py"), str(path), str(logs[place])]
-            started.append(soak.scene.spawn(place, command, directory / f"{place}.errors"))
+        for host in HOSTS:
+            plans[host], logs[host] = soak.plan(host), directory / f"{host}.log"
+            path = directory / f"{host}.json"
+            path.write_text(json.dumps(plans[host]))
+            command = [sys.executable, str(HERE / "streamer.py"), str(path), str(logs[host])]
+            started.append(soak.scene.spawn(host, command, directory / f"{host}.errors"))
         yield plans, logs
         assert all(map(is_alive, started))
     finally:

@@ -106,15 +106,15 @@ def node_only(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     yield from make("nod", tmp_path_factory.mktemp("nodeonly"), settings)
 
 
-def translated_by(cluster: Cluster, place: str, version: int, protocol: str) -> str:
-    """How a connection from a place to `echo` came to its backend; its peer is the service in any case."""
+def translated_by(cluster: Cluster, host: str, version: int, protocol: str) -> str:
+    """How a connection from a host to `echo` came to its backend; its peer is the service in any case."""
     number, kind, port = KINDS[protocol]
     address = cluster.host(version, "echo").strip("[]")
-    source, peer = json.loads(cluster.run(place, "python3", "-c", ECHO, address, kind))
+    source, peer = json.loads(cluster.run(host, "python3", "-c", ECHO, address, kind))
     assert peer == [address, port]
     node = cluster.box.nodes[0].name
-    if place != "node1":
-        (pod,) = cluster.pods(place.removeprefix("pod/"))
+    if host != "node1":
+        (pod,) = cluster.pods(host.removeprefix("pod/"))
         node = pod.node
     pins = cluster.box.paths.node_bpffs(node) / "kubypass" / layout.LAYOUT_HASH
     flow = layout.Tuple(parse_address(source[0]), parse_address(address), source[1], port, number)
@@ -126,9 +126,9 @@ def translated_by(cluster: Cluster, place: str, version: int, protocol: str) -> 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 @pytest.mark.parametrize("version", [4, 6])
 def test_some_pods_are_translated_by_packet(partial: Cluster, version: int, protocol: str) -> None:
-    places = ["node1", *(f"pod/{name}" for name in VISITORS)]
-    found = {place: translated_by(partial, place, version, protocol) for place in places}
-    by_packet = {place for place, how in found.items() if how == "packet"}
+    hosts = ["node1", *(f"pod/{name}" for name in VISITORS)]
+    found = {host: translated_by(partial, host, version, protocol) for host in hosts}
+    by_packet = {host for host, how in found.items() if how == "packet"}
     assert by_packet == {"pod/annotated", "pod/meshed", "pod/sandboxed"}
 
 
@@ -157,7 +157,9 @@ def test_hostns_only(node_only: Cluster, version: int, protocol: str) -> None:
 
 @pytest.mark.parametrize("client", ["annotated", "plain"])
 @pytest.mark.parametrize("version", [4, 6])
-def test_a_reply_whose_last_piece_comes_first(partial: Cluster, version: int, client: str) -> None:
+def test_a_reply_whose_last_fragment_comes_first(
+    partial: Cluster, version: int, client: str
+) -> None:
     """One client is a pod whose packets are translated, the other one whose sockets are."""
     partial.apply(PLAIN)
     (server,) = partial.pods("plain")

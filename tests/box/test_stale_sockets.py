@@ -65,13 +65,13 @@ def test_connected_udp_sockets_leave_a_backend_that_is_gone(
     (pod,) = cluster.pods("moving")
     with ExitStack() as stack:
         clients = []
-        for place in ("pod1", "pod2", "node1"):
-            node = "node2" if place == "pod2" else "node1"
+        for host in ("pod1", "pod2", "node1"):
+            node = "node2" if host == "pod2" else "node1"
             targets = [(cluster.host(version, "moving"), 53) for version in (4, 6)]
             targets += [(cluster.host(version, node), node_port) for version in (4, 6)]
             targets.append((f"::ffff:{targets[0][0]}", 53))
             clients += [
-                stack.enter_context(connected(cluster, place, "UDP", *each)) for each in targets
+                stack.enter_context(connected(cluster, host, "UDP", *each)) for each in targets
             ]
         direct = [
             stack.enter_context(connected(cluster, "pod1", "UDP", address, 5353))
@@ -143,8 +143,8 @@ def check_tcp(cluster: Cluster, directory: Path, *, ends: bool) -> None:
     address = cluster.host(4, "held")
     with ExitStack() as stack:
         clients = [
-            stack.enter_context(connected(cluster, place, protocol, address, 80))
-            for place in ("pod1", "node1")
+            stack.enter_context(connected(cluster, host, protocol, address, 80))
+            for host in ("pod1", "node1")
             for protocol in ("TCP", "UDP")
         ]
         assert [client.hear() for client in clients] == [one] * 4

@@ -39,7 +39,7 @@ def programs(story: dict[str, Any]) -> list[str]:
 
 
 def my_pod(cluster: Cluster) -> str:
-    return cluster.place("pod1")
+    return cluster.full_name("pod1")
 
 
 @VERSIONS
@@ -105,8 +105,8 @@ def test_what_cannot_be_understood(cluster: Cluster, source: str, target: str, e
 
 def marks(cluster: Cluster) -> dict[str, object]:
     """What a trace on node1 could leave behind."""
-    place = find_target(cluster.box, "node1")
-    pins = Path(place.env["KUBYPASS_BPFFS"]) / "kubypass" / layout.LAYOUT_HASH
+    target = find_target(cluster.box, "node1")
+    pins = Path(target.env["KUBYPASS_BPFFS"]) / "kubypass" / layout.LAYOUT_HASH
     maps = {name: Map.open_pinned(str(pins / name)) for name in layout.MAP_NAMES}
     found: dict[str, object] = {
         name: dict(opened.items())
@@ -118,7 +118,7 @@ def marks(cluster: Cluster) -> dict[str, object]:
     found["cgroups"] = [
         each for each in left if not Path("/proc", each.name.rpartition("-")[2]).exists()
     ]
-    found["links"] = run_in(place, ["ip", "-br", "link"]).stdout
+    found["links"] = run_in(target, ["ip", "-br", "link"]).stdout
     return found
 
 
@@ -134,13 +134,13 @@ def test_it_leaves_no_mark(cluster: Cluster) -> None:
 )
 def test_a_signal_leaves_no_mark(cluster: Cluster, number: Signals, code: int) -> None:
     before = marks(cluster)
-    place = find_target(cluster.box, "node1")
+    target = find_target(cluster.box, "node1")
     argv = ["env", "--default-signal=INT,TERM,HUP", "kubypass", "trace", "--batch", "-"]
     ends = {"src_ip": "10.0.0.1", "src_kind": "pod", "dst_ip": "10.0.0.2", "dst_port": 1}
     case = {"flow": {**ends, "proto": "TCP"}}
     with subprocess.Popen(
-        command_in(place, argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-        text=True, env={**os.environ, **place.env},
+        command_in(target, argv), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, env={**os.environ, **target.env},
     ) as process:  # fmt: skip
         print(json.dumps(case), file=process.stdin, flush=True)
         assert process.stdout

@@ -50,7 +50,7 @@ def test_addresses_of_no_machine(scene: Scene, kind: str, policy: str) -> None:
     scene.put(service, ON_NODE1)
     inside = ("pod1", "pod2", "node1", "node2", "stray1", "stray2")
     rows: list[Row] = [
-        (place, to, LOCAL_TO_1) for place in inside for to in ("external1", "external2")
+        (host, to, LOCAL_TO_1) for host in inside for to in ("external1", "external2")
     ]
     rows.append(("client", "external1", LOCAL_TO_1))
     rows.append(("client", "external2", LOCAL_TO_1 if policy == "Cluster" else SILENT))
@@ -89,10 +89,10 @@ def test_source_addresses(scene: Scene, port: Port) -> None:
             (cluster, "stray2", "cluster", {scene.address("node2", version)}),
             (cluster, "stray1", "cluster", {scene.address("node1", version)}),
         ]
-        for service, place, to, expected in rows:
-            (answer,) = scene.ask(service, place, to, version)
+        for service, host, to, expected in rows:
+            (answer,) = scene.ask(service, host, to, version)
             if answer["outcome"] != "ok" or seen_client(answer) not in expected:
-                wrong.append(f"IPv{version} {place} -> {to}: expected {expected}, found {answer}")
+                wrong.append(f"IPv{version} {host} -> {to}: expected {expected}, found {answer}")
     assert not wrong, "\n".join(wrong)
 
 
@@ -107,7 +107,7 @@ def test_source_ranges(scene: Scene) -> None:
         ("pod2", "node2", ALL),
     ]
     guarded: list[Row] = [
-        (place, "ingress1", SILENT) for place in ("pod1", "pod2", "node1", "stray2")
+        (host, "ingress1", SILENT) for host in ("pod1", "pod2", "node1", "stray2")
     ]
     for port in service.ports:
         scene.check(service, [("client", "ingress1", ALL), *guarded, *open_to_all], port)
@@ -122,7 +122,7 @@ def test_source_ranges(scene: Scene) -> None:
     ]
     scene.check(service, [*rows, ("node1", "ingress1", SILENT), *open_to_all])
     scene.put(service.with_spec(loadBalancerSourceRanges=[]))
-    scene.check(service, [(place, "ingress2", ALL) for place in ("client", "pod1", "node2")])
+    scene.check(service, [(host, "ingress2", ALL) for host in ("client", "pod1", "node2")])
 
 
 def test_source_ranges_come_before_the_answer_that_nothing_serves(scene: Scene) -> None:

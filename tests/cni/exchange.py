@@ -8,32 +8,32 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from kubypass.kernel import netns
+from kubypass.kernel.netns import inside
 from kubypass_lab.box.patience import ANSWER_S
 
 
-def _socket(place: str, address: str, kind: int) -> socket.socket:
+def _socket(netns: str, address: str, kind: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with netns.inside(place):
+    with inside(netns):
         made = socket.socket(family, kind)
     made.settimeout(ANSWER_S)
     return made
 
 
 @contextmanager
-def listening(place: str, address: str, port: int) -> Iterator[socket.socket]:
+def listening(netns: str, address: str, port: int) -> Iterator[socket.socket]:
     """A TCP server's socket."""
-    with _socket(place, address, socket.SOCK_STREAM) as server:
+    with _socket(netns, address, socket.SOCK_STREAM) as server:
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind((address, port))
         server.listen()
         yield server
 
 
-def exchange(place: str, server: socket.socket, to: tuple[str, int], size: int = 100_000) -> str:
+def exchange(netns: str, server: socket.socket, to: tuple[str, int], size: int = 100_000) -> str:
     """Connects, sends and gets the same back; returns the client's address as the server sees it."""
     text = os.urandom(size)
-    with _socket(place, to[0], socket.SOCK_STREAM) as client:
+    with _socket(netns, to[0], socket.SOCK_STREAM) as client:
         client.connect(to)
         accepted, peer = server.accept()
         with accepted:

@@ -145,9 +145,9 @@ def test_clients_that_do_not_end_their_request_hold_nobody_up(pods: Runtime) -> 
 def test_a_runtime_that_breaks_the_rules_is_told_which(
     running_pods: Runtime, changes: dict[str, str], config: dict[str, object], code: int, words: str
 ) -> None:
-    place = {"CONTAINERID": "pod", "NETNS": "/proc/self/ns/net", "IFNAME": "eth0", **changes}
+    environment = {"CONTAINERID": "pod", "NETNS": "/proc/self/ns/net", "IFNAME": "eth0", **changes}
     given = running_pods.config(**config)
-    status, error = call_plugin(running_pods.bin / "kubypass-cni", "ADD", given, **place)
+    status, error = call_plugin(running_pods.bin / "kubypass-cni", "ADD", given, **environment)
     assert (status, error["code"]) == (1, code)
     assert words in error["msg"] + error.get("details", "")
     assert not list((running_pods.node.run / "pods").iterdir())
@@ -156,8 +156,8 @@ def test_a_runtime_that_breaks_the_rules_is_told_which(
 def test_the_node_s_own_namespace_is_left_alone(running_pods: Runtime) -> None:
     """A runtime's mistake must not give the node's own interface away."""
     node = f"/run/netns/{running_pods.node.namespace}"
-    place = {"CONTAINERID": "pod", "NETNS": node, "IFNAME": "eth0"}
-    status, error = call_plugin(PROGRAM, "ADD", running_pods.config(), **place)
+    environment = {"CONTAINERID": "pod", "NETNS": node, "IFNAME": "eth0"}
+    status, error = call_plugin(PROGRAM, "ADD", running_pods.config(), **environment)
     assert (status, error["code"]) == (1, 11)
     assert "File exists" in error["msg"]
     assert not list((running_pods.node.run / "pods").iterdir())

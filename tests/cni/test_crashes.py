@@ -153,7 +153,7 @@ def test_agents_are_killed_while_pods_come_and_go(pods: Runtime) -> None:
         check_books(pods, living)
         for name, result in living.items():
             assert pods.call("CHECK", name, prevResult=result) == (0, None)
-            place, address = pods.netns(name), addresses_of(result)[0]
-            assert connects(node_netns(pods), place, address) == "192.168.1.31"
-            assert connects(node_netns(pods), place, addresses_of(result)[1]) == "fd00::31"
+            netns, address = pods.netns(name), addresses_of(result)[0]
+            assert connects(node_netns(pods), netns, address) == "192.168.1.31"
+            assert connects(node_netns(pods), netns, addresses_of(result)[1]) == "fd00::31"
         assert not [p for p in pods.node.status()["problems"] if "sysctl" not in p["message"]]

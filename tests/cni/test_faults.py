@@ -38,8 +38,8 @@ def test_a_node_without_networks_waits_for_them(pods: Runtime) -> None:
         (line,) = problems(pods.node)
         assert line.startswith("Node bench: ")
         assert "--allocate-node-cidrs" in line
-        place = {"CONTAINERID": "pod", "NETNS": pods.sandbox("pod"), "IFNAME": "eth0"}
-        status, error = call_plugin(PROGRAM, "ADD", config, **place)
+        environment = {"CONTAINERID": "pod", "NETNS": pods.sandbox("pod"), "IFNAME": "eth0"}
+        status, error = call_plugin(PROGRAM, "ADD", config, **environment)
         assert (status, error["code"]) == (1, 11)
         assert "no spec.podCIDRs" in error["msg"]
         status, error = call_plugin(PROGRAM, "STATUS", config)
@@ -141,9 +141,9 @@ def test_other_configurations_are_set_aside_and_put_back(pods: Runtime) -> None:
 
 
 def cleanup(pods: Runtime) -> str:
-    place = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", str(KUBYPASS), "cleanup"]
+    command = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", str(KUBYPASS), "cleanup"]
     done = subprocess.run(
-        [*place, *pods.node.options],
+        [*command, *pods.node.options],
         capture_output=True, text=True, check=True, timeout=2 * DEADLINE_S,
     )  # fmt: skip
     return done.stdout

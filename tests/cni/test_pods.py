@@ -172,11 +172,11 @@ def test_one_family_only(pods: Runtime) -> None:
 
 def test_ipv6_where_the_runtime_switched_it_off(pods: Runtime) -> None:
     with running(pods):
-        place = pods.sandbox("pod")
-        inside(place, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
+        netns = pods.sandbox("pod")
+        inside(netns, "sysctl", "-qw", "net.ipv6.conf.default.disable_ipv6=1")
         pods.add("pod")
         node = f"/run/netns/{pods.node.namespace}"
-        connects(node, place, pods.addresses("pod")[1])
+        connects(node, netns, pods.addresses("pod")[1])
 
 
 def test_records_are_what_the_agent_knows_of_pods(pods: Runtime) -> None:

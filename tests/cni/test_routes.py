@@ -37,8 +37,8 @@ def routes(pods: Runtime) -> dict[str, tuple[str, str]]:
     """Ours: destination to gateway and device."""
     found = {}
     for version in ("-4", "-6"):
-        place = f"/run/netns/{pods.node.namespace}"
-        text = inside(place, "ip", "-j", version, "route", "show", "proto", "75")
+        netns = f"/run/netns/{pods.node.namespace}"
+        text = inside(netns, "ip", "-j", version, "route", "show", "proto", "75")
         found.update({route["dst"]: (route["gateway"], route["dev"]) for route in json.loads(text)})
     return found
 
@@ -89,29 +89,29 @@ def test_routes_follow_nodes(two_links: Runtime) -> None:
 
 
 def test_routes_follow_the_node_s_own_links(two_links: Runtime) -> None:
-    pods, place = two_links, f"/run/netns/{two_links.node.namespace}"
+    pods, netns = two_links, f"/run/netns/{two_links.node.namespace}"
     with running(pods, "--auto-direct-node-routes=true", "--devices=eth+"):
-        inside(place, "ip", "link", "set", "eth1", "down")
+        inside(netns, "ip", "link", "set", "eth1", "down")
         wait(lambda: sorted(routes(pods)) == ["10.1.4.0/24"], "the link's routes are gone")
         wait(lambda: any("Node other" in line for line in problems(pods.node)), "a problem")
-        inside(place, "ip", "link", "set", "eth1", "up")
-        inside(place, "ip", "addr", "replace", "fd02::31/64", "dev", "eth1", "nodad")
+        inside(netns, "ip", "link", "set", "eth1", "up")
+        inside(netns, "ip", "addr", "replace", "fd02::31/64", "dev", "eth1", "nodad")
         wait(lambda: routes(pods) == REACHED, "they are back")
         wait(lambda: not any("Node other" in p for p in problems(pods.node)), "no problem")
 
 
 def test_a_new_address_of_the_node_keeps_its_pods_reachable(pods: Runtime) -> None:
     """With an address the kernel removes the routes that send from it."""
-    place = f"/run/netns/{pods.node.namespace}"
+    netns = f"/run/netns/{pods.node.namespace}"
     with running(pods):
         pods.add("pod")
-        inside(place, "ip", "addr", "add", "192.168.1.77/24", "dev", "eth0")
+        inside(netns, "ip", "addr", "add", "192.168.1.77/24", "dev", "eth0")
         write_node(pods.node, addresses=("192.168.1.77", "fd00::31"))
-        inside(place, "ip", "addr", "del", "192.168.1.31/24", "dev", "eth0")
+        inside(netns, "ip", "addr", "del", "192.168.1.31/24", "dev", "eth0")
 
         def sources() -> list[str]:
-            found = json.loads(inside(place, "ip", "-j", "route", "show", "10.1.2.2"))
+            found = json.loads(inside(netns, "ip", "-j", "route", "show", "10.1.2.2"))
             return [f"{route['dev'][:3]} {route.get('prefsrc')}" for route in found]
 
-        inside(place, "ip", "addr", "replace", "192.168.1.77/24", "dev", "eth0")
+        inside(netns, "ip", "addr", "replace", "192.168.1.77/24", "dev", "eth0")
         wait(lambda: sources() == ["lxc 192.168.1.77"], "the host route is back")

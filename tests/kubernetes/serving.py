@@ -141,16 +141,16 @@ def container_cgroup(cluster: Cluster, pod: dict[str, Any]) -> Path:
     return next(cluster.paths.node_cgroup(node).rglob(f"*{container}*"))
 
 
-def command_at(cluster: Cluster, place: str, command: list[str]) -> list[str]:
-    """The command line that runs a program of this machine in a place: client, node1, pod/asker-node1."""
+def command_at(cluster: Cluster, host: str, command: list[str]) -> list[str]:
+    """The command line that runs a program of this machine on a host: client, node1, pod/asker-node1."""
     paths = cluster.paths
-    if place.startswith("pod/"):
-        (pod,) = get_items(paths, "pods", *_IN, f"--field-selector=metadata.name={place[4:]}")
+    if host.startswith("pod/"):
+        (pod,) = get_items(paths, "pods", *_IN, f"--field-selector=metadata.name={host[4:]}")
         cgroup = container_cgroup(cluster, pod)
         namespace = f"/proc/{cgroup_processes(cgroup)[0]}/ns/net"
     else:
-        host = CLIENT if place == CLIENT else cluster.topology.node(place).name
-        cgroup, namespace = paths.host_cgroup(host), f"/run/netns/{paths.namespace(host)}"
+        name = CLIENT if host == CLIENT else cluster.topology.node(host).name
+        cgroup, namespace = paths.host_cgroup(name), f"/run/netns/{paths.namespace(name)}"
     join = 'echo 0 > "$1/cgroup.procs" && shift && exec "$@"'
     return ["sh", "-c", join, "sh", str(cgroup), "nsenter", f"--net={namespace}", "--", *command]
 

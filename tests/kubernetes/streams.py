@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clients in many places that ask services without end, and a judge of all that they were answered."""
+"""Clients on many hosts that ask services without end, and a judge of all that they were answered."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ Stream = dict[str, str]
 
 @dataclass
 class Clients:
-    """The clients of one place and kind."""
+    """The clients of one host and kind."""
 
-    place: str
+    host: str
     plan: list[Stream]
     log: Path
     process: subprocess.Popen[bytes]
@@ -72,7 +72,7 @@ class Traffic:
         for each in self.clients:
             lines = each.log.read_text().splitlines()
             if not lines:
-                found.append(f"{each.place} has asked nothing")
+                found.append(f"{each.host} has asked nothing")
             found += self._judge(each, lines)
         return found
 
@@ -83,7 +83,7 @@ class Traffic:
                 begin_s, end_s, index, outcome = json.loads(line)
             except ValueError:
                 if not clients.may_die:
-                    yield f"{clients.place}: half a line: {line}"
+                    yield f"{clients.host}: half a line: {line}"
                 continue
             stream = clients.plan[index]
             self.requests += 1
@@ -92,7 +92,7 @@ class Traffic:
             what = f"{stream['kind']} {stream['protocol']} {stream['service']} {stream['to']}"
             where = f"{stream['address']}:{stream['port']}"
             kept = f", was {before}" if before else ""
-            said = f"{begin_s:.3f}..{end_s:.3f} {clients.place} -> {what} {where}: {outcome}{kept}"
+            said = f"{begin_s:.3f}..{end_s:.3f} {clients.host} -> {what} {where}: {outcome}{kept}"
             if word == "ok" and pod.startswith(f"{stream['service']}-"):
                 self.slowest_s = max(self.slowest_s, end_s - begin_s)
                 served_by[index] = pod
@@ -110,16 +110,16 @@ class Traffic:
         return pod in self.endings and at_s > self.endings[pod] + PRE_STOP_S - 1
 
 
-def places(cluster: Cluster) -> list[str]:
+def hosts(cluster: Cluster) -> list[str]:
     """A pod on each node, a process of each node, and the client outside."""
     aliases = [node.alias for node in cluster.nodes]
     return [CLIENT, *aliases, *(f"pod/asker-{alias}" for alias in aliases)]
 
 
 def plan(
-    cluster: Cluster, place: str, kind: str, services: Iterable[Served], nodes: Iterable[str]
+    cluster: Cluster, host: str, kind: str, services: Iterable[Served], nodes: Iterable[str]
 ) -> list[Stream]:
-    """Every way from a place to these services, through these nodes' NodePorts.
+    """Every way from a host to these services, through these nodes' NodePorts.
 
     A datagram from a port that was used a moment ago is no new connection: it belongs to what was before.
     """
@@ -128,7 +128,7 @@ def plan(
         for protocol, port in (("TCP", TCP), ("UDP", UDP)):
             way = "fresh" if (kind, protocol) == ("new", "UDP") else kind
             stream = {"kind": way, "protocol": protocol, "service": served.name}
-            if place != CLIENT:
+            if host != CLIENT:
                 found.append({**stream, "to": "cluster", "address": served.cluster_ip, "port": str(port)})  # fmt: skip
             for alias in nodes:
                 address = str(cluster.topology.node(alias).address(4))
@@ -148,22 +148,20 @@ def traffic(
     mortal: tuple[str, ...] = (),
     may_fail: bool = False,
 ) -> Iterator[Traffic]:
-    """Traffic for the length of a block, in which it has begun everywhere; `mortal` places may go away."""
+    """Traffic for the length of a block, in which it has begun everywhere; `mortal` hosts may go away."""
     through = through or [node.alias for node in cluster.nodes]
     found = Traffic([])
     try:
-        for place in at or places(cluster):
+        for host in at or hosts(cluster):
             for kind, pause_s in PAUSES_S.items():
-                name = f"{place.replace('/', '-')}-{kind}"
-                streams = plan(cluster, place, kind, services, through)
+                name = f"{host.replace('/', '-')}-{kind}"
+                streams = plan(cluster, host, kind, services, through)
                 path, log = directory / f"{name}.json", directory / f"{name}.log"
                 path.write_text(json.dumps(streams))
                 words = [sys.executable, str(STREAMER), str(path), str(log), str(pause_s)]
                 with (directory / f"{name}.errors").open("wb") as errors:
-                    process = subprocess.Popen(command_at(cluster, place, words), stderr=errors)
-                found.clients.append(
-                    Clients(place, streams, log, process, place in mortal, may_fail)
-                )
+                    process = subprocess.Popen(command_at(cluster, host, words), stderr=errors)
+                found.clients.append(Clients(host, streams, log, process, host in mortal, may_fail))
         with _endings(cluster, found):
             assert wait_until(lambda: _all_ask(found), 300), "some clients ask nothing"
             yield found
@@ -172,7 +170,7 @@ def traffic(
             each.process.send_signal(signal.SIGTERM)
         for each in found.clients:
             code = each.process.wait(_END_S)
-            assert each.may_die or code == 0, f"{each.place} ended with {code}"
+            assert each.may_die or code == 0, f"{each.host} ended with {code}"
 
 
 def _all_ask(found: Traffic) -> bool:

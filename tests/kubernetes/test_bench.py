@@ -23,8 +23,8 @@ PROXIES = ("kubypass", "kube-proxy iptables", "kube-proxy nftables")
 
 def _left_by(pid: int) -> list[Path]:
     paths = ClusterPaths(f"bench{pid}")
-    places = [paths.root, mount_point() / CGROUP_NAME / paths.key]
-    return [*(each for each in places if each.exists()), *NETNS.glob(f"*{paths.key}*")]
+    paths_left = [paths.root, mount_point() / CGROUP_NAME / paths.key]
+    return [*(each for each in paths_left if each.exists()), *NETNS.glob(f"*{paths.key}*")]
 
 
 def test_all_proxies_are_measured_in_one_run(tmp_path: Path) -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cluster in a box: what its places are, that it is a real one, and that nothing of it is left."""
+"""A cluster in a box: what its hosts are, that it is a real one, and that nothing of it is left."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def box(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def on(cluster: Cluster, where: str, *words: str) -> str:
-    """What a command says in a place."""
+    """What a command says on a host."""
     result = run_in(cluster_target(cluster, where), words, timeout_s=300)
     return (result.stdout + result.stderr).strip()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Clusters of both families, and of IPv6 alone: nodes, pods, services, and every path between their places."""
+"""Clusters of both families, and of IPv6 alone: nodes, pods, services, and every path between them."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ spec:
 
 
 def on(cluster: Cluster, where: str, *words: str) -> str:
-    """What a command says in a place."""
+    """What a command says on a host."""
     return run_in(cluster_target(cluster, where), words, timeout_s=300).stdout.strip()
 
 

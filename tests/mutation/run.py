@@ -89,7 +89,7 @@ def read_faults() -> list[Fault]:
 
 
 def seed(tree: Path, fault: Fault) -> None:
-    """Puts the fault into a copy. The text has to be there exactly once: it names one place."""
+    """Puts the fault into a copy. The text has to be there exactly once: it names one line."""
     path = tree / fault.file
     text = path.read_text()
     if text.count(fault.find) != 1:

@@ -14,7 +14,7 @@ FAULTS = tomllib.loads(Path(__file__).with_name("faults.toml").read_text())["fau
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault["says"])
-def test_a_fault_names_one_place_and_changes_it(fault: dict[str, str]) -> None:
+def test_a_fault_names_one_text_and_changes_it(fault: dict[str, str]) -> None:
     assert (ROOT / fault["file"]).read_text().count(fault["find"]) == 1
     assert fault["find"] != fault["replace"]
 

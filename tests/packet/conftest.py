@@ -16,7 +16,7 @@ from tests.packet.lab import Lab, config
 from tests.packet.packets import V4, V6, Addresses
 from tests.packet.pipeline import Pipeline, entered, load
 from tests.packet.uplink import namespace, remember_uplink
-from tests.packet.variants import PLACE
+from tests.packet.variants import NODE_ADDRESSES
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -46,15 +46,15 @@ NOTHING: list[float] = []
 
 
 @pytest.fixture(scope="session")
-def place() -> Iterator[str]:
+def netns() -> Iterator[str]:
     with namespace() as path:
         remember_uplink(path)
         yield path
 
 
 @pytest.fixture(scope="session")
-def loaded(place: str) -> Lab:
-    made = Lab(place)
+def loaded(netns: str) -> Lab:
+    made = Lab(netns)
     made.load(config())
     return made
 
@@ -122,19 +122,19 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def start(place: str) -> Iterator[Callable[[str], Pipeline]]:
+def start(netns: str) -> Iterator[Callable[[str], Pipeline]]:
     """Begins an empty cluster on a node with one of SETTINGS; programs are loaded when they are asked for."""
     maps: dict[str, Map] = {}
     made: dict[str, Lab] = {}
 
     def begin(name: str) -> Pipeline:
         if name not in made:
-            made[name] = load(place, SETTINGS[name], PLACE, maps)
-        pipeline = Pipeline(made[name], PLACE)
+            made[name] = load(netns, SETTINGS[name], NODE_ADDRESSES, maps)
+        pipeline = Pipeline(made[name], NODE_ADDRESSES)
         pipeline.start(made[name], SETTINGS[name])
         return pipeline
 
-    first = Lab(place)
+    first = Lab(netns)
     with entered(first):
         yield begin
 

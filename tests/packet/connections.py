@@ -30,7 +30,7 @@ class Connection:
     item: ItemKey | None
     hook: str
     lost: bool = False
-    """The backend was gone for a while: the connection may be judged again even if there is one at its place by now."""
+    """The backend was gone for a while: the connection may be judged again even if there is another by now."""
     orphan: bool = False
     """The service was gone for a while."""
     uncertain: bool = False
@@ -126,10 +126,10 @@ class Memory:
         return self._expect_new(hook, packet, protocol, flags, found)
 
     def _frontend(self, hook: str, packet: Ends, protocol: str) -> tuple[str, ItemKey] | None:
-        place: Frontend = (packet.destination, packet.destination_port, protocol)
+        frontend: Frontend = (packet.destination, packet.destination_port, protocol)
         if hook == "to_uplink":
-            return self.cluster.frontends.get(place)
-        return self.cluster.lookup(*place)
+            return self.cluster.frontends.get(frontend)
+        return self.cluster.lookup(*frontend)
 
     def _follow(self, connection: Connection) -> Expected:
         backends = frozenset({connection.backend})

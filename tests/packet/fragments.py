@@ -38,7 +38,7 @@ def fragments(who: Addresses, flow: Flow, where: Mapping[str, Any], **options: A
         ip.plen = None
         found = fragment6(ip / IPv6ExtHdrFragment(id=number) / transport, 1100)
     assert len(found) >= 3
-    return [bytes(ethernet / piece) for piece in found]
+    return [bytes(ethernet / each) for each in found]
 
 
 def follow(
@@ -53,8 +53,8 @@ def follow(
 ) -> None:
     """Runs one fragment after the other."""
     wanted = fragments(who, expected, where, **options)
-    for piece, whole in zip(fragments(who, sent, IN, **options), wanted, strict=True):
-        result = lab.run(program, piece)
+    for part, whole in zip(fragments(who, sent, IN, **options), wanted, strict=True):
+        result = lab.run(program, part)
         assert (result.code, result.packet) == (code, whole), result.counted
 
 

@@ -171,9 +171,9 @@ class Lab:
                 )
                 self.maps["backends"].update(struct.pack("<I", ids[backend]), value.pack())
         slots = [ids[backend] for backend in [*backends, *of_node]]
-        places = [next(self._slots) for _ in slots] or [0]
-        for place, slot in zip(places, slots, strict=False):
-            self.maps["slots"].update(struct.pack("<I", place), struct.pack("<I", slot))
+        indices = [next(self._slots) for _ in slots] or [0]
+        for index, slot in zip(indices, slots, strict=False):
+            self.maps["slots"].update(struct.pack("<I", index), struct.pack("<I", slot))
         if slots:
             flags |= ServiceFlag.HAS_ENDPOINTS
         key = parse_address(address)
@@ -181,7 +181,7 @@ class Lab:
             key = UNSPECIFIED[family(key)]
         frontend = layout.Frontend(key, port, NUMBERS[protocol]).pack()
         counts = (len(backends), len(of_node))
-        service = layout.Service(number, places[0], *counts, flags, affinity_s)
+        service = layout.Service(number, indices[0], *counts, flags, affinity_s)
         self.maps["services"].update(frontend, service.pack())
         kinds = flags & (
             ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER

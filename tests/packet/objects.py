@@ -21,7 +21,7 @@ CONDITIONS: dict[str, dict[str, bool]] = {
 }
 
 
-def places(who: Addresses) -> dict[str, tuple[str, int]]:
+def frontends(who: Addresses) -> dict[str, tuple[str, int]]:
     """Where the service answers, by the kind of frontend."""
     return {
         "cluster": (who.service, PORT),

@@ -48,7 +48,7 @@ _SECOND = 1_000_000_000
 
 
 @dataclass(frozen=True)
-class Place:
+class NodeAddresses:
     """The node, as it would find itself."""
 
     primary: tuple[str, ...]
@@ -73,7 +73,7 @@ class Pipeline:
     """One node of a cluster that is given as objects."""
 
     lab: Lab
-    place: Place
+    node: NodeAddresses
     settings: Settings = field(default_factory=Settings)
     _files: MergedFiles = field(default_factory=MergedFiles)
     _dirty: Dirty = field(default_factory=Dirty)
@@ -88,20 +88,20 @@ class Pipeline:
         assert not [finding for finding in findings if finding.level == "wrong"]
         lab.clear()
         self._files, self._dirty, self._objects = MergedFiles(), Dirty(), {}
-        self._place_endpoints()
+        self._write_local_addresses()
         self._services = self._connect()
         self._services.sync_all()
         self._counting = None
 
-    def _place_endpoints(self) -> None:
-        where, place = self.settings.node_ports.addresses, self.place
-        primary = [parse_address(one) for one in place.primary]
-        for one in place.primary + place.others:
+    def _write_local_addresses(self) -> None:
+        where, node = self.settings.node_ports.addresses, self.node
+        primary = [parse_address(one) for one in node.primary]
+        for one in node.primary + node.others:
             chosen = where.selects(parse_address(one), primary)
             self.lab.local_address(
                 one, LocalAddressKind.NODE_PORTS if chosen else LocalAddressKind.NODE
             )
-        for number, one in enumerate(place.pods, POD_DEVICES.start):
+        for number, one in enumerate(node.pods, POD_DEVICES.start):
             self.lab.local_address(one, LocalAddressKind.POD, number)
 
     def _connect(self) -> Services:
@@ -115,7 +115,7 @@ class Pipeline:
         own = self._files.snapshot().nodes.get(NODE)
         primary, others = (
             tuple(parse_address(one) for one in some)
-            for some in (self.place.primary, self.place.others)
+            for some in (self.node.primary, self.node.others)
         )
         return PlanNode.of(NODE, own, primary, primary + others)
 
@@ -185,13 +185,15 @@ def _context(device: int) -> bytes:
     return packet_context(device)
 
 
-def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, bpf.Map]) -> Lab:
+def load(
+    path: str, settings: Mapping[str, str], node: NodeAddresses, maps: dict[str, bpf.Map]
+) -> Lab:
     """The programs as these settings make them, over the maps of others."""
     known, _ = check_settings(settings)
     primary: dict[int, Address] = {
-        family(Address(parse_address(one))): parse_address(one) for one in place.primary
+        family(Address(parse_address(one))): parse_address(one) for one in node.primary
     }
-    cidrs = [parse_cidr(one) for one in place.pod_networks]
+    cidrs = [parse_cidr(one) for one in node.pod_networks]
     made = Lab(path, maps=maps)
     made.load(datapath_config(known, probe_features(), cidrs), sizes=4096)
     made.primary(primary)

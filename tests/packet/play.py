@@ -132,14 +132,14 @@ class Player:
             self._compare_drop(expected, seen)
         elif expected.kind == "translated":
             got = ends(seen.packet)
-            place = (got.destination, got.destination_port)
+            destination = (got.destination, got.destination_port)
             own = hook == "to_uplink" and got.destination in self.cluster.node.addresses
             if seen.verdict == Verdict.DROP_NO_ROUTE and own and protocol != "SCTP":
                 # TCP and UDP that are on their way out are not turned back into the node; the flow is there.
                 self.memory.learn(expected, hook, asked, got, protocol)
                 return
             assert seen.verdict < Verdict.DROP, "translated"
-            assert place in expected.backends, f"{place} is none of the backends"
+            assert destination in expected.backends, f"{destination} is none of the backends"
             if expected.connection:
                 assert (got.source, got.source_port) == expected.connection.source
             else:

@@ -10,7 +10,7 @@ from typing import Any
 
 from tests.packet.packets import V4, V6
 from tests.packet.pipeline import NODE
-from tests.packet.variants import PLACE
+from tests.packet.variants import NODE_ADDRESSES
 
 REMOTE = {
     4: tuple(f"10.233.65.{number}" for number in range(20, 24)),
@@ -145,7 +145,7 @@ class RandomObjects:
         if self._chance(0.03):
             metadata["labels"]["service.kubernetes.io/headless"] = ""
         kind = f"IPv{family}"
-        addresses = [*PLACE.pods, V4.node, V6.node, V4.other_node, V6.other_node]
+        addresses = [*NODE_ADDRESSES.pods, V4.node, V6.node, V4.other_node, V6.other_node]
         addresses = [a for a in addresses if (":" in a) == (family == 6)] + list(REMOTE[family])
         chosen = dice.sample(addresses, dice.choice([1, 2, 2, 3, 3, 4]))
         mood = dice.choice(["ready", "ready", "mixed", "ending"])
@@ -173,7 +173,7 @@ class RandomObjects:
 
     def _endpoint(self, address: str, mood: str, hints: str) -> dict[str, Any]:
         dice = self.dice
-        here = address in PLACE.pods + PLACE.primary
+        here = address in NODE_ADDRESSES.pods + NODE_ADDRESSES.primary
         made: dict[str, Any] = {"addresses": [address]}
         if self._chance(0.95):
             made["nodeName"] = NODE if here else dice.choice(["node2", "node3"])

@@ -116,10 +116,10 @@ class Cluster:
         for service in sorted(of["Service"], key=_age):
             if not LABELS & _labels(service).keys():
                 self._add_service(service, slices, claims)
-        before = {place: key[:2] for place, (_, key) in self.frontends.items()}
+        before = {frontend: key[:2] for frontend, (_, key) in self.frontends.items()}
         self.frontends = {
-            place: next((one for one in some if one[1][:2] == before.get(place)), some[0])
-            for place, some in claims.items()
+            frontend: next((one for one in some if one[1][:2] == before.get(frontend)), some[0])
+            for frontend, some in claims.items()
         }
 
     def _add_service(
@@ -142,16 +142,16 @@ class Cluster:
                 item = self._item(key, spec, list(map(canonical, vips)))
                 item.endpoints = endpoints(key, slices, self.node.name)
                 self.items[key] = item
-                places = [("cluster", cluster_ip)]
+                addresses = [("cluster", cluster_ip)]
                 if self.node.external:
-                    places += [("external", canonical(a)) for a in spec.get("externalIPs", [])]
-                    places += [("balancer", canonical(a)) for a in vips]
-                for kind, address in places:
+                    addresses += [("external", canonical(a)) for a in spec.get("externalIPs", [])]
+                    addresses += [("balancer", canonical(a)) for a in vips]
+                for kind, address in addresses:
                     if version(address) == family:
                         claims.setdefault((address, port["port"], protocol), []).append((kind, key))
                 if port.get("nodePort") and self.node.node_ports:
-                    place = (f"node{family}", port["nodePort"], protocol)
-                    claims.setdefault(place, []).append(("node", key))
+                    frontend = (f"node{family}", port["nodePort"], protocol)
+                    claims.setdefault(frontend, []).append(("node", key))
 
     def _item(self, key: ItemKey, spec: Mapping[str, Any], vips: list[str]) -> Item:
         ranges = [r for r in spec.get("loadBalancerSourceRanges", []) if version(r) == key[4]]

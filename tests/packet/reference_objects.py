@@ -129,9 +129,9 @@ def endpoints(key: ItemKey, slices: list[Mapping[str, Any]], node: str) -> dict[
                 address = canonical(endpoint["addresses"][0])
                 if version(address) != family:
                     continue
-                place, made = (address, port["port"]), _endpoint(endpoint, node)
-                if place not in found or made.rank > found[place].rank:
-                    found[place] = made
+                at, made = (address, port["port"]), _endpoint(endpoint, node)
+                if at not in found or made.rank > found[at].rank:
+                    found[at] = made
     return found
 
 

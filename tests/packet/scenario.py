@@ -11,7 +11,7 @@ from tests.packet.packets import V4, V6
 from tests.packet.play import Step
 from tests.packet.random_objects import BALANCER, EXTERNAL, NUMBERS, OUTSIDE, REMOTE, RandomObjects
 from tests.packet.reference import Cluster, Node
-from tests.packet.variants import PLACE, SETTINGS, node
+from tests.packet.variants import NODE_ADDRESSES, SETTINGS, node
 
 CLIENT_PORTS = (40000, 40001, 40002, 40003, 800)
 TCP_FLAGS = ("S", "S", "A", "A", "FA", "R")
@@ -105,10 +105,10 @@ class Writer:
         family = dice.choice([4, 6])
         hook = dice.choice(["from_pod", "from_pod", "from_uplink", "from_uplink", "to_uplink"])
         source = self._source(hook, family)
-        place = self._destination(hook, family)
-        if place is None:
+        frontend = self._destination(hook, family)
+        if frontend is None:
             return
-        destination, port, protocol = place
+        destination, port, protocol = frontend
         if destination == source:
             return
         flags = "A" if self._chance(0.1) else "S"
@@ -117,13 +117,13 @@ class Writer:
         )
 
     def _source(self, hook: str, family: int) -> str:
-        pods = [a for a in PLACE.pods if (":" in a) == (family == 6)]
+        pods = [a for a in NODE_ADDRESSES.pods if (":" in a) == (family == 6)]
         who = V4 if family == 4 else V6
         if hook == "from_pod":
             return self.dice.choice(pods)
         if hook == "to_uplink":
             return self.dice.choice(
-                [who.node, *(a for a in PLACE.others if (":" in a) == (family == 6))]
+                [who.node, *(a for a in NODE_ADDRESSES.others if (":" in a) == (family == 6))]
             )
         return self.dice.choice(
             [*OUTSIDE[family], *OUTSIDE[family], *REMOTE[family], who.other_node]
@@ -132,16 +132,18 @@ class Writer:
     def _destination(self, hook: str, family: int) -> tuple[str, int, str] | None:
         dice, draw = self.dice, self.dice.random()
         served = [
-            place
-            for place in self.cluster.frontends
-            if ((":" in place[0]) == (family == 6) and place[0][:4] != "node")
-            or place[0] == f"node{family}"
+            frontend
+            for frontend in self.cluster.frontends
+            if ((":" in frontend[0]) == (family == 6) and frontend[0][:4] != "node")
+            or frontend[0] == f"node{family}"
         ]
         if hook == "from_uplink" and not self.node.external_cluster_ip and self._chance(0.8):
             served = [p for p in served if self.cluster.frontends[p][0] != "cluster"]
         protocol = dice.choice(["TCP", "TCP", "UDP", "SCTP", "ICMP"])
         who = V4 if family == 4 else V6
-        nodes = [a for a in PLACE.primary + PLACE.others if (":" in a) == (family == 6)]
+        nodes = [
+            a for a in NODE_ADDRESSES.primary + NODE_ADDRESSES.others if (":" in a) == (family == 6)
+        ]
         if draw < 0.85 and served:
             address, port, of = dice.choice(served)
             if address.startswith("node"):
@@ -157,7 +159,7 @@ class Writer:
         if draw < 0.95:
             address = dice.choice(EXTERNAL[family] + BALANCER[family])
             return address, dice.choice([80, 443, 53, 9999]), protocol
-        pods = [a for a in PLACE.pods if (":" in a) == (family == 6)]
+        pods = [a for a in NODE_ADDRESSES.pods if (":" in a) == (family == 6)]
         if hook == "to_uplink":
             pods = list(REMOTE[family])
         elif hook == "from_uplink":

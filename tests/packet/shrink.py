@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Cuts a failing list of steps down to few of them, by leaving out ever smaller pieces (delta debugging)."""
+"""Cuts a failing list of steps down to few of them, by leaving out ever smaller parts (delta debugging)."""
 
 from __future__ import annotations
 

@@ -22,19 +22,19 @@ FOREVER_NS = 1 << 62
 LOADED: dict[layout.Config, Lab] = {}
 
 
-def empty(place: str, **constants: Any) -> Lab:
-    """Programs with these constants, loaded once; a session has one place."""
+def empty(netns: str, **constants: Any) -> Lab:
+    """Programs with these constants, loaded once; a session has one network namespace."""
     wanted = config(**constants)
     if wanted not in LOADED:
-        LOADED[wanted] = Lab(place)
+        LOADED[wanted] = Lab(netns)
         LOADED[wanted].load(wanted, flows=65536)
     LOADED[wanted].reset()
     return LOADED[wanted]
 
 
-def made(place: str, who: Addresses, protocol: str = "TCP", **constants: Any) -> Lab:
+def made(netns: str, who: Addresses, protocol: str = "TCP", **constants: Any) -> Lab:
     """A NodePort with one backend elsewhere."""
-    lab = empty(place, **constants)
+    lab = empty(netns, **constants)
     lab.service(
         who.node, NODE_PORT, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.packet.objects import NODE_PORT, PORT, endpoint, endpoint_slice, places, put, service
+from tests.packet.objects import NODE_PORT, PORT, endpoint, endpoint_slice, frontends, put, service
 from tests.packet.packets import Addresses, segment
 from tests.packet.pipeline import Pipeline
 from tests.packet.raw import ends
@@ -41,8 +41,8 @@ def ask(opened: Pipeline, who: Addresses) -> Callable[..., str]:
     """Who gets a client's next connection."""
     ports = iter(range(20000, 29999))
 
-    def ask(client: str, place: tuple[str, int] | None = None, protocol: str = "TCP") -> str:
-        flow = (client, next(ports), *(place or places(who)["external"]))
+    def ask(client: str, frontend: tuple[str, int] | None = None, protocol: str = "TCP") -> str:
+        flow = (client, next(ports), *(frontend or frontends(who)["external"]))
         seen = opened.run("from_uplink", bytes(segment(who, flow, protocol=protocol)))
         return ends(seen.packet).destination
 
@@ -60,9 +60,9 @@ def test_a_client_keeps_its_endpoint_and_clients_differ(
     opened: Pipeline, who: Addresses, ask: Callable[..., str], protocol: str
 ) -> None:
     put(opened, sticky(who, protocol=protocol), slice_of(who, protocol=protocol))
-    place = places(who)["external"]
-    assert len({ask(who.client, place, protocol) for _ in range(30)}) == 1
-    assert {ask(one, place, protocol) for one in others(who, 60)} == set(backends_of(who))
+    frontend = frontends(who)["external"]
+    assert len({ask(who.client, frontend, protocol) for _ in range(30)}) == 1
+    assert {ask(one, frontend, protocol) for one in others(who, 60)} == set(backends_of(who))
 
 
 def test_without_affinity_it_does_not(
@@ -77,7 +77,7 @@ def test_all_frontends_of_a_port_share_it(
 ) -> None:
     put(opened, sticky(who), slice_of(who))
     for client in others(who, 10):
-        assert len({ask(client, place) for place in places(who).values()}) == 1
+        assert len({ask(client, frontend) for frontend in frontends(who).values()}) == 1
 
 
 def test_two_ports_do_not(opened: Pipeline, who: Addresses, ask: Callable[..., str]) -> None:
@@ -86,7 +86,7 @@ def test_two_ports_do_not(opened: Pipeline, who: Addresses, ask: Callable[..., s
     ]
     slice_ports = [{"name": name, "port": 8080, "protocol": "TCP"} for name in "ab"]
     put(opened, sticky(who, ports=ports), slice_of(who) | {"ports": slice_ports})
-    address = places(who)["external"][0]
+    address = frontends(who)["external"][0]
     clients = others(who)
     first, second, again = ({c: ask(c, (address, port)) for c in clients} for port in (80, 81, 80))
     assert first != second
@@ -120,8 +120,8 @@ def test_an_endpoint_that_is_gone_is_forgotten(
 ) -> None:
     put(opened, sticky(who), slice_of(who))
     had = ask(who.client)
-    place = backends_of(who).index(had)
-    rest = [n for n in FOUR if n != place]
+    index = backends_of(who).index(had)
+    rest = [n for n in FOUR if n != index]
     changed = slice_of(who, rest)
     if how != "gone":
         changed["endpoints"].append(endpoint(had, how))

@@ -22,7 +22,7 @@ from tests.packet.objects import (
     PORT,
     endpoint,
     endpoint_slice,
-    places,
+    frontends,
     put,
     service,
 )
@@ -56,11 +56,11 @@ def check_rejected(
     pipeline: Pipeline,
     who: Addresses,
     client: str,
-    place: tuple[str, int],
+    frontend: tuple[str, int],
     protocol: str,
     payload: str = "hello",
 ) -> Verdict:
-    flow = (source_of(who, client), 40000, *place)
+    flow = (source_of(who, client), 40000, *frontend)
     packet = segment(who, flow, protocol=protocol, payload=payload)
     seen = pipeline.run(HOOKS[client], bytes(packet), cut=True)
     assert (seen.code, seen.verdict > Verdict.ANSWER) == (REDIRECT, True)
@@ -83,7 +83,7 @@ def test_nothing_serves_anywhere(
         return  # never a packet on the uplink
     policies = {"internalTrafficPolicy": policy, "externalTrafficPolicy": policy}
     put(opened, service(who, protocol=protocol, **policies))
-    verdict = check_rejected(opened, who, client, places(who)[kind], protocol)
+    verdict = check_rejected(opened, who, client, frontends(who)[kind], protocol)
     assert verdict == Verdict.REJECT_NO_BACKEND
 
 
@@ -92,13 +92,13 @@ def test_any_size_is_answered_alike(
     opened: Pipeline, who: Addresses, protocol: str, payload: str
 ) -> None:
     put(opened, service(who, protocol=protocol))
-    check_rejected(opened, who, "pod", places(who)["cluster"], protocol, payload)
+    check_rejected(opened, who, "pod", frontends(who)["cluster"], protocol, payload)
 
 
 def test_nobody_is_told_more_than_fifty_times_at_once(opened: Pipeline, who: Addresses) -> None:
     """Then one more each millisecond."""
     put(opened, service(who))
-    packet = bytes(segment(who, (who.pod, 40000, *places(who)["cluster"])))
+    packet = bytes(segment(who, (who.pod, 40000, *frontends(who)["cluster"])))
     assert opened.run("from_pod", packet, cut=True).code == REDIRECT  # the first for a long time
     budget = opened.lab.maps["icmp_budget"]
     left = sorted(layout.IcmpBudget.unpack(one).tokens for one in budget.lookup_percpu(bytes(4)))
@@ -118,7 +118,7 @@ def test_silence_where_the_setting_says_so(
     put(silent, service(who, protocol=protocol))
     for client in ("pod", "node"):
         packet = segment(
-            who, (source_of(who, client), 40000, *places(who)["cluster"]), protocol=protocol
+            who, (source_of(who, client), 40000, *frontends(who)["cluster"]), protocol=protocol
         )
         seen = silent.run(HOOKS[client], bytes(packet))
         assert (seen.code, seen.verdict) == (SHOT, Verdict.DROP_NO_BACKEND)
@@ -132,8 +132,8 @@ def test_a_port_or_protocol_that_a_cluster_ip_has_not(
     opened: Pipeline, who: Addresses, client: str
 ) -> None:
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
-    for place, protocol in (((who.service, 81), "TCP"), ((who.service, PORT), "UDP")):
-        verdict = check_rejected(opened, who, client, place, protocol)
+    for frontend, protocol in (((who.service, 81), "TCP"), ((who.service, PORT), "UDP")):
+        verdict = check_rejected(opened, who, client, frontend, protocol)
         assert verdict == Verdict.REJECT_NO_SERVICE
 
 
@@ -200,16 +200,16 @@ def test_ping_of_a_service(opened: Pipeline, who: Addresses) -> None:
 def test_a_service_that_loses_its_endpoints_and_finds_others(
     opened: Pipeline, who: Addresses
 ) -> None:
-    place = places(who)["cluster"]
+    frontend = frontends(who)["cluster"]
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
-    packet = segment(who, (who.pod, 40001, *place))
+    packet = segment(who, (who.pod, 40001, *frontend))
     assert opened.run("from_pod", bytes(packet)).verdict == Verdict.TO_POD
     put(opened, endpoint_slice(who, []))
-    check_rejected(opened, who, "pod", place, "TCP")
+    check_rejected(opened, who, "pod", frontend, "TCP")
     put(opened, endpoint_slice(who, [endpoint(who.remote_pod, node="node2")]))
-    packet = segment(who, (who.pod, 40002, *place))
+    packet = segment(who, (who.pod, 40002, *frontend))
     assert opened.run("from_pod", bytes(packet)).verdict == Verdict.TO_NETWORK
     opened.put("web", None)
     opened.sync()
-    packet = segment(who, (who.pod, 40003, *place))
+    packet = segment(who, (who.pod, 40003, *frontend))
     assert opened.run("from_pod", bytes(packet)).verdict == Verdict.TO_NETWORK

@@ -14,7 +14,7 @@ from tests.packet.objects import (
     NODE_PORT,
     endpoint,
     endpoint_slice,
-    places,
+    frontends,
     put,
     service,
 )
@@ -76,7 +76,7 @@ def test_hints(
     put(opened, node_in(zone), service(who), endpoint_slice(who, backends))
     masquerade = kind == "node"
     got = {
-        connect(opened, who, "pod", places(who)[kind], "TCP", port, masquerade)
+        connect(opened, who, "pod", frontends(who)[kind], "TCP", port, masquerade)
         for port in range(40000, 40060)
     }
     assert got == {by_letter[letter] for letter in letters}
@@ -89,7 +89,7 @@ def test_only_ready_endpoints_vote_on_hints(opened: Pipeline, who: Addresses) ->
         endpoint(who.remote_pod[:-1] + "5", "ending", "node2"),
     ]
     put(opened, node_in("a"), service(who), endpoint_slice(who, backends))
-    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
+    assert draw(opened, who, "pod", frontends(who)["cluster"]) == {who.second_pod}
 
 
 def test_hints_do_not_matter_among_ending_endpoints_and_in_the_local_list(
@@ -100,8 +100,8 @@ def test_hints_do_not_matter_among_ending_endpoints_and_in_the_local_list(
         endpoint(who.remote_pod, "ending", "node2", **zones("a")),
     ]
     put(opened, node_in("a"), service(who), endpoint_slice(who, ending))
-    place = places(who)["cluster"]
-    assert draw(opened, who, "pod", place) == {who.second_pod, who.remote_pod}
+    frontend = frontends(who)["cluster"]
+    assert draw(opened, who, "pod", frontend) == {who.second_pod, who.remote_pod}
     put(
         opened,
         service(who, internalTrafficPolicy="Local"),
@@ -114,7 +114,7 @@ def test_hints_do_not_matter_among_ending_endpoints_and_in_the_local_list(
         ),
     )
     opened.lab.expire_flows()
-    assert draw(opened, who, "pod", place) == {who.second_pod}
+    assert draw(opened, who, "pod", frontend) == {who.second_pod}
 
 
 def test_a_changed_zone_counts(opened: Pipeline, who: Addresses) -> None:
@@ -123,23 +123,23 @@ def test_a_changed_zone_counts(opened: Pipeline, who: Addresses) -> None:
         endpoint(who.remote_pod, node="x", **zones("b")),
     ]
     put(opened, node_in("a"), service(who), endpoint_slice(who, backends))
-    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
+    assert draw(opened, who, "pod", frontends(who)["cluster"]) == {who.second_pod}
     put(opened, node_in("b"))
     opened.lab.expire_flows()
-    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.remote_pod}
+    assert draw(opened, who, "pod", frontends(who)["cluster"]) == {who.remote_pod}
 
 
 def test_of_duplicates_the_local_one_counts(opened: Pipeline, who: Addresses) -> None:
     local = endpoint_slice(who, [endpoint(who.second_pod)], name="web-2")
     other = endpoint_slice(who, [endpoint(who.second_pod, node="node2")], name="web-1")
     put(opened, service(who, internalTrafficPolicy="Local"), other, local)
-    assert draw(opened, who, "pod", places(who)["cluster"]) == {who.second_pod}
+    assert draw(opened, who, "pod", frontends(who)["cluster"]) == {who.second_pod}
 
 
 def test_an_endpoint_without_a_node_is_remote(opened: Pipeline, who: Addresses) -> None:
     one = endpoint_slice(who, [endpoint(who.second_pod, node=None)])
     put(opened, service(who, internalTrafficPolicy="Local"), one)
-    assert draw(opened, who, "pod", places(who)["cluster"]) == {"drop"}
+    assert draw(opened, who, "pod", frontends(who)["cluster"]) == {"drop"}
 
 
 def test_slices_have_numbers_of_their_own_for_a_port(opened: Pipeline, who: Addresses) -> None:
@@ -148,7 +148,7 @@ def test_slices_have_numbers_of_their_own_for_a_port(opened: Pipeline, who: Addr
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]), other)
     got = set()
     for port in range(40000, 40040):
-        packet = segment(who, (who.pod, port, *places(who)["cluster"]))
+        packet = segment(who, (who.pod, port, *frontends(who)["cluster"]))
         seen = ends(opened.run("from_pod", bytes(packet)).packet)
         got.add((seen.destination, seen.destination_port))
     assert got == {(who.second_pod, 8080), (who.remote_pod, 9090)}
@@ -157,7 +157,7 @@ def test_slices_have_numbers_of_their_own_for_a_port(opened: Pipeline, who: Addr
 def test_addresses_with_leading_zeros_are_decimal(opened: Pipeline) -> None:
     sloppy = service(V4, clusterIP="010.233.030.047", clusterIPs=["010.233.030.047"])
     put(opened, sloppy, endpoint_slice(V4, [endpoint("010.233.064.015")]))
-    assert draw(opened, V4, "pod", places(V4)["cluster"]) == {V4.second_pod}
+    assert draw(opened, V4, "pod", frontends(V4)["cluster"]) == {V4.second_pod}
 
 
 NODE_PORTS = [
@@ -194,8 +194,8 @@ def test_where_node_ports_answer(
 def test_both_families_of_one_service_are_apart(opened: Pipeline) -> None:
     item = service(V4, ipFamilies=["IPv6", "IPv4"], clusterIPs=[V6.service, V4.service])
     put(opened, item, endpoint_slice(V6, [endpoint(V6.second_pod)], name="six"))
-    assert draw(opened, V6, "pod", places(V6)["cluster"]) == {V6.second_pod}
-    assert draw(opened, V4, "pod", places(V4)["cluster"]) == {"reject"}
+    assert draw(opened, V6, "pod", frontends(V6)["cluster"]) == {V6.second_pod}
+    assert draw(opened, V4, "pod", frontends(V4)["cluster"]) == {"reject"}
 
 
 TURNED_OFF = [
@@ -210,15 +210,15 @@ TURNED_OFF = [
 def test_a_service_that_is_not_ours_and_back(
     opened: Pipeline, who: Addresses, change: dict[str, Any]
 ) -> None:
-    place = places(who)["external"]
+    frontend = frontends(who)["external"]
     put(opened, service(who), endpoint_slice(who, [endpoint(who.second_pod)]))
-    assert connect(opened, who, "pod", place, "TCP", 40000, True) == who.second_pod
+    assert connect(opened, who, "pod", frontend, "TCP", 40000, True) == who.second_pod
     other = service(who, **{key: value for key, value in change.items() if key != "labels"})
     if "labels" in change:
         other["metadata"]["labels"] = {change["labels"]: ""}
     put(opened, other)
-    packet = bytes(segment(who, (who.pod, 40001, *place)))
+    packet = bytes(segment(who, (who.pod, 40001, *frontend)))
     seen = opened.run("from_pod", packet)
     assert ends(seen.packet).destination == EXTERNAL[who.version]
     put(opened, service(who))
-    assert connect(opened, who, "pod", place, "TCP", 40002, True) == who.second_pod
+    assert connect(opened, who, "pod", frontend, "TCP", 40002, True) == who.second_pod

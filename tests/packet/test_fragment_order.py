@@ -12,7 +12,7 @@ from tests.packet.packets import IN, TO_NETWORK, TO_POD, Addresses, segment
 
 
 @pytest.mark.parametrize("order", [order for order in ORDERS if order[0]], ids=str)
-def test_what_overtakes_the_first_piece_follows_it(
+def test_what_overtakes_the_first_fragment_follows_it(
     lab: Lab, who: Addresses, protocol: str, order: tuple[int, int, int]
 ) -> None:
     """Through a NodePort to a pod elsewhere, and back."""
@@ -61,7 +61,7 @@ def test_and_those_of_a_pods_reply_to_a_client(
     "kind", [ServiceFlag.CLUSTER_IP, ServiceFlag.EXTERNAL_IP, ServiceFlag.LOAD_BALANCER]
 )
 @pytest.mark.parametrize("program", ["from_pod", "from_uplink"])
-def test_later_pieces_to_any_service_address_wait_for_the_first(
+def test_later_fragments_to_any_service_address_wait_for_the_first(
     lab: Lab, who: Addresses, kind: ServiceFlag, program: str
 ) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP", flags=kind)
@@ -74,7 +74,7 @@ def test_later_pieces_to_any_service_address_wait_for_the_first(
         assert again == [second]
 
 
-def test_pieces_of_the_nodes_own_datagrams_wait_too(lab: Lab, who: Addresses) -> None:
+def test_fragments_of_the_nodes_own_datagrams_wait_too(lab: Lab, who: Addresses) -> None:
     """Nobody knows yet that they are."""
     lab.service(who.node, 30080, [who.remote_pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
     flow = (who.client, 40000, who.node, 53)
@@ -84,16 +84,16 @@ def test_pieces_of_the_nodes_own_datagrams_wait_too(lab: Lab, who: Addresses) ->
         result = lab.run("from_uplink", first)
         assert (result.code, result.packet) == (PASS, first)
     assert again == [second]
-    for piece in (second, third):
-        assert (lab.run("from_uplink", piece).code) == PASS
+    for each in (second, third):
+        assert (lab.run("from_uplink", each).code) == PASS
 
 
-def test_pieces_of_other_protocols_do_too(lab: Lab, who: Addresses) -> None:
+def test_fragments_of_other_protocols_do_too(lab: Lab, who: Addresses) -> None:
     number, flow = (1, 58)[who.version == 6], (who.client, 40000, who.node, 53)
     sent = fragments(who, flow, IN, protocol="UDP")
     at, other = (23, 20)[who.version == 6], []
-    for piece in sent:
-        changed = bytearray(piece)
+    for each in sent:
+        changed = bytearray(each)
         changed[14 + 40 if who.version == 6 else at] = number
         other.append(bytes(changed))
     check_queued(lab, "from_uplink", other[1])

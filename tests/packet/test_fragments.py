@@ -50,7 +50,7 @@ def test_from_the_nodes_network_to_a_pod(lab: Lab, who: Addresses, protocol: str
     follow(lab, who, "to_pod", answer, back, IN, code=PASS, protocol=protocol, flags="SA")
 
 
-def test_without_its_flow_a_later_piece_is_dropped(lab: Lab, who: Addresses) -> None:
+def test_without_its_flow_a_later_fragment_is_dropped(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     first, second, *_ = fragments(who, (who.pod, 40000, who.service, 80), IN, protocol="UDP")
     lab.run("from_pod", first)
@@ -82,10 +82,10 @@ def test_datagrams_at_the_same_time(lab: Lab, who: Addresses) -> None:
         for i, flow in enumerate(seen)
     ]
     for together, expected in zip(zip(*sent, strict=True), zip(*wanted, strict=True), strict=True):
-        assert [lab.run("from_pod", piece).packet for piece in together] == list(expected)
+        assert [lab.run("from_pod", each).packet for each in together] == list(expected)
 
 
-def test_ports_are_kept_for_as_long_as_pieces_may_come(lab: Lab, who: Addresses) -> None:
+def test_ports_are_kept_for_as_long_as_fragments_may_come(lab: Lab, who: Addresses) -> None:
     lab.service(who.node, 30080, [who.pod], protocol="UDP", flags=ServiceFlag.NODE_PORT)
     first, second, *_ = fragments(who, (who.client, 40000, who.node, 30080), IN, protocol="UDP")
     lab.run("from_uplink", first)
@@ -96,7 +96,7 @@ def test_ports_are_kept_for_as_long_as_pieces_may_come(lab: Lab, who: Addresses)
     check_queued(lab, "from_uplink", second)
 
 
-def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab: Lab) -> None:
+def test_an_ipv6_datagram_of_one_fragment_is_no_fragment(lab: Lab) -> None:
     """RFC 6946."""
     lab.service(V6.service, 80, [V6.second_pod], protocol="UDP")
     packet = segment(V6, (V6.pod, 40000, V6.service, 80), protocol="UDP")
@@ -107,7 +107,7 @@ def test_an_ipv6_datagram_of_one_piece_is_no_fragment(lab: Lab) -> None:
     assert not list(lab.maps["fragments"].items())
 
 
-def test_a_first_piece_without_a_whole_header_is_malformed(lab: Lab) -> None:
+def test_a_first_fragment_without_a_whole_header_is_malformed(lab: Lab) -> None:
     """RFC 1858: it could hide its flags in the second fragment."""
     lab.service(V4.service, 80, [V4.second_pod])
     packet = segment(V4, (V4.pod, 40000, V4.service, 80), payload="")

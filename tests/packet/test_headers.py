@@ -158,7 +158,7 @@ def test_sctp_of_unknown_length_is_dropped(lab: Lab, who: Addresses) -> None:
     dropped(lab.run("from_pod", packet), Verdict.DROP_REWRITE)
 
 
-def test_sctp_in_pieces_goes_on_where_its_ports_stay(lab: Lab) -> None:
+def test_sctp_in_fragments_goes_on_where_its_ports_stay(lab: Lab) -> None:
     """The first fragment does not have all that the checksum covers."""
     lab.service(V4.service, 80, [V4.second_pod], protocol="SCTP")
     lab.service(V4.service, 8080, [V4.second_pod], protocol="SCTP")

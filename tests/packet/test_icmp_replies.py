@@ -83,7 +83,7 @@ def test_what_was_sent_to_all_gets_no_answer(lab: Lab, who: Addresses) -> None:
     assert result.code == SHOT
 
 
-def test_a_later_piece_gets_no_answer(lab: Lab, who: Addresses) -> None:
+def test_a_later_fragment_gets_no_answer(lab: Lab, who: Addresses) -> None:
     lab.service(who.service, 80, [who.second_pod], protocol="UDP")
     flow = (who.pod, 40000, who.service, 80)
     first, second, *_ = fragments(who, flow, IN, protocol="UDP")

@@ -27,12 +27,12 @@ HEADERS = {4: 20, 6: 40}
 
 
 @pytest.fixture(scope="module", autouse=True)
-def routes(place: str) -> None:
+def routes(netns: str) -> None:
     """Pods and clients behind something narrow. An MTU that is not locked is one that packets on their way ignore."""
     for there in (NARROW, NARROW_CLIENT):
         for version, gateway in ((4, "192.168.1.1"), (6, "fd00:c0a8:1::1")):
             words = f"route add {there[version]} via {gateway} mtu lock {MTU}"
-            run_inside(place, "ip", *words.split())
+            run_inside(netns, "ip", *words.split())
 
 
 def big(who: Addresses, flow: Flow, where: Mapping[str, Any] = IN, **options: Any) -> Packet:

@@ -39,8 +39,8 @@ def echo(
 
 
 @pytest.fixture(scope="module")
-def answering(place: str) -> Lab:
-    made = Lab(place)
+def answering(netns: str) -> Lab:
+    made = Lab(netns)
     made.load(config(answer_ping=1))
     return made
 

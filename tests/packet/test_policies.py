@@ -16,7 +16,7 @@ from scapy.packet import Packet
 
 from kubypass.model.verdict import Verdict
 from tests.packet.lab import SHOT
-from tests.packet.objects import TARGET, endpoint, endpoint_slice, places, put, service
+from tests.packet.objects import TARGET, endpoint, endpoint_slice, frontends, put, service
 from tests.packet.packets import Addresses, Flow, segment
 from tests.packet.pipeline import TO_NETWORK_MACS, TO_POD_MACS, Pipeline
 from tests.packet.raw import ends
@@ -110,14 +110,14 @@ def connect(
     pipeline: Pipeline,
     who: Addresses,
     client: str,
-    place: tuple[str, int],
+    frontend: tuple[str, int],
     protocol: str,
     port: int,
     masquerade: bool,
 ) -> str:
     """A new connection: the backend, once the whole packet was compared; or the name of the verdict."""
     hook, source = HOOKS[client], source_of(who, client)
-    sent = (source, port, *place)
+    sent = (source, port, *frontend)
     seen = pipeline.run(hook, bytes(segment(who, sent, protocol=protocol)))
     if seen.verdict > Verdict.ANSWER:
         return "reject"
@@ -133,13 +133,13 @@ def draw(
     pipeline: Pipeline,
     who: Addresses,
     client: str,
-    place: tuple[str, int],
+    frontend: tuple[str, int],
     protocol: str = "TCP",
     masquerade: bool = False,
 ) -> set[str]:
     """What many connections of a client get."""
     return {
-        connect(pipeline, who, client, place, protocol, 40000 + number, masquerade)
+        connect(pipeline, who, client, frontend, protocol, 40000 + number, masquerade)
         for number in range(DRAWS)
     }
 
@@ -185,7 +185,7 @@ def test_lists_and_masquerade(
         endpoint_slice(who, endpoints_of(who, row), protocol=protocol),
     )
     letters = row.cluster_list if chosen == "Cluster" else row.local_list
-    got = draw(opened, who, client, places(who)[kind], protocol, masquerade)
+    got = draw(opened, who, client, frontends(who)[kind], protocol, masquerade)
     assert got == wanted(who, letters)
 
 
@@ -197,7 +197,7 @@ def test_a_pod_that_is_its_own_backend_is_hidden(
     policies = {"internalTrafficPolicy": policy, "externalTrafficPolicy": policy}
     one = endpoint_slice(who, [endpoint(who.pod)], protocol=protocol)
     put(opened, service(who, protocol=protocol, **policies), one)
-    assert draw(opened, who, "pod", places(who)[kind], protocol, masquerade=True) == {who.pod}
+    assert draw(opened, who, "pod", frontends(who)[kind], protocol, masquerade=True) == {who.pod}
 
 
 def test_cluster_ips_are_closed_to_the_outside(
@@ -209,9 +209,9 @@ def test_cluster_ips_are_closed_to_the_outside(
         service(who, protocol=protocol),
         endpoint_slice(who, [endpoint(who.second_pod)], protocol=protocol),
     )
-    place = places(who)["cluster"]
-    assert draw(pipeline, who, "outside", place, protocol) == {"DROP_EXTERNAL_CLUSTER_IP"}
-    assert draw(pipeline, who, "pod", place, protocol) == {who.second_pod}
+    frontend = frontends(who)["cluster"]
+    assert draw(pipeline, who, "outside", frontend, protocol) == {"DROP_EXTERNAL_CLUSTER_IP"}
+    assert draw(pipeline, who, "pod", frontend, protocol) == {who.second_pod}
 
 
 DETECTORS = [
@@ -260,7 +260,7 @@ def test_detectors(
         service(who, **policies),
         endpoint_slice(who, endpoints_of(who, ENDPOINTS["both"])),
     )
-    got = draw(pipeline, who, client, places(who)[kind], masquerade=masquerade)
+    got = draw(pipeline, who, client, frontends(who)[kind], masquerade=masquerade)
     assert got == wanted(who, letters)
 
 
@@ -272,8 +272,8 @@ def test_every_backend_of_three_gets_its_share(opened: Pipeline, who: Addresses)
         endpoint(third, node="n"),
     ]
     put(opened, service(who), endpoint_slice(who, backends))
-    place = places(who)["cluster"]
-    got = [connect(opened, who, "pod", place, "TCP", 40000 + n, False) for n in range(600)]
+    frontend = frontends(who)["cluster"]
+    got = [connect(opened, who, "pod", frontend, "TCP", 40000 + n, False) for n in range(600)]
     assert len(got) == 600
     for backend in (who.second_pod, who.remote_pod, third):
         assert 130 < got.count(backend) < 270
@@ -287,7 +287,7 @@ def test_a_backend_on_the_node_sees_the_client(
     put(opened, service(who, protocol=protocol), one)
     cases = [("outside", "node"), ("pod", "external"), ("outside", "cluster")]
     for port, (client, kind) in enumerate(cases, 40000):
-        sent = (source_of(who, client), port, *places(who)[kind])
+        sent = (source_of(who, client), port, *frontends(who)[kind])
         seen = opened.run(HOOKS[client], bytes(segment(who, sent, protocol=protocol)))
         arrives = segment(who, (*sent[:2], who.node, TARGET), protocol=protocol)
         assert (seen.verdict, seen.packet) == (Verdict.PASS, bytes(arrives))

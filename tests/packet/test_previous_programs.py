@@ -19,8 +19,8 @@ HOOKS = (Hook.FROM_POD, Hook.TO_POD, Hook.FROM_UPLINK, Hook.TO_UPLINK)
 
 
 @pytest.fixture(scope="module")
-def version_before(place: str) -> Lab:
-    made = Lab(place)
+def version_before(netns: str) -> Lab:
+    made = Lab(netns)
     made.load(config())
     return made
 

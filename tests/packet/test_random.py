@@ -23,7 +23,7 @@ from tests.packet.pipeline import Pipeline, entered, load
 from tests.packet.play import Player, Step
 from tests.packet.scenario import write
 from tests.packet.shrink import shrink, told
-from tests.packet.variants import PLACE, SETTINGS, node
+from tests.packet.variants import NODE_ADDRESSES, SETTINGS, node
 
 CASES = int(os.environ.get("KUBYPASS_CASES", "40000"))
 SEED = int(os.environ.get("KUBYPASS_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
@@ -45,10 +45,10 @@ OUTCOMES = {
 
 
 @pytest.fixture(scope="module")
-def labs(place: str) -> Iterator[dict[str, Lab]]:
+def labs(netns: str) -> Iterator[dict[str, Lab]]:
     """The programs with each of the settings, over one set of maps."""
     maps: dict[str, Map] = {}
-    made = {name: load(place, SETTINGS[name][0], PLACE, maps) for name in SETTINGS}
+    made = {name: load(netns, SETTINGS[name][0], NODE_ADDRESSES, maps) for name in SETTINGS}
     first = next(iter(made.values()))
     with entered(first):
         yield made
@@ -58,7 +58,7 @@ def play(
     labs: dict[str, Lab], name: str, steps: list[Step], flags: int = 0
 ) -> tuple[Counter[str], str]:
     """Packets by outcome, and what was wrong; empty for nothing."""
-    pipeline = Pipeline(labs[name], PLACE)
+    pipeline = Pipeline(labs[name], NODE_ADDRESSES)
     pipeline.lab.flags = flags
     pipeline.start(labs[name], SETTINGS[name][0])
     player = Player.over(pipeline, node(name))

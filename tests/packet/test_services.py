@@ -126,14 +126,14 @@ def test_no_backends(lab: Lab, who: Addresses, program: str) -> None:
 
 
 def test_cluster_ip_from_outside_is_closed_unless_opened(
-    place: str, lab: Lab, who: Addresses
+    netns: str, lab: Lab, who: Addresses
 ) -> None:
     packet = segment(who, (who.client, 40000, who.service, 80))
     lab.service(who.service, 80, [who.pod])
     result = lab.run("from_uplink", packet)
     assert result.code == SHOT
     assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.DROP_EXTERNAL_CLUSTER_IP): 1}
-    opened = Lab(place)
+    opened = Lab(netns)
     opened.load(config(external_cluster_ip=1))
     opened.service(who.service, 80, [who.pod])
     follow(

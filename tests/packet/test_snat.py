@@ -26,9 +26,9 @@ FEW: dict[str, Any] = {"snat_port_first": 61000, "snat_ports": 40}
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_a_storm_of_clients_with_the_same_ports(place: str, who: Addresses, protocol: str) -> None:
+def test_a_storm_of_clients_with_the_same_ports(netns: str, who: Addresses, protocol: str) -> None:
     """No two connections share a key, and every answer goes to its own client."""
-    lab = made(place, who, protocol)
+    lab = made(netns, who, protocol)
     asked = [(host, port) for port in (40000, 40001, 61007) for host in clients(who, 400)]
     random.shuffle(asked)
     ports = {client: ask(lab, who, client, protocol=protocol) for client in asked}
@@ -40,8 +40,8 @@ def test_a_storm_of_clients_with_the_same_ports(place: str, who: Addresses, prot
         assert answer(lab, who, port, protocol=protocol) == client
 
 
-def test_exhaustion_is_a_drop_that_is_counted_by_backend(place: str, who: Addresses) -> None:
-    lab = made(place, who, **FEW)
+def test_exhaustion_is_a_drop_that_is_counted_by_backend(netns: str, who: Addresses) -> None:
+    lab = made(netns, who, **FEW)
     sources = clients(who, 45)
     ports = [ask(lab, who, (host, 40000)) for host in sources]
     assert sorted(ports[:41]) == [40000, *range(61000, 61040)]
@@ -56,10 +56,10 @@ def test_exhaustion_is_a_drop_that_is_counted_by_backend(place: str, who: Addres
 
 @pytest.mark.parametrize("ending", ["fin", "reset by the client", "refused by the backend"])
 def test_the_port_of_a_connection_that_ended_comes_back(
-    place: str, who: Addresses, ending: str
+    netns: str, who: Addresses, ending: str
 ) -> None:
     """After the time for closed connections, here none: not after that for established ones."""
-    lab = made(place, who, **FEW, tcp_fin_timeout_ns=1)
+    lab = made(netns, who, **FEW, tcp_fin_timeout_ns=1)
     sources = clients(who, 43)
     ports = {host: ask(lab, who, (host, 40000)) for host in sources[:41]}
     closed, late = sources[20], sources[42]
@@ -85,9 +85,9 @@ def test_the_port_of_a_connection_that_ended_comes_back(
 
 
 def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
-    place: str, who: Addresses
+    netns: str, who: Addresses
 ) -> None:
-    lab = empty(place)
+    lab = empty(netns)
     other = who.remote_pod.replace("14", "15")
     lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
     request = (who.client, 40000, who.node, NODE_PORT)
@@ -111,8 +111,8 @@ def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
 
 
 @pytest.mark.parametrize("taken", ["at random", "all in a stretch"])
-def test_nine_ports_of_ten_may_be_taken(place: str, who: Addresses, taken: str) -> None:
-    lab = made(place, who, snat_ports=1000)
+def test_nine_ports_of_ten_may_be_taken(netns: str, who: Addresses, taken: str) -> None:
+    lab = made(netns, who, snat_ports=1000)
     ports = range(61000, 62000)
     gone = random.sample(ports, 900) if taken == "at random" else ports[:900]
     for port in [40000, *gone]:
@@ -125,16 +125,16 @@ def test_nine_ports_of_ten_may_be_taken(place: str, who: Addresses, taken: str) 
         assert not read_snat_failures(lab.maps["snat_failures"])
 
 
-def test_the_extra_range_follows_on_the_first(place: str, who: Addresses) -> None:
-    lab = made(place, who, snat_ports=3, snat_extra_first=20000, snat_extra_ports=4)
+def test_the_extra_range_follows_on_the_first(netns: str, who: Addresses) -> None:
+    lab = made(netns, who, snat_ports=3, snat_extra_first=20000, snat_extra_ports=4)
     ports = {ask(lab, who, (host, 40000)) for host in clients(who, 8)}
     assert ports == {40000, 61000, 61001, 61002, 20000, 20001, 20002, 20003}
 
 
 @pytest.mark.parametrize("port", [NODE_PORT, 32768, 50000, 61000, 8080])
-def test_a_clients_own_port_is_kept_whatever_it_is(place: str, who: Addresses, port: int) -> None:
+def test_a_clients_own_port_is_kept_whatever_it_is(netns: str, who: Addresses, port: int) -> None:
     """A NodePort (the client's is on its own host), an ephemeral port, one of ours."""
-    lab = made(place, who)
+    lab = made(netns, who)
     client = (clients(who, 1)[0], port)
     assert ask(lab, who, client) == port
     assert answer(lab, who, port) == client
@@ -144,18 +144,18 @@ def test_a_clients_own_port_is_kept_whatever_it_is(place: str, who: Addresses, p
     assert answer(lab, who, second) == other
 
 
-def test_a_port_of_the_systems_own_is_not_kept(place: str, who: Addresses) -> None:
-    lab = made(place, who)
+def test_a_port_of_the_systems_own_is_not_kept(netns: str, who: Addresses) -> None:
+    lab = made(netns, who)
     assert ask(lab, who, (who.client, 1023)) >= 61000
     assert ask(lab, who, (who.client, 1024)) == 1024
 
 
 @contextmanager
-def node_socket(place: str, who: Addresses, protocol: str, port: int) -> Iterator[None]:
+def node_socket(netns: str, who: Addresses, protocol: str, port: int) -> Iterator[None]:
     """A socket of the node's own on its way to the backend."""
     family = socket.AF_INET if who.version == 4 else socket.AF_INET6
     kind = socket.SOCK_STREAM if protocol == "TCP" else socket.SOCK_DGRAM
-    with inside(place), socket.socket(family, kind) as own:
+    with inside(netns), socket.socket(family, kind) as own:
         own.setblocking(False)
         own.bind((who.node, port))
         own.connect_ex((who.remote_pod, 8080))
@@ -164,14 +164,14 @@ def node_socket(place: str, who: Addresses, protocol: str, port: int) -> Iterato
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 def test_a_port_that_a_socket_of_the_node_has_is_not_kept(
-    place: str, who: Addresses, protocol: str
+    netns: str, who: Addresses, protocol: str
 ) -> None:
-    lab = made(place, who, protocol)
-    with node_socket(place, who, protocol, 40000):
+    lab = made(netns, who, protocol)
+    with node_socket(netns, who, protocol, 40000):
         port = ask(lab, who, (who.client, 40000), protocol=protocol)
         assert port >= 61000
         assert answer(lab, who, port, protocol=protocol) == (who.client, 40000)
-    with node_socket(place, who, protocol, port + 1):
+    with node_socket(netns, who, protocol, port + 1):
         other = ask(lab, who, (clients(who, 1)[0], 40000), protocol=protocol)
         third = ask(lab, who, (clients(who, 2)[1], 40000), protocol=protocol)
     assert other == 40000, "the socket has gone"

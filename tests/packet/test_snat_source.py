@@ -38,18 +38,18 @@ route add default via fd00:c0a8:2::1 table 2
 
 
 @pytest.fixture
-def second_device(place: str) -> Iterator[str]:
+def second_device(netns: str) -> Iterator[str]:
     """Another uplink, with routes that leave by it, and one with a preferred source."""
-    run_inside(place, "ip", "-batch", "-", lines=_SECOND_DEVICE)
+    run_inside(netns, "ip", "-batch", "-", lines=_SECOND_DEVICE)
     rules = (["-4", "192.168.2.31"], ["-6", "fd00:c0a8:2::31"])
     for version, source in rules:
-        run_inside(place, "ip", version, "rule", "add", "from", source, "table", "2")
-    yield place
+        run_inside(netns, "ip", version, "rule", "add", "from", source, "table", "2")
+    yield netns
     for version, _ in rules:
-        run_inside(place, "ip", version, "rule", "delete", "table", "2")
+        run_inside(netns, "ip", version, "rule", "delete", "table", "2")
     undo = "link delete eth1\naddr delete 192.168.1.131/32 dev eth0\n"
     undo += "addr delete fd00:c0a8:1::131/128 dev eth0\n"
-    run_inside(place, "ip", "-batch", "-", lines=undo)
+    run_inside(netns, "ip", "-batch", "-", lines=undo)
 
 
 FIRST = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}

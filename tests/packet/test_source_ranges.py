@@ -13,7 +13,7 @@ from tests.packet.objects import (
     PORT,
     endpoint,
     endpoint_slice,
-    places,
+    frontends,
     put,
     service,
 )
@@ -70,12 +70,12 @@ def test_source_ranges_of_a_load_balancer(
     backends = [endpoint(who.second_pod)] if states else []
     put(opened, service(who, **spec), endpoint_slice(who, backends))
     answer = who.second_pod if states else "reject"
-    got = connect(opened, who, client, places(who)["balancer"], "TCP", 40000, True)
+    got = connect(opened, who, client, frontends(who)["balancer"], "TCP", 40000, True)
     assert got == (answer if let_in else "DROP_SOURCE_RANGE")
-    got = connect(opened, who, client, places(who)["external"], "TCP", 40001, True)
+    got = connect(opened, who, client, frontends(who)["external"], "TCP", 40001, True)
     assert got == answer
     if client != "node":
-        assert connect(opened, who, client, places(who)["node"], "TCP", 40002, True) == answer
+        assert connect(opened, who, client, frontends(who)["node"], "TCP", 40002, True) == answer
 
 
 @pytest.mark.parametrize(("ranges", "let_in"), [(("node",), True), (("elsewhere",), False)])
@@ -107,6 +107,6 @@ def test_a_balancer_that_is_a_proxy_is_left_alone(
         {"ip": BALANCER[who.version], **mode},
     ]
     put(opened, item, endpoint_slice(who, [endpoint(who.second_pod)]))
-    packet = bytes(segment(who, (who.pod, 40000, *places(who)["balancer"])))
+    packet = bytes(segment(who, (who.pod, 40000, *frontends(who)["balancer"])))
     got = ends(opened.run("from_pod", packet).packet).destination
     assert got == (who.second_pod if served else BALANCER[who.version])

@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 from tests.packet.packets import V4, V6
-from tests.packet.pipeline import NODE, Place
+from tests.packet.pipeline import NODE, NodeAddresses
 from tests.packet.reference import Node
 
-PLACE = Place(
+NODE_ADDRESSES = NodeAddresses(
     primary=(V4.node, V6.node),
     others=("192.168.9.9", "fd00:9::9"),
     pods=(V4.pod, V4.second_pod, "10.99.0.5", V6.pod, V6.second_pod, "fd00:99::5"),
@@ -65,7 +65,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         ),
         {
             "detect": "networks",
-            "networks": PLACE.pod_networks,
+            "networks": NODE_ADDRESSES.pod_networks,
             "masquerade_all": True,
             "node_port_addresses": ("192.168.1.0/24",),
             "service_networks": SERVICE_NETWORKS[:1],
@@ -81,7 +81,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
     ),
     "no node ports": (
         _settings(kube_proxy_replacement="partial", detect_local_mode="NodeCIDR"),
-        {"node_ports": False, "detect": "networks", "networks": PLACE.pod_networks},
+        {"node_ports": False, "detect": "networks", "networks": NODE_ADDRESSES.pod_networks},
     ),
     "ClusterIPs only": (
         _settings(kube_proxy_replacement="false"),
@@ -93,4 +93,10 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
 
 def node(name: str) -> Node:
     """The node of the reference with these settings."""
-    return Node(NODE, PLACE.primary, PLACE.others, PLACE.pods, **SETTINGS[name][1])
+    return Node(
+        NODE,
+        NODE_ADDRESSES.primary,
+        NODE_ADDRESSES.others,
+        NODE_ADDRESSES.pods,
+        **SETTINGS[name][1],
+    )

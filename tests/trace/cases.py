@@ -95,8 +95,8 @@ class Case:
 
 
 def _endpoint(text: str) -> dict[str, Any]:
-    place, _, state = text.partition("=")
-    address, _, node = place.partition("@")
+    where, _, state = text.partition("=")
+    address, _, node = where.partition("@")
     conditions = {"ready": "r" in state, "serving": "s" in state, "terminating": "t" in state}
     found: dict[str, Any] = {"addresses": [address], "conditions": conditions if state else {}}
     return {**found, "nodeName": node} if node else found

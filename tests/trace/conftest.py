@@ -53,9 +53,9 @@ def check(ask: Callable[[object], dict[str, Any]], request: pytest.FixtureReques
         asked = case.ask(source, to, port, **more)
         answer = ask(ipv6(asked) if request.param == 6 else asked)
         found = {last(text.rpartition(":")[0]) for text in answer["backends"]}
-        places = {last(text) for text in backends}
+        chosen = {last(text) for text in backends}
         word = expected if isinstance(expected, str) else "dnat"
-        assert (answer["verdict"], found, answer["masquerade"]) == (word, places, masquerade), (
+        assert (answer["verdict"], found, answer["masquerade"]) == (word, chosen, masquerade), (
             answer
         )
         assert (answer["backend"] in answer["backends"]) if backends else answer["backend"] is None

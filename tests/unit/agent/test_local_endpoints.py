@@ -29,8 +29,8 @@ IPV4_ONLY = check_settings({"enable-ipv6": "false"})[0]
 
 def endpoint(text: str) -> Endpoint:
     """`address@node=state`; the state has words of r(eady), s(erving), t(erminating)."""
-    place, _, state = text.partition("=")
-    address, _, node = place.partition("@")
+    where, _, state = text.partition("=")
+    address, _, node = where.partition("@")
     state = state or "rs"
     return Endpoint(parse_address(address), node, "r" in state, "s" in state, "t" in state)
 
@@ -103,7 +103,7 @@ def test_without_local(
     service: Service, found: tuple[EndpointSlice, ...], expected: dict[tuple[int, str], int]
 ) -> None:
     counts = count_without_local([service], {service.key: found}, "here", Settings())
-    assert {place: count for place, count in counts.items() if count} == expected
+    assert {kind: count for kind, count in counts.items() if count} == expected
     assert len(counts) == 4, "zeroes are told"
 
 

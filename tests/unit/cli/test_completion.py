@@ -64,7 +64,7 @@ def test_fish(tmp_path: Path, line: str, wanted: set[str]) -> None:
     assert {row.split("\t")[0] for row in done.stdout.splitlines()} >= wanted
 
 
-def test_zsh_loads_it_and_knows_every_place(tmp_path: Path) -> None:
+def test_zsh_loads_it_and_knows_every_command(tmp_path: Path) -> None:
     has("zsh")
     script = tmp_path / "_kubypass"
     script.write_text(written("zsh", COMMANDS))

@@ -29,13 +29,13 @@ def services(*families: int) -> dict[str, ServiceAddresses]:
 
 
 def rows(
-    places: Iterable[NodePods] = (A, B),
+    nodes: Iterable[NodePods] = (A, B),
     families: Iterable[int] = (4, 6),
     *,
     has_dns: bool = True,
     outside: Sequence[tuple[str, int]] = (),
 ) -> list[Path]:
-    return plan_paths(tuple(places), services(*families), has_dns=has_dns, outside=outside)
+    return plan_paths(tuple(nodes), services(*families), has_dns=has_dns, outside=outside)
 
 
 def test_no_path_is_tried_twice() -> None:
@@ -51,12 +51,12 @@ def test_both_families_have_the_same_paths() -> None:
     assert {key: count for key, count in found.items() if key[2] != "dns"} == other
 
 
-@pytest.mark.parametrize("place", [A, B], ids=["a", "b"])
-def test_every_kind_of_path_is_among_them(place: NodePods) -> None:
+@pytest.mark.parametrize("node", [A, B], ids=["a", "b"])
+def test_every_kind_of_path_is_among_them(node: NodePods) -> None:
     found = {
         (each.source[:4], each.what, each.protocol)
         for each in rows()
-        if each.source[-1] == place.letter
+        if each.source[-1] == node.letter
     }
     kinds = {
         ("pod-", "pod, other node"),

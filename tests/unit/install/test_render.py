@@ -32,7 +32,7 @@ VALUES = {
     "an IPv6 server": {"k8sServiceHost": "fd00::1", "k8sServicePort": 443},
     "no replacement": {"config": {"kube-proxy-replacement": "false"}},
     "no CNI": {**HOST, "cni": {"enabled": False}},
-    "other places": {
+    "other paths": {
         **HOST,
         "cni": {"confDir": "/var/lib/cni/net.d", "binDir": "/usr/libexec/cni"},
         "cgroup": {"hostRoot": "/sys/fs/cgroup/unified"},

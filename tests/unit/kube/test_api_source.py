@@ -168,7 +168,7 @@ def test_events_are_so_many_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     assert writer.event(subject, "Reason", "text")
 
 
-def test_a_taint_is_named_by_its_place_last_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_taint_is_named_by_its_index_last_first(monkeypatch: pytest.MonkeyPatch) -> None:
     writer = Writer(client(), "node 1")
     written: list[Any] = []
     monkeypatch.setattr(writer, "_put", written.append)

@@ -82,7 +82,7 @@ def test_of_several_files_the_first_with_a_name_counts(tmp_path: Path) -> None:
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_what_is_wrong_is_said_with_its_place(
+def test_what_is_wrong_is_named(
     tmp_path: Path,
     cluster: dict[str, str],
     user: dict[str, object],

@@ -88,7 +88,7 @@ def test_an_expired_page_begins_the_list_again() -> None:
 
 
 @pytest.mark.parametrize("reason", ["Expired", "Gone", ""])
-def test_a_place_that_is_forgotten_means_to_list_again_once_without_waiting(reason: str) -> None:
+def test_a_version_that_is_forgotten_means_to_list_again_once_without_waiting(reason: str) -> None:
     made = listed()
     with pytest.raises(Refused) as caught:
         made.read_lines(error(410, reason))
@@ -108,7 +108,7 @@ def test_a_server_without_streaming_lists_is_asked_for_pages(code: int) -> None:
     assert not made.handle_refusal(Refused("again", code, "Invalid"))
 
 
-def test_other_errors_leave_the_place() -> None:
+def test_other_errors_leave_the_resource_version() -> None:
     made = listed()
     for code in (401, 403, 429, 500, 504):
         assert not made.handle_refusal(Refused("", code))
@@ -117,7 +117,7 @@ def test_other_errors_leave_the_place() -> None:
     assert dict(made.next_request(1).query)["resourceVersion"] == "9"
 
 
-def test_bookmarks_move_the_place_forward_only() -> None:
+def test_bookmarks_move_the_resource_version_forward_only() -> None:
     made = listed()
     made.read_lines(event("BOOKMARK", 12))
     assert dict(made.next_request(1).query)["resourceVersion"] == "12"
@@ -146,7 +146,7 @@ def test_what_is_no_list_is_refused() -> None:
 
 
 @given(st.lists(st.integers(1, 40)))
-def test_lines_may_come_in_any_pieces(cuts: list[int]) -> None:
+def test_lines_may_be_cut_anywhere(cuts: list[int]) -> None:
     stream = b"".join(event("MODIFIED", 10 + at, f"n{at}") for at in range(6)) + b"\n"
     made, found, at = listed(), [], 0
     for cut in [*cuts, len(stream)]:

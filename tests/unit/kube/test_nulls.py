@@ -75,18 +75,18 @@ def whole(kind: str) -> dict[str, Any]:
     }
 
 
-def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+def paths(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
     """Every field and every element below a value."""
     for key, item in value.items() if isinstance(value, dict) else enumerate(value):
         yield (*path, key)
         if isinstance(item, (dict, list)):
-            yield from places(item, (*path, key))
+            yield from paths(item, (*path, key))
 
 
 FIELDS = [
     (kind, path)
     for kind in OBJECTS
-    for path in places(whole(kind))
+    for path in paths(whole(kind))
     if path[0] not in {"apiVersion", "kind"} and "slash" not in path
 ]
 

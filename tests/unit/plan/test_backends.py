@@ -18,9 +18,9 @@ PORT = ServicePort("", Protocol.TCP, 80, 0)
 
 def endpoint(text: str) -> Endpoint:
     """`1@node=state/zones/nodes`: the last part of the address; r(eady), s(erving), t(erminating); hints."""
-    place, zones, nodes = (text + "//").split("/")[:3]
-    place, _, state = place.partition("=")
-    number, _, node = place.partition("@")
+    where, zones, nodes = (text + "//").split("/")[:3]
+    where, _, state = where.partition("=")
+    number, _, node = where.partition("@")
     state = state or "rs"
     conditions = ("r" in state, "s" in state, "t" in state)
     hints = (tuple(filter(None, zones.split(","))), tuple(filter(None, nodes.split(","))))

@@ -18,12 +18,12 @@ TCP = Protocol.TCP
 
 def plan(name: str, *ports: int, address: str = "10.0.0.1", flags: int = 1) -> ServicePlan:
     """A service with an item for each port."""
-    place = UNSPECIFIED[4] if address == "node" else parse_address(address)
+    key = UNSPECIFIED[4] if address == "node" else parse_address(address)
     return ServicePlan(
         tuple(
             Item(
                 ItemKey("default", name, str(n), TCP, 4),
-                (PlannedFrontend(place, port, TCP, flags),),
+                (PlannedFrontend(key, port, TCP, flags),),
                 (),
             )
             for n, port in enumerate(ports)

@@ -26,7 +26,7 @@ AGES = {
     "created later": Rank("2030-01-01T00:00:00Z"),
 }
 RUNNING = Rank("2024-01-01T00:00:00Z")
-PLACES = {"an external address": "203.0.113.7", "IPv6": "2001:db8::7", "a node port": "node",
+ADDRESSES = {"an external address": "203.0.113.7", "IPv6": "2001:db8::7", "a node port": "node",
           "one of the node's addresses": NODE_ADDRESS, "loopback": "127.0.0.1"}  # fmt: skip
 
 
@@ -50,10 +50,10 @@ def change(claims: Claims, plans: Plans, settled: Settled, name: str) -> None:
 
 
 @pytest.mark.parametrize("rank", AGES.values(), ids=AGES)
-@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+@pytest.mark.parametrize("address", ADDRESSES.values(), ids=ADDRESSES)
 @pytest.mark.parametrize("name", ["a-thief", "z-thief"])
-def test_a_running_service_keeps_its_address(rank: Rank, place: str, name: str) -> None:
-    victim, thief = plan("shop", 80, address=place), plan(name, 80, address=place)
+def test_a_running_service_keeps_its_address(rank: Rank, address: str, name: str) -> None:
+    victim, thief = plan("shop", 80, address=address), plan(name, 80, address=address)
     claims, settled = start(("shop", RUNNING, victim))
     plans = {key("shop"): (RUNNING, victim), key(name): (rank, thief)}
     change(claims, plans, settled, name)
