@@ -102,7 +102,7 @@ class Replay:
             node.pod_addresses(where, f"--hook {hook}")[0] if where else None
         )
         self._services: dict[Ends, Service] = {}
-        """Of flows that are known, by either direction."""
+        """The services of known flows, by the ends of either direction."""
 
     def run(self, records: Iterable[Record | Damage]) -> Iterator[Replayed]:
         """Yields what became of each record."""
