@@ -3,6 +3,7 @@
  * gets a backend. */
 #pragma once
 
+#include "foreign.h"
 #include "fragment.h"
 #include "nat.h"
 #include "no_service.h"
@@ -132,6 +133,8 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 		return verdict;
 	}
 	try_previous(ctx, hook, PREVIOUS_ALL);
+	if (is_foreign(hook, packet))
+		return VERDICT_FOREIGN;
 	*local = lookup_local_address(&packet->tuple.destination);
 	service = lookup_service(packet, *local);
 	if (service)

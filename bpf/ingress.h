@@ -19,12 +19,15 @@
 
 static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 {
-	struct cursor cursor = read_headers(ctx);
 	struct packet packet = {};
+	struct cursor cursor;
 	struct local_address *local = NULL;
 	enum parse_result parsed;
 	enum verdict verdict;
 
+	if (is_foreign_frame(ctx, hook))
+		return finish(ctx, hook, &packet, VERDICT_FOREIGN);
+	cursor = read_headers(ctx);
 	parsed = parse_packet(ctx, &cursor, &packet);
 	if (parsed == PARSE_OTHER)
 		return finish(ctx, hook, &packet, VERDICT_PASS);

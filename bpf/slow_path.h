@@ -4,6 +4,7 @@
 #pragma once
 
 #include "finish.h"
+#include "foreign.h"
 #include "fragment.h"
 #include "icmp_translate.h"
 #include "no_service.h"
@@ -61,6 +62,8 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
+	if (is_ingress(hook) && is_foreign(hook, &packet))
+		return pack_step(finish(ctx, hook, &packet, VERDICT_FOREIGN));
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
 		verdict = follow_first_fragment(ctx, &packet, first, now);

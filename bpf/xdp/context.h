@@ -66,6 +66,17 @@ static __always_inline __u32 packet_device(context *ctx)
 	return ctx->ingress_ifindex;
 }
 
+/* A tag is still in the frame, so its EtherType is not IP's. */
+static __always_inline bool has_vlan_tag(context *ctx)
+{
+	return false;
+}
+
+static __always_inline int remove_priority_tag(context *ctx)
+{
+	return -EOPNOTSUPP;
+}
+
 /* The destination MAC address says whether the packet was sent to more than one host: its first bit is set then. */
 static __always_inline bool is_unicast(context *ctx)
 {
@@ -73,6 +84,11 @@ static __always_inline bool is_unicast(context *ctx)
 	struct ethhdr *ethernet = header_at(&cursor, 0, sizeof(*ethernet));
 
 	return ethernet && !(ethernet->h_dest[0] & 1);
+}
+
+static __always_inline bool is_for_this_host(context *ctx)
+{
+	return is_unicast(ctx);
 }
 
 static __always_inline __u32 read_mark(context *ctx)
@@ -188,12 +204,17 @@ static __always_inline int insert_room(context *ctx, __u32 bytes)
 	return store_bytes(ctx, 0, &ethernet, sizeof(ethernet));
 }
 
+static __always_inline int prepend_room(context *ctx, __u32 bytes)
+{
+	return bpf_xdp_adjust_head(ctx, -(int)bytes);
+}
+
 static __always_inline __u32 copy_packet(context *ctx, void *to, __u32 max)
 {
 	return 0;
 }
 
-static __always_inline int replace_packet(context *ctx, const void *from, __u32 length, __u32 max)
+static __always_inline int replace_packet(context *ctx, __u32 offset, const void *from, __u32 length, __u32 max)
 {
 	return -EOPNOTSUPP;
 }

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "eceb4ea71219"
+LAYOUT_HASH = "f157ebe61e2c"
 MAP_NAMES = (
     "services",
     "slots",
