@@ -203,11 +203,11 @@ class Lab:
 
     def run(self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0) -> Result:
         """One packet through one program, as if it came (or left) by the uplink; cut into segments later (GSO)."""
-        before = self._counts()
+        before = self.counts()
         context = packet_context(uplink_index(), segment_bytes=segment_bytes)
         with inside(self.path):
             run = self._run(program, bytes(packet), context)
-            counted = self._counts()
+            counted = self.counts()
             if self.repeats:
                 again = [self._run(program, bytes(packet), context) for _ in range(self.repeats)]
                 self.costs.append((program, min(one.duration_ns for one in again)))
@@ -217,5 +217,6 @@ class Lab:
     def _run(self, program: str, packet: bytes, context: bytes) -> TestRun:
         return self.programs[program].test_run(packet, context=context, flags=self.flags)
 
-    def _counts(self) -> Counter[tuple[Hook, Verdict]]:
+    def counts(self) -> Counter[tuple[Hook, Verdict]]:
+        """What all programs have counted."""
         return Counter({(c.hook, c.verdict): c.packets for c in read_counts(self.maps["metrics"])})

@@ -12,13 +12,14 @@ from kubypass.datapath.attach import (
     POD_PROGRAMS,
     UPLINK_PROGRAMS,
     Attachments,
+    l3_program,
 )
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.local_addresses import node_entries, pod_entries
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import features, netns
-from kubypass.kernel.netlink import Link
+from kubypass.kernel.netlink import FrameHeader, Link
 from kubypass.model.address import Address
 from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.pod import Pod, PodMetadata, with_metadata
@@ -28,6 +29,12 @@ from kubypass.node.facts import NodeState
 from kubypass.node.pod_records import PodRecords
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
+
+_HEADER_UNKNOWN = (
+    "its packets begin with a header that kubypass cannot read: services are not served to what comes by it, and its "
+    "traffic is left alone; use a device with Ethernet headers or with none (tun, WireGuard, ipip), or leave it out of "
+    "`devices`"
+)
 
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
@@ -72,6 +79,8 @@ class Network:
         self._endpoints = SyncedMap(datapath.maps["local_addresses"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
+        self.device_problems: list[Problem] = []
+        """Of the uplinks, at the last attempt to attach programs to them."""
         self.excluded = 0
         """The number of pods whose sockets are excluded from socket load balancing."""
 
@@ -150,7 +159,15 @@ class Network:
         return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
 
     def attach_own_devices(self, node: NodeState) -> None:
-        """Attaches the programs of the uplinks and of the loopback device."""
+        """Attaches the programs of the uplinks and of the loopback device. Others' headers our programs cannot read."""
+        self.device_problems = [
+            Problem(f"device {link.name}", _HEADER_UNKNOWN)
+            for link in node.own_devices
+            if link.header == FrameHeader.OTHER
+        ]
         for link in node.own_devices:
+            if link.header == FrameHeader.OTHER:
+                continue
             for name in UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS:
-                self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+                ours = l3_program(name) if link.header == FrameHeader.NONE else name
+                self._attachments.attach_device(link.name, link.index, name, self._programs[ours])

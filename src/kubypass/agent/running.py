@@ -136,6 +136,7 @@ class Running:
             *agent.source.problems(),
             *self.services.problems(),
             *self.programs.network.problems,
+            *self.programs.network.device_problems,
             *(config_map.problems if config_map else ()),
             *(self.pod_network.problems if self.pod_network else ()),
             *self._route_problems,

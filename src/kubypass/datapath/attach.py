@@ -34,6 +34,11 @@ _DEVICE_CGROUP = ":63group"
 """A device may have this name, too: its first letter is escaped as in bpffs_names.py."""
 
 
+def l3_program(name: str) -> str:
+    """The name of a program as it is for devices without Ethernet header."""
+    return f"{name}_l3"
+
+
 class Attachments:
     """The links in one directory. `writes` counts what was attached, replaced or detached."""
 

@@ -37,7 +37,9 @@ WHY: Final = {
     Verdict.DROP_NO_SERVICE: "the address is reserved for services, and no service serves this there",
     Verdict.REJECT_NO_SERVICE: "the ClusterIP has no such port",
     Verdict.DROP_LOOP: "no service has this port of the address, and the network would send it back for ever",
-    Verdict.DROP_MALFORMED: "the packet cannot be read",
+    Verdict.DROP_MALFORMED: "the packet cannot be read, or a length or the checksum in its IP header is wrong",
+    Verdict.FOREIGN: "no packet of a network has these addresses: it comes from an address of the node, a "
+    "loopback, multicast or unspecified one, or goes to an unspecified one; the node's own stack judges it",
     Verdict.DROP_TTL_EXPIRED: "its hops are used up",
     Verdict.DROP_NO_ROUTE: "the node has no route to its destination",
     Verdict.DROP_TOO_BIG: "it is too big for its route",
