@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from threading import Event, Thread
 
 from kubypass.kernel.netns import inside
+from kubypass_lab.box.patience import ANSWER_S
 from tests.agent.far import BACKEND, NODE, NODE_PORT
 
 CLIENT = "192.168.1.40"
@@ -57,7 +58,7 @@ class Dialler(Thread):
 
     def dial(self) -> socket.socket:
         client = socket.socket()
-        client.settimeout(5)
+        client.settimeout(ANSWER_S)
         client.bind((CLIENT, 0))
         client.connect((NODE, NODE_PORT))
         self.opened += 1

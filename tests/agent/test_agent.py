@@ -7,8 +7,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,6 +16,8 @@ import pytest
 from kubypass.datapath import layout
 from kubypass_lab.bench.cluster import named_service, named_slice, write_cluster, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
+from tests.waiting import wait
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 T = TypeVar("T")
@@ -33,7 +34,7 @@ def command(node: BareNode, *words: str) -> subprocess.CompletedProcess[str]:
     """A kubypass command on the node."""
     return subprocess.run(
         ["nsenter", f"--net=/run/netns/{node.namespace}", KUBYPASS, *words],
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=2 * DEADLINE_S,
     )  # fmt: skip
 
 
@@ -47,15 +48,6 @@ def start(node: BareNode, **changes: str) -> subprocess.CompletedProcess[str]:
         **changes,
     }
     return command(node, "agent", *(f"--{name}={value}" for name, value in options.items()))
-
-
-def wait(condition: Callable[[], T], what: str) -> T:
-    """Until the condition holds; its value."""
-    deadline = time.monotonic() + 10
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within 10 s: {what}"
-        time.sleep(0.01)
-    return value
 
 
 def problems(node: BareNode) -> list[str]:

@@ -15,6 +15,7 @@ import pytest
 
 from kubypass.kernel import cgroup
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 MAKER = """
@@ -24,7 +25,6 @@ with bare_node() as node, agent(node):
     print(node.namespace, flush=True)
     time.sleep(100)
 """
-DEADLINE_S = 30
 
 
 def things(node: BareNode) -> list[bool]:

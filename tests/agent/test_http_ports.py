@@ -8,18 +8,18 @@ import json
 import os
 import re
 import socket
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, suppress
-from typing import Any, TypeVar
+from typing import Any
 
 import pytest
 
 from kubypass.kernel.netns import inside
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import ANSWER_S
+from tests.waiting import wait
 
-T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 NODE_ADDRESS = "192.168.1.31"
 HEALTH, METRICS, CHECK = 10256, 10249, 31555
@@ -31,15 +31,6 @@ def node() -> Iterator[BareNode]:
         yield made
 
 
-def wait(condition: Callable[[], T], what: str) -> T:
-    """Until the condition holds; its value."""
-    deadline = time.monotonic() + 15
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within 15 s: {what}"
-        time.sleep(0.01)
-    return value
-
-
 def listen(node: BareNode, port: int) -> socket.socket:
     """Someone else's port."""
     with inside(f"/run/netns/{node.namespace}"):
@@ -49,7 +40,7 @@ def listen(node: BareNode, port: int) -> socket.socket:
 def ask(node: BareNode, port: int, path: str, host: str = "127.0.0.1", method: str = "GET") -> Any:
     """Code, body and headers; None where nobody answers."""
     with inside(f"/run/netns/{node.namespace}"):
-        connection = http.client.HTTPConnection(host, port, timeout=10)
+        connection = http.client.HTTPConnection(host, port, timeout=ANSWER_S)
         try:
             connection.request(method, path)
             response = connection.getresponse()

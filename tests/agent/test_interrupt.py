@@ -18,6 +18,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.model.verdict import BackendState, ServiceFlag
 from kubypass_lab.bench.cluster import write_cluster
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 SERVICES, ENDPOINTS = 2000, 5
@@ -62,7 +63,7 @@ def test_interrupted_start(delay_s: float) -> None:
         )  # fmt: skip
         time.sleep(delay_s)
         process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=2 * DEADLINE_S)
         assert (
             "Traceback" not in said or "src/kubypass" not in said
         )  # Python's own start cannot be guarded

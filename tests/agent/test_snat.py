@@ -16,6 +16,7 @@ import pytest
 
 from kubypass.kernel.netns import inside
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import ANSWER_S, DEADLINE_S
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 
 CLIENTS = [f"192.168.1.{number}" for number in range(60, 160)]
@@ -38,7 +39,7 @@ def answering(far: str, seen: list[tuple[str, int]]) -> Iterator[None]:
                 return
             seen.append(address)
             with connection:
-                connection.settimeout(5)
+                connection.settimeout(ANSWER_S)
                 connection.sendall(connection.recv(100))
 
     thread = Thread(target=serve)
@@ -67,7 +68,7 @@ def ask_all(far: str, clients: list[tuple[str, int]]) -> int:
     waiting, answered = selectors.DefaultSelector(), 0
     for client in clients:
         waiting.register(dial(far, client), selectors.EVENT_WRITE, client)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 2 * DEADLINE_S
     while waiting.get_map() and time.monotonic() < deadline:
         for key, event in waiting.select(0.1):
             one, name = key.fileobj, repr(key.data).encode()
@@ -121,7 +122,7 @@ def test_ports_that_run_out_are_told_by_backend() -> None:
             (few,) = snat_problems(node)
             assert few.startswith("only 5 source ports (65531-65535)")
             under_way = [dial(far, (host, 20000)) for host in CLIENTS[:10]]
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + DEADLINE_S
             while len(snat_problems(node)) < 2:
                 assert time.monotonic() < deadline
             assert f"no free source port towards {BACKEND}:8080/TCP: " in snat_problems(node)[1]

@@ -18,6 +18,7 @@ from kubypass.datapath.pins import Pins
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import ANSWER_S, DEADLINE_S
 from tests.agent.dialler import CLIENT, Dialler, echo_server, talk, three_diallers
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 from tests.agent.versions import identifiers, other_structs
@@ -40,14 +41,14 @@ def test_connections_go_on_through_an_upgrade(
             listener = socket.create_server((BACKEND, 8080))
             client = socket.socket()
             client.bind((CLIENT, 0))
-        client.settimeout(5)
+        client.settimeout(ANSWER_S)
         monkeypatch.setenv("PYTHONPATH", str(other_version))
         with agent(node):
             before = identifiers(node)
             old = node.status()["layout"]
             client.connect((NODE, NODE_PORT))
             server, (seen, _) = listener.accept()
-            server.settimeout(5)
+            server.settimeout(ANSWER_S)
             assert seen == NODE
             talk(client, server, b"before")
         monkeypatch.delenv("PYTHONPATH")
@@ -118,7 +119,9 @@ def end_in_the_middle(node: BareNode, layout_hash: str) -> None:
     options = {"manifests": node.manifests, "node": "bench", "run": node.run, "cgroup": node.cgroup}
     options["bpffs"] = node.root / "bpf"
     words = [f"--{name}={value}" for name, value in options.items()]
-    ended = subprocess.run([*command, *words], stderr=subprocess.DEVNULL, timeout=60, check=False)
+    ended = subprocess.run(
+        [*command, *words], stderr=subprocess.DEVNULL, timeout=2 * DEADLINE_S, check=False
+    )
     assert ended.returncode
     for path in in_the_way:
         path.rmdir()

@@ -23,6 +23,7 @@ from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowFlag
 from kubypass_lab.bench.cluster import write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import ANSWER_S
 from tests.agent.dialler import CLIENT, talk, three_diallers
 from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_port
 from tests.agent.versions import earlier_version, has_commit, identifiers
@@ -85,7 +86,7 @@ def two_clients(far: str) -> Iterator[list[tuple[socket.socket, tuple[str, int],
             listener = stack.enter_context(socket.create_server((backend, 8080), family=family))
             client = stack.enter_context(socket.socket(family))
             client.bind((address, 0))
-            client.settimeout(5)
+            client.settimeout(ANSWER_S)
             made.append((client, node_port, listener))
         yield made
 
@@ -124,7 +125,7 @@ def test_connections_of_both_families_go_on(
             for client, node_port, listener in clients:
                 client.connect(node_port)
                 server, (seen, *_) = listener.accept()
-                server.settimeout(5)
+                server.settimeout(ANSWER_S)
                 connections.append((client, stack.enter_context(server)))
                 assert seen == node_port[0]  # masqueraded
                 talk(client, server, b"before")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 import sys
 
+from kubypass_lab.box.patience import ANSWER_S
+
 address, port, first, count = sys.argv[1], *map(int, sys.argv[2:5])
 keep = sys.argv[5:] == ["keep"]
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
@@ -17,7 +19,9 @@ failed: list[str] = []
 
 def open_connection(source: int) -> socket.socket | None:
     client = socket.socket(family, socket.SOCK_STREAM)
-    client.settimeout(8)  # a port may meet a TIME_WAIT socket of the pod: SYN again after 1, 3, 7 s
+    client.settimeout(
+        ANSWER_S
+    )  # a port may meet a TIME_WAIT socket of the pod: SYN again after 1, 3, 7 s
     client.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     client.bind(("", source))
     try:

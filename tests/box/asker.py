@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
+from kubypass_lab.box.patience import ANSWER_S
+
 Call = dict[str, object]
 _open: dict[str, socket.socket] = {}
 
@@ -24,7 +26,7 @@ def dial(call: Call) -> socket.socket:
     kind = socket.SOCK_STREAM if call["protocol"] == "TCP" else socket.SOCK_DGRAM
     made = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, kind)
     try:
-        made.settimeout(float(str(call.get("timeout_s", 3))))
+        made.settimeout(float(str(call.get("timeout_s", ANSWER_S))))
         if call.get("source") or call.get("source_port"):
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind((str(call.get("source") or ""), int(str(call.get("source_port") or 0))))
@@ -56,7 +58,7 @@ def send_to(call: Call) -> Call:
     address = str(call["address"])
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_DGRAM) as made:
-        made.settimeout(float(str(call.get("timeout_s", 3))))
+        made.settimeout(float(str(call.get("timeout_s", ANSWER_S))))
         made.sendto(b"who?\n", (address, int(str(call["port"]))))
         text, peer = made.recvfrom(65536)
     return {"outcome": "ok", "peer": f"{peer[0]} {peer[1]}", **json.loads(text)}
@@ -72,7 +74,7 @@ def keep(call: Call) -> Call:
 def again(call: Call) -> Call:
     """Over the open socket of that name."""
     made = _open[str(call["name"])]
-    made.settimeout(float(str(call.get("timeout_s", 3))))
+    made.settimeout(float(str(call.get("timeout_s", ANSWER_S))))
     return converse(made)
 
 

@@ -22,6 +22,7 @@ from kubypass_lab.box.box import Box, down, up
 from kubypass_lab.box.enter import find_target, run_in
 from kubypass_lab.box.files import read_json
 from kubypass_lab.box.paths import RUN
+from kubypass_lab.box.patience import ANSWER_S, SHORT_S
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.record import PodRecord, read_pods
 from tests.box.scene import Scene
@@ -67,10 +68,10 @@ class Cluster:
         found = self.status(node)["problems"]
         return [each["message"] for each in found if each["subject"] == subject]
 
-    def outcome(self, place: str, address: str, port: int) -> str:
+    def outcome(self, place: str, address: str, port: int, patience_s: float = ANSWER_S) -> str:
         """The pod that answers one HTTP request, or why none does: refused or silent."""
         url = f"http://{address}:{port}/"
-        script = f"curl -sg -m 1 {url}; echo =$?"
+        script = f"curl -sg -m {patience_s:g} {url}; echo =$?"
         answer, _, code = self.run(place, "sh", "-c", script).rpartition("=")
         words = {"7": "refused", "28": "silent"}
         return (
@@ -82,10 +83,10 @@ class Cluster:
         seen: set[str] = set()
 
         def settled() -> bool:
-            seen.add(self.outcome(place, address, port))
+            seen.add(self.outcome(place, address, port, 2 * SHORT_S))
             return wanted in seen
 
-        assert wait_until(settled, 10), f"{place} {address}:{port}: {seen}, not {wanted}"
+        assert wait_until(settled), f"{place} {address}:{port}: {seen}, not {wanted}"
 
     def spec(self, service: str) -> dict[str, Any]:
         """A Service's stored spec."""
@@ -135,7 +136,11 @@ class Cluster:
         """What a responder answers: its pod, node, and the addresses it saw."""
         if protocol == "TCP":
             return dict(
-                json.loads(self.run(place, "curl", "-sSg", "-m", "3", f"http://{address}:{port}/"))
+                json.loads(
+                    self.run(
+                        place, "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", f"http://{address}:{port}/"
+                    )
+                )
             )
         script = (HERE / "ask_udp.py").as_posix()
         python = (REPOSITORY / ".venv" / "bin" / "python").as_posix()

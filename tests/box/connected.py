@@ -13,6 +13,8 @@ import socket
 import sys
 import time
 
+from kubypass_lab.box.patience import ANSWER_S, DEADLINE_S
+
 protocol, address, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 kind = {"TCP": socket.SOCK_STREAM, "UDP": socket.SOCK_DGRAM}[protocol]
@@ -26,7 +28,7 @@ def say(word: object) -> None:
 def connect() -> socket.socket:
     """A new socket."""
     made = socket.socket(family, kind)
-    made.settimeout(3)
+    made.settimeout(ANSWER_S)
     made.connect((address, port))
     return made
 
@@ -39,7 +41,7 @@ def ask(client: socket.socket) -> str:
 
 def wait(client: socket.socket) -> str:
     """The error that is reported to the socket."""
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + DEADLINE_S
     client.settimeout(0.01)
     while time.monotonic() < deadline:
         client.send(b"who?\n")
@@ -48,7 +50,7 @@ def wait(client: socket.socket) -> str:
                 return "end of stream"
         except TimeoutError:
             continue
-    return "none within 10 s"
+    return f"none within {DEADLINE_S:g} s"
 
 
 def answer(line: str, client: socket.socket) -> str:

@@ -10,12 +10,14 @@ import json
 import socket
 import sys
 
+from kubypass_lab.box.patience import ANSWER_S
+
 kind, address, port, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 text = ("0123456789" * (size // 10 + 1))[:size]
 backwards = kind == "backwards"
 with socket.socket(family, socket.SOCK_DGRAM if backwards else getattr(socket, kind)) as client:
-    client.settimeout(5)
+    client.settimeout(ANSWER_S)
     client.connect((address, port))
     answer = b""
     if backwards:

@@ -39,7 +39,6 @@ from tests.box.scene_objects import (
 )
 from tests.box.scene_rows import AskedRow, Asker, Row, outcome, raise_error
 
-DEADLINE_S = 10.0
 _SENTINEL = "10.233.63.1"
 
 
@@ -155,7 +154,7 @@ class Scene:
                 for node in self.box.nodes
             )
 
-        assert wait_until(applied, DEADLINE_S), "the agents do not follow"
+        assert wait_until(applied), "the agents do not follow"
 
     def _has_frontend(self, node: str, port: int) -> bool:
         key = layout.Frontend(parse_address(_SENTINEL), port, Protocol.TCP).pack()

@@ -10,6 +10,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kubypass_lab.box.patience import SHORT_S
 from tests.box.scene_objects import Json
 
 HERE = Path(__file__).parent
@@ -17,8 +18,6 @@ REFUSED = "econnrefused"
 SILENT = "no answer"
 SILENCES = {"timeout", "etimedout", "eperm", "ehostunreach"}
 """What a dropped packet looks like: a socket hook refuses it, or a router reports that it has no route."""
-SILENCE_S = 0.7
-"""How long no answer has to come where packets are dropped."""
 Expected = set[str] | str
 Row = tuple[str, str, Expected]
 """Where a row asks from, what it asks, and what comes of it."""
@@ -43,7 +42,7 @@ class AskedRow:
         """What an Asker is told to do, as often as it should."""
         call: Json = {"how": "ask", "protocol": protocol, "address": address, "port": port}
         if self.expected == SILENT:
-            call["timeout_s"] = SILENCE_S
+            call["timeout_s"] = SHORT_S
         return [call] * self.count
 
     @property

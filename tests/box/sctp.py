@@ -16,7 +16,6 @@ from contextlib import suppress
 
 from scapy.layers.sctp import SCTP, SCTPChunkAbort, SCTPChunkInit
 
-SECONDS = 2
 OWN_PORT = 40123
 
 
@@ -49,10 +48,10 @@ def serve(name: str, port: int, addresses: list[str]) -> None:
                 server.sendto(bytes(answer), (client, 0))
 
 
-def ask(source: str, address: str, port: int) -> tuple[str, str, int] | None:
+def ask(source: str, address: str, port: int, patience_s: float) -> tuple[str, str, int] | None:
     """One INIT, and what comes of it."""
     with suppress(TimeoutError), opened(source) as client:
-        client.settimeout(SECONDS)
+        client.settimeout(patience_s)
         sent = SCTP(sport=OWN_PORT, dport=port) / SCTPChunkInit(init_tag=1)
         client.sendto(bytes(sent), (address, 0))
         while True:
@@ -66,5 +65,9 @@ def ask(source: str, address: str, port: int) -> tuple[str, str, int] | None:
 if sys.argv[1] == "serve":
     serve(sys.argv[2], int(sys.argv[3]), sys.argv[4:])
 else:
-    rows = (each.split(",") for each in sys.argv[2:])
-    print(json.dumps([ask(source, address, int(port)) for source, address, port in rows]))
+    rows = (each.split(",") for each in sys.argv[3:])
+    print(
+        json.dumps(
+            [ask(source, address, int(port), float(sys.argv[2])) for source, address, port in rows]
+        )
+    )

@@ -19,7 +19,8 @@ import sys
 import time
 from pathlib import Path
 
-TIMEOUT_S = 3.0
+from kubypass_lab.box.patience import ANSWER_S
+
 PAUSE_S = 0.001
 Stream = dict[str, str]
 
@@ -44,7 +45,7 @@ def dial(stream: Stream) -> socket.socket:
     kind = socket.SOCK_STREAM if stream["protocol"] == "TCP" else socket.SOCK_DGRAM
     family = socket.AF_INET6 if ":" in stream["address"] else socket.AF_INET
     made = socket.socket(family, kind)
-    made.settimeout(TIMEOUT_S)
+    made.settimeout(ANSWER_S)
     if kind == socket.SOCK_DGRAM and stream["kind"] in FRESH:
         bind_fresh(made, stream["kind"])
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from kubypass_lab.box.patience import ANSWER_S
 from tests.box.conftest import Cluster
 
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -30,7 +31,7 @@ ANSWERS = [
 def test_welcome_page(cluster: Cluster, version: int, place: str, to: str, port: str) -> None:
     number = cluster.node_port("my-nginx") if port == "node" else 80
     url = f"http://{cluster.host(version, to)}:{number}/"
-    page = cluster.run(place, "curl", "-sSg", "-m", "3", url)
+    page = cluster.run(place, "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", url)
     assert "<title>Welcome to nginx!</title>" in page
 
 
@@ -66,5 +67,5 @@ def test_pods_keep_their_address(cluster: Cluster, version: int, place: str) -> 
 @pytest.mark.parametrize("place", INSIDE)
 def test_service_without_backends_is_refused(cluster: Cluster, version: int, place: str) -> None:
     url = f"http://{cluster.host(version, 'empty')}:80/"
-    code = cluster.run(place, "sh", "-c", f"curl -sg -m 3 {url}; echo $?")
+    code = cluster.run(place, "sh", "-c", f"curl -sg -m {ANSWER_S:.0f} {url}; echo $?")
     assert code.strip() == "7"

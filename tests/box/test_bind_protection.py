@@ -90,7 +90,7 @@ def test_a_refusal_names_the_process_and_the_service(cluster: Cluster) -> None:
         subject = f"Service default/echo (node port {port}/UDP)"
         return [str(each["message"]) for each in problems if each["subject"] == subject]
 
-    assert wait_until(lambda: any(f"{address}:{port}" in text for text in found()), 10)
+    assert wait_until(lambda: any(f"{address}:{port}" in text for text in found()))
     assert found()[0].startswith("python3 (pid ")
     log = (cluster.box.paths.agent_run(node) / "agent.log").read_text()
     assert f'bind refused subject="Service default/echo (node port {port}/UDP)"' in log

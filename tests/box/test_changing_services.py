@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from kubypass_lab.box.process import wait_until
-from tests.box.scene import DEADLINE_S, Scene
+from tests.box.scene import Scene
 from tests.box.scene_objects import ALL, Endpoint, Port
 from tests.box.scene_rows import REFUSED, SILENT
 
@@ -160,4 +160,4 @@ def test_a_node_port_of_another_service_takes_the_datagrams_along(
     scene.put(replace(second, ports=(port,), spec={"type": "NodePort"}), [])
     assert answering() == {"a2"}, "its new owner has no endpoint"
     scene.put(replace(second, ports=(port,), spec={"type": "NodePort"}), [Endpoint("b1")])
-    assert wait_until(lambda: answering() == {"b1"}, DEADLINE_S)
+    assert wait_until(lambda: answering() == {"b1"})

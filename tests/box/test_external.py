@@ -12,6 +12,7 @@ import pytest
 from kubypass_lab.box import agents
 from kubypass_lab.box.apply import delete
 from kubypass_lab.box.labels import label_node
+from kubypass_lab.box.patience import ANSWER_S, SHORT_S
 from kubypass_lab.box.process import wait_until
 from tests.box.conftest import Cluster
 
@@ -64,12 +65,17 @@ def restore(cluster: Cluster) -> Iterator[None]:
         becomes_answered(cluster, "client", VIP[version], 8000)
 
 
-def is_answered(cluster: Cluster, place: str, address: str, port: int) -> bool:
-    return cluster.outcome(place, address, port) not in ("refused", "silent")
+def is_answered(
+    cluster: Cluster, place: str, address: str, port: int, patience_s: float = ANSWER_S
+) -> bool:
+    return cluster.outcome(place, address, port, patience_s) not in ("refused", "silent")
 
 
 def becomes_answered(cluster: Cluster, place: str, address: str, port: int) -> None:
-    assert wait_until(lambda: is_answered(cluster, place, address, port), 10), (place, address)
+    assert wait_until(lambda: is_answered(cluster, place, address, port, 2 * SHORT_S)), (
+        place,
+        address,
+    )
 
 
 @FAMILIES
@@ -134,11 +140,11 @@ def test_type_annotation(cluster: Cluster, version: int) -> None:
     cluster.becomes("client", node, port, "refused")
     assert is_answered(cluster, "client", VIP[version], 8000)
     assert is_answered(cluster, "client", EXTERNAL[version], 8000)
-    assert not is_answered(cluster, "pod1", cluster_ip, 8000)
+    assert not is_answered(cluster, "pod1", cluster_ip, 8000, SHORT_S)
     apply(cluster, '"service.cilium.io/type": "ClusterIP,NodePort"')
     becomes_answered(cluster, "pod1", cluster_ip, 8000)
     assert is_answered(cluster, "client", node, port)
-    assert not is_answered(cluster, "client", VIP[version], 8000)
+    assert not is_answered(cluster, "client", VIP[version], 8000, SHORT_S)
 
 
 def test_a_wrong_type_is_told(cluster: Cluster) -> None:
@@ -148,7 +154,7 @@ def test_a_wrong_type_is_told(cluster: Cluster) -> None:
         problems = cluster.status("node1")["problems"]
         return any("service.cilium.io/type is 'Everything'" in p["message"] for p in problems)
 
-    assert wait_until(told, 5)
+    assert wait_until(told)
     assert is_answered(cluster, "client", VIP[4], 8000)
 
 
@@ -181,12 +187,17 @@ def test_local_policy_and_health_check(cluster: Cluster, version: int) -> None:
     def only_mine() -> bool:
         return {cluster.outcome("client", VIP[version], 8000) for _ in range(8)} == {mine}
 
-    assert wait_until(only_mine, 10)
+    assert wait_until(only_mine)
     client = cluster.ask("client", "TCP", VIP[version], 8000)["client"]
     assert client.startswith({4: "203.0.113.9:", 6: "[2001:db8:cafe::9]:"}[version])
     check = cluster.spec("outside")["healthCheckNodePort"]
     answer = cluster.run(
-        "client", "curl", "-sg", "-m", "3", f"http://{cluster.host(version, 'node1')}:{check}/"
+        "client",
+        "curl",
+        "-sg",
+        "-m",
+        f"{ANSWER_S:.0f}",
+        f"http://{cluster.host(version, 'node1')}:{check}/",
     )
     assert json.loads(answer)["localEndpoints"] == 1, "a pod with two addresses"
 
@@ -228,7 +239,7 @@ def test_an_external_address_that_is_a_nodes(cluster: Cluster, version: int) -> 
     )
     becomes_answered(cluster, "client", node, 8002)
     assert "Welcome to nginx" in cluster.run(
-        "client", "curl", "-sSg", "-m", "3", f"http://{node}:{port}/"
+        "client", "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", f"http://{node}:{port}/"
     )
     problems = cluster.problems("Service default/taker")
     assert len(problems) == 1

@@ -107,7 +107,7 @@ def test_two_pods_with_one_port(cluster: Cluster) -> None:
     def told() -> list[str]:
         return cluster.problems("Pod default/second")
 
-    assert wait_until(lambda: bool(told()), 5)
+    assert wait_until(lambda: bool(told()))
     assert "8820/TCP" in told()[0]
     assert "pod default/first's" in told()[0]
     assert cluster.outcome("client", address, 8820) == "first"

@@ -81,7 +81,7 @@ def test_every_address(two_addresses: Scene, scene: Scene) -> None:
     """A new address answers as soon as it is there."""
     assert two_addresses is scene
     every = "primary second loopback"
-    assert wait_until(lambda: answering(scene, *probe(scene)) == {"primary/TCP", "second/TCP"}, 10)
+    assert wait_until(lambda: answering(scene, *probe(scene)) == {"primary/TCP", "second/TCP"})
     check_addresses(scene, {4: every, 6: every})
 
 

@@ -69,7 +69,7 @@ def on_nodes(scene: Scene) -> Iterator[Scene]:
         with netns.inside(NETNS / paths.namespace(node.name)):
             for port in (ContainerPort(18080), ContainerPort(18080, protocol="UDP")):
                 answers = partial(probe.answers, "127.0.0.1", port, http=False)
-                assert wait_until(answers, 5)
+                assert wait_until(answers)
     yield scene
     for process in started:
         stop(process, signal.SIGTERM, 5)

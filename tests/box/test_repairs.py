@@ -169,7 +169,7 @@ def wait_for_check(scene: Scene) -> None:
     """Until node1's agent has looked at everything, from its first step to its last."""
     for _ in range(2):
         before = seconds_of_check(scene, "node1")
-        assert wait_until(partial(other_seconds, scene, before), 10)
+        assert wait_until(partial(other_seconds, scene, before))
 
 
 def other_seconds(scene: Scene, before: object) -> bool:

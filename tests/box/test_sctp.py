@@ -14,6 +14,7 @@ import pytest
 from kubypass.datapath import layout
 from kubypass.datapath.counters import counter_index
 from kubypass.model.verdict import Hook, Verdict
+from kubypass_lab.box.patience import ANSWER_S, SHORT_S
 from kubypass_lab.box.topology import CLIENT_ADDRESSES
 from tests.box.scene import Scene
 from tests.box.scene_objects import Endpoint, Port, Service
@@ -43,10 +44,12 @@ def servers(scene: Scene) -> Iterator[Scene]:
         yield scene
 
 
-def ask(scene: Scene, place: str, *rows: tuple[str, tuple[str, int]]) -> list[list[object] | None]:
+def ask(
+    scene: Scene, place: str, *rows: tuple[str, tuple[str, int]], patience_s: float = ANSWER_S
+) -> list[list[object] | None]:
     """The answer to each source and target: who has answered, and the address and port that the answer came from."""
     words = [f"{source},{address},{port}" for source, (address, port) in rows]
-    command = [*scene.command(place), *SCRIPT, "ask", *words]
+    command = [*scene.command(place), *SCRIPT, "ask", f"{patience_s:g}", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     return json.loads(done.stdout)
 
@@ -100,5 +103,5 @@ def test_a_service_without_endpoints_is_refused(servers: Scene, version: int) ->
         (servers.address("node1", version), ways["node1"]),
         (LOOPBACK[version], ways["loopback"]),
     ]
-    assert ask(servers, "node1", *rows) == [None, None]
+    assert ask(servers, "node1", *rows, patience_s=SHORT_S) == [None, None]
     assert refused() == before + 2

@@ -65,10 +65,7 @@ def becomes_served(
 ) -> None:
     """Wait until both nodes serve a frontend, or have nothing to do with it."""
     for node in ("node1", "node2"):
-        done = wait_until(
-            partial(is_served, cluster, node, (address, port, protocol), served),
-            10,
-        )
+        done = wait_until(partial(is_served, cluster, node, (address, port, protocol), served))
         assert done, f"{node}: {address}:{port}"
 
 
@@ -206,7 +203,7 @@ def becomes_answered_by(cluster: Cluster, place: str, address: str, nodes: set[s
     def answered() -> bool:
         return {cluster.ask(place, "TCP", address, 80)["node"] for _ in range(12)} == nodes
 
-    assert wait_until(answered, 10), (place, nodes)
+    assert wait_until(answered), (place, nodes)
 
 
 @FAMILIES

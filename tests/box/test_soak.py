@@ -248,7 +248,7 @@ def test_soak(scene: Scene, checking: None, tmp_path: Path) -> None:
     before = [len(log.read_text()) for log in agent_logs]
     with streams(soak, tmp_path) as (plans, logs):
         assert wait_until(
-            lambda: all(log.is_file() and log.stat().st_size for log in logs.values()), 10
+            lambda: all(log.is_file() and log.stat().st_size for log in logs.values())
         )
         end_s = time.monotonic() + SECONDS
         while time.monotonic() < end_s:

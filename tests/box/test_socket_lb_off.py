@@ -36,7 +36,7 @@ address, kind = sys.argv[1], getattr(socket, sys.argv[2])
 stream = kind == socket.SOCK_STREAM
 family = socket.AF_INET6 if ":" in address else socket.AF_INET
 with socket.socket(family, kind) as client:
-    client.settimeout(3)
+    client.settimeout(30)
     client.connect((address, 80 if stream else 53))
     client.send(b"GET / HTTP/1.0\\r\\n\\r\\n" if stream else b"who?")
     assert client.recv(65536)
@@ -197,7 +197,7 @@ def test_a_changed_record_counts_for_new_connections(partial: Cluster) -> None:
         for value, expected in (("disabled", "packet"), ("enabled", "socket")):
             annotations = {"kubypass.io/socket-lb": value}
             write_json(record, {**fields, "annotations": annotations})
-            assert wait_until(functools.partial(is_translated_by, partial, expected), 10)
+            assert wait_until(functools.partial(is_translated_by, partial, expected))
     finally:
         write_json(record, fields)
 
@@ -215,10 +215,10 @@ def test_a_record_without_a_namespace_is_a_problem(partial: Cluster) -> None:
 
     try:
         write_json(record, {**fields, "netns": "/run/netns/nowhere"})
-        assert wait_until(lambda: any("nowhere" in text for text in problems()), 10)
+        assert wait_until(lambda: any("nowhere" in text for text in problems()))
     finally:
         write_json(record, fields)
-    assert wait_until(lambda: not problems(), 10)
+    assert wait_until(lambda: not problems())
 
 
 def test_tcp_connections_end_with_their_backend_where_asked(

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import pytest
 
+from kubypass_lab.box.patience import ANSWER_S
 from tests.box.conftest import Cluster
 
 CONNECTED = """
 import socket, sys
 family, kind, address, port = sys.argv[1:]
 s = socket.socket(getattr(socket, family), getattr(socket, kind))
-s.settimeout(3)
+s.settimeout(30)
 s.connect((address, int(port)))
 print(*s.getpeername()[:2])
 s.send(b"GET / HTTP/1.0\\r\\n\\r\\n")
@@ -48,6 +49,6 @@ def test_checksums_with_and_without_offload(cluster: Cluster, version: int, summ
         for node in ("node1", "node2"):
             for _ in range(4):
                 url = f"http://{cluster.host(version, node)}:{number}/"
-                assert "Welcome" in cluster.run(place, "curl", "-sSg", "-m", "3", url)
+                assert "Welcome" in cluster.run(place, "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", url)
     for place in places:
         cluster.run(place, "ethtool", "-K", "eth0", "tx", "on")

@@ -86,7 +86,7 @@ def test_connected_udp_sockets_leave_a_backend_that_is_gone(
         assert [client.hear() for client in clients] == [new] * len(clients)
         assert [client.ask("peer") for client in direct] == list(pod.addresses)
     expected = [before[0] + 10, before[1] + 5]
-    assert wait_until(lambda: closed(cluster, "UDP") == expected, 5)
+    assert wait_until(lambda: closed(cluster, "UDP") == expected)
     text = f'kubypass_sockets_closed_total{{protocol="udp"}} {expected[0]}.0\n'
     assert text in cluster.run("node1", "kubypass", "metrics")
 
@@ -106,7 +106,7 @@ def test_sockets_of_a_service_without_endpoints_are_left_alone(
         assert witness.ask("wait") in TOLD
         assert witness.hear() == last
         assert left.ask("peer") == address
-    assert wait_until(lambda: sum(closed(cluster, "UDP")) == total + 1, 5)
+    assert wait_until(lambda: sum(closed(cluster, "UDP")) == total + 1)
 
 
 HELD = """

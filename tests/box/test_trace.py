@@ -20,6 +20,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.cgroup import mount_point
 from kubypass.model.verdict import Hook
 from kubypass_lab.box.enter import command_in, find_target, run_in
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.box.conftest import Cluster
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -144,7 +145,7 @@ def test_a_signal_leaves_no_mark(cluster: Cluster, number: Signals, code: int) -
         assert process.stdout
         assert "accept" in process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(timeout=10) == code
+        assert process.wait(timeout=DEADLINE_S) == code
     assert marks(cluster) == before
 
 

@@ -163,7 +163,7 @@ def test_health_check_node_port(scene: Scene) -> None:
             found[:] = [answers(*each) for each in asked]
             return found == wanted
 
-        assert wait_until(settled, 5), found
+        assert wait_until(settled), found
 
     expect(("200", 2), ("503", 0))
     ending = Endpoint("a1", ready=False, serving=True, terminating=True)

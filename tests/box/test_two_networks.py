@@ -11,6 +11,7 @@ import pytest
 from kubypass_lab.box import agents
 from kubypass_lab.box.box import Box, node_manifest
 from kubypass_lab.box.files import read_json, write_json
+from kubypass_lab.box.patience import ANSWER_S
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.wiring import ip_batch
 from tests.box.conftest import GUIDE, HERE, Cluster, own_box
@@ -52,7 +53,7 @@ def homes() -> Iterator[Cluster]:
             found = [agents.ask(box.paths, node.name, "/status") for node in box.nodes]
             return all("eth1 " in json.dumps(each) for each in found)
 
-        assert wait_until(followed, 10), "the second device is no uplink"
+        assert wait_until(followed), "the second device is no uplink"
         yield cluster
 
 
@@ -87,4 +88,6 @@ def test_node_ports_answer_on_the_second_network(homes: Cluster, version: int) -
 @FAMILIES
 def test_pods_reach_each_other_by_the_second_network(homes: Cluster, version: int) -> None:
     homes.ask("pod1", "TCP", homes.host(version, "echo"), 80)
-    homes.run("pod1", "curl", "-sSg", "-m", "3", f"http://{homes.host(version, 'nginx2')}/")
+    homes.run(
+        "pod1", "curl", "-sSg", "-m", f"{ANSWER_S:.0f}", f"http://{homes.host(version, 'nginx2')}/"
+    )

@@ -9,15 +9,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from kubypass.kernel import netns
-
-TIMEOUT_S = 5.0
+from kubypass_lab.box.patience import ANSWER_S
 
 
 def _socket(place: str, address: str, kind: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with netns.inside(place):
         made = socket.socket(family, kind)
-    made.settimeout(TIMEOUT_S)
+    made.settimeout(ANSWER_S)
     return made
 
 
@@ -38,7 +37,7 @@ def exchange(place: str, server: socket.socket, to: tuple[str, int], size: int =
         client.connect(to)
         accepted, peer = server.accept()
         with accepted:
-            accepted.settimeout(TIMEOUT_S)
+            accepted.settimeout(ANSWER_S)
             for sender, receiver in ((client, accepted), (accepted, client)):
                 left, got = memoryview(text), b""
                 while len(got) < size:

@@ -6,32 +6,21 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from kubypass.cni.conflist import CONFLIST, PLUGIN
 from kubypass_lab.bench.cluster import write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 
-DEADLINE_S = 20.0
 PROGRAM = Path(__file__).resolve().parents[2] / "build/cni" / PLUGIN
 NODE_NAME = "bench"
 ADDRESSES = ("192.168.1.31", "fd00::31")
 CIDRS = ("10.1.2.0/24", "fd01:2::/112")
-T = TypeVar("T")
-
-
-def wait(condition: Callable[[], T], what: str) -> T:
-    """Until the condition holds; its value."""
-    deadline = time.monotonic() + DEADLINE_S
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
-        time.sleep(0.01)
-    return value
 
 
 def call_plugin(
@@ -42,7 +31,7 @@ def call_plugin(
         [program],
         input=config if isinstance(config, str) else json.dumps(config),
         env={"CNI_COMMAND": command, **{f"CNI_{k}": v for k, v in environment.items()}},
-        capture_output=True, text=True, check=False, timeout=60,
+        capture_output=True, text=True, check=False, timeout=2 * DEADLINE_S,
     )  # fmt: skip
     assert not done.stderr
     return done.returncode, json.loads(done.stdout) if done.stdout else None
@@ -168,7 +157,7 @@ def inside(namespace: str, *command: str) -> str:
     """What a command says in a network namespace."""
     done = subprocess.run(
         ["nsenter", f"--net={namespace}", *command],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=2 * DEADLINE_S,
     )  # fmt: skip
     return done.stdout
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cni.runtime import PROGRAM, Runtime, call_plugin, running, wait
+from tests.cni.runtime import PROGRAM, Runtime, call_plugin, running
+from tests.waiting import wait
 
 NOWHERE = "/run/kubypass-nowhere"
 POD = {"CONTAINERID": "pod", "NETNS": "/nowhere", "IFNAME": "eth0"}

@@ -15,12 +15,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Self
 
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.cni.exchange import connects
-from tests.cni.runtime import Runtime, addresses_of, inside, running, wait, write_node
+from tests.cni.runtime import Runtime, addresses_of, inside, running, write_node
+from tests.waiting import wait
 
 AT_ONCE = 30
 ROUNDS = int(os.environ.get("KUBYPASS_CNI_KILLS", "6"))
-MOST_MS = 60.0
 
 
 def node_netns(pods: Runtime) -> str:
@@ -73,7 +74,6 @@ def test_thirty_pods_at_once(pods: Runtime) -> None:
     spent = sorted(float(ms) for ms in re.findall(r"CNI command=ADD .* ms=([0-9.]+)", text))
     assert len(spent) == AT_ONCE
     print(f"{AT_ONCE} ADDs in {took:.2f} s; p50 {statistics.median(spent)} ms, max {spent[-1]} ms")
-    assert statistics.median(spent) < MOST_MS
 
 
 class Agents:
@@ -108,7 +108,7 @@ class Agents:
 
 def until_done(pods: Runtime, command: str, name: str) -> dict[str, Any] | None:
     """Tries again until it works, as a kubelet does. A pod that failed is deleted before the next try."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 5 * DEADLINE_S
     while True:
         code, result = pods.call(command, name)
         if code == 0:
@@ -126,7 +126,7 @@ def test_agents_are_killed_while_pods_come_and_go(pods: Runtime) -> None:
         pass  # the configuration is there from now on
     write_node(pods.node, ("10.9.0.0/27", "fd09::/123"))
     living: dict[str, dict[str, Any]] = {}
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 10 * DEADLINE_S
 
     def work(worker: int) -> None:
         number = 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from kubypass.cni.conflist import CONFLIST
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.cni.runtime import (
     PROGRAM,
     Runtime,
@@ -18,9 +19,9 @@ from tests.cni.runtime import (
     kill,
     problems,
     running,
-    wait,
     write_node,
 )
+from tests.waiting import wait
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 
@@ -143,7 +144,7 @@ def cleanup(pods: Runtime) -> str:
     place = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", str(KUBYPASS), "cleanup"]
     done = subprocess.run(
         [*place, *pods.node.options],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=2 * DEADLINE_S,
     )  # fmt: skip
     return done.stdout
 
@@ -197,6 +198,8 @@ def test_one_directory_without_the_other_is_a_mistake(tmp_path: Path) -> None:
         "--cni-conf-dir",
         str(tmp_path),
     ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=2 * DEADLINE_S
+    )
     assert done.returncode == 2
     assert "give both or none" in done.stderr

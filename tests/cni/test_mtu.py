@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from tests.cni.exchange import exchange, listening
-from tests.cni.runtime import Runtime, inside, problems, running, wait
+from tests.cni.runtime import Runtime, inside, problems, running
+from tests.waiting import wait
 
 
 def have_mtu(pods: Runtime, name: str, mtu: int) -> bool:

@@ -11,7 +11,8 @@ import pytest
 
 from kubypass_lab.bench.cluster import write_file
 from tests.cni.exchange import connects, exchange, listening
-from tests.cni.runtime import Runtime, inside, kill, problems, running, wait, write_node
+from tests.cni.runtime import Runtime, inside, kill, problems, running, write_node
+from tests.waiting import wait
 
 
 def links(namespace: str) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,8 @@ import subprocess
 
 import pytest
 
-from tests.cni.runtime import Runtime, inside, problems, running, wait, write_node
+from tests.cni.runtime import Runtime, inside, problems, running, write_node
+from tests.waiting import wait
 
 _LINKS = """link add eth1 type veth peer name far1
 link set eth1 up

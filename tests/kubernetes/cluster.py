@@ -17,7 +17,8 @@ from typing import Any
 from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
 from kubypass_lab.bench.cluster import named_slice
 from kubypass_lab.bench.node import BareNode
-from tests.kubernetes.servers import PORT, Servers, link_to, wait
+from tests.kubernetes.servers import PORT, Servers, link_to
+from tests.waiting import wait
 
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 NODE = "bench"
@@ -152,7 +153,7 @@ class Cluster:
         """An agent that is expected to end by itself."""
         prefix = ("env", *(f"{key}={value}" for key, value in environment.items()))
         return subprocess.run(
-            self.command(*words, prefix=prefix), capture_output=True, text=True, check=False, timeout=60
+            self.command(*words, prefix=prefix), capture_output=True, text=True, check=False, timeout=300
         )  # fmt: skip
 
     def said(self) -> str:

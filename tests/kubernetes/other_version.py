@@ -62,7 +62,7 @@ def import_image(cluster: Cluster, archive: Path) -> None:
             "import",
             f"/var/lib/images/{name}",
         ]
-        answer = run_in(node_target(cluster.paths, node.name), command, timeout_s=120)
+        answer = run_in(node_target(cluster.paths, node.name), command, timeout_s=300)
         assert answer.returncode == 0, answer.stderr
 
 

@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from ipaddress import ip_address
@@ -19,20 +18,12 @@ from typing import Any
 
 from kubypass_lab.box.kubernetes import control_plane, pki
 from kubypass_lab.box.kubernetes.programs import programs_directory
+from tests.waiting import wait
 
 ADDRESS, NODE_ADDRESS = "172.31.255.1", "172.31.255.2"
 SERVICES = "10.96.0.0/16"
 PORT = control_plane.PORT
-_START_S = 120.0
-
-
-def wait(condition: Callable[[], Any], what: str, seconds: float = 30.0) -> Any:
-    """Until the condition holds; its value."""
-    deadline = time.monotonic() + seconds
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)
-    return value
+_START_S = 240.0
 
 
 @dataclass

@@ -124,7 +124,13 @@ def make_askers(cluster: Cluster) -> None:
     apply(cluster.paths, yaml.safe_dump_all(documents))
     names = [f"pod/asker-{node.alias}" for node in cluster.nodes]
     kubectl(
-        cluster.paths, *_IN, "wait", "--for=condition=Ready", "--timeout=90s", *names, timeout_s=100
+        cluster.paths,
+        *_IN,
+        "wait",
+        "--for=condition=Ready",
+        "--timeout=290s",
+        *names,
+        timeout_s=300,
     )
 
 
@@ -217,4 +223,4 @@ def kill_agent(cluster: Cluster, node: str) -> None:
         now = agents(cluster)[node]["status"]["containerStatuses"][0]
         return bool(now["ready"] and now["containerID"] != before)
 
-    assert wait_until(serves, 120)
+    assert wait_until(serves, 300)

@@ -19,14 +19,14 @@ from threading import Thread
 
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl_environment
-from kubypass_lab.box.kubernetes.programs import programs_directory
 from kubypass_lab.box.paths import CLIENT
+from kubypass_lab.box.patience import ANSWER_S
 from kubypass_lab.box.process import wait_until
 from tests.kubernetes.serving import NAMESPACE, PRE_STOP_S, TCP, UDP, Served, command_at
 
 STREAMER = Path(__file__).resolve().parents[1] / "box/streamer.py"
 PAUSES_S = {"new": 0.005, "kept": 0.002}
-_END_S = 20
+_END_S = ANSWER_S + 10
 _LATE_S = 0.9
 _ERRORS = {"timeout", "closed", *(name.lower() for name in errno.errorcode.values())}
 _ENDING = re.compile(r"^(\S+) (\S+)Z (\d+)$")
@@ -165,7 +165,7 @@ def traffic(
                     Clients(place, streams, log, process, place in mortal, may_fail)
                 )
         with _endings(cluster, found):
-            assert wait_until(lambda: _all_ask(found), 60), "some clients ask nothing"
+            assert wait_until(lambda: _all_ask(found), 300), "some clients ask nothing"
             yield found
     finally:
         for each in found.clients:
@@ -184,7 +184,7 @@ def _endings(cluster: Cluster, found: Traffic) -> Iterator[None]:
     """Follows which pods are told to end; kubectl is begun again where it loses the API server."""
     template = "jsonpath={.metadata.name} {.metadata.deletionTimestamp} {.metadata.deletionGracePeriodSeconds}{'\\n'}"
     words = ["get", "pods", "-n", NAMESPACE, "--watch", "-o", template]
-    command = ["nsenter", f"--net={cluster.paths.fabric}", str(programs_directory() / "kubectl")]
+    command = ["nsenter", f"--net={cluster.paths.fabric}", str(cluster.paths.programs / "kubectl")]
     following: list[subprocess.Popen[str]] = []
     over = False
 

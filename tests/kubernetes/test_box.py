@@ -64,13 +64,13 @@ def box(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=300,
     )
 
 
 def on(cluster: Cluster, where: str, *words: str) -> str:
     """What a command says in a place."""
-    result = run_in(cluster_target(cluster, where), words, timeout_s=60)
+    result = run_in(cluster_target(cluster, where), words, timeout_s=300)
     return (result.stdout + result.stderr).strip()
 
 
@@ -78,8 +78,8 @@ def on(cluster: Cluster, where: str, *words: str) -> str:
 def web(two_nodes: Cluster) -> Iterator[Cluster]:
     """Two servers, one on each node, and a Service."""
     apply(two_nodes.paths, WEB)
-    rollout = ["rollout", "status", "deployment/web", "--timeout=60s"]
-    kubectl(two_nodes.paths, *rollout, timeout_s=70)
+    rollout = ["rollout", "status", "deployment/web", "--timeout=290s"]
+    kubectl(two_nodes.paths, *rollout, timeout_s=300)
     yield two_nodes
     kubectl(two_nodes.paths, "delete", "deployment/web", "service/web")
 
@@ -133,7 +133,7 @@ def test_a_kubelet_may_not_touch_another_node(two_nodes: Cluster) -> None:
 def test_images_without_a_tag_are_not_pulled(two_nodes: Cluster) -> None:
     paths = two_nodes.paths
     kubectl(paths, "run", "untagged", "--image=nginx")
-    wait_kubectl(paths, 60, "wait", "--for=condition=Ready", "pod/untagged", "--timeout=5s")
+    wait_kubectl(paths, 300, "wait", "--for=condition=Ready", "pod/untagged", "--timeout=5s")
     kubectl(paths, "delete", "pod/untagged", "--now")
 
 
@@ -206,7 +206,7 @@ def test_a_node_is_rebooted(web: Cluster) -> None:
             "web-"
         )
 
-    assert wait_until(answers, 60)
+    assert wait_until(answers, 300)
 
 
 def test_a_control_plane_that_refuses_to_run_says_why(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_what_a_killed_maker_left_is_taken_down() -> None:
     paths = ClusterPaths("killed")
     words = ["up", "--kubernetes", "--name", paths.name, "--proxy", "none", "--nodes", "1"]
     maker = subprocess.Popen([COMMAND, "box", *words], stdout=subprocess.DEVNULL)
-    assert wait_until((paths.root / "processes/k8s-single.json").is_file, 60)
+    assert wait_until((paths.root / "processes/k8s-single.json").is_file, 300)
     maker.send_signal(signal.SIGKILL)
     maker.wait()
     assert boxes.down(paths.name, print)

@@ -7,7 +7,8 @@ import json
 
 from kubypass.kube.client.permissions import CLUSTER_RULES
 from tests.kubernetes.cluster import CONFIG_MAPS, NODE, Cluster
-from tests.kubernetes.servers import ADDRESS, PORT, wait
+from tests.kubernetes.servers import ADDRESS, PORT
+from tests.waiting import wait
 
 NAME = "kube-system/kubypass-config"
 EDGE = {

@@ -35,7 +35,7 @@ status: {nodeInfo: {kernelVersion: KERNEL}}
 def run(cluster: Cluster, *words: str) -> subprocess.CompletedProcess[str]:
     command = ["nsenter", f"--net={cluster.paths.fabric}", KUBYPASS, *words]
     command += ["--kubeconfig", str(cluster.paths.kubeconfig)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
 
 
 def verbs(text: str) -> dict[str, str]:
@@ -180,7 +180,7 @@ def test_helm_installs_the_chart_and_removes_it(control_plane: Cluster) -> None:
             *words,
         ]
         command += ["-n", "kube-system", "--kubeconfig", str(control_plane.paths.kubeconfig)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

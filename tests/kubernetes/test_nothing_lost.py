@@ -74,7 +74,7 @@ class Scene:
 def make_scene(cluster: Cluster) -> Scene:
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     apply(cluster.paths, json.dumps(namespace))
-    wait_kubectl(cluster.paths, 60, "-n", NAMESPACE, "get", "serviceaccount", "default")
+    wait_kubectl(cluster.paths, 300, "-n", NAMESPACE, "get", "serviceaccount", "default")
     make_askers(cluster)
     first = cluster.nodes[0].name
     return Scene(cluster, serve(cluster, "steady", 4), serve(cluster, "far", 2, first))
@@ -93,7 +93,7 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     try:
         yield make_scene(cluster)
     finally:
-        kubectl(cluster.paths, "delete", "namespace", NAMESPACE, "--timeout=120s", timeout_s=130)
+        kubectl(cluster.paths, "delete", "namespace", NAMESPACE, "--timeout=290s", timeout_s=300)
         if made:
             next(made, None)
 
@@ -117,7 +117,7 @@ def check(found: Traffic, request: pytest.FixtureRequest) -> None:
 def wait_asked(found: Traffic, more: int) -> None:
     """Traffic goes on for so many requests."""
     wanted = found.asked() + more
-    assert wait_until(lambda: found.asked() >= wanted, 120), "traffic has come to an end"
+    assert wait_until(lambda: found.asked() >= wanted, 300), "traffic has come to an end"
 
 
 def directory(parent: Path, name: str) -> Path:
@@ -266,8 +266,8 @@ def wait_back(scene: Scene, node: str) -> None:
         text = kubectl(paths, "get", *chosen, "-o", "jsonpath={..restartCount}")
         return "0" not in text.split()
 
-    assert wait_until(restarted, 120)
-    wait_kubectl(paths, 120, "wait", *chosen, "--for=condition=Ready", "--timeout=5s")
+    assert wait_until(restarted, 300)
+    wait_kubectl(paths, 300, "wait", *chosen, "--for=condition=Ready", "--timeout=5s")
 
 
 def test_a_deployment_is_updated(

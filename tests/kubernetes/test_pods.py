@@ -8,7 +8,7 @@ import subprocess
 from typing import Any
 
 from tests.kubernetes.cluster import NODE, Cluster
-from tests.kubernetes.servers import wait
+from tests.waiting import wait
 
 PODS = "/api/v1/namespaces/default/pods"
 
@@ -93,10 +93,10 @@ def test_a_refused_bind_is_an_event_of_the_service(cluster: Cluster) -> None:
         listen = "import socket; s = socket.socket(); s.bind(('0.0.0.0', 30080)); s.listen()"
         inside = f'nsenter --net={where} python3 -c "{listen}"'
         shell = f"echo $$ > {cluster.node.cgroup}/cgroup.procs && exec {inside}"
-        done = subprocess.run(["sh", "-c", shell], capture_output=True, check=False, timeout=30)
+        done = subprocess.run(["sh", "-c", shell], capture_output=True, check=False, timeout=300)
         assert done.returncode != 0
 
-        def events() -> list[dict[str, object]]:
+        def events() -> list[dict[str, Any]]:
             items = cluster.servers.curl("/api/v1/namespaces/default/events")[1]["items"]
             return [item for item in items if item["reason"] == "NodePortBindRefused"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from kubypass.kube.client.permissions import CLUSTER_RULES
 from tests.kubernetes.cluster import NODE, Cluster
-from tests.kubernetes.servers import wait
+from tests.waiting import wait
 
 
 def events(cluster: Cluster, kind: str) -> list[dict[str, Any]]:

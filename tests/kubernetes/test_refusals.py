@@ -11,7 +11,8 @@ import pytest
 from kubypass.kube.client.permissions import CLUSTER_RULES
 from kubypass_lab.box.kubernetes import pki
 from tests.kubernetes.cluster import NODE, Cluster
-from tests.kubernetes.servers import ADDRESS, PORT, wait
+from tests.kubernetes.servers import ADDRESS, PORT
+from tests.waiting import wait
 
 WEB = "10.96.1.1:80/TCP"
 

@@ -6,10 +6,8 @@ Programs are loaded once for each set of settings and share one set of maps, of 
 
 from __future__ import annotations
 
-import ctypes
 import functools
 import json
-import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,7 +16,6 @@ from typing import Any
 from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
-from kubypass.datapath.counters import counter_index, read_counts
 from kubypass.datapath.entries import Entry
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features
@@ -33,6 +30,7 @@ from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
+from tests.packet.counting import Counting
 from tests.packet.lab import Lab
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
 from tests.packet.uplink import uplink_index
@@ -81,7 +79,7 @@ class Pipeline:
     _dirty: Dirty = field(default_factory=Dirty)
     _services: Services | None = None
     _objects: dict[str, ParsedFile] = field(default_factory=dict)
-    _before: bytes = b""
+    _counting: Counting | None = None
 
     def start(self, lab: Lab, settings: Mapping[str, str]) -> None:
         """An empty cluster on a node with these settings; `lab` has programs that were loaded with them."""
@@ -93,7 +91,7 @@ class Pipeline:
         self._place_endpoints()
         self._services = self._connect()
         self._services.sync_all()
-        self._before = b""
+        self._counting = None
 
     def _place_endpoints(self) -> None:
         where, place = self.settings.node_ports.addresses, self.place
@@ -167,67 +165,13 @@ class Pipeline:
         When a packet is `cut` the kernel takes the device's sum for void, but test run would still compare it.
         """
         self.lab.maps["icmp_budget"].update(bytes(4), _full_budget())
-        self._before = self._before or self._counters(hook)[0]
+        counting = self._counting = self._counting or Counting(self.lab.maps["metrics"])
+        counting.begin(HOOKS[hook])
         flags = 0 if cut else self.lab.flags
         run = self.lab.programs[hook].test_run(packet, context=_context(), flags=flags)
-        after, found = self._counters(hook)
-        self._before = after
+        found = counting.moved(HOOKS[hook])
         assert len(found) == 1, f"counted {found}: once a packet is right"
         return Seen(run.retval, found[0], run.data)
-
-    def _counters(self, hook: str) -> tuple[bytes, list[Verdict]]:
-        """All counters, and the verdicts whose counters have moved by one since the last call."""
-        raw = read_all(self.lab.maps["metrics"])
-        if not self._before or raw == self._before:
-            return raw, []
-        return raw, [verdict for where, verdict in _moved(self._before, raw) if where == hook]
-
-
-def _moved(before: bytes, after: bytes) -> list[tuple[str, Verdict]]:
-    size = len(after) // (Hook.MAX * Verdict.MAX)
-    found = []
-    for index in range(Hook.MAX * Verdict.MAX):
-        at = index * size
-        if before[at : at + size] != after[at : at + size]:
-            assert _packets(after[at : at + size]) - _packets(before[at : at + size]) == 1
-            names = {hook: name for name, hook in HOOKS.items()}
-            hook, verdict = divmod(index, Verdict.MAX)
-            found.append((names[Hook(hook)], Verdict(verdict)))
-    return found
-
-
-def _packets(raw: bytes) -> int:
-    """The sum over all CPUs."""
-    size = layout.COUNTER_SIZE
-    each = (raw[at : at + size] for at in range(0, len(raw), size))
-    return sum(layout.Counter.unpack(one).packets for one in each)
-
-
-def read_all(metrics: bpf.Map) -> bytes:
-    """All values of all CPUs, in one call where the kernel has it for per-CPU arrays (Linux 5.13)."""
-    entries = metrics.info.max_entries
-    size = layout.COUNTER_SIZE * bpf.possible_cpus()
-    keys, cursor = ctypes.create_string_buffer(4 * entries), ctypes.create_string_buffer(4)
-    values = ctypes.create_string_buffer(size * entries)
-    attributes = bpf.attributes_of(
-        "=QQQQIIQQ",
-        0,
-        ctypes.addressof(cursor),
-        ctypes.addressof(keys),
-        ctypes.addressof(values),
-        entries,
-        metrics.fd,
-        0,
-        0,
-    )
-    bpf.call(bpf.MAP_LOOKUP_BATCH, attributes)
-    if struct.unpack_from("=I", attributes, 32)[0] == entries:
-        return values.raw
-    whole = bytearray(size * entries)
-    for count in read_counts(metrics):
-        at = counter_index(count.hook, count.verdict) * size
-        whole[at : at + layout.COUNTER_SIZE] = layout.Counter(count.packets, count.bytes).pack()
-    return bytes(whole)
 
 
 @functools.cache

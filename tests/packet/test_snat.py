@@ -17,6 +17,7 @@ from kubypass.datapath.snat_failures import read_snat_failures
 from kubypass.kernel.netns import inside
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowState, Hook, ServiceFlag, Verdict
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.packet.lab import NUMBERS
 from tests.packet.packets import Addresses, segment
 from tests.packet.snat import NODE_PORT, answer, ask, clients, empty, made, take, tuple_of
@@ -75,7 +76,7 @@ def test_the_port_of_a_connection_that_ended_comes_back(
             answer(lab, who, ports[closed], flags="FA")
         else:
             ask(lab, who, client, flags="R")
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + DEADLINE_S
     while not (port := ask(lab, who, (late, 40000))):
         assert time.monotonic() < deadline, "the clock has to tick once"
     assert port == ports[closed]

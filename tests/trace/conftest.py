@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.trace.cases import KUBYPASS, Case, ipv6
 from tests.trace.rows import Check, Expected, last
 
@@ -42,7 +43,7 @@ def ask() -> Iterator[Callable[[object], dict[str, Any]]]:
 
         yield answer
         process.stdin.close()
-        assert process.wait(timeout=20) == 0
+        assert process.wait(timeout=DEADLINE_S) == 0
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

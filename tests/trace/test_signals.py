@@ -6,14 +6,15 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import time
 from pathlib import Path
 from signal import Signals
 
 import pytest
 
 from kubypass.kernel.cgroup import mount_point
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.trace.cases import CLUSTER_IP, KUBYPASS, NODE, POD, Case
+from tests.waiting import wait
 
 BATCH = ["env", "--default-signal=INT,TERM,HUP", KUBYPASS, "trace", "--batch", "-", "-o", "json"]
 LINE = json.dumps(Case().ask(POD, CLUSTER_IP, 80)).encode() + b"\n"
@@ -35,13 +36,11 @@ def test_a_signal_leaves_nothing_behind(number: Signals, code: int, answered: bo
         process.stdin.write(LINE)
         process.stdin.flush()
         made = mount_point() / f"kubypass-trace-{process.pid}"
-        deadline = time.monotonic() + 20
-        while not made.exists():
-            assert time.monotonic() < deadline
+        wait(made.exists, "a cgroup of its own")
         if answered:
             assert process.stdout.readline()
         process.send_signal(number)
-        assert process.wait(timeout=20) == code
+        assert process.wait(timeout=DEADLINE_S) == code
         assert process.stderr.read() == b""
     assert not made.exists()
 
@@ -55,7 +54,7 @@ def test_a_reader_that_has_enough_ends_it_quietly(tmp_path: Path) -> None:
         assert process.stderr
         assert process.stdout.readline()
         process.stdout.close()
-        assert (process.wait(timeout=20), process.stderr.read()) == (141, b"")
+        assert (process.wait(timeout=DEADLINE_S), process.stderr.read()) == (141, b"")
 
 
 def test_a_full_disk_is_the_outputs(tmp_path: Path) -> None:

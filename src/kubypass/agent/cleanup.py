@@ -116,7 +116,7 @@ def _stop(pid: int, run: Path) -> None:
 
 def _remove_routes() -> list[str]:
     with Netlink() as netlink:
-        ours = [route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL]
+        ours = netlink.routes(protocol=ROUTE_PROTOCOL)
         for route in ours:
             netlink.delete_route(route)
     return [f"removed {len(ours)} routes"] if ours else []

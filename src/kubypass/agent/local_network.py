@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -168,6 +169,13 @@ class Network:
         for link in node.own_devices:
             if link.header == FrameHeader.OTHER:
                 continue
-            for name in UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS:
-                ours = l3_program(name) if link.header == FrameHeader.NONE else name
-                self._attachments.attach_device(link.name, link.index, name, self._programs[ours])
+            names = UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
+            try:
+                for name in names:
+                    ours = l3_program(name) if link.header == FrameHeader.NONE else name
+                    self._attachments.attach_device(
+                        link.name, link.index, name, self._programs[ours]
+                    )
+            except KernelError as error:
+                if error.errno != errno.ENODEV:  # it has gone since the look, and an event says so
+                    raise

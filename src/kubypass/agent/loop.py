@@ -13,10 +13,12 @@ from kubypass.agent.http_ports import RETRY_S
 from kubypass.agent.running import SWEEP_S, Running
 from kubypass.agent.signals import Signals
 from kubypass.kernel.inotify import Watch
-from kubypass.kernel.netlink import Monitor
+from kubypass.kernel.monitor import Monitor
 
 _LOOK_S = 1.0
 """Between looks at what programs have noted."""
+_CALM = 3
+"""How much longer than a look at the network the time until the next one is."""
 
 
 class Loop:
@@ -30,6 +32,9 @@ class Loop:
         self._monitor = Monitor()
         self._changed = False
         """Whether devices, addresses or pods have changed."""
+        self._routes_changed = False
+        self._calm = 0.0
+        """The time of the next look at the network, so that a flood of changes costs only a part of a CPU."""
 
     def watch(self) -> None:
         """Starts watching. It comes before the first look, so that no change is missed between the two."""
@@ -59,6 +64,8 @@ class Loop:
             if running.programs.sweep.urgent:
                 next_sweep = time.monotonic()
             due = min(next_check, next_sweep, next_retry, next_look, running.stale.due)
+            if self._changed:
+                due = min(due, self._calm)
             wait = max(0.0, due - time.monotonic())
             for key, _ in self._selector.select(wait):
                 with health.update():
@@ -97,15 +104,20 @@ class Loop:
 
     def _look_again(self, running: Running) -> None:
         """Looks at the network once for all events of a round."""
-        if self._changed:
-            self._changed = False
+        started = time.monotonic()
+        if self._changed and started >= self._calm:
+            routes, self._changed, self._routes_changed = self._routes_changed, False, False
             with self._agent.health.update():
-                running.on_network()
+                running.on_network(routes=routes)
+            self._monitor.expect(*self._agent.node.devices_for_routes)
+            now = time.monotonic()
+            self._calm = now + _CALM * (now - started)
 
     def _on_pods(self) -> None:
         self._pods.read()
         self._changed = True
 
     def _on_monitor(self) -> None:
-        self._monitor.drain()
-        self._changed = True
+        seen = self._monitor.read()
+        self._changed |= seen.devices or seen.routes
+        self._routes_changed |= seen.routes

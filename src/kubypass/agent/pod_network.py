@@ -29,6 +29,7 @@ from kubypass.cni.protocol import (
 from kubypass.errors import CniError, ConfigError, KernelError, KubypassError
 from kubypass.kernel.inotify import Watch
 from kubypass.kernel.netlink import Link, Netlink
+from kubypass.kernel.rtnetlink import PROTOCOL_BOOT
 from kubypass.model.address import Address, format_address
 from kubypass.model.node import Node
 from kubypass.model.pod import Pod
@@ -122,7 +123,7 @@ class PodNetwork:
             before.name,
             tuple(cidr for cidr in cidrs if self._settings.network.has_family(cidr.family)),
             dict(node.primary),
-            self._settings.pods.mtu or min(link.mtu for link in node.uplinks),
+            self._settings.pods.mtu or min(link.mtu for link in node.direct),
         )
         if thorough or before.sources != self._node_config.sources:
             self._repair(node)
@@ -144,7 +145,7 @@ class PodNetwork:
     def _repair(self, node: NodeState) -> None:
         """Restores host routes that somebody has removed, or the kernel with the address that they sent from."""
         with Netlink() as netlink:
-            present = set(netlink.routes())
+            present = set(netlink.routes(protocol=PROTOCOL_BOOT))
             for lease in self._commands.leases:
                 link = node.links.get(lease.interface)
                 if link is None:
@@ -174,7 +175,7 @@ class PodNetwork:
                 problems.append(Problem(f"Pod {lease.namespace}/{lease.name}", message))
         if changed:
             log("MTU of pods changed", mtu=self._node_config.mtu, pods=changed)
-        small = [link for link in node.uplinks if link.mtu < self._node_config.mtu]
+        small = [link for link in node.direct if link.mtu < self._node_config.mtu]
         for link in small:
             message = (
                 f"{self._node_config.mtu} is more than {link.name} takes ({link.mtu}): what pods send may be lost; "

@@ -11,6 +11,7 @@ from kubypass.datapath.attach import Attachments
 from kubypass.datapath.config import cgroup_hooks
 from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
+from kubypass.datapath.map_fill import MapFill
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import map_sizes
 from kubypass.kernel.netlink import FrameHeader, Link
@@ -38,6 +39,7 @@ class Programs:
         )
         self.attachments = Attachments(pins.links, tcx=agent.features.tcx)
         self.sweep = Sweep(self.datapath.maps["flows"])
+        self.fill = MapFill(self.datapath.maps)
         pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
         self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
         self.uplinks: tuple[Link, ...] = ()

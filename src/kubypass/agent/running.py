@@ -17,6 +17,7 @@ from kubypass.agent.log import log
 from kubypass.agent.pod_network import PodNetwork, open_pod_network
 from kubypass.agent.programs import Programs
 from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.map_fill import Fill, fill_problems, read_fills
 from kubypass.agent.report.problem_events import ProblemEvents
 from kubypass.agent.report.snat import snat_problems
 from kubypass.agent.services import Result, Services
@@ -112,7 +113,8 @@ class Running:
             backends=backends,
             pods=network.pods,
             excluded_pods=network.excluded,
-            flows=sweep.live,
+            flows=self.programs.fill.entries["flows"],
+            fills=self._fills(),
             flows_expired=sweep.removed,
             links_written=self.programs.attachments.writes,
             sockets_closed={protocol: stale.closed[protocol] for protocol in stale.protocols},
@@ -120,6 +122,10 @@ class Running:
             problems=tuple(self.problems()),
             upgrade=tuple(self.programs.datapath.notes),
         )
+
+    def _fills(self) -> tuple[Fill, ...]:
+        entries = {**self.services.in_use, **self.programs.fill.entries}
+        return read_fills(self.programs.datapath.maps, entries)
 
     def services_without_local(self) -> dict[tuple[Family, str], int]:
         """Service ports whose Local policy finds no endpoint on this node, by family and policy."""
@@ -143,13 +149,16 @@ class Running:
             *self._overlaps.problems(),
             *agent.ports.problems,
             *self.binds.problems,
+            *fill_problems(self._fills()),
             *agent.faults.problems(),
             *snat,
+            *agent.node.problems,
         ]
 
     def look(self) -> None:
         """Looks at what programs have noted, and tells of problems that came or went."""
         self.binds.look()
+        self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
         found = [*self.problems(), *snat_problems(failures, time.monotonic_ns())]
         self._agent.problem_log.look(found)
@@ -225,12 +234,12 @@ class Running:
                 _log_result(result, "services planned again for the node")
             self._served(result, agent.snapshot.services.keys(), full=True)
 
-    def on_network(self) -> None:
-        """Follows devices, addresses or pods that changed."""
+    def on_network(self, *, routes: bool = False) -> None:
+        """Follows devices, addresses or pods that changed; `routes`: those to other nodes may have, too."""
         before = self._agent.node.routing_inputs
         if self._look_at_node():
             self._follow_network(thorough=False)
-            if before != self._agent.node.routing_inputs:
+            if routes or before != self._agent.node.routing_inputs:
                 self._check_nodes()
 
     def _follow_network(self, *, thorough: bool) -> None:

@@ -79,6 +79,20 @@ class Services:
         """What is wrong with the services as they are now."""
         return [problem for some in dict(self._problems).values() for problem in some]
 
+    @property
+    def in_use(self) -> dict[str, int]:
+        """Entries in use by map."""
+        return {**self._tables.in_use, "source_ranges": len(self._mirror.source_ranges)}
+
+    def affinities(self) -> dict[int, int]:
+        """Seconds of session affinity by service identifier, where a service has it."""
+        entries = self._tables.entries.values()
+        return {entry.id: entry.item.affinity_s for entry in entries if entry.item.affinity_s}
+
+    def names(self) -> dict[int, ItemKey]:
+        """What each service identifier in the maps is for."""
+        return {entry.id: key for key, entry in dict(self._tables.entries).items()}
+
     def explain(self, number: int, chosen: BackendList) -> PortExplanation | None:
         """Why each endpoint of the service port with this identifier is in the list, or is not."""
         entries = self._tables.entries

@@ -7,17 +7,17 @@ import argparse
 import json
 from typing import Any
 
-from kubypass.api.client import get
-from kubypass.cli.options import add_output, add_run
+from kubypass.api.client import NotRunning, get
+from kubypass.cli.options import add_bpffs, add_output, add_run
+from kubypass.cli.status_lines import drop_lines, format_line, format_list
 from kubypass.cli.table import format_label, format_row
-
-_WIDTH = 25
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     parser = subparsers.add_parser("status", help="what is effective, and why", description=__doc__)
     add_run(parser)
+    add_bpffs(parser)
     add_output(parser)
     parser.add_argument(
         "-v", "--verbose", action="store_true", help="features, writes and timings as well"
@@ -31,7 +31,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    _, body = get(arguments.run_directory / "agent.sock", "/status")
+    try:
+        _, body = get(arguments.run_directory / "agent.sock", "/status")
+    except NotRunning as error:
+        return _run_without_agent(arguments, error)
     status = json.loads(body)
     if arguments.output == "json":
         print(json.dumps(status, indent=1))
@@ -40,14 +43,26 @@ def _run(arguments: argparse.Namespace) -> int:
     return int(arguments.check and not is_well(status))
 
 
+def _run_without_agent(arguments: argparse.Namespace, error: NotRunning) -> int:
+    """Shows what the kernel holds while no agent answers; always returns 1."""
+    from kubypass.cli.pinned_status import pinned_status, render_pinned
+    from kubypass.errors import KernelError
+
+    try:
+        status = pinned_status(arguments.bpffs, str(error))
+    except KernelError:
+        raise error from None
+    if arguments.output == "json":
+        print(json.dumps(status, indent=1))
+    else:
+        print(render_pinned(status), end="")
+    return 1
+
+
 def is_well(status: dict[str, Any]) -> bool:
     """Whether services are served and nothing is wrong: what `--check` answers."""
     served: bool = status["agent"]["healthy"] and status["kubernetes"]["connected"] is not False
     return served and not status["problems"]
-
-
-def _line(name: str, text: object) -> str:
-    return format_label(f"{name}:", text, _WIDTH)
 
 
 def _option(row: dict[str, Any]) -> str:
@@ -60,15 +75,11 @@ def _option(row: dict[str, Any]) -> str:
     return f"{text}   (wanted {row['wanted']}: {row['why']})"
 
 
-def _list(name: str, rows: list[str]) -> list[str]:
-    return [_line(name, len(rows) or "none"), *(f"  {row}" for row in rows)]
-
-
 def render(status: dict[str, Any], *, verbose: bool) -> str:
     """The text of the status."""
-    lines = [_line("Kubernetes", status["kubernetes"]["text"])]
+    lines = [format_line("Kubernetes", status["kubernetes"]["text"])]
     options = [row for row in status["options"] if not row["verbose"]]
-    lines += [_line(row["title"], _option(row)) for row in options]
+    lines += [format_line(row["title"], _option(row)) for row in options]
     lines += kernel_lines(status["kernel"])
     lines += _counts(status)
     lines += _findings(status)
@@ -84,7 +95,10 @@ def kernel_lines(kernel: dict[str, Any]) -> list[str]:
         for one in kernel["missing"]
     ]
     found = f"missing features: {len(rows)}" if rows else "missing features: none"
-    return [_line("Kernel", f"{kernel['release']}   [{found}]"), *(f"  {row}" for row in rows)]
+    return [
+        format_line("Kernel", f"{kernel['release']}   [{found}]"),
+        *(f"  {row}" for row in rows),
+    ]
 
 
 def _counts(status: dict[str, Any]) -> list[str]:
@@ -93,17 +107,25 @@ def _counts(status: dict[str, Any]) -> list[str]:
     pools = [f"{p['used']}/{p['capacity']} allocated from {p['cidr']}" for p in status["ipam"]]
     agent = status["agent"]
     state = "Ok" if agent["healthy"] else "waiting for the first complete sync"
-    maps = [format_row((m["name"], m["max_entries"]), (15, -8)) for m in status["bpf_maps"]]
+    maps = [_map(one) for one in status["bpf_maps"]]
     snat = status["snat"]
     return [
-        _line("Services", held),
-        _line("Pods", status["pods"]),
-        _line("IPAM", ", ".join(pools) or "pods get their addresses from somebody else"),
-        _line("Agent", f"{state}   {agent['version']} on {agent['node']} (pid {agent['pid']})"),
-        *_list("BPF Maps", maps),
-        _line("SNAT", f"source ports {snat['ports']} ({snat['count']})"),
+        format_line("Services", held),
+        format_line("Pods", status["pods"]),
+        format_line("IPAM", ", ".join(pools) or "pods get their addresses from somebody else"),
+        format_line(
+            "Agent", f"{state}   {agent['version']} on {agent['node']} (pid {agent['pid']})"
+        ),
+        *format_list("BPF Maps", maps),
+        format_line("SNAT", f"source ports {snat['ports']} ({snat['count']})"),
         *(f"  {format_label(f['backend'], _failures(f), 39)}" for f in snat["failures"]),
     ]
+
+
+def _map(one: dict[str, Any]) -> str:
+    used = one.get("entries")
+    share = "" if used is None else f"{used} in use ({100 * used // one['max_entries']} %)"
+    return format_row((one["name"], one["max_entries"], "   ", share), (16, -8, 3, 0))
 
 
 def _failures(failure: dict[str, Any]) -> str:
@@ -113,13 +135,10 @@ def _failures(failure: dict[str, Any]) -> str:
 def _findings(status: dict[str, Any]) -> list[str]:
     """What an operator should look at."""
     problems = [_problem(group) for group in status["problem_groups"]]
-    drops = [
-        format_row((d["hook"], d["reason"], d["packets"]), (13, 23, 0)) for d in status["drops"]
-    ]
     found = len(status["problems"])
-    lines = [_line("Problems", found or "none"), *(f"  {problem}" for problem in problems)]
-    lines += _list("Drops", drops) + _list("Notes", status["notes"])
-    return lines + (_list("Upgrade", status["upgrade"]) if status["upgrade"] else [])
+    lines = [format_line("Problems", found or "none"), *(f"  {problem}" for problem in problems)]
+    lines += format_list("Drops", drop_lines(status)) + format_list("Notes", status["notes"])
+    return lines + (format_list("Upgrade", status["upgrade"]) if status["upgrade"] else [])
 
 
 def _problem(group: dict[str, Any]) -> str:
@@ -138,5 +157,5 @@ def _details(status: dict[str, Any]) -> list[str]:
     lines = ["KubeProxyReplacement Details:", *details]
     for name in ("features", "writes", "timings", "memory"):
         found = [format_label(key, value, 17) for key, value in status[name].items()]
-        lines += _list(name.capitalize(), found)
-    return [*lines, _line("Layout", status["layout"])]
+        lines += format_list(name.capitalize(), found)
+    return [*lines, format_line("Layout", status["layout"])]

@@ -125,7 +125,7 @@ def faults(
         return [f"the node has no device {lease.interface}"]
     name = lease.attachment.ifname
     found = [] if link.up else [f"{lease.interface} is down"]
-    present = set(netlink.routes())
+    present = set(netlink.routes(device=link.index))
     wanted = node_routes(lease, link.index, sources)
     found += [f"the node has no {_words(route)}" for route in wanted if route not in present]
     with open_netlink(netns_fd) as inside:

@@ -15,9 +15,14 @@ class IdAllocator:
     """Allocates identifiers `first` .. `end - 1`, one at a time."""
 
     def __init__(self, first: int, end: int) -> None:
-        self._next = first
+        self._first = self._next = first
         self._end = end
         self._free: deque[int] = deque()
+
+    @property
+    def in_use(self) -> int:
+        """How many identifiers are allocated."""
+        return self._next - self._first - len(self._free)
 
     def reserve(self, used: set[int]) -> None:
         """Marks identifiers as in use. Call it once, before the first `take`."""
@@ -45,9 +50,15 @@ class RangeAllocator:
     """Allocates contiguous ranges of 0 .. capacity - 1. A released range waits for `settle` before it is used again."""
 
     def __init__(self, capacity: int) -> None:
+        self._capacity = capacity
         self._starts = [0]
         self._sizes = [capacity]
         self._waiting: list[tuple[int, int]] = []
+
+    @property
+    def in_use(self) -> int:
+        """How much of the capacity is allocated, or waits for `settle`."""
+        return self._capacity - sum(self._sizes)
 
     def reserve(self, used: list[tuple[int, int]]) -> None:
         """Marks ranges (start, size) as in use. Call it once, before the first `take`."""

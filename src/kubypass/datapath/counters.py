@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kubypass.datapath import layout
@@ -41,3 +42,17 @@ def read_counts(metrics: Map) -> list[Count]:
             if packets:
                 found.append(Count(hook, verdict, packets, sum(value.bytes for value in values)))
     return found
+
+
+def drop_rows(counts: Iterable[Count]) -> list[dict[str, object]]:
+    """The drops among them, as status shows them."""
+    return [
+        {
+            "hook": count.hook.name.lower(),
+            "reason": count.verdict.name.removeprefix("DROP_").lower(),
+            "packets": count.packets,
+            "bytes": count.bytes,
+        }
+        for count in counts
+        if count.verdict > Verdict.DROP
+    ]

@@ -41,6 +41,11 @@ class Identifiers:
         self._backends.reserve(backends)
         self._slots.reserve(ranges)
 
+    @property
+    def in_use(self) -> dict[str, int]:
+        """Allocated backends and slots."""
+        return {"backends": self._backends.in_use, "slots": self._slots.in_use}
+
     def settle(self) -> None:
         """The last changes are written: ranges of slots that they freed may be used again."""
         self._slots.settle()

@@ -7,15 +7,14 @@ settings from `map_sizes`.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import sys
 from pathlib import Path
 from typing import Final
 
-from kubypass.datapath.sizes import map_sizes
+from kubypass.datapath.sizes import map_sizes, size_keys
 from kubypass.kernel.btf import Btf, MapDefinition
-from kubypass.settings.settings import KEYS, Settings
+from kubypass.settings.settings import Settings
 
 _HEAD = """\
 # The maps
@@ -51,7 +50,7 @@ def map_document(header: str, btf: Btf) -> str:
         found["name"]: " ".join(found["comment"].replace("\n *", "\n").split())
         for found in _MAP.finditer(header)
     }
-    sizes, keys = map_sizes(Settings()), _size_keys()
+    sizes, keys = map_sizes(Settings()), size_keys()
     rows = (
         _row(definition, sentences[name], sizes.get(name), keys.get(name, ""))
         for name, definition in btf.maps().items()
@@ -70,20 +69,6 @@ def _row(definition: MapDefinition, sentence: str, size: int | None, key: str) -
         sentence.replace("|", "\\|"),
     )
     return f"| {' | '.join(cells)} |\n"
-
-
-def _size_keys() -> dict[str, str]:
-    """The key of the setting that sizes each map: the one whose value changes the size."""
-    settings = Settings()
-    found: dict[str, str] = {}
-    for key in KEYS:
-        group, _, field = key.path.partition(".")
-        if group == "maps" and not key.alias_of:
-            doubled = {field: 2 * getattr(settings.maps, field)}
-            maps = dataclasses.replace(settings.maps, **doubled)
-            changed = map_sizes(dataclasses.replace(settings, maps=maps)).items()
-            found |= {name: key.name for name, _ in changed - map_sizes(settings).items()}
-    return found
 
 
 def main() -> None:

@@ -62,11 +62,24 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
                 "frontend": format_address_port(address, key.port, Protocol(key.protocol)),
                 "type": kind,
                 "backends": backends,
+                **_policies(value),
             }
             for address in at
         )
     rows.sort(key=lambda row: (row["id"], row["type"], row["frontend"]))
     return rows
+
+
+def _policies(service: layout.Service) -> Row:
+    """What `service list -o wide` shows besides."""
+    ranges = "none"
+    if service.flags & ServiceFlag.SOURCE_RANGES:
+        ranges = "refused" if service.flags & ServiceFlag.SOURCE_DENY else "admitted"
+    return {
+        "policy": "Local" if service.flags & ServiceFlag.LOCAL else "Cluster",
+        "affinity_s": service.affinity_s,
+        "source_ranges": ranges,
+    }
 
 
 def node_addresses(local_addresses: Map) -> list[Address]:

@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
-from kubypass.settings.settings import Settings
+import dataclasses
+from functools import cache
+
+from kubypass.settings.settings import KEYS, Settings
 
 
 def map_sizes(settings: Settings) -> dict[str, int]:
@@ -16,3 +19,18 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "fragments": settings.maps.fragments,
         "socket_peers": settings.maps.socket_peers,
     }
+
+
+@cache
+def size_keys() -> dict[str, str]:
+    """The key of the setting that sizes each map: the one whose value changes the size."""
+    settings = Settings()
+    found: dict[str, str] = {}
+    for key in KEYS:
+        group, _, field = key.path.partition(".")
+        if group == "maps" and not key.alias_of:
+            doubled = {field: 2 * getattr(settings.maps, field)}
+            maps = dataclasses.replace(settings.maps, **doubled)
+            changed = map_sizes(dataclasses.replace(settings, maps=maps)).items()
+            found |= {name: key.name for name, _ in changed - map_sizes(settings).items()}
+    return found

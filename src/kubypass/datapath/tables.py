@@ -34,6 +34,11 @@ class Tables:
         self._identifiers = Identifiers(capacity)
         self._adoption: Adoption | None = None
 
+    @property
+    def in_use(self) -> dict[str, int]:
+        """Entries in use by map."""
+        return {"services": len(self._services), **self._identifiers.in_use}
+
     def adopt(self, contents: Contents) -> None:
         """Starts from what the maps hold. Nothing of it is removed before `finish_adoption`."""
         self._services = dict(contents.services)

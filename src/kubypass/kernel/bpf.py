@@ -171,6 +171,13 @@ class Map(Owned):
         """The map pinned at `path`."""
         return cls(open_pin(str(path)))
 
+    @property
+    def memory_bytes(self) -> int:
+        """What the kernel has allocated for the map, as it accounts for it (before Linux 6.4, an estimate)."""
+        with open(f"/proc/self/fdinfo/{self.fd}") as file:
+            found = dict(line.split(":", 1) for line in file if ":" in line)
+        return int(found.get("memlock", "0"))
+
     def lookup(self, key: bytes) -> bytes | None:
         """The value of `key`; None where the map does not have it."""
         self._key.raw = key

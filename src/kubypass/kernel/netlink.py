@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rtnetlink(7): reads devices, addresses and routes of a network namespace, changes routes, and tells of changes.
+"""rtnetlink(7): reads devices, addresses and routes of a network namespace, and changes routes.
 
-Addresses are 4 or 16 bytes in network order. Devices are made in veth.py.
+Addresses are 4 or 16 bytes in network order. Devices are made in veth.py; monitor.py tells of changes.
 """
 
 from __future__ import annotations
@@ -45,6 +45,10 @@ class Link:
     peer_netns: int = -1
     """Our number of the network namespace of a veth's other end; negative where that is here, or not known."""
     header: FrameHeader = FrameHeader.ETHERNET
+    kind: str = ""
+    """The kernel's name for the kind of a virtual device: `veth`, `bridge`, `vrf`; empty for hardware."""
+    master: int = 0
+    """The index of the bridge, bond or VRF that the device is part of; 0 for none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,21 +112,36 @@ def _link(data: bytes) -> Link:
     number = struct.unpack("=i", netns)[0] if netns else -1
     header = frame_header(kind, fields.get(rt.IFLA_BROADCAST, b""))
     mac, up = fields.get(rt.IFLA_ADDRESS, b""), bool(flags & rt.IFF_UP)
-    return Link(index, name, mac, mtu, up, number, header)
+    info = attributes(fields.get(rt.IFLA_LINKINFO, b""))
+    virtual = info.get(rt.IFLA_INFO_KIND, b"").rstrip(b"\0").decode("ascii", "replace")
+    master: int = struct.unpack("=I", fields.get(rt.IFLA_MASTER, bytes(4)))[0]
+    return Link(index, name, mac, mtu, up, number, header, virtual, master)
 
 
-def _route(data: bytes) -> Route | None:
-    """Reads a route; None for a route that is not unicast or does not lead through one device."""
+def route_devices(fields: dict[int, bytes]) -> list[int]:
+    """The devices by which a route leads: several where it has several next hops."""
+    if rt.RTA_OIF in fields:
+        return list(struct.unpack("=I", fields[rt.RTA_OIF]))
+    hops, found = fields.get(rt.RTA_MULTIPATH, b""), []
+    while len(hops) >= 8:  # struct rtnexthop
+        length, index = struct.unpack_from("=HxxI", hops)
+        found.append(index)
+        hops = hops[max(8, (length + 3) & ~3) :]
+    return found
+
+
+def _route(data: bytes, wanted: int = 0) -> Route | None:
+    """Reads a route; None for one that is not unicast, or that leads by several devices and not by the wanted one."""
     family, prefix, _, _, _, protocol, _, kind, _ = struct.unpack_from("=BBBBBBBBI", data)
     fields = attributes(data[12:])
-    if kind != rt.TYPE_UNICAST or rt.RTA_OIF not in fields:
+    devices = route_devices(fields)
+    if kind != rt.TYPE_UNICAST or not (wanted in devices if wanted else len(devices) == 1):
         return None
-    index: int = struct.unpack("=I", fields[rt.RTA_OIF])[0]
     metrics = attributes(fields.get(rt.RTA_METRICS, b""))
     mtu: int = struct.unpack("=I", metrics[rt.RTAX_MTU])[0] if rt.RTAX_MTU in metrics else 0
     target, gateway = fields.get(rt.RTA_DST, b""), fields.get(rt.RTA_GATEWAY, b"")
     source = fields.get(rt.RTA_PREFSRC, b"")
-    return Route(target, prefix, gateway, index, family, protocol, source, mtu)
+    return Route(target, prefix, gateway, wanted or devices[0], family, protocol, source, mtu)
 
 
 class Netlink:
@@ -131,6 +150,8 @@ class Netlink:
     def __init__(self, protocol: int = 0) -> None:
         kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
         self._socket = socket.socket(socket.AF_NETLINK, kind, protocol)
+        if protocol == 0:
+            self._socket.setsockopt(rt.SOL_NETLINK, rt.GET_STRICT_CHECK, 1)
         self._socket.bind((0, 0))
         self._sequence = 0
 
@@ -201,24 +222,54 @@ class Netlink:
             found.append(LinkAddress(index, address, prefix))
         return found
 
-    def routes(self) -> list[Route]:
-        """The unicast routes of the main table, in both families."""
+    def routes(self, *, protocol: int = 0, device: int = 0) -> list[Route]:
+        """The unicast routes of the main table, in both families: all, or those of one rtm_protocol or device."""
         found = []
         for family in (socket.AF_INET, socket.AF_INET6):
-            request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, 0, 0, 0, 0, 0)
-            for _, data in self.request(rt.GET_ROUTE, rt.DUMP, request):
+            for data in self._dump_routes(family, rt.TABLE_MAIN, protocol, device):
                 route = _route(data) if data[4] == rt.TABLE_MAIN else None
-                if route:
+                if route and protocol in (0, route.protocol) and device in (0, route.ifindex):
                     found.append(route)
         return found
 
-    def get_route(self, address: bytes) -> Route | None:
-        """The route that the kernel takes to an address (`ip route get`); None where it has none."""
-        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
-        head = struct.pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, 0)
+    def _dump_routes(self, family: int, table: int, protocol: int, device: int) -> Iterator[bytes]:
+        """The routes of one family that match; the kernel leaves out the others where it knows how."""
+        request = struct.pack("=BBBBBBBBI", family, 0, 0, 0, table, protocol, 0, 0, 0)
+        if device:
+            request += attribute(rt.RTA_OIF, struct.pack("=I", device))
         try:
-            for _, data in self.request(rt.GET_ROUTE, 0, head + attribute(rt.RTA_DST, address)):
-                return _route(data)
+            for _, data in self.request(rt.GET_ROUTE, rt.DUMP, request):
+                yield data
+        except OSError as error:
+            if error.errno != errno.ENOENT:  # the table is not there yet
+                raise
+
+    def has_global_route(self, device: int) -> bool:
+        """Whether a unicast route of any table leads by the device to more than its own link.
+
+        The kernel looks through all routes, and stops at the first answer, so this is for a socket of its own.
+        """
+        for family in (socket.AF_INET, socket.AF_INET6):
+            for data in self._dump_routes(family, 0, 0, device):
+                target = attributes(data[12:]).get(rt.RTA_DST, b"")
+                near = target[:1] >= b"\xe0" if family == socket.AF_INET else target[:1] >= b"\xfe"
+                if data[7] == rt.TYPE_UNICAST and data[4] != rt.TABLE_LOCAL and not near:
+                    return True
+        return False
+
+    def get_route(self, address: bytes, *, device: int = 0) -> Route | None:
+        """The route that the kernel takes to an address (`ip route get`); None where it has none.
+
+        With a device, it is the entry of the table that leads there by this device.
+        """
+        family = socket.AF_INET if len(address) == 4 else socket.AF_INET6
+        flags = rt.ROUTE_MATCH if device else 0
+        body = struct.pack("=BBBBBBBBI", family, 8 * len(address), 0, 0, 0, 0, 0, 0, flags)
+        body += attribute(rt.RTA_DST, address)
+        body += attribute(rt.RTA_OIF, struct.pack("=I", device)) if device else b""
+        try:
+            for _, data in self.request(rt.GET_ROUTE, 0, body):
+                return _route(data, device)
         except OSError as error:
             if error.errno not in _NOBODY:
                 raise KernelError("look up route", repr(address), error.errno or 0) from None
@@ -270,28 +321,3 @@ class Netlink:
             target = socket.inet_ntop(route.family, route.destination.ljust(size, b"\0"))
             target = f"{target}/{route.prefix}"
             raise KernelError(f"{verb} route", target, error.errno or 0, "needs root") from None
-
-
-class Monitor:
-    """Watches devices and addresses: `fd` becomes readable when one changes."""
-
-    def __init__(self) -> None:
-        groups = rt.GROUP_LINK | rt.GROUP_IPV4_ADDRESS | rt.GROUP_IPV6_ADDRESS
-        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
-        self._socket.bind((0, groups))
-        self._socket.setblocking(False)
-        self.fd = self._socket.fileno()
-
-    def drain(self) -> None:
-        """Reads and drops all messages; afterwards `fd` becomes readable at the next change."""
-        while True:
-            try:
-                self._socket.recv(1 << 16)
-            except BlockingIOError:
-                return
-            except OSError:  # ENOBUFS: messages were lost, and we drop them anyway
-                continue
-
-    def close(self) -> None:
-        """Stops watching."""
-        self._socket.close()

@@ -5,15 +5,20 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubypass.kernel import sysctl
 from kubypass.kernel.netlink import Link, LinkAddress, Netlink
 from kubypass.model.address import Address, family, is_ipv6_link_local, is_loopback, mapped_address
-from kubypass.node.uplinks import choose_uplinks
+from kubypass.model.pod import INTERFACE_PREFIX
+from kubypass.model.printable import printable
+from kubypass.model.problem import Problem
+from kubypass.node.reach import DefaultRoutes
+from kubypass.node.uplinks import LeftOut, choose_uplinks
 from kubypass.settings.settings import Settings
 
 _LOOPBACK = "lo"
+_NAMED = 5
 _Addresses = Mapping[int, Sequence[Address]]
 """Addresses by the index of their device, in the kernel's order."""
 
@@ -32,11 +37,58 @@ class NodeState:
     """The addresses on which NodePorts answer."""
     ephemeral: tuple[int, int]
     """The first and the last port that the kernel gives to sockets that ask for none."""
+    left_out: tuple[LeftOut, ...] = ()
+    """Devices with addresses or routes that take no part."""
+    device_addresses: _Addresses = field(default_factory=dict)
 
     @property
     def own_devices(self) -> tuple[Link, ...]:
         """The devices with programs that belong to no pod: the uplinks, and the loopback device."""
         return (*self.uplinks, self.links[_LOOPBACK])
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """A problem for each device that our programs cannot serve."""
+        return tuple(
+            Problem(
+                f"Device {one.name}",
+                f"takes no part: {one.reason}; NodePorts and external addresses are not served there, and its "
+                "packets are left alone",
+            )
+            for one in self.left_out
+            if not one.served
+        )
+
+    @property
+    def notes(self) -> list[str]:
+        """Who takes no part for another reason: a line for each reason."""
+        names: dict[str, list[str]] = {}
+        for one in self.left_out:
+            if one.served:
+                names.setdefault(one.reason, []).append(printable(one.name))
+        return [
+            f"no NodePorts by {_some(several)}: {reason}; `devices` may name what is to take part"
+            for reason, several in names.items()
+        ]
+
+    @property
+    def devices_for_routes(self) -> tuple[frozenset[int], frozenset[int]]:
+        """Indexes of pods' devices, and of those that need no more routes to take part."""
+        pods = {
+            link.index for name, link in self.links.items() if name.startswith(INTERFACE_PREFIX)
+        }
+        return frozenset(pods), frozenset(link.index for link in self.own_devices)
+
+    @property
+    def direct(self) -> tuple[Link, ...]:
+        """The uplinks that have a primary address: pods' packets leave by them."""
+        primary = set(self.primary.values())
+        found = tuple(
+            link
+            for link in self.uplinks
+            if not primary.isdisjoint(self.device_addresses.get(link.index, ()))
+        )
+        return found or self.uplinks
 
     @property
     def routing_inputs(self) -> tuple[object, ...]:
@@ -51,13 +103,26 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
     """
     with Netlink() as netlink:
         links = {link.name: link for link in netlink.links()}
-        addresses = _by_device(netlink.addresses())
-        routes = netlink.routes()
-    uplinks = choose_uplinks(links, routes, addresses, settings.network.devices, internal)
-    primary = _primary(uplinks, addresses, internal)
+        found = netlink.addresses()
+        by_device: dict[int, list[LinkAddress]] = {}
+        for entry in found:
+            by_device.setdefault(entry.ifindex, []).append(entry)
+        devices = settings.network.devices
+        uplinks = choose_uplinks(links, by_device, DefaultRoutes(netlink), devices, internal)
+    addresses = _by_device(found)
+    primary = _primary(uplinks.chosen, addresses, internal)
     own = _own_addresses(addresses)
     with_node_ports = settings.node_ports.addresses.chosen(own, primary.values())
-    return NodeState(links, uplinks, own, primary, with_node_ports, _ephemeral())
+    return NodeState(
+        links,
+        uplinks.chosen,
+        own,
+        primary,
+        with_node_ports,
+        _ephemeral(),
+        uplinks.left_out,
+        addresses,
+    )
 
 
 def _by_device(found: Iterable[LinkAddress]) -> dict[int, list[Address]]:
@@ -93,6 +158,11 @@ def _oldest_first(addresses: Sequence[Address]) -> list[Address]:
 def _ephemeral() -> tuple[int, int]:
     first, last = (sysctl.read("net.ipv4.ip_local_port_range") or "32768 60999").split()
     return int(first), int(last)
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} others" if more > 0 else "")
 
 
 def interface_index(name: str) -> int | None:

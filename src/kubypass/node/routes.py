@@ -38,7 +38,7 @@ def sync_routes(planned: Iterable[PodRoute], settings: Settings) -> tuple[int, l
                     problems.append(_problem(route, str(reason)))
             except KernelError as error:
                 problems.append(_problem(route, str(error)))
-        present = {route for route in netlink.routes() if route.protocol == ROUTE_PROTOCOL}
+        present = set(netlink.routes(protocol=ROUTE_PROTOCOL))
         targets = {(route.destination, route.prefix) for route in wanted}
         for gone in present - wanted.keys():
             if (gone.destination, gone.prefix) in targets and gone.family == socket.AF_INET:

@@ -21,8 +21,10 @@ class NetworkSettings:
     ipv6: bool = setting("enable-ipv6", SWITCH, True, "true", "Serves IPv6 Services and pods.")
     devices: tuple[str, ...] = setting(
         "devices", DEVICES, (), "",
-        "Uplinks, on which NodePorts answer; a trailing + stands for any ending. Unset: the devices with a "
-        "default route or with the node's address.",
+        "Uplinks, on which NodePorts answer; a trailing + stands for any ending, and !name leaves a device out. "
+        "Unset, or only with names left out: every device with an address in a network or with a route beyond its "
+        "link. Devices of container runtimes and of other pod networks take no part by themselves; "
+        "`kubypass status` names them.",
     )  # fmt: skip
 
     def has_family(self, family: Family) -> bool:

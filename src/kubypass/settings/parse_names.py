@@ -18,15 +18,20 @@ _HOST: Final = re.compile(r"[A-Za-z0-9_]([-A-Za-z0-9_.]{0,251}[A-Za-z0-9_.])?")
 
 
 def parse_devices(text: str) -> tuple[str, ...]:
-    """Read names of devices; a trailing + stands for any ending."""
+    """Read names of devices; a trailing + stands for any ending, a leading ! leaves them out."""
     words = parse_words(text)
-    for word in words:
+    for word in (each.removeprefix("!") for each in words):
         if word == "+":
             msg = (
                 "+ alone stands for every device, the pods' too; write names, such as eth0 or eth+"
             )
             raise ValueError(msg)
-        if word in {"lo", ".", ".."} or "/" in word or len(word.encode()) > _DEVICE_BYTES:
+        if (
+            word in {"lo", ".", ".."}
+            or not word
+            or "/" in word
+            or len(word.encode()) > _DEVICE_BYTES
+        ):
             msg = f"{word!r} is no name of an uplink: expected at most {_DEVICE_BYTES} bytes, no slash, and not lo"
             raise ValueError(msg)
     return words
@@ -35,7 +40,7 @@ def parse_devices(text: str) -> tuple[str, ...]:
 def parse_device(text: str) -> str:
     """Read the name of one device, or nothing."""
     words = parse_devices(text)
-    if len(words) > 1 or text.endswith("+"):
+    if len(words) > 1 or text.endswith("+") or text.startswith("!"):
         msg = "expected one device, such as eth0"
         raise ValueError(msg)
     return words[0] if words else ""

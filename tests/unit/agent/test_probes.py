@@ -12,6 +12,7 @@ from kubypass.agent.health import TIMEOUT_S, Health
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.api.server import HttpServer
 from kubypass.settings.check import check_settings
+from kubypass_lab.box.patience import ANSWER_S
 
 
 class Clock:
@@ -33,7 +34,7 @@ def probes(health: Health) -> Iterator[Callable[[str], tuple[int, str]]]:
     ports = HttpPorts(server, settings, "node1", health)
 
     def ask(path: str) -> tuple[int, str]:
-        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+        with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)) as connection:
             connection.request("GET", path)
             answer = connection.getresponse()
             return answer.status, answer.read().decode()

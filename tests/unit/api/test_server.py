@@ -16,6 +16,7 @@ from kubypass.api.client import NotRunning, get
 from kubypass.api.routes import Routes
 from kubypass.api.server import HttpServer
 from kubypass.errors import KubypassError
+from kubypass_lab.box.patience import ANSWER_S
 
 
 @contextmanager
@@ -39,7 +40,7 @@ def free_port() -> int:
 
 
 def ask(port: int, path: str, method: str = "GET") -> tuple[int, str]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=10)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)) as connection:
         connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()

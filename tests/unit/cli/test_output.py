@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from kubypass_lab.box.patience import DEADLINE_S
+
 KUBYPASS = Path(sys.executable).parent / "kubypass"
 COMMANDS = [["version"], ["--help"], ["trace", "--help"]]
 
@@ -31,4 +33,4 @@ def test_a_reader_that_is_gone(command: list[str]) -> None:
         assert process.stdout
         assert process.stderr
         process.stdout.close()
-        assert (process.wait(timeout=20), process.stderr.read()) == (141, b"")
+        assert (process.wait(timeout=DEADLINE_S), process.stderr.read()) == (141, b"")

@@ -17,6 +17,8 @@ from urllib.parse import quote
 
 import pytest
 
+from kubypass_lab.box.patience import ANSWER_S, DEADLINE_S
+
 
 def free_port() -> int:
     with closing(socket.create_server(("::", 0), family=socket.AF_INET6)) as taken:
@@ -34,7 +36,7 @@ def port() -> Iterator[int]:
     names = {"KUBYPASS_TOKEN": "secret", "POD_NAME": "pod-a", "NODE_NAME": "n1"}
     command = [sys.executable, "-m", "kubypass.connectivity.responder", f"--port={chosen}"]
     with subprocess.Popen(command, env={**os.environ, **names}) as process:
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + DEADLINE_S
         while not answers(chosen):
             assert time.monotonic() < deadline
             time.sleep(0.02)
@@ -43,7 +45,7 @@ def port() -> Iterator[int]:
 
 
 def get(port: int, path: str) -> tuple[int, Any]:
-    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=ANSWER_S)) as connection:
         connection.request("GET", path)
         answer = connection.getresponse()
         body = answer.read()

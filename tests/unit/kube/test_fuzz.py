@@ -24,9 +24,10 @@ from kubypass.plan.host_ports import plan_host_ports
 from kubypass.plan.items import PlanNode
 from kubypass.plan.services import plan_service
 from kubypass.settings.settings import Settings
+from kubypass_lab.box.patience import SLOWNESS
 from tests.unit.kube.bombs import BOMBS
 
-LIMIT_S = 5.0
+LIMIT_S = 5.0 * SLOWNESS
 """A limit far above the time of any file here; a bomb that works takes minutes or all memory."""
 
 SERVICE = {
@@ -200,9 +201,9 @@ def plan_all(objects: Any) -> None:
 
 
 def in_time(work: Callable[[], object]) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     work()
-    assert time.monotonic() - started < LIMIT_S
+    assert time.process_time() - started < LIMIT_S
 
 
 @given(mutants())

@@ -14,6 +14,7 @@ from kubypass.api.client import get
 from kubypass.errors import KubypassError
 from kubypass_lab.box.files import Json, read_json, write_json
 from kubypass_lab.box.paths import BoxPaths
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import (
     Process,
     is_alive,
@@ -24,9 +25,6 @@ from kubypass_lab.box.process import (
     wait_until,
 )
 from kubypass_lab.box.topology import PlannedNode, Topology
-
-START_S = 60.0
-STOP_S = 5.0
 
 
 def start_agents(paths: BoxPaths, topology: Topology, settings: Path) -> None:
@@ -43,7 +41,7 @@ def start_agents(paths: BoxPaths, topology: Topology, settings: Path) -> None:
 def stop_agents(paths: BoxPaths, how: signal.Signals = signal.SIGTERM) -> None:
     """Stop all running agents of the box."""
     for directory in sorted((paths.root / "nodes").glob("*")):
-        stop(_recorded(paths, directory.name), how, STOP_S)
+        stop(_recorded(paths, directory.name), how, DEADLINE_S)
 
 
 def is_running(paths: BoxPaths, node: str) -> bool:
@@ -123,8 +121,8 @@ def _wait_healthy(paths: BoxPaths, node: PlannedNode, process: Process) -> None:
         except (KubypassError, HTTPException):
             return False
 
-    if not wait_until(healthy, START_S):
-        message = f"the agent of {node.name} is not ready after {START_S:.0f} s"
+    if not wait_until(healthy):
+        message = f"the agent of {node.name} is not ready after {DEADLINE_S:.0f} s"
         raise KubypassError(
             f"{message}: {last_line(run / 'agent.log')}", f"see {run / 'agent.log'}"
         )

@@ -18,7 +18,6 @@ from kubypass_lab.box.labels import read_zones
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.record import PodRecord
 
-CONVERGE_S = 10.0
 SERVICE_NAME = "kubernetes.io/service-name"
 
 
@@ -75,7 +74,7 @@ def _is_for(endpoint: Endpoint, node: str, zone: str) -> bool:
 
 
 def wait_until_active(box: Box) -> bool:
-    """Wait until every running agent uses every ready endpoint. Returns False after CONVERGE_S."""
+    """Wait until every running agent uses every ready endpoint. Returns False after DEADLINE_S."""
     slices = _served_slices(box)
     zones = read_zones(read_all(box.paths.manifests))
     wanted: dict[str, set[str]] = {}
@@ -90,7 +89,7 @@ def _is_wanted(endpoint: Endpoint, node: str, zone: str) -> bool:
 
 
 def wait_until_unused(box: Box, pods: Iterable[PodRecord]) -> bool:
-    """Wait until no running agent sends new connections to `pods`. Returns False after CONVERGE_S.
+    """Wait until no running agent sends new connections to `pods`. Returns False after DEADLINE_S.
 
     The last pods of a Service are not waited for: agents use a terminating pod as long as there is no other.
     """
@@ -117,7 +116,7 @@ def _wait(box: Box, condition: Callable[[str, set[str]], bool]) -> bool:
         except (OSError, KubypassError):
             return False  # the agent is starting or ending; the caller's deadline decides
 
-    return wait_until(converged, CONVERGE_S)
+    return wait_until(converged)
 
 
 def _served_slices(box: Box) -> list[EndpointSlice]:

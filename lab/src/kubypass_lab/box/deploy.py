@@ -17,13 +17,14 @@ from kubypass_lab.box.box import Box
 from kubypass_lab.box.files import Json, mapping, read_all, write_json
 from kubypass_lab.box.labels import read_zones
 from kubypass_lab.box.objects import Service
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.placement import Wanted
 from kubypass_lab.box.pod_objects import describe_pod
 from kubypass_lab.box.process import is_alive
 from kubypass_lab.box.record import PodRecord, read_pods, write_pod
 from kubypass_lab.box.slices import plan_slices
 
-_LATE = f"warning: after {converge.CONVERGE_S:.0f} s the agents do not use all ready pods yet"
+_LATE = f"warning: after {DEADLINE_S:.0f} s the agents do not use all ready pods yet"
 
 
 def reconcile(box: Box, say: Callable[[str], None]) -> list[str]:

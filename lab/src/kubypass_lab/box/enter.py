@@ -14,6 +14,7 @@ from kubypass.errors import ConfigError, KubypassError
 from kubypass_lab.box.agents import agent_environment
 from kubypass_lab.box.box import Box
 from kubypass_lab.box.paths import CLIENT
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.record import read_pods
 
 _RUN = 'echo 0 > "$1/cgroup.procs" && shift && exec "$@"'
@@ -58,7 +59,7 @@ def command_in(target: Target, argv: Sequence[str]) -> list[str]:
 
 
 def run_in(
-    target: Target, argv: Sequence[str], timeout_s: float = 20.0
+    target: Target, argv: Sequence[str], timeout_s: float = 2 * DEADLINE_S
 ) -> subprocess.CompletedProcess[str]:
     """Run a command in a target to its end. The caller judges the exit code."""
     env = {**os.environ, **target.env}

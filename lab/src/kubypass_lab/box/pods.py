@@ -15,6 +15,7 @@ from kubypass_lab.box.box import Box
 from kubypass_lab.box.files import write_json
 from kubypass_lab.box.objects import Container, ContainerPort
 from kubypass_lab.box.paths import NETNS
+from kubypass_lab.box.patience import SLOWNESS
 from kubypass_lab.box.process import (
     Process,
     is_alive,
@@ -26,9 +27,8 @@ from kubypass_lab.box.process import (
 )
 from kubypass_lab.box.record import PodRecord, forget_pod, pod_directory, write_pod
 
-READY_S = 20.0
-DRAIN_S = 5.0
-QUIT_S = 5.0
+DRAIN_S = 15.0 * SLOWNESS
+QUIT_S = 15.0 * SLOWNESS
 NGINX_PAGES = (
     Path("/var/www/html/index.nginx-debian.html"),
     Path("/usr/share/nginx/html/index.html"),
@@ -100,7 +100,7 @@ def wait_ready(box: Box, pod: PodRecord, ports: tuple[ContainerPort, ...]) -> Po
                 for port in served
             )
 
-    answered = wait_until(answers, READY_S) and all(map(is_alive, pod.processes))
+    answered = wait_until(answers) and all(map(is_alive, pod.processes))
     pod = replace(pod, state="ready" if answered else "failed")
     write_pod(box.paths, pod)
     return pod

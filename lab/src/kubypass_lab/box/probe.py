@@ -8,8 +8,8 @@ from pathlib import Path
 
 from kubypass.kernel import netns
 from kubypass_lab.box.objects import ContainerPort
+from kubypass_lab.box.patience import SHORT_S
 
-ANSWER_S = 1.0
 _ESTABLISHED = "01"  # include/net/tcp_states.h
 
 
@@ -20,7 +20,7 @@ def answers(address: str, port: ContainerPort, *, http: bool) -> bool:
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     kind = socket.SOCK_STREAM if port.protocol == "TCP" else socket.SOCK_DGRAM
     with socket.socket(family, kind) as client:
-        client.settimeout(ANSWER_S)
+        client.settimeout(SHORT_S)
         try:
             client.connect((address, port.container_port))
             if port.protocol == "TCP" and not http:

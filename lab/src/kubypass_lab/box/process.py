@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.errors import KubypassError
+from kubypass_lab.box.patience import DEADLINE_S
 
 POLL_S = 0.01
 
@@ -113,7 +114,7 @@ def is_alive(process: Process | None) -> bool:
     return process is not None and start_time(process.pid) == process.start
 
 
-def wait_until(condition: Callable[[], bool], deadline_s: float) -> bool:
+def wait_until(condition: Callable[[], bool], deadline_s: float = DEADLINE_S) -> bool:
     """Wait for a condition. Returns whether it became true within `deadline_s` seconds."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -135,7 +136,7 @@ def stop(process: Process | None, how: signal.Signals, deadline_s: float) -> Non
         wait_until(lambda: not is_alive(process), deadline_s)
 
 
-def kill_cgroup(cgroup: Path, deadline_s: float = 5.0) -> None:
+def kill_cgroup(cgroup: Path, deadline_s: float = DEADLINE_S) -> None:
     """SIGKILL all processes in `cgroup` and below it, then remove these cgroups."""
     if not cgroup.is_dir():
         return
@@ -180,4 +181,4 @@ def _remove_cgroup(directory: Path) -> None:
             return False
         return True
 
-    wait_until(gone, 2.0)
+    wait_until(gone)

@@ -17,6 +17,7 @@ from kubypass_lab.box.enter import Target, find_target, run_in
 from kubypass_lab.box.files import read_json, write_json
 from kubypass_lab.box.kubekey import IPNetwork, read_kubekey
 from kubypass_lab.box.paths import FABRIC
+from kubypass_lab.box.patience import ANSWER_S
 from kubypass_lab.box.record import PodRecord, read_pods
 from kubypass_lab.box.snapshot import Snapshot, take_snapshot
 from kubypass_lab.box.wiring import ip_batch
@@ -286,7 +287,7 @@ def _fetch(checks: Checks, target: Target, what: str, endpoint: str, tries: int)
     """Fetch a page with curl several times, with a new connection for each request."""
     url = f"http://{endpoint}/"
     answer = run_in(
-        target, ["curl", "-sSg", "-m", "3", "-H", "Connection: close", *[url] * tries], timeout_s=60
+        target, ["curl", "-sSg", "-m", f"{ANSWER_S:.0f}", "-H", "Connection: close", *[url] * tries]
     )
     pages = answer.stdout.count(f"<title>{WELCOME}</title>")
     error = answer.stderr.strip().splitlines()[:1]

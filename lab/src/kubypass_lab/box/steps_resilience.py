@@ -16,6 +16,7 @@ from kubypass_lab.box import agents
 from kubypass_lab.box.apply import scale
 from kubypass_lab.box.checks import Checks
 from kubypass_lab.box.enter import find_target, run_in
+from kubypass_lab.box.patience import ANSWER_S
 from kubypass_lab.box.process import Process, is_alive, spawn, stop, wait_until
 from kubypass_lab.box.snapshot import (
     Snapshot,
@@ -25,7 +26,7 @@ from kubypass_lab.box.snapshot import (
     take_snapshot,
 )
 from kubypass_lab.box.steps_basic import VISITOR, Scenario, access
-from kubypass_lab.box.traffic import TIMEOUT_S, Request, read_latest, read_log
+from kubypass_lab.box.traffic import Request, read_latest, read_log
 
 PHASE_S = 0.5  # how long traffic flows at a size before the next change
 SIZES = (3, 1, 2, 0, 3, 2)
@@ -81,7 +82,7 @@ def traffic(scenario: Scenario, visitor: str = VISITOR) -> Iterator[list[Stream]
         yield streams
     finally:
         for stream in streams:
-            stop(stream.process, signal.SIGTERM, TIMEOUT_S + 1)
+            stop(stream.process, signal.SIGTERM, ANSWER_S + 1)
 
 
 def scale_under_load(checks: Checks, scenario: Scenario, streams: list[Stream]) -> None:
@@ -195,10 +196,10 @@ def _let_flow(streams: list[Stream], duration_s: float) -> None:
         latest = [read_latest(stream.log) for stream in streams]
         return all(request is not None and request.begin_s > target_s for request in latest)
 
-    wait_until(passed, duration_s + 3 * TIMEOUT_S)
+    wait_until(passed, duration_s + 3 * ANSWER_S)
 
 
 def _wait_gone(objects: set[tuple[str, int]]) -> list[tuple[str, int]]:
     """Wait until the kernel has freed BPF objects. Returns those that remain."""
-    wait_until(lambda: not existing_bpf_objects(objects), 5.0)
+    wait_until(lambda: not existing_bpf_objects(objects))
     return sorted(existing_bpf_objects(objects))

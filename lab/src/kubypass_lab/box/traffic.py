@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-TIMEOUT_S = 2.0
+from kubypass_lab.box.patience import ANSWER_S
+
 PAUSE_S = 0.004
 WELCOME = b"Welcome to nginx!"
 
@@ -56,7 +57,7 @@ def fetch(host: str, port: int) -> str:
     """Fetch / over a new connection. Returns `ok` or the error."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as client:
-        client.settimeout(TIMEOUT_S)
+        client.settimeout(ANSWER_S)
         try:
             client.connect((host, port))
             client.sendall(b"GET / HTTP/1.0\r\n\r\n")

@@ -19,7 +19,6 @@ from kubypass_lab.box.paths import CLIENT, FABRIC
 from kubypass_lab.box.process import run, wait_until
 from kubypass_lab.box.topology import CLIENT_ADDRESSES, CLIENT_GATEWAYS, PlannedNode, Topology
 
-_BUSY_S = 2.0
 POD_GATEWAYS = {4: "169.254.1.1", 6: "fe80::1"}
 
 # In every namespace, addresses are usable at once and router advertisements are ignored.
@@ -81,7 +80,7 @@ def delete_namespace(namespace: str) -> None:
             failed = error
         return not Path(f"/run/netns/{namespace}").exists()
 
-    if not wait_until(is_gone, _BUSY_S):
+    if not wait_until(is_gone):
         raise failed
 
 

@@ -71,6 +71,7 @@ def _register_up(commands: Parsers) -> None:
         metavar="PROXY",
         help="who serves Services: kubypass (default), kube-proxy-iptables, kube-proxy-nftables, none",
     )
+    _add_version(kubernetes)
 
 
 def _register_demos(commands: Parsers) -> None:
@@ -89,8 +90,17 @@ def _register_demos(commands: Parsers) -> None:
         _demo_kubernetes,
     )
     real.set_defaults(name="demo")
+    _add_version(real)
     real.add_argument(
         "--config", type=Path, default=GUIDE / "config-sample.yaml", metavar="KUBEKEY.yaml"
+    )
+
+
+def _add_version(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--version",
+        metavar="VERSION",
+        help="of Kubernetes: 1.33, 1.34 (default) or 1.37; its programs are built on first use",
     )
 
 
@@ -137,8 +147,9 @@ def _up(arguments: argparse.Namespace) -> int:
 
     if arguments.kubernetes:
         return _up_kubernetes(arguments)
-    if arguments.nodes is not None or arguments.proxy is not None:
-        raise ConfigError("--nodes and --proxy are for a real Kubernetes", "add --kubernetes")
+    if any(each is not None for each in (arguments.nodes, arguments.proxy, arguments.version)):
+        message = "--nodes, --proxy and --version are for a real Kubernetes"
+        raise ConfigError(message, "add --kubernetes")
     if arguments.name in cluster_names():
         raise ConfigError(f"--name {arguments.name} is a Kubernetes cluster", _OTHER)
     up(arguments.name, arguments.file, arguments.settings, _say, with_agents=not arguments.no_agent)
@@ -148,6 +159,7 @@ def _up(arguments: argparse.Namespace) -> int:
 def _up_kubernetes(arguments: argparse.Namespace) -> int:
     from kubypass.errors import ConfigError
     from kubypass_lab.box.kubernetes.cluster import Plan, up
+    from kubypass_lab.box.kubernetes.programs import VERSION, parse_version
     from kubypass_lab.box.kubernetes.proxies import parse_proxy
     from kubypass_lab.box.paths import BoxPaths
 
@@ -155,8 +167,8 @@ def _up_kubernetes(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--name {arguments.name} is a box without Kubernetes", _OTHER)
     nodes = 2 if arguments.nodes is None else arguments.nodes
     proxy = parse_proxy(arguments.proxy or "kubypass")
-    own = proxy == "kubypass"
-    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy, own), _say)
+    own, version = proxy == "kubypass", parse_version(arguments.version or VERSION)
+    up(arguments.name, Plan(arguments.file, arguments.settings, nodes, proxy, own, version), _say)
     return 0
 
 
@@ -260,5 +272,7 @@ def _demo(arguments: argparse.Namespace) -> int:
 
 def _demo_kubernetes(arguments: argparse.Namespace) -> int:
     from kubypass_lab.box.kubernetes.demo import demo_kubernetes
+    from kubypass_lab.box.kubernetes.programs import VERSION, parse_version
 
-    return demo_kubernetes(arguments.name, arguments.config)
+    version = parse_version(arguments.version or VERSION)
+    return demo_kubernetes(arguments.name, arguments.config, version)

@@ -45,7 +45,7 @@ def gauge_metrics(figures: Figures, problems: int) -> list[Metric]:
         "backends": ("Backends in the maps.", figures.backends),
         "pods": ("Pods of this node with our programs.", figures.pods),
         "problems": ("Problems in `kubypass status`.", problems),
-        "flows": ("Flows that the last pass over the map found.", figures.flows),
+        "flows": ("Flows that have not expired; counted every few seconds.", figures.flows),
         "flows_expired": ("Expired flows removed since the start.", figures.flows_expired),
     }
     return [

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from kubypass.agent.report.map_fill import Fill
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 
@@ -23,7 +24,9 @@ class Figures:
     excluded_pods: int = 0
     """Pods whose sockets are excluded from socket load balancing."""
     flows: int = 0
-    """Flows that the last pass over the map found."""
+    """Flows that have not expired, as the last count found them."""
+    fills: tuple[Fill, ...] = ()
+    """How full the maps are."""
     flows_expired: int = 0
     """Expired flows removed since the start."""
     links_written: int = 0

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from kubypass.agent.report.option import Inputs, Option, State
 from kubypass.agent.stale_sockets import protocols_to_close
 from kubypass.kernel.features import REFUSE_CONNECT
+from kubypass.kernel.netlink import Link
 from kubypass.model.address import format_address
 from kubypass.model.printable import printable
+from kubypass.node.facts import NodeState
 from kubypass.settings.settings import Settings
 
 _NOT_YET = "not part of this version"
@@ -40,13 +42,17 @@ def _same(text: str) -> State:
     return State(text, text)
 
 
+def _device(node: NodeState, link: Link) -> str:
+    """A device that takes part, with its addresses; pods' packets to other nodes leave by the direct ones."""
+    found = node.device_addresses.get(link.index, ())
+    words = [printable(link.name), *map(format_address, found)]
+    return " ".join(words) + (" (Direct Routing)" if link in node.direct else "")
+
+
 def _kube_proxy_replacement(inputs: Inputs) -> State:
     word = inputs.settings.services.kube_proxy_replacement
     replaced = {"true": "True", "false": "False"}.get(word, word.capitalize())
-    addresses = " ".join(format_address(a) for a in inputs.node.primary.values())
-    devices = [
-        f"{printable(link.name)} {addresses} (Direct Routing)" for link in inputs.node.uplinks
-    ]
+    devices = [_device(inputs.node, link) for link in inputs.node.uplinks]
     return State(replaced, replaced, details=tuple(devices), fields={"devices": devices})
 
 

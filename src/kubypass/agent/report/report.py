@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import cast
 
 from kubypass.agent.agent import Agent
 from kubypass.agent.report.counts import (
@@ -17,6 +18,7 @@ from kubypass.agent.report.counts import (
     socket_metrics,
 )
 from kubypass.agent.report.figures import Figures
+from kubypass.agent.report.map_fill import fill_metrics
 from kubypass.agent.report.notes import open_to_outside
 from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_table import option_rows
@@ -25,7 +27,7 @@ from kubypass.agent.report.snat import snat_metrics, snat_problems, snat_status
 from kubypass.agent.running import Running
 from kubypass.api.metric import Metric
 from kubypass.datapath import layout
-from kubypass.datapath.counters import Count, read_counts
+from kubypass.datapath.counters import Count, drop_rows, read_counts
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.service_list import pinned_services
 from kubypass.datapath.sizes import map_sizes
@@ -35,10 +37,12 @@ from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import kernel_status
 from kubypass.model.address import Address, format_address
+from kubypass.model.host_port import is_pod
 from kubypass.model.pod import Pod, with_metadata
 from kubypass.model.problem import Problem
-from kubypass.model.verdict import BackendList, Verdict
+from kubypass.model.verdict import BackendList
 from kubypass.node.pod_records import read_pods
+from kubypass.plan.items import ItemKey
 from kubypass.plan.snat import plan_snat_ports
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.version import VERSION
@@ -71,7 +75,11 @@ class Report:
 
     def services(self) -> list[dict[str, object]]:
         """Rows of `kubypass service list`."""
-        return pinned_services(self._agent.options.bpffs) if self.running else []
+        if self.running is None:
+            return []
+        names = self.running.services.names()
+        rows = pinned_services(self._agent.options.bpffs)
+        return [{**row, **_owner(names.get(cast("int", row["id"])))} for row in rows]
 
     def explain(self, number: int, chosen: int) -> dict[str, object] | None:
         """Why each endpoint of the service with this identifier is in a list (BackendList), or is not."""
@@ -100,6 +108,7 @@ class Report:
             *snat_metrics(failures),
             *agent.sync_metrics.metrics(agent.ports.answers, without_local),
             *socket_metrics(figures),
+            *fill_metrics(figures.fills),
             *process_metrics(agent.ports.ended, agent.faults.count),
             *agent.source.metrics(),
         ]
@@ -115,10 +124,11 @@ class Report:
             "options": [row for _, row in rows],
             **{option.field: row for option, row in rows if option.field},
             "attach_mode": "TCX" if agent.features.tcx else "Legacy TC",
-            "bpf_maps": [{"name": name, "max_entries": size} for name, size in sizes.items()],
+            "bpf_maps": [one.row() for one in figures.fills]
+            or [{"name": name, "max_entries": size} for name, size in sizes.items()],
             "problems": [asdict(problem) for problem in problems],
             "problem_groups": [group.row() for group in group_problems(problems).values()],
-            "drops": _drops(self._counts()),
+            "drops": drop_rows(self._counts()),
             "snat": snat_status(ports, failures),
             "writes": {**agent.writes, "links": figures.links_written},
             "timings": dict(agent.timings),
@@ -149,6 +159,7 @@ class Report:
         config_map = agent.follower.config_map
         return [
             *open_to_outside(agent.settings),
+            *agent.node.notes,
             *(str(found) for found in agent.findings if found.level != "accepted"),
             *(config_map.notes if config_map else ()),
         ]
@@ -174,17 +185,14 @@ class Report:
             return []
 
 
-def _drops(counts: Iterable[Count]) -> list[dict[str, object]]:
-    return [
-        {
-            "hook": count.hook.name.lower(),
-            "reason": count.verdict.name.removeprefix("DROP_").lower(),
-            "packets": count.packets,
-            "bytes": count.bytes,
-        }
-        for count in counts
-        if count.verdict > Verdict.DROP
-    ]
+def _owner(key: ItemKey | None) -> dict[str, str]:
+    """Whose frontend a row of `service list` is; nobody's while the service goes away."""
+    if key is None:
+        return {}
+    kind, name = (
+        ("Pod", key.name[4:]) if is_pod((key.namespace, key.name)) else ("Service", key.name)
+    )
+    return {"kind": kind, "namespace": key.namespace, "name": name, "port_name": key.port_name}
 
 
 def _memory() -> dict[str, int]:

@@ -21,9 +21,16 @@ from kubypass_lab.box.kubernetes.kubectl import kubectl, wait_kubectl
 from kubypass_lab.box.kubernetes.kubypass import build_kubypass_image, read_settings
 from kubypass_lab.box.kubernetes.packages import unpack_packages
 from kubypass_lab.box.kubernetes.paths import CGROUP_NAME, CLUSTERS, ClusterPaths
-from kubypass_lab.box.kubernetes.programs import CLUSTER, CONTROL_PLANE, build_programs, cache
+from kubypass_lab.box.kubernetes.programs import (
+    CLUSTER,
+    CONTROL_PLANE,
+    VERSION,
+    build_programs,
+    cache,
+)
 from kubypass_lab.box.kubernetes.proxies import Proxy
 from kubypass_lab.box.paths import CLIENT
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import kill_cgroup
 from kubypass_lab.box.topology import (
     PlannedNode,
@@ -34,7 +41,7 @@ from kubypass_lab.box.topology import (
 )
 
 MOST_NODES = 3
-KILL_S = 30.0
+KILL_S = DEADLINE_S
 
 Say = Callable[[str], None]
 
@@ -48,6 +55,7 @@ class Plan:
     nodes: int  # 0 makes a control plane alone
     proxy: Proxy
     kubypass: bool  # kubypass connects the pods, whatever serves Services
+    version: str = VERSION  # of Kubernetes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +66,7 @@ class Cluster:
     topology: Topology
     proxy: Proxy
     kubypass: bool  # kubypass connects the pods
+    version: str = VERSION  # of Kubernetes
 
     @property
     def nodes(self) -> tuple[PlannedNode, ...]:
@@ -85,15 +94,15 @@ def up(name: str, plan: Plan, say: Say) -> Cluster:
     paths = ClusterPaths(name)
     topology = plan_cluster(read_kubekey(plan.kubekey), plan.nodes)
     read_settings(plan.settings)
+    wanted = Cluster(paths, topology, plan.proxy, plan.kubypass, plan.version)
     description = read_json(paths.description)
     if description is not None and description.get("ready"):
-        return _same(
-            _parse(paths, description), Cluster(paths, topology, plan.proxy, plan.kubypass), say
-        )
+        return _same(_parse(paths, description), wanted, say)
     images = _build(plan, say)
     _clear(paths, say)
-    cluster = Cluster(paths, topology, plan.proxy, plan.kubypass)
+    cluster = wanted
     paths.root.mkdir(parents=True)
+    paths.write_version(plan.version)
     try:
         with locked(paths.root):
             _make(cluster, plan.settings, images, say)
@@ -132,10 +141,10 @@ def _keep_logs(paths: ClusterPaths) -> Path:
 
 def _build(plan: Plan, say: Say) -> list[Path]:
     """Build missing programs and images. Returns the archives of the nodes' images."""
-    build_programs(CLUSTER if plan.nodes else CONTROL_PLANE, say)
+    build_programs(CLUSTER if plan.nodes else CONTROL_PLANE, say, plan.version)
     if not plan.nodes:
         return []
-    made = sorted(build_images(unpack_packages(say), say).glob("*.tar"))
+    made = sorted(build_images(unpack_packages(say), plan.version, say).glob("*.tar"))
     archives = [
         each for each in made if each.stem != "kube-proxy" or plan.proxy.startswith(each.stem)
     ]
@@ -176,7 +185,10 @@ def _same(cluster: Cluster, wanted: Cluster, say: Say) -> Cluster:
     """The cluster that is already up. ConfigError: it differs from the one that was asked for."""
     if cluster != wanted:
         name = cluster.paths.name
-        message = f"cluster {name} is up, with {len(cluster.nodes)} nodes and proxy {cluster.proxy}"
+        message = (
+            f"cluster {name} is up, with Kubernetes {cluster.version}, {len(cluster.nodes)} nodes and "
+            f"proxy {cluster.proxy}"
+        )
         raise ConfigError(message, f"take it down first: kubypass box down --name {name}")
     say(f"cluster {cluster.paths.name} is up already")
     return cluster
@@ -196,7 +208,7 @@ def _make(cluster: Cluster, settings: Path, images: list[Path], say: Say) -> Non
         node.start_node(paths, topology, planned)
     control_plane.wait_api(paths, topology)
     control_plane.start_controllers(paths, topology, scheduler=bool(cluster.nodes))
-    wait_kubectl(paths, 60, "-n", "default", "get", "serviceaccount", "default")
+    wait_kubectl(paths, 5 * DEADLINE_S, "-n", "default", "get", "serviceaccount", "default")
     say(f"control plane: {control_plane.server_url(topology)}, {_since(begun)}")
     if cluster.nodes:
         _finish_nodes(cluster, settings, begun, say)
@@ -222,7 +234,7 @@ def _finish_nodes(cluster: Cluster, settings: Path, begun: float, say: Say) -> N
     say(f"nodes are ready, {_since(begun)}")
     proxies.wait_daemons(paths)
     rollout = ["-n", "kube-system", "rollout", "status", "deployment/coredns"]
-    kubectl(paths, *rollout, "--timeout=90s", timeout_s=100)
+    kubectl(paths, *rollout, "--timeout=240s", timeout_s=250)
     for planned in cluster.nodes:
         node.wait_images(paths, planned)
     say(f"proxy {cluster.proxy} and DNS, {_since(begun)}")
@@ -236,6 +248,7 @@ def _describe(cluster: Cluster, *, ready: bool) -> Json:
     return {
         "name": cluster.paths.name,
         "ready": ready,
+        "version": cluster.version,
         "proxy": cluster.proxy,
         "kubypass": cluster.kubypass,
         "topology": describe_topology(cluster.topology),
@@ -245,4 +258,6 @@ def _describe(cluster: Cluster, *, ready: bool) -> Json:
 def _parse(paths: ClusterPaths, description: Json) -> Cluster:
     topology = parse_topology(mapping(description["topology"]))
     proxy = proxies.parse_proxy(str(description["proxy"]))
-    return Cluster(paths, topology, proxy, bool(description["kubypass"]))
+    return Cluster(
+        paths, topology, proxy, bool(description["kubypass"]), str(description["version"])
+    )

@@ -11,8 +11,8 @@ from kubypass.model.address import in_brackets
 from kubypass_lab.box.files import read_json, write_json
 from kubypass_lab.box.kubernetes import pki
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
-from kubypass_lab.box.kubernetes.programs import programs_directory
 from kubypass_lab.box.paths import FABRIC
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import (
     is_alive,
     last_line,
@@ -24,7 +24,7 @@ from kubypass_lab.box.process import (
 from kubypass_lab.box.topology import Topology
 
 PORT = 6443
-READY_S = 120.0
+READY_S = 4 * DEADLINE_S
 ETCD = "http://127.0.0.1:2379"
 CONTROL_PLANE_CGROUP = "control-plane"
 _HEALTH = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
@@ -187,7 +187,7 @@ def _start(paths: ClusterPaths, name: str, arguments: list[str]) -> None:
     cgroup.mkdir(parents=True, exist_ok=True)
     paths.logs.mkdir(parents=True, exist_ok=True)
     process = spawn(
-        [str(programs_directory() / name), *arguments],
+        [str(paths.programs / name), *arguments],
         cgroup=cgroup,
         namespace=paths.namespace(FABRIC),
         log=paths.logs / f"{name}.log",

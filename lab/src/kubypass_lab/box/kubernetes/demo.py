@@ -15,20 +15,20 @@ from kubypass_lab.box.kubernetes.paths import ClusterPaths
 _WITH_KUBE_PROXY = 'kube-proxy-replacement: "false"\nauto-direct-node-routes: "true"\n'
 
 
-def demo_kubernetes(name: str, kubekey: Path) -> int:
+def demo_kubernetes(name: str, kubekey: Path, version: str) -> int:
     """Run all steps in the cluster `name`; returns 0 if every check passed, else 1."""
     logs = ClusterPaths(name).root
     return run_demo(
         name,
-        lambda checks: _run_steps(checks, name, kubekey),
+        lambda checks: _run_steps(checks, name, kubekey, version),
         logs=lambda: sorted(logs.glob("nodes/*/log/pods/kube-system_kubypass-*/agent/*.log")),
         take_down=lambda: down(name, lambda _: None),
     )
 
 
-def _run_steps(checks: Checks, name: str, kubekey: Path) -> None:
+def _run_steps(checks: Checks, name: str, kubekey: Path, version: str) -> None:
     down(name, lambda _: None)
-    guide = _make(checks, name, kubekey)
+    guide = _make(checks, name, kubekey, version)
     checks.step("b. the control group: kube-proxy serves nginx")
     node_port = steps.create_nginx(guide)
     steps.count_rules(guide, expected=True)
@@ -50,13 +50,13 @@ def _run_steps(checks: Checks, name: str, kubekey: Path) -> None:
     steps.access(guide, node_port)
 
 
-def _make(checks: Checks, name: str, kubekey: Path) -> Guide:
+def _make(checks: Checks, name: str, kubekey: Path, version: str) -> Guide:
     """Make a cluster in the guide's initial state: kubypass connects pods, and kube-proxy serves Services."""
-    checks.step(f"a. a Kubernetes cluster from {kubekey}, with kube-proxy")
+    checks.step(f"a. a Kubernetes {version} cluster from {kubekey}, with kube-proxy")
     settings = ClusterPaths(name).root.with_suffix(".yaml")
     settings.parent.mkdir(parents=True, exist_ok=True)
     settings.write_text(_WITH_KUBE_PROXY)
-    plan = Plan(kubekey, settings, 2, "kube-proxy-iptables", kubypass=True)
+    plan = Plan(kubekey, settings, 2, "kube-proxy-iptables", kubypass=True, version=version)
     try:
         cluster = up(name, plan, lambda line: checks.say(f"      {line}"))
     finally:

@@ -14,7 +14,6 @@ from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl_environment
 from kubypass_lab.box.kubernetes.listing import POD, describe_pods
 from kubypass_lab.box.kubernetes.node import node_target
-from kubypass_lab.box.kubernetes.programs import programs_directory
 from kubypass_lab.box.paths import CLIENT
 
 
@@ -24,7 +23,7 @@ def cluster_target(cluster: Cluster, name: str) -> Target:
     if name == CLIENT:
         environment = {
             **kubectl_environment(paths),
-            "PATH": f"{os.environ['PATH']}:{programs_directory()}",
+            "PATH": f"{os.environ['PATH']}:{paths.programs}",
         }
         return Target(CLIENT, paths.namespace(CLIENT), paths.host_cgroup(CLIENT), environment)
     try:

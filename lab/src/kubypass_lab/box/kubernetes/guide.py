@@ -10,6 +10,7 @@ from kubypass_lab.box.checks import Checks
 from kubypass_lab.box.enter import run_in
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.enter import cluster_target
+from kubypass_lab.box.patience import ANSWER_S, DEADLINE_S
 from kubypass_lab.checkout import GUIDE
 
 Where = Literal["node1", "node2", "client"]
@@ -39,7 +40,7 @@ class Guide:
     def type(self, command: str, where: Where = "node1", *, show: bool = True) -> str:
         """Run a command line in a shell, print it with its output, and return the output."""
         target = cluster_target(self.cluster, where)
-        result = run_in(target, ["sh", "-c", f"HOME=/run; {command}"], timeout_s=120.0)
+        result = run_in(target, ["sh", "-c", f"HOME=/run; {command}"], timeout_s=5 * DEADLINE_S)
         output = (result.stdout + result.stderr).strip()
         if show:
             for line in f"{where}$ {command}".splitlines():
@@ -57,7 +58,7 @@ def create_nginx(guide: Guide) -> int:
     say("the Deployment is made", "deployment.apps/my-nginx created", said)
     said = guide.type("kubectl expose deployment my-nginx --type=NodePort --port=80")
     say("it is exposed", "service/my-nginx exposed", said)
-    said = guide.type("kubectl rollout status deployment my-nginx --timeout=60s")
+    said = guide.type("kubectl rollout status deployment my-nginx --timeout=240s")
     say("it runs", _ROLLED_OUT, _last(said), passed=said.endswith(_ROLLED_OUT))
     said = guide.type("kubectl get svc my-nginx")
     row = _last(said).split()
@@ -86,7 +87,7 @@ def remove_kube_proxy(guide: Guide) -> None:
     said = guide.type("kubectl -n kube-system delete ds kube-proxy")
     check("kube-proxy is deleted", "deleted", said, passed="deleted" in said)
     guide.type(
-        "kubectl -n kube-system wait --for=delete pod -l k8s-app=kube-proxy --timeout=60s",
+        "kubectl -n kube-system wait --for=delete pod -l k8s-app=kube-proxy --timeout=240s",
         show=False,
     )
     guide.checks.say(
@@ -114,7 +115,7 @@ def configure(guide: Guide) -> None:
     edit = "KUBE_EDITOR='sh /run/edit-arguments' kubectl -n kube-system edit ds kubypass"
     said = guide.type(edit)
     check("the DaemonSet is changed", "daemonset.apps/kubypass edited", said)
-    said = guide.type("kubectl -n kube-system rollout status ds kubypass --timeout=110s")
+    said = guide.type("kubectl -n kube-system rollout status ds kubypass --timeout=240s")
     check("it runs again", _ROLLED_OUT, _last(said), passed=said.endswith(_ROLLED_OUT))
     said = guide.type("kubectl -n kube-system get ds kubypass -o yaml", show=False)
     seen = argument if argument in said else "not there"
@@ -175,7 +176,9 @@ def access(guide: Guide, node_port: int) -> None:
 
 def _fetch(guide: Guide, where: Where, what: str, endpoint: str) -> None:
     urls = " ".join([endpoint] * TRIES)
-    said = guide.type(f"curl -sS -m 3 -H 'Connection: close' {urls}", where, show=False)
+    said = guide.type(
+        f"curl -sS -m {ANSWER_S:.0f} -H 'Connection: close' {urls}", where, show=False
+    )
     seen = f"{said.count(WELCOME)} welcome pages"
     errors = [line for line in said.splitlines() if line.startswith("curl:")]
     seen = " ".join([seen, *errors[:1]])

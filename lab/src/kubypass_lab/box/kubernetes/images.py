@@ -19,11 +19,12 @@ import image_archive
 from image_archive import ImageConfig, write_archive
 from kubypass.errors import KubypassError
 from kubypass_lab.box.kubernetes.programs import (
-    VERSION,
+    GO_NEEDED,
     Say,
     alone,
     find_go,
     kubernetes_module,
+    minor_of,
     programs_directory,
 )
 from kubypass_lab.box.process import run
@@ -31,15 +32,20 @@ from kubypass_lab.box.process import run
 PAUSE = "registry.k8s.io/pause:3.10.1"
 NGINX = "docker.io/library/nginx:latest"
 COREDNS = "registry.k8s.io/coredns/coredns:v1.12.1"
+KUBE_PROXY = "registry.k8s.io/kube-proxy:box"  # that of the cluster's version
 AGNHOST = "registry.k8s.io/e2e-test-images/agnhost:2.56"
-KUBE_PROXY = f"registry.k8s.io/kube-proxy:{VERSION}"
 # Images that only Kubernetes' own tests use.
 _E2E = "registry.k8s.io/e2e-test-images"
-_BUSYBOX = f"{_E2E}/busybox:1.37.0-1"
-_DNS_TOOLS = f"{_E2E}/jessie-dnsutils:1.7"
-_NGINX_OF_TESTS = f"{_E2E}/nginx:1.14-4"
-_CONNTRACK = "registry.k8s.io/build-image/distroless-iptables:v0.7.14"
-_BOOM_SERVER = f"{_E2E}/regression-issue-74839:1.2"
+_IPTABLES = "registry.k8s.io/build-image/distroless-iptables"
+# The names under which the tests of each version ask for them (test/utils/image/manifest.go of 1.33, 1.34 and 1.37).
+_AGNHOSTS = tuple(f"{_E2E}/agnhost:{tag}" for tag in ("2.53", "2.66.1"))
+_TOOLS_OF_TESTS = (
+    *(f"{_E2E}/busybox:{tag}" for tag in ("1.36.1-1", "1.37.0-1", "1.37.0-2")),
+    *(f"{_E2E}/{name}" for name in ("jessie-dnsutils:1.7", "glibc-dns-testing:2.1.1")),
+    *(f"{_IPTABLES}:{tag}" for tag in ("v0.8.11", "v0.7.14", "v0.9.9")),
+)
+_NGINX_OF_TESTS = tuple(f"{_E2E}/nginx:{tag}" for tag in ("1.14-4", "1.27.0-2"))
+_BOOM_SERVERS = tuple(f"{_E2E}/regression-issue-74839:{tag}" for tag in ("1.2", "1.5"))
 
 _TOOLS = (
     *("bash", "cat", "ls", "sleep", "date", "hostname", "head", "tail", "wc", "tr", "cut", "sort"),
@@ -92,14 +98,15 @@ class _Recipe:
     fill: Callable[[Path, _Sources], None]
 
 
-def build_images(packages: Path, say: Say) -> Path:
+def build_images(packages: Path, version: str, say: Say) -> Path:
     """Make the missing images. Returns the directory with their archives."""
-    directory = images_directory()
+    directory = images_directory(version)
     if all((directory / f"{recipe.file}.tar").exists() for recipe in _RECIPES):
         return directory
     directory.mkdir(parents=True, exist_ok=True)
     with alone(directory, say):
-        sources = _Sources(packages, programs_directory(), kubernetes_module(find_go(say)))
+        source = kubernetes_module(find_go(say, GO_NEEDED[minor_of(version)]), version)
+        sources = _Sources(packages, programs_directory(version), source)
         for recipe in _RECIPES:
             archive = directory / f"{recipe.file}.tar"
             if archive.exists():
@@ -113,10 +120,10 @@ def build_images(packages: Path, say: Say) -> Path:
     return directory
 
 
-def images_directory() -> Path:
+def images_directory(version: str) -> Path:
     """The directory with the archives of these recipes."""
     recipes = b"".join(Path(path).read_bytes() for path in (__file__, image_archive.__file__))
-    return programs_directory() / f"images-{hashlib.sha256(recipes).hexdigest()[:8]}"
+    return programs_directory(version) / f"images-{hashlib.sha256(recipes).hexdigest()[:8]}"
 
 
 def _fill_pause(root: Path, sources: _Sources) -> None:
@@ -171,14 +178,22 @@ _RECIPES = (
     _Recipe("coredns", ImageConfig(COREDNS, ("/coredns",)), _fill_coredns),
     _Recipe(
         "nginx",
-        ImageConfig(NGINX, command=("nginx", "-g", "daemon off;"), also=(_NGINX_OF_TESTS,)),
+        ImageConfig(NGINX, command=("nginx", "-g", "daemon off;"), also=_NGINX_OF_TESTS),
         _fill_nginx,
     ),
-    _Recipe("agnhost", ImageConfig(AGNHOST, ("/agnhost",), ("pause",)), _fill_agnhost),
     _Recipe(
-        "tools", ImageConfig(_BUSYBOX, command=("sh",), also=(_DNS_TOOLS, _CONNTRACK)), _fill_tools
+        "agnhost", ImageConfig(AGNHOST, ("/agnhost",), ("pause",), also=_AGNHOSTS), _fill_agnhost
     ),
-    _Recipe("boom-server", ImageConfig(_BOOM_SERVER, ("/boom-server",)), _fill_boom_server),
+    _Recipe(
+        "tools",
+        ImageConfig(_TOOLS_OF_TESTS[0], command=("sh",), also=_TOOLS_OF_TESTS[1:]),
+        _fill_tools,
+    ),
+    _Recipe(
+        "boom-server",
+        ImageConfig(_BOOM_SERVERS[0], ("/boom-server",), also=_BOOM_SERVERS[1:]),
+        _fill_boom_server,
+    ),
     _Recipe("kube-proxy", ImageConfig(KUBE_PROXY), _fill_kube_proxy),
 )
 

@@ -11,7 +11,7 @@ import time
 from kubypass.errors import KubypassError
 from kubypass_lab.box.files import Json
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
-from kubypass_lab.box.kubernetes.programs import programs_directory
+from kubypass_lab.box.patience import DEADLINE_S
 
 POLL_S = 0.1
 
@@ -22,10 +22,10 @@ def kubectl_environment(paths: ClusterPaths) -> dict[str, str]:
 
 
 def try_kubectl(
-    paths: ClusterPaths, *words: str, stdin: str | None = None, timeout_s: float = 60.0
+    paths: ClusterPaths, *words: str, stdin: str | None = None, timeout_s: float = 2 * DEADLINE_S
 ) -> subprocess.CompletedProcess[str]:
     """Run kubectl to its end. The caller judges the exit code."""
-    program = str(programs_directory() / "kubectl")
+    program = str(paths.programs / "kubectl")
     return subprocess.run(
         ["nsenter", f"--net={paths.fabric}", "--", program, *words],
         input=stdin,
@@ -38,7 +38,7 @@ def try_kubectl(
 
 
 def kubectl(
-    paths: ClusterPaths, *words: str, stdin: str | None = None, timeout_s: float = 60.0
+    paths: ClusterPaths, *words: str, stdin: str | None = None, timeout_s: float = 2 * DEADLINE_S
 ) -> str:
     """The output of kubectl. KubypassError: kubectl failed, with its message."""
     result = try_kubectl(paths, *words, stdin=stdin, timeout_s=timeout_s)

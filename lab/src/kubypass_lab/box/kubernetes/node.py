@@ -30,13 +30,14 @@ from kubypass_lab.box.kubernetes.node_files import (
 )
 from kubypass_lab.box.kubernetes.packages import packages_directory
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
-from kubypass_lab.box.kubernetes.programs import cache, programs_directory
+from kubypass_lab.box.kubernetes.programs import cache
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import last_line, parse_process, spawn, wait_until
 from kubypass_lab.box.topology import PlannedNode, Topology
 from kubypass_lab.checkout import import_path
 
-REGISTER_S = 90.0
-READY_S = 90.0
+REGISTER_S = 4 * DEADLINE_S
+READY_S = 4 * DEADLINE_S
 _OPEN_FILES = 1_000_000
 _LOOPBACK = "loopback"  # containerd calls this plugin for every pod, whatever the network
 _UNSHARE = ("unshare", "-m", "-u", "-C", "-p", "-f", "--kill-child", "--mount-proc")
@@ -56,7 +57,7 @@ def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> No
         "disk": str(disk),
         "cache": str(cache()),
         "packages": packages_directory().name,
-        "programs": str(programs_directory().relative_to(cache())),
+        "programs": str(paths.programs.relative_to(cache())),
         "images": [f"/var/lib/images/{name}" for name in first],
         "later": [f"/var/lib/images/{name}" for name in names if name not in first],
         "kubelet": kubelet_arguments(node, topology.families),
@@ -80,7 +81,7 @@ def start_node(paths: ClusterPaths, topology: Topology, node: PlannedNode) -> No
 
 def node_target(paths: ClusterPaths, name: str) -> Target:
     """The target of commands on a node: the cgroup of its daemons, and all its namespaces."""
-    folders = [f"{CACHE}/{part}" for part in _programs()]
+    folders = [f"{CACHE}/{part}" for part in _programs(paths)]
     environment = {
         "KUBECONFIG": "/etc/kubernetes/admin.conf",
         "KUBECACHEDIR": "/run/kubectl",
@@ -184,10 +185,10 @@ def _write_identity(
     shutil.copy(paths.kubeconfig, directory / "admin.conf")
 
 
-def _programs() -> tuple[str, ...]:
+def _programs(paths: ClusterPaths) -> tuple[str, ...]:
     """Directories below the cache that are on a node's PATH."""
     packages = packages_directory().name
-    own = str(programs_directory().relative_to(cache()))
+    own = str(paths.programs.relative_to(cache()))
     return own, f"{packages}/usr/sbin", f"{packages}/usr/bin"
 
 

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from kubypass.errors import KubypassError
 from kubypass_lab.box.kubernetes.node_files import CACHE, CONTAINERD, IMPORTED
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import run, wait_until
 
-_START_S = 60.0
+_START_S = 3 * DEADLINE_S
 # The kubelet requires these values. They belong to the machine, so the node sees files with the values instead.
 _SYSCTLS = {
     "vm/overcommit_memory": "1",

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.kernel.cgroup import mount_point
+from kubypass_lab.box.kubernetes.programs import VERSION, programs_directory
 from kubypass_lab.box.paths import FABRIC, NETNS, check_name
 from kubypass_lab.checkout import CHECKOUT
 
@@ -47,6 +48,21 @@ class ClusterPaths:
     def description(self) -> Path:
         """The file that describes the cluster: its topology and its nodes' proxy."""
         return self.root / "cluster.json"
+
+    @property
+    def version(self) -> str:
+        """The version of Kubernetes; the usual one before anything is written."""
+        path = self.root / "version"
+        return path.read_text() if path.is_file() else VERSION
+
+    def write_version(self, version: str) -> None:
+        """Say which version it is; the first thing that is written."""
+        (self.root / "version").write_text(version)
+
+    @property
+    def programs(self) -> Path:
+        """The directory of Kubernetes' programs of this cluster's version."""
+        return programs_directory(self.version)
 
     @property
     def pki(self) -> Path:

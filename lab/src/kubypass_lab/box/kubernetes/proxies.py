@@ -99,7 +99,7 @@ def wait_daemons(paths: ClusterPaths) -> None:
     daemons = kubectl(paths, "-n", "kube-system", "get", "daemonsets", "-o", "name").split()
     for daemon in daemons:
         rollout = ["-n", "kube-system", "rollout", "status", daemon]
-        kubectl(paths, *rollout, "--timeout=90s", timeout_s=100.0)
+        kubectl(paths, *rollout, "--timeout=240s", timeout_s=250.0)
 
 
 def _slices(paths: ClusterPaths) -> dict[str, list[IPNetwork]]:
