@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What the network stack looks at before it routes a packet, and a redirect would bypass. Such packets go to the stack as
- * they came: it drops them, logs them, or has a device or a sysctl for them. */
+/* What the network stack looks at before it routes a packet, and a redirect would bypass. Such packets go to the stack
+ * as they came: it drops them, logs them, or has a device or a sysctl for them. */
 #pragma once
 
 #include "hook.h"

@@ -196,7 +196,8 @@ static __always_inline __u32 copy_packet(context *ctx, void *to, __u32 max)
 	return bpf_skb_load_bytes(ctx, 0, to, length) ? 0 : length;
 }
 
-/* Makes the packet, from `offset` on, one that was copied. Returns 0, or negative with the packet in an unusable state. */
+/* Makes the packet, from `offset` on, one that was copied. Returns 0, or negative with the packet in an unusable
+ * state. */
 static __always_inline int replace_packet(context *ctx, __u32 offset, const void *from, __u32 length, __u32 max)
 {
 	if (length < ETH_HLEN || length > max || bpf_skb_change_tail(ctx, offset + length, 0))

@@ -22,22 +22,22 @@
 #define CHECKSUM_COMPLETE 4
 
 struct program {
-  int fd;
-  unsigned int hook;
+	int fd;
+	unsigned int hook;
 };
 
 struct context { /* the part of struct __sk_buff that test run takes */
-  uint32_t len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci,
-      vlan_proto, priority, ingress_ifindex, ifindex;
-  uint8_t rest[148];
+	uint32_t len, pkt_type, mark, queue_mapping, protocol, vlan_present, vlan_tci, vlan_proto, priority,
+		ingress_ifindex, ifindex;
+	uint8_t rest[148];
 };
 
 struct run {
-  struct program *program;
-  unsigned char in[PACKET_MAX], out[PACKET_MAX + 2048];
-  uint32_t in_bytes, out_bytes, code, mark, flags;
-  int error;
-  unsigned int verdict;
+	struct program *program;
+	unsigned char in[PACKET_MAX], out[PACKET_MAX + 2048];
+	uint32_t in_bytes, out_bytes, code, mark, flags;
+	int error;
+	unsigned int verdict;
 };
 
 static struct counter before[COUNTERS * CPUS_MAX], after[COUNTERS * CPUS_MAX];
@@ -45,13 +45,15 @@ static uint64_t met[COUNTERS];
 static int metrics_fd, cpus;
 static uint32_t ifindex;
 
-static long bpf(int command, union bpf_attr *attr) {
-  return syscall(SYS_bpf, command, attr, sizeof(*attr));
+static long bpf(int command, union bpf_attr *attr)
+{
+	return syscall(SYS_bpf, command, attr, sizeof(*attr));
 }
 
-static void read_counters(struct counter *to) {
-  static uint32_t keys[COUNTERS], cursor;
-  union bpf_attr attr = {
+static void read_counters(struct counter *to)
+{
+	static uint32_t keys[COUNTERS], cursor;
+	union bpf_attr attr = {
       .batch =
           {
               .out_batch = (uintptr_t)&cursor,
@@ -62,25 +64,25 @@ static void read_counters(struct counter *to) {
           },
   };
 
-  bpf(BPF_MAP_LOOKUP_BATCH, &attr);
-  if (attr.batch.count == COUNTERS)
-    return;
-  for (uint32_t key = 0; key < COUNTERS;
-       key++) { /* Linux 5.10 has no batches for per-CPU arrays */
-    union bpf_attr one = {.map_fd = metrics_fd,
-                          .key = (uintptr_t)&key,
-                          .value = (uintptr_t)&to[key * cpus]};
+	bpf(BPF_MAP_LOOKUP_BATCH, &attr);
+	if (attr.batch.count == COUNTERS)
+		return;
+	for (uint32_t key = 0; key < COUNTERS; key++) { /* Linux 5.10 has no batches for per-CPU arrays */
+		union bpf_attr one = { .map_fd = metrics_fd,
+				       .key = (uintptr_t)&key,
+				       .value = (uintptr_t)&to[key * cpus] };
 
-    if (bpf(BPF_MAP_LOOKUP_ELEM, &one)) {
-      perror("fuzz: counters");
-      exit(2);
-    }
-  }
+		if (bpf(BPF_MAP_LOOKUP_ELEM, &one)) {
+			perror("fuzz: counters");
+			exit(2);
+		}
+	}
 }
 
-static void test_run(struct run *run) {
-  struct context context = {.mark = run->mark, .ifindex = ifindex}, context_out;
-  union bpf_attr attr = {
+static void test_run(struct run *run)
+{
+	struct context context = { .mark = run->mark, .ifindex = ifindex }, context_out;
+	union bpf_attr attr = {
       .test =
           {
               .prog_fd = run->program->fd,
@@ -96,36 +98,38 @@ static void test_run(struct run *run) {
           },
   };
 
-  run->error = bpf(BPF_PROG_TEST_RUN, &attr) ? errno : 0;
-  run->code = attr.test.retval;
-  run->out_bytes = attr.test.data_size_out;
+	run->error = bpf(BPF_PROG_TEST_RUN, &attr) ? errno : 0;
+	run->code = attr.test.retval;
+	run->out_bytes = attr.test.data_size_out;
 }
 
-static void stay_on_one_cpu(void) {
-  cpu_set_t set;
+static void stay_on_one_cpu(void)
+{
+	cpu_set_t set;
 
-  CPU_ZERO(&set);
-  CPU_SET(sched_getcpu(), &set);
-  sched_setaffinity(0, sizeof(set), &set);
+	CPU_ZERO(&set);
+	CPU_SET(sched_getcpu(), &set);
+	sched_setaffinity(0, sizeof(set), &set);
 }
 
-static int possible_cpus(void) {
-  FILE *file = fopen("/sys/devices/system/cpu/possible", "r");
-  int first = 0, last = 0;
+static int possible_cpus(void)
+{
+	FILE *file = fopen("/sys/devices/system/cpu/possible", "r");
+	int first = 0, last = 0;
 
-  if (!file || fscanf(file, "%d-%d", &first, &last) < 1)
-    exit(2);
-  fclose(file);
-  return (last > first ? last : first) + 1;
+	if (!file || fscanf(file, "%d-%d", &first, &last) < 1)
+		exit(2);
+	fclose(file);
+	return (last > first ? last : first) + 1;
 }
 
 /* Does test run accept packets whose checksum a device has computed
  * (Linux 6.11)? */
-static bool knows_sums(struct program *program) {
-  static struct run run;
+static bool knows_sums(struct program *program)
+{
+	static struct run run;
 
-  run = (struct run){
-      .program = program, .in_bytes = 64, .flags = CHECKSUM_COMPLETE};
-  test_run(&run);
-  return !run.error;
+	run = (struct run){ .program = program, .in_bytes = 64, .flags = CHECKSUM_COMPLETE };
+	test_run(&run);
+	return !run.error;
 }

@@ -81,7 +81,7 @@ class Network:
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.device_problems: list[Problem] = []
-        """Of the uplinks, at the last attempt to attach programs to them."""
+        """The problems with uplinks at the last attempt to attach programs to them."""
         self.excluded = 0
         """The number of pods whose sockets are excluded from socket load balancing."""
 

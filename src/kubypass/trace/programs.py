@@ -131,7 +131,9 @@ class Programs:
         """Runs a tc program on a packet, in the current network namespace. The packet is sent to this device."""
         context = packet_context(self.ifindex)
         with self._observed(program) as seen:
-            run = self._programs[program].test_run(self._mac + packet[len(self._mac) :], context=context)
+            run = self._programs[program].test_run(
+                self._mac + packet[len(self._mac) :], context=context
+            )
         return replace(seen[0], packet=run.data)
 
     def connect(self, flow: Flow, *, of_node: bool) -> Outcome:
