@@ -73,6 +73,7 @@ layout: build .venv/ready ## regenerate what Python knows of the BPF structs, an
 	$(PYTHON) -m kubypass.settings.document > docs/settings.md
 	$(PYTHON) -m kubypass.agent.report.option_doc > docs/status.md
 	$(PYTHON) -m kubypass.datapath.map_document bpf $(BUILD)/bpf > docs/maps.md
+	$(PYTHON) -m kubypass.cli.completion deploy/shell
 	$(PYTHON) -m tests.house.programs > docs/programs.md
 
 format: .venv/ready ## format C and Python

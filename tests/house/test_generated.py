@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
+from kubypass.cli import COMMANDS
+from kubypass.cli.completion import FILES, written
 from kubypass.datapath.generate import constants_source, layout_source, verdict_source
 from kubypass.kernel.btf import Btf
 from tests.house.sources import ROOT, SOURCE, TOOLS
@@ -31,3 +33,9 @@ def test_generated_sources_are_fresh(generate: Callable[[Btf], str], path: str) 
         cwd=ROOT,
     ).stdout
     assert made == (SOURCE / path).read_text(), "run make layout"
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_completions_and_the_manual_are_fresh(kind: str) -> None:
+    made = written(kind, COMMANDS)
+    assert made == (ROOT / "deploy/shell" / FILES[kind]).read_text(), "run make layout"

@@ -32,4 +32,16 @@ def test_the_wheel_has_no_lab(names: list[str]) -> None:
     assert {name for name in folders if "." not in name} == ROOMS | NOT_PYTHON
     assert not {"box", "bench"} & folders
     top = {name.split("/")[0] for name in names}
-    assert {name for name in top if not name.endswith(".dist-info")} == {"kubypass"}
+    assert {name for name in top if not name.endswith((".dist-info", ".data"))} == {"kubypass"}
+
+
+def test_the_wheel_has_completions_and_the_manual_where_shells_and_man_look(
+    names: list[str],
+) -> None:
+    shared = {name.partition(".data/data/")[2] for name in names if ".data/" in name}
+    assert shared == {
+        "share/bash-completion/completions/kubypass",
+        "share/zsh/site-functions/_kubypass",
+        "share/fish/vendor_completions.d/kubypass.fish",
+        "share/man/man1/kubypass.1",
+    }

@@ -98,8 +98,9 @@ class Cluster:
     zone: str = ""
 
     def derive(self) -> None:
-        """Derives everything again from the objects."""
-        self.items, self.frontends, self.cluster_ips = {}, {}, set()
+        """Derives everything again from the objects. Who had a frontend keeps it while it still claims it."""
+        self.items, self.cluster_ips = {}, set()
+        claims: dict[Frontend, list[tuple[str, ItemKey]]] = {}
         of: dict[str, list[Mapping[str, Any]]] = {
             kind: [] for kind in ("Service", "EndpointSlice", "Node")
         }
@@ -111,12 +112,22 @@ class Cluster:
         slices.sort(
             key=lambda one: one["metadata"]["name"]
         )  # decision: of equal duplicates the first
-        # Decision: of two services with one frontend, the older has it, then the first by name.
+        # Decision: of two services that come at once with one frontend, the older has it, then the first by name.
         for service in sorted(of["Service"], key=_age):
             if not LABELS & _labels(service).keys():
-                self._add_service(service, slices)
+                self._add_service(service, slices, claims)
+        before = {place: key[:2] for place, (_, key) in self.frontends.items()}
+        self.frontends = {
+            place: next((one for one in some if one[1][:2] == before.get(place)), some[0])
+            for place, some in claims.items()
+        }
 
-    def _add_service(self, service: Mapping[str, Any], slices: list[Mapping[str, Any]]) -> None:
+    def _add_service(
+        self,
+        service: Mapping[str, Any],
+        slices: list[Mapping[str, Any]],
+        claims: dict[Frontend, list[tuple[str, ItemKey]]],
+    ) -> None:
         spec, where = service["spec"], service["metadata"]
         if spec.get("type") == "ExternalName":
             return
@@ -137,10 +148,10 @@ class Cluster:
                     places += [("balancer", canonical(a)) for a in vips]
                 for kind, address in places:
                     if version(address) == family:
-                        self.frontends.setdefault((address, port["port"], protocol), (kind, key))
+                        claims.setdefault((address, port["port"], protocol), []).append((kind, key))
                 if port.get("nodePort") and self.node.node_ports:
                     place = (f"node{family}", port["nodePort"], protocol)
-                    self.frontends.setdefault(place, ("node", key))
+                    claims.setdefault(place, []).append(("node", key))
 
     def _item(self, key: ItemKey, spec: Mapping[str, Any], vips: list[str]) -> Item:
         ranges = [r for r in spec.get("loadBalancerSourceRanges", []) if version(r) == key[4]]

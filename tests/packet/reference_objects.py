@@ -153,7 +153,7 @@ def _labels(item: Mapping[str, Any]) -> Mapping[str, str]:
 
 def _age(service: Mapping[str, Any]) -> tuple[str, str, str]:
     where = service["metadata"]
-    return where.get("creationTimestamp", ""), where["namespace"], where["name"]
+    return where.get("creationTimestamp", "without"), where["namespace"], where["name"]
 
 
 def _is_vip(entry: Mapping[str, str]) -> bool:

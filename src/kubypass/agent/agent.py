@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 
+from kubypass.agent.attempts import Attempts
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.options import Options
@@ -49,7 +50,7 @@ class Agent:
         self.snapshot: Snapshot = follower.snapshot
         self.ports, self.health = ports, ports.health
         self.problem_log = ProblemLog()
-        self.faults = faults
+        self.faults, self.attempts = faults, Attempts(faults)
         self.sync_metrics = SyncMetrics(settings)
         self.writes = {"maps": 0, "routes": 0, "sysctls": 0}
         self.timings: dict[str, float] = {"parse_s": 0.0}
@@ -70,6 +71,7 @@ class Agent:
     def retry(self) -> None:
         """Tries again what failed, and what another may undo."""
         self.ports.retry()
+        self.directory.node_lock.forget_askers()
         self.source.say_ready(self.settings.kubernetes.not_ready_taint_key)
 
     @property

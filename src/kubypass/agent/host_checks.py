@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import resource
 from pathlib import Path
 
 from kubypass.agent.options import Options
@@ -30,6 +31,12 @@ def check_host(options: Options) -> Path:
         hint = f"mount -t bpf bpf {options.bpffs}"
         raise ConfigError(f"--bpffs {options.bpffs}: not on a bpf filesystem", hint=hint)
     return where
+
+
+def allow_open_files() -> None:
+    """Lets this process open as many files as it may: each pod takes two, and each client of the HTTP ports one."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _cgroup_mount() -> Path:

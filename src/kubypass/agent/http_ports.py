@@ -13,13 +13,15 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 from kubypass.agent.health import Health
 from kubypass.agent.local_endpoints import count_local_ready
+from kubypass.agent.log import log
 from kubypass.api.answer import Answer, text_answer
 from kubypass.api.health_pages import PROXY_MODE, health_answer, service_answer
 from kubypass.api.routes import Page, Routes, metrics_answer
-from kubypass.api.server import HttpServer, TcpAddress
+from kubypass.api.server import HttpServer, ListenAddress, TcpAddress
 from kubypass.api.view import View
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import (
@@ -60,8 +62,10 @@ class _Use:
     hint: str
     reason: str = ""
 
-    def problem(self, address_port: TcpAddress, why: str) -> Problem:
-        where = f"{in_brackets(address_port[0])}:{address_port[1]}"
+    def problem(self, address: ListenAddress, why: str) -> Problem:
+        where = (
+            str(address) if isinstance(address, Path) else f"{in_brackets(address[0])}:{address[1]}"
+        )
         message = f"{self.reason}cannot listen on {where}: {why}; {self.hint}; {_AGAIN}"
         return Problem(self.subject, message)
 
@@ -77,8 +81,9 @@ class HttpPorts:
         self._checks: dict[ServiceKey, ServiceCheck] = {}
         self._addresses: tuple[Address, ...] = ()
         self._primary: tuple[Address, ...] = ()
-        self._fixed: dict[TcpAddress, _Use] = {}
-        self._open: set[TcpAddress] = set()
+        self._fixed: dict[ListenAddress, _Use] = {}
+        self._api: dict[ListenAddress, _Use] = {}
+        self._open: set[ListenAddress] = set()
         self._count_lock = threading.Lock()
         self._answers: Counter[tuple[str, int]] = Counter()
         self.problems: tuple[Problem, ...] = ()
@@ -111,6 +116,18 @@ class HttpPorts:
                 hint = "free the port (does kube-proxy still run?) or set another"
                 self._fixed[address_port] = _Use(f"Setting {key}", routes, hint)
         self._sync()
+
+    def serve_api(self, path: Path, routes: Routes) -> None:
+        """Opens the agent's own socket, and opens it again where somebody removes its file."""
+        hint = "kubypass status and trace cannot ask this agent until it is there"
+        self._api = {path: _Use(f"Socket {path}", routes, hint)}
+        self._sync()
+
+    def look(self) -> None:
+        """Opens the agent's own socket again if somebody has removed its file."""
+        if any(self._server.is_lost(path) for path in self._api):
+            log("agent.sock was removed: it is opened again", "WARNING")
+            self._sync()
 
     @property
     def answers(self) -> dict[tuple[str, int], int]:
@@ -160,13 +177,15 @@ class HttpPorts:
                 self._server.open(address_port, use.routes)
                 self._open.add(address_port)
             except OSError as error:
-                if error.errno != errno.EAFNOSUPPORT or address_port[0] != "::":
+                self._open.discard(address_port)
+                ipv6 = not isinstance(address_port, Path) and address_port[0] == "::"
+                if error.errno != errno.EAFNOSUPPORT or not ipv6:
                     problems.append(use.problem(address_port, error.strerror or str(error)))
         self.problems = tuple(problems)
 
-    def _wanted(self) -> tuple[dict[TcpAddress, _Use], list[Problem]]:
+    def _wanted(self) -> tuple[dict[ListenAddress, _Use], list[Problem]]:
         """The ports to open, and a problem for each that two services ask for."""
-        wanted = dict(self._fixed)
+        wanted = self._api | self._fixed
         problems = []
         hosts = health_check_hosts(self._settings, self._addresses, self._primary)
         for key, check in sorted(self._checks.items()):
@@ -204,15 +223,13 @@ class HttpPorts:
         return Routes({"/healthz": self._readiness_page, "/livez": self._liveness_page})
 
     def _readiness_page(self) -> Answer:
-        return self._probe_page(ok=self.health.updated is not None and self.health.is_healthy())
+        waiting = ["waiting for the first complete sync"] if self.health.updated is None else []
+        return _probe_answer([*waiting, *self.health.reasons()])
 
     def _liveness_page(self) -> Answer:
-        return self._probe_page(ok=self.health.updated is None or self.health.is_healthy())
-
-    def _probe_page(self, *, ok: bool) -> Answer:
-        waiting = self.health.updated is None
-        late = "the first complete sync" if waiting else "a change to be applied"
-        return text_answer("ok\n") if ok else text_answer(f"waiting for {late}\n", 503)
+        health = self.health
+        alive = health.updated is None or health.is_alive()
+        return _probe_answer([] if alive else health.reasons())
 
     def _service_routes(self, key: ServiceKey, local_endpoints: int) -> Routes:
         """A healthCheckNodePort, which answers on every path."""
@@ -221,6 +238,11 @@ class HttpPorts:
             return service_answer(key, local_endpoints, proxy_healthy=self.health.is_healthy())
 
         return Routes(otherwise=answer)
+
+
+def _probe_answer(reasons: list[str]) -> Answer:
+    text = "".join(f"{reason}\n" for reason in reasons)
+    return text_answer(text, 503) if reasons else text_answer("ok\n")
 
 
 def _metrics_routes(view: View | None) -> Routes:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import struct
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -26,7 +25,7 @@ from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.pod import Pod, PodMetadata, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.node.facts import NodeState
+from kubypass.node.facts import NodeState, interface_index
 from kubypass.node.pod_records import PodRecords
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
@@ -81,7 +80,11 @@ class Network:
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.device_problems: list[Problem] = []
-        """The problems with uplinks at the last attempt to attach programs to them."""
+        """Devices of the node itself that have no programs."""
+        self.unserved: list[Problem] = []
+        """Uplinks that our programs cannot serve, which is no failure of this node."""
+        self.incomplete = False
+        """Whether the last look could not do all that it had to, so that another one may."""
         self.excluded = 0
         """The number of pods whose sockets are excluded from socket load balancing."""
 
@@ -90,12 +93,18 @@ class Network:
         """The number of pods with our programs."""
         return len(self._attached)
 
+    @property
+    def devices(self) -> tuple[str, ...]:
+        """The pods' devices with our programs."""
+        return tuple(self._attached)
+
     def sync(self, node: NodeState, *, thorough: bool = True) -> int:
         """Attaches programs to new pods, then makes them known; returns how many entries were written.
 
         A look that is not thorough takes what we did before as still being there.
         """
         found, self.problems = self._records.read()
+        self.incomplete = False
         wanted = node_entries(node.addresses, node.with_node_ports)
         names = {link.name for link in node.own_devices}
         attached: dict[str, int] = {}
@@ -108,16 +117,31 @@ class Network:
             try:
                 if thorough or self._attached.get(link.name) != link.index:
                     self._attach(link)
-            except KernelError as error:
-                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", str(error)))
+            except (KernelError, OSError) as error:
+                message = f"gets no traffic: {error}; it is tried again"
+                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+                self.incomplete = True
                 continue
             attached[link.name] = link.index
             wanted.update(_endpoints(pod, link))
         self._attached = attached
-        written = self._endpoints.apply(wanted, thorough=thorough) + self._exclude_sockets(found)
+        written = self._write(self._endpoints, wanted, "local_addresses", thorough=thorough)
+        written += self._exclude_sockets(found)
         for name in self._attachments.devices() - names - attached.keys():
             self._attachments.drop_device(name)
         return written
+
+    def _write(
+        self, target: SyncedMap, wanted: Mapping[bytes, bytes], name: str, *, thorough: bool = True
+    ) -> int:
+        """Writes a map; what the kernel refuses is a problem, and the other maps go on."""
+        try:
+            return target.apply(wanted, thorough=thorough)
+        except KernelError as error:
+            message = f"{len(wanted)} entries belong there: {error}; it is tried again"
+            self.problems.append(Problem(f"Map {name}", message))
+            self.incomplete = True
+            return 0
 
     def connect(self, pod: Pod, link: Link) -> None:
         """Connects one new pod without a look at the others; KernelError where that fails."""
@@ -150,7 +174,7 @@ class Network:
                 message = f"is to have no socket load balancing, and has it all the same: {reason}"
                 self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
         self.excluded = len(wanted)
-        return self._socket_lb_off.apply(wanted)
+        return self._write(self._socket_lb_off, wanted, "socket_lb_off")
 
     def _excluded(self, pods: list[Pod]) -> list[Pod]:
         """The pods whose sockets are excluded, by their records and by their metadata in the API."""
@@ -160,22 +184,42 @@ class Network:
         return [pod for pod in with_metadata(pods, self._metadata) if is_excluded(pod, settings)]
 
     def attach_own_devices(self, node: NodeState) -> None:
-        """Attaches the programs of the uplinks and of the loopback device. Others' headers our programs cannot read."""
-        self.device_problems = [
-            Problem(f"device {link.name}", _HEADER_UNKNOWN)
-            for link in node.own_devices
+        """Attaches the programs of the uplinks and of the loopback device; one that fails is a problem."""
+        problems = []
+        for link in node.own_devices:
+            if set(_own_programs(node, link).values()) - self._programs.keys():
+                message = "nothing is served there: its programs could not be loaded (the log says why); it is tried again"
+                problems.append(Problem(f"Device {link.name}", message))
+                continue
+            try:
+                for name, ours in _own_programs(node, link).items():
+                    program = self._programs[ours]
+                    self._attachments.attach_device(link.name, link.index, name, program)
+            except (KernelError, OSError) as error:
+                # Otherwise it has gone since we looked.
+                if interface_index(link.name) == link.index:
+                    message = f"nothing is served there: {error}; it is tried again"
+                    problems.append(Problem(f"Device {link.name}", message))
+        self.device_problems = problems
+        self.unserved = [
+            Problem(f"Device {link.name}", _HEADER_UNKNOWN)
+            for link in node.uplinks
             if link.header == FrameHeader.OTHER
         ]
-        for link in node.own_devices:
-            if link.header == FrameHeader.OTHER:
-                continue
-            names = UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
-            try:
-                for name in names:
-                    ours = l3_program(name) if link.header == FrameHeader.NONE else name
-                    self._attachments.attach_device(
-                        link.name, link.index, name, self._programs[ours]
-                    )
-            except KernelError as error:
-                if error.errno != errno.ENODEV:  # it has gone since the look, and an event says so
-                    raise
+
+    def has_filters(self, node: NodeState) -> bool:
+        """Whether our own devices have their filters, where filters are used."""
+        return all(
+            ours in self._programs
+            and self._attachments.has_filter(link.index, name, self._programs[ours])
+            for link in node.own_devices
+            for name, ours in _own_programs(node, link).items()
+        )
+
+
+def _own_programs(node: NodeState, link: Link) -> dict[str, str]:
+    """The programs of a device of the node, and under which names they are loaded: none where no header is known."""
+    names = UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
+    if link.header == FrameHeader.OTHER:
+        return {}
+    return {name: l3_program(name) if link.header == FrameHeader.NONE else name for name in names}

@@ -4,16 +4,20 @@
 from __future__ import annotations
 
 import gc
+import math
 import selectors
 import time
 from collections.abc import Callable
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.attempts import Part
 from kubypass.agent.http_ports import RETRY_S
 from kubypass.agent.running import SWEEP_S, Running
 from kubypass.agent.signals import Signals
+from kubypass.kernel.disturbances import Disturbances
 from kubypass.kernel.inotify import Watch
 from kubypass.kernel.monitor import Monitor
+from kubypass.node.routes import ROUTE_PROTOCOL
 
 _LOOK_S = 1.0
 """Between looks at what programs have noted."""
@@ -30,8 +34,15 @@ class Loop:
         self._selector = selectors.DefaultSelector()
         self._pods = Watch()
         self._monitor = Monitor()
+        self._disturbances = Disturbances(
+            route_protocol=ROUTE_PROTOCOL, filters=not agent.features.tcx
+        )
         self._changed = False
         """Whether devices, addresses or pods have changed."""
+        self._handlers: dict[int, tuple[Part, Callable[[], object]]] = {}
+        self._left_alone: set[int] = set()
+        """Descriptors whose events could not be served: they would be readable for ever."""
+        self._next_check = self._next_sweep = self._next_look = self._next_retry = 0.0
         self._routes_changed = False
         self._calm = 0.0
         """The time of the next look at the network, so that a flood of changes costs only a part of a CPU."""
@@ -53,51 +64,101 @@ class Loop:
         return not self._signals.stopped
 
     def run(self, running: Running) -> None:
-        """Serves events until SIGTERM or SIGINT."""
-        agent, health = self._agent, self._agent.health
-        handlers = self._handlers(running)
-        next_check = time.monotonic() + agent.options.check_every_s
-        next_sweep = time.monotonic() + SWEEP_S
-        next_look = time.monotonic() + _LOOK_S
-        next_retry = time.monotonic() + RETRY_S
+        """Serves events until SIGTERM or SIGINT. Whatever fails is tried again; nothing but a signal ends this."""
+        agent = self._agent
+        self._handlers = self._make_handlers(running)
+        self._next_check = time.monotonic() + agent.options.check_every_s
+        self._next_sweep = time.monotonic() + SWEEP_S
+        self._next_look = time.monotonic()
+        self._next_retry = time.monotonic() + RETRY_S
         while not self._signals.stopped:
-            if running.programs.sweep.urgent:
-                next_sweep = time.monotonic()
-            due = min(next_check, next_sweep, next_retry, next_look, running.stale.due)
-            if self._changed:
-                due = min(due, self._calm)
-            wait = max(0.0, due - time.monotonic())
-            for key, _ in self._selector.select(wait):
-                with health.update():
-                    handlers[key.fd]()
+            agent.health.beat()
+            if running.programs.sweep.urgent and agent.attempts.may(Part.FLOWS):
+                self._next_sweep = time.monotonic()
+            self._serve_events(running)
             self._look_again(running)
-            now = time.monotonic()
-            if now >= next_sweep:
-                next_sweep = now + running.sweep()
-            if now >= running.stale.due:
-                running.stale.step()
-            if now >= next_look:
-                running.look()
-                next_look = time.monotonic() + _LOOK_S
-            if now >= next_retry:
-                agent.retry()
-                next_retry = time.monotonic() + RETRY_S
-            if now >= next_check:
-                with health.update():
-                    running.on_source()  # an event that is waiting is no missed change
-                    running.full_check()
-                next_check = time.monotonic() + agent.options.check_every_s
+            self._keep_time(running)
 
-    def _handlers(self, running: Running) -> dict[int, Callable[[], None]]:
+    def _due(self, running: Running) -> float:
+        due = min(self._next_check, self._next_sweep, self._next_retry, self._next_look)
+        if self._changed and self._agent.attempts.may(Part.NETWORK):
+            due = min(due, self._calm)
+        return min(due, running.stale.due if self._agent.attempts.may(Part.SOCKETS) else math.inf)
+
+    def _do(self, part: Part, work: Callable[[], object]) -> bool:
+        """Does a part of the work, unless it failed a moment ago."""
+        agent = self._agent
+        if not agent.attempts.may(part):
+            return False
+        agent.health.doing = part
+        return agent.attempts.run(part, work)
+
+    def _serve_events(self, running: Running) -> None:
+        """Waits for events and serves them. What cannot be served now is left alone until it is tried again."""
+        for fd, (part, _) in self._handlers.items():
+            if fd in self._left_alone and self._agent.attempts.may(part):
+                self._selector.register(fd, selectors.EVENT_READ)
+                self._left_alone.discard(fd)
+        for key, _ in self._selector.select(max(0.0, self._due(running) - time.monotonic())):
+            part, work = self._handlers[key.fd]
+            if not self._do(part, work):
+                self._selector.unregister(key.fd)
+                self._left_alone.add(key.fd)
+
+    def _keep_time(self, running: Running) -> None:
+        """Does what is due by the clock."""
+        agent, now = self._agent, time.monotonic()
+        if now >= self._next_sweep:
+            self._next_sweep = now + SWEEP_S
+            self._do(Part.FLOWS, lambda: self._sweep(running))
+        if now >= running.stale.due:
+            self._do(Part.SOCKETS, running.stale.step)
+        if now >= self._next_look:
+            self._do(Part.LOOK, running.look)
+            self._next_look = time.monotonic() + _LOOK_S
+        if now >= self._next_retry:
+            self._do(Part.RETRY, agent.retry)
+            self._next_retry = time.monotonic() + RETRY_S
+        if running.disturbed or agent.attempts.due(Part.NETWORK):
+            self._do(Part.NETWORK, self._updating(Part.NETWORK, running.repair))
+        if now >= self._next_check or agent.attempts.due(Part.CLUSTER, Part.SERVICES):
+            self._check(running)
+            self._next_check = time.monotonic() + agent.options.check_every_s
+
+    def _sweep(self, running: Running) -> None:
+        self._next_sweep = time.monotonic() + running.sweep()
+
+    def _check(self, running: Running) -> None:
+        """Looks at everything, in parts, so that one that fails keeps no other from its check."""
+        self._do(
+            Part.CLUSTER, self._updating(Part.CLUSTER, running.on_source)
+        )  # a waiting event is no missed change
+        self._do(Part.SERVICES, self._updating(Part.SERVICES, running.check_services))
+        self._do(Part.NETWORK, self._updating(Part.NETWORK, running.repair))
+
+    def _updating(self, part: Part, work: Callable[[], object]) -> Callable[[], object]:
+        """The work as a change that has come in: the proxy is not healthy while it waits too long."""
+
+        def update() -> object:
+            with self._agent.health.update(part):
+                return work()
+
+        return update
+
+    def _make_handlers(self, running: Running) -> dict[int, tuple[Part, Callable[[], object]]]:
         """What to call when a descriptor is readable."""
-        handlers: dict[int, Callable[[], None]] = {
-            self._agent.source.fd: running.on_source,
-            self._pods.fd: self._on_pods,
-            self._monitor.fd: self._on_monitor,
-            self._signals.fd: lambda: None,
+        handlers: dict[int, tuple[Part, Callable[[], object]]] = {
+            self._agent.source.fd: (
+                Part.CLUSTER,
+                self._updating(Part.CLUSTER, running.on_source),
+            ),
+            self._pods.fd: (Part.LOOK, self._on_pods),
+            self._monitor.fd: (Part.LOOK, self._on_monitor),
+            self._disturbances.fd: (Part.LOOK, lambda: self._on_disturbance(running)),
+            self._signals.fd: (Part.LOOK, lambda: None),
         }
         if running.pod_network:
-            handlers[running.pod_network.fd] = running.pod_network.serve
+            handlers[running.pod_network.fd] = (Part.PLUGIN, running.pod_network.serve)
         for fd in handlers:
             self._selector.register(fd, selectors.EVENT_READ)
         return handlers
@@ -105,19 +166,25 @@ class Loop:
     def _look_again(self, running: Running) -> None:
         """Looks at the network once for all events of a round."""
         started = time.monotonic()
-        if self._changed and started >= self._calm:
+        if self._changed and started >= self._calm and self._agent.attempts.may(Part.NETWORK):
             routes, self._changed, self._routes_changed = self._routes_changed, False, False
-            with self._agent.health.update():
-                running.on_network(routes=routes)
+            self._do(
+                Part.NETWORK,
+                self._updating(Part.NETWORK, lambda: running.on_network(routes=routes)),
+            )
             self._monitor.expect(*self._agent.node.devices_for_routes)
             now = time.monotonic()
             self._calm = now + _CALM * (now - started)
 
     def _on_pods(self) -> None:
-        self._pods.read()
         self._changed = True
+        self._pods.read()
 
     def _on_monitor(self) -> None:
         seen = self._monitor.read()
         self._changed |= seen.devices or seen.routes
         self._routes_changed |= seen.routes
+
+    def _on_disturbance(self, running: Running) -> None:
+        if self._disturbances.read():
+            running.disturbed = True

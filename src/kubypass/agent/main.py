@@ -8,6 +8,7 @@ import gc
 from kubypass.agent.agent import Agent
 from kubypass.agent.faults import Faults
 from kubypass.agent.health import Health
+from kubypass.agent.host_checks import allow_open_files
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.log import log
 from kubypass.agent.loop import Loop
@@ -31,6 +32,7 @@ def run(options: Options) -> int:
     settings, findings = load_settings(options.config, overrides)
     directory = claim_run_directory(options)
     source = open_source(options, settings)
+    allow_open_files()
     faults = Faults()
     server = HttpServer(failed=faults.note)
     ports = HttpPorts(server, settings, options.node, Health())
@@ -52,7 +54,7 @@ def run(options: Options) -> int:
             ports=ports,
             faults=faults,
         )
-        _serve(agent, server, signals)
+        _serve(agent, signals)
     finally:
         source.stop()
         server.stop()
@@ -60,7 +62,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def _serve(agent: Agent, server: HttpServer, signals: Signals) -> None:
+def _serve(agent: Agent, signals: Signals) -> None:
     for finding in agent.findings:
         if finding.level != "accepted":
             log("setting", "WARNING", key=finding.key, message=finding.message)
@@ -69,7 +71,7 @@ def _serve(agent: Agent, server: HttpServer, signals: Signals) -> None:
     loop = Loop(agent, signals)
     loop.watch()
     report = Report(agent)
-    server.open(agent.options.run / "agent.sock", agent_routes(report))
+    agent.ports.serve_api(agent.options.run / "agent.sock", agent_routes(report))
     agent.ports.start(agent.settings, report)
     gc.disable()  # the objects that are made now stay
     agent.follow()

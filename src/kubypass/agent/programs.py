@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from kubypass.agent.agent import Agent
 from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
@@ -14,8 +16,11 @@ from kubypass.datapath.loader import Datapath
 from kubypass.datapath.map_fill import MapFill
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import map_sizes
+from kubypass.errors import KernelError
 from kubypass.kernel.netlink import FrameHeader, Link
+from kubypass.model.problem import Problem
 from kubypass.node.attached_programs import AttachedPrograms, write_attached
+from kubypass.node.facts import NodeState
 from kubypass.node.record import Change, Kind
 
 
@@ -44,6 +49,8 @@ class Programs:
         self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
         self.uplinks: tuple[Link, ...] = ()
         """The uplinks with programs on them."""
+        self.problems: list[Problem] = []
+        """What keeps the socket programs from being attached."""
 
     def attach(self) -> None:
         """Switches traffic to these programs; the maps are complete by now."""
@@ -54,25 +61,53 @@ class Programs:
         self.attach_node()
         if self.datapath.loaded:
             loader.finish_switch(self.datapath)
-        agent.attached = AttachedPrograms(self.signature, self._constants)
-        write_attached(agent.options.run, agent.attached)
+        attached = AttachedPrograms(self.signature, self._constants)
+        if attached != agent.attached:
+            write_attached(agent.options.run, attached)
+            agent.attached = attached
         for note in self.datapath.notes:
             log("datapath rebuilt", note=note)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
+
+    def pins(self) -> dict[Path, set[str]]:
+        """The directories below the bpffs, and what is to be pinned in each."""
+        pins = self.datapath.pins
+        return {
+            pins.maps: set(self.datapath.maps),
+            pins.programs: set(self.datapath.programs),
+            pins.links: self.attachments.pins,
+        }
+
+    def lacks_filters(self, node: NodeState) -> bool:
+        """Whether one of our own devices lacks its clsact filter; False where links are used."""
+        if self._agent.features.tcx:
+            return False
+        return not self.network.has_filters(node)
 
     def attach_node(self) -> None:
         """Attaches the programs of the node: those of its devices, and those of its sockets."""
         self.attach_own_devices()
         hooks = cgroup_hooks(self._agent.settings)
         cgroup = self._agent.directory.cgroup
-        self.attachments.attach_cgroup(cgroup, self.datapath.programs, hooks)
+        self.problems = []
+        try:
+            self.attachments.attach_cgroup(cgroup, self.datapath.programs, hooks)
+        except (KernelError, OSError) as error:
+            message = f"sockets are not balanced: {error}; it is tried again"
+            self.problems = [Problem(f"Cgroup {cgroup}", message)]
 
     def attach_own_devices(self) -> None:
         """Attaches the programs of the uplinks and of the loopback device."""
         node = self._agent.node
         self._record_filters()
         if any(link.header == FrameHeader.NONE for link in node.uplinks):
-            loader.add_l3_programs(self.datapath, self._config, self._sizes)
+            try:
+                loader.add_l3_programs(self.datapath, self._config, self._sizes)
+            except (
+                KernelError,
+                OSError,
+            ) as error:  # status names each device that has no programs then
+                log("no programs for devices without Ethernet header", error=error)
         self.network.attach_own_devices(node)
         self.uplinks = node.uplinks
 

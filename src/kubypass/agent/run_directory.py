@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.agent.host_checks import check_host
-from kubypass.agent.lock import lock
+from kubypass.agent.lock import NodeLock, lock
 from kubypass.agent.options import Options
 from kubypass.errors import ConfigError
 from kubypass.node.attached_programs import AttachedPrograms, read_attached
@@ -27,6 +27,7 @@ class RunDirectory:
     """The programs of an earlier agent."""
     lock: int
     """A descriptor that holds the lock until it is closed."""
+    node_lock: NodeLock
 
 
 def claim_run_directory(options: Options) -> RunDirectory:
@@ -39,6 +40,7 @@ def claim_run_directory(options: Options) -> RunDirectory:
             f"--run {options.run}: {error.strerror}", hint="give another directory"
         ) from None
     held = lock(options.run)
+    node_lock = NodeLock(options.run)
     record = Record(options.run)
     provide_bpffs(record, options.bpffs)
-    return RunDirectory(cgroup, record, read_attached(options.run), held)
+    return RunDirectory(cgroup, record, read_attached(options.run), held, node_lock)

@@ -12,10 +12,12 @@ from collections.abc import Iterable, Mapping
 
 from kubypass.agent.agent import Agent
 from kubypass.agent.bind_protection import BindProtection
+from kubypass.agent.kernel_look import KernelLook
 from kubypass.agent.local_endpoints import count_without_local
 from kubypass.agent.log import log
 from kubypass.agent.pod_network import PodNetwork, open_pod_network
 from kubypass.agent.programs import Programs
+from kubypass.agent.repairs import Repairs
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.map_fill import Fill, fill_problems, read_fills
 from kubypass.agent.report.problem_events import ProblemEvents
@@ -30,9 +32,7 @@ from kubypass.errors import ConfigError
 from kubypass.model.address import Family
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
-from kubypass.node.reserved_ports import reserve_node_ports
 from kubypass.node.routes import sync_routes
-from kubypass.node.sysctls import set_forwarding
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.routes import plan_routes
 from kubypass.plan.snat import plan_snat_ports
@@ -48,9 +48,11 @@ class Running:
         """From nothing, or from what an earlier agent left, to a datapath that is complete and attached."""
         started = time.perf_counter()
         self._agent = agent
-        agent.writes["sysctls"] += set_forwarding(agent.record, agent.settings)
-        agent.writes["sysctls"] += reserve_node_ports(agent.record, agent.settings)
+        self.repairs, self._kernel_look = Repairs(agent), KernelLook()
+        self.disturbed = False
+        """Whether somebody has undone a part of our work, so that `repair` is due at once."""
         agent.look_at_node()
+        self.repairs.sysctls()
         settings, snapshot = agent.settings, agent.snapshot
         self.programs = Programs(agent)
         maps, closing = self.programs.datapath.maps, agent.features.close_sockets
@@ -119,6 +121,7 @@ class Running:
             links_written=self.programs.attachments.writes,
             sockets_closed={protocol: stale.closed[protocol] for protocol in stale.protocols},
             pools=tuple(self.pod_network.pools) if self.pod_network else (),
+            repairs=self.repairs.count,
             problems=tuple(self.problems()),
             upgrade=tuple(self.programs.datapath.notes),
         )
@@ -142,21 +145,25 @@ class Running:
             *agent.source.problems(),
             *self.services.problems(),
             *self.programs.network.problems,
-            *self.programs.network.device_problems,
+            *self.programs.network.unserved,
             *(config_map.problems if config_map else ()),
             *(self.pod_network.problems if self.pod_network else ()),
             *self._route_problems,
             *self._overlaps.problems(),
             *agent.ports.problems,
             *self.binds.problems,
+            *agent.attempts.problems(),
             *fill_problems(self._fills()),
             *agent.faults.problems(),
+            *self.outages(),
             *snat,
             *agent.node.problems,
         ]
 
     def look(self) -> None:
-        """Looks at what programs have noted, and tells of problems that came or went."""
+        """Looks at what programs have noted and others have undone, and tells of problems that came or went."""
+        self.look_at_kernel()
+        self._agent.ports.look()
         self.binds.look()
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
@@ -234,13 +241,14 @@ class Running:
                 _log_result(result, "services planned again for the node")
             self._served(result, agent.snapshot.services.keys(), full=True)
 
-    def on_network(self, *, routes: bool = False) -> None:
-        """Follows devices, addresses or pods that changed; `routes`: those to other nodes may have, too."""
+    def on_network(self, *, routes: bool = False) -> bool:
+        """Follows devices, addresses or pods, and with `routes` those to other nodes; False where a part failed."""
         before = self._agent.node.routing_inputs
         if self._look_at_node():
             self._follow_network(thorough=False)
             if routes or before != self._agent.node.routing_inputs:
                 self._check_nodes()
+        return self._complete()
 
     def _follow_network(self, *, thorough: bool) -> None:
         """Follows all that depends on how the node was last seen."""
@@ -253,8 +261,8 @@ class Running:
             log("endpoints changed", writes=written, pods=network.pods)
         self._look_at_pod_network(thorough=thorough)
 
-    def full_check(self) -> None:
-        """Checks everything: changes that no event reported, and changes that others made in the kernel."""
+    def check_services(self) -> None:
+        """Checks the services: changes that no event reported, and what others wrote into the maps."""
         agent = self._agent
         started = time.perf_counter()
         result = self.services.check()
@@ -265,23 +273,48 @@ class Running:
         if dirty:
             agent.writes["maps"] += self.services.sync(dirty).writes
         self._served(result, agent.snapshot.services.keys() | dirty, full=True)
-        self._repair()
         agent.timings["check_s"] = time.perf_counter() - started
 
-    def _repair(self) -> None:
-        """Puts back pins, attachments, local addresses, routes and sysctls."""
-        writes = self._agent.writes
-        links, routes = self.programs.attachments.writes, writes["routes"]
-        sysctls = set_forwarding(self._agent.record, self._agent.settings)
-        writes["sysctls"] += sysctls
-        pins = loader.pin_missing(self.programs.datapath)
-        if self._look_at_node():
+    def outages(self) -> list[Problem]:
+        """What keeps pods or services of this node from being served."""
+        programs = self.programs
+        return [*self.repairs.problems, *programs.problems, *programs.network.device_problems]
+
+    def look_at_kernel(self) -> None:
+        """Looks whether somebody has undone a part of our work; until it is put back, the node is not healthy."""
+        agent = self._agent
+        found = self._kernel_look.disturbed(self.programs, agent.node, agent.settings)
+        if found and not self.disturbed:
+            self.disturb(found)
+
+    def disturb(self, what: str) -> None:
+        """Somebody has undone a part of our work: `repair` is due at once."""
+        self.disturbed = True
+        self._agent.health.outages = (what, *self._agent.health.outages)
+
+    def repair(self) -> bool:
+        """Puts back pins, attachments, local addresses, routes and sysctls; False where something cannot be."""
+        agent = self._agent
+        self.disturbed = False
+        links, routes = self.programs.attachments.writes, agent.writes["routes"]
+        seen = self._look_at_node()
+        sysctls = self.repairs.sysctls(self.programs.network.devices)
+        pins = self.repairs.pins(self.programs)
+        if seen:
             self.programs.attach_node()
             self._follow_network(thorough=True)
             self._check_nodes()
-        links, routes = self.programs.attachments.writes - links, writes["routes"] - routes
+        links, routes = self.programs.attachments.writes - links, agent.writes["routes"] - routes
         if links or pins or routes or sysctls:
+            self.repairs.count += 1
             log("repaired", "WARNING", links=links, pins=pins, routes=routes, sysctls=sysctls)
+        return self._complete()
+
+    def _complete(self) -> bool:
+        """Notes whether all that belongs to this node is served; False where another look may do more."""
+        outages = self.outages()
+        self._agent.health.outages = tuple(map(str, outages))
+        return not outages and not self.programs.network.incomplete
 
     def sweep(self) -> float:
         """Does one step through the flows; returns seconds until the next."""

@@ -59,6 +59,8 @@ class Services:
         self._problems: dict[ServiceKey, tuple[Problem, ...]] = {}
         self._mirror: Mirror = read_mirror(maps, None)
         self._tables = self._adopt()
+        self._uncertain = False
+        """Whether a pass failed, so that tables and maps may differ."""
         self._adopted = False
 
     def _adopt(self) -> Tables:
@@ -117,8 +119,8 @@ class Services:
 
     def check(self) -> Result:
         """Plans everything. Where somebody else has written to the maps, it adopts them as after a start."""
-        found = read_mirror(self._maps, self._mirror)
-        if found != self._mirror:
+        found = read_mirror(self._maps, None if self._uncertain else self._mirror)
+        if found != self._mirror or self._uncertain:
             self._mirror = found
             self._tables = self._adopt()
         return self.sync_all()
@@ -127,14 +129,17 @@ class Services:
         """Plans everything. The first time, entries that no service needs are removed from the maps."""
         snapshot = self._snapshot
         everything = snapshot.services.keys() | snapshot.pods.keys() | self._items.keys()
-        return self._sync(everything, everything=True)
+        done = self._sync(everything, everything=True)
+        self._uncertain = False
+        return done
 
     def sync(self, dirty: Iterable[ServiceKey]) -> Result:
         """Plans these services again, and the services that share a frontend with them."""
-        return self._sync(set(dirty), everything=False)
+        return self.check() if self._uncertain else self._sync(set(dirty), everything=False)
 
     def _sync(self, dirty: set[ServiceKey], *, everything: bool) -> Result:
         started = time.perf_counter()
+        certain, self._uncertain = not self._uncertain, True  # until all is written
         plans = {key: self._plan(key) for key in dirty}
         touched: set[ServiceKey] = set()
         for key, plan in plans.items():
@@ -164,6 +169,7 @@ class Services:
         planned = time.perf_counter()
         writes = apply_changes(self._maps, changes) if changes else 0
         self._mirror.note(changes)
+        self._uncertain = not certain
         done = time.perf_counter()
         return Result(len(plans), writes, planned - started, done - planned)
 

@@ -90,6 +90,11 @@ class HttpServer:
             if address in self._listeners:
                 self._close(self._listeners[address])
 
+    def is_lost(self, address: ListenAddress) -> bool:
+        """Whether somebody has removed the file of a unix socket that is open; `open` makes it again."""
+        listener = self._listeners.get(address)
+        return listener is not None and listener.is_lost
+
     def _close(self, listener: Listener) -> None:
         self._listeners.pop(listener.address)
         self._selector.unregister(listener.socket)

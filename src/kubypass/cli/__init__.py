@@ -9,6 +9,7 @@ try:
     import argparse
     import importlib
     import signal
+    from collections.abc import Iterable
     from types import ModuleType
     from typing import cast
 
@@ -28,6 +29,7 @@ COMMANDS = {
     "uninstall": "take the agents out of a cluster",
     "connectivity": "try every path in a cluster, with pods of its own",
     "cleanup": "take everything of ours off this node",
+    "completion": "completion for bash, zsh and fish; the manual page",
     "version": "versions of kubypass, libbpf and the kernel",
 }
 LAB_COMMANDS = {
@@ -58,20 +60,42 @@ def _module(name: str) -> ModuleType:
     raise ConfigError(f"{name} is not installed", "pip install 'kubypass[lab]'")
 
 
+def installed_lab_commands() -> list[str]:
+    """The commands of the lab, if it is installed."""
+    from importlib.metadata import entry_points
+
+    found = {entry.name for entry in entry_points(group="kubypass.commands")}
+    return [name for name in LAB_COMMANDS if name in found]
+
+
+def whole_parser(names: Iterable[str]) -> argparse.ArgumentParser:
+    """The parser with all that these commands take."""
+    parser, commands = _empty_parser()
+    for name in names:
+        _module(name).register(commands)
+    return parser
+
+
 def _parser(chosen: str | None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="kubypass",
-        description="Kubernetes services without kube-proxy: an eBPF datapath and its tools.",
-        epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser, commands = _empty_parser()
     for name, text in {**COMMANDS, **LAB_COMMANDS}.items():
         if name == chosen:
             _module(name).register(commands)
         else:
             commands.add_parser(name, help=text)
     return parser
+
+
+def _empty_parser() -> tuple[
+    argparse.ArgumentParser, argparse._SubParsersAction[argparse.ArgumentParser]
+]:
+    parser = argparse.ArgumentParser(
+        prog="kubypass",
+        description="Kubernetes services without kube-proxy: an eBPF datapath and its tools.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    return parser, parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
 
 def _run(words: list[str], chosen: str | None) -> int:

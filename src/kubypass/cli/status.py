@@ -106,7 +106,8 @@ def _counts(status: dict[str, Any]) -> list[str]:
     held = f"{status['services']} ({status['frontends']} frontends, {status['backends']} backends)"
     pools = [f"{p['used']}/{p['capacity']} allocated from {p['cidr']}" for p in status["ipam"]]
     agent = status["agent"]
-    state = "Ok" if agent["healthy"] else "waiting for the first complete sync"
+    waiting = "waiting for the first complete sync"
+    state = "Ok" if agent["healthy"] else "; ".join(agent.get("unhealthy", ())) or waiting
     maps = [_map(one) for one in status["bpf_maps"]]
     snat = status["snat"]
     return [

@@ -6,12 +6,14 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from kubypass.cli.options import add_bpffs, add_output, add_run
 from kubypass.cli.output import write_output
+from kubypass.cli.progress import progress
 from kubypass.cli.signals import signals_blocked, signals_unblocked
 from kubypass.errors import ConfigError
 
@@ -79,9 +81,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from kubypass.trace.fields import explanation_fields
     from kubypass.trace.run import Answer
 
-    if sys.stderr.isatty():
-        print("kubypass: loading the programs once more, for this trace only", file=sys.stderr)
-    with signals_blocked(), _node(arguments) as node, signals_unblocked():
+    with (
+        signals_blocked(),
+        progress() as shown,  # its thread must not take the signals that are blocked here
+        _node(arguments, shown.say) as node,
+        signals_unblocked(),
+    ):
+        shown.end()
         flow, source = node.parse_flow(arguments.source, arguments.target)
         explanation = explain(node.programs, flow, source, node.local, node.explain_port)
     if arguments.output == "json":
@@ -92,14 +98,16 @@ def _run(arguments: argparse.Namespace) -> int:
     return 0 if explanation.run.answer in {Answer.DNAT, Answer.ACCEPT} else 1
 
 
-def _node(arguments: argparse.Namespace) -> AbstractContextManager[TracedNode]:
+def _node(
+    arguments: argparse.Namespace, say: Callable[[str], None]
+) -> AbstractContextManager[TracedNode]:
     if arguments.manifests:
         from kubypass.trace.manifest_node import manifest_node
 
-        return manifest_node(arguments.manifests, arguments.node, arguments.config)
+        return manifest_node(arguments.manifests, arguments.node, arguments.config, say)
     from kubypass.trace.live_node import live_node
 
-    return live_node(arguments.run_directory, arguments.bpffs)
+    return live_node(arguments.run_directory, arguments.bpffs, say)
 
 
 def _run_batch(path: Path) -> int:
@@ -109,9 +117,11 @@ def _run_batch(path: Path) -> int:
     with (
         _input(path) as file,
         signals_blocked(),
-        open_programs({}) as programs,
+        progress(patience_s=inf) as shown,  # programs read both streams: only a person is told
+        open_programs({}, say=shown.say) as programs,
         signals_unblocked(),
     ):
+        shown.end()
         for answer in answer_cases(programs, _lines(path, file)):
             write_output(answer + b"\n")
     return 0

@@ -6,7 +6,9 @@ Where the kernel has no tcx (before Linux 6.6), devices get clsact filters, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from kubypass.errors import KernelError
@@ -39,6 +41,14 @@ def l3_program(name: str) -> str:
     return f"{name}_l3"
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """An open link, and what the kernel said of it when it was made. Open, it outlives its pin."""
+
+    link: Link
+    info: bytes
+
+
 class Attachments:
     """The links in one directory. `writes` counts what was attached, replaced or detached."""
 
@@ -46,6 +56,8 @@ class Attachments:
         directory.mkdir(parents=True, exist_ok=True)
         self._directory = directory
         self._tcx = tcx
+        self._held: dict[Path, _Held] = {}
+        self._rotation: Iterator[Path] = iter(())
         self.writes = 0
 
     def attach_cgroup(
@@ -70,6 +82,10 @@ class Attachments:
             return
         self._attach(TcxHook(ifindex, direction), program, self._device_pin(name, direction))
 
+    def has_filter(self, ifindex: int, program_name: str, program: Program) -> bool:
+        """Whether the device has this program where filters are used; True where links are."""
+        return self._tcx or ClsactHook(ifindex, DIRECTIONS[program_name]).program_id == program.id
+
     def drop_device(self, name: str) -> None:
         """Removes the pins of a device, and its links with them."""
         for direction in ("ingress", "egress"):
@@ -85,31 +101,68 @@ class Attachments:
         return self._directory / f"{file_name}-{direction}"
 
     def _drop(self, path: Path) -> None:
+        held = self._held.pop(path, None)
+        if held is not None:
+            held.link.close()
         if path.exists():
             path.unlink()
             self.writes += 1
 
     def _attach(self, hook: LinkHook, program: Program, path: Path) -> None:
-        if self._keep(path, hook, program):
-            return
-        link = hook.attach(program)
+        link = self._keep(path, hook, program)
+        if link is None:
+            link = hook.attach(program)
+            self._pin(link, path)
+        self._held[path] = _Held(link, link.info())
+
+    def _pin(self, link: Link, path: Path) -> None:
         self._directory.mkdir(parents=True, exist_ok=True)
         link.pin(str(path))
         self.writes += 1
 
-    def _keep(self, path: Path, hook: LinkHook, program: Program) -> bool:
-        """Keeps the pinned link if the hook holds it, and gives it our program if it has another."""
-        if not path.exists():
-            return False
-        link = Link.open_pinned(str(path))
-        if not hook.holds(link):
-            path.unlink()
-            return False
-        if link.program_id != program.id:
-            try:
-                link.update(program)
-            except KernelError:  # the object is going away
-                path.unlink()
-                return False
-            self.writes += 1
-        return True
+    @property
+    def pins(self) -> set[str]:
+        """The names of the pins that belong here."""
+        return {path.name for path in self._held}
+
+    def look(self, first: Iterable[str], at_most: int) -> bool:
+        """Whether links are as they were made: those of the cgroup and of these devices, and `at_most` others in turn.
+
+        A link is described by one system call. Filters have to be looked at by `attach_device`.
+        """
+        names = {f"{_CGROUP}-{name}" for name in CGROUP_HOOKS}
+        names |= {
+            self._device_pin(name, way).name for name in first for way in ("ingress", "egress")
+        }
+        always = [path for path in self._held if path.name in names]
+        return all(self._is_intact(path) for path in (*always, *islice(self._in_turn(), at_most)))
+
+    def _is_intact(self, path: Path) -> bool:
+        held = self._held.get(path)
+        return held is None or held.link.info() == held.info
+
+    def _in_turn(self) -> Iterator[Path]:
+        yield from self._rotation
+        self._rotation = iter(list(self._held))
+
+    def _keep(self, path: Path, hook: LinkHook, program: Program) -> Link | None:
+        """The link that is there already, if the hook holds it; it gets our program if it has another.
+
+        A link whose pin somebody has removed is attached for as long as we hold it, and is pinned again.
+        """
+        pinned, held = path.exists(), self._held.get(path)
+        if not pinned and held is None:
+            return None
+        try:
+            link = Link.open_pinned(str(path)) if pinned or held is None else held.link
+            if hook.holds(link):
+                if link.program_id != program.id:
+                    link.update(program)
+                    self.writes += 1
+                if not pinned:
+                    self._pin(link, path)
+                return link
+        except KernelError:  # the object is going away, or the pin is none of a link
+            pass
+        path.unlink(missing_ok=True)
+        return None

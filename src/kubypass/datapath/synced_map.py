@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Mapping
 
+from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 
 
@@ -25,7 +27,14 @@ class SyncedMap:
         changed = {key: value for key, value in wanted.items() if content.get(key) != value}
         gone = [key for key in content if key not in wanted]
         self._known = None  # until all is written
-        self._target.update_batch(b"".join(changed), b"".join(changed.values()), len(changed))
+        entries = b"".join(changed), b"".join(changed.values()), len(changed)
+        try:
+            self._target.update_batch(*entries)
+        except KernelError as error:
+            if error.errno != errno.E2BIG or not gone:
+                raise
+            self._target.delete_batch(b"".join(gone), len(gone))  # a full map: what goes makes room
+            self._target.update_batch(*entries)
         self._target.delete_batch(b"".join(gone), len(gone))
         self._known = dict(wanted)
         return len(changed) + len(gone)

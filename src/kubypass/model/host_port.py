@@ -50,6 +50,8 @@ class HostPortPod:
     """Whether the pod is being deleted; it then leaves its ports to any other pod that asks for them."""
     created: str = ""
     """The time of creation (RFC 3339). The older of two pods keeps a port that both have."""
+    balances: ServiceKey | None = None
+    """The Service whose load balancer the pod is on its node, as k3s makes them (`svclb-…`)."""
 
     @property
     def key(self) -> ServiceKey:

@@ -10,7 +10,8 @@ by hand) counts as younger than any with one. Within a service, the first item w
 The same order decides between a port on every address of the node (a wildcard frontend: a NodePort or a host port) and
 the same port on one of these addresses (a specific frontend: an external address or a host port). An earlier specific
 frontend takes its address from the wildcard one, which keeps the other addresses. A NodePort never conflicts on an
-address on which NodePorts do not answer.
+address on which NodePorts do not answer. A pod that is a service's load balancer (k3s has one on each node, with the
+service's ports as host ports) loses nothing to its service, which is no problem.
 
 An example: a node with the address 192.0.2.1, and four that come at once and claim port 30080/TCP:
 
@@ -111,6 +112,8 @@ class Claims:
         self._node_addresses: frozenset[Address] = frozenset(addresses)
         self._node_ports_answer = node_ports_answer
         self._shared = SharedAddresses()
+        self._balances: dict[ServiceKey, ServiceKey] = {}
+        """The pods that are a service's load balancer on this node."""
         self._since: dict[FrontendKey, int] = {}
         self._round = 0
 
@@ -150,6 +153,10 @@ class Claims:
     ) -> set[ServiceKey]:
         """Replaces the claims of one service (None: it is gone); returns the others that have to be settled again."""
         touched = self._shared.replace(key, plan)
+        if plan is not None and plan.balances:
+            self._balances[key] = plan.balances
+        else:
+            self._balances.pop(key, None)
         old, new = self._frontends.get(key, ()), _frontends(plan) if plan else ()
         full, overlapped = rank.of(key), bool(self._specific)
         if old != new or (plan is not None and self._ranks.get(key) != full):
@@ -177,6 +184,7 @@ class Claims:
         problems = [*plan.problems, *self._shared.problems(key, plan)]
         taken: set[FrontendKey] = set()
         items: list[Item] = []
+        opposed = False
         unopposed = key not in self._contested and not self._specific
         for item in plan.items:
             kept: list[PlannedFrontend] = []
@@ -189,11 +197,12 @@ class Claims:
                     kept.append(planned)
                     problems += [] if unopposed else self._lost_addresses(frontend, key)
                 else:
-                    problems.append(_problem(key, frontend, winner))
+                    problems += self._conflict(key, frontend, winner)
+                    opposed = True
                     lost += [planned] if planned.flags & ServiceFlag.CLUSTER_IP else []
             same = len(kept) == len(item.frontends)
             items.append(item if same else replace(item, frontends=tuple(kept), lost=tuple(lost)))
-        if len(problems) == len(plan.problems):
+        if len(problems) == len(plan.problems) and not opposed:
             return plan
         return ServicePlan(tuple(items), tuple(problems))
 
@@ -228,12 +237,18 @@ class Claims:
         """Whether `key`, which has the port on every address, answers on this one. A pod's host port always does."""
         return is_pod(key) or self._node_ports_answer(address_of(frontend))
 
+    def _conflict(self, key: ServiceKey, frontend: FrontendKey, owner: ServiceKey) -> list[Problem]:
+        """The problem of `key`, which does not get the frontend; none where it goes to the same service either way."""
+        if self._balances.get(key) == owner or self._balances.get(owner) == key:
+            return []
+        return [_problem(key, frontend, owner)]
+
     def _lost_addresses(self, frontend: FrontendKey, key: ServiceKey) -> Iterable[Problem]:
         """A problem for each address that `key`, which has the port on every address, loses to an older one."""
         for specific in sorted(self._specific.get(frontend, ())):
             other = self._owner[specific]
             if self._precedes(specific, frontend) and self._serves(key, specific):
-                yield _problem(key, specific, other)
+                yield from self._conflict(key, specific, other)
 
     def _overlapping(self, frontend: FrontendKey) -> set[ServiceKey]:
         """Who claims the same port on one address of the node, or has it on every address."""

@@ -54,7 +54,7 @@ def plan_host_ports(pod: HostPortPod, node: PlanNode, settings: Settings) -> Ser
             problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
         else:
             items += _items(pod, port, settings)
-    return ServicePlan(tuple(items), tuple(problems))
+    return ServicePlan(tuple(items), tuple(problems), pod.balances)
 
 
 def pod_rank(pod: HostPortPod) -> Rank:

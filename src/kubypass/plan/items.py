@@ -15,6 +15,7 @@ from kubypass.model.cidr import Cidr
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
+from kubypass.model.service import ServiceKey
 from kubypass.model.verdict import BackendList, BackendState
 
 
@@ -80,6 +81,8 @@ class ServicePlan:
 
     items: tuple[Item, ...]
     problems: tuple[Problem, ...] = ()
+    balances: ServiceKey | None = None
+    """The service whose load balancer this pod is: what comes to its host ports goes to that service."""
 
 
 @dataclass(frozen=True, slots=True)

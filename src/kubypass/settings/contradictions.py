@@ -81,7 +81,8 @@ def _overlaps(settings: Settings) -> Iterator[Contradiction]:
             if pod.family == service.family and pod.overlaps(service):
                 message = f"the pods' network {pod} ({key}) and the services' network {service} (service-cidrs) "
                 message += "overlap; give each its own"
-                yield Contradiction((key, "service-cidrs"), "wrong", message)
+                level: Level = "doubtful" if key == _CLUSTER_CIDR else "wrong"  # it may span both
+                yield Contradiction((key, "service-cidrs"), level, message)
     for key, cidrs in {**pods, "service-cidrs": settings.services.cidrs}.items():
         for cidr, other in ((c, u) for c in cidrs for u in _UNUSABLE):
             if cidr.family == other.family and cidr.overlaps(other):

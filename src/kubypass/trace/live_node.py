@@ -6,7 +6,7 @@ The agent's API gives names and explanations; without a running agent, the maps 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,9 @@ class _Names(msgspec.Struct):
 
 
 @contextmanager
-def live_node(run_directory: Path, bpffs: Path) -> Iterator[TracedNode]:
+def live_node(
+    run_directory: Path, bpffs: Path, say: Callable[[str], None] = lambda _: None
+) -> Iterator[TracedNode]:
     """Opens this node's maps for the block; ConfigError where no agent has set up a datapath of this version."""
     pins = Pins(bpffs)
     shared, config = _open_datapath(pins, run_directory)
@@ -51,7 +53,8 @@ def live_node(run_directory: Path, bpffs: Path) -> Iterator[TracedNode]:
     names = {"nodes": known.nodes, "services": known.services, "pods": known.pods}
     local = frozenset(_node_addresses(shared["local_addresses"]))
     uplink = next((link for link in read_node(load_settings(None)[0]).uplinks), None)
-    with open_programs(shared, uplink=uplink.index if uplink else _LOOPBACK_INDEX) as programs:
+    device = uplink.index if uplink else _LOOPBACK_INDEX
+    with open_programs(shared, uplink=device, say=say) as programs:
         programs.configure(config)
         programs.take_affinities(pins.open_map("affinities"))
         yield TracedNode(

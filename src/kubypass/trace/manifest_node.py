@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,9 +20,12 @@ from kubypass.trace.traced_node import TracedNode, first_problems
 
 
 @contextmanager
-def manifest_node(manifests: Path, name: str, config: Path | None) -> Iterator[TracedNode]:
+def manifest_node(
+    manifests: Path, name: str, config: Path | None, say: Callable[[str], None] = lambda _: None
+) -> Iterator[TracedNode]:
     """Makes the node `name` for the block (the first node by name, where it is empty); `config` holds settings."""
     settings, findings = load_settings(config)
+    say(f"reading {manifests}")
     snapshot = ManifestSource(
         manifests, proxy_name=settings.services.proxy_name, every_pod=True
     ).read()
@@ -36,7 +39,7 @@ def manifest_node(manifests: Path, name: str, config: Path | None) -> Iterator[T
         )
     view = view_from_node(snapshot, name, own.addresses, settings, probe_features())
     notes = [str(found) for found in findings if found.level != "accepted"]
-    with open_programs({}, sizes=_map_sizes(snapshot)) as programs:
+    with open_programs({}, sizes=_map_sizes(snapshot), say=say) as programs:
         programs.configure(view.config)
         maps = ScratchMaps(view)
         maps.write(programs.maps, programs.ifindex)

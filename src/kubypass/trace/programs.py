@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -66,8 +66,11 @@ class Programs:
     that load fails, and the programs are loaded again for each configuration.
     """
 
-    def __init__(self, shared: Mapping[str, Map], sizes: Mapping[str, int]) -> None:
+    def __init__(
+        self, shared: Mapping[str, Map], sizes: Mapping[str, int], say: Callable[[str], None]
+    ) -> None:
         self.maps = dict(shared)
+        self._say = say
         self._sizes = {**_SIZES, **sizes}
         self._constants: list[tuple[Map, bytes]] = []
         self._config: layout.Config | None = None
@@ -85,8 +88,13 @@ class Programs:
 
     def _load(self, fixed: layout.Config | None) -> None:
         constants: list[tuple[Map, bytes]] = []
+        numbers = iter(range(1, len(_OBJECTS) + 1))
 
         def set_constants(opened: ObjectFile) -> None:
+            number = next(numbers)
+            self._say(
+                f"loading programs for this trace only, {number} of {len(_OBJECTS)}: {_OBJECTS[number - 1]}.bpf.o"
+            )
             if fixed is None:
                 constants.append(_use_map_for_constants(opened))
             else:
@@ -190,15 +198,19 @@ class Programs:
 
 @contextmanager
 def open_programs(
-    shared: Mapping[str, Map], *, uplink: int | None = None, sizes: Mapping[str, int] | None = None
+    shared: Mapping[str, Map],
+    *,
+    uplink: int | None = None,
+    sizes: Mapping[str, int] | None = None,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Iterator[Programs]:
     """Loads the programs and makes a cgroup and network namespaces for the block.
 
     `shared` are maps of a live agent, if any. `uplink` is a device of the current network namespace; None makes a
-    scratch network and enters its namespace for the block.
+    scratch network and enters its namespace for the block. `say` is told what is being loaded.
     """
     with ExitStack() as stack:
-        programs = Programs(shared, sizes or {})
+        programs = Programs(shared, sizes or {}, say)
         programs.attach(stack.enter_context(cgroup.scratch("kubypass-trace")))
         stack.callback(programs.detach)
         node_netns_fd, pod_netns_fd = netns.create(), netns.create()

@@ -62,7 +62,7 @@ def test_ready_only_after_the_first_sync_and_while_changes_are_applied_in_time()
         with health.update():
             clock.now += TIMEOUT_S
             for path in ("/healthz", "/livez"):
-                assert ask(path) == (503, "waiting for a change to be applied\n")
+                assert ask(path) == (503, "a change has not been applied for 60 s\n")
         assert ask("/livez") == ask("/healthz") == (200, "ok\n")
         assert ask("/metrics")[0] == 404
 

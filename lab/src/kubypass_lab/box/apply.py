@@ -53,7 +53,7 @@ def scale(box: Box, target: str, replicas: int, say: Say) -> None:
         if raw is None:
             raise KubypassError(
                 f"deployment {name} does not exist in box {box.paths.name}",
-                "see: kubypass box list",
+                f"see: kubypass box list --name {box.paths.name}",
             )
         changed = copy.deepcopy(raw)
         mapping(changed["spec"])["replicas"] = replicas
@@ -75,7 +75,8 @@ def delete(box: Box, target: str, say: Say) -> None:
         path = box.paths.objects / file
         if not path.is_file():
             raise KubypassError(
-                f"{target} does not exist in box {box.paths.name}", "see: kubypass box list"
+                f"{target} does not exist in box {box.paths.name}",
+                f"see: kubypass box list --name {box.paths.name}",
             )
         path.unlink()
         (box.paths.manifests / file).unlink(missing_ok=True)

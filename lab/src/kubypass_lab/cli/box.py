@@ -37,7 +37,8 @@ def register(subparsers: Parsers) -> None:
     )
     run.add_argument("argv", nargs=argparse.REMAINDER, metavar="-- COMMAND")
 
-    show = _command(commands, "list", "what is in the box", _list)
+    show = _command(commands, "list", "the boxes, or what is in one of them (--name)", _list)
+    show.set_defaults(name=None)
     show.add_argument("-o", "--output", choices=["text", "json"], default="text")
 
     _command(
@@ -233,19 +234,29 @@ def _kubeconfig(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from kubypass_lab.box.box import open_box
-    from kubypass_lab.box.kubernetes.listing import describe_cluster
-    from kubypass_lab.box.listing import describe_box
-
-    cluster = _find_cluster(arguments.name)
-    description = describe_cluster(cluster) if cluster else describe_box(open_box(arguments.name))
+    description = _describe(arguments.name)
     if arguments.output == "json":
         import json
 
         _say(json.dumps(description, indent=2))
     else:
-        _say("\n\n".join(_format_rows(rows) for rows in description.values() if rows))
+        text = "\n\n".join(_format_rows(rows) for rows in description.values() if rows)
+        _say(text or "no box; make one: kubypass box up")
     return 0
+
+
+def _describe(name: str | None) -> dict[str, list[dict[str, str]]]:
+    """The boxes, or what is in the box of this name."""
+    if name is None:
+        from kubypass_lab.box.boxes import describe_boxes
+
+        return {"boxes": describe_boxes()}
+    from kubypass_lab.box.box import open_box
+    from kubypass_lab.box.kubernetes.listing import describe_cluster
+    from kubypass_lab.box.listing import describe_box
+
+    cluster = _find_cluster(name)
+    return describe_cluster(cluster) if cluster else describe_box(open_box(name))
 
 
 def _format_rows(rows: list[dict[str, str]]) -> str:

@@ -64,8 +64,8 @@ def socket_metrics(figures: Figures) -> list[Metric]:
     return [Metric("kubypass_sockets_closed_total", "counter", text, samples)]
 
 
-def process_metrics(ended: Mapping[str, int], faults: int) -> list[Metric]:
-    """HTTP connections that were ended early, by reason, and faults of the program."""
+def process_metrics(ended: Mapping[str, int], faults: int, repairs: int) -> list[Metric]:
+    """HTTP connections that were ended early, faults of the program, and repairs of the node."""
     reasons = ("deadline", "limit")
     samples = tuple(("", (("reason", why),), float(ended.get(why, 0))) for why in reasons)
     return [
@@ -80,5 +80,11 @@ def process_metrics(ended: Mapping[str, int], faults: int) -> list[Metric]:
             "counter",
             "Faults of the program that were caught.",
             (("", (), float(faults)),),
+        ),
+        Metric(
+            "kubypass_repairs_total",
+            "counter",
+            "How often links, pins, routes or sysctls that others had changed were put back.",
+            (("", (), float(repairs)),),
         ),
     ]

@@ -34,6 +34,8 @@ class Figures:
     """Sockets closed because their backend was gone, for each protocol whose sockets are closed."""
     pools: tuple[dict[str, object], ...] = ()
     """This node's pod networks."""
+    repairs: int = 0
+    """How often something that others had undone was put back since the start."""
     problems: tuple[Problem, ...] = ()
     upgrade: tuple[str, ...] = ()
     """What became of the maps of another version."""

@@ -109,7 +109,7 @@ class Report:
             *agent.sync_metrics.metrics(agent.ports.answers, without_local),
             *socket_metrics(figures),
             *fill_metrics(figures.fills),
-            *process_metrics(agent.ports.ended, agent.faults.count),
+            *process_metrics(agent.ports.ended, agent.faults.count, figures.repairs),
             *agent.source.metrics(),
         ]
 
@@ -139,7 +139,8 @@ class Report:
                 "started": self._began,
                 "version": VERSION,
                 "node": agent.options.node,
-                "healthy": figures.started,
+                "healthy": figures.started and agent.health.is_healthy(),
+                "unhealthy": agent.health.reasons(),
             },
             "features": {**asdict(agent.features), "libbpf": libbpf.version()},
             "kernel": kernel_status(),
@@ -167,7 +168,8 @@ class Report:
     def _problems(self, figures: Figures, failures: list[SnatFailure]) -> list[Problem]:
         if not figures.started:
             return []
-        return [*figures.problems, *snat_problems(failures, time.monotonic_ns())]
+        hung = self._agent.health.hung()
+        return [*hung, *figures.problems, *snat_problems(failures, time.monotonic_ns())]
 
     def _pinned(self, name: str) -> Map:
         return self._pins.open_map(name)

@@ -12,8 +12,11 @@ from kubypass.model.host_port import HostPort, HostPortPod
 from kubypass.model.pod import PodMetadata
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
+    from kubypass.model.service import ServiceKey
+
+_SERVICE_LB = "svccontroller.k3s.cattle.io/"
 _ENDED = {"Failed", "Succeeded"}
 
 
@@ -47,6 +50,7 @@ def convert_pod(source: wire.Pod, notes: list[str], *, every: bool = False) -> H
         ports=tuple(ports),
         terminating=bool(metadata.deletion_timestamp),
         created=metadata.creation_timestamp or "",
+        balances=_balanced_service(metadata.labels or {}),
     )
 
 
@@ -62,6 +66,12 @@ def convert_pod_metadata(source: wire.Pod) -> PodMetadata:
         metadata.annotations or {},
         spec.runtime_class_name or "",
     )
+
+
+def _balanced_service(labels: Mapping[str, str]) -> ServiceKey | None:
+    """The Service of a pod that k3s's ServiceLB made for it."""
+    name, namespace = labels.get(f"{_SERVICE_LB}svcname"), labels.get(f"{_SERVICE_LB}svcnamespace")
+    return (namespace, name) if name and namespace else None
 
 
 def _containers(spec: wire.PodSpec) -> Iterator[tuple[str, wire.Container]]:

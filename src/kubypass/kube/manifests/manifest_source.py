@@ -18,6 +18,7 @@ from kubypass.kube.convert.converter import Converter
 from kubypass.kube.manifests.documents import SUFFIXES
 from kubypass.kube.manifests.merged_files import MergedFiles
 from kubypass.kube.manifests.parser import EMPTY, Parser
+from kubypass.kube.manifests.regular_file import read_regular_file
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.store import Dirty
 from kubypass.model.problem import Problem
@@ -151,29 +152,47 @@ class ManifestSource:
         while waiting:
             directory = waiting.pop()
             directories.append(directory)
-            with os.scandir(directory) as entries:
-                for entry in entries:
-                    if entry.name.startswith("."):
-                        continue
-                    if entry.is_dir(follow_symlinks=False):
-                        waiting.append(entry.path)
-                    elif entry.name.endswith(SUFFIXES):
-                        try:
-                            yield entry.path, _stamp(entry.stat())
-                        except OSError:
-                            yield entry.path, _NO_STAMP
+            for entry in self._entries(directory):
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
+                elif entry.name.endswith(SUFFIXES):
+                    try:
+                        yield entry.path, _stamp(entry.stat())
+                    except OSError:
+                        yield entry.path, _NO_STAMP
+
+    def _entries(self, directory: str) -> list[os.DirEntry[str]]:
+        """What is in a directory; one below the root that cannot be read is a problem of its own."""
+        try:
+            with os.scandir(directory) as found:
+                entries = list(found)
+        except FileNotFoundError:
+            if directory == self._root:
+                raise
+            return []
+        except OSError as error:
+            if directory == self._root:
+                raise
+            message = f"{error.strerror}; expected a readable directory; its files are not read"
+            self._unreadable_files[directory] = Problem(f"Manifests {directory}", message)
+            return []
+        if directory != self._root:
+            self._unreadable_files.pop(directory, None)
+        return entries
 
     def _read_file(self, path: str, dirty: Dirty) -> None:
         """Reads and parses a file, and replaces its objects."""
         try:
-            with open(path, "rb", buffering=0) as file:
-                stamp = _stamp(os.fstat(file.fileno()))
-                content = file.read()
+            found, content = read_regular_file(path)
+            stamp = _stamp(found)
         except OSError as error:
             if isinstance(error, FileNotFoundError) and path != self._root:
                 self._forget(path, dirty)
                 return
-            message = f"{error.strerror}; expected a readable file; what it said last is kept"
+            reason = error.strerror or str(error)
+            message = f"{reason}; expected a readable file; what it said last is kept"
             self._unreadable_files[path] = Problem(f"File {self._label(path)}", message)
             self._stamps.setdefault(path, _NO_STAMP)
             return

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts back what others have changed on the node, each part by itself: one that cannot be put back is a problem."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kubypass.agent.agent import Agent
+from kubypass.agent.programs import Programs
+from kubypass.datapath import loader
+from kubypass.errors import KernelError
+from kubypass.kernel import mounts
+from kubypass.model.problem import Problem
+from kubypass.node.mounts import provide_bpffs
+from kubypass.node.reserved_ports import reserve_node_ports
+from kubypass.node.sysctls import set_device_forwarding, set_forwarding, set_pod_forwarding
+
+
+class Repairs:
+    """What could not be put back, and how much was."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._failed: dict[str, Problem] = {}
+        self.count = 0
+        """How often something had to be put back since the start."""
+
+    @property
+    def problems(self) -> list[Problem]:
+        """A problem for each part that cannot be put back now."""
+        return list(self._failed.values())
+
+    def sysctls(self, pod_devices: tuple[str, ...] = ()) -> int:
+        """Sets the sysctls that services and pods need; returns how many were changed."""
+        agent = self._agent
+        record, settings = agent.record, agent.settings
+        own = [link.name for link in agent.node.own_devices]
+        changed = self._put_back("forwarding", lambda: set_forwarding(record, settings))
+        changed += self._put_back(
+            "forwarding of devices",
+            lambda: (
+                set_device_forwarding(record, settings, own)
+                + set_pod_forwarding(settings, pod_devices)
+            ),
+        )
+        changed += self._put_back("reserved ports", lambda: reserve_node_ports(record, settings))
+        agent.writes["sysctls"] += changed
+        return changed
+
+    def pins(self, programs: Programs) -> int:
+        """Pins what is not pinned, on a filesystem that may have to be mounted again; returns how many."""
+        bpffs = self._agent.options.bpffs
+
+        def pin() -> int:
+            if not mounts.is_bpffs(bpffs):
+                provide_bpffs(self._agent.record, bpffs)
+            return loader.pin_missing(programs.datapath)
+
+        return self._put_back("pins", pin)
+
+    def _put_back(self, what: str, how: Callable[[], int]) -> int:
+        try:
+            changed = how()
+        except (KernelError, OSError) as error:
+            message = f"{what} cannot be set: {error}; it is tried again"
+            self._failed[what] = Problem("This node", message)
+            return 0
+        self._failed.pop(what, None)
+        return changed

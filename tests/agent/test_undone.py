@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whatever others undo in the kernel is seen and put back at once, and told."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from kubypass.errors import KernelError
+from kubypass.kernel.attach.clsact import ClsactHook
+from kubypass.kernel.attach.link import Link
+from kubypass.kernel.netns import inside
+from kubypass.kernel.program import Program
+from kubypass_lab.bench.cluster import named_service, write_file
+from kubypass_lab.bench.node import BareNode, bare_node
+from tests.agent.undo import WITHOUT_TCX, healthz, log, on, problems, root, started, wait, write_pod
+
+pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
+
+
+@pytest.fixture
+def node() -> Iterator[BareNode]:
+    with bare_node() as made:
+        write_file(made.manifests / "service.json", named_service("web", "10.96.0.1"))
+        yield made
+
+
+def pins(node: BareNode) -> dict[str, tuple[int, bytes]]:
+    """The program of each pinned link, and where it is attached."""
+    found = {}
+    for path in Path(node.root, "bpf", "kubypass", "links").iterdir():
+        with suppress(KernelError):  # it is being replaced
+            link = Link.open_pinned(str(path))
+            found[path.name] = (link.program_id, link.info()[16:24])
+    return found
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "net.ipv4.ip_forward",
+        "net.ipv6.conf.all.forwarding",
+        "net.ipv4.conf.eth0.forwarding",
+        "net.ipv6.conf.eth0.forwarding",
+        "net.ipv4.conf.pod0.forwarding",
+        "net.ipv4.conf.lo.accept_local",
+    ],
+)
+def test_a_sysctl_that_is_switched_off(node: BareNode, name: str) -> None:
+    write_pod(node, "one", "pod0", "10.1.0.1")
+    with started(node):
+        for _ in range(2):
+            on(node, "sysctl", "-qw", f"{name}=0")
+            wait(node, lambda: on(node, "sysctl", "-n", name) == "1\n", f"{name} to be on")
+        wait(node, lambda: "WARNING repaired" in log(node), "the repair to be told")
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+
+
+def test_links_that_are_detached_replaced_or_unpinned(node: BareNode) -> None:
+    write_pod(node, "one", "pod0", "10.1.0.1")
+    with started(node):
+        before = pins(node)
+        assert {"pod0-ingress", "eth0-ingress", "cgroup-connect4"} <= before.keys()
+        directory = Path(node.root, "bpf", "kubypass", "links")
+        for name in before:
+            subprocess.run(["bpftool", "link", "detach", "pinned", directory / name], check=True)
+        wait(node, lambda: pins(node) == before, "every link to be attached again")
+        programs = directory.parent / "programs"
+        other = Program.open_pinned(str(programs / "to_pod"))
+        for name in ("eth0-egress", "pod0-egress"):
+            Link.open_pinned(str(directory / name)).update(other)
+        wait(node, lambda: pins(node) == before, "our program again")
+        for path in (*directory.iterdir(), *programs.iterdir()):
+            path.unlink()
+        wait(node, lambda: pins(node) == before, "every link to be pinned again")
+        wait(node, lambda: len(list(programs.iterdir())) > 10, "the programs' pins")
+        shutil.rmtree(directory.parent)
+        wait(node, lambda: directory.is_dir() and pins(node) == before, "every directory again")
+        assert node.ask("/status")[0] == 200
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+        assert problems(node) == []
+
+
+def filters(node: BareNode, device: str) -> tuple[int, int]:
+    with inside(f"/run/netns/{node.namespace}"):
+        index = socket.if_nametoindex(device)
+        return ClsactHook(index, "ingress").program_id, ClsactHook(index, "egress").program_id
+
+
+@pytest.mark.parametrize("device", ["eth0", "pod0"])
+def test_filters_that_are_removed_or_replaced(node: BareNode, device: str) -> None:
+    write_pod(node, "one", "pod0", "10.1.0.1")
+    with started(node, before=WITHOUT_TCX):
+        before = filters(node, device)
+        assert all(before)
+        on(node, "tc", "qdisc", "del", "dev", device, "clsact")
+        wait(node, lambda: filters(node, device) == before, f"the filters of {device}")
+        on(node, "tc", "filter", "del", "dev", device, "ingress")
+        wait(node, lambda: filters(node, device) == before, f"the filter of {device}")
+        with inside(f"/run/netns/{node.namespace}"):
+            other = Program.open_pinned(str(node.root / "bpf/kubypass/programs/to_pod"))
+            ClsactHook(socket.if_nametoindex(device), "ingress").attach(other)
+        wait(node, lambda: filters(node, device) == before, f"our program on {device}")
+
+
+def test_a_route_to_another_nodes_pods(node: BareNode) -> None:
+    other = {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {"name": "other"},
+        "spec": {"podCIDRs": ["10.1.2.0/24"]},
+        "status": {"addresses": [{"type": "InternalIP", "address": "192.168.1.32"}]},
+    }
+    write_file(node.manifests / "node.json", other)
+    with started(node, "--auto-direct-node-routes=true"):
+        wait(node, lambda: "10.1.2.0/24" in on(node, "ip", "route"), "the route")
+        on(node, "ip", "route", "del", "10.1.2.0/24")
+        wait(node, lambda: "10.1.2.0/24" in on(node, "ip", "route"), "the route again")
+
+
+def test_forwarding_that_cannot_be_switched_on_again(node: BareNode) -> None:
+    """/proc/sys is read-only for the agent: the node says that it does not serve, until somebody helps."""
+    read_only = 'mount --make-rprivate / && mount -o bind,ro /proc/sys /proc/sys && exec "$@"'
+    on(node, "sysctl", "-qw", "net.ipv4.ip_forward=0", "net.ipv4.conf.lo.accept_local=1")
+    with started(node, under=["unshare", "-m", "sh", "-c", read_only, "sh"]):
+        wait(node, lambda: healthz(node) == (503, "503"), "the node not to be healthy")
+        (line,) = wait(node, lambda: [p for p in problems(node) if "ip_forward" in p], "a problem")
+        assert "Read-only file system" in line
+        assert "ip_forward" in " ".join(node.status()["agent"]["unhealthy"])
+        on(node, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
+        on(node, "sysctl", "-qw", "net.ipv4.conf.lo.route_localnet=1")
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+        wait(node, lambda: not problems(node), "no problem")
+
+
+HANGS = """
+import os, time
+from kubypass.agent import health, running
+health.HUNG_S = 3.0
+look = running.Running.look
+def hang(self):
+    while os.path.exists("/proc/self/cwd/hang"):
+        time.sleep(0.1)
+    return look(self)
+running.Running.look = hang
+os.chdir({directory!r})
+"""
+
+
+def test_a_loop_that_hangs_is_not_healthy(node: BareNode) -> None:
+    hang = node.root / "hang"
+    with started(node, before=HANGS.format(directory=str(node.root))):
+        for _ in range(2):
+            assert wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+            hang.touch()
+            wait(node, lambda: healthz(node) == (503, "503"), "the node not to be healthy")
+            (line,) = problems(node)
+            assert "its loop has hung for" in line
+            assert "looking at what programs have noted" in line
+            hang.unlink()
