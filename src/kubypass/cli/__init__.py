@@ -8,12 +8,13 @@ import sys
 try:
     import argparse
     import importlib
+    import os
     import signal
     from collections.abc import Iterable
     from types import ModuleType
     from typing import cast
 
-    from kubypass.cli.output import discard_output, flush_output
+    from kubypass.cli.output import discard_output, flush_output, prepare_streams, say_error
     from kubypass.errors import ConfigError, KubypassError
 except KeyboardInterrupt:  # Ctrl-C while modules are imported
     sys.exit(130)
@@ -109,6 +110,7 @@ def _run(words: list[str], chosen: str | None) -> int:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
+    prepare_streams()
     words = sys.argv[1:] if arguments is None else arguments
     words = ["version"] if words == ["--version"] else words
     chosen = words[0] if words and words[0] in {*COMMANDS, *LAB_COMMANDS} else None
@@ -118,10 +120,23 @@ def main(arguments: list[str] | None = None) -> int:
         finally:
             flush_output()
     except KubypassError as error:
-        print(f"kubypass: {error}", file=sys.stderr)
+        say_error(str(error))
         return 2 if isinstance(error, ConfigError) else 1
     except BrokenPipeError:
         discard_output()
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        hint = "; run this as root" if isinstance(error, PermissionError) and os.geteuid() else ""
+        say_error(f"{error}{hint}")
+        return 1
     except KeyboardInterrupt:
         return 130
+    except RuntimeError as error:
+        if isinstance(
+            error.__cause__, KeyboardInterrupt
+        ):  # Ctrl-C while a class was made (__set_name__)
+            return 130
+        raise
+    finally:
+        if arguments is None:  # nothing is left to undo: Ctrl-C may end Python while it exits
+            signal.signal(signal.SIGINT, signal.SIG_DFL)

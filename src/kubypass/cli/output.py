@@ -3,10 +3,39 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
+from contextlib import suppress
 
 from kubypass.errors import KubypassError
+
+
+def prepare_streams() -> None:
+    """Makes the three streams usable: one that is closed leads nowhere, and text that a locale lacks is escaped.
+
+    Otherwise the next file to be opened would take the place of the closed stream, and get what is printed.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            os.set_inheritable(number, True)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(number, "r" if number == 0 else "w", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say_error(message: str) -> None:
+    """Writes one line to standard error, if anybody takes it."""
+    with suppress(OSError):
+        print(f"kubypass: {message}", file=sys.stderr, flush=True)
 
 
 def write_output(text: bytes) -> None:

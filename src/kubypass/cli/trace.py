@@ -94,7 +94,7 @@ def _run(arguments: argparse.Namespace) -> int:
         text = json.dumps(explanation_fields(explanation, node), indent=1) + "\n"
     else:
         text = _text(explanation, arguments, node)
-    write_output(text.encode())
+    write_output(text.encode(errors="backslashreplace"))
     return 0 if explanation.run.answer in {Answer.DNAT, Answer.ACCEPT} else 1
 
 
