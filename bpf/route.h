@@ -43,8 +43,9 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 	return VERDICT_TO_POD;
 }
 
-/* Returns the length that is compared with the route's MTU: that of the IP packet (a link may have put padding behind
- * it), or of the packets that it will be cut into. 0 where it is unknown or fits everywhere: the kernel then compares with the device's MTU only. */
+/* Returns the length that is compared with the route's MTU: that of the IP packet, without padding that a link has put
+ * behind it, or of the packets that it will be cut into. 0 where it is unknown or fits everywhere: the kernel then
+ * compares with the device's MTU only. */
 static __always_inline __u16 routed_bytes(context *ctx, const struct packet *packet)
 {
 	__u32 min = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN : IPV6_MTU_MIN;

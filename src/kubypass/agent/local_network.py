@@ -188,7 +188,7 @@ class Network:
         problems = []
         for link in node.own_devices:
             if set(_own_programs(node, link).values()) - self._programs.keys():
-                message = "nothing is served there: its programs could not be loaded (the log says why); it is tried again"
+                message = "nothing is served there: its programs were not loaded, as the log tells"
                 problems.append(Problem(f"Device {link.name}", message))
                 continue
             try:
