@@ -17,7 +17,8 @@ OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c)) 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 
-GUEST_TESTS := env KUBYPASS_CASES=4000 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
+GUEST_TESTS := env KUBYPASS_SLOWNESS=10 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
+KERNEL_ROWS := tests/packet/test_affinity.py tests/packet/test_forward.py
 
 .PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image containerfile manifests clean
 
@@ -100,10 +101,10 @@ test-kubernetes: install build ## tests on a real Kubernetes; builds its program
 	.venv/bin/pytest -q tests/unit/install tests/kubernetes
 	$(PYTHON) tests/kubernetes/e2e.py --fast --proxy kubypass
 
-test-kernels: install build ## the datapath's and the agent's tests under Debian's 5.10, 6.1 and 6.12, emulated; 30 minutes
-	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) tests/packet
-	scripts/with-kernel linux-image-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
-	scripts/with-kernel linux-image-6.12-amd64 $(GUEST_TESTS) tests/packet tests/box tests/agent
+test-kernels: install build ## a choice of tests under Debian's 5.10, 6.1 and 6.12, emulated; half an hour; docs/kernels.md
+	scripts/with-kernel bullseye/linux-image-amd64 $(GUEST_TESTS) $(KERNEL_ROWS) tests/packet/test_services.py
+	scripts/with-kernel linux-image-amd64 $(GUEST_TESTS) $(KERNEL_ROWS) tests/agent/test_agent.py
+	scripts/with-kernel linux-image-6.12-amd64 $(GUEST_TESTS) $(KERNEL_ROWS) tests/agent/test_agent.py
 
 fuzz: install build ## five million random and malformed packets through every program; ten minutes
 	KUBYPASS_FUZZ=5000000 .venv/bin/pytest -q -s tests/fuzz

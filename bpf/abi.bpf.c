@@ -24,6 +24,7 @@ struct abi {
 	struct service service;
 	struct backend backend;
 	struct local_address local;
+	struct pod_device pod_device;
 	struct tuple tuple;
 	struct flow flow;
 	struct datagram datagram;
@@ -39,6 +40,7 @@ struct abi {
 	struct snat_failure snat_failure;
 	struct counter counter;
 	struct network network;
+	struct node_addresses node_addresses;
 	struct decision_record decision_record;
 };
 

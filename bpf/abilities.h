@@ -13,5 +13,4 @@ enum ability {
 	ABILITY_NEIGHBOUR = 16, /* the kernel resolves the next hop's MAC address */
 	ABILITY_COPY = 32, /* whole packets can be copied and queued */
 	ABILITY_PACKET_TYPE = 64, /* the link layer says whether the packet was sent to this host */
-	ABILITY_VLAN_TAG = 128, /* a VLAN's tag is known, and can be removed */
 };

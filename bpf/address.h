@@ -45,12 +45,6 @@ static __always_inline struct address unspecified_address(const struct address *
 	return is_ipv4(address) ? ipv4_address(0) : (struct address){};
 }
 
-/* Is the address 0.0.0.0 or ::? */
-static __always_inline bool is_any(const struct address *address)
-{
-	return is_unspecified(address) || (is_ipv4(address) && !address->word[3]);
-}
-
 /* Does a socket reach its own node by this address? That is 127.0.0.0/8, ::1, 0.0.0.0 or ::. */
 static __always_inline bool is_loopback_or_unspecified(const struct address *address)
 {
@@ -75,23 +69,25 @@ static __always_inline bool is_multicast_or_reserved(const struct address *addre
 	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
-/* Is the address none that a packet on a network can come from? 0.0.0.0/8, 127.0.0.0/8, ::, ::1, IPv4's broadcast
- * address and multicast. */
+/* Can no packet on a network come from the address? The kernel takes 240.0.0.0/4 for addresses of hosts. */
 static __always_inline bool is_martian(const struct address *address)
 {
 	__u32 word = bpf_ntohl(address->word[3]);
 
 	if (is_ipv4(address))
-		return !(word >> 24) || word >> 24 == 127 || word >> 28 == 14 || word == 0xffffffff;
+		return !(word >> 24) || word >> 24 == 127 || word >> 28 == 14 || !~word;
 	return is_multicast_or_reserved(address) || is_loopback_or_unspecified(address);
+}
+
+static __always_inline bool is_link_local(const struct address *address)
+{
+	if (is_ipv4(address))
+		return (address->word[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
+	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
 /* Is the destination never routed? Multicast, broadcast and link-local addresses belong to the link. */
 static __always_inline bool is_on_link_only(const struct address *address)
 {
-	if (is_multicast_or_reserved(address))
-		return true;
-	if (is_ipv4(address))
-		return (address->word[3] & bpf_htonl(0xffff0000)) == bpf_htonl(0xa9fe0000);
-	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
+	return is_multicast_or_reserved(address) || is_link_local(address);
 }

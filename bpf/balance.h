@@ -3,11 +3,11 @@
  * gets a backend. */
 #pragma once
 
-#include "foreign.h"
 #include "fragment.h"
 #include "nat.h"
 #include "no_service.h"
 #include "policy.h"
+#include "sender.h"
 
 /* Returns the service that a new connection is for, or NULL. `local` is the entry of the destination, or NULL. A
  * pod's address never has a service; a node's has NodePorts (some of its addresses, where a setting says so) and
@@ -110,7 +110,7 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 
 static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
 {
-	refresh_flow(flow, packet, now);
+	refresh_flow(ctx, flow, packet, now);
 	return translate(ctx, packet, flow, now);
 }
 

@@ -9,9 +9,6 @@
 
 /* Settings and what the agent found on the node; constant once the programs are loaded. */
 struct config {
-	struct address
-		node_ipv4; /* source of SNATed packets where no route has another; all zero: none of the family */
-	struct address node_ipv6;
 	__u64 node_netns_cookie; /* sockets with another cookie belong to pods; 0: of the initial one */
 	__u64 tcp_timeout_ns;
 	__u64 tcp_syn_timeout_ns;
@@ -35,7 +32,8 @@ struct config {
 	__u8 tracing; /* each decision is written to `decisions` */
 	__u8 route_source; /* bpf_fib_lookup tells the source address of a route */
 	__u8 pod_families; /* in which the detector tells pods from others: bit 0 IPv4, bit 1 IPv6 */
-	__u8 pad[2];
+	__u8 verify_sources; /* pods send from their own addresses only */
+	__u8 pad;
 	struct network pod_networks[NETWORKS_MAX];
 	struct network service_networks[NETWORKS_MAX]; /* where cluster addresses come from */
 };

@@ -8,6 +8,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "service.h"
+#include "tcp_state.h"
 
 #define REFRESH_NS (1ULL << 30) /* an entry's expiry is written at most about once a second */
 
@@ -39,11 +40,6 @@ static __always_inline struct tuple partner_key(const struct flow *flow, __u8 pr
 	struct tuple target = flow_target(flow, protocol);
 
 	return reversed(&target);
-}
-
-static __always_inline bool is_new_connection(const struct packet *packet)
-{
-	return packet->tuple.protocol == IPPROTO_TCP && (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
 /* Every packet may open a connection but a TCP segment without SYN. */
@@ -79,9 +75,9 @@ static __always_inline bool backend_is_lost(const struct flow *flow, const struc
 	return !service || service->id != flow->service || (service->flags & SERVICE_HAS_ENDPOINTS);
 }
 
-/* Does the packet belong to the entry that its tuple found? An established connection keeps its backend. A new
- * connection does not inherit the backend of an older one with the same client port; a repeated SYN keeps its
- * backend while that is valid. */
+/* Does the packet belong to the entry that its tuple found? A SYN opens a new connection once the one before is over:
+ * clients use their ports again. Until then it may be forged, and the backend that has the connection is asked: it
+ * takes the SYN as a repeated one, or answers so that its sender ends the old connection (RFC 5961 section 4). */
 static __always_inline bool flow_matches(const struct flow *flow, const struct packet *packet)
 {
 	if (flow->direction == FLOW_REPLY)
@@ -90,7 +86,7 @@ static __always_inline bool flow_matches(const struct flow *flow, const struct p
 		return !backend_is_lost(flow, packet);
 	if (!is_new_connection(packet))
 		return true;
-	return flow->state == FLOW_NEW && backend_is_valid(flow);
+	return flow->state != FLOW_CLOSED && backend_is_valid(flow);
 }
 
 /* How long a connection lives without a packet, by the states of its two entries. */
@@ -98,21 +94,12 @@ static __always_inline __u64 flow_timeout_ns(__u8 protocol, __u8 state, __u8 par
 {
 	if (protocol != IPPROTO_TCP)
 		return config.any_timeout_ns;
-	if (state == FLOW_CLOSING && partner_state == FLOW_CLOSING)
+	if (state == FLOW_CLOSED)
 		return config.tcp_fin_timeout_ns;
 	/* An unfinished handshake, perhaps of a SYN flood, does not deserve a connection's lifetime. */
 	if (state == FLOW_NEW || partner_state == FLOW_NEW)
 		return config.tcp_syn_timeout_ns;
 	return config.tcp_timeout_ns;
-}
-
-static __always_inline __u8 next_state(const struct flow *flow, const struct packet *packet)
-{
-	if (packet->tcp_flags & (TCP_FIN | TCP_RST))
-		return FLOW_CLOSING;
-	if (flow->state == FLOW_NEW && !is_new_connection(packet))
-		return FLOW_ESTABLISHED;
-	return flow->state;
 }
 
 /* Does the entry at the other direction's key belong to the same connection? The client may have opened another
@@ -124,26 +111,31 @@ static __always_inline bool is_partner(const struct flow *partner, const struct 
 }
 
 /* Extends the lifetime of both directions, since traffic may be one-sided for hours. */
-static __always_inline void refresh_flow(struct flow *flow, const struct packet *packet, __u64 now)
+static __always_inline void refresh_flow(context *ctx, struct flow *flow, const struct packet *packet, __u64 now)
 {
-	__u8 protocol = packet->tuple.protocol, state = next_state(flow, packet);
+	bool tcp = packet->tuple.protocol == IPPROTO_TCP, near = false;
+	__u32 end = 0, known_end = flow->end;
 	struct tuple key;
 	struct flow *partner;
 	__u64 timeout;
 
-	timeout = flow_timeout_ns(protocol, flow->state, flow->state);
-	if (state == flow->state && flow->expires_ns - now + REFRESH_NS > timeout)
+	if (tcp) {
+		end = segment_end(ctx, packet);
+		near = !(packet->tcp_flags & (TCP_SYN | TCP_RST)) && follow_numbers(flow, packet, end);
+	}
+	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
+	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet)))
 		return;
-	key = partner_key(flow, protocol);
+	key = partner_key(flow, packet->tuple.protocol);
 	partner = bpf_map_lookup_elem(&flows, &key);
-	flow->state = state;
 	if (!partner || !is_partner(partner, packet)) {
-		flow->expires_ns = now + flow_timeout_ns(protocol, state, FLOW_ESTABLISHED);
+		if (!(packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)))
+			flow->expires_ns = now + timeout;
 		return;
 	}
-	if (packet->tcp_flags & TCP_RST)
-		partner->state = FLOW_CLOSING;
-	timeout = flow_timeout_ns(protocol, state, partner->state);
+	if (tcp && !judge_segment(flow, partner, packet, end, known_end, near))
+		return;
+	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, partner->state);
 	flow->expires_ns = now + timeout;
 	partner->expires_ns = now + timeout;
 }

@@ -27,11 +27,8 @@ static __always_inline struct step send_packet(context *ctx, enum hook hook, str
 static __always_inline struct step handle_egress(context *ctx, enum hook hook)
 {
 	struct packet packet = { .from_node = true };
-	struct cursor cursor;
+	struct cursor cursor = read_headers(ctx);
 
-	if (is_foreign_frame(ctx, hook)) /* the VLAN's own device has seen the packet */
-		return finish(ctx, hook, &packet, VERDICT_FOREIGN);
-	cursor = read_headers(ctx);
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return finish(ctx, hook, &packet, VERDICT_PASS);
 	if (!packet.has_ports)

@@ -73,7 +73,7 @@ static __always_inline __u16 checksum(__u32 sum)
 /* A device to which the quoted packet's checksum is left would write it into the quotation, and the ICMP checksum
  * would be wrong. A program cannot stop the device, but the write changes nothing where the checksum already is what
  * the device will write: half of what the other words lack, since the device sums the checksum too. */
-static __always_inline int settle_checksum(context *ctx, const struct packet *packet, __u32 quoted)
+static __always_inline int settle_checksum(context *ctx, const struct packet *packet)
 {
 	__u32 offset = checksum_offset(packet), lacks;
 	__u16 settled = 0;
@@ -86,7 +86,7 @@ static __always_inline int settle_checksum(context *ctx, const struct packet *pa
 		return left;
 	if (store_bytes(ctx, offset, &settled, sizeof(settled)))
 		return -1;
-	lacks = 0xffff - sum_words(ctx, packet->l4_offset, L2_BYTES + quoted - packet->l4_offset, 0) % 0xffff;
+	lacks = 0xffff - sum_words(ctx, packet->l4_offset, IPV6_MTU_MIN / 2, 0) % 0xffff;
 	settled = (lacks & 1 ? lacks + 0xffff : lacks) / 2; /* modulo 0xffff, which is odd */
 	return store_bytes(ctx, offset, &settled, sizeof(settled));
 }
@@ -111,7 +111,7 @@ static __always_inline int build_icmp4_error(context *ctx, const struct tuple *e
 	if (insert_room(ctx, sizeof(reply)) || swap_macs(ctx))
 		return -1;
 	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), 0));
-	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), quoted, sum));
+	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), IPV6_MTU_MIN / 2, sum));
 	reply.ip.check = checksum(bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip, sizeof(reply.ip), 0));
 	return store_summed(ctx, L2_BYTES, &reply, sizeof(reply));
 }
@@ -137,6 +137,6 @@ static __always_inline int build_icmp6_error(context *ctx, const struct tuple *e
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip.saddr, 2 * sizeof(struct in6_addr), 0);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), sum);
 	sum = fold(sum) + reply.ip.payload_len + bpf_htons(IPPROTO_ICMPV6);
-	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), quoted, sum));
+	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), IPV6_MTU_MIN / 2, sum));
 	return store_summed(ctx, L2_BYTES, &reply, sizeof(reply));
 }

@@ -35,9 +35,9 @@ static __always_inline struct icmp_error icmp6_error(enum verdict verdict, __u32
 static __always_inline struct address error_source(enum hook hook, const struct packet *packet, enum verdict verdict)
 {
 	bool service = verdict == VERDICT_REJECT_NO_BACKEND || verdict == VERDICT_REJECT_NO_SERVICE;
-	struct address node = packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
+	const struct address *node = primary_address(packet->ethertype == bpf_htons(ETH_P_IP));
 
-	return service || sent_by_node(hook) || is_unspecified(&node) ? packet->tuple.destination : node;
+	return service || sent_by_node(hook) || !node || is_unspecified(node) ? packet->tuple.destination : *node;
 }
 
 /* May the packet get an ICMP error? Later fragments and ICMP errors get none, nor do packets sent to or by more than
@@ -45,9 +45,11 @@ static __always_inline struct address error_source(enum hook hook, const struct 
 static __always_inline bool may_get_error(context *ctx, enum hook hook, const struct packet *packet)
 {
 	const struct address *sender = &packet->tuple.source;
+	__u32 type = packet_type(ctx);
 
 	return packet->has_ports && !is_multicast_or_reserved(sender) &&
-	       (stays_on_node(hook) || !is_loopback_or_unspecified(sender)) && is_unicast(ctx);
+	       (stays_on_node(hook) || !is_loopback_or_unspecified(sender)) && type != PACKET_BROADCAST &&
+	       type != PACKET_MULTICAST;
 }
 
 /* Gives a translated packet the addresses and ports that its sender has sent: the entry of its replies has them. */
@@ -88,7 +90,7 @@ static __always_inline int become_error(context *ctx, enum hook hook, struct pac
 	if ((verdict == VERDICT_ANSWER_TOO_BIG || verdict == VERDICT_ANSWER_TTL_EXPIRED) && restore_packet(ctx, packet))
 		return -1;
 	if (change_length(ctx, L2_BYTES + quoted) || make_readable(ctx, L2_BYTES + quoted) ||
-	    settle_checksum(ctx, packet, quoted))
+	    settle_checksum(ctx, packet))
 		return -1;
 	ends.source = error_source(hook, packet, verdict);
 	ends.destination = packet->tuple.source;

@@ -11,10 +11,14 @@
 
 #define ICMP_HEADER_BYTES 8
 
+static __always_inline bool has_icmp(const struct packet *packet)
+{
+	return packet->tuple.protocol == (packet->ethertype == bpf_htons(ETH_P_IP) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+}
+
 static __always_inline bool is_icmp(const struct packet *packet)
 {
-	return packet->tuple.protocol == (packet->ethertype == bpf_htons(ETH_P_IP) ? IPPROTO_ICMP : IPPROTO_ICMPV6) &&
-	       !packet->fragment;
+	return has_icmp(packet) && !packet->fragment;
 }
 
 static __always_inline bool is_icmp_type(context *ctx, const struct packet *packet, __u8 ipv4, __u8 ipv6)
@@ -38,15 +42,20 @@ static __always_inline bool is_echo_request(context *ctx, const struct packet *p
 
 /* Is the packet "unreachable" (which in IPv4 includes "too big"), "time exceeded", "parameter problem", or IPv6's
  * "too big"? */
-static __always_inline bool is_icmp_error(context *ctx, const struct packet *packet)
+static __always_inline bool has_error_type(context *ctx, const struct packet *packet)
 {
 	__u8 type;
 
-	if (!is_icmp(packet) || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
+	if (!has_icmp(packet) || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
 		return false;
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
 		return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM;
 	return type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
+}
+
+static __always_inline bool is_icmp_error(context *ctx, const struct packet *packet)
+{
+	return !packet->fragment && has_error_type(ctx, packet);
 }
 
 /* The quoted transport header may be cut after its first bytes, which are the ports. */
@@ -86,8 +95,7 @@ static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct
 
 	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
-	copy_ipv6(&icmp->quoted.source, &ip.saddr);
-	copy_ipv6(&icmp->quoted.destination, &ip.daddr);
+	__builtin_memcpy(&icmp->quoted, &ip.saddr, 2 * sizeof(struct address));
 	next = ip.nexthdr;
 	offset += sizeof(ip);
 	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next); i++) {

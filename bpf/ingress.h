@@ -2,6 +2,7 @@
 /* Packets that arrive by a device: from a pod, or from the network.
  *
  * 1 parse the headers (packet.h); what has no ports goes to the slow path (slow_path.h)
+ *   a pod's packet has to come from one of its addresses (sender.h)
  * 2 a known flow is refreshed and its packet translated (conntrack.h, rewrite.h)
  * 3 a packet to a frontend opens a flow: look up the service (service.h), let the traffic policy choose a list of
  *   backends (policy.h), select a backend (select.h), claim a source port by inserting the reply's entry (nat.h)
@@ -16,6 +17,7 @@
 #include "balance.h"
 #include "remaining_steps.h"
 #include "route.h"
+#include "sender.h"
 
 static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 {
@@ -25,17 +27,20 @@ static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 	enum parse_result parsed;
 	enum verdict verdict;
 
-	if (is_foreign_frame(ctx, hook))
+	if (from_network(hook) && packet_type(ctx) != PACKET_HOST) /* a switch floods frames for other hosts */
 		return finish(ctx, hook, &packet, VERDICT_FOREIGN);
+	remove_priority_tag(ctx);
 	cursor = read_headers(ctx);
 	parsed = parse_packet(ctx, &cursor, &packet);
 	if (parsed == PARSE_OTHER)
-		return finish(ctx, hook, &packet, VERDICT_PASS);
+		return finish(ctx, hook, &packet, judge_frame(ctx, hook, &packet));
 	if (parsed == PARSE_MALFORMED)
 		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED);
 	if (!packet.has_ports)
 		return (struct step){ .next = NEXT_SLOW_PATH };
-	verdict = balance_packet(ctx, hook, &packet, &local);
+	verdict = judge_source(ctx, hook, &packet);
+	if (verdict == VERDICT_PASS)
+		verdict = balance_packet(ctx, hook, &packet, &local);
 	if (verdict == VERDICT_PASS)
 		verdict = forward(ctx, hook, &packet, local);
 	return finish(ctx, hook, &packet, verdict);

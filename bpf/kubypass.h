@@ -17,6 +17,7 @@ enum abi_constant {
 	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device, whose own hook passes them */
 	MARK_TRACED = 0x4b500001, /* of sockets of `kubypass trace`, which no live map shall notice */
 	QUEUED_FRAGMENT_BYTES = 9216, /* a frame of 9000 bytes and its Ethernet header */
+	POD_DEVICES = 4096, /* slots of `pod_devices` */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
 };
 
@@ -119,6 +120,14 @@ struct local_address {
 	__u32 netns; /* the pod's network namespace by its number in the node's (nsid), or NETNS_UNKNOWN */
 };
 
+/* Value of `pod_devices`, at the slot that is the remainder of the device's index: one address of each family, of the
+ * pod behind it. A pod without a family has its other address twice, which no packet of the family carries. */
+struct pod_device {
+	__u32 ifindex; /* 0: none */
+	struct address ipv4;
+	struct address ipv6;
+};
+
 /* Key of `flows`: a packet as it arrives. */
 struct tuple {
 	struct address source;
@@ -132,7 +141,8 @@ struct tuple {
 enum flow_state {
 	FLOW_NEW = 0, /* only the client's first packets have come */
 	FLOW_ESTABLISHED = 1,
-	FLOW_CLOSING = 2,
+	FLOW_CLOSING = 2, /* this direction has ended */
+	FLOW_CLOSED = 3, /* the connection is over */
 };
 
 enum flow_direction {
@@ -142,6 +152,7 @@ enum flow_direction {
 
 enum flow_flag {
 	FLOW_FLAG_FROM_SELF = 1, /* the node connected to its own address: replies return by the loopback device */
+	FLOW_FLAG_NUMBERED = 2, /* of TCP: `end` and `acknowledged` are known */
 };
 
 /* Value of `flows`: what the packet becomes. A connection has two entries, one for each direction. */
@@ -157,6 +168,8 @@ struct flow {
 	__u8 flags; /* enum flow_flag */
 	__u8 pad;
 	__u64 expires_ns; /* CLOCK_MONOTONIC */
+	__u32 end; /* of TCP: the sequence number after the last one that came this way */
+	__u32 acknowledged; /* of TCP: the last acknowledgment number that came this way */
 };
 
 /* Key of `fragments`: a fragmented datagram (RFC 791 section 3.2, RFC 8200 section 4.5). */
@@ -262,6 +275,12 @@ enum local_detector {
 	DETECT_NONE = 0,
 	DETECT_NETWORK = 1, /* its address is in one of pod_networks */
 	DETECT_INTERFACE = 2, /* its packets come from a pod's interface */
+};
+
+/* This node's primary addresses; all zero: none of the family. */
+struct node_addresses {
+	struct address ipv4;
+	struct address ipv6;
 };
 
 struct network {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <linux/bpf.h>
+#include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
 #include "kubypass.h"
@@ -41,6 +42,30 @@ struct {
 	__type(key, struct address);
 	__type(value, struct local_address);
 } local_addresses SEC(".maps");
+
+/* The node's primary addresses: where no route has another, translated packets are sent from them. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct node_addresses);
+} node_addresses SEC(".maps");
+
+/* Devices of pods, by the remainder of their indexes: the address that most packets of a pod carry. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, POD_DEVICES);
+	__type(key, __u32);
+	__type(value, struct pod_device);
+} pod_devices SEC(".maps");
+
+/* Devices of pods that may send from addresses that are not theirs, such as routers in pods. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, 16384);
+	__type(key, __u32);
+	__type(value, __u32);
+} foreign_sources SEC(".maps");
 
 /* Connections that are translated packet by packet, in both directions; the least recently used is evicted. */
 struct {
@@ -161,4 +186,15 @@ static __always_inline struct scratch *this_scratch(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+/* Returns the node's primary address of a family; NULL, which never happens, satisfies the verifier. */
+static __always_inline const struct address *primary_address(bool is_ipv4)
+{
+	__u32 zero = 0;
+	struct node_addresses *node = bpf_map_lookup_elem(&node_addresses, &zero);
+
+	if (!node)
+		return NULL;
+	return is_ipv4 ? &node->ipv4 : &node->ipv6;
 }

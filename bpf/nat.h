@@ -201,6 +201,15 @@ struct new_flow {
 	__u8 pad;
 };
 
+/* Makes the node's primary address the source of the translated packets. */
+static __always_inline void use_primary_address(struct nat_setup *nat, const struct packet *packet)
+{
+	const struct address *primary = primary_address(packet->ethertype == bpf_htons(ETH_P_IP));
+
+	if (primary)
+		nat->reply_key.destination = *primary;
+}
+
 /* Opens the connection of `packet` and leaves its forward entry, what the packet becomes, in `scratch`. Returns
  * VERDICT_PASS, or the reason why it cannot be opened. */
 static __always_inline enum verdict open_flow(context *ctx, struct scratch *scratch, const struct packet *packet,
@@ -231,8 +240,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	nat->node_source = new->mode != OPEN_DNAT;
 	nat->netns_to_check = netns_to_check(nat);
 	if (new->mode == OPEN_MASQUERADE || new->mode == OPEN_MASQUERADE_OUT)
-		nat->reply_key.destination =
-			packet->ethertype == bpf_htons(ETH_P_IP) ? config.node_ipv4 : config.node_ipv6;
+		use_primary_address(nat, packet);
 	if (new->mode == OPEN_MASQUERADE_OUT)
 		use_source_of_route(ctx, nat);
 	port = claim_source_port(ctx);
@@ -249,6 +257,8 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 		.flags = new->flags,
 		.expires_ns = nat->reply.expires_ns,
 	};
+	if (packet->tuple.protocol == IPPROTO_TCP)
+		begin_numbers(ctx, &nat->forward, packet);
 	if (bpf_map_update_elem(&flows, &packet->tuple, &nat->forward, BPF_ANY)) {
 		bpf_map_delete_elem(&flows, &nat->reply_key);
 		return VERDICT_DROP_FLOWS_FULL;

@@ -15,7 +15,6 @@
 #include <bpf/bpf_helpers.h>
 
 #include "address.h"
-#include "checksum.h"
 #include "context.h"
 #include "cursor.h"
 #include "kubypass.h"
@@ -32,10 +31,16 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
+#define TCP_SEQUENCE_WORD 1
+#define TCP_ACKNOWLEDGMENT_WORD 2
 #define TCP_LENGTH_OFFSET 12 /* in the upper half of the byte, in words of four */
 #define TCP_FLAGS_OFFSET 13
 
 #define L4_BYTES_UNKNOWN 0xffff /* BIG TCP (RFC 2675): the length does not fit, and is zero in the IP header */
+
+/* What every host accepts (RFC 1122 section 3.3.2, RFC 8200 section 5): no ICMP error is longer. */
+#define IPV4_MTU_MIN 576
+#define IPV6_MTU_MIN 1280
 
 struct sctp_header { /* RFC 9260 section 3.1 */
 	__be16 source;
@@ -47,6 +52,8 @@ struct sctp_header { /* RFC 9260 section 3.1 */
 struct packet {
 	struct tuple tuple; /* current addresses and ports: a rewrite updates them */
 	__be32 identification; /* of a fragmented datagram */
+	__u32 sequence; /* of TCP */
+	__u32 acknowledgment; /* of TCP */
 	__u32 mtu; /* of the route, where the packet is too big for it; 0: unknown */
 	int action; /* what the hook returns after a redirect */
 	__be16 ethertype;
@@ -73,8 +80,8 @@ enum parse_result {
 	PARSE_MALFORMED,
 };
 
-/* Before Linux 5.14, tunnels show us their outer headers: those of another version are none of ours. */
-#define VERSION_IS_WRONG (L2_BYTES ? PARSE_MALFORMED : PARSE_OTHER)
+/* Before Linux 5.14, tunnels show us their outer headers: what cannot be read is none of ours there. */
+#define UNREADABLE (L2_BYTES ? PARSE_MALFORMED : PARSE_OTHER)
 
 /* Returns the transport header, or NULL where the packet is shorter, by its bytes or by its IP header. */
 static __always_inline void *l4_header(const struct cursor *cursor, const struct packet *packet, __u32 size)
@@ -93,6 +100,8 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 			return PARSE_MALFORMED;
 		packet->l4_header_bytes = (tcp[TCP_LENGTH_OFFSET] >> 4) * 4;
 		packet->tcp_flags = tcp[TCP_FLAGS_OFFSET];
+		packet->sequence = bpf_ntohl(((__be32 *)tcp)[TCP_SEQUENCE_WORD]);
+		packet->acknowledgment = bpf_ntohl(((__be32 *)tcp)[TCP_ACKNOWLEDGMENT_WORD]);
 		ports = (__be16 *)tcp;
 	} else if (packet->tuple.protocol == IPPROTO_UDP) {
 		packet->l4_header_bytes = sizeof(struct udphdr);
@@ -110,16 +119,48 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 	return PARSE_IP;
 }
 
+/* Adds the carries of a sum of 16-bit words (RFC 1071) to it, which leaves 17 bits. */
+static __always_inline __u32 fold(__u32 sum)
+{
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* Returns `sum` and the sum of the packet's next words from `offset` on, at most IPV6_MTU_MIN bytes or up to its end.
+ * The function is global, so that the verifier looks at it once. */
+__noinline __u32 sum_words(context *ctx, __u32 offset, __u32 words, __u32 sum)
+{
+	struct cursor cursor = readable_bytes(ctx);
+	__u16 *word = cursor.data + (offset & OFFSET_MASK);
+
+	for (__u32 i = 0; i < IPV6_MTU_MIN / 2 && i < words; i++, word++) {
+		if ((void *)(word + 1) > cursor.end)
+			return (void *)word + 1 > cursor.end ? sum : sum + bpf_htons(*(__u8 *)word << 8);
+		sum += *word;
+	}
+	return sum;
+}
+
+/* Is the header's checksum right? A router has to look (RFC 1812 section 5.2.2), and the stack never sees what we
+ * forward. */
+static __always_inline bool has_right_checksum(context *ctx, const struct iphdr *ip)
+{
+	const __u32 *word = (const __u32 *)ip;
+	__u64 sum = (__u64)word[0] + word[1] + word[2] + word[3] + word[4];
+
+	if (ip->ihl != 5)
+		sum = sum_words(ctx, L2_BYTES, ip->ihl * 2, 0);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return fold(fold((sum & 0xffff) + (sum >> 16))) == 0xffff;
+}
+
 static __always_inline enum parse_result parse_ipv4(context *ctx, const struct cursor *cursor, struct packet *packet)
 {
 	struct iphdr *ip = header_at(cursor, L2_BYTES, sizeof(*ip));
 	__u32 header_bytes, bytes;
 	__u16 fragment;
 
-	if (ip && ip->version != 4)
-		return VERSION_IS_WRONG;
-	if (!ip || ip->ihl < 5)
-		return PARSE_MALFORMED;
+	if (!ip || ip->version != 4 || ip->ihl < 5)
+		return UNREADABLE;
 	header_bytes = ip->ihl * 4;
 	bytes = bpf_ntohs(ip->tot_len);
 	if (bytes ? bytes < header_bytes || L2_BYTES + bytes > packet_bytes(ctx) : !segment_bytes(ctx))
@@ -140,14 +181,6 @@ static __always_inline enum parse_result parse_ipv4(context *ctx, const struct c
 		packet->identification = ip->id;
 	}
 	return packet->later_fragment ? PARSE_IP : parse_ports(cursor, packet);
-}
-
-static __always_inline void copy_ipv6(struct address *to, const struct in6_addr *from)
-{
-	to->word[0] = from->in6_u.u6_addr32[0];
-	to->word[1] = from->in6_u.u6_addr32[1];
-	to->word[2] = from->in6_u.u6_addr32[2];
-	to->word[3] = from->in6_u.u6_addr32[3];
 }
 
 struct extension {
@@ -246,16 +279,13 @@ static __always_inline enum parse_result parse_ipv6(context *ctx, const struct c
 	struct ipv6hdr *ip = header_at(cursor, L2_BYTES, sizeof(*ip));
 	__u16 bytes;
 
-	if (!ip)
-		return PARSE_MALFORMED;
-	if (ip->version != 6)
-		return VERSION_IS_WRONG;
+	if (!ip || ip->version != 6)
+		return UNREADABLE;
 	bytes = bpf_ntohs(ip->payload_len);
 	if (L2_BYTES + sizeof(*ip) + bytes > packet_bytes(ctx))
 		return PARSE_MALFORMED;
-	copy_ipv6(&packet->tuple.source, &ip->saddr);
-	copy_ipv6(&packet->tuple.destination, &ip->daddr);
-	/* In our maps these would be IPv4 addresses. No packet has them (RFC 4291 section 2.5.5.2). */
+	__builtin_memcpy(&packet->tuple, &ip->saddr, 2 * sizeof(struct address));
+	/* The maps would take them for IPv4's; the kernel drops them too. */
 	if (is_ipv4(&packet->tuple.source) || is_ipv4(&packet->tuple.destination))
 		return PARSE_MALFORMED;
 	packet->ttl = ip->hop_limit;

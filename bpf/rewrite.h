@@ -200,9 +200,5 @@ static __always_inline int swap_macs(context *ctx)
 {
 	__u8 macs[2 * ETH_ALEN];
 
-	if (!L2_BYTES)
-		return 0;
-	if (load_bytes(ctx, 0, macs, sizeof(macs)))
-		return -1;
-	return write_macs(ctx, 0, macs + ETH_ALEN, macs);
+	return L2_BYTES && (load_bytes(ctx, 0, macs, sizeof(macs)) || write_macs(ctx, 0, macs + ETH_ALEN, macs));
 }

@@ -4,10 +4,10 @@
 #pragma once
 
 #include "finish.h"
-#include "foreign.h"
 #include "fragment.h"
 #include "icmp_translate.h"
 #include "no_service.h"
+#include "sender.h"
 
 /* Translates a later fragment as the first fragment of its datagram was. Returns VERDICT_PASS with the packet
  * unchanged where the first fragment was not translated, or has not come. */
@@ -57,13 +57,16 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 	struct cursor cursor = read_headers(ctx);
 	struct datagram_ports *first = NULL;
 	struct local_address *local = NULL;
-	enum verdict verdict = VERDICT_PASS;
+	enum verdict verdict;
 	__u64 now = now_ns();
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
-	if (is_ingress(hook) && is_foreign(hook, &packet))
-		return pack_step(finish(ctx, hook, &packet, VERDICT_FOREIGN));
+	verdict = judge_source(ctx, hook, &packet);
+	if (verdict == VERDICT_PASS && is_ingress(hook) && is_foreign(hook, &packet))
+		verdict = VERDICT_FOREIGN;
+	if (verdict != VERDICT_PASS)
+		return pack_step(finish(ctx, hook, &packet, verdict));
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
 		verdict = follow_first_fragment(ctx, &packet, first, now);

@@ -58,10 +58,12 @@ static __always_inline struct client socket_client(struct address *address, bool
 {
 	struct client client = { address, CLIENT_NODE, HOOK_SOCKET };
 	bool known = !is_unspecified(address);
+	const struct address *primary;
 
 	if (node_socket) {
-		if (!known)
-			*address = is_ipv4 ? config.node_ipv4 : config.node_ipv6;
+		primary = known ? NULL : primary_address(is_ipv4);
+		if (primary)
+			*address = *primary;
 		return client;
 	}
 	if (known) {

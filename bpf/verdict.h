@@ -37,6 +37,7 @@ enum verdict {
 	VERDICT_DROP_NO_SERVICE = 21, /* the address is reserved for services, and no service has it */
 	VERDICT_DROP_LOOP = 22, /* a service's address, not its port: the network would return the packet for ever */
 	VERDICT_DROP_NODE_PORT_TAKEN = 23, /* a process of the node tried to listen on a NodePort */
+	VERDICT_DROP_FOREIGN_SOURCE = 24, /* a pod sends from an address that is not its own */
 	VERDICT_ANSWER = 32, /* never returned: the following tell the sender, by ICMP or by an error of its call */
 	VERDICT_REJECT_NO_BACKEND = 33,
 	VERDICT_REJECT_NO_SERVICE = 34, /* a service has the address, none has the port */

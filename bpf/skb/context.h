@@ -17,7 +17,7 @@
 #define CONTEXT_SECTION "tc"
 #define CONTEXT_ABILITIES                                                                                              \
 	(ABILITY_MARK | ABILITY_SEGMENTS | ABILITY_DEVICE_CHECKSUM | ABILITY_REDIRECT_IN | ABILITY_NEIGHBOUR |         \
-	 ABILITY_COPY | ABILITY_PACKET_TYPE | ABILITY_VLAN_TAG)
+	 ABILITY_COPY | ABILITY_PACKET_TYPE)
 #define HEADERS_BYTES 128 /* what is made readable: Ethernet, IPv6 with a few extension headers, TCP */
 #define VLAN_NUMBER 0xfff /* of a tag; the other bits are a priority */
 #define CHECKSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6, newer than some headers */
@@ -50,9 +50,17 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 	return bpf_skb_pull_data(ctx, bytes);
 }
 
+/* Removes the tag of VLAN 0, which tells a priority and no VLAN. */
+static __always_inline void remove_priority_tag(context *ctx)
+{
+	if (ctx->vlan_present && !(ctx->vlan_tci & VLAN_NUMBER))
+		bpf_skb_vlan_pop(ctx);
+}
+
+/* 0 with the tag of a VLAN (802.1Q, 802.1ad): the kernel has taken the outer one out of the frame. */
 static __always_inline __be16 packet_ethertype(context *ctx)
 {
-	return ctx->protocol;
+	return ctx->vlan_present ? 0 : ctx->protocol;
 }
 
 /* The length, with an Ethernet header where there is one. */
@@ -73,28 +81,10 @@ static __always_inline __u32 packet_device(context *ctx)
 	return ctx->ifindex;
 }
 
-/* Does the frame carry the tag of a VLAN (802.1Q, 802.1ad)? The kernel has taken the outer one out of it. */
-static __always_inline bool has_vlan_tag(context *ctx)
+/* Whom the frame was sent to, as PACKET_HOST and others say. */
+static __always_inline __u32 packet_type(context *ctx)
 {
-	return ctx->vlan_present;
-}
-
-/* Removes the tag of VLAN 0, which tells a priority and no VLAN. Returns negative where the tag is another. */
-static __always_inline int remove_priority_tag(context *ctx)
-{
-	return ctx->vlan_tci & VLAN_NUMBER ? -1 : bpf_skb_vlan_pop(ctx);
-}
-
-/* Was the packet sent to this host, and to it alone? A switch may flood frames for others. */
-static __always_inline bool is_for_this_host(context *ctx)
-{
-	return ctx->pkt_type == PACKET_HOST;
-}
-
-/* Was the packet sent to one host, as far as the link layer tells? */
-static __always_inline bool is_unicast(context *ctx)
-{
-	return ctx->pkt_type != PACKET_BROADCAST && ctx->pkt_type != PACKET_MULTICAST;
+	return ctx->pkt_type;
 }
 
 static __always_inline __u32 read_mark(context *ctx)

@@ -6,6 +6,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
@@ -48,6 +49,11 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 	return packet_bytes(ctx) < bytes ? -1 : 0;
 }
 
+/* A tag stays: its EtherType is not IP's. */
+static __always_inline void remove_priority_tag(context *ctx)
+{
+}
+
 static __always_inline __be16 packet_ethertype(context *ctx)
 {
 	struct cursor cursor = readable_bytes(ctx);
@@ -66,29 +72,13 @@ static __always_inline __u32 packet_device(context *ctx)
 	return ctx->ingress_ifindex;
 }
 
-/* A tag is still in the frame, so its EtherType is not IP's. */
-static __always_inline bool has_vlan_tag(context *ctx)
-{
-	return false;
-}
-
-static __always_inline int remove_priority_tag(context *ctx)
-{
-	return -EOPNOTSUPP;
-}
-
 /* The destination MAC address says whether the packet was sent to more than one host: its first bit is set then. */
-static __always_inline bool is_unicast(context *ctx)
+static __always_inline __u32 packet_type(context *ctx)
 {
 	struct cursor cursor = readable_bytes(ctx);
 	struct ethhdr *ethernet = header_at(&cursor, 0, sizeof(*ethernet));
 
-	return ethernet && !(ethernet->h_dest[0] & 1);
-}
-
-static __always_inline bool is_for_this_host(context *ctx)
-{
-	return is_unicast(ctx);
+	return ethernet && !(ethernet->h_dest[0] & 1) ? PACKET_HOST : PACKET_MULTICAST;
 }
 
 static __always_inline __u32 read_mark(context *ctx)

@@ -30,6 +30,7 @@ _kubypass() {
         'kubypass service list --bpffs') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass service list -o'|'kubypass service list --output') mapfile -t COMPREPLY < <(compgen -W 'text wide json' -- "$current"); return ;;
         'kubypass trace --from') return ;;
+        'kubypass trace --source-address') return ;;
         'kubypass trace --to') return ;;
         'kubypass trace --manifests') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass trace --node') return ;;
@@ -62,7 +63,7 @@ _kubypass() {
         'kubypass status') words='-h --help --run --bpffs -o --output -v --verbose --check' ;;
         'kubypass service') words='list -h --help' ;;
         'kubypass service list') words='-h --help -n --namespace --port --type --run --bpffs -o --output' ;;
-        'kubypass trace') words='-h --help --from --to --manifests --node --config --batch --run --bpffs -o --output' ;;
+        'kubypass trace') words='-h --help --from --source-address --to --manifests --node --config --batch --run --bpffs -o --output' ;;
         'kubypass metrics') words='-h --help --run' ;;
         'kubypass config') words='check -h --help' ;;
         'kubypass config check') words='-h --help -o --output' ;;

@@ -48,6 +48,7 @@ complete -c kubypass -n '__kubypass_at kubypass service list' -l bpffs -r -d 'a 
 complete -c kubypass -n '__kubypass_at kubypass service list' -s o -l output -x -a 'text wide json' -d ''
 complete -c kubypass -n '__kubypass_at kubypass trace' -s h -l help -d 'show this help message and exit'
 complete -c kubypass -n '__kubypass_at kubypass trace' -l from -x -d 'pod/NAMESPACE/NAME, pod/ADDRESS, node/NAME, or the address of a client outside; among objects another node is one: its packets are looked at as they arrive'
+complete -c kubypass -n '__kubypass_at kubypass trace' -l source-address -x -d 'with a pod: what it sends has this source, which need not be its own'
 complete -c kubypass -n '__kubypass_at kubypass trace' -l to -x -d 'HOST:PORT or HOST:PORT/PROTOCOL (tcp, udp, sctp); HOST is an address, a node, node/NAME or service/NAMESPACE/NAME'
 complete -c kubypass -n '__kubypass_at kubypass trace' -l manifests -r -d 'objects: a file, or a directory'
 complete -c kubypass -n '__kubypass_at kubypass trace' -l node -x -d 'as seen from this node'

@@ -128,7 +128,10 @@ def test_a_full_map_is_a_problem_and_everything_else_is_served(node: BareNode) -
         found = problems(node)
         assert all("bpf-lb-service-backend-map-max" in line for line in found)
         served = [name for name, backends in frontends(node).items() if backends]
-        assert len(found) + len(served) == 120
+        lost = [
+            line for line in found if line.startswith("Service ")
+        ]  # the map itself may be one, too
+        assert len(lost) + len(served) == 120
         assert len(served) > 90
 
 

@@ -27,6 +27,7 @@ SIZES = {
     "affinities": (LRU_HASH, layout.AFFINITY_CLIENT_SIZE, layout.AFFINITY_SIZE, 4096),
     "fragments": (LRU_HASH, layout.DATAGRAM_SIZE, layout.DATAGRAM_PORTS_SIZE, 4096),
     "local_addresses": (HASH, 16, layout.LOCAL_ADDRESS_SIZE, 1024),
+    "foreign_sources": (HASH, 4, 4, 1024),
     "socket_lb_off": (HASH, 8, 4, 1024),
     "socket_peers": (LRU_HASH, layout.SOCKET_PEER_SIZE, layout.SOCKET_SERVICE_SIZE, 4096),
 }
@@ -68,6 +69,7 @@ def test_what_has_expired_is_not_counted_and_a_pass_takes_few_steps() -> None:
         "affinities": 20,
         "fragments": 30,
         "local_addresses": 0,
+        "foreign_sources": 0,
         "socket_lb_off": 5,
         "socket_peers": 0,
     }

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from kubypass.errors import KernelError
+from kubypass.kernel import mounts
 from kubypass.kernel.attach.clsact import ClsactHook
 from kubypass.kernel.attach.link import Link
 from kubypass.kernel.netns import inside
@@ -33,8 +34,9 @@ def node() -> Iterator[BareNode]:
 
 def pins(node: BareNode) -> dict[str, tuple[int, bytes]]:
     """The program of each pinned link, and where it is attached."""
-    found = {}
-    for path in Path(node.root, "bpf", "kubypass", "links").iterdir():
+    found: dict[str, tuple[int, bytes]] = {}
+    directory = Path(node.root, "bpf", "kubypass", "links")
+    for path in directory.iterdir() if directory.is_dir() else ():
         with suppress(KernelError):  # it is being replaced
             link = Link.open_pinned(str(path))
             found[path.name] = (link.program_id, link.info()[16:24])
@@ -84,6 +86,18 @@ def test_links_that_are_detached_replaced_or_unpinned(node: BareNode) -> None:
         wait(node, lambda: directory.is_dir() and pins(node) == before, "every directory again")
         assert node.ask("/status")[0] == 200
         wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+        assert problems(node) == []
+
+
+def test_a_bpf_filesystem_that_is_unmounted(node: BareNode) -> None:
+    """Links end with their last pin or descriptor: the agent holds them, mounts a filesystem and pins them."""
+    with started(node):
+        before = pins(node)
+        assert before
+        subprocess.run(["umount", node.root / "bpf"], check=True)
+        wait(node, lambda: mounts.is_bpffs(node.root / "bpf") and pins(node) == before, "the pins")
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+        assert node.ask("/services")[0] == 200
         assert problems(node) == []
 
 

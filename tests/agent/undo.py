@@ -56,12 +56,14 @@ def problems(node: BareNode) -> list[str]:
 
 
 def healthz(node: BareNode) -> tuple[int, str]:
-    """The answers of the node's health, and of the agent's readiness."""
+    """The answers of the node's health, and of the agent's readiness; 0 and "000" while nobody answers."""
     found = []
     for port in (10256, 9879):
         words = ("-s", "-o", "/dev/null", "-w", "%{http_code}", f"http://127.0.0.1:{port}/healthz")
-        found.append(on(node, "curl", *words))
-    return int(found[0]), found[1]
+        command = ["ip", "netns", "exec", node.namespace, "curl", *words]
+        asked = subprocess.run(command, capture_output=True, text=True, check=False)
+        found.append(asked.stdout)
+    return int(found[0] or 0), found[1]
 
 
 def write_pod(node: BareNode, name: str, device: str, address: str) -> None:
@@ -84,7 +86,11 @@ def write_pod(node: BareNode, name: str, device: str, address: str) -> None:
 
 @contextmanager
 def started(
-    node: BareNode, *options: str, before: str = "", under: Sequence[str] = ()
+    node: BareNode,
+    *options: str,
+    before: str = "",
+    under: Sequence[str] = (),
+    ready: Callable[[], bool] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """An agent for the length of a block. It checks everything at its start, and then not for an hour.
 
@@ -103,7 +109,8 @@ def started(
             stderr=output,
         )
     try:
-        wait(node, lambda: process.poll() is not None or node.ask("/healthz")[0] == 200, "ready")
+        is_ready = ready or (lambda: node.ask("/healthz")[0] == 200)
+        wait(node, lambda: process.poll() is not None or is_ready(), "the agent to be ready")
         assert process.poll() is None, log(node)
         yield process
     finally:

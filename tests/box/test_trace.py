@@ -22,6 +22,7 @@ from kubypass.model.verdict import Hook
 from kubypass_lab.box.enter import command_in, find_target, run_in
 from kubypass_lab.box.patience import DEADLINE_S
 from tests.box.conftest import Cluster
+from tests.trace.cases import errors
 
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 
@@ -99,7 +100,7 @@ def test_what_cannot_be_understood(cluster: Cluster, source: str, target: str, e
     answer = run_in(find_target(cluster.box, "node1"), argv)
     assert answer.returncode == 2
     assert error in answer.stderr
-    assert len(answer.stderr.splitlines()) == 1
+    assert len(errors(answer.stderr)) == 1
 
 
 def marks(cluster: Cluster) -> dict[str, object]:

@@ -176,7 +176,8 @@ int main(int argc, char **argv)
 	seed = strtoull(argv[1], NULL, 10);
 	count = strtoull(argv[2], NULL, 10);
 	metrics_fd = atoi(argv[3]);
-	ifindex = atoi(argv[4]);
+	if (sscanf(argv[4], "%u:%u", &uplink, &pod_device) != 2)
+		return 2;
 	for (int i = 5; i < argc; i++, many++)
 		if (sscanf(argv[i], "%d:%u", &programs[many].fd, &programs[many].hook) != 2)
 			return 2;

@@ -20,7 +20,7 @@ from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import Hook, LocalAddressKind, LocalDetector, ServiceFlag, Verdict
 from tests.packet.lab import NUMBERS, Lab, config
 from tests.packet.packets import V4, V6
-from tests.packet.uplink import namespace, remember_uplink, uplink_index
+from tests.packet.uplink import POD_DEVICES, namespace, remember_uplink, uplink_index
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKETS = int(os.environ.get("KUBYPASS_FUZZ", "200000"))
@@ -46,6 +46,7 @@ MUST_BE_MET = {
     Verdict.DROP_SOURCE_RANGE,
     Verdict.DROP_NO_SERVICE,
     Verdict.DROP_LOOP,
+    Verdict.DROP_FOREIGN_SOURCE,
     Verdict.REJECT_NO_BACKEND,
     Verdict.REJECT_NO_SERVICE,
 }
@@ -70,6 +71,7 @@ def labs() -> Iterator[list[Lab]]:
             service_networks=networks,
             service_network_count=2,
             tracing=1,
+            verify_sources=0,
         )
         made = []
         for constants in (config(), other):
@@ -110,7 +112,7 @@ def fuzz(labs: list[Lab], seed: int, packets: int) -> subprocess.CompletedProces
     programs = [(lab.programs[name].fd, hook) for lab in labs for name, hook in PROGRAMS.items()]
     return subprocess.run(
         ["nsenter", f"--net={labs[0].path}", ROOT / "build/tests/fuzz", str(seed), str(packets), str(metrics),
-         str(uplink_index()), *(f"{fd}:{int(hook)}" for fd, hook in programs)],
+         f"{uplink_index()}:{POD_DEVICES[0]}", *(f"{fd}:{int(hook)}" for fd, hook in programs)],
         input="\n".join(addresses), text=True, capture_output=True, check=False,
         pass_fds=[metrics, *(fd for fd, _ in programs)],
     )  # fmt: skip

@@ -43,7 +43,7 @@ struct run {
 static struct counter before[COUNTERS * CPUS_MAX], after[COUNTERS * CPUS_MAX];
 static uint64_t met[COUNTERS];
 static int metrics_fd, cpus;
-static uint32_t ifindex;
+static uint32_t uplink, pod_device;
 
 static long bpf(int command, union bpf_attr *attr)
 {
@@ -81,7 +81,7 @@ static void read_counters(struct counter *to)
 
 static void test_run(struct run *run)
 {
-	struct context context = { .mark = run->mark, .ifindex = ifindex }, context_out;
+	struct context context = { .mark = run->mark }, context_out;
 	union bpf_attr attr = {
       .test =
           {
@@ -98,6 +98,7 @@ static void test_run(struct run *run)
           },
   };
 
+	context.ifindex = run->program->hook == HOOK_FROM_POD ? pod_device : uplink;
 	run->error = bpf(BPF_PROG_TEST_RUN, &attr) ? errno : 0;
 	run->code = attr.test.retval;
 	run->out_bytes = attr.test.data_size_out;

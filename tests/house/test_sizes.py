@@ -11,7 +11,7 @@ import pytest
 
 from tests.house.sources import C_SOURCES, GENERATED, MODULES, ROOT, TEST_FILES, name_of
 
-BPF_LINES = 4500
+BPF_LINES = 4700
 """The whole data path, with every option."""
 
 
@@ -32,7 +32,7 @@ def test_test_files_stay_small(path: Path) -> None:
 @pytest.mark.parametrize("path", C_SOURCES, ids=name_of)
 def test_bpf_sources_stay_small(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 300
+    assert len(text.splitlines()) <= 320
     for body in re.findall(r"^\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         assert body.count("\n") <= 50
 

@@ -20,7 +20,13 @@ from typing import Any
 
 from kubypass_lab.box.kubernetes.cluster import Cluster, Plan, down, up
 from kubypass_lab.box.kubernetes.kubectl import kubectl_environment
-from kubypass_lab.box.kubernetes.programs import END_TO_END, VERSION, build_programs
+from kubypass_lab.box.kubernetes.programs import (
+    END_TO_END,
+    VERSION,
+    VERSIONS,
+    build_programs,
+    parse_version,
+)
 from kubypass_lab.box.kubernetes.proxies import PROXIES, parse_proxy
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,9 +114,9 @@ Results = dict[str, dict[str, Outcome]]  # proxy -> spec -> outcome
 
 def run_specs(cluster: Cluster, group: Group, only: str, processes: int) -> dict[str, Outcome]:
     """Run those specs of a group that match `only` side by side; name -> outcome."""
-    directory = RESULTS / f"{cluster.proxy}-{group.name}"
+    directory = RESULTS / f"{cluster.proxy}-{group.name}-{cluster.version}"
     directory.mkdir(parents=True, exist_ok=True)
-    programs = build_programs(END_TO_END, print)
+    programs = build_programs(END_TO_END, print, cluster.version)
     report = directory / "report.json"
     report.unlink(missing_ok=True)
     ginkgo = [
@@ -175,6 +181,16 @@ def write_page(groups: dict[str, Results]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def keep_version(page: str, version: str, group: Group, results: Results, *, dozen: bool) -> str:
+    """The page with what another version's specs came to, as a section of its own at its end."""
+    title = f"## {group.title} of Kubernetes {version}"
+    before, _, rest = page.partition(f"\n{title}\n")
+    _, found, after = rest.partition("\n## ")
+    which = ["The fixed dozen of `--fast`.", ""] if dozen else []
+    section = "\n".join([title, "", *which, *_table(group, results)])
+    return f"{before.rstrip()}\n\n{section}\n{f'{chr(10)}## {after}' if found else ''}"
+
+
 def _table(group: Group, results: Results) -> list[str]:
     proxies = list(results)
     lines = [f"- {proxy}: {_count(results[proxy])}" for proxy in proxies]
@@ -217,14 +233,15 @@ def _kept(proxy: str, group: Group) -> dict[str, Outcome]:
     return {name: Outcome(**each) for name, each in raw.items()}
 
 
-def _run(proxy: str, group: Group, only: str, processes: int) -> dict[str, Outcome]:
+def _run(proxy: str, group: Group, only: str, processes: int, version: str) -> dict[str, Outcome]:
     """Run specs on a new cluster. Some want three nodes."""
     name = "e2e"
     down(name, lambda _: None)
     try:
         file = FAMILIES / "dual-stack.yaml" if group.dual else GUIDE / "config-sample.yaml"
         settings = GUIDE / "cilium-config.yaml"
-        plan = Plan(file, settings, 3, parse_proxy(proxy), kubypass=proxy == SUBJECT)
+        own = proxy == SUBJECT
+        plan = Plan(file, settings, 3, parse_proxy(proxy), kubypass=own, version=version)
         outcomes = run_specs(up(name, plan, print), group, only, processes)
     finally:
         down(name, lambda _: None)
@@ -252,15 +269,21 @@ def main() -> int:
     parser.add_argument("--network", action="store_true", help="the rest of sig-network")
     parser.add_argument("--fast", action="store_true", help="a fixed dozen of Services' specs")
     parser.add_argument("--only", default="", metavar="REGEX", help="only specs with such names")
+    parser.add_argument("--version", default=VERSION, help=f"of Kubernetes: {', '.join(VERSIONS)}")
     parser.add_argument("--processes", type=int, default=4)
     arguments = parser.parse_args()
+    version = parse_version(arguments.version)
     group = NETWORK if arguments.network else SERVICES
     only = "|".join(map(re.escape, FAST)) if arguments.fast else arguments.only
     results: Results = {}
     for proxy in arguments.proxy or (SUBJECT, *CONTROLS):
-        results[proxy] = _run(proxy, group, only, arguments.processes)
-        if not only:
+        results[proxy] = _run(proxy, group, only, arguments.processes, version)
+        if not only and version == VERSION:
             _keep(proxy, group, results[proxy])
+    if version != VERSION and not arguments.only:
+        PAGE.write_text(
+            keep_version(PAGE.read_text(), version, group, results, dozen=arguments.fast)
+        )
     ends = [outcome.state for outcomes in results.values() for outcome in outcomes.values()]
     failed = sum(state not in {"passed", "skipped"} for state in ends)
     for name in _worse(results):

@@ -24,6 +24,8 @@ OBJECTS = [
     "Role kube-system/kubypass",
     "RoleBinding kube-system/kubypass",
     "DaemonSet kube-system/kubypass",
+    "ValidatingAdmissionPolicy kubypass",
+    "ValidatingAdmissionPolicyBinding kubypass",
 ]
 NODE = """apiVersion: v1
 kind: Node
@@ -146,7 +148,7 @@ def test_fields_that_somebody_else_has_set_are_named(installed: Cluster) -> None
     assert 'conflict with "someone"' in done.stderr
     assert "--force-conflicts" in done.stderr
     done = run(installed, "install", "--wait", "0", "--force-conflicts")
-    assert verbs(done.stdout)[OBJECTS[-1]] == "configured"
+    assert verbs(done.stdout)["DaemonSet kube-system/kubypass"] == "configured"
 
 
 def test_uninstall_removes_every_object(installed: Cluster) -> None:

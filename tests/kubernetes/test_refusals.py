@@ -52,9 +52,12 @@ def test_a_permission_to_write_that_is_missing_is_a_problem_and_the_rest_goes_on
     one_service(cluster)
     cluster.allow([rule for rule in CLUSTER_RULES if rule.verbs == ("list", "watch")])
     with cluster.agent("--kubeconfig", str(cluster.account())):
-        (line,) = wait(cluster.problems, "the problem")
-        assert "cannot patch nodes" in line
-        assert 'resources: ["nodes"], verbs: ["patch"]' in line
+        wait(lambda: len(cluster.problems()) == 2, "a problem of each resource")
+        events, nodes = sorted(cluster.problems())
+        assert "cannot create events" in events
+        assert 'resources: ["events"], verbs: ["create"]' in events
+        assert "cannot patch nodes" in nodes
+        assert 'resources: ["nodes"], verbs: ["patch"]' in nodes
         cluster.allow(CLUSTER_RULES)
         wait(lambda: not cluster.problems(), "it goes on by itself")
 

@@ -29,8 +29,6 @@ class Connection:
     """The client as the backend sees it."""
     item: ItemKey | None
     hook: str
-    answered: bool = False
-    """It is past the client's first packet."""
     lost: bool = False
     """The backend was gone for a while: the connection may be judged again even if there is one at its place by now."""
     orphan: bool = False
@@ -147,8 +145,6 @@ class Memory:
             return True, False
         gone = connection.lost or connection.orphan
         if connection.protocol == "TCP":
-            if connection.answered:
-                return False, True
             return (not gone or connection.uncertain), gone or connection.uncertain
         if connection.item is None or not (gone or connection.uncertain):
             return True, False
@@ -222,12 +218,9 @@ class Memory:
             self.affinities.pop((expected.item, packet.source), None)
         return self._follow(connection)
 
-    def learn(
-        self, expected: Expected, hook: str, packet: Ends, seen: Ends, protocol: str, flags: str
-    ) -> None:
+    def learn(self, expected: Expected, hook: str, packet: Ends, seen: Ends, protocol: str) -> None:
         """A packet was translated."""
         if expected.connection:
-            expected.connection.answered |= protocol == "TCP" and flags != "S"
             return
         client = (packet.source, packet.source_port)
         dialled = (packet.destination, packet.destination_port)

@@ -60,11 +60,11 @@ def follow(
 
 @contextmanager
 def queued(lab: Lab) -> Iterator[list[bytes]]:
-    """What arrives at the uplink once more, in the order in which it does; complete after the block."""
+    """What arrives at its device once more, in the order in which it does; complete after the block."""
     found: list[bytes] = []
     to_us = bytes.fromhex(IN["dmac"].replace(":", ""))  # others are the kernel's own
-    with inside(lab.path), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as capture:
-        capture.bind(("eth0", ETH_P_ALL))
+    every = socket.htons(ETH_P_ALL)
+    with inside(lab.path), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, every) as capture:
         while select.select([capture], [], [], 0)[0]:
             capture.recv(65536)
         yield found

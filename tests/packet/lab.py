@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import struct
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,13 +19,15 @@ from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
+from kubypass.datapath.local_addresses import primary_entry
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
-from kubypass.model.address import UNSPECIFIED, family, parse_address
+from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.constants import NETNS_UNKNOWN
+from kubypass.model.constants import POD_DEVICES as SLOTS
 from kubypass.model.verdict import (
     BackendState,
     Hook,
@@ -35,7 +37,7 @@ from kubypass.model.verdict import (
 )
 from kubypass.settings.settings import Settings
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
-from tests.packet.uplink import uplink_index
+from tests.packet.uplink import POD_DEVICES, uplink_index
 
 PASS, SHOT, REDIRECT = 0, 2, 7
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
@@ -53,9 +55,17 @@ class Result:
 
 def config(**changes: Any) -> layout.Config:
     """The constants of the programs with default settings, on the lab's node; some of them changed."""
-    primary = {who.version: parse_address(who.node) for who in (V4, V6)}
-    made = datapath_config(Settings(), probe_features(), primary, ())
+    made = datapath_config(Settings(), probe_features(), ())
     return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})
+
+
+def pod_device(maps: Mapping[str, Map], packet: bytes) -> int:
+    """The device of the pod that has the packet's source address, or of the lab's first pod."""
+    version = packet[14] >> 4 if packet[12:14] in {b"\x08\x00", b"\x86\xdd"} else 0
+    mapped = bytes(10) + b"\xff\xff" + packet[26:30]
+    raw = maps["local_addresses"].lookup({4: mapped, 6: packet[22:38]}.get(version, bytes(16)))
+    found = layout.LocalAddress.unpack(raw).ifindex if raw and len(packet) >= 38 else 0
+    return found or POD_DEVICES[0]
 
 
 @dataclass
@@ -88,7 +98,12 @@ class Lab:
             },
             lambda opened: opened.set_rodata(constants.pack()),
         )
+        self.primary({who.version: parse_address(who.node) for who in (V4, V6)})
         self.reset()
+
+    def primary(self, addresses: Mapping[int, Address]) -> None:
+        """The node's primary addresses by family."""
+        self.maps["node_addresses"].update(*primary_entry(addresses).popitem())
 
     def reset(self) -> None:
         """Empty maps, but for what lives on the node."""
@@ -97,8 +112,8 @@ class Lab:
         self.clear()
         for who in (V4, V6):
             self.local_address(who.node, LocalAddressKind.NODE_PORTS)
-            self.local_address(who.pod, LocalAddressKind.POD, 14)
-            self.local_address(who.second_pod, LocalAddressKind.POD, 15)
+            self.local_address(who.pod, LocalAddressKind.POD, POD_DEVICES[0])
+            self.local_address(who.second_pod, LocalAddressKind.POD, POD_DEVICES[1])
 
     def clear(self) -> None:
         """Empty maps."""
@@ -115,7 +130,14 @@ class Lab:
         """An address that lives on the node."""
         pod, veth = (bytes.fromhex(mac.replace(":", "")) for mac in (POD_MAC, VETH_MAC))
         value = layout.LocalAddress(ifindex, pod, veth, kind, NETNS_UNKNOWN)
-        self.maps["local_addresses"].update(parse_address(address), value.pack())
+        key = parse_address(address)
+        self.maps["local_addresses"].update(key, value.pack())
+        if ifindex:
+            slot = struct.pack("=I", ifindex % SLOTS)
+            known = layout.PodDevice.unpack(self.maps["pod_devices"].lookup(slot) or b"")
+            same = known if known.ifindex == ifindex else layout.PodDevice(ifindex, key, key)
+            both = same._replace(ipv4=key) if family(key) == 4 else same._replace(ipv6=key)
+            self.maps["pod_devices"].update(slot, both.pack())
 
     def service(
         self,
@@ -201,10 +223,17 @@ class Lab:
         for key, flow in self.flows().items():
             self.maps["flows"].update(key.pack(), flow._replace(expires_ns=1).pack())
 
-    def run(self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0) -> Result:
-        """One packet through one program, as if it came (or left) by the uplink; cut into segments later (GSO)."""
+    def run(
+        self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0, device: int = 0
+    ) -> Result:
+        """One packet through one program; cut into segments later (GSO).
+
+        It comes from its sender's pod, or another `device`; in other programs it comes (or leaves) by the uplink.
+        """
         before = self.counts()
-        context = packet_context(uplink_index(), segment_bytes=segment_bytes)
+        raw = bytes(packet)
+        device = device or (pod_device(self.maps, raw) if program == "from_pod" else uplink_index())
+        context = packet_context(device, segment_bytes=segment_bytes)
         with inside(self.path):
             run = self._run(program, bytes(packet), context)
             counted = self.counts()

@@ -54,7 +54,7 @@ V6 = Addresses(
 
 
 def segment(who: Addresses, flow: Flow, **options: Any) -> Packet:
-    """A TCP, UDP or SCTP packet; options: protocol, flags, ttl, payload, source and destination MAC."""
+    """A TCP, UDP or SCTP packet; options: protocol, flags, seq, ack, ttl, payload, source and destination MAC."""
     source, source_port, destination, port = flow
     ethernet = Ether(src=options.get("smac", POD_MAC), dst=options.get("dmac", VETH_MAC))
     ip = who.ip(source, destination, int(str(options.get("ttl", 64))))
@@ -64,5 +64,7 @@ def segment(who: Addresses, flow: Flow, **options: Any) -> Packet:
     elif options.get("protocol") == "SCTP":
         transport = SCTP(sport=source_port, dport=port, tag=77)
     else:
-        transport = TCP(sport=source_port, dport=port, flags=options.get("flags", "S"), seq=100)
+        numbers = {name: options[name] for name in ("seq", "ack") if name in options}
+        flags = options.get("flags", "S")
+        transport = TCP(sport=source_port, dport=port, flags=flags, **{"seq": 100, **numbers})
     return ethernet / ip / transport / bytes(str(options.get("payload", "hello")), "ascii")

@@ -31,9 +31,9 @@ from kubypass.plan.items import PlanNode
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
 from tests.packet.counting import Counting
-from tests.packet.lab import Lab
+from tests.packet.lab import Lab, pod_device
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
-from tests.packet.uplink import uplink_index
+from tests.packet.uplink import POD_DEVICES, uplink_index
 
 NODE = "node1"
 HOOKS = {
@@ -101,7 +101,7 @@ class Pipeline:
             self.lab.local_address(
                 one, LocalAddressKind.NODE_PORTS if chosen else LocalAddressKind.NODE
             )
-        for number, one in enumerate(place.pods, 14):
+        for number, one in enumerate(place.pods, POD_DEVICES.start):
             self.lab.local_address(one, LocalAddressKind.POD, number)
 
     def _connect(self) -> Services:
@@ -168,7 +168,8 @@ class Pipeline:
         counting = self._counting = self._counting or Counting(self.lab.maps["metrics"])
         counting.begin(HOOKS[hook])
         flags = 0 if cut else self.lab.flags
-        run = self.lab.programs[hook].test_run(packet, context=_context(), flags=flags)
+        device = pod_device(self.lab.maps, packet) if hook == "from_pod" else uplink_index()
+        run = self.lab.programs[hook].test_run(packet, context=_context(device), flags=flags)
         found = counting.moved(HOOKS[hook])
         assert len(found) == 1, f"counted {found}: once a packet is right"
         return Seen(run.retval, found[0], run.data)
@@ -180,8 +181,8 @@ def _full_budget() -> bytes:
 
 
 @functools.cache
-def _context() -> bytes:
-    return packet_context(uplink_index())
+def _context(device: int) -> bytes:
+    return packet_context(device)
 
 
 def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, bpf.Map]) -> Lab:
@@ -192,7 +193,8 @@ def load(path: str, settings: Mapping[str, str], place: Place, maps: dict[str, b
     }
     cidrs = [parse_cidr(one) for one in place.pod_networks]
     made = Lab(path, maps=maps)
-    made.load(datapath_config(known, probe_features(), primary, cidrs), sizes=4096)
+    made.load(datapath_config(known, probe_features(), cidrs), sizes=4096)
+    made.primary(primary)
     return made
 
 

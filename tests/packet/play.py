@@ -136,7 +136,7 @@ class Player:
             own = hook == "to_uplink" and got.destination in self.cluster.node.addresses
             if seen.verdict == Verdict.DROP_NO_ROUTE and own and protocol != "SCTP":
                 # TCP and UDP that are on their way out are not turned back into the node; the flow is there.
-                self.memory.learn(expected, hook, asked, got, protocol, packet.flags)
+                self.memory.learn(expected, hook, asked, got, protocol)
                 return
             assert seen.verdict < Verdict.DROP, "translated"
             assert place in expected.backends, f"{place} is none of the backends"
@@ -145,7 +145,7 @@ class Player:
             else:
                 self.memory.check_source(expected, asked, got, protocol)
             self._check_forwarded(hook, packet, got, seen)
-            self.memory.learn(expected, hook, asked, got, protocol, packet.flags)
+            self.memory.learn(expected, hook, asked, got, protocol)
         else:
             got = ends(seen.packet) if expected.apart else asked
             same = Ends(asked.source, got.source_port, asked.destination, asked.destination_port)
@@ -153,7 +153,7 @@ class Player:
             if expected.apart:
                 made = Expected("translated", masquerade=False)
                 assert got.source_port != asked.source_port, "replies would be another connection's"
-                self.memory.learn(made, hook, asked, got, protocol, packet.flags)
+                self.memory.learn(made, hook, asked, got, protocol)
 
     def _compare_drop(self, expected: Expected, seen: Seen) -> None:
         assert (seen.verdict.name, seen.code) == (expected.kind, SHOT), "drop"
@@ -226,8 +226,6 @@ class Player:
             self._check_forwarded(hook, packet, now, seen)
         except AssertionError as error:
             raise AssertionError(f"reply of {connection}: {error}\nseen {_told(seen)}") from None
-        if connection.protocol == "TCP" and "R" in flags:
-            connection.answered = True
 
 
 def _told(seen: Seen) -> str:

@@ -22,7 +22,7 @@ int rewrite(context *ctx)
 	flow = lookup_flow(&packet, now);
 	if (!flow)
 		return ACTION_PASS;
-	refresh_flow(flow, &packet, now);
+	refresh_flow(ctx, flow, &packet, now);
 	target = flow_target(flow, packet.tuple.protocol);
 	if (load_bytes(ctx, 0, macs, sizeof(macs)) || rewrite_packet(ctx, &packet, &target) ||
 	    decrement_ttl(ctx, &packet) || write_macs(ctx, packet.ethertype, macs + ETH_ALEN, macs))
@@ -58,8 +58,6 @@ int abilities(context *ctx)
 		shown |= ABILITY_NEIGHBOUR;
 	if (replace_packet(ctx, 0, nowhere, 0, 0) != -EOPNOTSUPP)
 		shown |= ABILITY_COPY;
-	if (remove_priority_tag(ctx) != -EOPNOTSUPP)
-		shown |= ABILITY_VLAN_TAG;
 	return CONTEXT_ABILITIES << 16 | shown;
 }
 

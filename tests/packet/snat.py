@@ -77,6 +77,17 @@ def take(lab: Lab, who: Addresses, port: int, protocol: str = "TCP") -> None:
     node, backend = parse_address(who.node), parse_address(who.remote_pod)
     key = layout.Tuple(backend, node, 8080, port, NUMBERS[protocol])
     value = layout.Flow(
-        node, parse_address(who.client), NODE_PORT, 1, 0, 0, 1, FlowDirection.REPLY, 0, FOREVER_NS
+        node,
+        parse_address(who.client),
+        NODE_PORT,
+        1,
+        0,
+        0,
+        1,
+        FlowDirection.REPLY,
+        0,
+        FOREVER_NS,
+        0,
+        0,
     )
     lab.maps["flows"].update(key.pack(), value.pack())

@@ -20,10 +20,12 @@ def test_a_reused_port_does_not_inherit_its_backend(lab: Lab, who: Addresses) ->
     lab.service(who.service, 80, [who.second_pod, who.remote_pod])
     seen = set()
     for _ in range(40):
-        for flags in ("S", "A", "FA"):
-            packet = segment(who, (who.pod, 40000, who.service, 80), flags=flags)
-            last = destination(lab.run("from_pod", packet).packet)
-        seen.add(last)
+        packet = segment(who, (who.pod, 40000, who.service, 80), payload="")
+        backend = destination(lab.run("from_pod", packet).packet)
+        seen.add(backend)
+        refused = (backend, 8080, who.pod, 40000)
+        hook = "from_pod" if backend == who.second_pod else "from_uplink"
+        lab.run(hook, segment(who, refused, flags="RA", seq=0, ack=101, payload=""))
     assert seen == {who.second_pod, who.remote_pod}
 
 

@@ -119,12 +119,13 @@ def test_ipv6_extensions_beyond_their_length(lab: Lab) -> None:
 def test_a_chain_that_is_too_long_goes_by_its_addresses(lab: Lab) -> None:
     lab.service(V6.service, 80, [V6.second_pod])
     chain = [IPv6ExtHdrDestOpt() for _ in range(7)]
-    plain = between(segment(V6, (V6.pod, 40000, V6.second_pod, 80)), *chain)
+    plain = between(segment(V6, (V6.client, 40000, V6.second_pod, 80)), *chain)
     expected = plain.copy()
     expected.src, expected.dst, expected[IPv6].hlim = VETH_MAC, POD_MAC, 63
-    assert lab.run("from_pod", plain).packet == bytes(expected)
-    to_service = between(segment(V6, (V6.pod, 40000, V6.service, 80)), *chain)
-    dropped(lab.run("from_pod", to_service), Verdict.DROP_NO_SERVICE)
+    assert lab.run("from_uplink", plain).packet == bytes(expected)
+    to_service = between(segment(V6, (V6.client, 40000, V6.service, 80)), *chain)
+    result = lab.run("from_uplink", to_service)
+    assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.DROP_NO_SERVICE): 1}
 
 
 def test_on_its_way_to_another_destination_it_is_not_translated(lab: Lab) -> None:

@@ -6,9 +6,7 @@ Their senders are told about what they have sent.
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.icmp_replies import MTU, answer, expired, plain, told, too_big
 from tests.packet.lab import PASS, REDIRECT, SHOT, Lab
 from tests.packet.packets import IN, POD_MAC, TO_NETWORK, V4, VETH_MAC, Addresses, Flow, segment
+from tests.packet.uplink import run_inside
 
 BACK = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 64}
 NODE_PORT = ServiceFlag.NODE_PORT
@@ -33,7 +32,7 @@ def routes(place: str) -> None:
     for there in (NARROW, NARROW_CLIENT):
         for version, gateway in ((4, "192.168.1.1"), (6, "fd00:c0a8:1::1")):
             words = f"route add {there[version]} via {gateway} mtu lock {MTU}"
-            subprocess.run(["ip", "-n", Path(place).name, *words.split()], check=True)
+            run_inside(place, "ip", *words.split())
 
 
 def big(who: Addresses, flow: Flow, where: Mapping[str, Any] = IN, **options: Any) -> Packet:

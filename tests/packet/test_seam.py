@@ -41,11 +41,10 @@ class Ability(IntFlag):
     NEIGHBOUR = 16
     COPY = 32
     PACKET_TYPE = 64
-    VLAN_TAG = 128
 
 
 SHOWN = Ability.MARK | Ability.SEGMENTS | Ability.REDIRECT_IN | Ability.NEIGHBOUR
-SHOWN |= Ability.COPY | Ability.VLAN_TAG
+SHOWN |= Ability.COPY
 """What the program can show by calling the function; the others are properties of the packet's origin."""
 
 
@@ -91,7 +90,18 @@ def _remember(seam: Seam, who: Addresses, protocol: str, target: tuple[str, int,
     source, source_port, destination, port = target
     hour = time.monotonic_ns() + 3600 * 10**9
     value = layout.Flow(
-        parse_address(source), parse_address(destination), source_port, port, 0, 0, 0, 0, 0, hour
+        parse_address(source),
+        parse_address(destination),
+        source_port,
+        port,
+        0,
+        0,
+        0,
+        0,
+        0,
+        hour,
+        0,
+        0,
     )
     seam.flows.update(key.pack(), value.pack())
 

@@ -119,7 +119,8 @@ def test_another_nodes_port_is_not_ours(lab: Lab, who: Addresses) -> None:
 @pytest.mark.parametrize("program", ["from_pod", "from_uplink"])
 def test_no_backends(lab: Lab, who: Addresses, program: str) -> None:
     lab.service(who.node, 30080, [], flags=NODE_PORT)
-    packet = segment(who, (who.client, 40000, who.node, 30080), payload="")
+    client = who.pod if program == "from_pod" else who.client
+    packet = segment(who, (client, 40000, who.node, 30080), payload="")
     result = lab.run(program, packet)
     assert [verdict for _, verdict in result.counted] == [Verdict.REJECT_NO_BACKEND]
 

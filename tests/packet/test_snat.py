@@ -64,18 +64,19 @@ def test_the_port_of_a_connection_that_ended_comes_back(
     ports = {host: ask(lab, who, (host, 40000)) for host in sources[:41]}
     closed, late = sources[20], sources[42]
     client = (closed, 40000)
+    asked, answered = {"payload": "", "seq": 106}, {"payload": "", "seq": 700, "ack": 106}
     if ending == "refused by the backend":
-        answer(lab, who, ports[closed], flags="RA")
+        answer(lab, who, ports[closed], **{**answered, "flags": "RA", "seq": 0})
     else:
-        answer(lab, who, ports[closed])
-        ask(lab, who, client, flags="A")
+        answer(lab, who, ports[closed], **answered)
+        ask(lab, who, client, flags="A", ack=701, **asked)
         assert ask(lab, who, (late, 40000)) == 0
         if ending == "fin":
-            ask(lab, who, client, flags="FA")
+            ask(lab, who, client, flags="FA", ack=701, **asked)
             assert ask(lab, who, (late, 40000)) == 0, "one side has closed"
-            answer(lab, who, ports[closed], flags="FA")
+            answer(lab, who, ports[closed], **{**answered, "flags": "FA", "seq": 701, "ack": 107})
         else:
-            ask(lab, who, client, flags="R")
+            ask(lab, who, client, flags="R", **asked)
     deadline = time.monotonic() + DEADLINE_S
     while not (port := ask(lab, who, (late, 40000))):
         assert time.monotonic() < deadline, "the clock has to tick once"
@@ -92,12 +93,17 @@ def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
     request = (who.client, 40000, who.node, NODE_PORT)
     backends: list[str] = []
     while len(set(backends)) < 2:
-        for flags in ("S", "A"):
-            result = lab.run("from_uplink", segment(who, request, flags=flags))
+        result = lab.run("from_uplink", segment(who, request, payload=""))
         backends.append(tuple_of(result.packet)[2])
+        answer = {"payload": "", "seq": 700, "ack": 101}
+        back = (backends[-1], 8080, who.node, 40000)
+        lab.run("from_uplink", segment(who, back, flags="SA", **answer))
+        if len(set(backends)) < 2:
+            lab.run("from_uplink", segment(who, back, flags="R", **{**answer, "seq": 701}))
+    ask = segment(who, request, flags="A", seq=101, ack=701, payload="")
+    lab.run("from_uplink", ask)
     old, new = backends[0], backends[-1]
-    lab.run("from_uplink", segment(who, (new, 8080, who.node, 40000), flags="SA"))
-    lab.run("from_uplink", segment(who, (old, 8080, who.node, 40000), flags="R"))
+    lab.run("from_uplink", segment(who, (old, 8080, who.node, 40000), flags="R", seq=701))
     node, client = parse_address(who.node), parse_address(who.client)
     flow = lab.flows()[layout.Tuple(client, node, 40000, NODE_PORT, NUMBERS["TCP"])]
     assert (flow.destination, flow.state) == (parse_address(new), FlowState.ESTABLISHED)

@@ -3,9 +3,7 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -13,6 +11,7 @@ from kubypass.kernel.features import probe_features
 from kubypass.model.verdict import LocalAddressKind, ServiceFlag
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, Addresses, segment
 from tests.packet.snat import NODE_PORT, empty, made, tuple_of
+from tests.packet.uplink import run_inside
 
 SECOND_MAC, SECOND_GATEWAY_MAC = "02:00:00:00:02:31", "02:00:00:00:02:01"
 
@@ -41,17 +40,16 @@ route add default via fd00:c0a8:2::1 table 2
 @pytest.fixture
 def second_device(place: str) -> Iterator[str]:
     """Another uplink, with routes that leave by it, and one with a preferred source."""
-    where = ["ip", "-n", Path(place).name]
-    subprocess.run([*where, "-batch", "-"], input=_SECOND_DEVICE, text=True, check=True)
+    run_inside(place, "ip", "-batch", "-", lines=_SECOND_DEVICE)
     rules = (["-4", "192.168.2.31"], ["-6", "fd00:c0a8:2::31"])
     for version, source in rules:
-        subprocess.run([*where, version, "rule", "add", "from", source, "table", "2"], check=True)
+        run_inside(place, "ip", version, "rule", "add", "from", source, "table", "2")
     yield place
     for version, _ in rules:
-        subprocess.run([*where, version, "rule", "delete", "table", "2"], check=True)
+        run_inside(place, "ip", version, "rule", "delete", "table", "2")
     undo = "link delete eth1\naddr delete 192.168.1.131/32 dev eth0\n"
     undo += "addr delete fd00:c0a8:1::131/128 dev eth0\n"
-    subprocess.run([*where, "-batch", "-"], input=undo, text=True, check=True)
+    run_inside(place, "ip", "-batch", "-", lines=undo)
 
 
 FIRST = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
+from kubypass.kernel import netns
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC
 
 _SETUP = """
@@ -26,25 +25,34 @@ neigh add fd00:c0a8:1::1 lladdr {gateway} dev eth0 nud permanent
 route add default via 192.168.1.1
 route add default via fd00:c0a8:1::1
 """
-
-
-_labs = itertools.count()
+_POD = """
+link add index {index} name pod{index} type veth peer name inside{index}
+link set pod{index} up
+link set inside{index} up
+"""
+POD_DEVICES = range(14, 22)
+"""The indexes of devices that pods are behind."""
 
 
 @contextmanager
 def namespace() -> Iterator[str]:
-    """A network namespace with the uplink; its path."""
-    name = f"packet-lab-{os.getpid()}-{next(_labs)}"
-    subprocess.run(["ip", "netns", "add", name], check=True)
+    """A network namespace with the uplink; its path. It has no name: it goes with this process, however that ends."""
+    opened = netns.create()
+    path = f"/proc/{os.getpid()}/fd/{opened}"
     try:
-        path = f"/run/netns/{name}"
-        settings = ["net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"]
-        subprocess.run(["nsenter", f"--net={path}", "sysctl", "-qw", *settings], check=True)
+        run_inside(path, "sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1")
         lines = _SETUP.format(node_mac=NODE_MAC, gateway=GATEWAY_MAC)
-        subprocess.run(["ip", "-n", name, "-batch", "-"], input=lines, text=True, check=True)
+        lines += "".join(_POD.format(index=index) for index in POD_DEVICES)
+        run_inside(path, "ip", "-batch", "-", lines=lines)
         yield path
     finally:
-        subprocess.run(["ip", "netns", "delete", name], check=True)
+        os.close(opened)
+
+
+def run_inside(path: str, *command: str, lines: str = "") -> str:
+    """What a command in the namespace says."""
+    argv = ["nsenter", f"--net={path}", *command]
+    return subprocess.run(argv, input=lines, text=True, stdout=subprocess.PIPE, check=True).stdout
 
 
 _INDEX: list[int] = []
@@ -52,11 +60,7 @@ _INDEX: list[int] = []
 
 def remember_uplink(path: str) -> None:
     """The uplink's index in the lab's namespace."""
-    name = Path(path).name
-    text = subprocess.run(
-        ["ip", "-n", name, "-o", "link", "show", "eth0"], capture_output=True, check=True
-    )
-    _INDEX[:] = [int(text.stdout.split(b":")[0])]
+    _INDEX[:] = [int(run_inside(path, "ip", "-o", "link", "show", "eth0").split(":")[0])]
 
 
 def uplink_index() -> int:

@@ -113,3 +113,8 @@ def ipv6(case: dict[str, Any]) -> dict[str, Any]:
     """The whole case with IPv6 addresses."""
     text = json.dumps(case).replace('"IPv4"', '"IPv6"')
     return json.loads(re.sub(r"\d+\.\d+\.\d+\.\d+(/\d+)?", lambda found: to_ipv6(found[0]), text))
+
+
+def errors(stderr: str) -> list[str]:
+    """The lines that tell of an error: on a slow machine, `trace` says before them what it loads."""
+    return [line for line in stderr.splitlines() if "loading programs" not in line]

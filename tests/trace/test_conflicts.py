@@ -40,6 +40,7 @@ def test_a_node_port_yields_an_address_on_which_it_does_not_answer(
     ask: Ask, chosen: list[str] | str | None, owner: str
 ) -> None:
     case = Case(config={"nodeport_addresses": chosen}).ask(OUTSIDE, NODE, NODE_PORT)
+    case["objects"]["services"][0]["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
     young = {
         "metadata": {"name": "young", "namespace": "default", "creationTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"clusterIP": "10.96.0.99", "externalIPs": [NODE], "ports": [{"port": NODE_PORT}]},
@@ -54,7 +55,11 @@ def test_a_node_port_yields_an_address_on_which_it_does_not_answer(
 def test_a_cluster_ip_that_has_lost_its_ports_is_one_all_the_same(ask: Ask, source: str) -> None:
     case = Case(config={"service_cidrs": []}).ask(source, CLUSTER_IP, 81)
     old = {
-        "metadata": {"name": "old", "namespace": "default"},
+        "metadata": {
+            "name": "old",
+            "namespace": "default",
+            "creationTimestamp": "2025-01-01T00:00:00Z",
+        },
         "spec": {
             "clusterIP": "10.96.0.99",
             "externalIPs": [CLUSTER_IP],

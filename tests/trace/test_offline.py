@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.trace.cases import KUBYPASS
+from tests.trace.cases import KUBYPASS, errors
 
 NODES = {"node1": "192.168.1.11", "node2": "192.168.1.12"}
 CLIENT = "203.0.113.9"
@@ -118,7 +118,7 @@ def test_pods_of_the_files(
 )
 def test_pods_that_cannot_be_sources(manifests: Path, source: str, error: str) -> None:
     answer = run(manifests, source, "service/web:80")
-    assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
+    assert (answer.returncode, len(errors(answer.stderr))) == (2, 1)
     assert error in answer.stderr
 
 
@@ -139,6 +139,6 @@ def test_a_file_that_cannot_be_read_is_told(manifests: Path) -> None:
     wrong = "File bad.yaml: not YAML: did not find expected ',' or '}', line 3 column 7"
     for more in (["--node", "node3"], ["--from", "node/node3"]):
         answer = run(manifests, CLIENT, "node1:80", *more)
-        assert (answer.returncode, len(answer.stderr.splitlines())) == (2, 1)
+        assert (answer.returncode, len(errors(answer.stderr))) == (2, 1)
         assert "node3" in answer.stderr
         assert wrong in answer.stderr

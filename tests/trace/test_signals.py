@@ -13,7 +13,7 @@ import pytest
 
 from kubypass.kernel.cgroup import mount_point
 from kubypass_lab.box.patience import DEADLINE_S
-from tests.trace.cases import CLUSTER_IP, KUBYPASS, NODE, POD, Case
+from tests.trace.cases import CLUSTER_IP, KUBYPASS, NODE, POD, Case, errors
 from tests.waiting import wait
 
 BATCH = ["env", "--default-signal=INT,TERM,HUP", KUBYPASS, "trace", "--batch", "-", "-o", "json"]
@@ -69,8 +69,8 @@ def test_a_full_disk_is_the_outputs(tmp_path: Path) -> None:
                 [KUBYPASS, "trace", *argv], input=LINE, stdout=full, stderr=PIPE, check=False
             )
         assert answer.returncode == 1
-        said = b"kubypass: the output could not be written: No space left on device\n"
-        assert answer.stderr == said
+        said = "kubypass: the output could not be written: No space left on device"
+        assert errors(answer.stderr.decode()) == [said]
 
 
 @pytest.mark.parametrize(("name", "why"), [("none", "No such file"), (".", "Is a directory")])

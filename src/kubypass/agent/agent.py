@@ -93,6 +93,4 @@ class Agent:
         """The constants of the programs, for the node as it was last seen."""
         own, node = self.own_node, self.node
         pod_cidrs = own.pod_cidrs if own else ()
-        return datapath_config(
-            self.settings, self.features, node.primary, pod_cidrs, node.ephemeral
-        )
+        return datapath_config(self.settings, self.features, pod_cidrs, node.ephemeral)

@@ -15,7 +15,14 @@ from kubypass.datapath.attach import (
     l3_program,
 )
 from kubypass.datapath.loader import Datapath
-from kubypass.datapath.local_addresses import node_entries, pod_entries
+from kubypass.datapath.local_addresses import (
+    device_entry,
+    empty_devices,
+    foreign_entry,
+    node_entries,
+    pod_entries,
+    primary_entry,
+)
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import features, netns
@@ -27,14 +34,11 @@ from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.node.facts import NodeState, interface_index
 from kubypass.node.pod_records import PodRecords
+from kubypass.plan.foreign_sources import may_send_foreign
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
 
-_HEADER_UNKNOWN = (
-    "its packets begin with a header that kubypass cannot read: services are not served to what comes by it, and its "
-    "traffic is left alone; use a device with Ethernet headers or with none (tun, WireGuard, ipip), or leave it out of "
-    "`devices`"
-)
+_NO_DEVICES = empty_devices()
 
 
 def _endpoints(pod: Pod, link: Link) -> dict[bytes, bytes]:
@@ -77,16 +81,19 @@ class Network:
         self._attached: dict[str, int] = {}
         """Devices of pods with our programs: their indexes by name."""
         self._endpoints = SyncedMap(datapath.maps["local_addresses"])
+        self._primary = SyncedMap(datapath.maps["node_addresses"])
+        self._devices = SyncedMap(datapath.maps["pod_devices"])
+        self._foreign_sources = SyncedMap(datapath.maps["foreign_sources"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
         self.problems: list[Problem] = []
         self.device_problems: list[Problem] = []
         """Devices of the node itself that have no programs."""
-        self.unserved: list[Problem] = []
-        """Uplinks that our programs cannot serve, which is no failure of this node."""
         self.incomplete = False
         """Whether the last look could not do all that it had to, so that another one may."""
         self.excluded = 0
         """The number of pods whose sockets are excluded from socket load balancing."""
+        self.foreign_sources = 0
+        """The number of pods that may send from addresses that are not theirs."""
 
     @property
     def pods(self) -> int:
@@ -99,7 +106,7 @@ class Network:
         return tuple(self._attached)
 
     def sync(self, node: NodeState, *, thorough: bool = True) -> int:
-        """Attaches programs to new pods, then makes them known; returns how many entries were written.
+        """Makes pods known, since what they send is checked, and attaches programs; returns how many entries it wrote.
 
         A look that is not thorough takes what we did before as still being there.
         """
@@ -107,13 +114,15 @@ class Network:
         self.incomplete = False
         wanted = node_entries(node.addresses, node.with_node_ports)
         names = {link.name for link in node.own_devices}
+        here = self._with_devices(found, node)
+        written = self._know_senders(here, thorough=thorough)
+        entries = [_endpoints(pod, link) for pod, link in here]
+        everything = {key: value for some in entries for key, value in some.items()}
+        written += self._write(
+            self._endpoints, everything, "local_addresses", thorough=thorough, keep_others=True
+        )
         attached: dict[str, int] = {}
-        for pod in found:
-            link = node.links.get(pod.interface)
-            if link is None:
-                message = f"has no device {pod.interface} on this node; it gets no traffic until it is there"
-                self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
-                continue
+        for (pod, link), own in zip(here, entries, strict=True):
             try:
                 if thorough or self._attached.get(link.name) != link.index:
                     self._attach(link)
@@ -123,20 +132,42 @@ class Network:
                 self.incomplete = True
                 continue
             attached[link.name] = link.index
-            wanted.update(_endpoints(pod, link))
+            wanted.update(own)
         self._attached = attached
-        written = self._write(self._endpoints, wanted, "local_addresses", thorough=thorough)
+        written += self._write(self._endpoints, wanted, "local_addresses", thorough=False)
+        primary = primary_entry(node.primary)
+        written += self._write(self._primary, primary, "node_addresses", thorough=thorough)
         written += self._exclude_sockets(found)
         for name in self._attachments.devices() - names - attached.keys():
             self._attachments.drop_device(name)
         return written
 
+    def _with_devices(self, pods: list[Pod], node: NodeState) -> list[tuple[Pod, Link]]:
+        """The pods that have a device here; the others are problems."""
+        here = []
+        for pod in pods:
+            link = node.links.get(pod.interface)
+            if link is not None:
+                here.append((pod, link))
+                continue
+            message = (
+                f"has no device {pod.interface} on this node; it gets no traffic until it is there"
+            )
+            self.problems.append(Problem(f"Pod {pod.namespace}/{pod.name}", message))
+        return here
+
     def _write(
-        self, target: SyncedMap, wanted: Mapping[bytes, bytes], name: str, *, thorough: bool = True
+        self,
+        target: SyncedMap,
+        wanted: Mapping[bytes, bytes],
+        name: str,
+        *,
+        thorough: bool = True,
+        keep_others: bool = False,
     ) -> int:
         """Writes a map; what the kernel refuses is a problem, and the other maps go on."""
         try:
-            return target.apply(wanted, thorough=thorough)
+            return target.apply(wanted, thorough=thorough, keep_others=keep_others)
         except KernelError as error:
             message = f"{len(wanted)} entries belong there: {error}; it is tried again"
             self.problems.append(Problem(f"Map {name}", message))
@@ -145,6 +176,9 @@ class Network:
 
     def connect(self, pod: Pod, link: Link) -> None:
         """Connects one new pod without a look at the others; KernelError where that fails."""
+        self._devices.add(device_entry(pod, link.index))
+        if any(map(may_send_foreign, with_metadata([pod], self._metadata))):
+            self._foreign_sources.add(foreign_entry(link.index))
         self._attach(link)
         self._attached[link.name] = link.index
         self._endpoints.add(_endpoints(pod, link))
@@ -162,6 +196,20 @@ class Network:
     def _attach(self, link: Link) -> None:
         for name in POD_PROGRAMS:
             self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+
+    def _know_senders(self, pods: list[tuple[Pod, Link]], *, thorough: bool) -> int:
+        """Says which address is behind each device, and which pods may send from any; returns the entries written."""
+        devices, foreign = dict(_NO_DEVICES), {}
+        known = with_metadata([pod for pod, _ in pods], self._metadata)
+        for pod, (_, link) in zip(known, pods, strict=True):
+            devices.update(device_entry(pod, link.index))
+            if may_send_foreign(pod):
+                foreign.update(foreign_entry(link.index))
+        self.foreign_sources = len(foreign)
+        written = self._write(self._devices, devices, "pod_devices", thorough=thorough)
+        return written + self._write(
+            self._foreign_sources, foreign, "foreign_sources", thorough=thorough
+        )
 
     def _exclude_sockets(self, pods: list[Pod]) -> int:
         """Excludes the sockets of some pods from socket load balancing, from their next connect() on."""
@@ -201,11 +249,6 @@ class Network:
                     message = f"nothing is served there: {error}; it is tried again"
                     problems.append(Problem(f"Device {link.name}", message))
         self.device_problems = problems
-        self.unserved = [
-            Problem(f"Device {link.name}", _HEADER_UNKNOWN)
-            for link in node.uplinks
-            if link.header == FrameHeader.OTHER
-        ]
 
     def has_filters(self, node: NodeState) -> bool:
         """Whether our own devices have their filters, where filters are used."""
@@ -218,8 +261,6 @@ class Network:
 
 
 def _own_programs(node: NodeState, link: Link) -> dict[str, str]:
-    """The programs of a device of the node, and under which names they are loaded: none where no header is known."""
+    """The programs of a device of the node, and the names under which they are loaded."""
     names = UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
-    if link.header == FrameHeader.OTHER:
-        return {}
     return {name: l3_program(name) if link.header == FrameHeader.NONE else name for name in names}

@@ -12,9 +12,9 @@ from collections.abc import Callable
 from kubypass.agent.agent import Agent
 from kubypass.agent.attempts import Part
 from kubypass.agent.http_ports import RETRY_S
+from kubypass.agent.report.problem_groups import group_problems
 from kubypass.agent.running import SWEEP_S, Running
 from kubypass.agent.signals import Signals
-from kubypass.kernel.disturbances import Disturbances
 from kubypass.kernel.inotify import Watch
 from kubypass.kernel.monitor import Monitor
 from kubypass.node.routes import ROUTE_PROTOCOL
@@ -33,10 +33,7 @@ class Loop:
         self._signals = signals
         self._selector = selectors.DefaultSelector()
         self._pods = Watch()
-        self._monitor = Monitor()
-        self._disturbances = Disturbances(
-            route_protocol=ROUTE_PROTOCOL, filters=not agent.features.tcx
-        )
+        self._monitor = Monitor(route_protocol=ROUTE_PROTOCOL, filters=not agent.features.tcx)
         self._changed = False
         """Whether devices, addresses or pods have changed."""
         self._handlers: dict[int, tuple[Part, Callable[[], object]]] = {}
@@ -60,7 +57,7 @@ class Loop:
             else:
                 gc.collect()  # switched off while objects come
             agent.ports.retry()
-            agent.problem_log.look(agent.ports.problems)
+            agent.problem_log.look(group_problems(agent.ports.problems))
         return not self._signals.stopped
 
     def run(self, running: Running) -> None:
@@ -153,8 +150,7 @@ class Loop:
                 self._updating(Part.CLUSTER, running.on_source),
             ),
             self._pods.fd: (Part.LOOK, self._on_pods),
-            self._monitor.fd: (Part.LOOK, self._on_monitor),
-            self._disturbances.fd: (Part.LOOK, lambda: self._on_disturbance(running)),
+            self._monitor.fd: (Part.LOOK, lambda: self._on_monitor(running)),
             self._signals.fd: (Part.LOOK, lambda: None),
         }
         if running.pod_network:
@@ -180,11 +176,9 @@ class Loop:
         self._changed = True
         self._pods.read()
 
-    def _on_monitor(self) -> None:
+    def _on_monitor(self, running: Running) -> None:
         seen = self._monitor.read()
         self._changed |= seen.devices or seen.routes
         self._routes_changed |= seen.routes
-
-    def _on_disturbance(self, running: Running) -> None:
-        if self._disturbances.read():
-            running.disturbed = True
+        if seen.undone and not running.disturbed:
+            running.disturb("forwarding, a route or a filter was removed")

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
@@ -69,19 +70,17 @@ class Programs:
             log("datapath rebuilt", note=note)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
 
-    def pins(self) -> dict[Path, set[str]]:
+    def pins(self) -> dict[Path, Callable[[], set[str]]]:
         """The directories below the bpffs, and what is to be pinned in each."""
         pins = self.datapath.pins
         return {
-            pins.maps: set(self.datapath.maps),
-            pins.programs: set(self.datapath.programs),
-            pins.links: self.attachments.pins,
+            pins.maps: lambda: set(self.datapath.maps),
+            pins.programs: lambda: set(self.datapath.programs),
+            pins.links: lambda: self.attachments.pins,
         }
 
     def lacks_filters(self, node: NodeState) -> bool:
         """Whether one of our own devices lacks its clsact filter; False where links are used."""
-        if self._agent.features.tcx:
-            return False
         return not self.network.has_filters(node)
 
     def attach_node(self) -> None:

@@ -58,6 +58,23 @@ class Repairs:
 
         return self._put_back("pins", pin)
 
+    def unpinned(self, programs: Programs) -> None:
+        """Takes in links that could not be pinned by the look that has just ended."""
+        found, programs.attachments.unpinned = programs.attachments.unpinned, {}
+        self._failed.pop("links", None)
+        if found:
+            name, reason = next(iter(found.items()))
+            message = (
+                f"{len(found)} links are not pinned ({name}: {reason}), and end with the agent; they are served "
+                "until then; mount the bpf filesystem, or free it; it is tried again"
+            )
+            self._failed["links"] = Problem("This node", message)
+
+    @property
+    def outages(self) -> list[Problem]:
+        """The problems that keep pods from being served."""
+        return [one for what, one in list(self._failed.items()) if what.startswith("forwarding")]
+
     def _put_back(self, what: str, how: Callable[[], int]) -> int:
         try:
             changed = how()

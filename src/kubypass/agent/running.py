@@ -21,6 +21,7 @@ from kubypass.agent.repairs import Repairs
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.map_fill import Fill, fill_problems, read_fills
 from kubypass.agent.report.problem_events import ProblemEvents
+from kubypass.agent.report.problem_groups import group_problems
 from kubypass.agent.report.snat import snat_problems
 from kubypass.agent.services import Result, Services
 from kubypass.agent.stale_sockets import StaleSockets
@@ -108,6 +109,7 @@ class Running:
         """What is counted now, for status and metrics."""
         services, frontends, backends = self.services.count
         network, sweep, stale = self.programs.network, self.programs.sweep, self.stale
+        fills = self._fills()
         return Figures(
             started=True,
             services=services,
@@ -115,14 +117,15 @@ class Running:
             backends=backends,
             pods=network.pods,
             excluded_pods=network.excluded,
+            foreign_source_pods=network.foreign_sources,
             flows=self.programs.fill.entries["flows"],
-            fills=self._fills(),
+            fills=fills,
             flows_expired=sweep.removed,
             links_written=self.programs.attachments.writes,
             sockets_closed={protocol: stale.closed[protocol] for protocol in stale.protocols},
             pools=tuple(self.pod_network.pools) if self.pod_network else (),
             repairs=self.repairs.count,
-            problems=tuple(self.problems()),
+            problems=tuple(self._problems(fills)),
             upgrade=tuple(self.programs.datapath.notes),
         )
 
@@ -136,7 +139,7 @@ class Running:
         services = list(snapshot.services.values())
         return count_without_local(services, snapshot.slices, agent.options.node, agent.settings)
 
-    def problems(self) -> list[Problem]:
+    def _problems(self, fills: tuple[Fill, ...]) -> list[Problem]:
         """Everything that is wrong now."""
         agent = self._agent
         config_map = agent.follower.config_map
@@ -145,7 +148,6 @@ class Running:
             *agent.source.problems(),
             *self.services.problems(),
             *self.programs.network.problems,
-            *self.programs.network.unserved,
             *(config_map.problems if config_map else ()),
             *(self.pod_network.problems if self.pod_network else ()),
             *self._route_problems,
@@ -153,9 +155,11 @@ class Running:
             *agent.ports.problems,
             *self.binds.problems,
             *agent.attempts.problems(),
-            *fill_problems(self._fills()),
+            *fill_problems(fills),
             *agent.faults.problems(),
-            *self.outages(),
+            *self.repairs.problems,
+            *self.programs.problems,
+            *self.programs.network.device_problems,
             *snat,
             *agent.node.problems,
         ]
@@ -167,9 +171,10 @@ class Running:
         self.binds.look()
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
-        found = [*self.problems(), *snat_problems(failures, time.monotonic_ns())]
-        self._agent.problem_log.look(found)
-        self._events.look(found)
+        snat = snat_problems(failures, time.monotonic_ns())
+        groups = group_problems([*self._problems(self._fills()), *snat])
+        self._agent.problem_log.look(groups)
+        self._events.look(groups)
 
     def on_source(self) -> None:
         """Takes in what the source has, and brings the maps up to date."""
@@ -186,7 +191,7 @@ class Running:
             agent.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
         if agent.source.changed_nodes:
             self._check_nodes()
-        if agent.follower.excludes_others(agent.settings):
+        if agent.follower.treats_pods_differently(agent.settings):
             self.on_network()
         settings = agent.follower.settings(agent.settings)
         if settings != agent.settings:
@@ -228,7 +233,7 @@ class Running:
         agent = self._agent
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
         if loader.signature(config, sizes) != agent.attached.signature:
-            log("the node's addresses changed: programs are replaced")
+            log("the node's facts or settings changed: programs are replaced")
             self.programs = Programs(agent)
             self.programs.attach()
         elif agent.node.uplinks != self.programs.uplinks:
@@ -251,11 +256,12 @@ class Running:
         return self._complete()
 
     def _follow_network(self, *, thorough: bool) -> None:
-        """Follows all that depends on how the node was last seen."""
+        """Follows all that depends on how the node was last seen, its addresses first."""
+        network = self.programs.network
+        written = network.sync(self._agent.node, thorough=thorough)
         self._move()
         self._follow_ports(())
         network = self.programs.network
-        written = network.sync(self._agent.node, thorough=thorough)
         self._agent.writes["maps"] += written
         if written:
             log("endpoints changed", writes=written, pods=network.pods)
@@ -278,7 +284,7 @@ class Running:
     def outages(self) -> list[Problem]:
         """What keeps pods or services of this node from being served."""
         programs = self.programs
-        return [*self.repairs.problems, *programs.problems, *programs.network.device_problems]
+        return [*self.repairs.outages, *programs.problems, *programs.network.device_problems]
 
     def look_at_kernel(self) -> None:
         """Looks whether somebody has undone a part of our work; until it is put back, the node is not healthy."""
@@ -288,8 +294,11 @@ class Running:
             self.disturb(found)
 
     def disturb(self, what: str) -> None:
-        """Somebody has undone a part of our work: `repair` is due at once."""
+        """Somebody has undone a part of our work: forwarding is put back now, and `repair` is due next."""
         self.disturbed = True
+        if changed := self.repairs.sysctls():
+            self.repairs.count += 1
+            log("repaired", "WARNING", sysctls=changed)
         self._agent.health.outages = (what, *self._agent.health.outages)
 
     def repair(self) -> bool:
@@ -312,9 +321,10 @@ class Running:
 
     def _complete(self) -> bool:
         """Notes whether all that belongs to this node is served; False where another look may do more."""
-        outages = self.outages()
-        self._agent.health.outages = tuple(map(str, outages))
-        return not outages and not self.programs.network.incomplete
+        self.repairs.unpinned(self.programs)
+        self._agent.health.outages = tuple(map(str, self.outages()))
+        failed = self.outages() or self.repairs.problems
+        return not failed and not self.programs.network.incomplete
 
     def sweep(self) -> float:
         """Does one step through the flows; returns seconds until the next."""

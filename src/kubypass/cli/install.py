@@ -126,13 +126,14 @@ def _apply(
     rest: Rest, objects: list[dict[str, Any]], changes: list[str], arguments: argparse.Namespace
 ) -> int:
     from kubypass.install.apply import apply_all, name_of, wait_ready
+    from kubypass.install.render import agents_of
 
     steps = apply_all(rest, objects, dry_run=arguments.dry_run, force=arguments.force_conflicts)
     words = _WOULD if arguments.dry_run else {}
     for item, what in steps:
         print_label(words.get(what, what), name_of(item))
     if arguments.dry_run:
-        pod = objects[-1]["spec"]["template"]["spec"]
+        pod = agents_of(objects)["spec"]["template"]["spec"]
         labels = ", ".join(f"{key}={value}" for key, value in pod["nodeSelector"].items())
         image = pod["containers"][0]["image"]
         print_label(

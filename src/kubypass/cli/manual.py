@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kubypass.cli.command_tree import Command, Option
+from kubypass.cli.command_tree import Command
 from kubypass.version import VERSION
 
 _HEAD = """\
@@ -52,7 +52,7 @@ def manual(root: Command) -> str:
 def _command(command: Command) -> Iterator[str]:
     if command.commands:
         return  # those below it say everything
-    places = [_place(option) for option in command.options if not option.flags]
+    places = [option.value for option in command.options if not option.flags]
     yield f".SS {_text(' '.join([command.name, '[OPTIONS]', *places]))}"
     yield _text(" ".join((command.description or command.help).split()))
     for option in command.options:
@@ -62,10 +62,6 @@ def _command(command: Command) -> Iterator[str]:
         yield _text(option.help or "one of these")
     if command.epilog:
         yield f".PP\n.nf\n{_lines(command.epilog)}\n.fi"
-
-
-def _place(option: Option) -> str:
-    return option.value
 
 
 def _examples(epilog: str) -> str:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 _EPILOG = """examples:
   kubypass trace --from pod/default/web-0 --to 10.233.30.47:80/tcp     on the pod's node, with the agent's live maps
   kubypass trace --from 203.0.113.9 --to node1:30776                   a client outside
+  kubypass trace --from pod/default/web-0 --source-address 8.8.8.8 --to 10.233.64.3:53/udp    a forged packet
   kubypass trace --from node/node1 --to service/default/my-nginx:80
   kubypass trace --manifests DIR --node node1 --from pod/10.233.64.14 --to 10.233.30.47:80
   kubypass trace --batch cases.jsonl -o json                           a case a line, each with its own objects
@@ -46,6 +47,10 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--from", dest="source", metavar="SOURCE",
         help="pod/NAMESPACE/NAME, pod/ADDRESS, node/NAME, or the address of a client outside; among objects another "
         "node is one: its packets are looked at as they arrive",
+    )  # fmt: skip
+    parser.add_argument(
+        "--source-address", default="", metavar="ADDRESS",
+        help="with a pod: what it sends has this source, which need not be its own",
     )  # fmt: skip
     parser.add_argument(
         "--to", dest="target", metavar="TARGET",
@@ -89,7 +94,8 @@ def _run(arguments: argparse.Namespace) -> int:
     ):
         shown.end()
         flow, source = node.parse_flow(arguments.source, arguments.target)
-        explanation = explain(node.programs, flow, source, node.local, node.explain_port)
+        flow, pod = node.with_source(flow, source, arguments.source_address)
+        explanation = explain(node.programs, flow, source, node.local, node.explain_port, pod=pod)
     if arguments.output == "json":
         text = json.dumps(explanation_fields(explanation, node), indent=1) + "\n"
     else:

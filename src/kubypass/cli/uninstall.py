@@ -37,13 +37,14 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(arguments: argparse.Namespace) -> int:
     from kubypass.install.apply import name_of, remove_all, wait_gone
     from kubypass.install.chart import rendered_objects
+    from kubypass.install.render import agents_of
     from kubypass.kube.client.rest import open_cluster
 
     rest, objects = open_cluster(arguments.kubeconfig), rendered_objects()
-    agents = rest.get(rest.path_of(objects[-1]))
+    agents = rest.get(rest.path_of(agents_of(objects)))
     if arguments.dry_run:
         for item in reversed(objects):
-            there = rest.get(rest.path_of(item))
+            there = rest.knows(item) and rest.get(rest.path_of(item))
             print_label("remove" if there else "not there", name_of(item))
         print("nothing was changed (--dry-run)")
         return 0

@@ -58,6 +58,8 @@ class Attachments:
         self._tcx = tcx
         self._held: dict[Path, _Held] = {}
         self._rotation: Iterator[Path] = iter(())
+        self.unpinned: dict[str, str] = {}
+        """Links that could not be pinned, with the reason. They end with this process; the owner clears this."""
         self.writes = 0
 
     def attach_cgroup(
@@ -112,13 +114,15 @@ class Attachments:
         link = self._keep(path, hook, program)
         if link is None:
             link = hook.attach(program)
-            self._pin(link, path)
-        self._held[path] = _Held(link, link.info())
-
-    def _pin(self, link: Link, path: Path) -> None:
-        self._directory.mkdir(parents=True, exist_ok=True)
-        link.pin(str(path))
-        self.writes += 1
+        self._held[path] = _Held(link, link.info())  # attached from here on, pinned or not
+        if path.exists():
+            return
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            link.pin(str(path))
+            self.writes += 1
+        except (KernelError, OSError) as error:  # is the bpf filesystem gone? traffic goes on
+            self.unpinned[path.name] = str(error)
 
     @property
     def pins(self) -> set[str]:
@@ -130,11 +134,8 @@ class Attachments:
 
         A link is described by one system call. Filters have to be looked at by `attach_device`.
         """
-        names = {f"{_CGROUP}-{name}" for name in CGROUP_HOOKS}
-        names |= {
-            self._device_pin(name, way).name for name in first for way in ("ingress", "egress")
-        }
-        always = [path for path in self._held if path.name in names]
+        always = [self._directory / f"{_CGROUP}-{name}" for name in CGROUP_HOOKS]
+        always += [self._device_pin(name, way) for name in first for way in ("ingress", "egress")]
         return all(self._is_intact(path) for path in (*always, *islice(self._in_turn(), at_most)))
 
     def _is_intact(self, path: Path) -> bool:
@@ -159,8 +160,6 @@ class Attachments:
                 if link.program_id != program.id:
                     link.update(program)
                     self.writes += 1
-                if not pinned:
-                    self._pin(link, path)
                 return link
         except KernelError:  # the object is going away, or the pin is none of a link
             pass

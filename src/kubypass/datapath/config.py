@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
@@ -16,19 +16,16 @@ from kubypass.model.verdict import LocalDetector
 from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
 from kubypass.settings.settings import Settings
 
-_NO_ADDRESS = bytes(16)
-
 
 def datapath_config(
     settings: Settings,
     features: Features,
-    primary: Mapping[int, Address],
     pod_cidrs: Sequence[Cidr],
     ephemeral: tuple[int, int] = LINUX_EPHEMERAL,
 ) -> layout.Config:
     """The constants of the programs.
 
-    `primary` has the node's addresses by family. `pod_cidrs` are those of its Node object. `ephemeral` is the first and
+    `pod_cidrs` are those of its Node object. `ephemeral` is the first and
     the last of the ports that the kernel gives to sockets.
     """
     detector, networks, families = _detector(settings, pod_cidrs)
@@ -37,8 +34,6 @@ def datapath_config(
         (first, last - first + 1) for first, last in (snat.main, snat.extra or (0, -1))
     )
     return layout.Config(
-        node_ipv4=primary.get(4, _NO_ADDRESS),
-        node_ipv6=primary.get(6, _NO_ADDRESS),
         node_netns_cookie=netns.netns_cookie(),
         tcp_timeout_ns=settings.conntrack.tcp_timeout_ns,
         tcp_syn_timeout_ns=settings.conntrack.tcp_syn_timeout_ns,
@@ -62,6 +57,7 @@ def datapath_config(
         tracing=0,
         route_source=int(features.route_source),
         pod_families=families,
+        verify_sources=int(settings.pods.verify_sources),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
     )

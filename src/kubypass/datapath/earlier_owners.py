@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from kubypass.model.service import ServiceKey
     from kubypass.plan.items import Item, PlannedFrontend, ServicePlan
 
+_UNLIKE = (0, 0)
+
 
 class EarlierOwners:
     """Answers who had a frontend, for services as they are planned now."""
@@ -35,13 +37,16 @@ class EarlierOwners:
     ) -> ServiceKey | None:
         """The claimant that had the frontend; None if nobody had it, or if that cannot be told."""
         likeness = sorted(((self._likeness(frontend, key), key) for key in claimants), reverse=True)
-        best = likeness[0][0] if likeness else 0
+        best = likeness[0][0] if likeness else _UNLIKE
         alike = [key for found, key in likeness if found == best]
-        return alike[0] if best and len(alike) == 1 else None
+        return alike[0] if best != _UNLIKE and len(alike) == 1 else None
 
-    def _likeness(self, frontend: frontend_keys.FrontendKey, key: ServiceKey) -> int:
-        """How much the service has in common with the one that has the frontend in the maps."""
-        best = 0
+    def _likeness(self, frontend: frontend_keys.FrontendKey, key: ServiceKey) -> tuple[int, int]:
+        """How many other frontends, then how many backends, the service shares with the one in the maps.
+
+        Two services may have the same backends, but only one has all the frontends beside them.
+        """
+        best = _UNLIKE
         for item, planned in self._with(frontend, key):
             if number := self._number(planned):
                 others = sum(
@@ -49,8 +54,7 @@ class EarlierOwners:
                 )
                 known: set[AddressPort] = self._backends.get(number, set())
                 shared = sum((one.address, one.port) in known for one in item.backends)
-                # Two services may have the same backends; only one has the frontends beside them.
-                best = max(best, (len(item.backends) + 1) * others + shared)
+                best = max(best, (others, shared))
         return best
 
     def _with(

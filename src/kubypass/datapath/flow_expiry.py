@@ -27,9 +27,6 @@ class Sweep:
         self._flows = flows
         self._pass: Iterator[tuple[bytes, bytes, int]] = iter(())
         self._moved = MovedFrontends()
-        self._seen = 0
-        self.live = 0
-        """Entries that the last complete pass kept."""
         self.removed = 0
         """Entries removed since the start."""
 
@@ -41,13 +38,12 @@ class Sweep:
     def note(self, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> None:
         """Takes in entries of `services`: as they are, and as they are about to be written."""
         if self._moved.note(before, after):
-            self._pass, self._seen = self._flows.chunks(_CHUNK), 0
+            self._pass = self._flows.chunks(_CHUNK)
 
     def step(self) -> bool:
         """Looks at the next chunk; returns False at the end of a pass."""
         chunk = next(self._pass, None)
         if chunk is None:
-            self.live, self._seen = self._seen, 0
             self._pass = self._flows.chunks(_CHUNK)
             self._moved.forget()
             return False
@@ -56,7 +52,6 @@ class Sweep:
         if self._moved:
             dead += self._moved.flows(keys[: count * layout.TUPLE_SIZE], values)
         self._flows.delete_batch(b"".join(dead), len(dead))
-        self._seen += count - len(dead)
         self.removed += len(dead)
         return True
 

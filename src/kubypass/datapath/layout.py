@@ -12,12 +12,15 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "f157ebe61e2c"
+LAYOUT_HASH = "e2d1016c55b6"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "local_addresses",
+    "node_addresses",
+    "pod_devices",
+    "foreign_sources",
     "flows",
     "previous_programs",
     "fragments",
@@ -139,6 +142,28 @@ class LocalAddress(NamedTuple):
         return cls(ifindex, mac, host_mac, kind, netns)
 
 
+_POD_DEVICE = Struct("<I16s16s")
+POD_DEVICE_SIZE = 36
+
+
+class PodDevice(NamedTuple):
+    """struct pod_device, 36 bytes."""
+
+    ifindex: int
+    ipv4: Bytes
+    ipv6: Bytes
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _POD_DEVICE.pack(self.ifindex, self.ipv4, self.ipv6)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> PodDevice:
+        """Reads the bytes that the kernel has."""
+        ifindex, ipv4, ipv6 = _POD_DEVICE.unpack(data)
+        return cls(ifindex, ipv4, ipv6)
+
+
 _TUPLE = Struct("<16s16sHHB3x")
 TUPLE_SIZE = 40
 TUPLE_DESTINATION_PORT_AT = 34
@@ -171,13 +196,13 @@ class Tuple(NamedTuple):
         return cls(source, destination, ntohs(source_port), ntohs(destination_port), protocol)
 
 
-_FLOW = Struct("<16s16sHHIIBBB1xQ")
-FLOW_SIZE = 56
+_FLOW = Struct("<16s16sHHIIBBB1xQII")
+FLOW_SIZE = 64
 FLOW_EXPIRES_NS_AT = 48
 
 
 class Flow(NamedTuple):
-    """struct flow, 56 bytes."""
+    """struct flow, 64 bytes."""
 
     source: Bytes
     destination: Bytes
@@ -189,6 +214,8 @@ class Flow(NamedTuple):
     direction: int
     flags: int
     expires_ns: int
+    end: int
+    acknowledged: int
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
@@ -203,6 +230,8 @@ class Flow(NamedTuple):
             self.direction,
             self.flags,
             self.expires_ns,
+            self.end,
+            self.acknowledged,
         )
 
     @classmethod
@@ -219,6 +248,8 @@ class Flow(NamedTuple):
             direction,
             flags,
             expires_ns,
+            end,
+            acknowledged,
         ) = _FLOW.unpack(data)
         return cls(
             source,
@@ -231,6 +262,8 @@ class Flow(NamedTuple):
             direction,
             flags,
             expires_ns,
+            end,
+            acknowledged,
         )
 
 
@@ -595,15 +628,34 @@ class Network(NamedTuple):
         return cls(address, mask)
 
 
-_CONFIG = Struct("<16s16sQQQQQIIIIBBBBBBBBBBBBBB2x128s128s")
-CONFIG_SIZE = 360
+_NODE_ADDRESSES = Struct("<16s16s")
+NODE_ADDRESSES_SIZE = 32
+
+
+class NodeAddresses(NamedTuple):
+    """struct node_addresses, 32 bytes."""
+
+    ipv4: Bytes
+    ipv6: Bytes
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _NODE_ADDRESSES.pack(self.ipv4, self.ipv6)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> NodeAddresses:
+        """Reads the bytes that the kernel has."""
+        ipv4, ipv6 = _NODE_ADDRESSES.unpack(data)
+        return cls(ipv4, ipv6)
+
+
+_CONFIG = Struct("<QQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
+CONFIG_SIZE = 328
 
 
 class Config(NamedTuple):
-    """struct config, 360 bytes."""
+    """struct config, 328 bytes."""
 
-    node_ipv4: Bytes
-    node_ipv6: Bytes
     node_netns_cookie: int
     tcp_timeout_ns: int
     tcp_syn_timeout_ns: int
@@ -627,14 +679,13 @@ class Config(NamedTuple):
     tracing: int
     route_source: int
     pod_families: int
+    verify_sources: int
     pod_networks: Bytes
     service_networks: Bytes
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
         return _CONFIG.pack(
-            self.node_ipv4,
-            self.node_ipv6,
             self.node_netns_cookie,
             self.tcp_timeout_ns,
             self.tcp_syn_timeout_ns,
@@ -658,6 +709,7 @@ class Config(NamedTuple):
             self.tracing,
             self.route_source,
             self.pod_families,
+            self.verify_sources,
             self.pod_networks,
             self.service_networks,
         )
@@ -666,8 +718,6 @@ class Config(NamedTuple):
     def unpack(cls, data: Bytes) -> Config:
         """Reads the bytes that the kernel has."""
         (
-            node_ipv4,
-            node_ipv6,
             node_netns_cookie,
             tcp_timeout_ns,
             tcp_syn_timeout_ns,
@@ -691,12 +741,11 @@ class Config(NamedTuple):
             tracing,
             route_source,
             pod_families,
+            verify_sources,
             pod_networks,
             service_networks,
         ) = _CONFIG.unpack(data)
         return cls(
-            node_ipv4,
-            node_ipv6,
             node_netns_cookie,
             tcp_timeout_ns,
             tcp_syn_timeout_ns,
@@ -720,6 +769,7 @@ class Config(NamedTuple):
             tracing,
             route_source,
             pod_families,
+            verify_sources,
             pod_networks,
             service_networks,
         )

@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes the entries of the map `local_addresses`: the addresses of this node and of its pods."""
+"""Makes the entries of the maps that tell which addresses and devices are on this node."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import struct
+from collections.abc import Collection, Iterable, Mapping
 
 from kubypass.datapath import layout
-from kubypass.model.address import Address
-from kubypass.model.constants import NETNS_UNKNOWN
+from kubypass.model.address import Address, family
+from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES
 from kubypass.model.pod import Pod
 from kubypass.model.verdict import LocalAddressKind
 
 _NO_MAC = bytes(6)
+_NO_ADDRESS = bytes(16)
+
+
+def primary_entry(primary: Mapping[int, Address]) -> dict[bytes, bytes]:
+    """Returns the one entry of `node_addresses`; `primary` has addresses by family."""
+    value = layout.NodeAddresses(primary.get(4, _NO_ADDRESS), primary.get(6, _NO_ADDRESS))
+    return {bytes(4): value.pack()}
 
 
 def node_entries(
@@ -35,3 +43,24 @@ def pod_entries(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[byt
     mac = bytes.fromhex(pod.mac.replace(":", ""))
     value = layout.LocalAddress(ifindex, mac, host_mac, LocalAddressKind.POD, netns).pack()
     return dict.fromkeys(pod.addresses, value)
+
+
+def empty_devices() -> dict[bytes, bytes]:
+    """All slots of `pod_devices`, without a pod."""
+    nothing = bytes(layout.POD_DEVICE_SIZE)
+    return {struct.pack("=I", slot): nothing for slot in range(POD_DEVICES)}
+
+
+def device_entry(pod: Pod, ifindex: int) -> dict[bytes, bytes]:
+    """The entry of a pod's device: one address of each family, or the other family's in its place."""
+    if not pod.addresses:
+        return {}
+    first = {family(address): address for address in reversed(pod.addresses)}
+    ipv4, ipv6 = first.get(4) or first[6], first.get(6) or first[4]
+    value = layout.PodDevice(ifindex, ipv4, ipv6).pack()
+    return {struct.pack("=I", ifindex % POD_DEVICES): value}
+
+
+def foreign_entry(ifindex: int) -> dict[bytes, bytes]:
+    """The entry of a device whose pod may send from any address."""
+    return {struct.pack("=I", ifindex): struct.pack("=I", 1)}

@@ -22,7 +22,10 @@ _STEPS = 8
 _MOST = 262144
 """Entries that one step may read."""
 _CLIENT_SERVICE = struct.Struct("<I")
-COUNTED = ("flows", "affinities", "fragments", "local_addresses", "socket_lb_off", "socket_peers")
+COUNTED = (
+    "flows", "affinities", "fragments", "local_addresses", "foreign_sources", "socket_lb_off",
+    "socket_peers",
+)  # fmt: skip
 _Chunk = tuple[bytes, bytes, int]
 Affinities = Callable[[], Mapping[int, int]]
 """Seconds of session affinity by the identifiers of services."""

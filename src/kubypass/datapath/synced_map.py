@@ -17,15 +17,17 @@ class SyncedMap:
         self._target = target
         self._known: dict[bytes, bytes] | None = None
 
-    def apply(self, wanted: Mapping[bytes, bytes], *, thorough: bool = True) -> int:
-        """Makes the map hold exactly `wanted`; returns how many entries were written.
+    def apply(
+        self, wanted: Mapping[bytes, bytes], *, thorough: bool = True, keep_others: bool = False
+    ) -> int:
+        """Makes the map hold exactly `wanted`, or that and its other entries; returns how many were written.
 
         A thorough call reads the map first, since somebody else may have changed it. The others trust the last write.
         """
         known = self._known
         content = dict(self._target.items()) if thorough or known is None else known
         changed = {key: value for key, value in wanted.items() if content.get(key) != value}
-        gone = [key for key in content if key not in wanted]
+        gone = [] if keep_others else [key for key in content if key not in wanted]
         self._known = None  # until all is written
         entries = b"".join(changed), b"".join(changed.values()), len(changed)
         try:
@@ -36,7 +38,7 @@ class SyncedMap:
             self._target.delete_batch(b"".join(gone), len(gone))  # a full map: what goes makes room
             self._target.update_batch(*entries)
         self._target.delete_batch(b"".join(gone), len(gone))
-        self._known = dict(wanted)
+        self._known = {**content, **wanted} if keep_others else dict(wanted)
         return len(changed) + len(gone)
 
     def add(self, entries: Mapping[bytes, bytes]) -> None:

@@ -121,7 +121,7 @@ def _reason(pod: Object, conditions: dict[str, Any]) -> str:
 def remove_all(rest: Rest, objects: Sequence[Object]) -> Iterator[tuple[Object, bool]]:
     """Delete the objects in reverse order. Yields each, and whether it existed."""
     for item in reversed(objects):
-        yield item, rest.delete(rest.path_of(item))
+        yield item, rest.knows(item) and rest.delete(rest.path_of(item))
 
 
 def wait_gone(rest: Rest, name: str, timeout_s: float) -> list[str]:

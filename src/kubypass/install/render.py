@@ -6,7 +6,7 @@ The package contains the objects of the default values, and each value changes t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kubypass.errors import ConfigError
@@ -15,6 +15,7 @@ from kubypass.install.chart import rendered_objects
 Object = dict[str, Any]
 NAMESPACE = "kube-system"
 CONFIG_MAP = "kubypass-config"
+_POLICY = "ValidatingAdmissionPolicy"
 _REPLACEMENT = "kube-proxy-replacement"
 
 
@@ -30,6 +31,8 @@ def render(values: Mapping[str, Any]) -> list[Object]:
     if annotations := values["serviceAccount"]["annotations"]:
         by_kind["ServiceAccount"]["metadata"]["annotations"] = annotations
     _edit_pods(by_kind["DaemonSet"]["spec"], values)
+    if not values["admissionPolicy"]:
+        objects = [each for each in objects if not each["kind"].startswith(_POLICY)]
     if values["configMap"] != CONFIG_MAP:
         objects.remove(by_kind["ConfigMap"])
     elif values["config"]:
@@ -37,6 +40,11 @@ def render(values: Mapping[str, Any]) -> list[Object]:
     else:
         del by_kind["ConfigMap"]["data"]
     return objects
+
+
+def agents_of(objects: Sequence[Object]) -> Object:
+    """The agents' DaemonSet."""
+    return next(each for each in objects if each["kind"] == "DaemonSet")
 
 
 def needs_api_server(values: Mapping[str, Any]) -> bool:

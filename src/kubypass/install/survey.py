@@ -17,6 +17,8 @@ from kubypass.model.address import in_brackets
 from kubypass.settings.check import check_settings
 
 _KERNEL = (5, 10)
+_POLICIES = (1, 30)
+"""The version of Kubernetes that has ValidatingAdmissionPolicies."""
 _NETWORKS = {
     "calico-node": "Calico",
     "canal": "Canal",
@@ -93,6 +95,7 @@ def remarks(survey: Survey, values: Mapping[str, Any]) -> list[Remark]:
     found = [
         *_setting_remarks(values["config"]),
         *_server_remarks(survey, values["k8sServiceHost"]),
+        *_policy_remarks(survey.version, enabled=values["admissionPolicy"]),
         *_node_remarks(survey.nodes, values),
         *_rival_remarks(survey.daemon_sets, values),
     ]
@@ -117,6 +120,16 @@ def _server_remarks(survey: Survey, host: str) -> Iterator[Remark]:
             "stop",
             f"k8sServiceHost {host} is the address of the service default/kubernetes, which kubypass itself serves; "
             f"set an API server's own address ({own})",
+        )
+
+
+def _policy_remarks(version: str, *, enabled: bool) -> Iterator[Remark]:
+    numbers = re.match(r"v(\d+)\.(\d+)", version)
+    if enabled and numbers and (int(numbers[1]), int(numbers[2])) < _POLICIES:
+        yield Remark(
+            "stop",
+            f"Kubernetes {version} has no ValidatingAdmissionPolicy (1.30): --set admissionPolicy=false; "
+            "each agent may then change every node",
         )
 
 

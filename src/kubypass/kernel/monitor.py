@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells that devices, addresses, routes or rules of a network namespace have changed, by rtnetlink(7).
+"""Tells that a network namespace has changed, by rtnetlink(7): its devices, addresses, routes or rules.
+
+It also tells that somebody has switched forwarding off, or removed a route or a filter of ours. Writes to /proc/sys
+make no event of their own, but the kernel tells of `forwarding`, by whatever way it changed.
 
 A router may change a million routes in a minute. Its routes are looked at only as far as tells whether they matter;
 where messages are lost, everything counts as changed, once.
@@ -10,13 +13,16 @@ from __future__ import annotations
 import socket
 import struct
 from collections.abc import Container
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kubypass.kernel import rtnetlink as rt
-from kubypass.kernel.netlink import attributes, route_devices
+from kubypass.kernel.netlink import attributes, messages, route_devices
 
-_HEADER = struct.Struct("=IHHII")
 _BUFFER = 1 << 16
+_RECEIVE_BUFFER_FORCE = 33
+_ROOM = 1 << 23
+_NOT_OF_DEVICES = rt.OF_TC | rt.OF_NETCONF
 _READS = 64
 """The buffers that one call reads at most, so that a flood does not hold up everything else."""
 
@@ -28,16 +34,26 @@ class Seen:
     devices: bool = False
     """Devices or addresses, or the rules by which tables are chosen."""
     routes: bool = False
+    undone: bool = False
+    """Whether something of ours may have to be put back."""
 
 
 class Monitor:
     """Watches a network namespace: `fd` becomes readable when something changes."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, route_protocol: int, filters: bool) -> None:
+        """Routes are ours that have this protocol or lead to one host; `filters` where clsact filters are ours."""
+        self._route_protocol = route_protocol
         self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
+        with suppress(
+            PermissionError
+        ):  # the usual room fills up in a flood, and then everything counts as changed
+            self._socket.setsockopt(socket.SOL_SOCKET, _RECEIVE_BUFFER_FORCE, _ROOM)
         groups = rt.GROUP_LINK | rt.GROUP_IPV4_ADDRESS | rt.GROUP_IPV6_ADDRESS
         groups |= rt.GROUP_IPV4_ROUTE | rt.GROUP_IPV6_ROUTE | rt.GROUP_NEXTHOP
-        self._socket.bind((0, groups | rt.GROUP_IPV4_RULE | rt.GROUP_IPV6_RULE))
+        groups |= rt.GROUP_IPV4_RULE | rt.GROUP_IPV6_RULE
+        groups |= rt.GROUP_IPV4_NETCONF | rt.GROUP_IPV6_NETCONF
+        self._socket.bind((0, groups | (rt.GROUP_TC if filters else 0)))
         self._socket.setblocking(False)
         self.fd = self._socket.fileno()
         self._pods: Container[int] = ()
@@ -49,24 +65,33 @@ class Monitor:
 
     def read(self) -> Seen:
         """Reads what is there; afterwards `fd` is readable if there is more, or at the next change."""
-        devices = routes = False
+        devices = routes = undone = False
         for _ in range(_READS):
             try:
                 data = self._socket.recv(_BUFFER)
             except BlockingIOError:
                 break
             except OSError:  # ENOBUFS: messages were lost
-                devices = routes = True
+                devices = routes = undone = True
                 continue
-            at = 0
-            while at + _HEADER.size <= len(data):
-                size, kind, _, _, _ = _HEADER.unpack_from(data, at)
-                if kind not in (rt.NEW_ROUTE, rt.DEL_ROUTE):
+            for kind, body in messages(data):
+                if kind in (rt.NEW_ROUTE, rt.DEL_ROUTE):
+                    routes = routes or self._matters(body)
+                elif kind not in _NOT_OF_DEVICES:
                     devices = True
-                elif not routes:
-                    routes = self._matters(data[at + _HEADER.size : at + size])
-                at += max(_HEADER.size, (size + 3) & ~3)
-        return Seen(devices, routes)
+                undone = undone or self._undoes(kind, body)
+        return Seen(devices, routes, undone)
+
+    def _undoes(self, kind: int, body: bytes) -> bool:
+        """Whether the message tells that something of ours was undone."""
+        if kind == rt.NEW_NETCONF:
+            value = attributes(body[4:]).get(rt.NETCONFA_FORWARDING)
+            return value is not None and struct.unpack("=i", value)[0] == 0
+        if kind == rt.DEL_ROUTE:
+            family, prefix, table, protocol = body[0], body[1], body[4], body[5]
+            one_host = prefix == (32 if family == socket.AF_INET else 128)
+            return table == rt.TABLE_MAIN and (protocol == self._route_protocol or one_host)
+        return kind in (rt.DEL_QDISC, rt.NEW_FILTER, rt.DEL_FILTER)
 
     def _matters(self, route: bytes) -> bool:
         """Whether a route may change by which devices others are reached.

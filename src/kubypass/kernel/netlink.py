@@ -76,6 +76,17 @@ class Route:
     """The largest packet in bytes; 0 for the MTU of the device."""
 
 
+def messages(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Type and payload of each message in what was received."""
+    at = 0
+    while at + _HEADER.size <= len(data):
+        size, kind, _, _, _ = _HEADER.unpack_from(data, at)
+        if size < _HEADER.size:
+            return
+        yield kind, data[at + _HEADER.size : at + size]
+        at += (size + 3) & ~3
+
+
 def attribute(kind: int, value: bytes) -> bytes:
     """Packs one attribute of a message, with its padding."""
     return struct.pack("=HH", len(value) + 4, kind) + value + b"\0" * (-len(value) % 4)
@@ -171,11 +182,7 @@ class Netlink:
         length = _HEADER.size + len(body)
         self._socket.send(_HEADER.pack(length, kind, flags | rt.REQUEST, self._sequence, 0) + body)
         while True:
-            data, at = self._socket.recv(1 << 18), 0
-            while at < len(data):
-                size, answer, _, _, _ = _HEADER.unpack_from(data, at)
-                payload = data[at + _HEADER.size : at + size]
-                at += (size + 3) & ~3
+            for answer, payload in messages(self._socket.recv(1 << 18)):
                 if answer == rt.DONE:
                     return
                 if answer == rt.ERROR:

@@ -13,11 +13,16 @@ NEW_LINK, DEL_LINK, GET_LINK = 16, 17, 18
 NEW_ADDRESS, GET_ADDRESS = 20, 22
 NEW_ROUTE, DEL_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_NEIGHBOUR = 28
+DEL_QDISC, NEW_FILTER, DEL_FILTER = 37, 44, 45
+NEW_NETCONF = 80
 
 # Groups that a socket can listen to.
 GROUP_LINK, GROUP_IPV4_ADDRESS, GROUP_IPV6_ADDRESS = 0x1, 0x10, 0x100
 GROUP_IPV4_ROUTE, GROUP_IPV4_RULE, GROUP_IPV6_ROUTE = 0x40, 0x80, 0x400
 GROUP_IPV6_RULE, GROUP_NEXTHOP = 0x4_0000, 0x8000_0000
+GROUP_TC, GROUP_IPV4_NETCONF, GROUP_IPV6_NETCONF = 0x8, 0x80_0000, 0x100_0000
+OF_TC, OF_NETCONF = frozenset({*range(36, 51), *range(100, 103)}), frozenset({80, 81, 82})
+"""All types of messages of those groups."""
 
 # An option of the socket, level and name: the kernel checks requests, and heeds their filters (since Linux 4.20).
 SOL_NETLINK, GET_STRICT_CHECK = 270, 12
@@ -35,6 +40,9 @@ WITH_ETHERNET_HEADER = frozenset({1, 772})  # ETHER, LOOPBACK
 GRE_DEVICES = frozenset({778, 823})  # IPGRE, IP6GRE
 WITHOUT_HEADER = GRE_DEVICES | {512, 519, 768, 769, 776, 0xFFFE, 0xFFFF}
 # PPP, RAWIP, TUNNEL, TUNNEL6, SIT, NONE, VOID
+
+# What a device does with packets: its settings below /proc/sys/net.
+NETCONFA_FORWARDING = 2
 
 # Addresses and neighbours.
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02

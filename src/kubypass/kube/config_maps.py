@@ -17,6 +17,7 @@ import msgspec
 
 from kubypass.errors import ConfigError
 from kubypass.kube import wire
+from kubypass.kube.convert.decode import Document, MalformedError
 from kubypass.kube.watch.resources import ObjectUpdate, Resource
 from kubypass.model.config_map import ConfigMap
 from kubypass.model.problem import Problem
@@ -64,17 +65,12 @@ def config_resources(config: ConfigMapName) -> tuple[Resource, ...]:
     )
 
 
-_DECODER: Final = msgspec.json.Decoder(wire.ConfigMap)
-
-
 def read_config_map(resource: Resource, content: msgspec.Raw, deleted: bool) -> ObjectUpdate:
     """Reads a ConfigMap. It cannot fail: what is wrong is in the update's problem."""
     try:
-        source = _DECODER.decode(content)
-    except msgspec.DecodeError as error:
-        return ObjectUpdate(
-            (), "", Problem("ConfigMap without a name", " ".join(str(error).split()))
-        )
+        source = Document("v1", "ConfigMap", content).decode(wire.ConfigMap)
+    except MalformedError as error:
+        return ObjectUpdate((), "", Problem("ConfigMap without a name", str(error)))
     metadata = source.metadata or wire.Metadata()
     key = (resource.kind, resource.namespace, metadata.name)
     selector = (metadata.annotations or {}).get(NODE_SELECTOR)

@@ -52,6 +52,7 @@ class FlowFlag(IntEnum):
     """enum flow_flag."""
 
     FROM_SELF = 1
+    NUMBERED = 2
 
 
 class FlowState(IntEnum):
@@ -60,6 +61,7 @@ class FlowState(IntEnum):
     NEW = 0
     ESTABLISHED = 1
     CLOSING = 2
+    CLOSED = 3
 
 
 class Hook(IntEnum):
@@ -138,6 +140,7 @@ class Verdict(IntEnum):
     DROP_NO_SERVICE = 21
     DROP_LOOP = 22
     DROP_NODE_PORT_TAKEN = 23
+    DROP_FOREIGN_SOURCE = 24
     ANSWER = 32
     REJECT_NO_BACKEND = 33
     REJECT_NO_SERVICE = 34

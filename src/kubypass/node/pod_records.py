@@ -23,6 +23,9 @@ class PodRecords:
 
     def read(self) -> tuple[list[Pod], list[Problem]]:
         """The pods of all records, and a problem for each record that cannot be read."""
+        if not self._directory.is_dir():
+            message = "are gone: the pods stay as they were; restore the directory, or restart them"
+            return self._pods(), [Problem(f"Pod records {self._directory}", message)]
         known, self._known = self._known, {}
         for path in sorted(self._directory.glob("[!.]*.json")):
             try:
@@ -34,8 +37,10 @@ class PodRecords:
                 continue
             self._known[path.name] = (seen, found)
         everything = [found for _, found in self._known.values()]
-        pods = [found for found in everything if isinstance(found, Pod)]
-        return pods, [found for found in everything if isinstance(found, Problem)]
+        return self._pods(), [found for found in everything if isinstance(found, Problem)]
+
+    def _pods(self) -> list[Pod]:
+        return [found for _, found in self._known.values() if isinstance(found, Pod)]
 
 
 def read_pods(directory: Path) -> tuple[list[Pod], list[Problem]]:

@@ -148,7 +148,6 @@ CILIUM_KEYS: Final = frozenset(
         "enable-sctp",
         "enable-service-topology",
         "enable-session-affinity",
-        "enable-source-ip-verification",
         "enable-srv6",
         "enable-stale-cilium-endpoint-cleanup",
         "enable-svc-source-range-check",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Finds settings that contradict each other. Pure: what depends on the node is in node/settings_check.py.
+"""Finds settings that contradict each other. Pure: it knows nothing of the node.
 
 A contradiction that leaves nothing to run is `wrong`: the agent does not start. `doubtful` settings do what they say,
 and something suffers from it; `ignored` ones are without effect beside another setting.

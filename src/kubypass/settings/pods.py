@@ -38,6 +38,11 @@ class PodSettings:
         "cluster-pool-ipv6-cidr", Kind("IPv6 networks, with commas", parse_family_cidrs(6)), (), "",
         "As cluster-pool-ipv4-cidr.",
     )  # fmt: skip
+    verify_sources: bool = setting(
+        "enable-source-ip-verification", SWITCH, True, "true",
+        "Drops what a pod sends from an address that is not its own, and frames that are neither IP nor address "
+        "resolution. The annotation kubypass.io/foreign-sources: allowed exempts a pod, such as a router.", live=True,
+    )  # fmt: skip
     detect_local_mode: str = setting(
         "detect-local-mode", Kind("word", parse_choice(*_DETECTORS)), _DETECTORS[0], _DETECTORS[0],
         "How pods are told from clients outside: by the interface that their packets come from, by "

@@ -64,9 +64,14 @@ def explain(
     source: Source,
     local: frozenset[Address],
     explain_port: ExplainPort,
+    *,
+    pod: Address | None = None,
 ) -> Explanation:
-    """Runs a new connection and its first answer. The calling thread is in the node's network namespace."""
-    found = run(programs, flow, source, local)
+    """Runs a new connection and its first answer. The calling thread is in the node's network namespace.
+
+    `pod` is an address of the pod that sends, where the flow's source is another.
+    """
+    found = run(programs, flow, source, local, pod)
     decision = found.decided.decision if found.decided else None
     known = None
     if decision:
@@ -138,7 +143,8 @@ def _send_to_backend(programs: Programs, found: Run, backend: AddressPort) -> Ou
     """Sends the packet of a socket that the socket hook connected to the backend."""
     flow = found.flow
     direct = Flow(flow.source, flow.source_port, *backend, flow.protocol)
-    return programs.send(PACKET_PROGRAM[found.source], build(direct))
+    pod = flow.source if found.source == Source.POD else None
+    return programs.send(PACKET_PROGRAM[found.source], build(direct), pod=pod)
 
 
 def _reply_step(programs: Programs, found: Run, sent: Flow) -> Step:
@@ -148,7 +154,8 @@ def _reply_step(programs: Programs, found: Run, sent: Flow) -> Step:
     to_self = found.source == Source.NODE and found.flow.protocol == Protocol.SCTP
     own = "to_self" if to_self else "to_uplink"
     program = _REPLY_PROGRAM.get(LocalAddressKind(kind) if kind else None, own)
-    answer = programs.send(program, build(sent.reply(), reply=True))
+    pod = sent.destination if program == "from_pod" else None
+    answer = programs.send(program, build(sent.reply(), reply=True), pod=pod)
     back = read(answer.packet)
     before = sent.reply()
     text = (

@@ -37,6 +37,7 @@ WHY: Final = {
     Verdict.DROP_NO_SERVICE: "the address is reserved for services, and no service serves this there",
     Verdict.REJECT_NO_SERVICE: "the ClusterIP has no such port",
     Verdict.DROP_LOOP: "no service has this port of the address, and the network would send it back for ever",
+    Verdict.DROP_FOREIGN_SOURCE: "the source is not an address of the pod (enable-source-ip-verification)",
     Verdict.DROP_MALFORMED: "the packet cannot be read, or a length or the checksum in its IP header is wrong",
     Verdict.FOREIGN: "no packet of a network has these addresses: it comes from an address of the node, a "
     "loopback, multicast or unspecified one, or goes to an unspecified one; the node's own stack judges it",
@@ -56,6 +57,8 @@ CHANGE: Final = {
     Verdict.DROP_NO_SERVICE: "look for the service's address: kubypass service list",
     Verdict.REJECT_NO_SERVICE: "look for the service's ports: kubypass service list",
     Verdict.DROP_LOOP: "look for the service's ports: kubypass service list",
+    Verdict.DROP_FOREIGN_SOURCE: "send from an address of the pod; a router in a pod needs the annotation "
+    "kubypass.io/foreign-sources: allowed",
     Verdict.DROP_NO_ROUTE: "add a route; kubypass does for other nodes' pods with auto-direct-node-routes",
     Verdict.DROP_NO_SNAT_PORT: "spread the clients over more nodes or backends",
     Verdict.DROP_FLOWS_FULL: "raise bpf-ct-global-tcp-max",
@@ -141,4 +144,8 @@ def _without_service(found: Run) -> str:
         return (
             f"{destination} is no frontend here: it goes on as it is, and its destination decides"
         )
+    if found.verdict == Verdict.DROP_FOREIGN_SOURCE:
+        own = " ".join(map(format_address, found.own)) or "no address on this node"
+        source = format_address(found.flow.source)
+        return f"{source}: {WHY[found.verdict]}; the pod has {own}"
     return f"{format_address(found.flow.destination)}: {WHY.get(found.verdict, found.verdict.name.lower())}"

@@ -34,6 +34,8 @@ class NodeView:
     problems: tuple[Problem, ...] = ()
     pods: Mapping[ServiceKey, HostPortPod] = field(default_factory=dict)
     """Pods with host ports."""
+    primary: Mapping[int, Address] = field(default_factory=dict)
+    """The address of each family that translated packets are sent from."""
 
 
 def view_from_node(
@@ -55,7 +57,8 @@ def view_from_node(
         PlanNode.of(name, own, primary.values(), everywhere),
         everywhere,
         settings,
-        datapath_config(settings, features, primary, own.pod_cidrs if own else ()),
+        datapath_config(settings, features, own.pod_cidrs if own else ()),
         snapshot.problems,
         snapshot.pods,
+        primary,
     )

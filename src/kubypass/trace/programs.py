@@ -28,15 +28,24 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.netlink import Netlink
 from kubypass.kernel.program import Program, packet_context
-from kubypass.model.address import format_address, is_ipv4
-from kubypass.model.constants import MARK_TRACED
+from kubypass.model.address import Address, format_address, is_ipv4
+from kubypass.model.constants import MARK_TRACED, NETNS_UNKNOWN
 from kubypass.model.protocol import Protocol
-from kubypass.model.verdict import Hook, Verdict
+from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.settings.settings import Settings
 from kubypass.trace.packets import Flow
 from kubypass.trace.scratch_network import make_uplink
 
-SHARED = ("services", "slots", "backends", "local_addresses", "source_ranges")
+SHARED = (
+    "services",
+    "slots",
+    "backends",
+    "local_addresses",
+    "node_addresses",
+    "source_ranges",
+    "pod_devices",
+    "foreign_sources",
+)
 """Maps that the programs only read. A live agent's maps can stand in for them."""
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
@@ -44,6 +53,7 @@ _IP_FREEBIND = 15
 _SIZES = {**map_sizes(Settings()), "flows": 1024, "socket_peers": 1024}
 """The settings' defaults; a trace has few connections of its own."""
 _FIRST_CPU_KEY = bytes(4)
+_NO_MAC = bytes(6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +145,9 @@ class Programs:
             self.detach()
             self.attach(self._directory)
 
-    def send(self, program: str, packet: bytes) -> Outcome:
-        """Runs a tc program on a packet, in the current network namespace. The packet is sent to this device."""
-        context = packet_context(self.ifindex)
+    def send(self, program: str, packet: bytes, *, pod: Address | None = None) -> Outcome:
+        """Runs a tc program on a packet, in the current network namespace; `pod` is one whose device it comes by."""
+        context = packet_context(self.device_of(pod) if pod else self.ifindex)
         with self._observed(program) as seen:
             run = self._programs[program].test_run(
                 self._mac + packet[len(self._mac) :], context=context
@@ -176,6 +186,26 @@ class Programs:
         raw = self.maps["decisions"].lookup(_FIRST_CPU_KEY) or empty
         decision = layout.DecisionRecord.unpack(raw)
         seen.append(Outcome(program, *changed[0], decision if decision.found else None))
+
+    def device_of(self, pod: Address) -> int:
+        """The index of the device of the pod with this address. Among given objects, any address may be a pod's."""
+        raw = self.maps["local_addresses"].lookup(pod)
+        if raw is None and self.scratch_network:
+            entry = layout.LocalAddress(
+                self.ifindex, _NO_MAC, _NO_MAC, LocalAddressKind.POD, NETNS_UNKNOWN
+            )
+            raw = entry.pack()
+            self.maps["local_addresses"].update(pod, raw)
+        found = layout.LocalAddress.unpack(raw).ifindex if raw else 0
+        return found or self.ifindex
+
+    def addresses_of(self, pod: Address) -> tuple[Address, ...]:
+        """All addresses of the pod with this address; none where no pod of this node has it."""
+        items = [
+            (k, layout.LocalAddress.unpack(v)) for k, v in self.maps["local_addresses"].items()
+        ]
+        devices = {found.ifindex for key, found in items if key == pod and found.ifindex}
+        return tuple(sorted(Address(key) for key, found in items if found.ifindex in devices))
 
     def exclude_pod_sockets(self) -> None:
         """Takes the traced pod out of socket load balancing."""

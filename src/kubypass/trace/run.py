@@ -52,6 +52,8 @@ class Run:
     """All backends that a new connection could get."""
     backend: AddressPort | None
     """The backend that this connection got."""
+    own: tuple[Address, ...] = ()
+    """The addresses of the pod that sends, where the flow's source is none of them."""
 
     @property
     def decided(self) -> Outcome | None:
@@ -82,18 +84,27 @@ class Run:
         return bool(self.backend and decided and decided.decision and decided.decision.masquerade)
 
 
-def run(programs: Programs, flow: Flow, source: Source, local: frozenset[Address]) -> Run:
+def run(
+    programs: Programs,
+    flow: Flow,
+    source: Source,
+    local: frozenset[Address],
+    pod: Address | None = None,
+) -> Run:
     """Runs the first packet of a new connection; `local` are the node's own addresses.
 
-    A client that has one of these addresses counts as the node: it may be a pod in the node's network namespace.
+    A client that has one of these addresses counts as the node: it may be a pod in the node's network namespace. `pod`
+    is an address of the pod that sends, where the flow's source is another.
     """
-    if flow.source in local:
+    if flow.source in local and not pod:
         source = Source.NODE
     programs.forget()
-    outcomes = tuple(_outcomes(programs, flow, source, local))
+    outcomes = tuple(_outcomes(programs, flow, source, local, pod or flow.source))
     decision = next((one.decision for one in outcomes if one.decision), None)
     if decision is None:
-        return Run(flow, source, outcomes, (), None)
+        foreign = bool(outcomes) and outcomes[-1].verdict == Verdict.DROP_FOREIGN_SOURCE
+        own = programs.addresses_of(pod or flow.source) if foreign else ()
+        return Run(flow, source, outcomes, (), None, own)
     if not decision.backend:
         return Run(flow, source, outcomes, (), None)
     candidates = tuple(_candidates(programs, decision))
@@ -102,9 +113,18 @@ def run(programs: Programs, flow: Flow, source: Source, local: frozenset[Address
 
 
 def _outcomes(
-    programs: Programs, flow: Flow, source: Source, local: frozenset[Address]
+    programs: Programs, flow: Flow, source: Source, local: frozenset[Address], pod: Address
 ) -> Iterator[Outcome]:
-    """The socket call first, where the client has a socket here; then the packet, unless the call decided."""
+    """The socket call first, where the client has a socket here; then the packet, unless the call decided.
+
+    Whatever a pod's socket does, its packets have to have an address of the pod: that is looked at before.
+    """
+    if source == Source.POD:
+        packet = programs.send("from_pod", build(flow), pod=pod)
+        if packet.verdict == Verdict.DROP_FOREIGN_SOURCE:
+            yield packet
+            return
+        programs.forget()
     if source != Source.EXTERNAL and flow.protocol != Protocol.SCTP:
         call = programs.connect(flow, of_node=source == Source.NODE)
         yield call
@@ -114,7 +134,9 @@ def _outcomes(
         if flow.protocol == Protocol.SCTP:  # for TCP and UDP, the socket call has decided
             yield programs.send("to_self", build(flow))
         return
-    yield programs.send(PACKET_PROGRAM[source], build(flow))
+    yield programs.send(
+        PACKET_PROGRAM[source], build(flow), pod=pod if source == Source.POD else None
+    )
 
 
 def _candidates(programs: Programs, decision: layout.DecisionRecord) -> Iterator[AddressPort]:

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.local_addresses import node_entries
+from kubypass.datapath.local_addresses import node_entries, primary_entry
 from kubypass.datapath.mirror import read_capacity
 from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
@@ -46,6 +46,7 @@ class ScratchMaps:
                 self.problems.append(problem)
         apply_changes(maps, changes)
         self._items = {entry.id: entry.item for entry in tables.entries.values()}
+        maps["node_addresses"].update(*primary_entry(self.view.primary).popitem())
         for key, value in self._local_addresses(ifindex).items():
             maps["local_addresses"].update(key, value)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from kubypass.errors import ConfigError
@@ -57,6 +57,18 @@ class TracedNode:
                         self.programs.exclude_pod_sockets()
                     return Flow(one, CLIENT_PORT, destination, int(found["port"]), protocol), kind
         raise ConfigError(f"--from {source} --to {target}: no addresses of one family")
+
+    def with_source(self, flow: Flow, kind: Source, text: str) -> tuple[Flow, Address | None]:
+        """The flow with the source of `--source-address`, if any, and then the address of the pod that sends it."""
+        if not text:
+            return flow, None
+        address = _address(text)
+        if kind != Source.POD:
+            raise ConfigError(f"--source-address {text}: only with a pod of this node as --from")
+        if address is None or family(address) != family(flow.destination):
+            message = f"--source-address {text}: expected an address of the family of --to"
+            raise ConfigError(message)
+        return replace(flow, source=address), flow.source
 
     def _source(self, text: str) -> tuple[Source, list[Address]]:
         if text.startswith("pod/"):

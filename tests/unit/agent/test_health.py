@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubypass.agent.health import TIMEOUT_S, Health
+from kubypass.agent.health import HUNG_S, TIMEOUT_S, Health
 
 
 class Clock:
@@ -48,3 +48,40 @@ def test_what_failed_still_waits_and_the_oldest_counts() -> None:
         clock.now += 1
         assert not health.is_healthy()
     assert health.is_healthy()
+
+
+def test_a_success_does_not_make_up_for_another_failure() -> None:
+    clock = Clock()
+    health = Health(clock, clock)
+    with pytest.raises(OSError, match="no"), health.update("network"):
+        raise OSError("no")
+    clock.now += TIMEOUT_S
+    with health.update("services"):
+        pass
+    assert not health.is_healthy()
+    with health.update("network"):
+        pass
+    assert health.is_healthy()
+
+
+def test_a_loop_that_hangs() -> None:
+    clock = Clock()
+    health = Health(clock, clock)
+    health.beat()
+    clock.now += HUNG_S - 1
+    assert health.is_healthy()
+    clock.now += 1
+    assert not health.is_healthy()
+    assert health.is_alive()
+    assert "hung" in health.hung()[0].message
+    clock.now += TIMEOUT_S
+    assert not health.is_alive()
+    health.beat()
+    assert health.is_healthy()
+
+
+def test_what_is_not_served_is_said() -> None:
+    health = Health()
+    health.outages = ("net.ipv4.ip_forward is off",)
+    assert health.reasons() == ["net.ipv4.ip_forward is off"]
+    assert health.is_alive(), "a restart would not help"

@@ -4,6 +4,7 @@
 from types import MappingProxyType
 
 from kubypass.agent.report.problem_events import ProblemEvents
+from kubypass.agent.report.problem_groups import group_problems
 from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
@@ -48,7 +49,7 @@ class Cluster:
     def look(self, *problems: Problem) -> list[tuple[Subject, str, str]]:
         """What a look writes, without the names of the Events."""
         before = len(self.written)
-        self._events.look(problems)
+        self._events.look(group_problems(problems))
         return [found[:3] for found in self.written[before:]]
 
 

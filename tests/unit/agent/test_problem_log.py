@@ -23,7 +23,7 @@ class Log:
 
     def look(self, *problems: Problem) -> list[str]:
         """The lines that a look logs, without their times."""
-        self._log.look(problems)
+        self._log.look(group_problems(problems))
         said = self._capsys.readouterr().err.splitlines()
         return [line.partition(" ")[2] for line in said]
 

@@ -13,6 +13,7 @@ from kubypass_lab.box.paths import BoxPaths
 from kubypass_lab.box.topology import describe_topology, parse_topology, plan_topology
 
 GUIDE = Path(__file__).parents[3] / "examples" / "guide" / "config-sample.yaml"
+V1 = "apiVersion: kubekey.kubesphere.io/v1\n"
 DUAL_PODS = "10.233.64.0/18,fd85:ee78:d8a6:8607::1:0/112"
 DUAL_SERVICES = "10.233.0.0/18,fd85:ee78:d8a6:8607::1000/116"
 
@@ -85,7 +86,6 @@ def test_ipv6_hosts_need_no_ipv4(tmp_path: Path) -> None:
     ("changes", "message"),
     [
         ({"pods": "10.233.64.0/33"}, "spec.network.kubePodsCIDR"),
-        ({"pods": "10.233.64.1/18"}, "has host bits set"),
         ({"pods": "10.233.0.0/17"}, "overlaps kubeServiceCIDR"),
         ({"pods": "10.233.64.0/18,10.234.0.0/18"}, "one of each IP family"),
         ({"pods": DUAL_PODS}, "different IP families"),
@@ -108,7 +108,24 @@ def test_wrong_values_are_named(tmp_path: Path, changes: dict[str, str], message
         ("a: [", "not YAML"),
         ("kind: Pod", "no document of kind Cluster"),
         ("kind: Cluster", "spec: expected a mapping"),
-        ("kind: Cluster\nspec: {network: {}}", "kubePodsCIDR: expected a CIDR"),
+        ("kind: Cluster\nspec: {network: {}}", "spec.hosts: expected a list"),
+        (
+            "kind: Cluster\nspec: {network: {kubePodsCIDR: [10.0.0.0/8]}}",
+            "kubePodsCIDR: expected a CIDR",
+        ),
+        (
+            "kind: Cluster\nmetadata: {name: a, spec: {hosts: []}}",
+            "metadata.spec: spec is a field of the document",
+        ),
+        (f"{V1}kind: Inventory\nspec: {{hosts: }}", "spec.hosts: expected at least one host"),
+        (
+            f"{V1}kind: Inventory\nspec: {{hosts: {{localhost: }}}}",
+            "spec.hosts.localhost.internal_ipv4: expected an IP",
+        ),
+        (
+            "kind: Inventory\nspec: {hosts: {a: {internal_ipv4: 10.0.0.1}}}",
+            "no document of kind Cluster",
+        ),
     ],
 )
 def test_wrong_files_are_named(tmp_path: Path, text: str, message: str) -> None:
@@ -136,3 +153,73 @@ def _read_text(tmp_path: Path, text: str) -> KubeKey:
     path = tmp_path / "kubekey.yaml"
     path.write_text(text)
     return read_kubekey(path)
+
+
+HOST = "{name: cp1, address: 203.0.113.9, internalAddress: 192.168.77.2}"
+CLUSTER = f"kind: Cluster\nspec:\n  hosts: [{HOST}, {{name: w1, address: 192.168.77.3}}]\n"
+ROLES = '  roleGroups: {etcd: [cp1], control-plane: [cp1], worker: ["w[1:1]"]}\n'
+DEFAULTS = ["10.233.64.0/18", "10.233.0.0/18"]
+
+
+@pytest.mark.parametrize(
+    ("rest", "names", "networks"),
+    [
+        ("", ["cp1", "w1"], DEFAULTS),
+        (ROLES, ["cp1", "w1"], DEFAULTS),
+        ("  roleGroups: {etcd: [w1], master: [cp1]}\n", ["cp1"], DEFAULTS),
+        ("  network:\n", ["cp1", "w1"], DEFAULTS),
+        ("  network: {plugin: cilium}\n", ["cp1", "w1"], DEFAULTS),
+        ('  network: {kubePodsCIDR: "", kubeServiceCIDR: null}\n', ["cp1", "w1"], DEFAULTS),
+        ("  network: {kubePodsCIDR: 10.244.0.0/16}\n", ["cp1", "w1"], ["10.244.0.0/16", DEFAULTS[1]]),
+        (
+            "  network: {kubePodsCIDR: 10.244.0.1/16, kubeServiceCIDR: 10.96.0.1/12}\n",
+            ["cp1", "w1"], ["10.244.0.0/16", "10.96.0.0/12"],
+        ),
+    ],
+)  # fmt: skip
+def test_what_a_file_leaves_out_has_kubekeys_default(
+    tmp_path: Path, rest: str, names: list[str], networks: list[str]
+) -> None:
+    found = _read_text(tmp_path, CLUSTER + rest)
+    assert [host.name for host in found.hosts] == names
+    assert [str(cidr) for cidr in (*found.pod_cidrs, *found.service_cidrs)] == networks
+    assert str(found.hosts[0].addresses[0]) == "192.168.77.2"
+
+
+def test_a_role_of_no_host(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"spec\.roleGroups: w2 is none of the hosts"):
+        _read_text(tmp_path, CLUSTER + ROLES.replace("[1:1]", "[1:2]"))
+
+
+INVENTORY = f"""{V1}kind: Inventory
+metadata: {{name: default}}
+spec:
+  hosts:
+    node1:
+      connector: {{type: ssh, host: 203.0.113.1, password: 123456}}
+      internal_ipv4: 192.168.77.2
+      internal_ipv6: "2022::2"
+    node2: {{connector: {{host: 192.168.77.3}}}}
+    harbor: {{internal_ipv4: 192.168.77.9}}
+  groups:
+    k8s_cluster: {{groups: [kube_control_plane, kube_worker]}}
+    kube_control_plane: {{hosts: [node1]}}
+    kube_worker: {{hosts: [node1, node2]}}
+    image_registry: {{hosts: [harbor]}}
+"""
+CONFIG = f"---\n{V1}kind: Config\nspec: {{cni: {{type: cilium, pod_cidr: 10.42.0.0/16, service_cidr: 10.43.0.0/16}}}}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "networks"),
+    [(INVENTORY, DEFAULTS), (INVENTORY + CONFIG, ["10.42.0.0/16", "10.43.0.0/16"])],
+    ids=["Inventory", "with Config"],
+)
+def test_files_of_kk_4(tmp_path: Path, text: str, networks: list[str]) -> None:
+    found = _read_text(tmp_path, text)
+    assert [(host.name, [str(one) for one in host.addresses]) for host in found.hosts] == [
+        ("node1", ["192.168.77.2", "2022::2"]),
+        ("node2", ["192.168.77.3"]),
+    ]
+    assert [str(cidr) for cidr in (*found.pod_cidrs, *found.service_cidrs)] == networks
+    assert len(plan_topology(found).nodes) == 2

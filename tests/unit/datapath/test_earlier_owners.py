@@ -90,6 +90,16 @@ def test_the_cluster_address_tells_who_had_it(at: str, backends: tuple[str, ...]
         }
 
 
+def test_backends_do_not_outweigh_frontends() -> None:
+    served = plan("shop", ("10.96.0.1", 80), ("203.0.113.7", 443), ("203.0.113.8", 443))
+    addresses = ("203.0.113.7", 443), ("203.0.113.8", 443)
+    many = [f"10.244.0.{n}" for n in range(7, 17)]
+    older = plan("a", ("10.96.0.2", 81), *addresses, backends=many)
+    without = plan("a", ("10.96.0.2", 81), backends=many)
+    rows = {"a": (Rank("2020"), older), "shop": (Rank("2024"), served)}
+    assert owners(written(served, without), rows) == {"a": {81}, "shop": {80, 443}}
+
+
 def test_backends_tell_whose_host_port_it_was() -> None:
     old = plan("pod/old", ("node", 8080), backends=["10.244.0.7"])
     new = plan("pod/a", ("node", 8080), backends=["10.244.0.8"])

@@ -27,7 +27,7 @@ def flow(
 ) -> tuple[bytes, bytes]:
     client = parse_address("203.0.113.9")
     key = layout.Tuple(client, address, 4000, port, protocol).pack()
-    return key, layout.Flow(client, NODE, 4000, 53, service, 1, 0, 0, 0, 1).pack()
+    return key, layout.Flow(client, NODE, 4000, 53, service, 1, 0, 0, 0, 1, 0, 0).pack()
 
 
 @pytest.mark.parametrize(

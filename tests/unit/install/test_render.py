@@ -67,6 +67,7 @@ VALUES = {
         "podAnnotations": {"a/b": "c"},
         "serviceAccount": {"annotations": {"role": "net"}},
     },
+    "no policy": {**HOST, "admissionPolicy": False},
     "the pods get nothing": {**HOST, "resources": {"requests": None}, "tolerations": []},
 }
 WRONG = {
@@ -196,15 +197,21 @@ def test_the_defaults_are_what_the_schema_wants() -> None:
 
 def test_the_image_has_what_the_package_needs() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
-    lines = (ROOT / "deploy/image/requirements.txt").read_text().split()
-    names = {re.split(r"[>=<~]", each)[0] for each in wanted}
-    assert {each.split("==")[0] for each in lines} == names
+    text = (ROOT / "deploy/image/requirements.txt").read_text()
+    pinned = dict(
+        re.findall(r"^(\w+)==\S+((?: \\\n +--hash=sha256:[0-9a-f]{64})+)$", text, re.MULTILINE)
+    )
+    assert pinned.keys() == {re.split(r"[>=<~]", each)[0] for each in wanted}
+    assert [hashes.count("--hash=") for hashes in pinned.values()] == [2] * len(pinned), (
+        "two machines"
+    )
 
 
 def test_there_is_one_version() -> None:
     wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
-    image = rendered_objects()[-1]["spec"]["template"]["spec"]["containers"][0]["image"]
+    (daemon_set,) = (each for each in rendered_objects() if each["kind"] == "DaemonSet")
+    image = daemon_set["spec"]["template"]["spec"]["containers"][0]["image"]
     assert [VERSION, chart["version"], chart["appVersion"], image.rpartition(":")[2]] == [
         wanted
     ] * 4

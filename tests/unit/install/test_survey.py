@@ -52,6 +52,22 @@ def test_nodes_are_given_an_address_that_they_reach(host: str, wanted: tuple[str
     assert api_server(survey(), host, 443) == wanted
 
 
+@pytest.mark.parametrize(
+    ("version", "enabled", "stops"),
+    [
+        ("v1.29.9", True, True),
+        ("v1.29.9", False, False),
+        ("v1.30.0", True, False),
+        ("", True, False),
+    ],
+)
+def test_a_server_without_policies(version: str, *, enabled: bool, stops: bool) -> None:
+    found = Survey(version, (node(),), (), (), ())
+    values = {**default_values(), "k8sServiceHost": "192.168.1.10", "admissionPolicy": enabled}
+    said = [each for each in remarks(found, values) if "admissionPolicy=false" in each.text]
+    assert [each.level for each in said] == ["stop"] * stops
+
+
 def test_servers_are_named_as_one_dials_them() -> None:
     servers = (("192.168.1.10", 6443), ("fd00::10", 6443))
     found = Survey("v1.34.4", (node(),), (), ("fd00::1",), servers)

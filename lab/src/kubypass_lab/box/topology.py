@@ -200,7 +200,11 @@ def _subnets(hosts: tuple[Host, ...]) -> dict[int, IPNetwork]:
         if addresses:
             prefix = _common_prefix(addresses)
             if prefix < 8:
-                raise ConfigError(f"hosts' addresses {addresses[0]} … have no subnet in common")
+                shown = ", ".join(map(str, addresses))
+                message = (
+                    f"the hosts' addresses {shown} have no subnet in common; a box has one segment"
+                )
+                raise ConfigError(message, "give the hosts internalAddresses of one network")
             subnets[version] = ipaddress.ip_network(f"{addresses[0]}/{prefix}", strict=False)
     return subnets
 

@@ -23,6 +23,8 @@ class Figures:
     """Pods of this node with our programs."""
     excluded_pods: int = 0
     """Pods whose sockets are excluded from socket load balancing."""
+    foreign_source_pods: int = 0
+    """Pods that may send from addresses that are not theirs."""
     flows: int = 0
     """Flows that have not expired, as the last count found them."""
     fills: tuple[Fill, ...] = ()

@@ -22,6 +22,7 @@ _MEANINGS = {
     "fragments": "once it is full, datagrams lose fragments",
     "affinities": "once it is full, clients lose the backend that session affinity gave them",
     "local_addresses": "once it is full, new pods are not reached",
+    "foreign_sources": "once it is full, new routers in pods are held to their own addresses",
     "socket_lb_off": "once it is full, sockets of new pods that are excluded are load-balanced",
     "source_ranges": "once it is full, new services with loadBalancerSourceRanges are not served",
 }

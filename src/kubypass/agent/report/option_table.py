@@ -68,6 +68,14 @@ def _socket_lb(inputs: Inputs) -> State:
     return _same("Disabled")
 
 
+def _source_verification(inputs: Inputs) -> State:
+    if not inputs.settings.pods.verify_sources:
+        return _same("Disabled")
+    exempt = inputs.figures.foreign_source_pods
+    details = (f"{exempt} pods may send from any address",) if exempt else ()
+    return State("Enabled", "Enabled", details=details, fields={"exempt_pods": exempt})
+
+
 def _socket_termination(inputs: Inputs) -> State:
     settings = inputs.settings
     whose = " of the node and of pods" if settings.sockets.close_in_pods else " of the node"
@@ -126,6 +134,13 @@ OPTIONS = (
         ("bpf-lb-sock", "bpf-lb-sock-hostns-only", "bpf-lb-sock-exclude-pods"),
         (_PACKETS,),
         field="socket_lb",
+    ),
+    Option(
+        "Source IP Verification",
+        _source_verification,
+        "Whether pods are held to their own addresses, and how many are exempt by annotation.",
+        ("enable-source-ip-verification",),
+        field="source_ip_verification",
     ),
     Option(
         "Socket Termination",

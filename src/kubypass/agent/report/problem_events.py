@@ -12,10 +12,10 @@ import hashlib
 import re
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import zip_longest
 
-from kubypass.agent.report.problem_groups import group_problems, shape_of
+from kubypass.agent.report.problem_groups import ProblemGroup, Shape
 from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.problem import Problem
@@ -30,7 +30,7 @@ _NODE = re.compile(r"Node ([a-z0-9.-]+)")
 
 Announce = Callable[[Subject, str, str, str], bool]
 """Writes an Event on an object: its reason, message and name. False: not now."""
-_Key = tuple[str, tuple[str, str]]
+_Key = tuple[str, Shape]
 
 
 class ProblemEvents:
@@ -50,14 +50,14 @@ class ProblemEvents:
         self._written: dict[_Key, float] = {}
         self._recent: deque[float] = deque(maxlen=_A_MINUTE)
 
-    def look(self, problems: Iterable[Problem]) -> None:
+    def look(self, groups: Mapping[Shape, ProblemGroup]) -> None:
         """Writes what was not written within the hour, as far as the limit allows."""
         now = self._clock()
         self._written = {key: at for key, at in self._written.items() if now - at < _AGAIN_S}
-        for problem in _in_turn(problems):
+        for shape, problem in _in_turn(groups):
             if len(self._recent) == _A_MINUTE and now - self._recent[0] < _MINUTE_S:
                 return
-            key = (problem.subject, shape_of(problem))
+            key = (problem.subject, shape)
             if key in self._written:
                 continue
             subject = self._subject(problem)
@@ -84,10 +84,10 @@ class ProblemEvents:
         return Subject("Node", "", name, name)  # as the kubelet does: kubectl looks for this uid
 
 
-def _in_turn(problems: Iterable[Problem]) -> Iterator[Problem]:
+def _in_turn(groups: Mapping[Shape, ProblemGroup]) -> Iterator[tuple[Shape, Problem]]:
     """One of each kind, then the second of each: many of one kind keep no other one waiting."""
-    kinds = [group.problems for group in group_problems(problems).values()]
-    return (problem for some in zip_longest(*kinds) for problem in some if problem)
+    for some in zip_longest(*(group.problems for group in groups.values())):
+        yield from ((shape, one) for shape, one in zip(groups, some, strict=True) if one)
 
 
 def _event(subject: Subject, problem: Problem, now: float) -> tuple[str, str, str]:

@@ -23,6 +23,10 @@ _VARIES = re.compile(r"""\S*[0-9/'"]\S*""")
 _SEVERAL = re.compile(r"…[…,\s]*…")
 
 
+Shape = tuple[str, str]
+"""What problems of one kind have in common: what they are about, and their words."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProblemGroup:
     """Problems that are alike, in order of their subjects."""
@@ -64,14 +68,14 @@ def kind_of(problem: Problem) -> str:
 
 
 @lru_cache(maxsize=16384)
-def shape_of(problem: Problem) -> tuple[str, str]:
+def shape_of(problem: Problem) -> Shape:
     """What two problems of one kind have in common. It stays the same while a count in the message grows."""
     return kind_of(problem), _masked(problem.message)
 
 
-def group_problems(problems: Iterable[Problem]) -> dict[tuple[str, str], ProblemGroup]:
+def group_problems(problems: Iterable[Problem]) -> dict[Shape, ProblemGroup]:
     """The groups by their shape, in the order in which their first problems come."""
-    found: dict[tuple[str, str], dict[Problem, None]] = {}
+    found: dict[Shape, dict[Problem, None]] = {}
     for problem in problems:
         found.setdefault(shape_of(problem), {})[problem] = None
     return {

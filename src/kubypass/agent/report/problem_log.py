@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from kubypass.agent.log import log
-from kubypass.agent.report.problem_groups import ProblemGroup, group_problems
-from kubypass.model.problem import Problem
+from kubypass.agent.report.problem_groups import ProblemGroup, Shape
 
 _MINUTE_S = 60.0
 _CHANGES_A_MINUTE = 4
@@ -41,13 +40,13 @@ class ProblemLog:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._kinds: dict[tuple[str, str], _Kind] = {}
+        self._kinds: dict[Shape, _Kind] = {}
         self._lines: deque[float] = deque(maxlen=_LINES_A_MINUTE)
         self._silenced = False
 
-    def look(self, problems: Iterable[Problem]) -> None:
+    def look(self, groups: Mapping[Shape, ProblemGroup]) -> None:
         """Compares the problems of this moment with what was logged."""
-        now, groups = self._clock(), group_problems(problems)
+        now = self._clock()
         for shape in self._kinds.keys() | groups.keys():
             group, kind = groups.get(shape), self._kinds.setdefault(shape, _Kind())
             self._look_at(kind, group, now)

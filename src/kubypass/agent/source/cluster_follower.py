@@ -8,6 +8,7 @@ from kubypass.agent.source.source import Source
 from kubypass.kube.client.writer import Subject
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.service import ServiceKey
+from kubypass.plan.foreign_sources import may_send_foreign
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.settings.settings import Settings
 
@@ -24,7 +25,7 @@ class ClusterFollower:
         self.config_map = config_map
         """None where settings do not come from the cluster."""
         self._checked_api_service = False
-        self._excluded: set[ServiceKey] = set()
+        self._special: dict[ServiceKey, tuple[bool, bool]] = {}
 
     def refuse_own_service(self, settings: Settings) -> None:
         """Raises ConfigError once it is known that the API server's address is that of its service."""
@@ -33,14 +34,18 @@ class ClusterFollower:
             self.source.refuse_own_service(found.cluster_ips, settings)
             self._checked_api_service = True
 
-    def excludes_others(self, settings: Settings) -> bool:
-        """Whether pods' metadata now excludes other pods from socket load balancing than before."""
+    def treats_pods_differently(self, settings: Settings) -> bool:
+        """Whether pods' metadata now excludes others from socket load balancing, or lets others send as they like."""
         if not self.source.take_pod_changes():
             return False
         metadata = self.snapshot.pod_metadata.items()
-        before = self._excluded
-        self._excluded = {key for key, found in metadata if is_excluded(found, settings)}
-        return self._excluded != before
+        before = self._special
+        marks = (
+            (key, (is_excluded(found, settings), may_send_foreign(found)))
+            for key, found in metadata
+        )
+        self._special = {key: mark for key, mark in marks if any(mark)}
+        return self._special != before
 
     def settings(self, present: Settings) -> Settings:
         """The settings in use, with the changes of the cluster that take effect at once."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from kubypass.errors import ConfigError
+from kubypass.errors import ConfigError, KubeError
 from kubypass.kube.client.client import Client
 from kubypass.kube.client.discovery import Discovery, version_path
 from kubypass.kube.client.failures import Refused, Unreachable
@@ -95,6 +95,14 @@ class Rest:
             if refusal.code in {NOT_FOUND, CONFLICT}:
                 return False
             raise
+        return True
+
+    def knows(self, item: Mapping[str, Any]) -> bool:
+        """Whether the API server knows the kind of an object."""
+        try:
+            self._discovery.resource(item["apiVersion"], item["kind"])
+        except KubeError:
+            return False
         return True
 
     def path_of(self, item: Mapping[str, Any]) -> str:

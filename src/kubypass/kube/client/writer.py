@@ -53,12 +53,12 @@ class _Write:
 
 
 class Writer:
-    """Writes for one node. `trouble` is the last failure; it is empty after a success."""
+    """Writes for one node. `troubles` has the last failure of each resource; a success of a resource ends its own."""
 
     def __init__(
         self, client: Client, node: str, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self.trouble = ""
+        self.troubles: dict[str, str] = {}
         self.written = 0
         """How many requests succeeded."""
         self._client = client
@@ -149,12 +149,14 @@ class Writer:
                 with self._client.connection() as connection:
                     answer = connection.request(write.path, write.method, write.body, write.kind)
                     connection.read(answer)
-                self.trouble = ""
+                trouble = ""
                 self.written += 1
             except KubeError as error:
-                self.trouble = _trouble(write, error)
-                if write.resource == "events" and self.trouble:
+                trouble = _trouble(write, error)
+                if write.resource == "events" and trouble:
                     self._refused, self._tried = write, self._clock()
+            others = {key: said for key, said in self.troubles.items() if key != write.resource}
+            self.troubles = {**others, write.resource: trouble} if trouble else others
             if write.resource == "nodes":
                 self._untainting = False
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Decoded = TypeVar("Decoded")
 
+_TEXTS: Final = frozenset({"labels", "annotations", "data"})
 _MAX_NOTES: Final = 20
 _MAX_NOTE: Final = 400
 _decoders: dict[type, Any] = {}
@@ -39,13 +40,49 @@ class Document:
     """JSON text (bytes or msgspec.Raw), or a parsed YAML value."""
 
     def decode(self, wanted: type[Decoded]) -> Decoded:
-        """The object as this type. Raises MalformedError, which names the field."""
+        """The object as this type. Raises MalformedError, which names the field.
+
+        What is null is unset, as for an API server, also where a type has no null.
+        """
         try:
-            if isinstance(self.content, (bytes, msgspec.Raw)):
-                return json_decoder(wanted).decode(self.content)
-            return msgspec.convert(self.content, wanted)
+            try:
+                return self._decode(wanted)
+            except msgspec.ValidationError:
+                return msgspec.convert(_without_nulls(self._parsed(), {}), wanted)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise MalformedError(one_line(error)) from error
+
+    def _decode(self, wanted: type[Decoded]) -> Decoded:
+        if isinstance(self.content, (bytes, msgspec.Raw)):
+            return json_decoder(wanted).decode(self.content)
+        return msgspec.convert(self.content, wanted)
+
+    def _parsed(self) -> object:
+        if isinstance(self.content, (bytes, msgspec.Raw)):
+            return msgspec.json.decode(self.content)
+        return self.content
+
+
+def _without_nulls(
+    value: object, done: dict[tuple[int, bool], object], *, texts: bool = False
+) -> object:
+    """The value without nulls; `texts`: it maps texts to texts, and null is the empty one.
+
+    `done` has the parts that are done, by identity: a part that YAML's aliases repeat is one object, and stays one.
+    """
+    if not isinstance(value, (dict, list)):
+        return value
+    key = (id(value), texts)
+    if key not in done:
+        if isinstance(value, list):
+            done[key] = [_without_nulls(item, done) for item in value if item is not None]
+        else:
+            done[key] = {
+                name: "" if item is None else _without_nulls(item, done, texts=name in _TEXTS)
+                for name, item in value.items()
+                if item is not None or texts
+            }
+    return done[key]
 
 
 def json_decoder(wanted: type[Decoded]) -> msgspec.json.Decoder[Decoded]:

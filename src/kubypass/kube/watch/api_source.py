@@ -144,8 +144,7 @@ class ApiSource:
         """The problems of objects, and of their way here."""
         found = [problem for _, problem in sorted(dict(self._problems).items())]
         denied = (Problem(_API, self._denied),) if self._denied else ()
-        trouble = self.writer.trouble
-        unwritten = (Problem(_API, trouble),) if trouble else ()
+        unwritten = [Problem(_API, said) for _, said in sorted(self.writer.troubles.items())]
         return (*denied, *self._broken_watches(), *unwritten, *self._unknown_node(), *found)
 
     def _unknown_node(self) -> tuple[Problem, ...]:
