@@ -250,14 +250,17 @@ class Network:
                     problems.append(Problem(f"Device {link.name}", message))
         self.device_problems = problems
 
-    def has_filters(self, node: NodeState) -> bool:
-        """Whether our own devices have their filters, where filters are used."""
-        return all(
-            ours in self._programs
-            and self._attachments.has_filter(link.index, name, self._programs[ours])
+    def without_filters(self, node: NodeState) -> list[str]:
+        """Our own devices that lack a filter, where filters are used."""
+        return [
+            link.name
             for link in node.own_devices
-            for name, ours in _own_programs(node, link).items()
-        )
+            if not all(
+                ours not in self._programs  # which is a problem already
+                or self._attachments.has_filter(link.index, name, self._programs[ours])
+                for name, ours in _own_programs(node, link).items()
+            )
+        ]
 
 
 def _own_programs(node: NodeState, link: Link) -> dict[str, str]:
