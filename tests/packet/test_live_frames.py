@@ -7,6 +7,7 @@ A test run always has an Ethernet header and never a tag. The devices are in nam
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from functools import partial
 
@@ -17,10 +18,11 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.devices import Place, index, open_devices, receive
+from tests.packet.devices import Place, index, open_devices, packet_socket, receive
 from tests.packet.fragments import fragments
 from tests.packet.lab import Lab
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
+from tests.packet.uplink import run_inside
 
 NODE_PORT = ServiceFlag.NODE_PORT
 
@@ -186,3 +188,24 @@ def test_what_is_not_ip_goes_to_the_stack(place_of: Place, wrong: int) -> None:
     counted = place_of.lab.counts()
     counted.subtract(before)
     assert not counted[Hook.FROM_UPLINK, Verdict.DROP_MALFORMED]
+
+
+def test_a_macvlan_s_frames_are_its_own(place_of: Place, who: Addresses, protocol: str) -> None:
+    """It has a MAC address of its own on the same uplink, such as that of a virtual machine."""
+    lab, mac = place_of.lab, "02:00:00:00:77:01"
+    lab.service(who.node, 30080, [who.pod], flags=NODE_PORT, protocol=protocol)
+    setup = f"link add mv0 link eth0 address {mac} type macvlan\nlink set mv0 addrgenmode none up"
+    try:
+        run_inside(lab.path, "ip", "-batch", "-", lines=setup)
+    except subprocess.CalledProcessError:
+        pytest.skip("this kernel has no macvlan")
+    try:
+        flow = (who.other_node, 40000, who.node, 30080)
+        frame = bytes(segment(who, flow, protocol=protocol, dmac=mac))
+        with packet_socket(lab.path, "mv0") as opened:
+            found = place_of.verdicts(Hook.FROM_UPLINK, partial(place_of.far.send, frame))
+            assert found == [Verdict.FOREIGN]
+            receive(opened, same(frame))
+        assert not lab.flows()
+    finally:
+        run_inside(lab.path, "ip", "link", "delete", "mv0")
