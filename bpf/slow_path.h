@@ -34,7 +34,7 @@ static __always_inline bool answers_echo(context *ctx, enum hook hook, const str
 {
 	struct service *address;
 
-	if (!config.answer_ping || !is_echo_request(ctx, packet))
+	if (!config.answer_ping || !is_icmp(ctx, packet, ICMP_ECHO, ICMPV6_ECHO))
 		return false;
 	address = lookup_frontend(&packet->tuple.destination, 0, 0);
 	return address && (!from_network(hook) || config.external_cluster_ip || !is_internal(address));
@@ -68,7 +68,7 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
 		verdict = follow_first_fragment(ctx, &packet, first, now);
-	} else if (is_icmp_error(ctx, &packet)) {
+	} else if (!packet.fragment && has_error_type(ctx, &packet)) {
 		verdict = translate_icmp_error(ctx, &packet);
 	}
 	if (verdict != VERDICT_PASS || enters_pod(hook))
