@@ -108,12 +108,15 @@ static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, co
  * ip_route_input_slow and ip6_rcv_core.) A known flow was not opened by such a packet, so only others are asked. */
 static __always_inline bool is_foreign(enum hook hook, const struct packet *packet)
 {
+	const struct address *source = &packet->tuple.source, *destination = &packet->tuple.destination;
 	const struct local_address *owner;
 
-	if (is_martian(&packet->tuple.source) || is_loopback_or_unspecified(&packet->tuple.destination))
+	if (is_loopback_or_unspecified(destination))
 		return true;
+	if (is_martian(source)) /* to a group, hosts send before they have an address */
+		return !is_multicast_or_reserved(destination);
 	if (!from_network(hook))
 		return false;
-	owner = lookup_local_address(&packet->tuple.source);
+	owner = lookup_local_address(source);
 	return owner && owner->kind != LOCAL_POD;
 }

@@ -8,21 +8,19 @@ import os
 import select
 import socket
 import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 from kubypass.datapath.loader import load_programs
 from kubypass.kernel.attach.clsact import ClsactHook, remove_clsact
-from kubypass.kernel.netns import inside
+from kubypass.kernel.netns import create, inside
 from kubypass.kernel.program import Program
 from kubypass.model.verdict import Hook, Verdict
 from tests.packet.lab import Lab, config
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
-from tests.packet.uplink import uplink_index
+from tests.packet.uplink import run_inside, uplink_index
 
 ETH_P_ALL, SOL_PACKET, AUXDATA, HAS_TAG = 3, 263, 8, 0x10
 TUN_WITHOUT_HEADER, TUNSETIFF = 0x1001, 0x400454CA
@@ -86,13 +84,6 @@ def attach(path: str, ifindex: int, programs: dict[str, Program]) -> None:
             ClsactHook(ifindex, direction).attach(program)
 
 
-def ip(namespace: str, *words: str) -> str:
-    done = subprocess.run(
-        ["ip", "-n", namespace, *words], check=True, capture_output=True, text=True
-    )
-    return done.stdout
-
-
 @contextmanager
 def tun(path: str, name: str) -> Iterator[int]:
     with inside(path):
@@ -107,45 +98,54 @@ def tun(path: str, name: str) -> Iterator[int]:
         os.close(opened)
 
 
-def index(namespace: str, device: str) -> int:
-    return int(ip(namespace, "-o", "link", "show", device).split(":")[0])
+def index(path: str, device: str) -> int:
+    return int(run_inside(path, "ip", "-o", "link", "show", device).split(":")[0])
+
+
+_SETUP = f"""
+link add pod0 address {VETH_MAC} type veth peer name eth0 address {POD_MAC} netns {{pod}}
+link set pod0 addrgenmode none
+link set pod0 up
+addr add 10.30.0.11/24 dev tun0
+addr add fd00:10:30::11/64 dev tun0 nodad
+link set tun0 up
+route add {V4.client} dev tun0
+route add {V6.client} dev tun0
+"""
+_POD = """
+link set eth0 addrgenmode none
+link set eth0 up
+"""
+"""The kernel's own addresses would send packets, which would be counted."""
 
 
 @contextmanager
 def open_devices(loaded: Lab) -> Iterator[Place]:
     """Attaches programs to devices. The client is behind the tun device; the remote pod is behind the uplink."""
-    namespace = Path(loaded.path).name
-    pod = f"{namespace}-pod"
+    path = loaded.path
     l3 = load_programs(
         ("host_l3",), loaded.maps, SIZES, lambda opened: opened.set_rodata(config().pack())
     )
     with ExitStack() as stack:
-        subprocess.run(["ip", "netns", "add", pod], check=True)
-        stack.callback(subprocess.run, ["ip", "netns", "delete", pod], check=True)
-        pair = ["address", VETH_MAC, "type", "veth", "peer", "name", "eth0", "address", POD_MAC]
-        ip(namespace, "link", "add", "pod0", *pair, "netns", pod)
-        for where, end in ((namespace, "pod0"), (pod, "eth0")):  # the kernel's own would be counted
-            ip(where, "link", "set", end, "addrgenmode", "none")
-        ip(namespace, "link", "set", "pod0", "up")
-        ip(pod, "link", "set", "eth0", "up")
-        opened = stack.enter_context(tun(loaded.path, "tun0"))
-        for address in ("10.30.0.11/24", "fd00:10:30::11/64"):
-            ip(namespace, "addr", "add", address, "dev", "tun0", "nodad")
-        ip(namespace, "link", "set", "tun0", "up")
-        for who in (V4, V6):
-            ip(namespace, "route", "add", who.client, "dev", "tun0")
+        descriptor = create()
+        stack.callback(os.close, descriptor)
+        pod = f"/proc/{os.getpid()}/fd/{descriptor}"
+        opened = stack.enter_context(tun(path, "tun0"))
+        run_inside(path, "ip", "-batch", "-", lines=_SETUP.format(pod=pod))
+        run_inside(pod, "ip", "-batch", "-", lines=_POD)
+        stack.callback(run_inside, path, "ip", "link", "delete", "pod0")
         names = {"ingress": "from_uplink", "egress": "to_uplink"}
         ours = {way: loaded.programs[name] for way, name in names.items()}
         bare = {way: l3[name] for way, name in names.items()}
         of_pod = {"ingress": loaded.programs["from_pod"], "egress": loaded.programs["to_pod"]}
         for ifindex, programs in (
             (uplink_index(), ours),
-            (index(namespace, "tun0"), bare),
-            (index(namespace, "pod0"), of_pod),
+            (index(path, "tun0"), bare),
+            (index(path, "pod0"), of_pod),
         ):
-            attach(loaded.path, ifindex, programs)
-        far = stack.enter_context(packet_socket(loaded.path, "far"))
-        peer = stack.enter_context(packet_socket(f"/run/netns/{pod}", "eth0"))
+            attach(path, ifindex, programs)
+        far = stack.enter_context(packet_socket(path, "far"))
+        peer = stack.enter_context(packet_socket(pod, "eth0"))
         yield Place(loaded, far, peer, opened)
-        with inside(loaded.path):
+        with inside(path):
             remove_clsact(uplink_index())

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import pytest
 from scapy.layers.inet import IP, IPOption_NOP
@@ -13,6 +14,7 @@ from scapy.layers.l2 import Ether
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.lab import PASS, REDIRECT, SHOT, Lab
 from tests.packet.packets import IN, TO_POD, V4, V6, Addresses, Flow, segment
+from tests.packet.uplink import POD_DEVICES
 
 NODE_PORT = ServiceFlag.NODE_PORT
 MARTIANS = {
@@ -20,6 +22,17 @@ MARTIANS = {
     6: ["::", "::1", "ff02::5"],
 }
 ROWS = [(who, address) for who in (V4, V6) for address in MARTIANS[who.version]]
+
+
+@pytest.fixture(autouse=True)
+def any_pod_sends_anything(lab: Lab) -> Iterator[None]:
+    """What pods may send is another matter."""
+    devices = [struct.pack("=I", device) for device in POD_DEVICES]
+    for device in devices:
+        lab.maps["foreign_sources"].update(device, struct.pack("=I", 1))
+    yield
+    for device in devices:
+        lab.maps["foreign_sources"].delete(device)
 
 
 def node_port(lab: Lab, who: Addresses, protocol: str = "TCP") -> Flow:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 from scapy.layers.inet import ICMP, IP
@@ -37,7 +36,7 @@ def place_of(devices: Place) -> Place:
     """The devices with empty maps, but for what lives on the node."""
     lab = devices.lab
     lab.reset()
-    veth = index(Path(lab.path).name, "pod0")
+    veth = index(lab.path, "pod0")
     for who in (V4, V6):
         lab.local_address(who.pod, LocalAddressKind.POD, veth)
     return devices
@@ -71,14 +70,14 @@ def test_a_vlan_s_frame_is_not_served(place_of: Place, who: Addresses, tags: lis
     """Neither on the uplink nor from a pod; no flow is opened, so nothing was sent on."""
     lab = place_of.lab
     lab.service(who.node, 30080, [who.remote_pod], flags=NODE_PORT)
-    for opened, client, hook in (
-        (place_of.far, who.other_node, Hook.FROM_UPLINK),
-        (place_of.pod, who.pod, Hook.FROM_POD),
+    for opened, client, hook, verdict in (
+        (place_of.far, who.other_node, Hook.FROM_UPLINK, Verdict.FOREIGN),
+        (place_of.pod, who.pod, Hook.FROM_POD, Verdict.DROP_FOREIGN_SOURCE),
     ):
         for flow in ((client, 40000, who.node, 30080), (client, 40000, who.remote_pod, 8080)):
             frame = tagged(segment(who, flow, **IN), *tags)
             found = place_of.verdicts(hook, partial(opened.send, frame))
-            assert found == [Verdict.FOREIGN]
+            assert found == [verdict]
     assert not lab.flows()
 
 
