@@ -71,26 +71,16 @@ static __always_inline bool parse_quoted_ipv4(context *ctx, __u32 offset, struct
 
 static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct icmp_quotation *icmp)
 {
-	struct extension extension;
+	union extensions found;
 	struct ipv6hdr ip;
-	__u8 next;
 
-	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6 || make_readable(ctx, packet_bytes(ctx)))
 		return false;
 	__builtin_memcpy(&icmp->quoted, &ip.saddr, 2 * sizeof(struct address));
-	next = ip.nexthdr;
-	offset += sizeof(ip);
-	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next); i++) {
-		if (load_bytes(ctx, offset, &extension, sizeof(extension)))
-			return false;
-		if (next == IPV6_FRAGMENT_HEADER && (extension.fragment & bpf_htons(IPV6_FRAGMENT_OFFSET)))
-			return false;
-		offset += next == IPV6_FRAGMENT_HEADER ? sizeof(extension) : (extension.length + 1) * 8;
-		next = extension.next;
-	}
-	icmp->quoted.protocol = next;
-	icmp->l4_offset = offset;
-	return parse_quoted_ports(ctx, icmp);
+	found.bits = walk_extensions(ctx, offset + sizeof(ip), ip.nexthdr);
+	icmp->quoted.protocol = found.next;
+	icmp->l4_offset = found.offset;
+	return !found.malformed && !found.later_fragment && parse_quoted_ports(ctx, icmp);
 }
 
 /* Gives the quoted packet the addresses and ports that it was sent with. The quoted transport checksum stays. The

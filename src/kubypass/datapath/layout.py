@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "e2d1016c55b6"
+LAYOUT_HASH = "2e74ad638d79"
 MAP_NAMES = (
     "services",
     "slots",
