@@ -114,9 +114,9 @@ static __always_inline int become_echo_reply(context *ctx, struct packet *packet
 
 /* Makes the packet the reply that a step asks for. It leaves by the device that the packet came in by, or goes up to
  * the node's stack. Returns the hook's action. */
-__noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 packed)
+__noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 bits)
 {
-	struct step step = unpack_step(packed);
+	union step step = { .bits = bits };
 	struct cursor cursor = read_headers(ctx);
 	struct packet packet = {};
 	int error;
