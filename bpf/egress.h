@@ -13,7 +13,7 @@
 #include "route.h"
 
 /* A packet with ports. */
-static __always_inline struct step send_packet(context *ctx, enum hook hook, struct packet *packet)
+static __always_inline union step send_packet(context *ctx, enum hook hook, struct packet *packet)
 {
 	struct local_address *local = NULL;
 	enum verdict verdict;
@@ -24,7 +24,7 @@ static __always_inline struct step send_packet(context *ctx, enum hook hook, str
 	return finish(ctx, hook, packet, verdict);
 }
 
-static __always_inline struct step handle_egress(context *ctx, enum hook hook)
+static __always_inline union step handle_egress(context *ctx, enum hook hook)
 {
 	struct packet packet = { .from_node = true };
 	struct cursor cursor = read_headers(ctx);
@@ -32,6 +32,6 @@ static __always_inline struct step handle_egress(context *ctx, enum hook hook)
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return finish(ctx, hook, &packet, VERDICT_PASS);
 	if (!packet.has_ports)
-		return (struct step){ .next = NEXT_SLOW_PATH };
+		return (union step){ .next = NEXT_SLOW_PATH };
 	return send_packet(ctx, hook, &packet);
 }

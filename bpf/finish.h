@@ -6,13 +6,13 @@
 #include "packet.h"
 #include "step.h"
 
-static __always_inline struct step finish(context *ctx, enum hook hook, const struct packet *packet,
-					  enum verdict verdict)
+static __always_inline union step finish(context *ctx, enum hook hook, const struct packet *packet,
+					 enum verdict verdict)
 {
 	count(hook, verdict, packet_bytes(ctx));
 	if (verdict > VERDICT_ANSWER)
-		return (struct step){ .next = NEXT_ICMP_REPLY, .verdict = verdict, .mtu = packet->mtu };
+		return (union step){ .next = NEXT_ICMP_REPLY, .verdict = verdict, .mtu = packet->mtu };
 	if (verdict > VERDICT_DROP || verdict == VERDICT_QUEUED)
-		return (struct step){ .action = ACTION_DROP };
-	return (struct step){ .action = packet->action, .reinject = packet->awaited };
+		return (union step){ .action = ACTION_DROP };
+	return (union step){ .action = packet->action, .reinject = packet->awaited };
 }

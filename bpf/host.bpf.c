@@ -5,7 +5,7 @@
 
 __noinline __u64 handle_from_uplink(context *ctx)
 {
-	return pack_step(handle_ingress(ctx, HOOK_FROM_UPLINK));
+	return handle_ingress(ctx, HOOK_FROM_UPLINK).bits;
 }
 
 /* Handles every packet that arrives at the node: NodePorts, external addresses, and what is for its pods. */
@@ -17,7 +17,7 @@ int from_uplink(context *ctx)
 
 __noinline __u64 handle_to_uplink(context *ctx)
 {
-	return pack_step(handle_egress(ctx, HOOK_TO_UPLINK));
+	return handle_egress(ctx, HOOK_TO_UPLINK).bits;
 }
 
 /* Handles packets that the node's own stack sends to the network: replies of a backend in the node's network,
@@ -54,8 +54,8 @@ __noinline __u64 handle_to_self(context *ctx)
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP || !packet.has_ports ||
 	    packet.tuple.protocol != IPPROTO_SCTP)
-		return pack_step((struct step){ .action = ACTION_PASS });
-	return pack_step(send_packet(ctx, HOOK_TO_SELF, &packet));
+		return (union step){ .action = ACTION_PASS }.bits;
+	return send_packet(ctx, HOOK_TO_SELF, &packet).bits;
 }
 
 /* Handles SCTP that the node sends to one of its own addresses, on the loopback device: connections to its NodePorts

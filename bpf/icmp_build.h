@@ -34,15 +34,10 @@ struct icmp_error {
 	__be32 field; /* the MTU, or 0 */
 };
 
-struct icmp4_reply {
-	struct iphdr ip;
-	struct icmp_error icmp;
-};
-
-struct icmp6_reply {
-	struct ipv6hdr ip;
-	struct icmp_error icmp;
-};
+static __always_inline __u32 ip_header_bytes(bool ipv4)
+{
+	return ipv4 ? sizeof(struct iphdr) : sizeof(struct ipv6hdr);
+}
 
 /* Takes one message from this CPU's budget. Returns false where it is spent. */
 static __always_inline bool icmp_allowed(void)
@@ -91,52 +86,52 @@ static __always_inline int settle_checksum(context *ctx, const struct packet *pa
 	return store_bytes(ctx, offset, &settled, sizeof(settled));
 }
 
-/* Puts an IPv4 and an ICMP header in front of the `quoted` bytes that follow the Ethernet header; `ends` are the
- * error's own source and destination. Returns 0, or negative with the packet in an unusable state. */
-static __always_inline int build_icmp4_error(context *ctx, const struct tuple *ends, struct icmp_error error,
-					     __u32 quoted)
+static __always_inline int write_icmp_ipv4_header(context *ctx, const struct tuple *ends, __u32 bytes)
 {
-	struct icmp4_reply reply = {
-		.ip = { .version = 4,
-			.ihl = 5,
-			.tot_len = bpf_htons(sizeof(reply) + quoted),
-			.ttl = ICMP_TTL,
-			.protocol = IPPROTO_ICMP,
-			.saddr = ends->source.word[3],
-			.daddr = ends->destination.word[3] },
-		.icmp = error,
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = sizeof(ip) / 4,
+		.tot_len = bpf_htons(sizeof(ip) + bytes),
+		.ttl = ICMP_TTL,
+		.protocol = IPPROTO_ICMP,
+		.saddr = ends->source.word[3],
+		.daddr = ends->destination.word[3],
 	};
-	__u32 sum;
 
-	if (insert_room(ctx, sizeof(reply)) || swap_macs(ctx))
-		return -1;
-	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), 0));
-	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), IPV6_MTU_MIN / 2, sum));
-	reply.ip.check = checksum(bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip, sizeof(reply.ip), 0));
-	return store_summed(ctx, L2_BYTES, &reply, sizeof(reply));
+	ip.check = checksum(bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
+	return store_summed(ctx, L2_BYTES, &ip, sizeof(ip));
 }
 
-/* As build_icmp4_error, for IPv6. */
-static __always_inline int build_icmp6_error(context *ctx, const struct tuple *ends, struct icmp_error error,
-					     __u32 quoted)
+static __always_inline int write_icmp_ipv6_header(context *ctx, const struct tuple *ends, __u32 bytes)
 {
-	struct icmp6_reply reply = {
-		.ip = { .version = 6,
-			.payload_len = bpf_htons(sizeof(struct icmp_error) + quoted),
-			.nexthdr = IPPROTO_ICMPV6,
-			.hop_limit = ICMP_TTL },
-		.icmp = error,
+	struct ipv6hdr ip = {
+		.version = 6,
+		.payload_len = bpf_htons(bytes),
+		.nexthdr = IPPROTO_ICMPV6,
+		.hop_limit = ICMP_TTL,
 	};
-	__u32 sum;
 
-	__builtin_memcpy(&reply.ip.saddr, &ends->source, sizeof(reply.ip.saddr));
-	__builtin_memcpy(&reply.ip.daddr, &ends->destination, sizeof(reply.ip.daddr));
-	if (insert_room(ctx, sizeof(reply)) || swap_macs(ctx))
+	__builtin_memcpy(&ip.saddr, &ends->source, sizeof(ip.saddr));
+	__builtin_memcpy(&ip.daddr, &ends->destination, sizeof(ip.daddr));
+	return store_summed(ctx, L2_BYTES, &ip, sizeof(ip));
+}
+
+/* Puts an IP and an ICMP header in front of the `quoted` bytes that follow the Ethernet header; `ends` are the error's
+ * own source and destination. Returns 0, or negative with the packet in an unusable state. */
+static __always_inline int build_icmp_error(context *ctx, bool ipv4, const struct tuple *ends, struct icmp_error error,
+					    __u32 quoted)
+{
+	__u32 bytes = sizeof(error) + quoted, header_bytes = ip_header_bytes(ipv4), sum;
+
+	if (insert_room(ctx, header_bytes + sizeof(error)) || swap_macs(ctx))
 		return -1;
-	/* The pseudo header of RFC 8200 section 8.1: addresses, length, protocol. */
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip.saddr, 2 * sizeof(struct in6_addr), 0);
-	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), sum);
-	sum = fold(sum) + reply.ip.payload_len + bpf_htons(IPPROTO_ICMPV6);
-	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), IPV6_MTU_MIN / 2, sum));
-	return store_summed(ctx, L2_BYTES, &reply, sizeof(reply));
+	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&error, sizeof(error), 0));
+	if (!ipv4) { /* the pseudo header of RFC 8200 section 8.1: addresses, length, protocol */
+		sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)ends, 2 * sizeof(struct address), sum));
+		sum += bpf_htons(bytes) + bpf_htons(IPPROTO_ICMPV6);
+	}
+	error.checksum = checksum(sum_words(ctx, L2_BYTES + header_bytes + sizeof(error), IPV6_MTU_MIN / 2, sum));
+	if (ipv4 ? write_icmp_ipv4_header(ctx, ends, bytes) : write_icmp_ipv6_header(ctx, ends, bytes))
+		return -1;
+	return store_summed(ctx, L2_BYTES + header_bytes, &error, sizeof(error));
 }

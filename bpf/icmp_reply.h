@@ -9,25 +9,22 @@
 #include "icmp_build.h"
 #include "mark.h"
 
-static __always_inline struct icmp_error icmp4_error(enum verdict verdict, __u32 mtu)
+static __always_inline struct icmp_error error_of(bool ipv4, enum verdict verdict, __u32 mtu)
 {
-	if (verdict == VERDICT_ANSWER_TTL_EXPIRED)
-		return (struct icmp_error){ .type = ICMP_TIME_EXCEEDED };
-	if (verdict == VERDICT_ANSWER_TOO_BIG)
-		return (struct icmp_error){ .type = ICMP_UNREACHABLE,
-					    .code = ICMP_FRAGMENTATION_NEEDED,
-					    .field = bpf_htonl(mtu ? mtu : IPV4_MTU_MIN) };
-	return (struct icmp_error){ .type = ICMP_UNREACHABLE, .code = ICMP_PORT };
-}
+	struct icmp_error error = { .type = ipv4 ? ICMP_UNREACHABLE : ICMPV6_UNREACHABLE };
 
-static __always_inline struct icmp_error icmp6_error(enum verdict verdict, __u32 mtu)
-{
-	if (verdict == VERDICT_ANSWER_TTL_EXPIRED)
-		return (struct icmp_error){ .type = ICMPV6_TIME_EXCEEDED };
-	if (verdict == VERDICT_ANSWER_TOO_BIG)
-		return (struct icmp_error){ .type = ICMPV6_TOO_BIG,
-					    .field = bpf_htonl(mtu > IPV6_MTU_MIN ? mtu : IPV6_MTU_MIN) };
-	return (struct icmp_error){ .type = ICMPV6_UNREACHABLE, .code = ICMPV6_PORT };
+	if (verdict == VERDICT_ANSWER_TTL_EXPIRED) {
+		error.type = ipv4 ? ICMP_TIME_EXCEEDED : ICMPV6_TIME_EXCEEDED;
+	} else if (verdict != VERDICT_ANSWER_TOO_BIG) {
+		error.code = ipv4 ? ICMP_PORT : ICMPV6_PORT;
+	} else if (ipv4) {
+		error.code = ICMP_FRAGMENTATION_NEEDED;
+		error.field = bpf_htonl(mtu ? mtu : IPV4_MTU_MIN);
+	} else {
+		error.type = ICMPV6_TOO_BIG;
+		error.field = bpf_htonl(mtu > IPV6_MTU_MIN ? mtu : IPV6_MTU_MIN);
+	}
+	return error;
 }
 
 /* Returns the source address of an error: a service's where no backend or port serves, else the node's, which gives
@@ -66,11 +63,10 @@ static __always_inline int restore_packet(context *ctx, struct packet *packet)
 
 /* Returns how many bytes are quoted: as many as every host accepts (RFC 1812 section 4.3.2.3, RFC 4443 section 2.4),
  * without the padding that a link has put behind the packet. */
-static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *packet)
+static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *packet, bool ipv4)
 {
-	__u32 max = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN - sizeof(struct icmp4_reply)
-							     : IPV6_MTU_MIN - sizeof(struct icmp6_reply);
 	__u32 bytes = packet->l4_offset + packet->l4_bytes - L2_BYTES;
+	__u32 max = (ipv4 ? IPV4_MTU_MIN : IPV6_MTU_MIN) - ip_header_bytes(ipv4) - sizeof(struct icmp_error);
 
 	if (bytes > packet_bytes(ctx) - L2_BYTES)
 		bytes = packet_bytes(ctx) - L2_BYTES;
@@ -82,7 +78,8 @@ static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *pac
 static __always_inline int become_error(context *ctx, enum hook hook, struct packet *packet, enum verdict verdict,
 					__u32 mtu)
 {
-	__u32 quoted = quoted_bytes(ctx, packet);
+	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	__u32 quoted = quoted_bytes(ctx, packet, ipv4);
 	struct tuple ends = {};
 
 	if (!may_get_error(ctx, hook, packet) || !icmp_allowed())
@@ -94,9 +91,7 @@ static __always_inline int become_error(context *ctx, enum hook hook, struct pac
 		return -1;
 	ends.source = error_source(hook, packet, verdict);
 	ends.destination = packet->tuple.source;
-	if (packet->ethertype == bpf_htons(ETH_P_IP))
-		return build_icmp4_error(ctx, &ends, icmp4_error(verdict, mtu), quoted);
-	return build_icmp6_error(ctx, &ends, icmp6_error(verdict, mtu), quoted);
+	return build_icmp_error(ctx, ipv4, &ends, error_of(ipv4, verdict, mtu), quoted);
 }
 
 /* Makes an echo request its reply: the type changes, and source and destination change places. */
@@ -119,9 +114,9 @@ static __always_inline int become_echo_reply(context *ctx, struct packet *packet
 
 /* Makes the packet the reply that a step asks for. It leaves by the device that the packet came in by, or goes up to
  * the node's stack. Returns the hook's action. */
-__noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 packed)
+__noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 bits)
 {
-	struct step step = unpack_step(packed);
+	union step step = { .bits = bits };
 	struct cursor cursor = read_headers(ctx);
 	struct packet packet = {};
 	int error;

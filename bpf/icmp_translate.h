@@ -11,51 +11,33 @@
 
 #define ICMP_HEADER_BYTES 8
 
-static __always_inline bool has_icmp(const struct packet *packet)
+/* Returns the type of an ICMP message, or negative where the packet is none. Of a fragment, only the first one has it. */
+static __always_inline int icmp_type(context *ctx, const struct packet *packet)
 {
-	return packet->tuple.protocol == (packet->ethertype == bpf_htons(ETH_P_IP) ? IPPROTO_ICMP : IPPROTO_ICMPV6);
+	__u8 type, protocol = packet->ethertype == bpf_htons(ETH_P_IP) ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+
+	if (packet->tuple.protocol != protocol || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
+		return -1;
+	return type;
 }
 
-static __always_inline bool is_icmp(const struct packet *packet)
+/* Is the packet a whole ICMP message of the type that has this number in its family? */
+static __always_inline bool is_icmp(context *ctx, const struct packet *packet, __u8 ipv4, __u8 ipv6)
 {
-	return has_icmp(packet) && !packet->fragment;
-}
+	__u8 type = packet->ethertype == bpf_htons(ETH_P_IP) ? ipv4 : ipv6;
 
-static __always_inline bool is_icmp_type(context *ctx, const struct packet *packet, __u8 ipv4, __u8 ipv6)
-{
-	__u8 type;
-
-	if (!is_icmp(packet) || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
-		return false;
-	return type == (packet->ethertype == bpf_htons(ETH_P_IP) ? ipv4 : ipv6);
-}
-
-static __always_inline bool is_time_exceeded(context *ctx, const struct packet *packet)
-{
-	return is_icmp_type(ctx, packet, ICMP_TIME_EXCEEDED, ICMPV6_TIME_EXCEEDED);
-}
-
-static __always_inline bool is_echo_request(context *ctx, const struct packet *packet)
-{
-	return is_icmp_type(ctx, packet, ICMP_ECHO, ICMPV6_ECHO);
+	return !packet->fragment && icmp_type(ctx, packet) == type;
 }
 
 /* Is the packet "unreachable" (which in IPv4 includes "too big"), "time exceeded", "parameter problem", or IPv6's
  * "too big"? */
 static __always_inline bool has_error_type(context *ctx, const struct packet *packet)
 {
-	__u8 type;
+	int type = icmp_type(ctx, packet);
 
-	if (!has_icmp(packet) || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
-		return false;
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
 		return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM;
 	return type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
-}
-
-static __always_inline bool is_icmp_error(context *ctx, const struct packet *packet)
-{
-	return !packet->fragment && has_error_type(ctx, packet);
 }
 
 /* The quoted transport header may be cut after its first bytes, which are the ports. */
@@ -89,26 +71,16 @@ static __always_inline bool parse_quoted_ipv4(context *ctx, __u32 offset, struct
 
 static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct icmp_quotation *icmp)
 {
-	struct extension extension;
+	union extensions found;
 	struct ipv6hdr ip;
-	__u8 next;
 
-	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6)
+	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6 || make_readable(ctx, packet_bytes(ctx)))
 		return false;
 	__builtin_memcpy(&icmp->quoted, &ip.saddr, 2 * sizeof(struct address));
-	next = ip.nexthdr;
-	offset += sizeof(ip);
-	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next); i++) {
-		if (load_bytes(ctx, offset, &extension, sizeof(extension)))
-			return false;
-		if (next == IPV6_FRAGMENT_HEADER && (extension.fragment & bpf_htons(IPV6_FRAGMENT_OFFSET)))
-			return false;
-		offset += next == IPV6_FRAGMENT_HEADER ? sizeof(extension) : (extension.length + 1) * 8;
-		next = extension.next;
-	}
-	icmp->quoted.protocol = next;
-	icmp->l4_offset = offset;
-	return parse_quoted_ports(ctx, icmp);
+	found.bits = walk_extensions(ctx, offset + sizeof(ip), ip.nexthdr);
+	icmp->quoted.protocol = found.next;
+	icmp->l4_offset = found.offset;
+	return !found.malformed && !found.later_fragment && parse_quoted_ports(ctx, icmp);
 }
 
 /* Gives the quoted packet the addresses and ports that it was sent with. The quoted transport checksum stays. The
@@ -143,7 +115,8 @@ static __always_inline bool keeps_source(context *ctx, const struct packet *pack
 {
 	if (same_address(&packet->tuple.source, &icmp->quoted.destination))
 		return false;
-	return is_time_exceeded(ctx, packet) || lookup_local_address(&icmp->sent.source);
+	return is_icmp(ctx, packet, ICMP_TIME_EXCEEDED, ICMPV6_TIME_EXCEEDED) ||
+	       lookup_local_address(&icmp->sent.source);
 }
 
 /* Translates an ICMP error about a packet that was translated here, in either direction. The error goes to the

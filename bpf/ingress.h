@@ -19,7 +19,7 @@
 #include "route.h"
 #include "sender.h"
 
-static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
+static __always_inline union step handle_ingress(context *ctx, enum hook hook)
 {
 	struct packet packet = {};
 	struct cursor cursor;
@@ -37,7 +37,7 @@ static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 	if (parsed == PARSE_MALFORMED)
 		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED);
 	if (!packet.has_ports)
-		return (struct step){ .next = NEXT_SLOW_PATH };
+		return (union step){ .next = NEXT_SLOW_PATH };
 	verdict = judge_source(ctx, hook, &packet);
 	if (verdict == VERDICT_PASS)
 		verdict = balance_packet(ctx, hook, &packet, &local);

@@ -11,117 +11,55 @@
 
 #define SIZED_BY_SETTINGS 1 /* the loader sets the number of entries */
 
+#define MAP(name, kind, entries, key_type, value_type)                                                                 \
+	struct {                                                                                                       \
+		__uint(type, BPF_MAP_TYPE_##kind);                                                                     \
+		__uint(max_entries, entries);                                                                          \
+		__type(key, key_type);                                                                                 \
+		__type(value, value_type);                                                                             \
+	} name SEC(".maps")
+
 /* Frontend -> service: the addresses and ports that are load-balanced. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, SIZED_BY_SETTINGS);
-	__type(key, struct frontend);
-	__type(value, struct service);
-} services SEC(".maps");
+MAP(services, HASH, SIZED_BY_SETTINGS, struct frontend, struct service);
 
 /* Slot -> backend identifier: the lists of backends of all services, each a contiguous range. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SIZED_BY_SETTINGS);
-	__type(key, __u32);
-	__type(value, __u32);
-} slots SEC(".maps");
+MAP(slots, ARRAY, SIZED_BY_SETTINGS, __u32, __u32);
 
 /* Backend identifier -> backend. Identifier 0 is never used. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, SIZED_BY_SETTINGS);
-	__type(key, __u32);
-	__type(value, struct backend);
-} backends SEC(".maps");
+MAP(backends, ARRAY, SIZED_BY_SETTINGS, __u32, struct backend);
 
 /* Addresses on this node: its own and those of its pods. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, struct address);
-	__type(value, struct local_address);
-} local_addresses SEC(".maps");
+MAP(local_addresses, HASH, 16384, struct address, struct local_address);
 
 /* The node's primary addresses: where no route has another, translated packets are sent from them. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct node_addresses);
-} node_addresses SEC(".maps");
+MAP(node_addresses, ARRAY, 1, __u32, struct node_addresses);
 
 /* Devices of pods, by the remainder of their indexes: the address that most packets of a pod carry. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, POD_DEVICES);
-	__type(key, __u32);
-	__type(value, struct pod_device);
-} pod_devices SEC(".maps");
+MAP(pod_devices, ARRAY, POD_DEVICES, __u32, struct pod_device);
 
 /* Devices of pods that may send from addresses that are not theirs, such as routers in pods. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u32);
-	__type(value, __u32);
-} foreign_sources SEC(".maps");
+MAP(foreign_sources, HASH, 16384, __u32, __u32);
 
 /* Connections that are translated packet by packet, in both directions; the least recently used is evicted. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, SIZED_BY_SETTINGS);
-	__type(key, struct tuple);
-	__type(value, struct flow);
-} flows SEC(".maps");
+MAP(flows, LRU_HASH, SIZED_BY_SETTINGS, struct tuple, struct flow);
 
 /* The previous version's programs, while an upgrade copies its connections into `flows`. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, 2 * PREVIOUS_MAX * HOOK_MAX);
-	__type(key, __u32);
-	__type(value, __u32);
-} previous_programs SEC(".maps");
+MAP(previous_programs, PROG_ARRAY, 2 * PREVIOUS_MAX * HOOK_MAX, __u32, __u32);
 
 /* Fragmented datagrams whose fragments are on their way: the ports that only the first fragment has. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, SIZED_BY_SETTINGS);
-	__type(key, struct datagram);
-	__type(value, struct datagram_ports);
-} fragments SEC(".maps");
+MAP(fragments, LRU_HASH, SIZED_BY_SETTINGS, struct datagram, struct datagram_ports);
 
 /* Fragments that came before the first one of their datagram, as whole frames. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 256);
-	__type(key, struct fragment_position);
-	__type(value, struct queued_fragment);
-} queued_fragments SEC(".maps");
+MAP(queued_fragments, LRU_HASH, 256, struct fragment_position, struct queued_fragment);
 
 /* Socket and backend -> the service address that the socket asked for. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, SIZED_BY_SETTINGS);
-	__type(key, struct socket_peer);
-	__type(value, struct socket_service);
-} socket_peers SEC(".maps");
+MAP(socket_peers, LRU_HASH, SIZED_BY_SETTINGS, struct socket_peer, struct socket_service);
 
 /* Cookies of network namespaces whose sockets are excluded: their packets are translated instead. */
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 16384);
-	__type(key, __u64);
-	__type(value, __u32);
-} socket_lb_off SEC(".maps");
+MAP(socket_lb_off, HASH, 16384, __u64, __u32);
 
 /* NodePorts that processes of the node tried to listen on. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, struct node_port);
-	__type(value, struct refused_bind);
-} refused_binds SEC(".maps");
+MAP(refused_binds, LRU_HASH, 1024, struct node_port, struct refused_bind);
 
 /* Service and client prefix: the clients that a service admits, or rejects. */
 struct {
@@ -133,52 +71,22 @@ struct {
 } source_ranges SEC(".maps");
 
 /* Client and service -> the client's last backend, for services with session affinity. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
-	__type(key, struct affinity_client);
-	__type(value, struct affinity);
-} affinities SEC(".maps");
+MAP(affinities, LRU_HASH, 65536, struct affinity_client, struct affinity);
 
 /* What a program works with that is too large for its stack: one entry for each CPU, for one packet at a time. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct scratch);
-} scratch SEC(".maps");
+MAP(scratch, PERCPU_ARRAY, 1, __u32, struct scratch);
 
 /* Backend -> connections that found no free source port. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 1024);
-	__type(key, struct snat_destination);
-	__type(value, struct snat_failure);
-} snat_failures SEC(".maps");
+MAP(snat_failures, LRU_HASH, 1024, struct snat_destination, struct snat_failure);
 
 /* How many ICMP messages a CPU may still send. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct icmp_budget);
-} icmp_budget SEC(".maps");
+MAP(icmp_budget, PERCPU_ARRAY, 1, __u32, struct icmp_budget);
 
 /* The last decision; only the programs of `kubypass trace` write it. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct decision_record);
-} decisions SEC(".maps");
+MAP(decisions, ARRAY, 1, __u32, struct decision_record);
 
 /* Hook and verdict -> packets and bytes. */
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, HOOK_MAX *VERDICT_MAX);
-	__type(key, __u32);
-	__type(value, struct counter);
-} metrics SEC(".maps");
+MAP(metrics, PERCPU_ARRAY, HOOK_MAX *VERDICT_MAX, __u32, struct counter);
 
 /* Returns this CPU's scratch entry; NULL, which never happens, satisfies the verifier. */
 static __always_inline struct scratch *this_scratch(void)

@@ -31,9 +31,6 @@
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
-#define TCP_SEQUENCE_WORD 1
-#define TCP_ACKNOWLEDGMENT_WORD 2
-#define TCP_LENGTH_OFFSET 12 /* in the upper half of the byte, in words of four */
 #define TCP_FLAGS_OFFSET 13
 
 #define L4_BYTES_UNKNOWN 0xffff /* BIG TCP (RFC 2675): the length does not fit, and is zero in the IP header */
@@ -94,14 +91,14 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 	__be16 *ports;
 
 	if (packet->tuple.protocol == IPPROTO_TCP) {
-		__u8 *tcp = l4_header(cursor, packet, sizeof(struct tcphdr));
+		struct tcphdr *tcp = l4_header(cursor, packet, sizeof(*tcp));
 
 		if (!tcp)
 			return PARSE_MALFORMED;
-		packet->l4_header_bytes = (tcp[TCP_LENGTH_OFFSET] >> 4) * 4;
-		packet->tcp_flags = tcp[TCP_FLAGS_OFFSET];
-		packet->sequence = bpf_ntohl(((__be32 *)tcp)[TCP_SEQUENCE_WORD]);
-		packet->acknowledgment = bpf_ntohl(((__be32 *)tcp)[TCP_ACKNOWLEDGMENT_WORD]);
+		packet->l4_header_bytes = tcp->doff * 4;
+		packet->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
+		packet->sequence = bpf_ntohl(tcp->seq);
+		packet->acknowledgment = bpf_ntohl(tcp->ack_seq);
 		ports = (__be16 *)tcp;
 	} else if (packet->tuple.protocol == IPPROTO_UDP) {
 		packet->l4_header_bytes = sizeof(struct udphdr);
@@ -222,10 +219,9 @@ union extensions {
  * by its addresses alone. The hop-by-hop header of BIG TCP (RFC 2675) is skipped like any other. The function is
  * global, so that the verifier looks at it once, and at what follows once and not for each number of headers.
  * Returns union extensions. */
-__noinline __u64 walk_extensions(context *ctx, __u8 next)
+__noinline __u64 walk_extensions(context *ctx, __u32 offset, __u8 next)
 {
 	struct cursor cursor = readable_bytes(ctx);
-	__u32 offset = L2_BYTES + sizeof(struct ipv6hdr);
 	union extensions found = {};
 
 	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next) && !found.later_fragment; i++) {
@@ -257,7 +253,7 @@ __noinline __u64 walk_extensions(context *ctx, __u8 next)
 static __always_inline enum parse_result parse_extensions(context *ctx, const struct cursor *cursor,
 							  struct packet *packet)
 {
-	union extensions found = { .bits = walk_extensions(ctx, packet->tuple.protocol) };
+	union extensions found = { .bits = walk_extensions(ctx, packet->l4_offset, packet->tuple.protocol) };
 	__u32 bytes = found.offset - L2_BYTES - sizeof(struct ipv6hdr);
 
 	if (found.malformed || packet->l4_bytes < bytes)

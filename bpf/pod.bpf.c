@@ -5,7 +5,7 @@
 
 __noinline __u64 handle_from_pod(context *ctx)
 {
-	return pack_step(handle_ingress(ctx, HOOK_FROM_POD));
+	return handle_ingress(ctx, HOOK_FROM_POD).bits;
 }
 
 /* Handles every packet that a pod sends. */
@@ -17,7 +17,7 @@ int from_pod(context *ctx)
 
 __noinline __u64 handle_to_pod(context *ctx)
 {
-	return pack_step(handle_egress(ctx, HOOK_TO_POD));
+	return handle_egress(ctx, HOOK_TO_POD).bits;
 }
 
 /* Handles packets that the node's own stack sends to a pod: replies of a backend in the node's network, and

@@ -7,13 +7,13 @@
 
 static __always_inline int run_remaining_steps(context *ctx, enum hook hook, __u64 first)
 {
-	struct step step = unpack_step(first);
+	union step step = { .bits = first };
 
 	if (step.next == NEXT_SLOW_PATH)
-		step = unpack_step(handle_slow_path(ctx, hook));
+		step.bits = handle_slow_path(ctx, hook);
 	if (step.reinject && reinject_fragments(ctx, L2_BYTES || step.action == ACTION_PASS ? 0 : ETH_HLEN))
 		return ACTION_DROP;
 	if (step.next == NEXT_ICMP_REPLY)
-		return send_icmp_reply(ctx, hook, pack_step(step));
+		return send_icmp_reply(ctx, hook, step.bits);
 	return step.action;
 }

@@ -139,40 +139,31 @@ static __always_inline int write_ttl(context *ctx, const struct packet *packet, 
 	return store_summed(ctx, IPV6_HOP_LIMIT_OFFSET, &ttl, sizeof(ttl));
 }
 
-/* The IPv4 header checksum changes as well: together they leave a device's sum of the packet unchanged (RFC 1624). */
-static __always_inline int decrement_ipv4_ttl(context *ctx)
-{
-	struct cursor cursor = readable_bytes(ctx);
-	struct iphdr *ip = header_at(&cursor, L2_BYTES, sizeof(*ip));
-	__u32 sum;
-
-	if (!ip)
-		return -1;
-	sum = ip->check + bpf_htons(0x0100);
-	ip->check = sum + (sum >= 0xffff);
-	ip->ttl--;
-	return 0;
-}
-
-static __always_inline int decrement_hop_limit(context *ctx)
-{
-	struct cursor cursor = readable_bytes(ctx);
-	struct ipv6hdr *ip = header_at(&cursor, L2_BYTES, sizeof(*ip));
-
-	if (!ip)
-		return -1;
-	ip->hop_limit--;
-	add_to_device_sum(ctx, (__u16)~bpf_htons(1));
-	return 0;
-}
-
 /* Decrements the TTL of a packet that the node forwards as a router (RFC 1812 section 5.3.1). The caller has seen that
  * ttl > 1. Direct writes into the packet, as for MAC addresses, cost less than helpers. */
 static __always_inline int decrement_ttl(context *ctx, const struct packet *packet)
 {
+	struct cursor cursor = readable_bytes(ctx);
+	struct iphdr *ipv4 = header_at(&cursor, L2_BYTES, sizeof(*ipv4));
+	struct ipv6hdr *ipv6 = header_at(&cursor, L2_BYTES, sizeof(*ipv6));
+	__u32 sum;
+
 	if (packet->from_node)
 		return 0;
-	return packet->ethertype == bpf_htons(ETH_P_IP) ? decrement_ipv4_ttl(ctx) : decrement_hop_limit(ctx);
+	if (packet->ethertype != bpf_htons(ETH_P_IP)) {
+		if (!ipv6)
+			return -1;
+		ipv6->hop_limit--;
+		add_to_device_sum(ctx, (__u16)~bpf_htons(1));
+		return 0;
+	}
+	if (!ipv4)
+		return -1;
+	/* Checksum and TTL together leave a device's sum of the packet unchanged (RFC 1624). */
+	sum = ipv4->check + bpf_htons(0x0100);
+	ipv4->check = sum + (sum >= 0xffff);
+	ipv4->ttl--;
+	return 0;
 }
 
 /* Gives a packet that is complete the MAC addresses that it goes on with, and an Ethernet header where it has none. The

@@ -62,7 +62,7 @@ static __always_inline bool is_foreign_error(context *ctx, const struct packet *
 static __always_inline bool is_for_link(context *ctx, const struct packet *packet)
 {
 	const struct tuple *tuple = &packet->tuple;
-	__u8 type;
+	int type;
 
 	if (!is_on_link_only(&tuple->destination))
 		return false;
@@ -72,8 +72,7 @@ static __always_inline bool is_for_link(context *ctx, const struct packet *packe
 		       tuple->destination_port == bpf_htons(DHCP_SERVER);
 	if (!is_unspecified(&tuple->source) && !is_link_local(&tuple->source))
 		return false;
-	if (!is_icmp(packet) || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
-		return false;
+	type = packet->fragment ? -1 : icmp_type(ctx, packet);
 	return type == ND_NEIGHBOUR_SOLICITATION || type == ND_NEIGHBOUR_ADVERTISEMENT || type == MLD2_REPORT ||
 	       (type >= MLD_REPORT && type <= ND_ROUTER_SOLICITATION);
 }

@@ -34,7 +34,7 @@ static __always_inline bool answers_echo(context *ctx, enum hook hook, const str
 {
 	struct service *address;
 
-	if (!config.answer_ping || !is_echo_request(ctx, packet))
+	if (!config.answer_ping || !is_icmp(ctx, packet, ICMP_ECHO, ICMPV6_ECHO))
 		return false;
 	address = lookup_frontend(&packet->tuple.destination, 0, 0);
 	return address && (!from_network(hook) || config.external_cluster_ip || !is_internal(address));
@@ -50,7 +50,7 @@ static __always_inline enum verdict judge_without_ports(context *ctx, enum hook 
 	return judge_no_service(ctx, hook, packet);
 }
 
-/* Handles a packet without ports. Returns a packed step. */
+/* Handles a packet without ports. Returns a step. */
 __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 {
 	struct packet packet = { .from_node = sent_by_node(hook) };
@@ -61,25 +61,25 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 	__u64 now = now_ns();
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
-		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
+		return finish(ctx, hook, &packet, VERDICT_PASS).bits;
 	verdict = judge_source(ctx, hook, &packet);
 	if (verdict == VERDICT_PASS && is_ingress(hook) && is_foreign(hook, &packet))
 		verdict = VERDICT_FOREIGN;
 	if (verdict != VERDICT_PASS)
-		return pack_step(finish(ctx, hook, &packet, verdict));
+		return finish(ctx, hook, &packet, verdict).bits;
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
 		verdict = follow_first_fragment(ctx, &packet, first, now);
-	} else if (is_icmp_error(ctx, &packet)) {
+	} else if (!packet.fragment && has_error_type(ctx, &packet)) {
 		verdict = translate_icmp_error(ctx, &packet);
 	}
 	if (verdict != VERDICT_PASS || enters_pod(hook))
-		return pack_step(finish(ctx, hook, &packet, verdict));
+		return finish(ctx, hook, &packet, verdict).bits;
 	local = lookup_local_address(&packet.tuple.destination);
 	if (packet.later_fragment) {
 		if (is_awaited(first) && may_be_translated(hook, &packet, local) &&
 		    queue_fragment(ctx, &packet, first, now))
-			return pack_step(finish(ctx, hook, &packet, VERDICT_QUEUED));
+			return finish(ctx, hook, &packet, VERDICT_QUEUED).bits;
 	} else if (packet.fragment) {
 		note_plain_fragment(hook, &packet, local, now);
 	}
@@ -87,5 +87,5 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 		verdict = judge_without_ports(ctx, hook, &packet);
 	if (verdict == VERDICT_PASS)
 		verdict = forward(ctx, hook, &packet, local);
-	return pack_step(finish(ctx, hook, &packet, verdict));
+	return finish(ctx, hook, &packet, verdict).bits;
 }

@@ -45,7 +45,10 @@ static __always_inline struct address bound_address(struct bpf_sock_addr *call, 
 
 	if (is_ipv4(&to->address))
 		return socket->src_ip4 ? ipv4_address(socket->src_ip4) : address;
-	copy_words(address.word, socket->src_ip6);
+	address.word[0] = socket->src_ip6[0];
+	address.word[1] = socket->src_ip6[1];
+	address.word[2] = socket->src_ip6[2];
+	address.word[3] = socket->src_ip6[3];
 	return address;
 }
 

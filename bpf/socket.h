@@ -70,8 +70,12 @@ static __always_inline void read_address(struct bpf_sock_addr *call, int family,
 static __always_inline void write_address_port(struct bpf_sock_addr *call, int family, const struct socket_address *to)
 {
 	call->user_port = to->port;
-	if (family == 4)
+	if (family == 4) {
 		call->user_ip4 = to->address.word[3];
-	else
-		copy_words(call->user_ip6, to->address.word);
+		return;
+	}
+	call->user_ip6[0] = to->address.word[0];
+	call->user_ip6[1] = to->address.word[1];
+	call->user_ip6[2] = to->address.word[2];
+	call->user_ip6[3] = to->address.word[3];
 }

@@ -16,25 +16,13 @@ enum next_part {
 
 /* `action` comes first: where a part ends in a tail call to the previous version's program, that program's action is
  * the step. */
-struct step {
-	__u8 action; /* what the hook returns */
-	__u8 next; /* enum next_part */
-	__u8 verdict; /* enum verdict, of an ICMP reply */
-	bool reinject; /* queued fragments follow the packet */
-	__u32 mtu; /* of an ICMP reply that tells of a packet that is too big; 0: unknown */
-};
-
-union packed_step {
+union step {
 	__u64 bits;
-	struct step step;
+	struct {
+		__u8 action; /* what the hook returns */
+		__u8 next; /* enum next_part */
+		__u8 verdict; /* enum verdict, of an ICMP reply */
+		bool reinject; /* queued fragments follow the packet */
+		__u32 mtu; /* of an ICMP reply that tells of a packet that is too big; 0: unknown */
+	};
 };
-
-static __always_inline __u64 pack_step(struct step step)
-{
-	return (union packed_step){ .step = step }.bits;
-}
-
-static __always_inline struct step unpack_step(__u64 bits)
-{
-	return (union packed_step){ .bits = bits }.step;
-}

@@ -62,11 +62,6 @@ static __always_inline __be16 packet_ethertype(context *ctx)
 	return ethernet ? ethernet->h_proto : 0;
 }
 
-static __always_inline __u32 segment_bytes(context *ctx)
-{
-	return 0;
-}
-
 static __always_inline __u32 packet_device(context *ctx)
 {
 	return ctx->ingress_ifindex;
@@ -79,11 +74,6 @@ static __always_inline __u32 packet_type(context *ctx)
 	struct ethhdr *ethernet = header_at(&cursor, 0, sizeof(*ethernet));
 
 	return ethernet && !(ethernet->h_dest[0] & 1) ? PACKET_HOST : PACKET_MULTICAST;
-}
-
-static __always_inline __u32 read_mark(context *ctx)
-{
-	return 0;
 }
 
 static __always_inline void write_mark(context *ctx, __u32 mark)
@@ -174,11 +164,6 @@ static __always_inline void add_to_device_sum(context *ctx, __u32 difference)
 {
 }
 
-static __always_inline int left_to_device(context *ctx, __u32 offset)
-{
-	return 0;
-}
-
 static __always_inline int change_length(context *ctx, __u32 bytes)
 {
 	return bpf_xdp_adjust_tail(ctx, (int)bytes - (int)packet_bytes(ctx));
@@ -199,37 +184,24 @@ static __always_inline int prepend_room(context *ctx, __u32 bytes)
 	return bpf_xdp_adjust_head(ctx, -(int)bytes);
 }
 
-static __always_inline __u32 copy_packet(context *ctx, void *to, __u32 max)
-{
-	return 0;
-}
-
-static __always_inline int replace_packet(context *ctx, __u32 offset, const void *from, __u32 length, __u32 max)
-{
-	return -EOPNOTSUPP;
-}
-
-static __always_inline int queue_copy(context *ctx)
-{
-	return -EOPNOTSUPP;
-}
-
 static __always_inline int redirect_out(__u32 ifindex)
 {
 	return bpf_redirect(ifindex, 0);
 }
 
-static __always_inline int redirect_in(__u32 ifindex)
-{
-	return -EOPNOTSUPP;
-}
+/* Defines a function for what a packet without sk_buff does not have: it does nothing but to return `result`. */
+#define ABSENT(result, function, ...)                                                                                  \
+	static __always_inline int function(__VA_ARGS__)                                                               \
+	{                                                                                                              \
+		return result;                                                                                         \
+	}
 
-static __always_inline int redirect_into_pod(__u32 ifindex)
-{
-	return -EOPNOTSUPP;
-}
-
-static __always_inline int redirect_to_neighbour(__u32 ifindex, __u32 family, const void *address)
-{
-	return -EOPNOTSUPP;
-}
+ABSENT(0, segment_bytes, context *ctx)
+ABSENT(0, read_mark, context *ctx)
+ABSENT(0, left_to_device, context *ctx, __u32 offset)
+ABSENT(0, copy_packet, context *ctx, void *to, __u32 max)
+ABSENT(-EOPNOTSUPP, replace_packet, context *ctx, __u32 offset, const void *from, __u32 length, __u32 max)
+ABSENT(-EOPNOTSUPP, queue_copy, context *ctx)
+ABSENT(-EOPNOTSUPP, redirect_in, __u32 ifindex)
+ABSENT(-EOPNOTSUPP, redirect_into_pod, __u32 ifindex)
+ABSENT(-EOPNOTSUPP, redirect_to_neighbour, __u32 ifindex, __u32 family, const void *address)

@@ -34,9 +34,9 @@ int rewrite(context *ctx)
 SEC(CONTEXT_SECTION)
 int refuse(context *ctx)
 {
-	struct step step = { .next = NEXT_ICMP_REPLY, .verdict = VERDICT_REJECT_NO_BACKEND };
+	union step step = { .next = NEXT_ICMP_REPLY, .verdict = VERDICT_REJECT_NO_BACKEND };
 
-	return send_icmp_reply(ctx, HOOK_FROM_UPLINK, pack_step(step));
+	return send_icmp_reply(ctx, HOOK_FROM_UPLINK, step.bits);
 }
 
 /* Returns the abilities that functions of the context show (bits of enum ability), and in the upper half those that

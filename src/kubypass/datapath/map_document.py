@@ -39,15 +39,16 @@ _KINDS: Final = {
 }
 """Names of `enum bpf_map_type` (linux/bpf.h)."""
 _MAP = re.compile(
-    r'/\*(?P<comment>(?:(?!\*/).)*)\*/\s*struct \{(?P<body>[^}]*)\} (?P<name>\w+) SEC\("\.maps"\);',
+    r'/\*(?P<comment>(?:(?!\*/).)*)\*/\s*(?:MAP\((?P<name>\w+),|struct \{[^}]*\} (?P<other>\w+) SEC\("\.maps"\);)',
     re.DOTALL,
 )
+"""A map of the usual members, or one that has others besides."""
 
 
 def map_document(header: str, btf: Btf) -> str:
     """The whole document. `header` is the text of bpf/maps.h. Raises KeyError for a map without a comment above it."""
     sentences = {
-        found["name"]: " ".join(found["comment"].replace("\n *", "\n").split())
+        found["name"] or found["other"]: " ".join(found["comment"].replace("\n *", "\n").split())
         for found in _MAP.finditer(header)
     }
     sizes, keys = map_sizes(Settings()), size_keys()
