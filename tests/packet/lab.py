@@ -19,7 +19,7 @@ from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
-from kubypass.datapath.local_addresses import primary_entry
+from kubypass.datapath.local_addresses import link_local_address, primary_entry
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
@@ -134,8 +134,10 @@ class Lab:
         self.maps["local_addresses"].update(key, value.pack())
         if ifindex:
             slot = struct.pack("=I", ifindex % SLOTS)
+            own = link_local_address(POD_MAC)
             known = layout.PodDevice.unpack(self.maps["pod_devices"].lookup(slot) or b"")
-            same = known if known.ifindex == ifindex else layout.PodDevice(ifindex, key, key)
+            new = layout.PodDevice(ifindex, key, key, own)
+            same = known if known.ifindex == ifindex else new
             both = same._replace(ipv4=key) if family(key) == 4 else same._replace(ipv6=key)
             self.maps["pod_devices"].update(slot, both.pack())
 

@@ -38,6 +38,14 @@ def node_entries(
     }
 
 
+def link_local_address(mac: str) -> Address:
+    """The link-local address that an interface has by its MAC address (RFC 4291 appendix A)."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    return Address(
+        b"\xfe\x80" + bytes(6) + bytes((raw[0] ^ 2,)) + raw[1:3] + b"\xff\xfe" + raw[3:]
+    )
+
+
 def pod_entries(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[bytes, bytes]:
     """Returns entries of one pod; `ifindex` and `host_mac` are of the veth on the node, `netns` of its other end."""
     mac = bytes.fromhex(pod.mac.replace(":", ""))
@@ -57,7 +65,7 @@ def device_entry(pod: Pod, ifindex: int) -> dict[bytes, bytes]:
         return {}
     first = {family(address): address for address in reversed(pod.addresses)}
     ipv4, ipv6 = first.get(4) or first[6], first.get(6) or first[4]
-    value = layout.PodDevice(ifindex, ipv4, ipv6).pack()
+    value = layout.PodDevice(ifindex, ipv4, ipv6, link_local_address(pod.mac)).pack()
     return {struct.pack("=I", ifindex % POD_DEVICES): value}
 
 
