@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "d164e64ea857"
+LAYOUT_HASH = "ad2375acc16a"
 MAP_NAMES = (
     "services",
     "slots",
