@@ -69,8 +69,8 @@ static __always_inline bool is_dhcp(const struct tuple *tuple, __u16 client, __u
 }
 
 /* Does a host send this before it has an address, or from its link-local one, to those on its link: DHCP (RFC 2131,
- * RFC 8415), Neighbour Discovery (RFC 4861), reports of multicast groups (RFC 3590)? Nothing of it is forwarded. Another
- * link-local address does not count: the node remembers who asks it, in one table that a pod must not fill. */
+ * RFC 8415), Neighbour Discovery (RFC 4861), reports of multicast groups (RFC 3590)? Nothing of it is forwarded.
+ * Another link-local address does not count: the node remembers who asks it, in one table that a pod must not fill. */
 static __always_inline bool is_for_link(context *ctx, const struct packet *packet)
 {
 	struct pod_device *pod = lookup_pod(packet_device(ctx));
@@ -100,14 +100,20 @@ static __always_inline bool may_send_anything(context *ctx)
 	return bpf_map_lookup_elem(&foreign_sources, &device);
 }
 
-/* Returns VERDICT_PASS unless a pod sends in another's name. */
-static __always_inline enum verdict judge_source(context *ctx, enum hook hook, const struct packet *packet)
+/* Does a pod send in another's name? */
+static __always_inline bool is_foreign(context *ctx, enum hook hook, const struct packet *packet)
 {
 	if (!config.verify_sources || !sent_by_pod(hook))
-		return VERDICT_PASS;
+		return false;
 	if (is_own_address(ctx, packet) && (packet->has_ports || !is_foreign_error(ctx, packet)))
-		return VERDICT_PASS;
-	return is_for_link(ctx, packet) || may_send_anything(ctx) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
+		return false;
+	return !may_send_anything(ctx);
+}
+
+/* What becomes of such a packet: on its link, the node's stack takes it. */
+static __always_inline enum verdict judge_foreign(context *ctx, const struct packet *packet)
+{
+	return is_for_link(ctx, packet) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
 }
 
 /* Does the pod ask for an address, or tell of its own? It may also ask without one whether somebody has an address. */
@@ -121,7 +127,7 @@ static __always_inline bool is_own_arp(context *ctx, struct packet *packet)
 	return !sender || is_own_address(ctx, packet);
 }
 
-/* The same of a frame that is not IP. What is not address resolution either might hide an IP packet, such as behind two
+/* Judges a frame that is not IP. What is not address resolution either might hide an IP packet, such as behind two
  * VLAN tags. */
 static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, struct packet *packet)
 {

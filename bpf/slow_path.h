@@ -57,14 +57,13 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 	struct cursor cursor = read_headers(ctx);
 	struct datagram_ports *first = NULL;
 	struct local_address *local = NULL;
-	enum verdict verdict;
+	enum verdict verdict = VERDICT_PASS;
 	__u64 now = now_ns();
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
-	verdict = judge_source(ctx, hook, &packet);
-	if (verdict != VERDICT_PASS)
-		return pack_step(finish(ctx, hook, &packet, verdict));
+	if (is_foreign(ctx, hook, &packet))
+		return pack_step(finish(ctx, hook, &packet, judge_foreign(ctx, &packet)));
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
 		verdict = follow_first_fragment(ctx, &packet, first, now);

@@ -19,12 +19,12 @@ from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
-from kubypass.datapath.local_addresses import link_local_address, primary_entry
+from kubypass.datapath.local_addresses import primary_entry
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
-from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
+from kubypass.model.address import UNSPECIFIED, Address, family, link_local_address, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.constants import POD_DEVICES as SLOTS

@@ -24,8 +24,7 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from kubypass.datapath import layout
-from kubypass.datapath.local_addresses import link_local_address
-from kubypass.model.address import format_address
+from kubypass.model.address import format_address, link_local_address
 from kubypass.model.verdict import Hook, Verdict
 from tests.packet.lab import PASS, Lab
 from tests.packet.packets import POD_MAC, V4, V6

@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Iterable, Mapping
 
 from kubypass.datapath import layout
-from kubypass.model.address import Address, family
+from kubypass.model.address import Address, family, link_local_address
 from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES
 from kubypass.model.pod import Pod
 from kubypass.model.verdict import LocalAddressKind
@@ -36,14 +36,6 @@ def node_entries(
         ).pack()
         for address in addresses
     }
-
-
-def link_local_address(mac: str) -> Address:
-    """The link-local address that an interface has by its MAC address (RFC 4291 appendix A)."""
-    raw = bytes.fromhex(mac.replace(":", ""))
-    return Address(
-        b"\xfe\x80" + bytes(6) + bytes((raw[0] ^ 2,)) + raw[1:3] + b"\xff\xfe" + raw[3:]
-    )
 
 
 def pod_entries(pod: Pod, ifindex: int, host_mac: bytes, netns: int) -> dict[bytes, bytes]:

@@ -10,11 +10,10 @@ from kubypass.datapath.local_addresses import (
     device_entry,
     empty_devices,
     foreign_entry,
-    link_local_address,
     node_entries,
     pod_entries,
 )
-from kubypass.model.address import format_address, parse_address
+from kubypass.model.address import format_address, link_local_address, parse_address
 from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES
 from kubypass.model.pod import Pod
 
