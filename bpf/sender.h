@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Whose packet is it? A pod sends from its own addresses, and before it has one, what it needs to get one. It is no
- * router: what it forwards for others, and errors about others' packets, are dropped unless it may send them. */
+ * router: what it forwards for others, and errors about others' packets, are dropped unless it may send them. What no
+ * host can have sent goes to the stack as it came, as frames for other hosts and VLANs do: a redirect bypasses the
+ * stack's own checks. It drops such packets, logs them, or has a device or a sysctl for them. */
 #pragma once
 
 #include "hook.h"
 #include "icmp_translate.h"
 
-#define ARP_SENDER_OFFSET (ETH_HLEN + 14) /* the sender's IPv4 address (RFC 826) */
+#define ARP_SENDER_OFFSET (L2_BYTES + 14) /* the sender's IPv4 address (RFC 826) */
 #define DHCP_SERVER 67
 #define DHCP_CLIENT 68
 #define DHCP6_CLIENT 546
 #define DHCP6_SERVER 547
 #define MLD_REPORT 131
-#define MLD_DONE 132
-#define ND_ROUTER_SOLICITATION 133
-#define ND_NEIGHBOUR_SOLICITATION 135
+#define ND_ROUTER_ADVERTISEMENT 134
 #define ND_NEIGHBOUR_ADVERTISEMENT 136
 #define MLD2_REPORT 143
 
@@ -68,28 +68,26 @@ static __always_inline bool is_dhcp(const struct tuple *tuple, __u16 client, __u
 	       tuple->destination_port == bpf_htons(server);
 }
 
-/* Does a host send this before it has an address, or from its link-local one, to those on its link: DHCP (RFC 2131,
- * RFC 8415), Neighbour Discovery (RFC 4861), reports of multicast groups (RFC 3590)? Nothing of it is forwarded.
- * Another link-local address does not count: the node remembers who asks it, in one table that a pod must not fill. */
-static __always_inline bool is_for_link(context *ctx, const struct packet *packet)
+/* Judges a packet that does not carry an address of the pod. A host sends some before it has an address, or from its
+ * link-local one, to those on its link: DHCP (RFC 2131, RFC 8415), Neighbour Discovery (RFC 4861), reports of multicast
+ * groups (RFC 3590). The node's stack takes them. Another link-local address does not count: the node remembers who
+ * asks it, in one table that a pod must not fill. */
+static __always_inline enum verdict judge_other_source(context *ctx, const struct packet *packet)
 {
 	struct pod_device *pod = lookup_pod(packet_device(ctx));
 	const struct tuple *tuple = &packet->tuple;
-	bool link_local = pod && same_address(&pod->link_local, &tuple->source);
+	bool link_local = pod && same_address(&pod->link_local, &tuple->source), passes = false;
 	__u8 type;
 
-	if (!is_on_link_only(&tuple->destination))
-		return false;
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
-		return !tuple->source.word[3] && is_dhcp(tuple, DHCP_CLIENT, DHCP_SERVER);
-	if (!link_local && !is_unspecified(&tuple->source))
-		return false;
-	if (!is_icmp(packet))
-		return link_local && is_dhcp(tuple, DHCP6_CLIENT, DHCP6_SERVER);
-	if (load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
-		return false;
-	return type == ND_NEIGHBOUR_SOLICITATION || type == ND_NEIGHBOUR_ADVERTISEMENT || type == MLD2_REPORT ||
-	       (type >= MLD_REPORT && type <= ND_ROUTER_SOLICITATION);
+		passes = !tuple->source.word[3] && is_dhcp(tuple, DHCP_CLIENT, DHCP_SERVER);
+	else if (link_local && is_dhcp(tuple, DHCP6_CLIENT, DHCP6_SERVER))
+		passes = true;
+	else if ((link_local || is_unspecified(&tuple->source)) && is_icmp(packet) &&
+		 !load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
+		passes = type == MLD2_REPORT ||
+			 (type >= MLD_REPORT && type <= ND_NEIGHBOUR_ADVERTISEMENT && type != ND_ROUTER_ADVERTISEMENT);
+	return passes && is_on_link_only(&tuple->destination) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
 }
 
 /* May the pod behind the device send whatever it likes? */
@@ -100,20 +98,14 @@ static __always_inline bool may_send_anything(context *ctx)
 	return bpf_map_lookup_elem(&foreign_sources, &device);
 }
 
-/* Does a pod send in another's name? */
-static __always_inline bool is_foreign(context *ctx, enum hook hook, const struct packet *packet)
+/* Does a pod send what does not carry its own address, and may it not? */
+static __always_inline bool has_other_source(context *ctx, enum hook hook, const struct packet *packet)
 {
 	if (!config.verify_sources || !sent_by_pod(hook))
 		return false;
 	if (is_own_address(ctx, packet) && (packet->has_ports || !is_foreign_error(ctx, packet)))
 		return false;
 	return !may_send_anything(ctx);
-}
-
-/* What becomes of such a packet: on its link, the node's stack takes it. */
-static __always_inline enum verdict judge_foreign(context *ctx, const struct packet *packet)
-{
-	return is_for_link(ctx, packet) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
 }
 
 /* Does the pod ask for an address, or tell of its own? It may also ask without one whether somebody has an address. */
@@ -127,11 +119,27 @@ static __always_inline bool is_own_arp(context *ctx, struct packet *packet)
 	return !sender || is_own_address(ctx, packet);
 }
 
-/* Judges a frame that is not IP. What is not address resolution either might hide an IP packet, such as behind two
- * VLAN tags. */
+/* Judges a frame that is not IP, or is a VLAN's: a pod's address resolution passes. Others might hide a packet. */
 static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, struct packet *packet)
 {
-	if (!config.verify_sources || !sent_by_pod(hook) || is_own_arp(ctx, packet))
-		return VERDICT_PASS;
-	return may_send_anything(ctx) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
+	if (!config.verify_sources || !sent_by_pod(hook) || is_own_arp(ctx, packet) || may_send_anything(ctx))
+		return packet->ethertype ? VERDICT_PASS : VERDICT_FOREIGN;
+	return VERDICT_DROP_FOREIGN_SOURCE;
+}
+
+/* Does the packet come from an address that no other host has, or go to a loopback or unspecified one? (The kernel's
+ * ip_route_input_slow and ip6_rcv_core.) A known flow was not opened by such a packet, so only others are asked. */
+static __always_inline bool is_foreign(enum hook hook, const struct packet *packet)
+{
+	const struct address *source = &packet->tuple.source, *destination = &packet->tuple.destination;
+	const struct local_address *owner;
+
+	if (is_loopback_or_unspecified(destination))
+		return true;
+	if (is_martian(source)) /* to a group, hosts send before they have an address */
+		return !is_multicast_or_reserved(destination);
+	if (!from_network(hook))
+		return false;
+	owner = lookup_local_address(source);
+	return owner && owner->kind != LOCAL_POD;
 }

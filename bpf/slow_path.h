@@ -62,8 +62,12 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
-	if (is_foreign(ctx, hook, &packet))
-		return pack_step(finish(ctx, hook, &packet, judge_foreign(ctx, &packet)));
+	if (has_other_source(ctx, hook, &packet))
+		verdict = judge_other_source(ctx, &packet);
+	else if (is_ingress(hook) && is_foreign(hook, &packet))
+		verdict = VERDICT_FOREIGN;
+	if (verdict != VERDICT_PASS)
+		return pack_step(finish(ctx, hook, &packet, verdict));
 	if (packet.later_fragment) {
 		first = lookup_datagram(&packet, now);
 		verdict = follow_first_fragment(ctx, &packet, first, now);

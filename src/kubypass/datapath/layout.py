@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "ad2375acc16a"
+LAYOUT_HASH = "689259d409ad"
 MAP_NAMES = (
     "services",
     "slots",

@@ -26,6 +26,7 @@ from kubypass.kernel.attach.cgroup import cgroup_hooks
 from kubypass.kernel.attach.link import Link
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
+from kubypass.kernel.netlink import Netlink
 from kubypass.kernel.program import Program, packet_context
 from kubypass.model.address import Address, AddressPort, format_address, is_ipv4
 from kubypass.model.constants import MARK_TRACED, NETNS_UNKNOWN
@@ -93,7 +94,7 @@ class Programs:
         self._affinities: list[tuple[bytes, bytes, int]] = []
         self._counts: dict[Hook, dict[Verdict, int]] = {}
         """What each hook had counted after its last run: nobody else counts in these maps."""
-        self.ifindex = 1
+        self.ifindex, self._mac = 1, bytes(6)
         self.scratch_network = False
         """Whether devices and routes were made for the trace: they say nothing about a real node."""
         with suppress(VerifierError):
@@ -132,6 +133,9 @@ class Programs:
         """Sets the namespaces for socket calls of the node and of pods, and the device that packets arrive on."""
         self._node_netns_fd, self._pod_netns_fd = node_netns_fd, pod_netns_fd
         self.ifindex = ifindex
+        with Netlink() as netlink:
+            macs = [link.mac for link in netlink.links() if link.index == ifindex]
+        self._mac = macs[0] if macs and len(macs[0]) == len(self._mac) else bytes(len(self._mac))
         with netns.inside(node_netns_fd):
             self._node_cookie = netns.netns_cookie()
 
@@ -155,7 +159,9 @@ class Programs:
         ifindex = self.device_of(pod) if pod else self.ifindex
         context = packet_context(ifindex, segment_bytes=segment_bytes)
         with self._observed(program) as seen:
-            run = self._programs[program].test_run(packet, context=context)
+            run = self._programs[program].test_run(
+                self._mac + packet[len(self._mac) :], context=context
+            )
         return replace(seen[0], packet=run.data)
 
     def connect(self, flow: Flow, *, of_node: bool) -> Outcome:
