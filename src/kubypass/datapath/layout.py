@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "ae92ef8fe2d2"
+LAYOUT_HASH = "2e74ad638d79"
 MAP_NAMES = (
     "services",
     "slots",
