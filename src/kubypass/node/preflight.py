@@ -30,7 +30,7 @@ class NodeFacts:
 
     devices: frozenset[str]
     families: frozenset[Family]
-    """Those of which the node has an address, other than loopback."""
+    """The families of which the node has an address other than loopback."""
     ephemeral: tuple[int, int]
     memory_bytes: int
     """The memory of the machine, or the memory limit of this process' container."""
