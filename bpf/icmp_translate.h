@@ -11,7 +11,7 @@
 
 #define ICMP_HEADER_BYTES 8
 
-/* Returns the type of an ICMP message, or negative where the packet is none. Of a fragment, only the first one has it. */
+/* Returns the type of an ICMP message, or negative where the packet is none. Of fragments, the first one has it. */
 static __always_inline int icmp_type(context *ctx, const struct packet *packet)
 {
 	__u8 type, protocol = packet->ethertype == bpf_htons(ETH_P_IP) ? IPPROTO_ICMP : IPPROTO_ICMPV6;
