@@ -22,12 +22,6 @@ static __always_inline struct service *lookup_node_port(const struct address *ad
 	return lookup_frontend(&any, port, protocol);
 }
 
-/* Does the service of a NodePort or a host port answer at this address of the node? */
-static __always_inline bool node_port_answers(const struct service *service, const struct local_address *local)
-{
-	return local->kind == LOCAL_NODE_PORTS || (service->flags & SERVICE_HOST_PORT);
-}
-
 /* Is this a loopback address on which NodePorts answer the node itself? */
 static __always_inline bool answers_on_loopback(const struct address *address)
 {
@@ -46,13 +40,15 @@ static __always_inline struct local_address *lookup_local_address(const struct a
 	return bpf_map_lookup_elem(&local_addresses, address);
 }
 
-/* Returns the service of a NodePort that answers at the node's address `local`, or NULL. */
+/* Returns the service of a NodePort or a host port that answers at the node's address `local`, or NULL. */
 static __always_inline struct service *lookup_answering_port(const struct local_address *local,
 							     const struct address *address, __be16 port, __u8 protocol)
 {
 	struct service *service = lookup_node_port(address, port, protocol);
 
-	return service && node_port_answers(service, local) ? service : NULL;
+	if (service && local->kind != LOCAL_NODE_PORTS && !(service->flags & SERVICE_HOST_PORT))
+		return NULL;
+	return service;
 }
 
 /* Returns the service to which a process on this node connects, or NULL. NodePorts of other nodes are theirs to

@@ -4,12 +4,10 @@
  * the sender left them to the device (CHECKSUM_PARTIAL) or the device has summed the packet (CHECKSUM_COMPLETE). */
 #pragma once
 
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <linux/pkt_cls.h>
 #include <stdbool.h>
-#include <bpf/bpf_helpers.h>
 
 #include "abilities.h"
 #include "cursor.h"

@@ -4,11 +4,9 @@
  * absent. */
 #pragma once
 
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
 #include <stdbool.h>
-#include <bpf/bpf_helpers.h>
 
 #include "abilities.h"
 #include "cursor.h"
@@ -29,11 +27,6 @@ static __always_inline struct cursor readable_bytes(context *ctx)
 	return (struct cursor){ (void *)(long)ctx->data, (void *)(long)ctx->data_end };
 }
 
-static __always_inline struct cursor read_headers(context *ctx)
-{
-	return readable_bytes(ctx);
-}
-
 /* The verifier allows the difference of both pointers, but no other arithmetic on the end, so the compiler must not
  * reorder it. */
 static __always_inline __u32 packet_bytes(context *ctx)
@@ -47,11 +40,6 @@ static __always_inline __u32 packet_bytes(context *ctx)
 static __always_inline int make_readable(context *ctx, __u32 bytes)
 {
 	return packet_bytes(ctx) < bytes ? -1 : 0;
-}
-
-/* A tag stays: its EtherType is not IP's. */
-static __always_inline void remove_priority_tag(context *ctx)
-{
 }
 
 static __always_inline __be16 packet_ethertype(context *ctx)
@@ -74,10 +62,6 @@ static __always_inline __u32 packet_type(context *ctx)
 	struct ethhdr *ethernet = header_at(&cursor, 0, sizeof(*ethernet));
 
 	return ethernet && !(ethernet->h_dest[0] & 1) ? PACKET_HOST : PACKET_MULTICAST;
-}
-
-static __always_inline void write_mark(context *ctx, __u32 mark)
-{
 }
 
 /* Returns `bytes` bytes at `offset`, or NULL where the packet is shorter; `bytes` is a constant. The compiler must
@@ -110,11 +94,6 @@ static __always_inline int store_bytes(context *ctx, __u32 offset, const void *f
 		return -1;
 	__builtin_memcpy(to, from, bytes);
 	return 0;
-}
-
-static __always_inline int store_summed(context *ctx, __u32 offset, const void *from, __u32 bytes)
-{
-	return store_bytes(ctx, offset, from, bytes);
 }
 
 /* The one's complement sum of a change (RFC 1624): `from` leaves, `to` comes; a difference comes as `to`. */
@@ -160,10 +139,6 @@ static __always_inline int replace_ipv6_addresses_checksum(context *ctx, __u32 o
 	return replace_l4_checksum(ctx, offset, 0, difference, flags);
 }
 
-static __always_inline void add_to_device_sum(context *ctx, __u32 difference)
-{
-}
-
 static __always_inline int change_length(context *ctx, __u32 bytes)
 {
 	return bpf_xdp_adjust_tail(ctx, (int)bytes - (int)packet_bytes(ctx));
@@ -189,6 +164,10 @@ static __always_inline int redirect_out(__u32 ifindex)
 	return bpf_redirect(ifindex, 0);
 }
 
+/* All of a packet is readable, and no device has summed it. */
+#define read_headers readable_bytes
+#define store_summed store_bytes
+
 /* Defines a function for what a packet without sk_buff does not have: it does nothing but to return `result`. */
 #define ABSENT(result, function, ...)                                                                                  \
 	static __always_inline int function(__VA_ARGS__)                                                               \
@@ -196,6 +175,9 @@ static __always_inline int redirect_out(__u32 ifindex)
 		return result;                                                                                         \
 	}
 
+ABSENT(0, remove_priority_tag, context *ctx) /* a tag stays: its EtherType is not IP's */
+ABSENT(0, write_mark, context *ctx, __u32 mark)
+ABSENT(0, add_to_device_sum, context *ctx, __u32 difference)
 ABSENT(0, segment_bytes, context *ctx)
 ABSENT(0, read_mark, context *ctx)
 ABSENT(0, left_to_device, context *ctx, __u32 offset)
