@@ -45,17 +45,6 @@ static __always_inline void note_refusal(const struct socket_address *at)
 	bpf_map_update_elem(&refused_binds, &key, &refused, BPF_ANY);
 }
 
-static __always_inline int judge_bind(struct bpf_sock_addr *call, const struct socket_address *at)
-{
-	if (!at->port || !is_node_namespace(bpf_get_netns_cookie(call)) || !takes_node_port(at))
-		return SOCKET_PROCEED;
-	note_refusal(at);
-	count(HOOK_SOCKET, VERDICT_DROP_NODE_PORT_TAKEN, 0);
-	if (config.socket_lb_refuse)
-		bpf_set_retval(-EADDRINUSE);
-	return SOCKET_REFUSE;
-}
-
 static __always_inline int handle_bind(struct bpf_sock_addr *call, int family)
 {
 	struct socket_address at = {};
@@ -63,7 +52,13 @@ static __always_inline int handle_bind(struct bpf_sock_addr *call, int family)
 	if (!read_call(call, false, &at))
 		return SOCKET_PROCEED;
 	read_address(call, family, &at.address);
-	return judge_bind(call, &at);
+	if (!at.port || !is_node_namespace(bpf_get_netns_cookie(call)) || !takes_node_port(&at))
+		return SOCKET_PROCEED;
+	note_refusal(&at);
+	count(HOOK_SOCKET, VERDICT_DROP_NODE_PORT_TAKEN, 0);
+	if (config.socket_lb_refuse)
+		bpf_set_retval(-EADDRINUSE);
+	return SOCKET_REFUSE;
 }
 
 SOCKET_PROGRAM(bind4, handle_bind(call, 4))

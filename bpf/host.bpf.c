@@ -3,33 +3,12 @@
 #include "egress.h"
 #include "ingress.h"
 
-__noinline __u64 handle_from_uplink(context *ctx)
-{
-	return handle_ingress(ctx, HOOK_FROM_UPLINK).bits;
-}
-
 /* Handles every packet that arrives at the node: NodePorts, external addresses, and what is for its pods. */
-SEC("tc")
-int from_uplink(context *ctx)
-{
-	return run_remaining_steps(ctx, HOOK_FROM_UPLINK, handle_from_uplink(ctx));
-}
-
-__noinline __u64 handle_to_uplink(context *ctx)
-{
-	return handle_egress(ctx, HOOK_TO_UPLINK).bits;
-}
+PACKET_PROGRAM(from_uplink, HOOK_FROM_UPLINK, handle_ingress)
 
 /* Handles packets that the node's own stack sends to the network: replies of a backend in the node's network,
- * connections to services that no socket hook has seen, and connections whose source port clashes with a flow's.
- * Packets that our own hooks have forwarded pass: they were counted there. */
-SEC("tc")
-int to_uplink(context *ctx)
-{
-	if (take_forwarded_mark(ctx))
-		return ACTION_PASS;
-	return run_remaining_steps(ctx, HOOK_TO_UPLINK, handle_to_uplink(ctx));
-}
+ * connections to services that no socket hook has seen, and connections whose source port clashes with a flow's. */
+PACKET_PROGRAM(to_uplink, HOOK_TO_UPLINK, handle_egress)
 
 /* TCP and UDP sockets are translated when they connect; Linux has no socket hook for SCTP. */
 static __always_inline bool may_be_sctp(context *ctx)

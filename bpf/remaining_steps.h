@@ -1,9 +1,26 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* How every program ends: what its first part asks for is done, and the hook gets its action. */
+/* How a program begins, and how every program ends: what its first part asks for is done, and the hook gets its
+ * action. */
 #pragma once
 
 #include "icmp_reply.h"
+#include "mark.h"
 #include "slow_path.h"
+
+/* Defines a program. Its first part, `handle`, becomes a function that the verifier looks at by itself. Packets that our
+ * own hooks have sent to a device pass its hook: they were counted there. */
+#define PACKET_PROGRAM(name, hook, handle)                                                                             \
+	__noinline __u64 handle_##name(context *ctx)                                                                   \
+	{                                                                                                              \
+		return handle(ctx, hook).bits;                                                                         \
+	}                                                                                                              \
+	SEC("tc")                                                                                                      \
+	int name(context *ctx)                                                                                         \
+	{                                                                                                              \
+		if (sent_by_node(hook) && take_forwarded_mark(ctx))                                                    \
+			return ACTION_PASS;                                                                            \
+		return run_remaining_steps(ctx, hook, handle_##name(ctx));                                             \
+	}
 
 static __always_inline int run_remaining_steps(context *ctx, enum hook hook, __u64 first)
 {
