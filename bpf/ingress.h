@@ -29,7 +29,8 @@ static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 
 	if (from_network(hook) && packet_type(ctx) != PACKET_HOST) /* a switch floods frames for other hosts */
 		return finish(ctx, hook, &packet, VERDICT_FOREIGN);
-	remove_priority_tag(ctx);
+	if (has_tag(ctx) && remove_priority_tag(ctx))
+		return finish(ctx, hook, &packet, judge_frame(ctx, hook, &packet));
 	cursor = read_headers(ctx);
 	parsed = parse_packet(ctx, &cursor, &packet);
 	if (parsed == PARSE_OTHER)
