@@ -50,16 +50,12 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 	return bpf_skb_pull_data(ctx, bytes);
 }
 
-/* Does the packet carry a tag (802.1Q, 802.1ad)? The kernel has taken the outer one out of the frame. */
-static __always_inline bool has_tag(context *ctx)
+/* Does the packet carry a VLAN's tag (802.1Q, 802.1ad)? The kernel has taken the outer one out of the frame. That of
+ * VLAN 0, which tells a priority, is removed from a packet that arrives. */
+static __always_inline bool has_tag(context *ctx, bool arrives)
 {
-	return ctx->vlan_present;
-}
-
-/* Removes the tag of VLAN 0, which tells a priority and no VLAN. Returns negative where another remains. */
-static __always_inline int remove_priority_tag(context *ctx)
-{
-	return ctx->vlan_tci & VLAN_NUMBER || bpf_skb_vlan_pop(ctx) || ctx->vlan_present ? -1 : 0;
+	return ctx->vlan_present &&
+	       (!arrives || ctx->vlan_tci & VLAN_NUMBER || bpf_skb_vlan_pop(ctx) || ctx->vlan_present);
 }
 
 static __always_inline __be16 packet_ethertype(context *ctx)

@@ -50,14 +50,9 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 }
 
 /* Tags are still in the frame, whose EtherType is then not IP's. */
-static __always_inline bool has_tag(context *ctx)
+static __always_inline bool has_tag(context *ctx, bool arrives)
 {
 	return false;
-}
-
-static __always_inline int remove_priority_tag(context *ctx)
-{
-	return -EOPNOTSUPP;
 }
 
 static __always_inline __be16 packet_ethertype(context *ctx)
