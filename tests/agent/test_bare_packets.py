@@ -143,7 +143,7 @@ def test_a_device_that_cannot_be_served_is_a_problem_and_works(place: Place, kin
 
 
 def test_a_device_that_changes_its_type(place: Place) -> None:
-    """As a bond does that gets its first port: what was attached for the other header goes."""
+    """A bond does so when it gets its first port. What was attached for the other header goes."""
     node = place.node
     with device(node, TUN) as opened:
         wait(lambda: uplinks(node) == {"eth0", "tun0"}, "tun0 takes part")
