@@ -128,8 +128,8 @@ static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, st
 }
 
 /* Does the packet come from an address that no other host has, or go to a loopback or unspecified one? (The kernel's
- * ip_route_input_slow and ip6_rcv_core.) A known flow was not opened by such a packet, so only others are asked; whose
- * the node's addresses are costs a lookup, which no segment of an open connection pays. */
+ * ip_route_input_slow and ip6_rcv_core.) A known flow was not opened by such a packet, so only others are asked. The
+ * node's own addresses cost a lookup, which segments of open connections do not pay. */
 static __always_inline bool is_foreign(enum hook hook, const struct packet *packet)
 {
 	const struct address *source = &packet->tuple.source, *destination = &packet->tuple.destination;
