@@ -7,8 +7,8 @@
 #include "mark.h"
 #include "slow_path.h"
 
-/* Defines a program. Its first part, `handle`, becomes a function that the verifier looks at by itself. Packets that our
- * own hooks have sent to a device pass its hook: they were counted there. */
+/* Defines a program. Its first part, `handle`, becomes a function that the verifier looks at by itself. Packets that
+ * our own hooks have sent to a device pass its hook: they were counted there. */
 #define PACKET_PROGRAM(name, hook, handle)                                                                             \
 	__noinline __u64 handle_##name(context *ctx)                                                                   \
 	{                                                                                                              \

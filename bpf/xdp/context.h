@@ -175,7 +175,7 @@ static __always_inline int redirect_out(__u32 ifindex)
 		return result;                                                                                         \
 	}
 
-ABSENT(0, remove_priority_tag, context *ctx) /* a tag stays: its EtherType is not IP's */
+ABSENT(0, has_tag, context *ctx, bool arrives) /* tags are in the frame: its EtherType is not IP's */
 ABSENT(0, write_mark, context *ctx, __u32 mark)
 ABSENT(0, add_to_device_sum, context *ctx, __u32 difference)
 ABSENT(0, segment_bytes, context *ctx)
