@@ -153,7 +153,7 @@ def test_connections_outlive_their_endpoints_readiness(scene: Scene, port: Port)
         for index, (host, to, version) in enumerate(kept):
             (again,) = scene.ask(service, host, to, version, how="again", name=f"kept{index}")
             expected = {"a1"} if port.protocol == "TCP" else {"a1", "a2"}
-            at_socket = place.startswith("node") or (scene.at_sockets and place.startswith("pod"))
+            at_socket = host.startswith("node") or (scene.at_sockets and host.startswith("pod"))
             gone = port.protocol == "UDP" and at_socket and len(endpoints) == 1
             if gone and again["outcome"] in {"edestaddrreq", "econnaborted"}:
                 continue  # the agent has closed the socket of a server that is gone
