@@ -120,13 +120,11 @@ static __always_inline enum verdict follow_flow(context *ctx, struct packet *pac
 static __always_inline enum verdict balance_packet(context *ctx, enum hook hook, struct packet *packet,
 						   struct local_address **local)
 {
+	__u64 now = now_ns();
+	struct flow *flow = lookup_flow(packet, now);
 	struct service *service;
 	enum verdict verdict;
-	struct flow *flow;
-	__u64 now;
 
-	now = now_ns();
-	flow = lookup_flow(packet, now);
 	if (flow) {
 		verdict = follow_flow(ctx, packet, flow, now);
 		*local = lookup_local_address(&packet->tuple.destination);
@@ -169,11 +167,9 @@ static __always_inline struct service *lookup_service_of_node(enum hook hook, co
 static __always_inline enum verdict balance_node(context *ctx, enum hook hook, struct packet *packet,
 						 struct local_address **local)
 {
-	struct flow *flow;
-	__u64 now;
+	__u64 now = now_ns();
+	struct flow *flow = lookup_flow(packet, now);
 
-	now = now_ns();
-	flow = lookup_flow(packet, now);
 	if (flow && (!enters_pod(hook) || flow->direction == FLOW_REPLY || !flow->service)) {
 		enum verdict verdict = follow_flow(ctx, packet, flow, now);
 

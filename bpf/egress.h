@@ -16,9 +16,8 @@
 static __always_inline union step send_packet(context *ctx, enum hook hook, struct packet *packet)
 {
 	struct local_address *local = NULL;
-	enum verdict verdict;
+	enum verdict verdict = balance_node(ctx, hook, packet, &local);
 
-	verdict = balance_node(ctx, hook, packet, &local);
 	if (verdict == VERDICT_PASS)
 		verdict = forward(ctx, hook, packet, local);
 	return finish(ctx, hook, packet, verdict);

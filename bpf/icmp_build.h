@@ -43,10 +43,9 @@ static __always_inline __u32 ip_header_bytes(bool ipv4)
 static __always_inline bool icmp_allowed(void)
 {
 	__u64 now = now_ns(), earned;
-	struct icmp_budget *budget;
 	__u32 zero = 0;
+	struct icmp_budget *budget = bpf_map_lookup_elem(&icmp_budget, &zero);
 
-	budget = bpf_map_lookup_elem(&icmp_budget, &zero);
 	if (!budget)
 		return false;
 	earned = (now - budget->refilled_ns) / ICMP_INTERVAL_NS;

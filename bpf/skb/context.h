@@ -43,10 +43,7 @@ static __always_inline struct cursor read_headers(context *ctx)
 }
 
 /* Makes `bytes` bytes readable. Returns 0, or negative where the packet is shorter. */
-static __always_inline int make_readable(context *ctx, __u32 bytes)
-{
-	return bpf_skb_pull_data(ctx, bytes);
-}
+#define make_readable bpf_skb_pull_data
 
 /* Does the packet carry a VLAN's tag (802.1Q, 802.1ad)? The kernel has taken the outer one out of the frame. That of
  * VLAN 0, which tells a priority, is removed from a packet that arrives. */
@@ -95,10 +92,7 @@ static __always_inline void write_mark(context *ctx, __u32 mark)
 	ctx->mark = mark;
 }
 
-static __always_inline int load_bytes(context *ctx, __u32 offset, void *to, __u32 bytes)
-{
-	return bpf_skb_load_bytes(ctx, offset, to, bytes);
-}
+#define load_bytes bpf_skb_load_bytes
 
 /* Writes bytes whose change the caller brings into the checksums. */
 static __always_inline int store_bytes(context *ctx, __u32 offset, const void *from, __u32 bytes)
@@ -114,16 +108,10 @@ static __always_inline int store_summed(context *ctx, __u32 offset, const void *
 
 /* Brings a change into the IPv4 header's checksum at `offset`: of `bytes` (2 or 4) from `from` to `to`, or, where
  * `bytes` is 0, the difference `to` that bpf_csum_diff returned. */
-static __always_inline int replace_l3_checksum(context *ctx, __u32 offset, __u64 from, __u64 to, __u64 bytes)
-{
-	return bpf_l3_csum_replace(ctx, offset, from, to, bytes);
-}
+#define replace_l3_checksum bpf_l3_csum_replace
 
 /* The same for a transport checksum; `flags` are those of bpf_l4_csum_replace. */
-static __always_inline int replace_l4_checksum(context *ctx, __u32 offset, __u64 from, __u64 to, __u64 flags)
-{
-	return bpf_l4_csum_replace(ctx, offset, from, to, flags);
-}
+#define replace_l4_checksum bpf_l4_csum_replace
 
 /* Brings a change of IPv6 addresses into the transport checksum. IPv6 has no header checksum that would compensate
  * for the addresses in a sum that the device has taken over the packet. The kernel knows that since 6.16 (and in
@@ -137,10 +125,7 @@ static __always_inline int replace_ipv6_addresses_checksum(context *ctx, __u32 o
 }
 
 /* Adds to the device's sum of the packet. This has no effect where no device has summed it. */
-static __always_inline void add_to_device_sum(context *ctx, __u32 difference)
-{
-	bpf_csum_update(ctx, difference);
-}
+#define add_to_device_sum bpf_csum_update
 
 /* Is the transport checksum at `offset` left to the device (CHECKSUM_PARTIAL)? The kernel then ignores a change of
  * what the checksum covers. Returns negative where the packet cannot be read. */
