@@ -8,7 +8,6 @@ from pathlib import Path
 
 from kubypass.errors import KernelError
 
-
 _ROOT = Path(os.environ.get("KUBYPASS_PROC_SYS", "/proc/sys"))
 """A container that is not privileged may not write to its own /proc/sys; it has the node's `net` elsewhere."""
 
