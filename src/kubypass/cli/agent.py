@@ -54,7 +54,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--prepare-node",
         action="store_true",
-        help="mount a bpf filesystem for the node if it has none, and end: what an agent with few capabilities cannot do",
+        help="mount a bpf filesystem for the node if it has none, and end; an agent with few capabilities cannot",
     )
     _add_cni(parser)
     add_run(parser)
