@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BIG TCP: segments whose length does not fit their IP header, which then says zero: their numbers are followed, too."""
+"""BIG TCP: segments whose length does not fit their IP header, which then says zero: their numbers are followed."""
 
 from __future__ import annotations
 
