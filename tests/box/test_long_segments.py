@@ -40,7 +40,7 @@ SERVICE = f"""
 """
 RTM_SETLINK, ACKNOWLEDGED = 19, 0x5
 IFLA_MAX_SIZES = (41, 58, 63, 64)
-"""Of GSO and GRO, and of both in IPv4 (Linux 6.3)."""
+"""The attributes of a device for GSO and GRO, and for both in IPv4, which came with Linux 6.3."""
 
 
 def set_sizes(namespace: str, devices: list[str], size: int) -> None:
