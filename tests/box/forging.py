@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +29,7 @@ from kubypass.kernel.netns import inside
 from kubypass.model.address import format_address, link_local_address
 from kubypass_lab.box import agents
 from kubypass_lab.box.box import Box
+from kubypass_lab.box.files import write_json
 from kubypass_lab.box.paths import CLIENT, NETNS
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.record import PodRecord, read_pods
@@ -66,13 +69,13 @@ class Forger:
     def _frames(self) -> Iterable[tuple[str, socket.socket]]:
         """What other pods and the client get, and what leaves the nodes or arrives there."""
         paths = self.box.paths
-        places = {
+        hosts = {
             name: paths.namespace(name) for name in (CLIENT, *(n.name for n in self.box.nodes))
         }
-        places |= {
+        hosts |= {
             pod.name: paths.pod_namespace(pod.id) for pod in read_pods(paths) if pod != self.pod
         }
-        for name, namespace in places.items():
+        for name, namespace in hosts.items():
             with inside(str(NETNS / namespace)):
                 tap = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
                 tap.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
@@ -111,11 +114,11 @@ class Forger:
     def heard(self) -> dict[str, set[str]]:
         """Where each frame was seen since the last call, by its number."""
         found: dict[str, set[str]] = {}
-        for place, tap in self._taps:
+        for host, tap in self._taps:
             for data in _received(tap):
                 _, mark, rest = data.partition(_MARK)
                 if mark:
-                    found.setdefault(rest[:_DIGITS].decode(errors="replace"), set()).add(place)
+                    found.setdefault(rest[:_DIGITS].decode(errors="replace"), set()).add(host)
         return found
 
     def drops(self) -> dict[str, int]:
@@ -133,10 +136,10 @@ class Forger:
         end = self.frame(ip(self.address(4), self.other(4)) / UDP(sport=9, dport=9))
         heard = self.until_heard(end)
         assert heard, "not even the pod's own packet arrives"
-        for number, places in self.heard().items():
-            heard.setdefault(number, set()).update(places)
+        for number, hosts in self.heard().items():
+            heard.setdefault(number, set()).update(hosts)
         counted = {reason: n - before.get(reason, 0) for reason, n in self.drops().items()}
-        known = {sent[number]: places for number, places in heard.items() if number in sent}
+        known = {sent[number]: hosts for number, hosts in heard.items() if number in sent}
         return {reason: n for reason, n in counted.items() if n}, known
 
     def until_heard(self, frame: Packet) -> dict[str, set[str]]:
@@ -145,8 +148,8 @@ class Forger:
         found: dict[str, set[str]] = {}
 
         def is_there() -> bool:
-            for key, places in self.heard().items():
-                found.setdefault(key, set()).update(places)
+            for key, hosts in self.heard().items():
+                found.setdefault(key, set()).update(hosts)
             return number in found
 
         return found if wait_until(is_there) else {}
@@ -206,3 +209,15 @@ def _received(tap: socket.socket) -> Iterable[bytes]:
             yield tap.recv(65536, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
+
+
+@contextmanager
+def router(box: Box, pod: PodRecord, value: str) -> Iterator[None]:
+    """The pod's annotation has this value for a while; its agent is not restarted."""
+    record = box.paths.agent_run(pod.node) / "pods" / f"{pod.namespace}_{pod.name}.json"
+    fields = json.loads(record.read_text())
+    try:
+        write_json(record, {**fields, "annotations": {"kubypass.io/foreign-sources": value}})
+        yield
+    finally:
+        write_json(record, fields)

@@ -49,7 +49,7 @@ class Place:
             after = self.lab.counts()
             after.subtract(before)
             found = [
-                verdict for (place, verdict), count in after.items() if place == hook and count
+                verdict for (counted, verdict), count in after.items() if counted == hook and count
             ]
             if found:
                 return found

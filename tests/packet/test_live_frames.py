@@ -29,8 +29,8 @@ NODE_PORT = ServiceFlag.NODE_PORT
 
 @pytest.fixture(scope="module")
 def devices(loaded: Lab) -> Iterator[Place]:
-    with open_devices(loaded) as place:
-        yield place
+    with open_devices(loaded) as netns:
+        yield netns
 
 
 @pytest.fixture
