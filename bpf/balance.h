@@ -95,7 +95,8 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 		try_previous(ctx, hook, PREVIOUS_KNOWN);
 	if (from_network(hook) && !config.external_cluster_ip && is_internal(service))
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
-	verdict = judge(service, &client, client.address, bpf_get_prandom_u32(), &decision, &backend, &new.backend);
+	verdict = judge(service, &client, client.address, connection_number(&packet->tuple), &decision, &backend,
+			&new.backend);
 	if (!backend)
 		return verdict;
 	*local = lookup_local_address(&backend->address);

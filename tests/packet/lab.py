@@ -30,6 +30,7 @@ from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.constants import POD_DEVICES as SLOTS
 from kubypass.model.verdict import (
     BackendState,
+    FlowDirection,
     Hook,
     LocalAddressKind,
     ServiceFlag,
@@ -201,6 +202,11 @@ class Lab:
         key = layout.SourceRange(32 + found.bits, layout.Service.unpack(raw).id, found.network)
         self.maps["source_ranges"].update(key.pack(), bytes(4))
 
+    def relist(self, *numbers: int) -> None:
+        """The lists of the lab's first service contain these backends, of as many as before."""
+        for place, number in enumerate(numbers):
+            self.maps["slots"].update(struct.pack("<I", place), struct.pack("<I", number))
+
     def remove_backend(self, number: int) -> None:
         """The endpoint is gone."""
         self.maps["backends"].update(struct.pack("<I", number), bytes(layout.BACKEND_SIZE))
@@ -217,6 +223,12 @@ class Lab:
         """All tracking entries."""
         items = self.maps["flows"].items()
         return {layout.Tuple.unpack(key): layout.Flow.unpack(value) for key, value in items}
+
+    def forget_flows(self, *, replies: bool = True) -> None:
+        """Entries are evicted: all, or only those of the clients' direction."""
+        for key, flow in self.flows().items():
+            if replies or flow.direction == FlowDirection.FORWARD:
+                self.maps["flows"].delete_batch(key.pack(), 1)
 
     def expire_flows(self) -> None:
         """Time passes."""

@@ -89,16 +89,17 @@ def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
 ) -> None:
     lab = empty(place)
     other = who.remote_pod.replace("14", "15")
-    lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
+    ids = lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
     request = (who.client, 40000, who.node, NODE_PORT)
     backends: list[str] = []
-    while len(set(backends)) < 2:
+    for listed in ids:
+        lab.relist(listed, listed)
         result = lab.run("from_uplink", segment(who, request, payload=""))
         backends.append(tuple_of(result.packet)[2])
         answer = {"payload": "", "seq": 700, "ack": 101}
         back = (backends[-1], 8080, who.node, 40000)
         lab.run("from_uplink", segment(who, back, flags="SA", **answer))
-        if len(set(backends)) < 2:
+        if listed == ids[0]:
             lab.run("from_uplink", segment(who, back, flags="R", **{**answer, "seq": 701}))
     ask = segment(who, request, flags="A", seq=101, ack=701, payload="")
     lab.run("from_uplink", ask)

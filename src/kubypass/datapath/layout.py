@@ -649,18 +649,19 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
-CONFIG_SIZE = 328
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
+CONFIG_SIZE = 336
 
 
 class Config(NamedTuple):
-    """struct config, 328 bytes."""
+    """struct config, 336 bytes."""
 
     node_netns_cookie: int
     tcp_timeout_ns: int
     tcp_syn_timeout_ns: int
     tcp_fin_timeout_ns: int
     any_timeout_ns: int
+    seed: int
     snat_port_first: int
     snat_ports: int
     snat_extra_first: int
@@ -691,6 +692,7 @@ class Config(NamedTuple):
             self.tcp_syn_timeout_ns,
             self.tcp_fin_timeout_ns,
             self.any_timeout_ns,
+            self.seed,
             self.snat_port_first,
             self.snat_ports,
             self.snat_extra_first,
@@ -723,6 +725,7 @@ class Config(NamedTuple):
             tcp_syn_timeout_ns,
             tcp_fin_timeout_ns,
             any_timeout_ns,
+            seed,
             snat_port_first,
             snat_ports,
             snat_extra_first,
@@ -751,6 +754,7 @@ class Config(NamedTuple):
             tcp_syn_timeout_ns,
             tcp_fin_timeout_ns,
             any_timeout_ns,
+            seed,
             snat_port_first,
             snat_ports,
             snat_extra_first,
