@@ -16,6 +16,15 @@ static __always_inline struct address ipv4_address(__be32 word)
 	return (struct address){ .word = { 0, 0, MAPPED_PREFIX, word } };
 }
 
+/* Copies the words of an IPv6 address. */
+static __always_inline void copy_words(__be32 *to, const __be32 *from)
+{
+	to[0] = from[0];
+	to[1] = from[1];
+	to[2] = from[2];
+	to[3] = from[3];
+}
+
 static __always_inline bool is_ipv4(const struct address *address)
 {
 	return !address->word[0] && !address->word[1] && address->word[2] == MAPPED_PREFIX;

@@ -66,16 +66,7 @@ static __always_inline int handle_bind(struct bpf_sock_addr *call, int family)
 	return judge_bind(call, &at);
 }
 
-SEC("cgroup/bind4")
-int bind4(struct bpf_sock_addr *call)
-{
-	return handle_bind(call, 4);
-}
-
-SEC("cgroup/bind6")
-int bind6(struct bpf_sock_addr *call)
-{
-	return handle_bind(call, 6);
-}
+SOCKET_PROGRAM(bind4, handle_bind(call, 4))
+SOCKET_PROGRAM(bind6, handle_bind(call, 6))
 
 char _license[] SEC("license") = "Dual BSD/GPL";

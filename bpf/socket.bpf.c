@@ -45,10 +45,7 @@ static __always_inline struct address bound_address(struct bpf_sock_addr *call, 
 
 	if (is_ipv4(&to->address))
 		return socket->src_ip4 ? ipv4_address(socket->src_ip4) : address;
-	address.word[0] = socket->src_ip6[0];
-	address.word[1] = socket->src_ip6[1];
-	address.word[2] = socket->src_ip6[2];
-	address.word[3] = socket->src_ip6[3];
+	copy_words(address.word, socket->src_ip6);
 	return address;
 }
 
@@ -144,82 +141,33 @@ static __always_inline int finish_call(enum verdict verdict, const struct socket
 	return SOCKET_REFUSE;
 }
 
-/* A call that connects or sends. */
-static __always_inline int balance_call(struct bpf_sock_addr *call, int family, bool connect)
+enum call_kind {
+	CALL_CONNECT,
+	CALL_SEND,
+	CALL_ASK_PEER, /* the call tells the application its peer's address */
+};
+
+static __always_inline int handle_call(struct bpf_sock_addr *call, int family, enum call_kind kind)
 {
-	struct socket_address to = {};
+	struct socket_address address = {};
 	enum verdict verdict;
 
-	if (!read_call(call, connect, &to))
+	if (!read_call(call, kind == CALL_CONNECT, &address))
 		return SOCKET_PROCEED;
-	read_address(call, family, &to.address);
-	verdict = balance_socket(call, &to);
+	read_address(call, family, &address.address);
+	verdict = kind == CALL_ASK_PEER ? restore_service(call, &address) : balance_socket(call, &address);
 	if (verdict == VERDICT_TRANSLATED)
-		write_address_port(call, family, &to);
-	return finish_call(verdict, &to);
+		write_address_port(call, family, &address);
+	return finish_call(verdict, &address);
 }
 
-/* A call that tells the application its peer's address. */
-static __always_inline int restore_call(struct bpf_sock_addr *call, int family)
-{
-	struct socket_address from = {};
-	enum verdict verdict;
-
-	if (!read_call(call, false, &from))
-		return SOCKET_PROCEED;
-	read_address(call, family, &from.address);
-	verdict = restore_service(call, &from);
-	if (verdict == VERDICT_TRANSLATED)
-		write_address_port(call, family, &from);
-	return finish_call(verdict, &from);
-}
-
-SEC("cgroup/connect4")
-int connect4(struct bpf_sock_addr *call)
-{
-	return balance_call(call, 4, true);
-}
-
-SEC("cgroup/connect6")
-int connect6(struct bpf_sock_addr *call)
-{
-	return balance_call(call, 6, true);
-}
-
-SEC("cgroup/sendmsg4")
-int sendmsg4(struct bpf_sock_addr *call)
-{
-	return balance_call(call, 4, false);
-}
-
-SEC("cgroup/sendmsg6")
-int sendmsg6(struct bpf_sock_addr *call)
-{
-	return balance_call(call, 6, false);
-}
-
-SEC("cgroup/recvmsg4")
-int recvmsg4(struct bpf_sock_addr *call)
-{
-	return restore_call(call, 4);
-}
-
-SEC("cgroup/recvmsg6")
-int recvmsg6(struct bpf_sock_addr *call)
-{
-	return restore_call(call, 6);
-}
-
-SEC("cgroup/getpeername4")
-int getpeername4(struct bpf_sock_addr *call)
-{
-	return restore_call(call, 4);
-}
-
-SEC("cgroup/getpeername6")
-int getpeername6(struct bpf_sock_addr *call)
-{
-	return restore_call(call, 6);
-}
+SOCKET_PROGRAM(connect4, handle_call(call, 4, CALL_CONNECT))
+SOCKET_PROGRAM(connect6, handle_call(call, 6, CALL_CONNECT))
+SOCKET_PROGRAM(sendmsg4, handle_call(call, 4, CALL_SEND))
+SOCKET_PROGRAM(sendmsg6, handle_call(call, 6, CALL_SEND))
+SOCKET_PROGRAM(recvmsg4, handle_call(call, 4, CALL_ASK_PEER))
+SOCKET_PROGRAM(recvmsg6, handle_call(call, 6, CALL_ASK_PEER))
+SOCKET_PROGRAM(getpeername4, handle_call(call, 4, CALL_ASK_PEER))
+SOCKET_PROGRAM(getpeername6, handle_call(call, 6, CALL_ASK_PEER))
 
 char _license[] SEC("license") = "Dual BSD/GPL";

@@ -2,10 +2,7 @@
 /* The seam between the socket hooks and struct bpf_sock_addr: whose socket it is, and the address in its call. */
 #pragma once
 
-#include <linux/bpf.h>
 #include <linux/in.h>
-#include <stdbool.h>
-#include <bpf/bpf_helpers.h>
 
 #include "address.h"
 #include "config.h"
@@ -16,6 +13,14 @@
 #define EADDRINUSE 98
 #define ETIMEDOUT 110
 #define ECONNREFUSED 111
+
+/* Defines the program of a hook, which returns `result`, an expression of `call`. */
+#define SOCKET_PROGRAM(hook, result)                                                                                   \
+	SEC("cgroup/" #hook)                                                                                           \
+	int hook(struct bpf_sock_addr *call)                                                                           \
+	{                                                                                                              \
+		return result;                                                                                         \
+	}
 
 /* The address and port of a socket call, in the shape that the maps use. */
 struct socket_address {
@@ -65,12 +70,8 @@ static __always_inline void read_address(struct bpf_sock_addr *call, int family,
 static __always_inline void write_address_port(struct bpf_sock_addr *call, int family, const struct socket_address *to)
 {
 	call->user_port = to->port;
-	if (family == 4) {
+	if (family == 4)
 		call->user_ip4 = to->address.word[3];
-		return;
-	}
-	call->user_ip6[0] = to->address.word[0];
-	call->user_ip6[1] = to->address.word[1];
-	call->user_ip6[2] = to->address.word[2];
-	call->user_ip6[3] = to->address.word[3];
+	else
+		copy_words(call->user_ip6, to->address.word);
 }

@@ -3,7 +3,7 @@
 
 What the kernel, a file or the cluster refuses is a problem. Any other exception is a fault of the program, which is
 seen as one (faults.py). Either way the other parts go on, and the one that failed is due again, after a time that
-doubles.
+doubles. The time is for what may fail for the same reason again; work for which there is news does not wait for it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,9 @@ class Part(StrEnum):
     CLUSTER = "following the cluster"
     SERVICES = "checking the services' maps"
     NETWORK = "following this node's devices, addresses and pods"
+    FORWARDING = "switching forwarding on"
+    KERNEL = "looking at what others may have undone"
+    EVENTS = "reading what the kernel tells"
     PLUGIN = "serving the CNI plugin"
     FLOWS = "removing expired flows"
     SOCKETS = "closing stale sockets"
@@ -49,10 +52,11 @@ class Attempts:
         self._clock = clock
         self._failing: dict[Part, _Failing] = {}
 
-    def run(self, part: Part, work: Callable[[], object]) -> bool:
+    def run(self, part: Part, work: Callable[[], object], *, news: bool = False) -> bool:
         """Does one part of the work; False where it failed.
 
-        Work that returns False has failed for some of its objects, which have problems of their own.
+        Work that returns False has failed for some of its objects, which have problems of their own. With `news` the
+        next attempt does not wait longer than after a first failure.
         """
         try:
             again, problem = work() is False, None
@@ -62,7 +66,7 @@ class Attempts:
             self._faults.note(error)
             again, problem = True, self._problem(part, f"{type(error).__name__}: {error}")
         if again:
-            before = self._failing.get(part)
+            before = None if news else self._failing.get(part)
             wait_s = min(2 * before.wait_s, _LONGEST_S) if before else _FIRST_S
             self._failing[part] = _Failing(wait_s, self._clock() + wait_s, problem)
         else:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A cheap look, once a second, at what others may undo in the kernel: forwarding, links, pins.
+"""A cheap look, once a second, at what others may undo in the kernel: links, filters, pins.
 
 Where the kernel tells of a change (kernel/monitor.py), nothing has to be looked for. A look takes less than a
 millisecond, whatever the number of pods: of their links it takes some, the next ones the next time (all of 50 pods
@@ -14,8 +14,6 @@ from pathlib import Path
 
 from kubypass.agent.programs import Programs
 from kubypass.node.facts import NodeState
-from kubypass.node.sysctls import forwarding_off
-from kubypass.settings.settings import Settings
 
 _LINKS_A_LOOK = 40
 
@@ -26,17 +24,20 @@ class KernelLook:
     def __init__(self) -> None:
         self._seen: dict[Path, tuple[int, int]] = {}
 
-    def disturbed(self, programs: Programs, node: NodeState, settings: Settings) -> str:
-        """What somebody has undone, in words; empty where nothing was."""
-        if off := forwarding_off(settings):
-            return f"{off[0]} is off"
+    def undone(self, programs: Programs, node: NodeState, links: int = _LINKS_A_LOOK) -> set[str]:
+        """What somebody has undone, in words, each by itself; `links` is how many of the pods' are looked at."""
         own = [link.name for link in node.own_devices]
-        if not programs.attachments.look(own, _LINKS_A_LOOK) or programs.lacks_filters(node):
-            return "programs were detached or replaced"
+        found = {
+            f"the program at {name} was detached or replaced"
+            for name in programs.attachments.look(own, links)
+        }
+        found |= {
+            f"filters of {name} were removed" for name in programs.network.without_filters(node)
+        }
         for directory, names in programs.pins().items():
             if self._lacks(directory, names):
-                return f"pins below {directory} were removed"
-        return ""
+                found.add(f"pins below {directory} were removed")
+        return found
 
     def _lacks(self, directory: Path, names: Callable[[], set[str]]) -> bool:
         """Whether one of the names is missing. The directory is read only if it has changed."""

@@ -246,13 +246,16 @@ class Network:
                     problems.append(Problem(f"Device {link.name}", message))
         self.device_problems = problems
 
-    def has_filters(self, node: NodeState) -> bool:
-        """Whether our own devices have their filters, where filters are used."""
-        return all(
-            self._attachments.has_filter(link.index, name, self._programs[name])
+    def without_filters(self, node: NodeState) -> list[str]:
+        """Our own devices that lack a filter, where filters are used."""
+        return [
+            link.name
             for link in node.own_devices
-            for name in _own_programs(node, link)
-        )
+            if not all(
+                self._attachments.has_filter(link.index, name, self._programs[name])
+                for name in _own_programs(node, link)
+            )
+        ]
 
 
 def _own_programs(node: NodeState, link: Link) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ from kubypass.node.routes import ROUTE_PROTOCOL
 
 _LOOK_S = 1.0
 """Between looks at what programs have noted."""
-_CALM = 3
-"""How much longer than a look at the network the time until the next one is."""
+_CALM, _LONGEST_CALM_S = 3, 2.0
+"""How much longer than a look at the network the time until the next one is, and the most that it is."""
 
 
 class Loop:
@@ -78,17 +78,17 @@ class Loop:
 
     def _due(self, running: Running) -> float:
         due = min(self._next_check, self._next_sweep, self._next_retry, self._next_look)
-        if self._changed and self._agent.attempts.may(Part.NETWORK):
+        if self._changed or running.disturbed or running.network_due:
             due = min(due, self._calm)
         return min(due, running.stale.due if self._agent.attempts.may(Part.SOCKETS) else math.inf)
 
-    def _do(self, part: Part, work: Callable[[], object]) -> bool:
-        """Does a part of the work, unless it failed a moment ago."""
+    def _do(self, part: Part, work: Callable[[], object], *, news: bool = False) -> bool:
+        """Does a part of the work, unless it failed a moment ago and there is no news."""
         agent = self._agent
-        if not agent.attempts.may(part):
+        if not (news or agent.attempts.may(part)):
             return False
         agent.health.doing = part
-        return agent.attempts.run(part, work)
+        return agent.attempts.run(part, work, news=news)
 
     def _serve_events(self, running: Running) -> None:
         """Waits for events and serves them. What cannot be served now is left alone until it is tried again."""
@@ -111,13 +111,17 @@ class Loop:
         if now >= running.stale.due:
             self._do(Part.SOCKETS, running.stale.step)
         if now >= self._next_look:
+            self._do(Part.FORWARDING, running.keep_forwarding, news=True)
+            self._do(Part.KERNEL, running.look_at_kernel)
             self._do(Part.LOOK, running.look)
             self._next_look = time.monotonic() + _LOOK_S
         if now >= self._next_retry:
             self._do(Part.RETRY, agent.retry)
             self._next_retry = time.monotonic() + RETRY_S
-        if running.disturbed or agent.attempts.due(Part.NETWORK):
-            self._do(Part.NETWORK, self._updating(Part.NETWORK, running.repair))
+        if running.disturbed and time.monotonic() >= self._calm:
+            self._follow_network(running.repair, news=True)
+        elif agent.attempts.due(Part.NETWORK):
+            self._follow_network(running.repair, news=False)
         if now >= self._next_check or agent.attempts.due(Part.CLUSTER, Part.SERVICES):
             self._check(running)
             self._next_check = time.monotonic() + agent.options.check_every_s
@@ -149,9 +153,9 @@ class Loop:
                 Part.CLUSTER,
                 self._updating(Part.CLUSTER, running.on_source),
             ),
-            self._pods.fd: (Part.LOOK, self._on_pods),
-            self._monitor.fd: (Part.LOOK, lambda: self._on_monitor(running)),
-            self._signals.fd: (Part.LOOK, lambda: None),
+            self._pods.fd: (Part.EVENTS, self._on_pods),
+            self._monitor.fd: (Part.EVENTS, lambda: self._on_monitor(running)),
+            self._signals.fd: (Part.EVENTS, lambda: None),
         }
         if running.pod_network:
             handlers[running.pod_network.fd] = (Part.PLUGIN, running.pod_network.serve)
@@ -160,17 +164,18 @@ class Loop:
         return handlers
 
     def _look_again(self, running: Running) -> None:
-        """Looks at the network once for all events of a round."""
-        started = time.monotonic()
-        if self._changed and started >= self._calm and self._agent.attempts.may(Part.NETWORK):
-            routes, self._changed, self._routes_changed = self._routes_changed, False, False
-            self._do(
-                Part.NETWORK,
-                self._updating(Part.NETWORK, lambda: running.on_network(routes=routes)),
-            )
+        """Looks at the network once for all events of a round: they are news, whatever failed before."""
+        if (self._changed or running.network_due) and time.monotonic() >= self._calm:
+            routes = self._routes_changed or running.network_due
+            self._changed = self._routes_changed = False
+            self._follow_network(lambda: running.on_network(routes=routes), news=True)
             self._monitor.expect(*self._agent.node.devices_for_routes)
-            now = time.monotonic()
-            self._calm = now + _CALM * (now - started)
+
+    def _follow_network(self, work: Callable[[], object], *, news: bool) -> None:
+        started = time.monotonic()
+        self._do(Part.NETWORK, self._updating(Part.NETWORK, work), news=news)
+        now = time.monotonic()
+        self._calm = now + min(_CALM * (now - started), _LONGEST_CALM_S)
 
     def _on_pods(self) -> None:
         self._changed = True
@@ -180,5 +185,5 @@ class Loop:
         seen = self._monitor.read()
         self._changed |= seen.devices or seen.routes
         self._routes_changed |= seen.routes
-        if seen.undone and not running.disturbed:
+        if seen.undone:
             running.disturb("forwarding, a route or a filter was removed")

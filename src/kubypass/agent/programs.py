@@ -21,7 +21,6 @@ from kubypass.errors import KernelError
 from kubypass.kernel.netlink import Link
 from kubypass.model.problem import Problem
 from kubypass.node.attached_programs import AttachedPrograms, write_attached
-from kubypass.node.facts import NodeState
 from kubypass.node.record import Change, Kind
 
 
@@ -77,10 +76,6 @@ class Programs:
             pins.programs: lambda: set(self.datapath.programs),
             pins.links: lambda: self.attachments.pins,
         }
-
-    def lacks_filters(self, node: NodeState) -> bool:
-        """Whether one of our own devices lacks its clsact filter; False where links are used."""
-        return not self.network.has_filters(node)
 
     def attach_node(self) -> None:
         """Attaches the programs of the node: those of its devices, and those of its sockets."""

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from kubypass.agent.agent import Agent
 from kubypass.agent.programs import Programs
@@ -13,7 +14,13 @@ from kubypass.kernel import mounts
 from kubypass.model.problem import Problem
 from kubypass.node.mounts import provide_bpffs
 from kubypass.node.reserved_ports import reserve_node_ports
-from kubypass.node.sysctls import set_device_forwarding, set_forwarding, set_pod_forwarding
+from kubypass.node.sysctls import (
+    device_forwarding,
+    forwarding_off,
+    node_forwarding,
+    set_sysctl,
+    switch_on,
+)
 
 
 class Repairs:
@@ -34,16 +41,28 @@ class Repairs:
         """Sets the sysctls that services and pods need; returns how many were changed."""
         agent = self._agent
         record, settings = agent.record, agent.settings
-        own = [link.name for link in agent.node.own_devices]
-        changed = self._put_back("forwarding", lambda: set_forwarding(record, settings))
-        changed += self._put_back(
-            "forwarding of devices",
-            lambda: (
-                set_device_forwarding(record, settings, own)
-                + set_pod_forwarding(settings, pod_devices)
-            ),
-        )
-        changed += self._put_back("reserved ports", lambda: reserve_node_ports(record, settings))
+        changed = self.forwarding()
+        devices: dict[str, Callable[[], bool]] = {}
+        for link in agent.node.own_devices:
+            for name in device_forwarding(settings, link.name):
+                devices[name] = partial(set_sysctl, record, name, "1")
+        for device in pod_devices:
+            devices.update(
+                {name: partial(switch_on, name) for name in device_forwarding(settings, device)}
+            )
+        on_devices = self._set_each("forwarding of devices", devices)
+        reserved = self._put_back("reserved ports", lambda: reserve_node_ports(record, settings))
+        agent.writes["sysctls"] += on_devices + reserved
+        return changed + on_devices + reserved
+
+    def forwarding(self) -> int:
+        """Makes the node forward; returns how many sysctls were changed. It costs some reads where nothing is off."""
+        agent = self._agent
+        if not (forwarding_off(agent.settings) or "forwarding" in self._failed):
+            return 0
+        names = node_forwarding(agent.settings)
+        each = {name: partial(set_sysctl, agent.record, name, "1") for name in names}
+        changed = self._set_each("forwarding", each)
         agent.writes["sysctls"] += changed
         return changed
 
@@ -74,6 +93,22 @@ class Repairs:
     def outages(self) -> list[Problem]:
         """The problems that keep pods from being served."""
         return [one for what, one in list(self._failed.items()) if what.startswith("forwarding")]
+
+    def _set_each(self, what: str, switches: Mapping[str, Callable[[], bool]]) -> int:
+        """Sets each sysctl, whatever becomes of the others; returns how many were changed."""
+        changed, failed = 0, []
+        for switch in switches.values():
+            try:
+                changed += switch()
+            except (KernelError, OSError) as error:
+                failed.append(str(error))
+        if failed:
+            more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+            message = f"{what} cannot be set: {failed[0]}{more}; it is tried again"
+            self._failed[what] = Problem("This node", message)
+        else:
+            self._failed.pop(what, None)
+        return changed
 
     def _put_back(self, what: str, how: Callable[[], int]) -> int:
         try:

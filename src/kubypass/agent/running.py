@@ -52,6 +52,10 @@ class Running:
         self.repairs, self._kernel_look = Repairs(agent), KernelLook()
         self.disturbed = False
         """Whether somebody has undone a part of our work, so that `repair` is due at once."""
+        self._undone: set[str] = set()
+        """What was undone and could not be put back."""
+        self.network_due = False
+        """Whether Node objects or settings have changed, so that `on_network` is due with its routes."""
         agent.look_at_node()
         self.repairs.sysctls()
         settings, snapshot = agent.settings, agent.snapshot
@@ -165,8 +169,7 @@ class Running:
         ]
 
     def look(self) -> None:
-        """Looks at what programs have noted and others have undone, and tells of problems that came or went."""
-        self.look_at_kernel()
+        """Looks at what programs have noted, and tells of problems that came or went."""
         self._agent.ports.look()
         self.binds.look()
         self.programs.fill.step(self.services.affinities)
@@ -189,15 +192,12 @@ class Running:
                 _log_result(result, "services changed")
             self._served(result, dirty, full=False)
             agent.timings["last_change_ms"] = 1000 * (time.perf_counter() - started)
-        if agent.source.changed_nodes:
-            self._check_nodes()
-        if agent.follower.treats_pods_differently(agent.settings):
-            self.on_network()
+        differently = agent.follower.treats_pods_differently(agent.settings)
         settings = agent.follower.settings(agent.settings)
         if settings != agent.settings:
             agent.settings = self.programs.network.settings = settings
-            self._check_nodes()
-            self.on_network()
+            self.network_due = True
+        self.network_due |= differently or bool(agent.source.changed_nodes)
 
     def _check_nodes(self) -> None:
         """Follows Node objects: our own, the routes to other nodes' pods, and networks that overlap."""
@@ -248,6 +248,7 @@ class Running:
 
     def on_network(self, *, routes: bool = False) -> bool:
         """Follows devices, addresses or pods, and with `routes` those to other nodes; False where a part failed."""
+        self.network_due = False
         before = self._agent.node.routing_inputs
         if self._look_at_node():
             self._follow_network(thorough=False)
@@ -288,18 +289,23 @@ class Running:
 
     def look_at_kernel(self) -> None:
         """Looks whether somebody has undone a part of our work; until it is put back, the node is not healthy."""
-        agent = self._agent
-        found = self._kernel_look.disturbed(self.programs, agent.node, agent.settings)
-        if found and not self.disturbed:
-            self.disturb(found)
+        found = self._kernel_look.undone(self.programs, self._agent.node)
+        if found - self._undone:
+            self._undone |= found
+            self.disturb(*sorted(found))
 
-    def disturb(self, what: str) -> None:
+    def keep_forwarding(self) -> None:
+        """Switches on at once what forwarding needs, whatever else cannot be put back."""
+        before = self.repairs.outages
+        self._note_repair(sysctls=self.repairs.forwarding())
+        if before != self.repairs.outages:
+            self._agent.health.outages = tuple(map(str, self.outages()))
+
+    def disturb(self, *what: str) -> None:
         """Somebody has undone a part of our work: forwarding is put back now, and `repair` is due next."""
         self.disturbed = True
-        if changed := self.repairs.sysctls():
-            self.repairs.count += 1
-            log("repaired", "WARNING", sysctls=changed)
-        self._agent.health.outages = (what, *self._agent.health.outages)
+        self._note_repair(sysctls=self.repairs.sysctls(self.programs.network.devices))
+        self._agent.health.outages = (*what, *map(str, self.outages()))
 
     def repair(self) -> bool:
         """Puts back pins, attachments, local addresses, routes and sysctls; False where something cannot be."""
@@ -314,10 +320,15 @@ class Running:
             self._follow_network(thorough=True)
             self._check_nodes()
         links, routes = self.programs.attachments.writes - links, agent.writes["routes"] - routes
-        if links or pins or routes or sysctls:
+        self._note_repair(links=links, pins=pins, routes=routes, sysctls=sysctls)
+        everything = len(self.programs.attachments.pins)
+        self._undone = self._kernel_look.undone(self.programs, agent.node, everything)
+        return self._complete() and not self._undone
+
+    def _note_repair(self, **counts: int) -> None:
+        if any(counts.values()):
             self.repairs.count += 1
-            log("repaired", "WARNING", links=links, pins=pins, routes=routes, sysctls=sysctls)
-        return self._complete()
+            log("repaired", "WARNING", **counts)
 
     def _complete(self) -> bool:
         """Notes whether all that belongs to this node is served; False where another look may do more."""

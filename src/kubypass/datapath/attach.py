@@ -124,14 +124,15 @@ class Attachments:
         """The names of the pins that belong here."""
         return {path.name for path in self._held}
 
-    def look(self, first: Iterable[str], at_most: int) -> bool:
-        """Whether links are as they were made: those of the cgroup and of these devices, and `at_most` others in turn.
+    def look(self, first: Iterable[str], at_most: int) -> list[str]:
+        """Links that are not as they were made, of those of the cgroup, of these devices, and `at_most` others in turn.
 
         A link is described by one system call. Filters have to be looked at by `attach_device`.
         """
         always = [self._directory / f"{_CGROUP}-{name}" for name in CGROUP_HOOKS]
         always += [self._device_pin(name, way) for name in first for way in ("ingress", "egress")]
-        return all(self._is_intact(path) for path in (*always, *islice(self._in_turn(), at_most)))
+        looked_at = dict.fromkeys((*always, *islice(self._in_turn(), at_most)))
+        return [path.name for path in looked_at if not self._is_intact(path)]
 
     def _is_intact(self, path: Path) -> bool:
         held = self._held.get(path)

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "bac59ce41458"
+LAYOUT_HASH = "ae92ef8fe2d2"
 MAP_NAMES = (
     "services",
     "slots",

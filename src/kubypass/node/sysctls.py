@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from kubypass.kernel import sysctl
 from kubypass.model.address import Family
 from kubypass.node.record import Change, Kind, Record
@@ -31,37 +29,19 @@ def restore_sysctl(change: Change) -> list[str]:
 
 def forwarding_off(settings: Settings) -> list[str]:
     """The sysctls of the whole node that forwarding needs and that are not on."""
-    return [name for name in _node_sysctls(settings) if sysctl.read(name) not in (None, "1")]
+    return [name for name in node_forwarding(settings) if sysctl.read(name) not in (None, "1")]
 
 
-def set_device_forwarding(record: Record, settings: Settings, own: Iterable[str]) -> int:
-    """Makes these devices of the node forward, each of which has a switch of its own; returns how many were changed."""
-    names = [name for device in own for name in _device_sysctls(settings, device)]
-    return sum(set_sysctl(record, name, "1") for name in names)
+def switch_on(name: str) -> bool:
+    """Switches on a sysctl of a pod's device: it is ours and goes with its pod, so that nothing is recorded."""
+    if sysctl.read(name) != "0":
+        return False
+    sysctl.write(name, "1")
+    return True
 
 
-def set_pod_forwarding(settings: Settings, devices: Iterable[str]) -> int:
-    """Makes pods' devices forward. They are ours and go with their pods, so that nothing is recorded."""
-    changed = 0
-    for device in devices:
-        for name in _device_sysctls(settings, device):
-            if sysctl.read(name) == "0":
-                sysctl.write(name, "1")
-                changed += 1
-    return changed
-
-
-def set_forwarding(record: Record, settings: Settings) -> int:
-    """Makes the node forward; returns how many sysctls were changed.
-
-    A FIB lookup answers only for devices that forward. Nothing but the node itself sends to the loopback device: there
-    the node accepts replies whose source is an address of its own, those of a NodePort that it connected to
-    (bpf/route.h, return_to_node).
-    """
-    return sum(set_sysctl(record, name, "1") for name in _node_sysctls(settings))
-
-
-def _device_sysctls(settings: Settings, device: str) -> list[str]:
+def device_forwarding(settings: Settings, device: str) -> list[str]:
+    """The sysctls by which a device forwards; each device has a switch of its own."""
     versions: tuple[Family, ...] = (4, 6)
     return [
         f"net/ipv{version}/conf/{device}/forwarding"
@@ -69,7 +49,13 @@ def _device_sysctls(settings: Settings, device: str) -> list[str]:
     ]
 
 
-def _node_sysctls(settings: Settings) -> list[str]:
+def node_forwarding(settings: Settings) -> list[str]:
+    """The sysctls of the whole node that forwarding needs.
+
+    A FIB lookup answers only for devices that forward. Nothing but the node itself sends to the loopback device: there
+    the node accepts replies whose source is an address of its own, those of a NodePort that it connected to
+    (bpf/route.h, return_to_node).
+    """
     wanted = []
     if settings.network.ipv4:
         wanted += ["net.ipv4.ip_forward"]

@@ -63,3 +63,13 @@ def test_work_that_is_not_complete_has_problems_of_its_own() -> None:
     assert not attempts.run(Part.NETWORK, lambda: False)
     assert attempts.problems() == []
     assert not attempts.may(Part.NETWORK)
+
+
+def test_news_does_not_wait_for_what_failed_before() -> None:
+    clock = Clock()
+    attempts = Attempts(Faults(), clock)
+    for _ in range(9):
+        attempts.run(Part.NETWORK, refuse)
+    attempts.run(Part.NETWORK, refuse, news=True)
+    clock.now += 0.5
+    assert attempts.due(Part.NETWORK)
