@@ -128,7 +128,7 @@ struct pod_device {
 	struct address ipv6;
 };
 
-/* Key of `flows`: a packet as it arrives. */
+/* Key of `flows` and `transient_flows`: a packet as it arrives. */
 struct tuple {
 	struct address source;
 	struct address destination;
@@ -153,9 +153,10 @@ enum flow_direction {
 enum flow_flag {
 	FLOW_FLAG_FROM_SELF = 1, /* the node connected to its own address: replies return by the loopback device */
 	FLOW_FLAG_NUMBERED = 2, /* of TCP: `end` and `acknowledged` are known */
+	FLOW_FLAG_OPENING = 4, /* the client has not shown yet that it gets answers */
 };
 
-/* Value of `flows`: what the packet becomes. A connection has two entries, one for each direction. */
+/* Value of both: what the packet becomes. A connection has two entries, one for each direction. */
 struct flow {
 	struct address source;
 	struct address destination;

@@ -5,20 +5,6 @@
 
 #include "service.h"
 
-/* Returns the number of a connection that packets open: 32 bits that look random to those who do not know the seed.
- * A connection whose entry is lost gets its backend again by it, while the list stays. */
-static __always_inline __u32 connection_number(const struct tuple *tuple)
-{
-	const __u32 *word = (const __u32 *)tuple;
-	__u64 number = config.seed;
-
-	for (__u32 i = 0; i < sizeof(*tuple) / sizeof(*word); i++) {
-		number = (number ^ word[i]) * 0x9e3779b97f4a7c15ULL;
-		number ^= number >> 32;
-	}
-	return number;
-}
-
 /* Returns the backend that `number` (32 uniform bits) selects from a list, or NULL where the list is empty. */
 static __always_inline struct backend *pick_backend(const struct service *service, enum backend_list list, __u32 number,
 						    __u32 *id)

@@ -151,9 +151,10 @@ static __always_inline bool judge_segment(struct flow *flow, struct flow *partne
 		return true;
 	}
 	if (packet->tcp_flags & TCP_SYN) {
-		if ((packet->tcp_flags & TCP_ACK) && flow->direction == FLOW_REPLY)
-			judge_syn_ack(flow, partner, packet, end);
-		return flow->state == FLOW_NEW || (packet->tcp_flags & TCP_ACK);
+		if (!(packet->tcp_flags & TCP_ACK) || flow->direction == FLOW_FORWARD)
+			return false;
+		judge_syn_ack(flow, partner, packet, end);
+		return true;
 	}
 	if (!is_taken(flow, partner, packet, near))
 		return !(packet->tcp_flags & TCP_FIN);

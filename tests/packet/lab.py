@@ -20,6 +20,7 @@ from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
 from kubypass.datapath.local_addresses import primary_entry
+from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
@@ -92,7 +93,7 @@ class Lab:
             self.maps,
             {
                 "services": 4096,
-                "flows": flows,
+                **dict.fromkeys(FLOW_MAPS, flows),
                 "backends": sizes,
                 "slots": sizes,
                 "fragments": 1024,
@@ -118,7 +119,7 @@ class Lab:
 
     def clear(self) -> None:
         """Empty maps."""
-        connections = ("flows", "fragments", "queued_fragments", "affinities", "snat_failures")
+        connections = (*FLOW_MAPS, "fragments", "queued_fragments", "affinities", "snat_failures")
         for name in ("services", "local_addresses", "source_ranges", *connections):
             used = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(used), len(used))
@@ -220,20 +221,26 @@ class Lab:
         self.maps["services"].update(key, value.pack())
 
     def flows(self) -> dict[layout.Tuple, layout.Flow]:
-        """All tracking entries."""
-        items = self.maps["flows"].items()
+        """All tracking entries; of a key that is in both maps, the one that counts."""
+        items = [item for name in reversed(FLOW_MAPS) for item in self.maps[name].items()]
         return {layout.Tuple.unpack(key): layout.Flow.unpack(value) for key, value in items}
+
+    def put_flow(self, key: layout.Tuple, flow: layout.Flow) -> None:
+        """Writes an entry where it is now, or where a new one begins."""
+        confirmed = self.maps["flows"].lookup(key.pack()) is not None
+        self.maps["flows" if confirmed else "transient_flows"].update(key.pack(), flow.pack())
 
     def forget_flows(self, *, replies: bool = True) -> None:
         """Entries are evicted: all, or only those of the clients' direction."""
         for key, flow in self.flows().items():
             if replies or flow.direction == FlowDirection.FORWARD:
-                self.maps["flows"].delete_batch(key.pack(), 1)
+                for name in FLOW_MAPS:
+                    self.maps[name].delete_batch(key.pack(), 1)
 
     def expire_flows(self) -> None:
         """Time passes."""
         for key, flow in self.flows().items():
-            self.maps["flows"].update(key.pack(), flow._replace(expires_ns=1).pack())
+            self.put_flow(key, flow._replace(expires_ns=1))
 
     def run(
         self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0, device: int = 0

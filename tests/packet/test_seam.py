@@ -26,7 +26,14 @@ from tests.packet.lab import NUMBERS, config
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC, Addresses, segment
 
 BUILD = Path(__file__).resolve().parents[2] / "build/tests"
-SIZES = {"services": 64, "backends": 64, "slots": 64, "flows": 64, "fragments": 64}
+SIZES = {
+    "services": 64,
+    "backends": 64,
+    "slots": 64,
+    "flows": 64,
+    "transient_flows": 64,
+    "fragments": 64,
+}
 TC_PASS, XDP_PASS = 0, 2
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 
@@ -78,7 +85,7 @@ def _load(context: str, maps: dict[str, Map]) -> dict[str, Program]:
 def seam() -> Seam:
     maps: dict[str, Map] = {}
     skb = _load("skb", maps)
-    return Seam(skb, _load("xdp", maps), maps["flows"])
+    return Seam(skb, _load("xdp", maps), maps["transient_flows"])
 
 
 def _remember(seam: Seam, who: Addresses, protocol: str, target: tuple[str, int, str, int]) -> None:

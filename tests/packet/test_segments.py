@@ -223,9 +223,7 @@ def test_probes_and_losses_change_nothing(idle: Conversation) -> None:
 def test_a_hole_of_megabytes_heals(idle: Conversation) -> None:
     """Half a minute in which another path was taken: what one direction says brings the other up to date."""
     for flow, value in idle.lab.flows().items():
-        idle.lab.maps["flows"].update(
-            flow.pack(), value._replace(expires_ns=value.expires_ns - 2 * 10**9).pack()
-        )
+        idle.lab.put_flow(flow, value._replace(expires_ns=value.expires_ns - 2 * 10**9))
     idle.client += 1 << 24
     idle.answer("A", payload="x")  # acknowledges what was not seen here
     idle.server += 1
@@ -239,20 +237,16 @@ def test_entries_of_an_earlier_version_learn_their_numbers(idle: Conversation) -
     """They say nothing of numbers, and live on; a reset counts once both directions have shown theirs."""
     for key, flow in idle.lab.flows().items():
         plain = flow._replace(flags=0, end=0, acknowledged=0)
-        idle.lab.maps["flows"].update(key.pack(), plain.pack())
+        idle.lab.put_flow(key, plain)
     idle.ask("R", seq=0)
     idle.ask("R", seq=77)
     idle.answer("RA", seq=0, ack=0)
     assert idle.lives
     for key, flow in idle.lab.flows().items():  # a second passes
-        idle.lab.maps["flows"].update(
-            key.pack(), flow._replace(expires_ns=flow.expires_ns - 2 * 10**9).pack()
-        )
+        idle.lab.put_flow(key, flow._replace(expires_ns=flow.expires_ns - 2 * 10**9))
     idle.talk()
     for key, flow in idle.lab.flows().items():
-        idle.lab.maps["flows"].update(
-            key.pack(), flow._replace(expires_ns=flow.expires_ns - 2 * 10**9).pack()
-        )
+        idle.lab.put_flow(key, flow._replace(expires_ns=flow.expires_ns - 2 * 10**9))
     idle.talk()
     flags = [idle.flow(direction).flags & FlowFlag.NUMBERED for direction in FlowDirection]
     assert all(flags)

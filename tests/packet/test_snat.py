@@ -20,7 +20,7 @@ from kubypass.model.verdict import FlowState, Hook, ServiceFlag, Verdict
 from kubypass_lab.box.patience import DEADLINE_S
 from tests.packet.lab import NUMBERS
 from tests.packet.packets import Addresses, segment
-from tests.packet.snat import NODE_PORT, answer, ask, clients, empty, made, take, tuple_of
+from tests.packet.snat import NODE_PORT, answer, ask, clients, connect, empty, made, take, tuple_of
 
 FEW: dict[str, Any] = {"snat_port_first": 61000, "snat_ports": 40}
 
@@ -43,7 +43,7 @@ def test_a_storm_of_clients_with_the_same_ports(place: str, who: Addresses, prot
 def test_exhaustion_is_a_drop_that_is_counted_by_backend(place: str, who: Addresses) -> None:
     lab = made(place, who, **FEW)
     sources = clients(who, 45)
-    ports = [ask(lab, who, (host, 40000)) for host in sources]
+    ports = [connect(lab, who, (host, 40000)) for host in sources]
     assert sorted(ports[:41]) == [40000, *range(61000, 61040)]
     assert ports[41:] == [0] * 4
     (failure,) = read_snat_failures(lab.maps["snat_failures"])
@@ -61,8 +61,10 @@ def test_the_port_of_a_connection_that_ended_comes_back(
     """After the time for closed connections, here none: not after that for established ones."""
     lab = made(place, who, **FEW, tcp_fin_timeout_ns=1)
     sources = clients(who, 43)
-    ports = {host: ask(lab, who, (host, 40000)) for host in sources[:41]}
     closed, late = sources[20], sources[42]
+    others = [host for host in sources[:41] if host != closed]
+    ports = {host: connect(lab, who, (host, 40000)) for host in others}
+    ports[closed] = ask(lab, who, (closed, 40000))
     client = (closed, 40000)
     asked, answered = {"payload": "", "seq": 106}, {"payload": "", "seq": 700, "ack": 106}
     if ending == "refused by the backend":

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "ae92ef8fe2d2"
+LAYOUT_HASH = "3657eb3297a7"
 MAP_NAMES = (
     "services",
     "slots",
@@ -22,6 +22,7 @@ MAP_NAMES = (
     "pod_devices",
     "foreign_sources",
     "flows",
+    "transient_flows",
     "previous_programs",
     "fragments",
     "queued_fragments",

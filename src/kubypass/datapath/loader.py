@@ -14,8 +14,9 @@ from pathlib import Path
 from kubypass.datapath import layout, map_upgrade, previous_programs
 from kubypass.datapath.map_upgrade import MapUpgrade
 from kubypass.datapath.pins import Pins
+from kubypass.datapath.sizes import kernel_sizes
 from kubypass.errors import KernelError
-from kubypass.kernel.bpf import Map
+from kubypass.kernel.bpf import Map, possible_cpus
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 
@@ -101,7 +102,7 @@ def load_programs(
     for name in names:
         with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
             set_constants(opened)
-            opened.set_max_entries(sizes)
+            opened.set_max_entries(kernel_sizes(sizes, possible_cpus()))
             opened.reuse_maps({key: value.fd for key, value in maps.items()})
             opened.load()
             for key in opened.map_names:
@@ -170,13 +171,13 @@ def _replace_pin(opened: Map | Program, path: Path) -> None:
 
 def _reusable(pins: Pins, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Map]:
     """The pinned maps of this layout that have the right size."""
-    maps = {}
+    maps, wanted_sizes = {}, kernel_sizes(sizes, possible_cpus())
     for name in layout.MAP_NAMES:
         # Every load has its own previous programs.
         if name == previous_programs.MAP or not (pins.maps / name).exists():
             continue
         opened = pins.open_map(name)
-        wanted = sizes.get(name, opened.info.max_entries)
+        wanted = wanted_sizes.get(name, opened.info.max_entries)
         if opened.info.max_entries == wanted:
             maps[name] = opened
         else:
