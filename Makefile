@@ -8,9 +8,11 @@ BUILD := build
 PYTHON := .venv/bin/python
 PACKAGES := clang-19 clang-format-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2 iptables nftables nginx-light curl ethtool \
 	tcpdump procps python3-venv gcc make libc6-dev
-BPF_CFLAGS := -O2 -g -Wall -Wextra -Wpadded -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(shell uname -m)-linux-gnu
+BPF_CFLAGS := -O2 -g -Wall -Wextra -Wpadded -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(shell uname -m)-linux-gnu \
+	-DL2_BYTES=14# the Ethernet header's
+BARE_IP := -UL2_BYTES -DL2_BYTES=0# devices whose packets have no such header
 SKB := -Ibpf -Ibpf/skb# the context of tc hooks; bpf/xdp is that of XDP hooks
-OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c))
+OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c)) $(BUILD)/bpf/host_l3.bpf.o
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
 WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
@@ -39,6 +41,11 @@ install: $(BUILD)/packages .venv/ready ## Debian packages and the virtual enviro
 $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/skb/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
 	clang-19 $(BPF_CFLAGS) $(SKB) -c $< -o $@
+
+# The same code for devices without Ethernet header.
+$(BUILD)/bpf/host_l3.bpf.o: bpf/host.bpf.c $(wildcard bpf/*.h bpf/skb/*.h) | $(BUILD)/packages
+	@mkdir -p $(@D)
+	clang-19 $(BPF_CFLAGS) $(BARE_IP) $(SKB) -c $< -o $@
 
 # The same code with the context of each kind of hook.
 $(BUILD)/tests/seam.%.bpf.o: tests/packet/seam.bpf.c $(wildcard bpf/*.h bpf/skb/*.h bpf/xdp/*.h) | $(BUILD)/packages

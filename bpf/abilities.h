@@ -12,5 +12,5 @@ enum ability {
 	ABILITY_REDIRECT_IN = 8, /* a packet can arrive at another device, or in a pod's network namespace */
 	ABILITY_NEIGHBOUR = 16, /* the kernel resolves the next hop's MAC address */
 	ABILITY_COPY = 32, /* whole packets can be copied and queued */
-	ABILITY_PACKET_TYPE = 64, /* the link layer says whether the packet was sent to one host */
+	ABILITY_PACKET_TYPE = 64, /* the link layer says whether the packet was sent to this host */
 };

@@ -78,6 +78,16 @@ static __always_inline bool is_multicast_or_reserved(const struct address *addre
 	return (address->word[0] & bpf_htonl(0xff000000)) == bpf_htonl(0xff000000);
 }
 
+/* Can no packet on a network come from the address? The kernel takes 240.0.0.0/4 for addresses of hosts. */
+static __always_inline bool is_martian(const struct address *address)
+{
+	__u32 word = bpf_ntohl(address->word[3]);
+
+	if (is_ipv4(address))
+		return !(word >> 24) || word >> 24 == 127 || word >> 28 == 14 || !~word;
+	return is_multicast_or_reserved(address) || is_loopback_or_unspecified(address);
+}
+
 static __always_inline bool is_link_local(const struct address *address)
 {
 	if (is_ipv4(address))

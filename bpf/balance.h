@@ -7,6 +7,7 @@
 #include "nat.h"
 #include "no_service.h"
 #include "policy.h"
+#include "sender.h"
 
 /* Returns the service that a new connection is for, or NULL. `local` is the entry of the destination, or NULL. A
  * pod's address never has a service; a node's has NodePorts (some of its addresses, where a setting says so) and
@@ -147,6 +148,8 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 		return verdict;
 	}
 	try_previous(ctx, hook, PREVIOUS_ALL);
+	if (is_foreign(hook, packet))
+		return VERDICT_FOREIGN;
 	*local = lookup_local_address(&packet->tuple.destination);
 	service = lookup_service(packet, *local);
 	if (service)

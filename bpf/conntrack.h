@@ -229,7 +229,7 @@ static __always_inline struct flow *lookup_flow(const struct packet *packet, __u
  * it a jump to the next instruction. */
 static __always_inline void try_previous(context *ctx, enum hook hook, enum previous_kind kind)
 {
-	bpf_tail_call(ctx, &previous_programs, kind * HOOK_MAX + hook);
+	bpf_tail_call(ctx, &previous_programs, (kind + (L2_BYTES ? 0 : PREVIOUS_MAX)) * HOOK_MAX + hook);
 }
 
 /* Would the replies to this packet be taken for those of a translated connection? A socket may connect to a backend

@@ -111,8 +111,9 @@ static __always_inline bool queue_fragment(context *ctx, const struct packet *pa
 }
 
 /* Has the queued fragments arrive at the same device again, after the first one: the packet becomes each of them in
- * turn, and then itself again. Returns 0, or negative where it could not become itself. */
-__noinline int reinject_fragments(context *ctx)
+ * turn, and then itself again. `prepended` bytes of Ethernet header, which the device's packets do not have, are in
+ * front of it. Returns 0, or negative where it could not become itself. */
+__noinline int reinject_fragments(context *ctx, __u32 prepended)
 {
 	struct scratch *scratch = this_scratch();
 	struct reinjection *first;
@@ -130,9 +131,9 @@ __noinline int reinject_fragments(context *ctx)
 		next = bpf_map_lookup_elem(&queued_fragments, &first->position);
 		if (!next)
 			continue;
-		if (!replace_packet(ctx, next->bytes, next->length, QUEUED_FRAGMENT_BYTES))
+		if (!replace_packet(ctx, prepended, next->bytes, next->length, QUEUED_FRAGMENT_BYTES))
 			queue_copy(ctx);
 		bpf_map_delete_elem(&queued_fragments, &first->position);
 	}
-	return replace_packet(ctx, first->frame.bytes, first->frame.length, QUEUED_FRAGMENT_BYTES) ? -1 : 0;
+	return replace_packet(ctx, 0, first->frame.bytes, first->frame.length, QUEUED_FRAGMENT_BYTES) ? -1 : 0;
 }

@@ -39,10 +39,10 @@ static __always_inline bool may_be_sctp(context *ctx)
 	struct iphdr *ipv4;
 
 	if (packet_ethertype(ctx) == bpf_htons(ETH_P_IP)) {
-		ipv4 = header_at(&cursor, ETH_HLEN, sizeof(*ipv4));
+		ipv4 = header_at(&cursor, L2_BYTES, sizeof(*ipv4));
 		return ipv4 && ipv4->protocol == IPPROTO_SCTP;
 	}
-	ipv6 = header_at(&cursor, ETH_HLEN, sizeof(*ipv6));
+	ipv6 = header_at(&cursor, L2_BYTES, sizeof(*ipv6));
 	return packet_ethertype(ctx) == bpf_htons(ETH_P_IPV6) && ipv6 &&
 	       (ipv6->nexthdr == IPPROTO_SCTP || is_extension(ipv6->nexthdr));
 }

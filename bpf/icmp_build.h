@@ -65,32 +65,9 @@ static __always_inline bool icmp_allowed(void)
 	return true;
 }
 
-/* Adds the carries of a sum of 16-bit words (RFC 1071) to it, which leaves 17 bits. */
-static __always_inline __u32 fold(__u32 sum)
-{
-	return (sum & 0xffff) + (sum >> 16);
-}
-
 static __always_inline __u16 checksum(__u32 sum)
 {
 	return ~fold(fold(sum));
-}
-
-/* Returns `sum` and the sum of the packet's words from `offset` to its end, at most IPV6_MTU_MIN bytes away. The
- * function is global, so that the verifier looks at it once. */
-__noinline __u32 sum_words(context *ctx, __u32 offset, __u32 sum)
-{
-	struct cursor cursor = readable_bytes(ctx);
-	__u16 *word = cursor.data + (offset & OFFSET_MASK);
-
-	for (int i = 0; i < IPV6_MTU_MIN / 2; i++, word++) {
-		if ((void *)(word + 1) > cursor.end)
-			break;
-		sum += *word;
-	}
-	if ((void *)word + 1 <= cursor.end)
-		sum += bpf_htons(*(__u8 *)word << 8);
-	return sum;
 }
 
 /* A device to which the quoted packet's checksum is left would write it into the quotation, and the ICMP checksum
@@ -109,19 +86,9 @@ static __always_inline int settle_checksum(context *ctx, const struct packet *pa
 		return left;
 	if (store_bytes(ctx, offset, &settled, sizeof(settled)))
 		return -1;
-	lacks = 0xffff - sum_words(ctx, packet->l4_offset, 0) % 0xffff;
+	lacks = 0xffff - sum_words(ctx, packet->l4_offset, IPV6_MTU_MIN / 2, 0) % 0xffff;
 	settled = (lacks & 1 ? lacks + 0xffff : lacks) / 2; /* modulo 0xffff, which is odd */
 	return store_bytes(ctx, offset, &settled, sizeof(settled));
-}
-
-/* Makes room for `bytes` bytes in front of the network header, and swaps the MAC addresses. */
-static __always_inline int turn_back(context *ctx, __u32 bytes)
-{
-	__u8 macs[2 * ETH_ALEN];
-
-	if (insert_room(ctx, bytes) || load_bytes(ctx, 0, macs, sizeof(macs)))
-		return -1;
-	return write_macs(ctx, macs + ETH_ALEN, macs);
 }
 
 /* Puts an IPv4 and an ICMP header in front of the `quoted` bytes that follow the Ethernet header; `ends` are the
@@ -141,12 +108,12 @@ static __always_inline int build_icmp4_error(context *ctx, const struct tuple *e
 	};
 	__u32 sum;
 
-	if (turn_back(ctx, sizeof(reply)))
+	if (insert_room(ctx, sizeof(reply)) || swap_macs(ctx))
 		return -1;
 	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), 0));
-	reply.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(reply), sum));
+	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), IPV6_MTU_MIN / 2, sum));
 	reply.ip.check = checksum(bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip, sizeof(reply.ip), 0));
-	return store_summed(ctx, ETH_HLEN, &reply, sizeof(reply));
+	return store_summed(ctx, L2_BYTES, &reply, sizeof(reply));
 }
 
 /* As build_icmp4_error, for IPv6. */
@@ -164,12 +131,12 @@ static __always_inline int build_icmp6_error(context *ctx, const struct tuple *e
 
 	__builtin_memcpy(&reply.ip.saddr, &ends->source, sizeof(reply.ip.saddr));
 	__builtin_memcpy(&reply.ip.daddr, &ends->destination, sizeof(reply.ip.daddr));
-	if (turn_back(ctx, sizeof(reply)))
+	if (insert_room(ctx, sizeof(reply)) || swap_macs(ctx))
 		return -1;
 	/* The pseudo header of RFC 8200 section 8.1: addresses, length, protocol. */
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.ip.saddr, 2 * sizeof(struct in6_addr), 0);
 	sum = bpf_csum_diff(NULL, 0, (__be32 *)&reply.icmp, sizeof(reply.icmp), sum);
 	sum = fold(sum) + reply.ip.payload_len + bpf_htons(IPPROTO_ICMPV6);
-	reply.icmp.checksum = checksum(sum_words(ctx, ETH_HLEN + sizeof(reply), sum));
-	return store_summed(ctx, ETH_HLEN, &reply, sizeof(reply));
+	reply.icmp.checksum = checksum(sum_words(ctx, L2_BYTES + sizeof(reply), IPV6_MTU_MIN / 2, sum));
+	return store_summed(ctx, L2_BYTES, &reply, sizeof(reply));
 }

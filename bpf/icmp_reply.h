@@ -45,9 +45,11 @@ static __always_inline struct address error_source(enum hook hook, const struct 
 static __always_inline bool may_get_error(context *ctx, enum hook hook, const struct packet *packet)
 {
 	const struct address *sender = &packet->tuple.source;
+	__u32 type = packet_type(ctx);
 
 	return packet->has_ports && !is_multicast_or_reserved(sender) &&
-	       (stays_on_node(hook) || !is_loopback_or_unspecified(sender)) && is_unicast(ctx);
+	       (stays_on_node(hook) || !is_loopback_or_unspecified(sender)) && type != PACKET_BROADCAST &&
+	       type != PACKET_MULTICAST;
 }
 
 /* Gives a translated packet the addresses and ports that its sender has sent: the entry of its replies has them. */
@@ -68,10 +70,10 @@ static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *pac
 {
 	__u32 max = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN - sizeof(struct icmp4_reply)
 							     : IPV6_MTU_MIN - sizeof(struct icmp6_reply);
-	__u32 bytes = packet->l4_offset + packet->l4_bytes - ETH_HLEN;
+	__u32 bytes = packet->l4_offset + packet->l4_bytes - L2_BYTES;
 
-	if (bytes > packet_bytes(ctx) - ETH_HLEN)
-		bytes = packet_bytes(ctx) - ETH_HLEN;
+	if (bytes > packet_bytes(ctx) - L2_BYTES)
+		bytes = packet_bytes(ctx) - L2_BYTES;
 	return bytes < max ? bytes : max;
 }
 
@@ -87,7 +89,7 @@ static __always_inline int become_error(context *ctx, enum hook hook, struct pac
 		return -1;
 	if ((verdict == VERDICT_ANSWER_TOO_BIG || verdict == VERDICT_ANSWER_TTL_EXPIRED) && restore_packet(ctx, packet))
 		return -1;
-	if (change_length(ctx, ETH_HLEN + quoted) || make_readable(ctx, ETH_HLEN + quoted) ||
+	if (change_length(ctx, L2_BYTES + quoted) || make_readable(ctx, L2_BYTES + quoted) ||
 	    settle_checksum(ctx, packet))
 		return -1;
 	ends.source = error_source(hook, packet, verdict);
@@ -101,19 +103,18 @@ static __always_inline int become_error(context *ctx, enum hook hook, struct pac
 static __always_inline int become_echo_reply(context *ctx, struct packet *packet)
 {
 	struct tuple back = reversed(&packet->tuple);
-	__u8 macs[2 * ETH_ALEN], type;
 	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	__u8 type = ipv4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
 	__be16 old, new;
 
-	type = ipv4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
-	if (load_bytes(ctx, 0, macs, sizeof(macs)) || load_bytes(ctx, packet->l4_offset, &old, sizeof(old)))
+	if (load_bytes(ctx, packet->l4_offset, &old, sizeof(old)))
 		return -1;
 	new = (old & bpf_htons(0xff)) | bpf_htons(type << 8);
 	if (rewrite_addresses(ctx, packet, &back) || write_ttl(ctx, packet, ICMP_TTL) ||
 	    replace_l4_checksum(ctx, checksum_offset(packet), old, new, sizeof(new)) ||
 	    store_bytes(ctx, packet->l4_offset, &new, sizeof(new)))
 		return -1;
-	return write_macs(ctx, macs + ETH_ALEN, macs);
+	return swap_macs(ctx);
 }
 
 /* Makes the packet the reply that a step asks for. It leaves by the device that the packet came in by, or goes up to

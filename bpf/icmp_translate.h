@@ -95,8 +95,7 @@ static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct
 
 	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6)
 		return false;
-	copy_ipv6(&icmp->quoted.source, &ip.saddr);
-	copy_ipv6(&icmp->quoted.destination, &ip.daddr);
+	__builtin_memcpy(&icmp->quoted, &ip.saddr, 2 * sizeof(struct address));
 	next = ip.nexthdr;
 	offset += sizeof(ip);
 	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next); i++) {

@@ -21,12 +21,16 @@
 
 static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 {
-	struct cursor cursor = read_headers(ctx);
 	struct packet packet = {};
+	struct cursor cursor;
 	struct local_address *local = NULL;
 	enum parse_result parsed;
 	enum verdict verdict;
 
+	if (from_network(hook) && packet_type(ctx) != PACKET_HOST) /* a switch floods frames for other hosts */
+		return finish(ctx, hook, &packet, VERDICT_FOREIGN);
+	remove_priority_tag(ctx);
+	cursor = read_headers(ctx);
 	parsed = parse_packet(ctx, &cursor, &packet);
 	if (parsed == PARSE_OTHER)
 		return finish(ctx, hook, &packet, judge_frame(ctx, hook, &packet));

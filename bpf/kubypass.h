@@ -257,7 +257,8 @@ struct snat_failure {
 	__u64 last_ns; /* CLOCK_MONOTONIC */
 };
 
-/* When the previous version's program is tried. Indices of `previous_programs`: kind * HOOK_MAX + hook. */
+/* When the previous version's program is tried. Indices of `previous_programs`: kind * HOOK_MAX + hook,
+ * and PREVIOUS_MAX * HOOK_MAX more for the programs of devices without Ethernet header. */
 enum previous_kind {
 	PREVIOUS_KNOWN = 0, /* for packets that open no connection to a service: it may know their connections */
 	PREVIOUS_ALL = 1, /* for all, while both versions see packets: connections have to be opened in its maps */

@@ -86,7 +86,7 @@ struct {
 /* The previous version's programs, while an upgrade copies its connections into `flows`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
-	__uint(max_entries, PREVIOUS_MAX *HOOK_MAX);
+	__uint(max_entries, 2 * PREVIOUS_MAX * HOOK_MAX);
 	__type(key, __u32);
 	__type(value, __u32);
 } previous_programs SEC(".maps");

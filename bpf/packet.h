@@ -57,7 +57,7 @@ struct packet {
 	__u32 mtu; /* of the route, where the packet is too big for it; 0: unknown */
 	int action; /* what the hook returns after a redirect */
 	__be16 ethertype;
-	__u16 l4_offset; /* from the Ethernet header */
+	__u16 l4_offset; /* from the first byte, which is the Ethernet header's where there is one */
 	__u16 l4_bytes; /* as the IP header says, or L4_BYTES_UNKNOWN */
 	__u8 ttl;
 	__u8 tcp_flags;
@@ -79,6 +79,9 @@ enum parse_result {
 	PARSE_OTHER, /* not IP */
 	PARSE_MALFORMED,
 };
+
+/* Before Linux 5.14, tunnels show us their outer headers: what cannot be read is none of ours there. */
+#define UNREADABLE (L2_BYTES ? PARSE_MALFORMED : PARSE_OTHER)
 
 /* Returns the transport header, or NULL where the packet is shorter, by its bytes or by its IP header. */
 static __always_inline void *l4_header(const struct cursor *cursor, const struct packet *packet, __u32 size)
@@ -116,23 +119,59 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 	return PARSE_IP;
 }
 
-static __always_inline enum parse_result parse_ipv4(const struct cursor *cursor, struct packet *packet)
+/* Adds the carries of a sum of 16-bit words (RFC 1071) to it, which leaves 17 bits. */
+static __always_inline __u32 fold(__u32 sum)
 {
-	struct iphdr *ip = header_at(cursor, ETH_HLEN, sizeof(*ip));
+	return (sum & 0xffff) + (sum >> 16);
+}
+
+/* Returns `sum` and the sum of the packet's next words from `offset` on, at most IPV6_MTU_MIN bytes or up to its end.
+ * The function is global, so that the verifier looks at it once. */
+__noinline __u32 sum_words(context *ctx, __u32 offset, __u32 words, __u32 sum)
+{
+	struct cursor cursor = readable_bytes(ctx);
+	__u16 *word = cursor.data + (offset & OFFSET_MASK);
+
+	for (__u32 i = 0; i < IPV6_MTU_MIN / 2 && i < words; i++, word++) {
+		if ((void *)(word + 1) > cursor.end)
+			return (void *)word + 1 > cursor.end ? sum : sum + bpf_htons(*(__u8 *)word << 8);
+		sum += *word;
+	}
+	return sum;
+}
+
+/* Is the header's checksum right? A router has to look (RFC 1812 section 5.2.2), and the stack never sees what we
+ * forward. */
+static __always_inline bool has_right_checksum(context *ctx, const struct iphdr *ip)
+{
+	const __u32 *word = (const __u32 *)ip;
+	__u64 sum = (__u64)word[0] + word[1] + word[2] + word[3] + word[4];
+
+	if (ip->ihl != 5)
+		sum = sum_words(ctx, L2_BYTES, ip->ihl * 2, 0);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	return fold(fold((sum & 0xffff) + (sum >> 16))) == 0xffff;
+}
+
+static __always_inline enum parse_result parse_ipv4(context *ctx, const struct cursor *cursor, struct packet *packet)
+{
+	struct iphdr *ip = header_at(cursor, L2_BYTES, sizeof(*ip));
 	__u32 header_bytes, bytes;
 	__u16 fragment;
 
 	if (!ip || ip->version != 4 || ip->ihl < 5)
-		return PARSE_MALFORMED;
+		return UNREADABLE;
 	header_bytes = ip->ihl * 4;
 	bytes = bpf_ntohs(ip->tot_len);
-	if (bytes && bytes < header_bytes)
+	if (bytes ? bytes < header_bytes || L2_BYTES + bytes > packet_bytes(ctx) : !segment_bytes(ctx))
+		return PARSE_MALFORMED;
+	if (!packet->from_node && !has_right_checksum(ctx, ip))
 		return PARSE_MALFORMED;
 	packet->tuple.source = ipv4_address(ip->saddr);
 	packet->tuple.destination = ipv4_address(ip->daddr);
 	packet->tuple.protocol = ip->protocol;
 	packet->ttl = ip->ttl;
-	packet->l4_offset = ETH_HLEN + header_bytes;
+	packet->l4_offset = L2_BYTES + header_bytes;
 	packet->l4_bytes = bytes ? bytes - header_bytes : L4_BYTES_UNKNOWN;
 	fragment = bpf_ntohs(ip->frag_off);
 	packet->fixed_size = fragment & IPV4_DO_NOT_FRAGMENT;
@@ -142,14 +181,6 @@ static __always_inline enum parse_result parse_ipv4(const struct cursor *cursor,
 		packet->identification = ip->id;
 	}
 	return packet->later_fragment ? PARSE_IP : parse_ports(cursor, packet);
-}
-
-static __always_inline void copy_ipv6(struct address *to, const struct in6_addr *from)
-{
-	to->word[0] = from->in6_u.u6_addr32[0];
-	to->word[1] = from->in6_u.u6_addr32[1];
-	to->word[2] = from->in6_u.u6_addr32[2];
-	to->word[3] = from->in6_u.u6_addr32[3];
 }
 
 struct extension {
@@ -194,7 +225,7 @@ union extensions {
 __noinline __u64 walk_extensions(context *ctx, __u8 next)
 {
 	struct cursor cursor = readable_bytes(ctx);
-	__u32 offset = ETH_HLEN + sizeof(struct ipv6hdr);
+	__u32 offset = L2_BYTES + sizeof(struct ipv6hdr);
 	union extensions found = {};
 
 	for (int i = 0; i < MAX_EXTENSION_HEADERS && is_extension(next) && !found.later_fragment; i++) {
@@ -227,7 +258,7 @@ static __always_inline enum parse_result parse_extensions(context *ctx, const st
 							  struct packet *packet)
 {
 	union extensions found = { .bits = walk_extensions(ctx, packet->tuple.protocol) };
-	__u32 bytes = found.offset - ETH_HLEN - sizeof(struct ipv6hdr);
+	__u32 bytes = found.offset - L2_BYTES - sizeof(struct ipv6hdr);
 
 	if (found.malformed || packet->l4_bytes < bytes)
 		return PARSE_MALFORMED;
@@ -245,19 +276,22 @@ static __always_inline enum parse_result parse_extensions(context *ctx, const st
 
 static __always_inline enum parse_result parse_ipv6(context *ctx, const struct cursor *cursor, struct packet *packet)
 {
-	struct ipv6hdr *ip = header_at(cursor, ETH_HLEN, sizeof(*ip));
+	struct ipv6hdr *ip = header_at(cursor, L2_BYTES, sizeof(*ip));
+	__u16 bytes;
 
 	if (!ip || ip->version != 6)
+		return UNREADABLE;
+	bytes = bpf_ntohs(ip->payload_len);
+	if (L2_BYTES + sizeof(*ip) + bytes > packet_bytes(ctx))
 		return PARSE_MALFORMED;
-	copy_ipv6(&packet->tuple.source, &ip->saddr);
-	copy_ipv6(&packet->tuple.destination, &ip->daddr);
+	__builtin_memcpy(&packet->tuple, &ip->saddr, 2 * sizeof(struct address));
 	/* The maps would take them for IPv4's; the kernel drops them too. */
 	if (is_ipv4(&packet->tuple.source) || is_ipv4(&packet->tuple.destination))
 		return PARSE_MALFORMED;
 	packet->ttl = ip->hop_limit;
 	packet->fixed_size = true;
-	packet->l4_bytes = ip->payload_len ? bpf_ntohs(ip->payload_len) : L4_BYTES_UNKNOWN;
-	packet->l4_offset = ETH_HLEN + sizeof(*ip);
+	packet->l4_bytes = bytes || !segment_bytes(ctx) ? bytes : L4_BYTES_UNKNOWN;
+	packet->l4_offset = L2_BYTES + sizeof(*ip);
 	packet->tuple.protocol = ip->nexthdr;
 	return is_extension(ip->nexthdr) ? parse_extensions(ctx, cursor, packet) : parse_ports(cursor, packet);
 }
@@ -271,7 +305,7 @@ static __always_inline enum parse_result parse_packet(context *ctx, const struct
 {
 	packet->ethertype = packet_ethertype(ctx);
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
-		return parse_ipv4(cursor, packet);
+		return parse_ipv4(ctx, cursor, packet);
 	if (packet->ethertype == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(ctx, cursor, packet);
 	return PARSE_OTHER;

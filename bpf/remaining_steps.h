@@ -11,7 +11,7 @@ static __always_inline int run_remaining_steps(context *ctx, enum hook hook, __u
 
 	if (step.next == NEXT_SLOW_PATH)
 		step = unpack_step(handle_slow_path(ctx, hook));
-	if (step.reinject && reinject_fragments(ctx))
+	if (step.reinject && reinject_fragments(ctx, L2_BYTES || step.action == ACTION_PASS ? 0 : ETH_HLEN))
 		return ACTION_DROP;
 	if (step.next == NEXT_ICMP_REPLY)
 		return send_icmp_reply(ctx, hook, pack_step(step));

@@ -5,11 +5,11 @@
 #include "crc32c.h"
 #include "packet.h"
 
-#define IPV4_TTL_OFFSET (ETH_HLEN + offsetof(struct iphdr, ttl))
-#define IPV4_CHECKSUM_OFFSET (ETH_HLEN + offsetof(struct iphdr, check))
-#define IPV4_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct iphdr, saddr))
-#define IPV6_HOP_LIMIT_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, hop_limit))
-#define IPV6_ADDRESSES_OFFSET (ETH_HLEN + offsetof(struct ipv6hdr, saddr))
+#define IPV4_TTL_OFFSET (L2_BYTES + offsetof(struct iphdr, ttl))
+#define IPV4_CHECKSUM_OFFSET (L2_BYTES + offsetof(struct iphdr, check))
+#define IPV4_ADDRESSES_OFFSET (L2_BYTES + offsetof(struct iphdr, saddr))
+#define IPV6_HOP_LIMIT_OFFSET (L2_BYTES + offsetof(struct ipv6hdr, hop_limit))
+#define IPV6_ADDRESSES_OFFSET (L2_BYTES + offsetof(struct ipv6hdr, saddr))
 #define ICMP_CHECKSUM_OFFSET 2
 
 static __always_inline __u32 checksum_offset(const struct packet *packet)
@@ -143,7 +143,7 @@ static __always_inline int write_ttl(context *ctx, const struct packet *packet, 
 static __always_inline int decrement_ipv4_ttl(context *ctx)
 {
 	struct cursor cursor = readable_bytes(ctx);
-	struct iphdr *ip = header_at(&cursor, ETH_HLEN, sizeof(*ip));
+	struct iphdr *ip = header_at(&cursor, L2_BYTES, sizeof(*ip));
 	__u32 sum;
 
 	if (!ip)
@@ -157,7 +157,7 @@ static __always_inline int decrement_ipv4_ttl(context *ctx)
 static __always_inline int decrement_hop_limit(context *ctx)
 {
 	struct cursor cursor = readable_bytes(ctx);
-	struct ipv6hdr *ip = header_at(&cursor, ETH_HLEN, sizeof(*ip));
+	struct ipv6hdr *ip = header_at(&cursor, L2_BYTES, sizeof(*ip));
 
 	if (!ip)
 		return -1;
@@ -175,14 +175,30 @@ static __always_inline int decrement_ttl(context *ctx, const struct packet *pack
 	return packet->ethertype == bpf_htons(ETH_P_IP) ? decrement_ipv4_ttl(ctx) : decrement_hop_limit(ctx);
 }
 
-static __always_inline int write_macs(context *ctx, const __u8 *destination, const __u8 *source)
+/* Gives a packet that is complete the MAC addresses that it goes on with, and an Ethernet header where it has none. The
+ * kernel takes that off again where the packet goes on by a device without such headers. */
+static __always_inline int write_macs(context *ctx, __be16 ethertype, const __u8 *destination, const __u8 *source)
 {
-	struct cursor cursor = readable_bytes(ctx);
-	struct ethhdr *ethernet = header_at(&cursor, 0, sizeof(*ethernet));
+	struct ethhdr *ethernet;
+	struct cursor cursor;
 
+	if (!L2_BYTES && prepend_room(ctx, sizeof(*ethernet)))
+		return -1;
+	cursor = readable_bytes(ctx);
+	ethernet = header_at(&cursor, 0, sizeof(*ethernet));
 	if (!ethernet)
 		return -1;
 	__builtin_memcpy(ethernet->h_dest, destination, ETH_ALEN);
 	__builtin_memcpy(ethernet->h_source, source, ETH_ALEN);
+	if (!L2_BYTES)
+		ethernet->h_proto = ethertype;
 	return 0;
+}
+
+/* Turns a packet round that leaves by the device that it came in by. */
+static __always_inline int swap_macs(context *ctx)
+{
+	__u8 macs[2 * ETH_ALEN];
+
+	return L2_BYTES && (load_bytes(ctx, 0, macs, sizeof(macs)) || write_macs(ctx, 0, macs + ETH_ALEN, macs));
 }

@@ -30,7 +30,7 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 {
 	if (packet->ttl <= 1 && !packet->from_node)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
-	if (decrement_ttl(ctx, packet) || write_macs(ctx, local->mac, local->host_mac))
+	if (decrement_ttl(ctx, packet) || write_macs(ctx, packet->ethertype, local->mac, local->host_mac))
 		return VERDICT_DROP_REWRITE;
 	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through the pod's
 	 * veth. */
@@ -43,15 +43,16 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 	return VERDICT_TO_POD;
 }
 
-/* Returns the length that is compared with the route's MTU: that of the IP packet, or of the packets that it will be
- * cut into. 0 where it is unknown or fits everywhere: the kernel then compares with the device's MTU only. */
+/* Returns the length that is compared with the route's MTU: that of the IP packet, without padding that a link has put
+ * behind it, or of the packets that it will be cut into. 0 where it is unknown or fits everywhere: the kernel then
+ * compares with the device's MTU only. */
 static __always_inline __u16 routed_bytes(context *ctx, const struct packet *packet)
 {
 	__u32 min = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN : IPV6_MTU_MIN;
-	__u32 segment = segment_bytes(ctx), bytes = packet_bytes(ctx) - ETH_HLEN;
+	__u32 segment = segment_bytes(ctx), bytes = packet->l4_offset - L2_BYTES + packet->l4_bytes;
 
 	if (segment) {
-		bytes = packet->l4_offset - ETH_HLEN + packet->l4_header_bytes + segment;
+		bytes = packet->l4_offset - L2_BYTES + packet->l4_header_bytes + segment;
 		/* The extension header of BIG TCP goes when the packet is cut. */
 		if (packet->l4_bytes == L4_BYTES_UNKNOWN && packet->ethertype == bpf_htons(ETH_P_IPV6))
 			bytes -= sizeof(struct extension);
@@ -102,17 +103,14 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 		return give_up_too_big(packet, bytes, fib.mtu_result);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return leave_to_stack(packet, VERDICT_DROP_NO_ROUTE);
-	if (decrement_ttl(ctx, packet))
+	if (decrement_ttl(ctx, packet) || write_macs(ctx, packet->ethertype, fib.dmac, fib.smac))
 		return VERDICT_DROP_REWRITE;
 	mark_forwarded(ctx);
-	/* The route is known, the next hop's MAC address not yet: the kernel resolves it and sends the packet. */
-	if (result == BPF_FIB_LKUP_RET_NO_NEIGH) {
+	/* The route may be known, and the next hop's MAC address not yet: the kernel then resolves it. */
+	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
 		packet->action = redirect_to_neighbour(fib.ifindex, fib.family, fib.ipv6_dst);
-		return VERDICT_TO_NETWORK;
-	}
-	if (write_macs(ctx, fib.dmac, fib.smac))
-		return VERDICT_DROP_REWRITE;
-	packet->action = redirect_out(fib.ifindex);
+	else
+		packet->action = redirect_out(fib.ifindex);
 	return VERDICT_TO_NETWORK;
 }
 
@@ -122,7 +120,7 @@ static __always_inline enum verdict return_to_node(context *ctx, struct packet *
 {
 	__u8 none[ETH_ALEN] = {};
 
-	if (write_macs(ctx, none, none))
+	if (write_macs(ctx, packet->ethertype, none, none))
 		return VERDICT_DROP_REWRITE;
 	packet->action = redirect_in(LOOPBACK_IFINDEX);
 	return VERDICT_PASS;

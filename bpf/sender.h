@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Whose packet is it? A pod sends from its own addresses, and before it has one, what it needs to get one. It is no
- * router: what it forwards for others, and errors about others' packets, are dropped unless it may send them. */
+ * router: what it forwards for others, and errors about others' packets, are dropped unless it may send them. What no
+ * host can have sent goes to the stack as it came, as frames for other hosts and VLANs do: a redirect bypasses the
+ * stack's own checks. It drops such packets, logs them, or has a device or a sysctl for them. */
 #pragma once
 
 #include "hook.h"
@@ -94,11 +96,28 @@ static __always_inline enum verdict judge_source(context *ctx, enum hook hook, c
 	return is_for_link(ctx, packet) || may_send_anything(ctx) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
 }
 
-/* The same of a frame that is not IP: address resolution passes. Others might hide an IP packet, such as behind two
- * VLAN tags. */
+/* The same of a frame that is not IP, or is a VLAN's: a pod's address resolution passes. Others might hide a packet. */
 static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, const struct packet *packet)
 {
-	if (!config.verify_sources || !sent_by_pod(hook) || packet->ethertype == bpf_htons(ETH_P_ARP))
-		return VERDICT_PASS;
-	return may_send_anything(ctx) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
+	if (!config.verify_sources || !sent_by_pod(hook) || packet->ethertype == bpf_htons(ETH_P_ARP) ||
+	    may_send_anything(ctx))
+		return packet->ethertype ? VERDICT_PASS : VERDICT_FOREIGN;
+	return VERDICT_DROP_FOREIGN_SOURCE;
+}
+
+/* Does the packet come from an address that no other host has, or go to a loopback or unspecified one? (The kernel's
+ * ip_route_input_slow and ip6_rcv_core.) A known flow was not opened by such a packet, so only others are asked. */
+static __always_inline bool is_foreign(enum hook hook, const struct packet *packet)
+{
+	const struct address *source = &packet->tuple.source, *destination = &packet->tuple.destination;
+	const struct local_address *owner;
+
+	if (is_loopback_or_unspecified(destination))
+		return true;
+	if (is_martian(source)) /* to a group, hosts send before they have an address */
+		return !is_multicast_or_reserved(destination);
+	if (!from_network(hook))
+		return false;
+	owner = lookup_local_address(source);
+	return owner && owner->kind != LOCAL_POD;
 }

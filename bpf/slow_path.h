@@ -63,6 +63,8 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
 	verdict = judge_source(ctx, hook, &packet);
+	if (verdict == VERDICT_PASS && is_ingress(hook) && is_foreign(hook, &packet))
+		verdict = VERDICT_FOREIGN;
 	if (verdict != VERDICT_PASS)
 		return pack_step(finish(ctx, hook, &packet, verdict));
 	if (packet.later_fragment) {

@@ -20,6 +20,7 @@ enum verdict {
 	VERDICT_TO_NETWORK = 2,
 	VERDICT_TRANSLATED = 3, /* a socket call was given a backend, or its service's address back */
 	VERDICT_QUEUED = 4, /* a fragment whose datagram's first fragment has not come: it is reinjected after that */
+	VERDICT_FOREIGN = 5, /* to the stack as it came: for another host or VLAN, or from an address that none has */
 	VERDICT_DROP = 8, /* never returned: the drops begin here */
 	VERDICT_DROP_MALFORMED = 9,
 	VERDICT_DROP_NO_BACKEND = 10,

@@ -19,6 +19,7 @@
 	(ABILITY_MARK | ABILITY_SEGMENTS | ABILITY_DEVICE_CHECKSUM | ABILITY_REDIRECT_IN | ABILITY_NEIGHBOUR |         \
 	 ABILITY_COPY | ABILITY_PACKET_TYPE)
 #define HEADERS_BYTES 128 /* what is made readable: Ethernet, IPv6 with a few extension headers, TCP */
+#define VLAN_NUMBER 0xfff /* of a tag; the other bits are a priority */
 #define CHECKSUM_IPV6 (1ULL << 7) /* BPF_F_IPV6, newer than some headers */
 
 typedef struct __sk_buff context;
@@ -49,12 +50,20 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 	return bpf_skb_pull_data(ctx, bytes);
 }
 
-static __always_inline __be16 packet_ethertype(context *ctx)
+/* Removes the tag of VLAN 0, which tells a priority and no VLAN. */
+static __always_inline void remove_priority_tag(context *ctx)
 {
-	return ctx->protocol;
+	if (ctx->vlan_present && !(ctx->vlan_tci & VLAN_NUMBER))
+		bpf_skb_vlan_pop(ctx);
 }
 
-/* The length with the Ethernet header. */
+/* 0 with the tag of a VLAN (802.1Q, 802.1ad): the kernel has taken the outer one out of the frame. */
+static __always_inline __be16 packet_ethertype(context *ctx)
+{
+	return ctx->vlan_present ? 0 : ctx->protocol;
+}
+
+/* The length, with an Ethernet header where there is one. */
 static __always_inline __u32 packet_bytes(context *ctx)
 {
 	return ctx->len;
@@ -72,10 +81,10 @@ static __always_inline __u32 packet_device(context *ctx)
 	return ctx->ifindex;
 }
 
-/* Was the packet sent to this host alone, as far as the link layer tells? */
-static __always_inline bool is_unicast(context *ctx)
+/* Whom the frame was sent to, as PACKET_HOST and others say. */
+static __always_inline __u32 packet_type(context *ctx)
 {
-	return ctx->pkt_type != PACKET_BROADCAST && ctx->pkt_type != PACKET_MULTICAST;
+	return ctx->pkt_type;
 }
 
 static __always_inline __u32 read_mark(context *ctx)
@@ -155,10 +164,16 @@ static __always_inline int change_length(context *ctx, __u32 bytes)
 	return bpf_skb_change_tail(ctx, bytes, 0);
 }
 
-/* Makes room for `bytes` bytes behind the Ethernet header. */
+/* Makes room for `bytes` bytes behind the Ethernet header, or in front of a packet that has none. */
 static __always_inline int insert_room(context *ctx, __u32 bytes)
 {
 	return bpf_skb_adjust_room(ctx, bytes, BPF_ADJ_ROOM_MAC, 0);
+}
+
+/* Puts `bytes` zero bytes in front of a packet without Ethernet header. */
+static __always_inline int prepend_room(context *ctx, __u32 bytes)
+{
+	return bpf_skb_change_head(ctx, bytes, 0);
 }
 
 /* Copies the whole packet if it has at most `max` bytes. Returns its length, or 0. */
@@ -171,12 +186,13 @@ static __always_inline __u32 copy_packet(context *ctx, void *to, __u32 max)
 	return bpf_skb_load_bytes(ctx, 0, to, length) ? 0 : length;
 }
 
-/* Makes the packet one that was copied. Returns 0, or negative with the packet in an unusable state. */
-static __always_inline int replace_packet(context *ctx, const void *from, __u32 length, __u32 max)
+/* Makes the packet, from `offset` on, one that was copied. Returns 0, or negative with the packet in an unusable
+ * state. */
+static __always_inline int replace_packet(context *ctx, __u32 offset, const void *from, __u32 length, __u32 max)
 {
-	if (length < ETH_HLEN || length > max || bpf_skb_change_tail(ctx, length, 0))
+	if (length < ETH_HLEN || length > max || bpf_skb_change_tail(ctx, offset + length, 0))
 		return -1;
-	return bpf_skb_store_bytes(ctx, 0, from, length, BPF_F_RECOMPUTE_CSUM);
+	return bpf_skb_store_bytes(ctx, offset, from, length, BPF_F_RECOMPUTE_CSUM);
 }
 
 /* Has a copy of the packet arrive at its device, after this packet. */

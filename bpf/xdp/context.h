@@ -6,6 +6,7 @@
 
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
+#include <linux/if_packet.h>
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
@@ -48,6 +49,11 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 	return packet_bytes(ctx) < bytes ? -1 : 0;
 }
 
+/* A tag stays: its EtherType is not IP's. */
+static __always_inline void remove_priority_tag(context *ctx)
+{
+}
+
 static __always_inline __be16 packet_ethertype(context *ctx)
 {
 	struct cursor cursor = readable_bytes(ctx);
@@ -67,12 +73,12 @@ static __always_inline __u32 packet_device(context *ctx)
 }
 
 /* The destination MAC address says whether the packet was sent to more than one host: its first bit is set then. */
-static __always_inline bool is_unicast(context *ctx)
+static __always_inline __u32 packet_type(context *ctx)
 {
 	struct cursor cursor = readable_bytes(ctx);
 	struct ethhdr *ethernet = header_at(&cursor, 0, sizeof(*ethernet));
 
-	return ethernet && !(ethernet->h_dest[0] & 1);
+	return ethernet && !(ethernet->h_dest[0] & 1) ? PACKET_HOST : PACKET_MULTICAST;
 }
 
 static __always_inline __u32 read_mark(context *ctx)
@@ -188,12 +194,17 @@ static __always_inline int insert_room(context *ctx, __u32 bytes)
 	return store_bytes(ctx, 0, &ethernet, sizeof(ethernet));
 }
 
+static __always_inline int prepend_room(context *ctx, __u32 bytes)
+{
+	return bpf_xdp_adjust_head(ctx, -(int)bytes);
+}
+
 static __always_inline __u32 copy_packet(context *ctx, void *to, __u32 max)
 {
 	return 0;
 }
 
-static __always_inline int replace_packet(context *ctx, const void *from, __u32 length, __u32 max)
+static __always_inline int replace_packet(context *ctx, __u32 offset, const void *from, __u32 length, __u32 max)
 {
 	return -EOPNOTSUPP;
 }

@@ -32,13 +32,15 @@ _kubypass() {
         'kubypass trace --from') return ;;
         'kubypass trace --source-address') return ;;
         'kubypass trace --to') return ;;
+        'kubypass trace --pcap') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+        'kubypass trace --hook') return ;;
+        'kubypass trace -o'|'kubypass trace --output') return ;;
         'kubypass trace --manifests') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass trace --node') return ;;
         'kubypass trace --config') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass trace --batch') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass trace --run') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass trace --bpffs') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
-        'kubypass trace -o'|'kubypass trace --output') mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$current"); return ;;
         'kubypass metrics --run') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass config check -o'|'kubypass config check --output') mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$current"); return ;;
         'kubypass install --values') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
@@ -63,7 +65,7 @@ _kubypass() {
         'kubypass status') words='-h --help --run --bpffs -o --output -v --verbose --check' ;;
         'kubypass service') words='list -h --help' ;;
         'kubypass service list') words='-h --help -n --namespace --port --type --run --bpffs -o --output' ;;
-        'kubypass trace') words='-h --help --from --source-address --to --manifests --node --config --batch --run --bpffs -o --output' ;;
+        'kubypass trace') words='-h --help --from --source-address --to --pcap --hook -o --output --manifests --node --config --batch --run --bpffs' ;;
         'kubypass metrics') words='-h --help --run' ;;
         'kubypass config') words='check -h --help' ;;
         'kubypass config check') words='-h --help -o --output' ;;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Reads packets and says whether their checksums are right: an independent reading of the same RFCs. */
+/* Reads packets and says whether their checksums are right: an independent
+ * reading of the same RFCs. */
 #pragma once
 
 #include <stdbool.h>
@@ -52,7 +53,8 @@ static uint32_t crc32c(const unsigned char *data, uint32_t bytes)
 	return ~sum;
 }
 
-/* The transport of a whole packet and what its checksum covers; `bytes` is 0 if that is unknown. */
+/* The transport of a whole packet and what its checksum covers; `bytes` is 0 if
+ * that is unknown. */
 struct transport {
 	const unsigned char *at;
 	uint32_t bytes, pseudo;
@@ -149,7 +151,8 @@ static struct sums check_sums(const unsigned char *packet, uint32_t bytes)
 	return sums;
 }
 
-/* Returns the offset of the transport header from that of IP. It needs readable headers, not a whole packet. */
+/* Returns the offset of the transport header from that of IP. It needs readable
+ * headers, not a whole packet. */
 static uint32_t find_offset(const unsigned char *ip, uint32_t bytes, uint8_t *protocol)
 {
 	uint32_t at = 40;
@@ -169,7 +172,8 @@ static uint32_t find_offset(const unsigned char *ip, uint32_t bytes, uint8_t *pr
 	return at;
 }
 
-/* A UDP checksum of zero covers nothing, so nothing compares a device's sum of such a packet. */
+/* A UDP checksum of zero covers nothing, so nothing compares a device's sum of
+ * such a packet. */
 static bool has_no_sum(const unsigned char *packet, uint32_t bytes)
 {
 	const unsigned char *ip = packet + ETHERNET;
@@ -179,8 +183,9 @@ static bool has_no_sum(const unsigned char *packet, uint32_t bytes)
 	return bytes - ETHERNET >= at + 8 && !get16(ip + at + 6);
 }
 
-/* Are the packets alike but for IP addresses, the IPv4 checksum, the first four bytes of the transport header and its
- * checksum (which may be anywhere in its first twenty), and the same in what an ICMP error quotes? */
+/* Are the packets alike but for IP addresses, the IPv4 checksum, the first four
+ * bytes of the transport header and its checksum (which may be anywhere in its
+ * first twenty), and the same in what an ICMP error quotes? */
 static bool same_but_ends(const unsigned char *one, const unsigned char *other, uint32_t bytes)
 {
 	bool ipv4 = one[0] >> 4 == 4;

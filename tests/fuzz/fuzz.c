@@ -107,6 +107,7 @@ static const char *judge_answer(struct run *run)
 static const char *judge(struct run *run)
 {
 	int moved = find_verdict(run);
+	bool passed;
 
 	if (run->error == EINVAL)
 		return moved ? "refused, but counted" : NULL; /* test run needs more than an Ethernet header */
@@ -132,12 +133,15 @@ static const char *judge(struct run *run)
 		return judge_answer(run);
 	if (run->verdict > VERDICT_DROP || run->verdict == VERDICT_QUEUED)
 		return run->code == CODE_SHOT ? NULL : "code of a drop";
-	if (run->code != (run->verdict ? CODE_REDIRECT : CODE_PASS) && (run->verdict || !comes_back(run)))
+	passed = run->verdict == VERDICT_PASS || run->verdict == VERDICT_FOREIGN;
+	if (run->code != (passed ? CODE_PASS : CODE_REDIRECT) && (run->verdict || !comes_back(run)))
 		return "code";
 	if (run->out_bytes != run->in_bytes)
 		return "another size";
-	if (!run->verdict && judge_passed(run))
+	if (passed && judge_passed(run))
 		return judge_passed(run);
+	if (run->verdict == VERDICT_FOREIGN && memcmp(run->in, run->out, run->in_bytes))
+		return "a foreign packet has changed";
 	return judge_sums(run);
 }
 

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Makes random packets: most are well-formed, and some of those are damaged afterwards. */
+/* Makes random packets: most are well-formed, and some of those are damaged
+ * afterwards. */
 #pragma once
 
 #include <arpa/inet.h>
@@ -11,6 +12,8 @@
 #include "checksums.h"
 
 #define ADDRESSES_MAX 64
+
+static const unsigned char device_mac[] = { 2, 0, 0, 0, 0x64, 1 }; /* NODE_MAC of tests/packet/packets.py */
 
 static unsigned char addresses4[ADDRESSES_MAX][4], addresses6[ADDRESSES_MAX][16];
 static unsigned int many4, many6;
@@ -206,6 +209,8 @@ static uint32_t make_packet(unsigned char *to)
 	uint32_t bytes;
 
 	fill_random(to, 12);
+	if (roll(16)) /* otherwise it is for another host */
+		memcpy(to, device_mac, sizeof(device_mac));
 	if (!roll(50)) { /* random bytes that claim to be IP */
 		bytes = ETHERNET + 1 + roll(200);
 		fill_random(to + 12, bytes - 12);

@@ -38,6 +38,7 @@ MUST_BE_MET = {
     Verdict.PASS,
     Verdict.TO_POD,
     Verdict.TO_NETWORK,
+    Verdict.FOREIGN,
     Verdict.DROP_MALFORMED,
     Verdict.DROP_EXTERNAL_CLUSTER_IP,
     Verdict.ANSWER_TTL_EXPIRED,

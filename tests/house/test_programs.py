@@ -22,7 +22,7 @@ from tests.house.sources import ROOT
 
 HOUSE_STACK = 448
 """A program has 512 bytes; the rest is for later options."""
-VERIFIED = 270_000
+VERIFIED = 260_000
 """Far below the million of Linux 5.10, which prunes less than newer kernels do."""
 PAGE = ROOT / "docs/programs.md"
 
@@ -30,7 +30,9 @@ PAGE = ROOT / "docs/programs.md"
 def deepest() -> tuple[int, str]:
     """The deepest chain of all programs, and how many bytes it has."""
     return max(
-        (row.stack, f"{row.object}: {row.chain}") for name in OBJECTS for row in object_rows(name)
+        (row.stack, f"{row.object}: {row.chain}")
+        for name in (*OBJECTS, "host_l3")
+        for row in object_rows(name)
     )
 
 

@@ -36,7 +36,7 @@ FIRST = [
 """The test files that catch most faults."""
 FIRST_OF_PYTHON = [f"tests/unit/{room}" for room in ("plan", "datapath", "kube", "model")]
 """Before them, where the fault is in Python."""
-OBJECTS = ["build/bpf/pod.bpf.o", "build/bpf/host.bpf.o"]
+OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3")]
 """All that these tests load."""
 CAUGHT = Path(__file__).with_name("caught.json")
 PASSED, FAILED = 0, 1

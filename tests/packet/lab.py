@@ -249,13 +249,13 @@ class Lab:
 
         It comes from its sender's pod, or another `device`; in other programs it comes (or leaves) by the uplink.
         """
-        before = self._counts()
+        before = self.counts()
         raw = bytes(packet)
         device = device or (pod_device(self.maps, raw) if program == "from_pod" else uplink_index())
         context = packet_context(device, segment_bytes=segment_bytes)
         with inside(self.path):
             run = self._run(program, bytes(packet), context)
-            counted = self._counts()
+            counted = self.counts()
             if self.repeats:
                 again = [self._run(program, bytes(packet), context) for _ in range(self.repeats)]
                 self.costs.append((program, min(one.duration_ns for one in again)))
@@ -265,5 +265,6 @@ class Lab:
     def _run(self, program: str, packet: bytes, context: bytes) -> TestRun:
         return self.programs[program].test_run(packet, context=context, flags=self.flags)
 
-    def _counts(self) -> Counter[tuple[Hook, Verdict]]:
+    def counts(self) -> Counter[tuple[Hook, Verdict]]:
+        """What all programs have counted."""
         return Counter({(c.hook, c.verdict): c.packets for c in read_counts(self.maps["metrics"])})

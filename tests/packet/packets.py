@@ -14,8 +14,9 @@ from scapy.packet import Packet
 
 Flow = tuple[str, int, str, int]
 """Source address and port, destination address and port."""
-GATEWAY_MAC, NODE_MAC = "02:00:00:00:00:01", "02:00:00:00:00:31"
-POD_MAC, VETH_MAC = "02:00:00:00:64:14", "02:00:00:00:64:01"
+GATEWAY_MAC, POD_MAC = "02:00:00:00:00:01", "02:00:00:00:64:14"
+NODE_MAC = VETH_MAC = "02:00:00:00:64:01"
+"""The node's devices share one: a frame for another MAC address than its device's is one for another host."""
 IN: dict[str, Any] = {"smac": POD_MAC, "dmac": VETH_MAC, "ttl": 64}
 """How a pod's packet comes, and below how it goes on."""
 TO_POD: dict[str, Any] = {"smac": VETH_MAC, "dmac": POD_MAC, "ttl": 63}

@@ -25,7 +25,7 @@ int rewrite(context *ctx)
 	refresh_flow(ctx, flow, &packet, now);
 	target = flow_target(flow, packet.tuple.protocol);
 	if (load_bytes(ctx, 0, macs, sizeof(macs)) || rewrite_packet(ctx, &packet, &target) ||
-	    decrement_ttl(ctx, &packet) || write_macs(ctx, macs + ETH_ALEN, macs))
+	    decrement_ttl(ctx, &packet) || write_macs(ctx, packet.ethertype, macs + ETH_ALEN, macs))
 		return ACTION_DROP;
 	return ACTION_PASS;
 }
@@ -56,7 +56,7 @@ int abilities(context *ctx)
 		shown |= ABILITY_REDIRECT_IN;
 	if (redirect_to_neighbour(LOOPBACK_IFINDEX, AF_INET, nowhere) != -EOPNOTSUPP)
 		shown |= ABILITY_NEIGHBOUR;
-	if (replace_packet(ctx, nowhere, 0, 0) != -EOPNOTSUPP)
+	if (replace_packet(ctx, 0, nowhere, 0, 0) != -EOPNOTSUPP)
 		shown |= ABILITY_COPY;
 	return CONTEXT_ABILITIES << 16 | shown;
 }

@@ -50,7 +50,8 @@ class Ability(IntFlag):
     PACKET_TYPE = 64
 
 
-SHOWN = Ability.MARK | Ability.SEGMENTS | Ability.REDIRECT_IN | Ability.NEIGHBOUR | Ability.COPY
+SHOWN = Ability.MARK | Ability.SEGMENTS | Ability.REDIRECT_IN | Ability.NEIGHBOUR
+SHOWN |= Ability.COPY
 """What the program can show by calling the function; the others are properties of the packet's origin."""
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from kubypass_lab.box.patience import DEADLINE_S
 from tests.trace.cases import KUBYPASS, Case, ipv6
+from tests.trace.objects import OBJECTS
 from tests.trace.rows import Check, Expected, last
 
 
@@ -62,3 +63,10 @@ def check(ask: Callable[[object], dict[str, Any]], request: pytest.FixtureReques
         assert answer["reason"]
 
     return check
+
+
+@pytest.fixture
+def manifests(tmp_path: Path) -> Path:
+    path = tmp_path / "all.json"
+    path.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": OBJECTS}))
+    return tmp_path

@@ -12,6 +12,7 @@ from kubypass.datapath.attach import (
     POD_PROGRAMS,
     UPLINK_PROGRAMS,
     Attachments,
+    l3_program,
 )
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.local_addresses import (
@@ -25,7 +26,7 @@ from kubypass.datapath.local_addresses import (
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel import features, netns
-from kubypass.kernel.netlink import Link
+from kubypass.kernel.netlink import FrameHeader, Link
 from kubypass.model.address import Address
 from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.pod import Pod, PodMetadata, with_metadata
@@ -234,14 +235,17 @@ class Network:
         """Attaches the programs of the uplinks and of the loopback device; one that fails is a problem."""
         problems = []
         for link in node.own_devices:
+            if set(_own_programs(node, link).values()) - self._programs.keys():
+                message = "nothing is served there: its programs were not loaded, as the log tells"
+                problems.append(Problem(f"Device {link.name}", message))
+                continue
             try:
-                for name in _own_programs(node, link):
-                    program = self._programs[name]
+                for name, ours in _own_programs(node, link).items():
+                    program = self._programs[ours]
                     self._attachments.attach_device(link.name, link.index, name, program)
             except (KernelError, OSError) as error:
-                if (
-                    interface_index(link.name) == link.index
-                ):  # otherwise it has gone since we looked
+                # Otherwise it has gone since we looked.
+                if interface_index(link.name) == link.index:
                     message = f"nothing is served there: {error}; it is tried again"
                     problems.append(Problem(f"Device {link.name}", message))
         self.device_problems = problems
@@ -252,11 +256,14 @@ class Network:
             link.name
             for link in node.own_devices
             if not all(
-                self._attachments.has_filter(link.index, name, self._programs[name])
-                for name in _own_programs(node, link)
+                ours not in self._programs  # which is a problem already
+                or self._attachments.has_filter(link.index, name, self._programs[ours])
+                for name, ours in _own_programs(node, link).items()
             )
         ]
 
 
-def _own_programs(node: NodeState, link: Link) -> tuple[str, ...]:
-    return UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
+def _own_programs(node: NodeState, link: Link) -> dict[str, str]:
+    """The programs of a device of the node, and the names under which they are loaded."""
+    names = UPLINK_PROGRAMS if link in node.uplinks else LOOPBACK_PROGRAMS
+    return {name: l3_program(name) if link.header == FrameHeader.NONE else name for name in names}

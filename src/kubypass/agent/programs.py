@@ -18,7 +18,7 @@ from kubypass.datapath.map_fill import MapFill
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import FLOW_MAPS, map_sizes
 from kubypass.errors import KernelError
-from kubypass.kernel.netlink import Link
+from kubypass.kernel.netlink import FrameHeader, Link
 from kubypass.model.problem import Problem
 from kubypass.node.attached_programs import AttachedPrograms, write_attached
 from kubypass.node.record import Change, Kind
@@ -32,6 +32,7 @@ class Programs:
         self._agent = agent
         pins = Pins(agent.options.bpffs)
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
+        self._config, self._sizes = config, sizes
         self.signature = loader.signature(config, sizes)
         self._constants = config.pack().hex()
         found = loader.find(pins) if agent.attached.signature == self.signature else None
@@ -93,6 +94,14 @@ class Programs:
         """Attaches the programs of the uplinks and of the loopback device."""
         node = self._agent.node
         self._record_filters()
+        if any(link.header == FrameHeader.NONE for link in node.uplinks):
+            try:
+                loader.add_l3_programs(self.datapath, self._config, self._sizes)
+            except (
+                KernelError,
+                OSError,
+            ) as error:  # status names each device that has no programs then
+                log("no programs for devices without Ethernet header", error=error)
         self.network.attach_own_devices(node)
         self.uplinks = node.uplinks
 

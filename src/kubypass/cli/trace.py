@@ -7,11 +7,13 @@ import argparse
 import json
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
-from kubypass.cli.options import add_bpffs, add_output, add_run
+from kubypass.cli.capture import add_capture, capture_to_write, output_format, replay_capture
+from kubypass.cli.options import add_bpffs, add_run
 from kubypass.cli.output import write_output
 from kubypass.cli.progress import progress
 from kubypass.cli.signals import signals_blocked, signals_unblocked
@@ -30,10 +32,13 @@ _EPILOG = """examples:
   kubypass trace --from node/node1 --to service/default/my-nginx:80
   kubypass trace --manifests DIR --node node1 --from pod/10.233.64.14 --to 10.233.30.47:80
   kubypass trace --batch cases.jsonl -o json                           a case a line, each with its own objects
+  kubypass trace --pcap in.pcap -o out.pcap                            a capture, as if its packets came from outside
+  kubypass trace --pcap in.pcap --hook from-pod=default/web-0 -o json  as if the pod sent them
 
 Nothing is sent and nothing of it is seen by the host: packets go through by test run, socket calls are made in a
 namespace and a cgroup that end with the command, and live maps are only read.
-Exit code: 0 where the connection gets through, 1 where it is dropped or rejected."""
+Exit code: 0 where the connection gets through, 1 where it is dropped or rejected; with --pcap, 1 where a part of the
+capture could not be run."""
 _WIDTH = 20
 
 
@@ -57,6 +62,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="HOST:PORT or HOST:PORT/PROTOCOL (tcp, udp, sctp); HOST is an address, a node, "
         "node/NAME or service/NAMESPACE/NAME",
     )  # fmt: skip
+    add_capture(parser)
     offline = parser.add_argument_group("without an agent")
     offline.add_argument(
         "--manifests", type=Path, metavar="PATH", help="objects: a file, or a directory"
@@ -71,21 +77,41 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )  # fmt: skip
     add_run(parser)
     add_bpffs(parser)
-    add_output(parser)
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     if arguments.batch:
-        if arguments.source or arguments.target or arguments.manifests:
-            raise ConfigError("--batch: not together with --from, --to or --manifests")
+        if arguments.source or arguments.target or arguments.manifests or arguments.pcap:
+            raise ConfigError("--batch: not together with --from, --to, --pcap or --manifests")
         return _run_batch(arguments.batch)
+    if arguments.pcap:
+        if arguments.source or arguments.target:
+            raise ConfigError("--pcap: not together with --from or --to: the packets say both")
+        with _open_node(arguments) as node:
+            return replay_capture(arguments, node)
+    if arguments.hook or capture_to_write(arguments):
+        raise ConfigError("--hook, -o FILE.pcap: only with --pcap", hint="kubypass trace --help")
     if not arguments.source or not arguments.target:
         raise ConfigError("trace: expected --from and --to", hint="kubypass trace --help")
     from kubypass.trace.explanation import explain
     from kubypass.trace.fields import explanation_fields
     from kubypass.trace.run import Answer
 
+    with _open_node(arguments) as node:
+        flow, source = node.parse_flow(arguments.source, arguments.target)
+        flow, pod = node.with_source(flow, source, arguments.source_address)
+        explanation = explain(node.programs, flow, source, node.local, node.explain_port, pod=pod)
+    if output_format(arguments) == "json":
+        text = json.dumps(explanation_fields(explanation, node), indent=1) + "\n"
+    else:
+        text = _text(explanation, arguments, node)
+    write_output(text.encode(errors="backslashreplace"))
+    return 0 if explanation.run.answer in {Answer.DNAT, Answer.ACCEPT} else 1
+
+
+@contextmanager
+def _open_node(arguments: argparse.Namespace) -> Iterator[TracedNode]:
     with (
         signals_blocked(),
         progress() as shown,  # its thread must not take the signals that are blocked here
@@ -93,15 +119,7 @@ def _run(arguments: argparse.Namespace) -> int:
         signals_unblocked(),
     ):
         shown.end()
-        flow, source = node.parse_flow(arguments.source, arguments.target)
-        flow, pod = node.with_source(flow, source, arguments.source_address)
-        explanation = explain(node.programs, flow, source, node.local, node.explain_port, pod=pod)
-    if arguments.output == "json":
-        text = json.dumps(explanation_fields(explanation, node), indent=1) + "\n"
-    else:
-        text = _text(explanation, arguments, node)
-    write_output(text.encode(errors="backslashreplace"))
-    return 0 if explanation.run.answer in {Answer.DNAT, Answer.ACCEPT} else 1
+        yield node
 
 
 def _node(

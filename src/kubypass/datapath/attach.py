@@ -36,6 +36,11 @@ _DEVICE_CGROUP = ":63group"
 """A device may have this name, too: its first letter is escaped as in bpffs_names.py."""
 
 
+def l3_program(name: str) -> str:
+    """The name of a program as it is for devices without Ethernet header."""
+    return f"{name}_l3"
+
+
 @dataclass(frozen=True, slots=True)
 class _Held:
     """An open link, and what the kernel said of it when it was made. Open, it outlives its pin."""

@@ -27,10 +27,10 @@ def counter_index(hook: Hook, verdict: Verdict) -> int:
     return hook * Verdict.MAX + verdict
 
 
-def read_counts(metrics: Map) -> list[Count]:
-    """Returns everything that was counted at least once."""
+def read_counts(metrics: Map, hooks: Iterable[Hook] = Hook) -> list[Count]:
+    """Returns everything that was counted at least once, at these hooks."""
     found = []
-    for hook in Hook:
+    for hook in hooks:
         if hook == Hook.MAX:
             continue
         for verdict in Verdict:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "3657eb3297a7"
+LAYOUT_HASH = "aec26d8f8bab"
 MAP_NAMES = (
     "services",
     "slots",

@@ -12,6 +12,7 @@ from functools import cache
 from pathlib import Path
 
 from kubypass.datapath import layout, map_upgrade, previous_programs
+from kubypass.datapath.attach import l3_program
 from kubypass.datapath.map_upgrade import MapUpgrade
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import kernel_sizes
@@ -21,6 +22,8 @@ from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 
 OBJECTS = ("socket", "bind", "pod", "host")
+_L3_OBJECT, _L3_PROGRAMS = "host_l3", ("from_uplink", "to_uplink")
+"""The programs of uplinks once more, for packets without Ethernet header."""
 
 
 @dataclass(slots=True)
@@ -58,7 +61,9 @@ def signature(config: layout.Config, sizes: Mapping[str, int]) -> str:
 @cache
 def _code() -> bytes:
     """The objects that this process started with, whatever is built meanwhile."""
-    return b"".join((object_directory() / f"{name}.bpf.o").read_bytes() for name in OBJECTS)
+    return b"".join(
+        (object_directory() / f"{name}.bpf.o").read_bytes() for name in (*OBJECTS, _L3_OBJECT)
+    )
 
 
 def find(pins: Pins) -> Datapath | None:
@@ -89,6 +94,19 @@ def load(pins: Pins, config: layout.Config, sizes: Mapping[str, int]) -> Datapat
     connections = [one for one in upgrades if one.name in map_upgrade.CONNECTIONS]
     unpinned = frozenset(layout.MAP_NAMES) - kept
     return Datapath(pins, maps, programs, True, unpinned, notes, connections)
+
+
+def add_l3_programs(datapath: Datapath, config: layout.Config, sizes: Mapping[str, int]) -> None:
+    """Loads the programs for uplinks without Ethernet header, unless they are there; they use the same maps."""
+    if l3_program(_L3_PROGRAMS[0]) in datapath.programs:
+        return
+    loaded = load_programs(
+        (_L3_OBJECT,), datapath.maps, sizes, lambda opened: opened.set_rodata(config.pack())
+    )
+    datapath.pins.programs.mkdir(parents=True, exist_ok=True)
+    for name in _L3_PROGRAMS:
+        datapath.programs[l3_program(name)] = loaded[name]
+        _replace_pin(loaded[name], datapath.pins.programs / l3_program(name))
 
 
 def load_programs(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from pathlib import Path
 
+from kubypass.datapath.attach import l3_program
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.program import Program
@@ -33,12 +34,15 @@ def attach_pinned(target: Map, programs: Path, notes: list[str]) -> None:
             attach(target, hook, Program.open_pinned(str(path)))
         except (KernelError, FileNotFoundError) as error:
             notes.append(f"{name}: connections that begin during the upgrade may fail: {error}")
+        bare = programs / l3_program(name)
+        if bare.exists():
+            attach(target, hook, Program.open_pinned(str(bare)), l3=True)
 
 
-def attach(target: Map, hook: Hook, program: Program) -> None:
-    """Puts one program behind ours of the same hook."""
+def attach(target: Map, hook: Hook, program: Program, *, l3: bool = False) -> None:
+    """Puts one program behind ours of the same hook; `l3` for devices without Ethernet header."""
     for kind in _KINDS:
-        target.update(_key(kind, hook), struct.pack("=I", program.fd))
+        target.update(_key(kind, hook, l3=l3), struct.pack("=I", program.fd))
 
 
 def stop_new(target: Map) -> None:
@@ -54,8 +58,9 @@ def detach(target: Map) -> None:
 
 def _remove(target: Map, kind: PreviousKind) -> None:
     for hook in _HOOKS:
-        target.delete(_key(kind, hook))
+        for l3 in (False, True):
+            target.delete(_key(kind, hook, l3=l3))
 
 
-def _key(kind: PreviousKind, hook: Hook) -> bytes:
-    return struct.pack("=I", kind * Hook.MAX + hook)
+def _key(kind: PreviousKind, hook: Hook, *, l3: bool) -> bytes:
+    return struct.pack("=I", (kind + l3 * PreviousKind.MAX) * Hook.MAX + hook)

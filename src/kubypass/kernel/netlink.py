@@ -108,10 +108,15 @@ def frame_header(kind: int, broadcast: bytes) -> FrameHeader:
     """The header by the ARPHRD_* number; a tunnel's `broadcast` is the address of its other end."""
     if kind in rt.WITH_ETHERNET_HEADER:
         return FrameHeader.ETHERNET
-    # A GRE device without another end gives each packet its outer headers before the hooks see it.
-    if kind in rt.GRE_DEVICES and not any(broadcast):
+    # A GRE device without one other end gives each packet its outer headers before the hooks see it.
+    if kind in rt.GRE_DEVICES and not _is_one_host(broadcast):
         return FrameHeader.OTHER
     return FrameHeader.NONE if kind in rt.WITHOUT_HEADER else FrameHeader.OTHER
+
+
+def _is_one_host(address: bytes) -> bool:
+    """Whether a tunnel's other end is one host, and neither unknown nor a multicast group."""
+    return any(address) and not (len(address) == 4 and 224 <= address[0] < 240)
 
 
 def _link(data: bytes) -> Link:

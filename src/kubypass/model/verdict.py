@@ -124,6 +124,7 @@ class Verdict(IntEnum):
     TO_NETWORK = 2
     TRANSLATED = 3
     QUEUED = 4
+    FOREIGN = 5
     DROP = 8
     DROP_MALFORMED = 9
     DROP_NO_BACKEND = 10

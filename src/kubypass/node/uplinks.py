@@ -24,7 +24,8 @@ _OTHERS = re.compile(
 )
 """Names that container runtimes, virtual machines and other pod networks give to the devices that they make."""
 _WITHOUT_ARRIVALS = frozenset({"dummy", "ifb", "nlmon"})
-_SERVED = frozenset({FrameHeader.ETHERNET})
+_SERVED = frozenset({FrameHeader.ETHERNET, FrameHeader.NONE})
+_HEADER_UNKNOWN = "its packets begin with a header that kubypass cannot read"
 
 
 class Reach(Protocol):
@@ -71,7 +72,7 @@ def choose_uplinks(
         if reason is None and link.header in _SERVED:
             chosen.append(link)
         elif reason is None:
-            left_out.append(LeftOut(link.name, "its packets have no Ethernet header", served=False))
+            left_out.append(LeftOut(link.name, _HEADER_UNKNOWN, served=False))
         elif reason:
             left_out.append(LeftOut(link.name, reason, served=True))
     if not chosen:

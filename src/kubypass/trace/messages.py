@@ -38,7 +38,9 @@ WHY: Final = {
     Verdict.REJECT_NO_SERVICE: "the ClusterIP has no such port",
     Verdict.DROP_LOOP: "no service has this port of the address, and the network would send it back for ever",
     Verdict.DROP_FOREIGN_SOURCE: "the source is not an address of the pod (enable-source-ip-verification)",
-    Verdict.DROP_MALFORMED: "the packet cannot be read",
+    Verdict.DROP_MALFORMED: "the packet cannot be read, or a length or the checksum in its IP header is wrong",
+    Verdict.FOREIGN: "no packet of a network has these addresses: it comes from an address of the node, a "
+    "loopback, multicast or unspecified one, or goes to an unspecified one; the node's own stack judges it",
     Verdict.DROP_TTL_EXPIRED: "its hops are used up",
     Verdict.DROP_NO_ROUTE: "the node has no route to its destination",
     Verdict.DROP_TOO_BIG: "it is too big for its route",

@@ -26,8 +26,9 @@ from kubypass.kernel.attach.cgroup import cgroup_hooks
 from kubypass.kernel.attach.link import Link
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
+from kubypass.kernel.netlink import Netlink
 from kubypass.kernel.program import Program, packet_context
-from kubypass.model.address import Address, format_address, is_ipv4
+from kubypass.model.address import Address, AddressPort, format_address, is_ipv4
 from kubypass.model.constants import MARK_TRACED, NETNS_UNKNOWN
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
@@ -51,6 +52,8 @@ _ARRAY = 2
 _IP_FREEBIND = 15
 _SIZES = {**map_sizes(Settings()), **dict.fromkeys((*FLOW_MAPS, "socket_peers"), 1024)}
 """The settings' defaults; a trace has few connections of its own."""
+_HOOKS = {hook.name.lower(): hook for hook in Hook}
+"""By the programs' names; all others are of sockets."""
 _FIRST_CPU_KEY = bytes(4)
 _NO_MAC = bytes(6)
 
@@ -89,7 +92,9 @@ class Programs:
         self._node_netns_fd, self._pod_netns_fd = -1, -1
         self._node_cookie = 0
         self._affinities: list[tuple[bytes, bytes, int]] = []
-        self.ifindex = 1
+        self._counts: dict[Hook, dict[Verdict, int]] = {}
+        """What each hook had counted after its last run: nobody else counts in these maps."""
+        self.ifindex, self._mac = 1, bytes(6)
         self.scratch_network = False
         """Whether devices and routes were made for the trace: they say nothing about a real node."""
         with suppress(VerifierError):
@@ -128,6 +133,9 @@ class Programs:
         """Sets the namespaces for socket calls of the node and of pods, and the device that packets arrive on."""
         self._node_netns_fd, self._pod_netns_fd = node_netns_fd, pod_netns_fd
         self.ifindex = ifindex
+        with Netlink() as netlink:
+            macs = [link.mac for link in netlink.links() if link.index == ifindex]
+        self._mac = macs[0] if macs and len(macs[0]) == len(self._mac) else bytes(len(self._mac))
         with netns.inside(node_netns_fd):
             self._node_cookie = netns.netns_cookie()
 
@@ -141,11 +149,19 @@ class Programs:
             self.detach()
             self.attach(self._directory)
 
-    def send(self, program: str, packet: bytes, *, pod: Address | None = None) -> Outcome:
-        """Runs a tc program on a packet, in the current network namespace; `pod` is one whose device it comes by."""
-        context = packet_context(self.device_of(pod) if pod else self.ifindex)
+    def send(
+        self, program: str, packet: bytes, *, pod: Address | None = None, segment_bytes: int = 0
+    ) -> Outcome:
+        """Runs a tc program on a packet, in the current network namespace; `pod` is one whose device it comes by.
+
+        `segment_bytes` is the packet's GSO size, where it holds several segments.
+        """
+        ifindex = self.device_of(pod) if pod else self.ifindex
+        context = packet_context(ifindex, segment_bytes=segment_bytes)
         with self._observed(program) as seen:
-            run = self._programs[program].test_run(packet, context=context)
+            run = self._programs[program].test_run(
+                self._mac + packet[len(self._mac) :], context=context
+            )
         return replace(seen[0], packet=run.data)
 
     def connect(self, flow: Flow, *, of_node: bool) -> Outcome:
@@ -165,21 +181,20 @@ class Programs:
     @contextmanager
     def _observed(self, program: str) -> Iterator[list[Outcome]]:
         """Collects the outcome of the one program that the block runs."""
-        before = {(c.hook, c.verdict): c.packets for c in read_counts(self.maps["metrics"])}
+        hook = _HOOKS.get(program, Hook.SOCKET)
+        before = self._counts.get(hook, {})
         empty = bytes(layout.DECISION_RECORD_SIZE)
         self.maps["decisions"].update(_FIRST_CPU_KEY, empty)
         seen: list[Outcome] = []
         yield seen
-        changed = [
-            (c.hook, c.verdict)
-            for c in read_counts(self.maps["metrics"])
-            if c.packets != before.get((c.hook, c.verdict), 0)
-        ]
+        now = {c.verdict: c.packets for c in read_counts(self.maps["metrics"], [hook])}
+        self._counts[hook] = now
+        changed = [verdict for verdict in now if now[verdict] != before.get(verdict, 0)]
         if not changed:
             raise KernelError("run", f"program {program}", 0, "it counted nothing")
         raw = self.maps["decisions"].lookup(_FIRST_CPU_KEY) or empty
         decision = layout.DecisionRecord.unpack(raw)
-        seen.append(Outcome(program, *changed[0], decision if decision.found else None))
+        seen.append(Outcome(program, hook, changed[0], decision if decision.found else None))
 
     def device_of(self, pod: Address) -> int:
         """The index of the device of the pod with this address. Among given objects, any address may be a pod's."""
@@ -200,6 +215,12 @@ class Programs:
         ]
         devices = {found.ifindex for key, found in items if key == pod and found.ifindex}
         return tuple(sorted(Address(key) for key, found in items if found.ifindex in devices))
+
+    def backend_of(self, number: int) -> AddressPort:
+        """The address and port of the backend with this identifier."""
+        raw = self.maps["backends"].lookup(struct.pack("<I", number))
+        found = layout.Backend.unpack(raw or bytes(layout.BACKEND_SIZE))
+        return Address(found.address), found.port
 
     def exclude_pod_sockets(self) -> None:
         """Takes the traced pod out of socket load balancing."""

@@ -108,7 +108,7 @@ def run(
     if not decision.backend:
         return Run(flow, source, outcomes, (), None)
     candidates = tuple(_candidates(programs, decision))
-    backend = _backend(programs, decision.backend)
+    backend = programs.backend_of(decision.backend)
     return Run(flow, source, outcomes, candidates, backend)
 
 
@@ -148,10 +148,4 @@ def _candidates(programs: Programs, decision: layout.DecisionRecord) -> Iterator
     for slot in range(first, first + count):
         raw = programs.maps["slots"].lookup(struct.pack("<I", slot))
         if raw is not None:
-            yield _backend(programs, struct.unpack("<I", raw)[0])
-
-
-def _backend(programs: Programs, number: int) -> AddressPort:
-    raw = programs.maps["backends"].lookup(struct.pack("<I", number))
-    found = layout.Backend.unpack(raw or bytes(layout.BACKEND_SIZE))
-    return Address(found.address), found.port
+            yield programs.backend_of(struct.unpack("<I", raw)[0])

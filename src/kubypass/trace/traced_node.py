@@ -72,7 +72,7 @@ class TracedNode:
 
     def _source(self, text: str) -> tuple[Source, list[Address]]:
         if text.startswith("pod/"):
-            return Source.POD, self._pod(text)
+            return Source.POD, self.pod_addresses(text.removeprefix("pod/"), f"--from {text}")
         if text == "node" or text.startswith("node/"):
             return self._node(text)
         found = self._host(text, "--from")
@@ -84,16 +84,15 @@ class TracedNode:
             return Source.POD, found
         return (Source.NODE if found[0] in self.local else Source.EXTERNAL), found
 
-    def _pod(self, text: str) -> list[Address]:
-        """Addresses of `pod/NAMESPACE/NAME` or `pod/ADDRESS`, which has to be on this node."""
-        name = text.removeprefix("pod/")
+    def pod_addresses(self, name: str, given: str) -> list[Address]:
+        """Addresses of a pod of this node, by NAMESPACE/NAME or one of them; errors begin with what was `given`."""
         address = _address(name)
         if address is not None:
             return [address]
-        found = self._named("pods", name, "--from")
+        found = self._named("pods", name, given.split(maxsplit=1)[0])
         where = self._node_of(_full("pods", name))
         if where != self.node:
-            raise ConfigError(f"--from {text}: it is on node {where}", hint=f"--node {where}")
+            raise ConfigError(f"{given}: it is on node {where}", hint=f"--node {where}")
         return found
 
     def _node(self, text: str) -> tuple[Source, list[Address]]:

@@ -24,6 +24,7 @@ ETHERNET, NONE, OTHER = FrameHeader.ETHERNET, FrameHeader.NONE, FrameHeader.OTHE
         pytest.param(776, bytes(4), NONE, id="sit"),
         pytest.param(778, PEER, NONE, id="gre with another end"),
         pytest.param(778, bytes(4), OTHER, id="gre without one: outer headers come first"),
+        pytest.param(778, b"\xe0\x00\x00\x05", OTHER, id="gre to a group"),
         pytest.param(823, b"\xfd" + bytes(15), NONE, id="ip6gre with another end"),
         pytest.param(823, bytes(16), OTHER, id="ip6gre without one"),
         pytest.param(32, b"\xff" * 20, OTHER, id="InfiniBand"),

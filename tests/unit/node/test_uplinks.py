@@ -152,6 +152,14 @@ def test_a_device_whose_packets_cannot_be_read_is_left_alone() -> None:
     assert [(one.name, one.served) for one in found.left_out] == [("bare", False)]
 
 
+def test_a_device_without_header_takes_part() -> None:
+    some = links({"eth0": "", "bare": "tun"})
+    some["bare"] = replace(some["bare"], header=FrameHeader.NONE)
+    found = choose_uplinks(some, addresses(), Routes(["bare"]), (), ())
+    assert [link.name for link in found.chosen] == ["bare", "eth0"]
+    assert not found.left_out
+
+
 def test_a_device_that_is_not_there_is_an_error() -> None:
     with pytest.raises(
         ConfigError, match=r"devices=bond\+: no such device; devices here are eth0 lo"
