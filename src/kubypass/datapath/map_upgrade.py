@@ -26,6 +26,8 @@ TABLES = ("services", "slots", "backends", "source_ranges", "local_addresses")
 """Maps that the agent writes; identifiers are read back from them."""
 CONNECTIONS = (*FLOW_MAPS, "socket_peers", "affinities")
 """Maps that the programs write while traffic goes on."""
+_ONE_FOR_ALL = {"transient_flows": "flows"}
+"""Maps that take a part of another one: a version before had one map of flows, for all protocols."""
 _ARRAY = 2
 _Convert = Callable[[bytes], bytes]
 """Converts keys or values that stand one after another."""
@@ -125,7 +127,8 @@ def plan_upgrades(
     for name in (*TABLES, *CONNECTIONS):
         started = name in kept
         directories = (*([] if started else [pins.maps]), *newest)
-        paths = (place / each for place in directories for each in renames.map_names(name))
+        names = (*renames.map_names(name), *filter(None, [_ONE_FOR_ALL.get(name)]))
+        paths = (place / each for place in directories for each in names)
         found = next((path for path in paths if path.exists()), None)
         if found is None or (started and name not in CONNECTIONS):
             continue

@@ -19,11 +19,7 @@ class Rename(NamedTuple):
     new: str
 
 
-MAPS = (
-    Rename("2026-11-29", "endpoints", "local_addresses"),
-    # A part of the connections has a map of its own since then; which part, map_upgrade knows.
-    Rename("2026-11-29", "flows", "transient_flows"),
-)
+MAPS = (Rename("2026-11-29", "endpoints", "local_addresses"),)
 """Names of maps."""
 FIELDS = {
     # 1 was "the node dialled an address of its own", and is FLOW_FLAG_FROM_SELF now.
