@@ -12,8 +12,6 @@
 #include "service.h"
 #include "tcp_state.h"
 
-#define REFRESH_NS (1ULL << 30) /* an entry's expiry is written at most about once a second */
-
 static __always_inline struct tuple flow_target(const struct flow *flow, __u8 protocol)
 {
 	return (struct tuple){
@@ -44,17 +42,43 @@ static __always_inline struct tuple partner_key(const struct flow *flow, __u8 pr
 	return reversed(&target);
 }
 
-/* Returns the live entry at a key, or NULL. */
-static __always_inline struct flow *find_flow(const struct tuple *key, __u64 now)
+/* Returns until when an entry of `transient_flows` may have the ports of a key, in REFRESH_NS. */
+static __always_inline __u32 *transient_until(const struct tuple *key)
 {
-	struct flow *flow;
+	__u32 index = (key->source_port + key->destination_port * 40503) % PORT_PAIRS;
 
-	if (key->protocol == IPPROTO_TCP) {
+	return bpf_map_lookup_elem(&transient_ports, &index);
+}
+
+/* An entry begins, or lives on. */
+static __always_inline void note_transient(const struct tuple *key, const struct flow *flow)
+{
+	__u32 *until = transient_until(key), end = flow->expires_ns / REFRESH_NS + 1;
+
+	if (until && *until < end && (key->protocol != IPPROTO_TCP || (flow->flags & FLOW_FLAG_OPENING)))
+		*until = end;
+}
+
+/* Returns the live entry at a key, or NULL; `begins` tells where to look first. */
+static __always_inline struct flow *find_flow(const struct tuple *key, __u64 now, bool begins)
+{
+	bool tcp = key->protocol == IPPROTO_TCP;
+	struct flow *flow = NULL;
+	__u32 *until;
+
+	if (tcp && !begins)
 		flow = bpf_map_lookup_elem(&flows, key);
+	if (flow && flow->expires_ns > now)
+		return flow;
+	until = transient_until(key);
+	if (until && *until >= now / REFRESH_NS) {
+		flow = bpf_map_lookup_elem(&transient_flows, key);
 		if (flow && flow->expires_ns > now)
 			return flow;
 	}
-	flow = bpf_map_lookup_elem(&transient_flows, key);
+	if (!tcp || !begins)
+		return NULL;
+	flow = bpf_map_lookup_elem(&flows, key);
 	return flow && flow->expires_ns > now ? flow : NULL;
 }
 
@@ -164,15 +188,16 @@ __noinline int change_flow(void)
 		return 0;
 	change = &scratch->change;
 	packet = &change->packet;
-	flow = find_flow(&packet->tuple, change->now);
+	flow = find_flow(&packet->tuple, change->now, packet->tcp_flags & TCP_SYN);
 	if (!flow)
 		return 0;
 	key = partner_key(flow, packet->tuple.protocol);
-	partner = find_flow(&key, change->now);
+	partner = find_flow(&key, change->now, packet->tcp_flags & TCP_SYN);
 	if (!partner || !is_partner(partner, packet)) {
 		if (!(packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)))
 			flow->expires_ns =
 				change->now + flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
+		note_transient(&packet->tuple, flow);
 		return 0;
 	}
 	if (packet->tuple.protocol == IPPROTO_TCP &&
@@ -182,6 +207,8 @@ __noinline int change_flow(void)
 	flow->expires_ns = change->now + timeout;
 	partner->expires_ns = change->now + timeout;
 	confirm_flow(flow, partner, packet, &key);
+	note_transient(&packet->tuple, flow);
+	note_transient(&key, partner);
 	return 0;
 }
 
@@ -216,7 +243,7 @@ static __always_inline void refresh_flow(context *ctx, struct flow *flow, const 
 /* Returns the live entry of the packet, or NULL. */
 static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
 {
-	struct flow *flow = find_flow(&packet->tuple, now);
+	struct flow *flow = find_flow(&packet->tuple, now, packet->tcp_flags & TCP_SYN);
 
 	if (!flow || flow_matches(flow, packet))
 		return flow;
@@ -238,5 +265,5 @@ static __always_inline bool reply_is_taken(const struct packet *packet, __u64 no
 {
 	struct tuple key = reversed(&packet->tuple);
 
-	return find_flow(&key, now);
+	return find_flow(&key, now, false);
 }

@@ -17,6 +17,8 @@ enum abi_constant {
 	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device, whose own hook passes them */
 	MARK_TRACED = 0x4b500001, /* of sockets of `kubypass trace`, which no live map shall notice */
 	QUEUED_FRAGMENT_BYTES = 9216, /* a frame of 9000 bytes and its Ethernet header */
+	PORT_PAIRS = 65536, /* places of `transient_ports` */
+	REFRESH_NS = 1 << 30, /* an entry's expiry is written at most about once in this time */
 	POD_DEVICES = 4096, /* slots of `pod_devices` */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
 };

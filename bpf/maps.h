@@ -83,6 +83,14 @@ struct {
 	__type(value, struct flow);
 } transient_flows SEC(".maps");
 
+/* Ports of two ends -> until when `transient_flows` may have an entry of them: most packets need no look at that. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PORT_PAIRS);
+	__type(key, __u32);
+	__type(value, __u32);
+} transient_ports SEC(".maps");
+
 /* The previous version's programs, while an upgrade copies its connections into `flows`. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);

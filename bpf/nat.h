@@ -10,7 +10,7 @@
 #define SNAT_ATTEMPTS 8
 #define SNAT_PORTS_AN_ATTEMPT 32
 #define SNAT_PAUSE_NS 10000000ULL /* after a failure */
-#define OPENING_NS (REFRESH_NS * 5 / 4) /* how long an attempt to connect has its port for itself */
+#define OPENING_NS (REFRESH_NS + REFRESH_NS / 4) /* how long an attempt to connect has its port for itself */
 
 /* Does a socket have the port already? A socket of the node would take the reply for its own. A socket of the
  * backend may have a direct connection to the client: that connection has no entry, and its packets would be taken
@@ -89,6 +89,7 @@ static __always_inline bool claim_reply(struct nat_setup *nat)
 		bpf_map_delete_elem(&transient_flows, &nat->reply_key);
 		bpf_map_delete_elem(&flows, &nat->reply_key);
 	}
+	note_transient(&nat->reply_key, &nat->reply);
 	return !bpf_map_update_elem(&transient_flows, &nat->reply_key, &nat->reply, BPF_NOEXIST);
 }
 
@@ -115,7 +116,7 @@ static __always_inline bool pick_port(struct nat_setup *nat, bool in_turn)
 		struct flow *holder;
 
 		nat->reply_key.destination_port = snat_port(in_turn ? ports_picked++ : bpf_get_prandom_u32());
-		holder = find_flow(&nat->reply_key, nat->now);
+		holder = find_flow(&nat->reply_key, nat->now, true);
 		if (!holder || gives_way(holder, nat))
 			return true;
 	}
@@ -273,6 +274,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	};
 	if (packet->tuple.protocol == IPPROTO_TCP)
 		begin_numbers(ctx, &nat->forward, packet);
+	note_transient(&packet->tuple, &nat->forward);
 	if (bpf_map_update_elem(&transient_flows, &packet->tuple, &nat->forward, BPF_ANY)) {
 		bpf_map_delete_elem(&transient_flows, &nat->reply_key);
 		return VERDICT_DROP_FLOWS_FULL;

@@ -22,7 +22,7 @@ static __always_inline enum verdict follow_first_fragment(context *ctx, struct p
 	packet->tuple.source_port = first->source_port;
 	packet->tuple.destination_port = first->destination_port;
 	packet->tuple.protocol = first->protocol;
-	flow = find_flow(&packet->tuple, now);
+	flow = find_flow(&packet->tuple, now, false);
 	if (!flow)
 		return VERDICT_DROP_FRAGMENT;
 	target = flow_target(flow, packet->tuple.protocol);

@@ -27,7 +27,7 @@ from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
 from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.constants import NETNS_UNKNOWN
+from kubypass.model.constants import NETNS_UNKNOWN, PORT_PAIRS
 from kubypass.model.constants import POD_DEVICES as SLOTS
 from kubypass.model.verdict import (
     BackendState,
@@ -68,6 +68,12 @@ def pod_device(maps: Mapping[str, Map], packet: bytes) -> int:
     raw = maps["local_addresses"].lookup({4: mapped, 6: packet[22:38]}.get(version, bytes(16)))
     found = layout.LocalAddress.unpack(raw).ifindex if raw and len(packet) >= 38 else 0
     return found or POD_DEVICES[0]
+
+
+def note_ports(maps: Mapping[str, Map]) -> None:
+    """Has the programs look into `transient_flows` for any ports."""
+    keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
+    maps["transient_ports"].update_batch(keys, b"\xff" * 4 * PORT_PAIRS, PORT_PAIRS)
 
 
 @dataclass
@@ -229,6 +235,7 @@ class Lab:
         """Writes an entry where it is now, or where a new one begins."""
         confirmed = self.maps["flows"].lookup(key.pack()) is not None
         self.maps["flows" if confirmed else "transient_flows"].update(key.pack(), flow.pack())
+        note_ports(self.maps)
 
     def forget_flows(self, *, replies: bool = True) -> None:
         """Entries are evicted: all, or only those of the clients' direction."""

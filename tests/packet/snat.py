@@ -12,7 +12,7 @@ from scapy.layers.inet6 import IPv6
 from kubypass.datapath import layout
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowDirection, ServiceFlag
-from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab, config
+from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab, config, note_ports
 from tests.packet.packets import Addresses, segment
 
 NODE_PORT = 30080
@@ -100,3 +100,4 @@ def take(lab: Lab, who: Addresses, port: int, protocol: str = "TCP") -> None:
         0,
     )
     lab.maps["flows" if protocol == "TCP" else "transient_flows"].update(key.pack(), value.pack())
+    note_ports(lab.maps)

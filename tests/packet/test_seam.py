@@ -22,7 +22,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 from kubypass.model.address import parse_address
-from tests.packet.lab import NUMBERS, config
+from tests.packet.lab import NUMBERS, config, note_ports
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC, Addresses, segment
 
 BUILD = Path(__file__).resolve().parents[2] / "build/tests"
@@ -86,6 +86,7 @@ def _load(context: str, maps: dict[str, Map]) -> dict[str, Program]:
 def seam() -> Seam:
     maps: dict[str, Map] = {}
     skb = _load("skb", maps)
+    note_ports(maps)
     return Seam(skb, _load("xdp", maps), maps["transient_flows"])
 
 

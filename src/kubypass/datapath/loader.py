@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -20,7 +22,10 @@ from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map, possible_cpus
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
+from kubypass.model.constants import PORT_PAIRS, REFRESH_NS
 
+_LATE_NS = 600 * 10**9
+"""How much longer connections may live that are copied late."""
 OBJECTS = ("socket", "bind", "pod", "host")
 _L3_OBJECT, _L3_PROGRAMS = "host_l3", ("from_uplink", "to_uplink")
 """The programs of uplinks once more, for packets without Ethernet header."""
@@ -140,6 +145,7 @@ def prepare_switch(datapath: Datapath) -> None:
     pins = datapath.pins
     pins.maps.mkdir(parents=True, exist_ok=True)
     if datapath.connections:
+        _note_transient_ports(datapath.maps)
         previous = datapath.maps[previous_programs.MAP]
         previous_programs.attach_pinned(previous, pins.programs, datapath.notes)
     for name in datapath.unpinned:
@@ -174,6 +180,17 @@ def pin_missing(datapath: Datapath) -> int:
     for path, opened in missing.items():
         opened.pin(str(path))
     return len(missing)
+
+
+def _note_transient_ports(maps: Mapping[str, Map]) -> None:
+    """Has programs look into `transient_flows` for any ports, until the entries that were copied have expired."""
+    latest, now = 0, time.monotonic_ns()
+    for _, values, count in maps["transient_flows"].chunks():
+        expires = memoryview(values).cast("Q")[layout.FLOW_EXPIRES_NS_AT // 8 :: layout.FLOW_SIZE // 8]
+        latest = max(latest, *expires[:count], 0)
+    until = (max(latest, now) + _LATE_NS) // REFRESH_NS
+    keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
+    maps["transient_ports"].update_batch(keys, struct.pack("=I", until) * PORT_PAIRS, PORT_PAIRS)
 
 
 def _copy_late(datapath: Datapath) -> None:
