@@ -2,7 +2,7 @@
 /* Packets that arrive by a device: from a pod, or from the network.
  *
  * 1 parse the headers (packet.h); what has no ports goes to the slow path (slow_path.h)
- *   a pod's packet has to come from one of its addresses (sender.h)
+ *   a pod's packet has to come from one of its addresses; another one goes to its link, or nowhere (sender.h)
  * 2 a known flow is refreshed and its packet translated (conntrack.h, rewrite.h)
  * 3 a packet to a frontend opens a flow: look up the service (service.h), let the traffic policy choose a list of
  *   backends (policy.h), select a backend (select.h), claim a source port by inserting the reply's entry (nat.h)
@@ -32,16 +32,18 @@ static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 	remove_priority_tag(ctx);
 	cursor = read_headers(ctx);
 	parsed = parse_packet(ctx, &cursor, &packet);
-	if (parsed == PARSE_OTHER)
-		return finish(ctx, hook, &packet, judge_frame(ctx, hook, &packet));
-	if (parsed == PARSE_MALFORMED)
-		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED);
-	if (!packet.has_ports)
+	if (parsed == PARSE_IP && !packet.has_ports)
 		return (struct step){ .next = NEXT_SLOW_PATH };
-	verdict = judge_source(ctx, hook, &packet);
-	if (verdict == VERDICT_PASS)
+	if (parsed == PARSE_OTHER) {
+		verdict = judge_frame(ctx, hook, &packet);
+	} else if (parsed == PARSE_MALFORMED) {
+		verdict = VERDICT_DROP_MALFORMED;
+	} else if (has_other_source(ctx, hook, &packet)) {
+		verdict = judge_other_source(ctx, &packet);
+	} else {
 		verdict = balance_packet(ctx, hook, &packet, &local);
-	if (verdict == VERDICT_PASS)
-		verdict = forward(ctx, hook, &packet, local);
+		if (verdict == VERDICT_PASS)
+			verdict = forward(ctx, hook, &packet, local);
+	}
 	return finish(ctx, hook, &packet, verdict);
 }

@@ -128,6 +128,7 @@ struct pod_device {
 	__u32 ifindex; /* 0: none */
 	struct address ipv4;
 	struct address ipv6;
+	struct address link_local; /* of the pod's interface, by its MAC address (RFC 4291 appendix A) */
 };
 
 /* Key of `flows` and `transient_flows`: a packet as it arrives. */

@@ -8,26 +8,35 @@
 #include "hook.h"
 #include "icmp_translate.h"
 
+#define ARP_SENDER_OFFSET (L2_BYTES + 14) /* the sender's IPv4 address (RFC 826) */
 #define DHCP_SERVER 67
 #define DHCP_CLIENT 68
+#define DHCP6_CLIENT 546
+#define DHCP6_SERVER 547
 #define MLD_REPORT 131
-#define MLD_DONE 132
-#define ND_ROUTER_SOLICITATION 133
-#define ND_NEIGHBOUR_SOLICITATION 135
+#define ND_ROUTER_ADVERTISEMENT 134
 #define ND_NEIGHBOUR_ADVERTISEMENT 136
 #define MLD2_REPORT 143
 
-/* Is the source an address of the pod behind the device? `pod_devices` is an array, which costs nearly nothing: it has
- * one address of each family, of all pods but those whose slot another has. Their other addresses cost a lookup. */
+/* Returns what is known of the pod behind the device, or NULL. `pod_devices` is an array, which costs nearly nothing:
+ * it has one address of each family, of all pods but those whose slot another has. */
+static __always_inline struct pod_device *lookup_pod(__u32 device)
+{
+	__u32 slot = device % POD_DEVICES;
+	struct pod_device *pod = bpf_map_lookup_elem(&pod_devices, &slot);
+
+	return pod && pod->ifindex == device ? pod : NULL;
+}
+
+/* Is the source an address of the pod behind the device? Those that `pod_devices` lacks cost a lookup. */
 static __always_inline bool is_own_address(context *ctx, const struct packet *packet)
 {
-	__u32 device = packet_device(ctx), slot = device % POD_DEVICES;
-	struct pod_device *pod = bpf_map_lookup_elem(&pod_devices, &slot);
 	const struct address *source = &packet->tuple.source;
+	__u32 device = packet_device(ctx);
+	struct pod_device *pod = lookup_pod(device);
 	struct local_address *own;
 
-	if (pod && pod->ifindex == device &&
-	    same_address(packet->ethertype == bpf_htons(ETH_P_IP) ? &pod->ipv4 : &pod->ipv6, source))
+	if (pod && same_address(packet->ethertype == bpf_htons(ETH_P_IP) ? &pod->ipv4 : &pod->ipv6, source))
 		return true;
 	own = lookup_local_address(source);
 	return own && own->ifindex == device;
@@ -37,45 +46,48 @@ static __always_inline bool is_own_address(context *ctx, const struct packet *pa
  * fragments, nor hides it behind more extension headers than are parsed. */
 static __always_inline bool is_foreign_error(context *ctx, const struct packet *packet)
 {
+	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
 	__u32 quoted = packet->l4_offset + ICMP_HEADER_BYTES;
-	struct address sent_to = {};
+	struct address sent_to = ipv4_address(0);
 
 	if (packet->later_fragment)
 		return false;
-	if (packet->ethertype == bpf_htons(ETH_P_IPV6) && is_extension(packet->tuple.protocol))
+	if (!ipv4 && is_extension(packet->tuple.protocol))
 		return packet->tuple.protocol != IPPROTO_ROUTING;
 	if (!has_error_type(ctx, packet))
 		return false;
-	if (packet->ethertype == bpf_htons(ETH_P_IPV6)) {
-		if (load_bytes(ctx, quoted + offsetof(struct ipv6hdr, daddr), &sent_to, sizeof(sent_to)))
-			return true;
-	} else {
-		sent_to = ipv4_address(0);
-		if (load_bytes(ctx, quoted + offsetof(struct iphdr, daddr), &sent_to.word[3], sizeof(__be32)))
-			return true;
-	}
+	if (ipv4 ? load_bytes(ctx, quoted + offsetof(struct iphdr, daddr), &sent_to.word[3], sizeof(__be32))
+		 : load_bytes(ctx, quoted + offsetof(struct ipv6hdr, daddr), &sent_to, sizeof(sent_to)))
+		return true;
 	return packet->fragment || !same_address(&sent_to, &packet->tuple.source);
 }
 
-/* Does a host send this before it has an address, or from its link-local one, to those on its link: DHCP (RFC 2131),
- * Neighbour Discovery (RFC 4861), reports of multicast groups (RFC 3590)? Nothing of it is forwarded. */
-static __always_inline bool is_for_link(context *ctx, const struct packet *packet)
+static __always_inline bool is_dhcp(const struct tuple *tuple, __u16 client, __u16 server)
 {
+	return tuple->protocol == IPPROTO_UDP && tuple->source_port == bpf_htons(client) &&
+	       tuple->destination_port == bpf_htons(server);
+}
+
+/* Judges a packet that does not carry an address of the pod. A host sends some before it has an address, or from its
+ * link-local one, to those on its link: DHCP (RFC 2131, RFC 8415), Neighbour Discovery (RFC 4861), reports of multicast
+ * groups (RFC 3590). The node's stack takes them. Another link-local address does not count: the node remembers who
+ * asks it, in one table that a pod must not fill. */
+static __always_inline enum verdict judge_other_source(context *ctx, const struct packet *packet)
+{
+	struct pod_device *pod = lookup_pod(packet_device(ctx));
 	const struct tuple *tuple = &packet->tuple;
+	bool link_local = pod && same_address(&pod->link_local, &tuple->source), passes = false;
 	__u8 type;
 
-	if (!is_on_link_only(&tuple->destination))
-		return false;
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
-		return !tuple->source.word[3] && tuple->protocol == IPPROTO_UDP &&
-		       tuple->source_port == bpf_htons(DHCP_CLIENT) &&
-		       tuple->destination_port == bpf_htons(DHCP_SERVER);
-	if (!is_unspecified(&tuple->source) && !is_link_local(&tuple->source))
-		return false;
-	if (!is_icmp(packet) || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
-		return false;
-	return type == ND_NEIGHBOUR_SOLICITATION || type == ND_NEIGHBOUR_ADVERTISEMENT || type == MLD2_REPORT ||
-	       (type >= MLD_REPORT && type <= ND_ROUTER_SOLICITATION);
+		passes = !tuple->source.word[3] && is_dhcp(tuple, DHCP_CLIENT, DHCP_SERVER);
+	else if (link_local && is_dhcp(tuple, DHCP6_CLIENT, DHCP6_SERVER))
+		passes = true;
+	else if ((link_local || is_unspecified(&tuple->source)) && is_icmp(packet) &&
+		 !load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
+		passes = type == MLD2_REPORT ||
+			 (type >= MLD_REPORT && type <= ND_NEIGHBOUR_ADVERTISEMENT && type != ND_ROUTER_ADVERTISEMENT);
+	return passes && is_on_link_only(&tuple->destination) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
 }
 
 /* May the pod behind the device send whatever it likes? */
@@ -86,21 +98,31 @@ static __always_inline bool may_send_anything(context *ctx)
 	return bpf_map_lookup_elem(&foreign_sources, &device);
 }
 
-/* Returns VERDICT_PASS unless a pod sends in another's name. */
-static __always_inline enum verdict judge_source(context *ctx, enum hook hook, const struct packet *packet)
+/* Does a pod send what does not carry its own address, and may it not? */
+static __always_inline bool has_other_source(context *ctx, enum hook hook, const struct packet *packet)
 {
 	if (!config.verify_sources || !sent_by_pod(hook))
-		return VERDICT_PASS;
+		return false;
 	if (is_own_address(ctx, packet) && (packet->has_ports || !is_foreign_error(ctx, packet)))
-		return VERDICT_PASS;
-	return is_for_link(ctx, packet) || may_send_anything(ctx) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
+		return false;
+	return !may_send_anything(ctx);
 }
 
-/* The same of a frame that is not IP, or is a VLAN's: a pod's address resolution passes. Others might hide a packet. */
-static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, const struct packet *packet)
+/* Does the pod ask for an address, or tell of its own? It may also ask without one whether somebody has an address. */
+static __always_inline bool is_own_arp(context *ctx, struct packet *packet)
 {
-	if (!config.verify_sources || !sent_by_pod(hook) || packet->ethertype == bpf_htons(ETH_P_ARP) ||
-	    may_send_anything(ctx))
+	__be32 sender;
+
+	if (packet->ethertype != bpf_htons(ETH_P_ARP) || load_bytes(ctx, ARP_SENDER_OFFSET, &sender, sizeof(sender)))
+		return false;
+	packet->tuple.source = ipv4_address(sender);
+	return !sender || is_own_address(ctx, packet);
+}
+
+/* Judges a frame that is not IP, or is a VLAN's: a pod's address resolution passes. Others might hide a packet. */
+static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, struct packet *packet)
+{
+	if (!config.verify_sources || !sent_by_pod(hook) || is_own_arp(ctx, packet) || may_send_anything(ctx))
 		return packet->ethertype ? VERDICT_PASS : VERDICT_FOREIGN;
 	return VERDICT_DROP_FOREIGN_SOURCE;
 }

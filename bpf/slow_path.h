@@ -57,13 +57,14 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 	struct cursor cursor = read_headers(ctx);
 	struct datagram_ports *first = NULL;
 	struct local_address *local = NULL;
-	enum verdict verdict;
+	enum verdict verdict = VERDICT_PASS;
 	__u64 now = now_ns();
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return pack_step(finish(ctx, hook, &packet, VERDICT_PASS));
-	verdict = judge_source(ctx, hook, &packet);
-	if (verdict == VERDICT_PASS && is_ingress(hook) && is_foreign(hook, &packet))
+	if (has_other_source(ctx, hook, &packet))
+		verdict = judge_other_source(ctx, &packet);
+	else if (is_ingress(hook) && is_foreign(hook, &packet))
 		verdict = VERDICT_FOREIGN;
 	if (verdict != VERDICT_PASS)
 		return pack_step(finish(ctx, hook, &packet, verdict));

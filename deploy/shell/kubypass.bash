@@ -45,7 +45,7 @@ _kubypass() {
         'kubypass config check -o'|'kubypass config check --output') mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$current"); return ;;
         'kubypass install --values') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass install --set') return ;;
-        'kubypass install -o'|'kubypass install --output') mapfile -t COMPREPLY < <(compgen -W 'text yaml' -- "$current"); return ;;
+        'kubypass install -o'|'kubypass install --output') mapfile -t COMPREPLY < <(compgen -W 'text yaml json' -- "$current"); return ;;
         'kubypass install --wait') return ;;
         'kubypass install --kubeconfig') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass uninstall --wait') return ;;
@@ -68,7 +68,7 @@ _kubypass() {
         'kubypass trace') words='-h --help --from --source-address --to --pcap --hook -o --output --manifests --node --config --batch --run --bpffs' ;;
         'kubypass metrics') words='-h --help --run' ;;
         'kubypass config') words='check -h --help' ;;
-        'kubypass config check') words='-h --help -o --output' ;;
+        'kubypass config check') words='-h --help --this-node -o --output' ;;
         'kubypass install') words='-h --help --dry-run --values --set -o --output --force-conflicts --wait --kubeconfig' ;;
         'kubypass uninstall') words='-h --help --dry-run --keep-datapath --wait --kubeconfig' ;;
         'kubypass connectivity') words='test -h --help' ;;

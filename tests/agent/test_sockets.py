@@ -132,8 +132,11 @@ def test_ephemeral_ports_stay_clear_of_node_ports(node: BareNode) -> None:
         assert node.status()["writes"]["sysctls"] > 0
     with agent(node):
         assert set(node.status()["writes"].values()) == {0}
+    in_node(node, "sysctl", "-w", f"{reserved}=8080,9000,31000-32767,40000-40009")
     command(node, "cleanup", *node.options)
-    assert in_node(node, "sysctl", "-n", reserved) == "8080"
+    assert in_node(node, "sysctl", "-n", reserved) == "8080,9000,40000-40009"
+    command(node, "cleanup", *node.options)
+    assert in_node(node, "sysctl", "-n", reserved) == "8080,9000,40000-40009"
 
 
 @pytest.fixture

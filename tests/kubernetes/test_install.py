@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -84,6 +85,30 @@ def test_a_dry_run_changes_nothing(control_plane: Cluster, node: Callable[[str],
         "NotFound"
         in try_kubectl(control_plane.paths, "-n", "kube-system", "get", "ds", "kubypass").stderr
     )
+
+
+def test_network_policies_are_named(control_plane: Cluster, node: Callable[[str], None]) -> None:
+    node("6.1.0-13-amd64")
+    policy = "deny-all", "-n", "default"
+    made = """apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: deny-all, namespace: default}
+spec: {podSelector: {}}
+"""
+    kubectl(control_plane.paths, "create", "-f", "-", stdin=made)
+    said = "1 of kind NetworkPolicy (default/deny-all): kubypass enforces none of them"
+    try:
+        assert said in run(control_plane, "install", "--dry-run").stdout
+        answer = json.loads(run(control_plane, "install", "--dry-run", "-o", "json").stdout)
+        assert [r["level"] for r in answer["remarks"] if r["text"].startswith(said)] == ["note"]
+        assert answer["dry_run"]
+        assert answer["exit_code"] == 0
+        assert {each["object"]: each["outcome"] for each in answer["objects"]} == all_of("created")
+        assert said in run(control_plane, "install", "--wait", "0").stdout
+    finally:
+        run(control_plane, "uninstall", "--keep-datapath")
+        kubectl(control_plane.paths, "delete", "networkpolicy", *policy)
+    assert "NetworkPolicy" not in run(control_plane, "install", "--dry-run").stdout
 
 
 def test_it_cannot_work_and_says_why(control_plane: Cluster, node: Callable[[str], None]) -> None:

@@ -25,7 +25,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
-from kubypass.model.address import UNSPECIFIED, Address, family, parse_address
+from kubypass.model.address import UNSPECIFIED, Address, family, link_local_address, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.constants import NETNS_UNKNOWN, PORT_PAIRS
 from kubypass.model.constants import POD_DEVICES as SLOTS
@@ -142,8 +142,10 @@ class Lab:
         self.maps["local_addresses"].update(key, value.pack())
         if ifindex:
             slot = struct.pack("=I", ifindex % SLOTS)
+            own = link_local_address(POD_MAC)
             known = layout.PodDevice.unpack(self.maps["pod_devices"].lookup(slot) or b"")
-            same = known if known.ifindex == ifindex else layout.PodDevice(ifindex, key, key)
+            new = layout.PodDevice(ifindex, key, key, own)
+            same = known if known.ifindex == ifindex else new
             both = same._replace(ipv4=key) if family(key) == 4 else same._replace(ipv6=key)
             self.maps["pod_devices"].update(slot, both.pack())
 

@@ -7,25 +7,20 @@ import struct
 from dataclasses import replace
 
 import pytest
-from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
     ICMPv6EchoRequest,
-    ICMPv6MLReport2,
-    ICMPv6ND_NA,
-    ICMPv6ND_NS,
-    ICMPv6ND_RA,
-    ICMPv6ND_RS,
     ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrHopByHop,
     IPv6ExtHdrRouting,
 )
-from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
+from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
 from tests.packet.lab import PASS, REDIRECT, SHOT, Lab, Result, config
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC, Addresses, segment
@@ -159,54 +154,10 @@ def test_a_pod_of_one_family_sends_nothing_in_the_other(lab: Lab) -> None:
 
 
 def test_a_slot_that_another_device_has_costs_a_lookup_only(lab: Lab) -> None:
-    lab.maps["pod_devices"].update(struct.pack("=I", MINE), bytes(36))
+    lab.maps["pod_devices"].update(struct.pack("=I", MINE), bytes(layout.POD_DEVICE_SIZE))
     for who in (V4, V6):
         passes(lab.run("from_pod", segment(who, (who.pod, 1, who.second_pod, 80)), device=MINE))
         dropped(lab.run("from_pod", segment(who, (who.second_pod, 1, who.pod, 80)), device=MINE))
-
-
-def multicast(packet: Packet, group: str = "33:33:00:00:00:01") -> Packet:
-    return Ether(src=POD_MAC, dst=group) / packet
-
-
-SOLICITED = "ff02::1:ff00:14"
-BEFORE_AN_ADDRESS = {
-    "duplicate address detection": IPv6(src="::", dst=SOLICITED) / ICMPv6ND_NS(tgt=V6.pod),
-    "its own link-local address": IPv6(src="fe80::14", dst=SOLICITED) / ICMPv6ND_NS(tgt="fe80::1"),
-    "an advertisement": IPv6(src="fe80::14", dst="fe80::1") / ICMPv6ND_NA(tgt="fe80::14"),
-    "who is a router": IPv6(src="fe80::14", dst="ff02::2") / ICMPv6ND_RS(),
-    "groups": IPv6(src="::", dst="ff02::16") / IPv6ExtHdrHopByHop() / ICMPv6MLReport2(),
-    "DHCP": IP(src="0.0.0.0", dst="255.255.255.255")  # noqa: S104
-    / UDP(sport=68, dport=67)
-    / BOOTP()
-    / DHCP(options=["end"]),
-}
-
-
-@pytest.mark.parametrize("name", BEFORE_AN_ADDRESS)
-def test_what_a_pod_needs_before_it_has_an_address_stays_on_its_link(lab: Lab, name: str) -> None:
-    packet = multicast(BEFORE_AN_ADDRESS[name])
-    result = lab.run("from_pod", packet, device=MINE)
-    assert (result.code, result.packet) == (PASS, bytes(packet))
-    assert dict(result.counted) == {(Hook.FROM_POD, Verdict.PASS): 1}
-
-
-NOT_EVEN_THEN = {
-    "a router": IPv6(src="fe80::14", dst="ff02::1") / ICMPv6ND_RA(),
-    "link-local, far away": IPv6(src="fe80::14", dst=V6.remote_pod) / ICMPv6ND_NS(tgt=V6.node),
-    "link-local, to another pod": IPv6(src="fe80::14", dst=V6.second_pod) / UDP(sport=1, dport=2),
-    "link-local, to the node": IPv6(src="fe80::14", dst="fe80::1") / TCP(dport=22),
-    "nobody, to everybody": IPv6(src="::", dst="ff02::1") / ICMPv6EchoRequest(),
-    "nobody, by UDP": IPv6(src="::", dst="ff02::fb") / UDP(sport=5353, dport=5353),
-    "not DHCP": IP(src="0.0.0.0", dst="255.255.255.255") / UDP(sport=68, dport=53),  # noqa: S104
-    "DHCP to another": IP(src="0.0.0.0", dst=V4.remote_pod) / UDP(sport=68, dport=67),  # noqa: S104
-    "DHCP of another": IP(src=V4.second_pod, dst="255.255.255.255") / UDP(sport=68, dport=67),
-}
-
-
-@pytest.mark.parametrize("name", NOT_EVEN_THEN)
-def test_and_nothing_else(lab: Lab, name: str) -> None:
-    dropped(lab.run("from_pod", multicast(NOT_EVEN_THEN[name]), device=MINE))
 
 
 FRAMES = {
@@ -225,11 +176,6 @@ def test_a_frame_that_may_hide_a_packet_is_dropped(lab: Lab, name: str) -> None:
     if name in ETHERTYPES:
         packet.type = ETHERTYPES[name]
     dropped(lab.run("from_pod", packet))
-
-
-def test_address_resolution_passes(lab: Lab) -> None:
-    packet = Ether(src=POD_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(psrc=V4.pod, pdst="169.254.1.1")
-    assert lab.run("from_pod", packet, device=MINE).code == PASS
 
 
 def errors(who: Addresses, source: str, quoted: Packet) -> list[Packet]:

@@ -8,6 +8,7 @@ import time
 from kubypass.agent.attempts import Attempts
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
+from kubypass.agent.node_fit import refuse_unfit, unfit_problems
 from kubypass.agent.options import Options
 from kubypass.agent.report.problem_log import ProblemLog
 from kubypass.agent.report.sync_metrics import SyncMetrics
@@ -19,7 +20,10 @@ from kubypass.datapath.config import datapath_config
 from kubypass.kernel.features import Features, probe_features
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.node import Node
+from kubypass.model.problem import Problem
+from kubypass.node.bypassed_rules import bypassed_rules
 from kubypass.node.facts import NodeState, read_node
+from kubypass.node.preflight import memory_bytes
 from kubypass.plan.items import PlanNode
 from kubypass.settings.finding import Finding
 from kubypass.settings.settings import Settings
@@ -45,6 +49,12 @@ class Agent:
         self.record, self.attached = directory.record, directory.attached
         self.features: Features = probe_features()
         self.node: NodeState = read_node(settings)
+        self.unfit: tuple[Problem, ...] = ()
+        """What of the settings does not fit this node."""
+        self.bypassed = bypassed_rules()
+        """A sentence on netfilter rules that packets of pods and services do not pass; empty where there are none."""
+        self._memory_bytes = memory_bytes()
+        refuse_unfit(settings, self.node, self._memory_bytes)
         self.follower = follower
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
@@ -83,6 +93,7 @@ class Agent:
         """Reads devices and addresses; ConfigError where the node has no uplink, and `node` stays as it was."""
         own = self.own_node
         self.node = read_node(self.settings, own.addresses if own else ())
+        self.unfit = unfit_problems(self.settings, self.node, self._memory_bytes)
 
     def plan_node(self) -> PlanNode:
         """The node as plans need it."""

@@ -21,6 +21,7 @@ from kubypass.node.facts import interface_index
 from kubypass.node.mounts import unmount_bpffs
 from kubypass.node.pod_records import read_pods
 from kubypass.node.record import Change, Kind, Record
+from kubypass.node.reserved_ports import release_node_ports
 from kubypass.node.routes import ROUTE_PROTOCOL
 from kubypass.node.sysctls import restore_sysctl
 
@@ -46,6 +47,7 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
             Kind.CNI_CONFIGURATION: _remove_configuration,
             Kind.CNI_PLUGIN: lambda change: _remove_plugin(run, Path(change.subject)),
             Kind.SYSCTL: restore_sysctl,
+            Kind.RESERVED_PORTS: release_node_ports,
             Kind.MOUNT: unmount_bpffs,
         }
     )

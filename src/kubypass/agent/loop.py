@@ -68,6 +68,7 @@ class Loop:
         self._next_sweep = time.monotonic() + SWEEP_S
         self._next_look = time.monotonic()
         self._next_retry = time.monotonic() + RETRY_S
+        self._changed = True  # whatever the first sync could not do is tried again
         while not self._signals.stopped:
             agent.health.beat()
             if running.programs.sweep.urgent and agent.attempts.may(Part.FLOWS):

@@ -68,6 +68,8 @@ def _serve(agent: Agent, signals: Signals) -> None:
             log("setting", "WARNING", key=finding.key, message=finding.message)
     for note in open_to_outside(agent.settings):
         log("open to the outside", "WARNING", message=note)
+    if agent.bypassed:
+        log("rules are bypassed", "WARNING", message=agent.bypassed)
     loop = Loop(agent, signals)
     loop.watch()
     report = Report(agent)

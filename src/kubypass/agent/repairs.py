@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from functools import partial
 
 from kubypass.agent.agent import Agent
@@ -22,6 +22,10 @@ from kubypass.node.sysctls import (
     switch_on,
 )
 
+_FORWARDING, _OF_DEVICES = "forwarding", "forwarding of devices"
+_RESERVED = "reserved ports"
+_SYSCTLS = frozenset({_FORWARDING, _OF_DEVICES, _RESERVED})
+
 
 class Repairs:
     """What could not be put back, and how much was."""
@@ -37,32 +41,27 @@ class Repairs:
         """A problem for each part that cannot be put back now."""
         return list(self._failed.values())
 
+    @property
+    def sysctls_due(self) -> bool:
+        """Whether forwarding is off, or a sysctl could not be set the last time. It costs some reads."""
+        failed = not self._failed.keys().isdisjoint(_SYSCTLS)
+        return failed or bool(forwarding_off(self._agent.settings))
+
     def sysctls(self, pod_devices: tuple[str, ...] = ()) -> int:
         """Sets the sysctls that services and pods need; returns how many were changed."""
         agent = self._agent
         record, settings = agent.record, agent.settings
-        changed = self.forwarding()
-        devices: dict[str, Callable[[], bool]] = {}
-        for link in agent.node.own_devices:
-            for name in device_forwarding(settings, link.name):
-                devices[name] = partial(set_sysctl, record, name, "1")
-        for device in pod_devices:
-            devices.update(
-                {name: partial(switch_on, name) for name in device_forwarding(settings, device)}
-            )
-        on_devices = self._set_each("forwarding of devices", devices)
-        reserved = self._put_back("reserved ports", lambda: reserve_node_ports(record, settings))
-        agent.writes["sysctls"] += on_devices + reserved
-        return changed + on_devices + reserved
-
-    def forwarding(self) -> int:
-        """Makes the node forward; returns how many sysctls were changed. It costs some reads where nothing is off."""
-        agent = self._agent
-        if not (forwarding_off(agent.settings) or "forwarding" in self._failed):
-            return 0
-        names = node_forwarding(agent.settings)
-        each = {name: partial(set_sysctl, agent.record, name, "1") for name in names}
-        changed = self._set_each("forwarding", each)
+        own = [
+            name
+            for link in agent.node.own_devices
+            for name in device_forwarding(settings, link.name)
+        ]
+        pods = [name for device in pod_devices for name in device_forwarding(settings, device)]
+        node = [partial(set_sysctl, record, name, "1") for name in node_forwarding(settings)]
+        devices = [partial(set_sysctl, record, name, "1") for name in own]
+        devices += [partial(switch_on, name) for name in pods]
+        changed = self._set_each(_FORWARDING, node) + self._set_each(_OF_DEVICES, devices)
+        changed += self._put_back(_RESERVED, lambda: reserve_node_ports(record, settings))
         agent.writes["sysctls"] += changed
         return changed
 
@@ -94,10 +93,10 @@ class Repairs:
         """The problems that keep pods from being served."""
         return [one for what, one in list(self._failed.items()) if what.startswith("forwarding")]
 
-    def _set_each(self, what: str, switches: Mapping[str, Callable[[], bool]]) -> int:
+    def _set_each(self, what: str, switches: Iterable[Callable[[], bool]]) -> int:
         """Sets each sysctl, whatever becomes of the others; returns how many were changed."""
         changed, failed = 0, []
-        for switch in switches.values():
+        for switch in switches:
             try:
                 changed += switch()
             except (KernelError, OSError) as error:

@@ -33,6 +33,7 @@ from kubypass.errors import ConfigError
 from kubypass.model.address import Family
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
+from kubypass.node.bypassed_rules import bypassed_rules
 from kubypass.node.routes import sync_routes
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.routes import plan_routes
@@ -167,6 +168,7 @@ class Running:
             *self.programs.network.device_problems,
             *snat,
             *agent.node.problems,
+            *agent.unfit,
         ]
 
     def look(self) -> None:
@@ -297,9 +299,8 @@ class Running:
 
     def keep_forwarding(self) -> None:
         """Switches on at once what forwarding needs, whatever else cannot be put back."""
-        before = self.repairs.outages
-        self._note_repair(sysctls=self.repairs.forwarding())
-        if before != self.repairs.outages:
+        if self.repairs.sysctls_due:
+            self._note_repair(sysctls=self.repairs.sysctls(self.programs.network.devices))
             self._agent.health.outages = tuple(map(str, self.outages()))
 
     def disturb(self, *what: str) -> None:
@@ -312,6 +313,7 @@ class Running:
         """Puts back pins, attachments, local addresses, routes and sysctls; False where something cannot be."""
         agent = self._agent
         self.disturbed = False
+        agent.bypassed = bypassed_rules()
         links, routes = self.programs.attachments.writes, agent.writes["routes"]
         seen = self._look_at_node()
         sysctls = self.repairs.sysctls(self.programs.network.devices)

@@ -21,26 +21,39 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     check = actions.add_parser("check", help="explain every key of a settings file")
     check.add_argument("file", metavar="FILE", help="directory of files, YAML block or ConfigMap")
+    check.add_argument(
+        "--this-node",
+        action="store_true",
+        help="compare with this machine's devices, ports and memory (by itself where a kubelet or an agent runs)",
+    )
     check.add_argument("-o", "--output", choices=("text", "json"), default="text")
     check.set_defaults(run=run_check)
 
 
 def run_check(arguments: argparse.Namespace) -> int:
-    """Prints a line for each key; returns 2 if a value is wrong, 0 otherwise."""
+    """Prints a line for each key, and for what does not fit this node; returns 2 if a value is wrong, 0 otherwise."""
+    from kubypass.agent.node_fit import unfit_here
     from kubypass.settings.files import inspect_settings
 
-    _, findings = inspect_settings(arguments.file)
-    wrong = sum(finding.level == "wrong" for finding in findings)
+    settings, findings = inspect_settings(arguments.file)
+    unfit = unfit_here(settings, always=arguments.this_node)
+    levels = [*(found.level for found in findings), *(found.level for found in unfit)]
+    wrong = levels.count("wrong")
     if arguments.output == "json":
         rows = [
             {"key": f.key, "value": f.value, "level": f.level, "message": f.message}
             for f in findings
         ]
-        print(json.dumps({"file": arguments.file, "wrong": wrong, "settings": rows}, indent=2))
+        node = [{"keys": f.keys, "level": f.level, "message": f.message} for f in unfit]
+        answer = {"file": arguments.file, "wrong": wrong, "settings": rows, "node": node}
+        print(json.dumps(answer, indent=2))
     else:
         for finding in findings:
             print(_line(finding))
-        warnings = sum(finding.level not in {"accepted", "wrong"} for finding in findings)
+        for found in unfit:
+            label = format_label(found.level, f"{found.keys[0]} on this node", 11)
+            print(f"{label}  {found.message}")
+        warnings = sum(level not in {"accepted", "wrong"} for level in levels)
         print(f"{len(findings)} keys, {warnings} to look at, {wrong} wrong")
     return WRONG if wrong else 0
 

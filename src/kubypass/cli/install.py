@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from kubypass.cli.table import print_label
 from kubypass.model.address import in_brackets
 
 if TYPE_CHECKING:
+    from kubypass.install.survey import Survey
     from kubypass.kube.client.rest import Rest
 
 _EPILOG = """--dry-run also says what an agent changes on its node; `kubypass uninstall` takes all of it away.
@@ -58,9 +60,9 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "-o",
         "--output",
-        choices=("text", "yaml"),
+        choices=("text", "yaml", "json"),
         default="text",
-        help="yaml: print the objects only",
+        help="yaml: print the objects only; json: what was found and done, as one document at the end",
     )
     parser.add_argument(
         "--force-conflicts",
@@ -80,39 +82,90 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.output == "yaml" and not needs_api_server(values):
         _print_yaml(render(values))
         return 0
-    from kubypass.install.host_changes import host_changes
-    from kubypass.install.survey import look_at, remarks
+    from kubypass.install.survey import look_at
     from kubypass.kube.client.rest import open_cluster
 
     rest = open_cluster(arguments.kubeconfig)
     survey = look_at(rest)
-    _complete(values, rest, survey, quiet=arguments.output == "yaml")
-    objects = render(values)
+    report = _Report(silent=arguments.output != "text")
+    _complete(values, rest, survey, report)
     if arguments.output == "yaml":
-        _print_yaml(objects)
+        _print_yaml(render(values))
         return 0
-    found = remarks(survey, values)
+    code = _install(rest, survey, values, arguments, report)
+    if arguments.output == "json":
+        print(
+            json.dumps(
+                {**report.document, "dry_run": arguments.dry_run, "exit_code": code}, indent=2
+            )
+        )
+    return code
+
+
+class _Report:
+    """Says what is found and done: a line for each as it comes, or one document in the end."""
+
+    def __init__(self, *, silent: bool) -> None:
+        self._silent = silent
+        self.document: dict[str, Any] = {
+            "cluster": {}, "remarks": [], "objects": [], "node_changes": [], "not_ready": [],
+        }  # fmt: skip
+
+    def say(self, label: str, text: str) -> None:
+        """Prints a line where lines are wanted."""
+        if not self._silent:
+            print_label(label, text)
+
+    def remark(self, level: str, text: str) -> None:
+        """Notes what was found in the cluster."""
+        self.document["remarks"].append({"level": level, "text": text})
+        self.say(level.replace("stop", "STOP"), text)
+
+    def end(self, text: str) -> None:
+        """Prints the last line."""
+        if not self._silent:
+            print(text)
+
+
+def _install(
+    rest: Rest,
+    survey: Survey,
+    values: dict[str, Any],
+    arguments: argparse.Namespace,
+    report: _Report,
+) -> int:
+    from kubypass.agent.node_fit import remarks_here
+    from kubypass.install.host_changes import host_changes
+    from kubypass.install.render import render
+    from kubypass.install.survey import remarks
+    from kubypass.settings.check import check_settings
+
+    objects, found = render(values), remarks(survey, values)
     nodes = "1 node" if len(survey.nodes) == 1 else f"{len(survey.nodes)} nodes"
     where = f"{in_brackets(rest.server)}:{rest.port}"
-    print_label("cluster", f"Kubernetes {survey.version}, {nodes}, API server {where}")
+    report.document["cluster"] = {
+        "version": survey.version, "nodes": len(survey.nodes), "server": where,
+    }  # fmt: skip
+    report.say("cluster", f"Kubernetes {survey.version}, {nodes}, API server {where}")
     for remark in found:
-        print_label(remark.level.replace("stop", "STOP"), remark.text)
+        report.remark(remark.level, remark.text)
+    for text in remarks_here(check_settings(values["config"])[0]):
+        report.remark("note", text)
     if any(remark.level == "stop" for remark in found):
-        print("nothing was changed")
+        report.end("nothing was changed")
         return 1
-    return _apply(rest, objects, host_changes(values), arguments)
+    return _apply(rest, objects, host_changes(values), arguments, report)
 
 
-def _complete(values: dict[str, Any], rest: Rest, survey: Any, *, quiet: bool) -> None:  # noqa: ANN401
+def _complete(values: dict[str, Any], rest: Rest, survey: Survey, report: _Report) -> None:
     from kubypass.install.render import needs_api_server
     from kubypass.install.survey import api_server
 
     server = api_server(survey, rest.server, rest.port) if needs_api_server(values) else None
     if server:
         values["k8sServiceHost"], values["k8sServicePort"] = server
-        if not quiet:
-            found = f"k8sServiceHost is {server[0]}, k8sServicePort {server[1]}"
-            print_label("note", f"{found}: nodes have to reach it")
+        found = f"k8sServiceHost is {server[0]}, k8sServicePort {server[1]}"
+        report.remark("note", f"{found}: nodes have to reach it")
 
 
 def _print_yaml(objects: list[dict[str, Any]]) -> None:
@@ -123,31 +176,42 @@ def _print_yaml(objects: list[dict[str, Any]]) -> None:
 
 
 def _apply(
-    rest: Rest, objects: list[dict[str, Any]], changes: list[str], arguments: argparse.Namespace
+    rest: Rest,
+    objects: list[dict[str, Any]],
+    changes: list[str],
+    arguments: argparse.Namespace,
+    report: _Report,
 ) -> int:
     from kubypass.install.apply import apply_all, name_of, wait_ready
-    from kubypass.install.render import agents_of
 
     steps = apply_all(rest, objects, dry_run=arguments.dry_run, force=arguments.force_conflicts)
     words = _WOULD if arguments.dry_run else {}
     for item, what in steps:
-        print_label(words.get(what, what), name_of(item))
+        report.document["objects"].append({"object": name_of(item), "outcome": what})
+        report.say(words.get(what, what), name_of(item))
     if arguments.dry_run:
-        pod = agents_of(objects)["spec"]["template"]["spec"]
-        labels = ", ".join(f"{key}={value}" for key, value in pod["nodeSelector"].items())
-        image = pod["containers"][0]["image"]
-        print_label(
-            "nodes", f"those with {labels or 'any labels'} get an agent of {image}, and from it:"
-        )
-        for line in changes:
-            print_label("", line)
-        print("nothing was changed (--dry-run)")
+        report.document["node_changes"] = [line.strip() for line in changes]
+        _say_what_nodes_get(objects, changes, report)
         return 0
     if not arguments.wait:
         return 0
-    late = wait_ready(rest, "kubypass", arguments.wait, partial(print_label, "agents"))
+    late = wait_ready(rest, "kubypass", arguments.wait, partial(report.say, "agents"))
+    report.document["not_ready"] = late
     for line in late:
-        print_label("not ready", line)
+        report.say("not ready", line)
     if not late:
-        print_label("agents", "all ready")
+        report.say("agents", "all ready")
     return 1 if late else 0
+
+
+def _say_what_nodes_get(objects: list[dict[str, Any]], changes: list[str], report: _Report) -> None:
+    from kubypass.install.render import agents_of
+
+    pod = agents_of(objects)["spec"]["template"]["spec"]
+    labels = ", ".join(f"{key}={value}" for key, value in pod["nodeSelector"].items())
+    image = pod["containers"][0]["image"]
+    those = f"those with {labels or 'any labels'} get an agent of {image}, and from it:"
+    report.say("nodes", those)
+    for line in changes:
+        report.say("", line)
+    report.end("nothing was changed (--dry-run)")

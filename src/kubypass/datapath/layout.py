@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "aec26d8f8bab"
+LAYOUT_HASH = "58d48aa86dd1"
 MAP_NAMES = (
     "services",
     "slots",
@@ -23,6 +23,7 @@ MAP_NAMES = (
     "foreign_sources",
     "flows",
     "transient_flows",
+    "transient_ports",
     "previous_programs",
     "fragments",
     "queued_fragments",
@@ -143,26 +144,27 @@ class LocalAddress(NamedTuple):
         return cls(ifindex, mac, host_mac, kind, netns)
 
 
-_POD_DEVICE = Struct("<I16s16s")
-POD_DEVICE_SIZE = 36
+_POD_DEVICE = Struct("<I16s16s16s")
+POD_DEVICE_SIZE = 52
 
 
 class PodDevice(NamedTuple):
-    """struct pod_device, 36 bytes."""
+    """struct pod_device, 52 bytes."""
 
     ifindex: int
     ipv4: Bytes
     ipv6: Bytes
+    link_local: Bytes
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
-        return _POD_DEVICE.pack(self.ifindex, self.ipv4, self.ipv6)
+        return _POD_DEVICE.pack(self.ifindex, self.ipv4, self.ipv6, self.link_local)
 
     @classmethod
     def unpack(cls, data: Bytes) -> PodDevice:
         """Reads the bytes that the kernel has."""
-        ifindex, ipv4, ipv6 = _POD_DEVICE.unpack(data)
-        return cls(ifindex, ipv4, ipv6)
+        ifindex, ipv4, ipv6, link_local = _POD_DEVICE.unpack(data)
+        return cls(ifindex, ipv4, ipv6, link_local)
 
 
 _TUPLE = Struct("<16s16sHHB3x")

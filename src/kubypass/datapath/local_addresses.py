@@ -7,7 +7,7 @@ import struct
 from collections.abc import Collection, Iterable, Mapping
 
 from kubypass.datapath import layout
-from kubypass.model.address import Address, family
+from kubypass.model.address import Address, family, link_local_address
 from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES
 from kubypass.model.pod import Pod
 from kubypass.model.verdict import LocalAddressKind
@@ -57,7 +57,7 @@ def device_entry(pod: Pod, ifindex: int) -> dict[bytes, bytes]:
         return {}
     first = {family(address): address for address in reversed(pod.addresses)}
     ipv4, ipv6 = first.get(4) or first[6], first.get(6) or first[4]
-    value = layout.PodDevice(ifindex, ipv4, ipv6).pack()
+    value = layout.PodDevice(ifindex, ipv4, ipv6, link_local_address(pod.mac)).pack()
     return {struct.pack("=I", ifindex % POD_DEVICES): value}
 
 

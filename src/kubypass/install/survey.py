@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from kubypass.install.render import NAMESPACE
+from kubypass.kube.client.failures import Refused
 from kubypass.kube.client.rest import Object, Rest
 from kubypass.model.address import in_brackets
 from kubypass.settings.check import check_settings
@@ -31,6 +32,17 @@ _NETWORKS = {
     "aws-node": "the AWS VPC CNI",
 }
 _DAEMONSETS = "/apis/apps/v1/daemonsets"
+_POLICY_KINDS = {
+    "NetworkPolicy": "/apis/networking.k8s.io/v1/networkpolicies",
+    "AdminNetworkPolicy": "/apis/policy.networking.k8s.io/v1alpha1/adminnetworkpolicies",
+    "BaselineAdminNetworkPolicy": "/apis/policy.networking.k8s.io/v1alpha1/baselineadminnetworkpolicies",
+    "ClusterNetworkPolicy": "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies",
+    "CiliumNetworkPolicy": "/apis/cilium.io/v2/ciliumnetworkpolicies",
+    "CiliumClusterwideNetworkPolicy": "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies",
+    "Calico NetworkPolicy": "/apis/crd.projectcalico.org/v1/networkpolicies",
+    "Calico GlobalNetworkPolicy": "/apis/crd.projectcalico.org/v1/globalnetworkpolicies",
+}
+_NAMED = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,17 @@ class Remark:
 
     level: Literal["stop", "note"]
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """Objects of one kind that are to filter traffic."""
+
+    kind: str
+    names: tuple[str, ...]
+    """Each with its namespace where the kind has one."""
+    refused: str = ""
+    """Why the API server does not list them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +75,7 @@ class Survey:
     """The addresses of the Service default/kubernetes."""
     servers: tuple[tuple[str, int], ...]
     """The addresses and ports of the API servers, from their EndpointSlices."""
+    policies: tuple[Policies, ...] = ()
 
 
 def look_at(rest: Rest) -> Survey:
@@ -68,7 +92,20 @@ def look_at(rest: Rest) -> Survey:
         tuple(rest.list(_DAEMONSETS)),
         tuple(service.get("spec", {}).get("clusterIPs") or ()),
         tuple(_servers(slices)),
+        tuple(_policies(rest)),
     )
+
+
+def _policies(rest: Rest) -> Iterator[Policies]:
+    for kind, path in _POLICY_KINDS.items():
+        try:
+            found = [each["metadata"] for each in rest.list(path)]
+        except Refused as refusal:
+            yield Policies(kind, (), refusal.message)
+            continue
+        if found:
+            names = (f"{each.get('namespace', '')}/{each['name']}".lstrip("/") for each in found)
+            yield Policies(kind, tuple(sorted(names)))
 
 
 def _servers(slices: list[Object]) -> Iterator[tuple[str, int]]:
@@ -98,6 +135,7 @@ def remarks(survey: Survey, values: Mapping[str, Any]) -> list[Remark]:
         *_policy_remarks(survey.version, enabled=values["admissionPolicy"]),
         *_node_remarks(survey.nodes, values),
         *_rival_remarks(survey.daemon_sets, values),
+        *_network_policy_remarks(survey.policies),
     ]
     return sorted(found, key=lambda remark: remark.level != "stop")
 
@@ -130,6 +168,22 @@ def _policy_remarks(version: str, *, enabled: bool) -> Iterator[Remark]:
             "stop",
             f"Kubernetes {version} has no ValidatingAdmissionPolicy (1.30): --set admissionPolicy=false; "
             "each agent may then change every node",
+        )
+
+
+def _network_policy_remarks(found: tuple[Policies, ...]) -> Iterator[Remark]:
+    """What filters traffic now, or is thought to, and will not with kubypass."""
+    for one in found:
+        if one.refused:
+            text = f"whether there are objects of kind {one.kind} is not known: {one.refused}; kubypass enforces none"
+            yield Remark("note", text)
+            continue
+        more = f" and {len(one.names) - _NAMED} more" if len(one.names) > _NAMED else ""
+        yield Remark(
+            "note",
+            f"{len(one.names)} of kind {one.kind} ({', '.join(one.names[:_NAMED])}{more}): kubypass enforces none of "
+            "them, and forwards pods' packets past filters of other networks: every pod can connect to every other; "
+            "filter in the applications, or keep the network that enforces them",
         )
 
 

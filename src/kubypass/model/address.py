@@ -87,6 +87,13 @@ def is_loopback(address: Address) -> bool:
     return address[:13] == IPV4_PREFIX + b"\x7f" or address == bytes(15) + b"\x01"
 
 
+def link_local_address(mac: str) -> Address:
+    """The IPv6 address that an interface gives itself by its MAC address (RFC 4291 appendix A)."""
+    raw = bytes.fromhex(mac.replace(":", ""))
+    interface = bytes((raw[0] ^ 2,)) + raw[1:3] + b"\xff\xfe" + raw[3:]
+    return Address(socket.inet_pton(socket.AF_INET6, "fe80::")[:8] + interface)
+
+
 def is_ipv6_link_local(address: Address) -> bool:
     """Whether the address is in fe80::/10 (RFC 4291 section 2.5.6).
 

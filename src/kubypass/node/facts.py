@@ -7,13 +7,13 @@ import socket
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from kubypass.kernel import sysctl
 from kubypass.kernel.netlink import Link, LinkAddress, Netlink
 from kubypass.model.address import Address, family, is_ipv6_link_local, is_loopback, mapped_address
 from kubypass.model.pod import INTERFACE_PREFIX
 from kubypass.model.printable import printable
 from kubypass.model.problem import Problem
 from kubypass.node.reach import DefaultRoutes
+from kubypass.node.reserved_ports import ephemeral_ports
 from kubypass.node.uplinks import LeftOut, choose_uplinks
 from kubypass.settings.settings import Settings
 
@@ -156,8 +156,7 @@ def _oldest_first(addresses: Sequence[Address]) -> list[Address]:
 
 
 def _ephemeral() -> tuple[int, int]:
-    first, last = (sysctl.read("net.ipv4.ip_local_port_range") or "32768 60999").split()
-    return int(first), int(last)
+    return ephemeral_ports() or (32768, 60999)
 
 
 def _some(names: Sequence[str]) -> str:

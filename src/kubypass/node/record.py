@@ -29,6 +29,8 @@ class Kind(StrEnum):
     """A bpf filesystem was mounted at `subject`."""
     SYSCTL = "sysctl"
     """The sysctl `subject` was set; its value was `before`."""
+    RESERVED_PORTS = "reserved-ports"
+    """The ports `subject` were added to those that are reserved, which were `before`."""
     FILTERS = "filters"
     """The device `subject` got clsact filters."""
     CNI_CONFIGURATION = "cni-configuration"

@@ -81,6 +81,15 @@ def choose_uplinks(
     return Uplinks(tuple(chosen), tuple(left_out))
 
 
+def unmatched(devices: Sequence[str], names: Collection[str]) -> list[str]:
+    """The parts of the setting `devices` that fit no device of these names."""
+    return [
+        text
+        for text in devices
+        if not any(_pattern(text.removeprefix("!")).fullmatch(name) for name in names)
+    ]
+
+
 def _judged(
     links: Mapping[str, Link],
     addresses: Mapping[int, Sequence[LinkAddress]],

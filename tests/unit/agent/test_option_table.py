@@ -57,6 +57,14 @@ def test_rows_name_settings_that_exist() -> None:
         ({"kube-proxy-replacement": "false"}, (), "Bind Protection", "Disabled", "Disabled"),
         ({}, ("close_sockets",), "Socket Termination", "UDP of the node and of pods", "Disabled"),
         ({"enable-bpf-masquerade": "true"}, (), "Masquerading", "BPF", "Disabled"),
+        ({}, (), "Source IP Verification", "Enabled", "Enabled"),
+        (
+            {"enable-source-ip-verification": "false"},
+            (),
+            "Source IP Verification",
+            "Disabled",
+            "Disabled",
+        ),
         ({}, ("tcx",), "Attach Mode", "Legacy TC", "Legacy TC"),
         ({}, (), "NodePort", "Enabled (Range: 30000-32767)", "Enabled (Range: 30000-32767)"),
     ],
@@ -74,9 +82,14 @@ def test_wanted_and_effective(
 
 
 def test_details_are_shown_and_named() -> None:
-    figures = Figures(excluded_pods=2, sockets_closed={Protocol.UDP: 3, Protocol.TCP: 0})
+    figures = Figures(
+        excluded_pods=2, foreign_source_pods=1, sockets_closed={Protocol.UDP: 3, Protocol.TCP: 0}
+    )
     found = rows({}, figures=figures)
     assert found["Socket LB"]["details"] == ["2 pods packet by packet"]
     assert found["Socket LB"]["excluded_pods"] == 2
     assert found["Socket Termination"]["details"] == ["3 UDP closed"]
     assert found["Socket Termination"]["closed"] == {"UDP": 3}
+    assert found["Source IP Verification"]["details"] == ["1 pods may send from any address"]
+    assert found["Source IP Verification"]["exempt_pods"] == 1
+    assert rows({})["Source IP Verification"]["details"] == []

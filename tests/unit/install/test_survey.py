@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 
 from kubypass.install.chart import default_values
-from kubypass.install.survey import Survey, api_server, remarks
+from kubypass.install.survey import Policies, Survey, api_server, remarks
 
 
 def survey(
-    nodes: Iterable[dict[str, Any]] = (), daemon_sets: Iterable[dict[str, Any]] = ()
+    nodes: Iterable[dict[str, Any]] = (),
+    daemon_sets: Iterable[dict[str, Any]] = (),
+    policies: Iterable[Policies] = (),
 ) -> Survey:
     servers = (("192.168.1.10", 6443), ("192.168.1.11", 6443))
-    return Survey("v1.34.4", tuple(nodes), tuple(daemon_sets), ("10.96.0.1", "fd00::1"), servers)
+    own = ("10.96.0.1", "fd00::1")
+    return Survey("v1.34.4", tuple(nodes), tuple(daemon_sets), own, servers, tuple(policies))
 
 
 def node(
@@ -102,6 +105,16 @@ ROWS = {
         ["note: Calico is there (calico-system/calico-node)"],
     ),
     "kubypass": (survey([node()], [daemon_set("kubypass")]), {}, ["note: kubypass is there already (kubypass:1)"]),
+    "network policies": (
+        survey([node()], policies=[Policies("NetworkPolicy", tuple(sorted(f"shop/p{n}" for n in range(12))))]),
+        {},
+        ["note: 12 of kind NetworkPolicy (shop/p0, shop/p1, shop/p10, shop/p11, shop/p2, shop/p3, "],
+    ),
+    "network policies that may not be listed": (
+        survey([node()], policies=[Policies("NetworkPolicy", (), "forbidden")]),
+        {},
+        ["note: whether there are objects of kind NetworkPolicy is not known: forbidden; kubypass enforces none"],
+    ),
     "what stops comes first": (
         survey([node(kernel="4.19")], [daemon_set("kube-proxy")]),
         {},

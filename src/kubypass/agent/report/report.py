@@ -161,6 +161,7 @@ class Report:
         return [
             *open_to_outside(agent.settings),
             *agent.node.notes,
+            *([agent.bypassed] if agent.bypassed else ()),
             *(str(found) for found in agent.findings if found.level != "accepted"),
             *(config_map.notes if config_map else ()),
         ]

@@ -1,0 +1,43 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Estimates the kernel memory of maps before they are made. Pure.
+
+Of an array entry the kernel keeps the value, of a hash entry also the key, the head of an element and its share of the
+table of buckets. All is allocated when the map is made: a map of ours that a setting sizes grows no further.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from kubypass.datapath import layout
+from kubypass.datapath.sizes import map_sizes
+from kubypass.settings.settings import Settings
+
+_ELEMENT, _BUCKET = 48, 16
+_NUMBER: Final = 4
+_ENTRIES: Final = {
+    "services": (layout.FRONTEND_SIZE, layout.SERVICE_SIZE),
+    "backends": (0, layout.BACKEND_SIZE),
+    "slots": (0, _NUMBER),
+    "flows": (layout.TUPLE_SIZE, layout.FLOW_SIZE),
+    "fragments": (layout.DATAGRAM_SIZE, layout.DATAGRAM_PORTS_SIZE),
+    "socket_peers": (layout.SOCKET_PEER_SIZE, layout.SOCKET_SERVICE_SIZE),
+}
+"""Bytes of the key, 0 for an array's, and of the value."""
+
+
+def map_memory(settings: Settings) -> int:
+    """The bytes of all maps that settings size."""
+    return sum(_map(*_ENTRIES[name], size) for name, size in map_sizes(settings).items())
+
+
+def _map(key: int, value: int, size: int) -> int:
+    entry = _aligned(value)
+    if not key:
+        return size * entry
+    buckets = 1 << (size - 1).bit_length()
+    return size * (_ELEMENT + _aligned(key) + entry) + buckets * _BUCKET
+
+
+def _aligned(size: int) -> int:
+    return (size + 7) & ~7
