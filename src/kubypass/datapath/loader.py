@@ -186,7 +186,9 @@ def _note_transient_ports(maps: Mapping[str, Map]) -> None:
     """Has programs look into `transient_flows` for any ports, until the entries that were copied have expired."""
     latest, now = 0, time.monotonic_ns()
     for _, values, count in maps["transient_flows"].chunks():
-        expires = memoryview(values).cast("Q")[layout.FLOW_EXPIRES_NS_AT // 8 :: layout.FLOW_SIZE // 8]
+        expires = memoryview(values).cast("Q")[
+            layout.FLOW_EXPIRES_NS_AT // 8 :: layout.FLOW_SIZE // 8
+        ]
         latest = max(latest, *expires[:count], 0)
     until = (max(latest, now) + _LATE_NS) // REFRESH_NS
     keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
