@@ -129,10 +129,13 @@ static __always_inline bool is_closed(const struct flow *flow, const struct flow
 	       (!is_after(flow->end, partner->acknowledged) || !is_after(partner->end, flow->acknowledged));
 }
 
-/* May the segment change its connection's state? Most cannot, and cost no look at the other direction. */
-static __always_inline bool may_change_state(const struct flow *flow, const struct packet *packet)
+/* May the segment change its connection's state? Most cannot, and cost no look at the other direction; nor does an
+ * answer to a SYN that is repeated. */
+static __always_inline bool may_change_state(const struct flow *flow, const struct packet *packet, __u32 end)
 {
-	if (is_new_connection(packet))
+	if (is_new_connection(packet) ||
+	    ((packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) == TCP_SYN && flow->state == FLOW_ESTABLISHED &&
+	     end == flow->end && packet->acknowledgment == flow->acknowledged))
 		return false;
 	return (packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) || flow->state == FLOW_NEW ||
 	       flow->state == FLOW_CLOSING || !(flow->flags & FLOW_FLAG_NUMBERED);
