@@ -74,8 +74,8 @@ static __always_inline bool is_same_client(const struct flow *holder, const stru
 	       same_address(&holder->source, &reply->source);
 }
 
-/* Inserts the reply's entry unless another connection has its key: one that moves to `flows` meanwhile is there before it
- * expires here. Of two CPUs that find the same expired entry, one removes it and one inserts its own. */
+/* Inserts the reply's entry unless another connection has its key: one that moves to `flows` meanwhile is there before
+ * it expires here. Of two CPUs that find the same expired entry, one removes it and one inserts its own. */
 static __always_inline bool claim_reply(struct nat_setup *nat)
 {
 	struct flow *holder = bpf_map_lookup_elem(&transient_flows, &nat->reply_key);

@@ -37,8 +37,8 @@ struct icmp_quotation {
 	__u32 l4_offset; /* of the quoted transport header */
 };
 
-/* A packet that may change its connection. Of TCP: where its data ends, where that of its direction had ended before, and
- * whether its numbers were near those before. */
+/* A packet that may change its connection. Of TCP: where its data ends, where that of its direction had ended before,
+ * and whether its numbers were near those before. */
 struct flow_change {
 	struct packet packet;
 	__u64 now;

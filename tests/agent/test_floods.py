@@ -106,7 +106,7 @@ def connect(far: str, count: int, kind: int, port: int, stack: ExitStack) -> lis
 
 
 def readable(connections: set[socket.socket]) -> set[socket.socket]:
-    """Those that have something to say within a second."""
+    """Returns those that have something to say within a second."""
     poll, numbers = select.poll(), {one.fileno(): one for one in connections}
     for number in numbers:
         poll.register(number, select.POLLIN)
@@ -150,7 +150,7 @@ def write_objects(node: BareNode) -> None:
     }
     write_file(node.manifests / "udp.json", udp)
     endpoints = named_slice("udp", [BACKEND], 8080)
-    endpoints["ports"][0]["protocol"] = "UDP"
+    endpoints["ports"] = [{"name": "", "port": 8080, "protocol": "UDP"}]
     write_file(node.manifests / "udp-slice.json", endpoints)
 
 

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from kubypass.datapath import layout
@@ -12,7 +14,7 @@ from tests.packet.packets import Addresses, segment
 from tests.packet.segments import SECOND_NS, Conversation
 from tests.packet.snat import answer, ask, clients, connect, made
 
-FEW = {"snat_port_first": 61000, "snat_ports": 40}
+FEW: dict[str, Any] = {"snat_port_first": 61000, "snat_ports": 40}
 
 
 def entries(lab: Lab) -> tuple[int, int]:

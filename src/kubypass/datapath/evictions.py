@@ -13,7 +13,7 @@ from kubypass.datapath import layout
 _SAMPLE = 16384
 """About how many entries are remembered."""
 _LONGEST_NS = 60 * 10**9
-"""Of a pass: after this time the sweep may have removed an entry that was alive in the pass before."""
+"""A longer pass proves nothing: the sweep may have removed an entry that was alive in the pass before."""
 _PORTS_AT, _WORDS = layout.TUPLE_DESTINATION_PORT_AT // 4, layout.TUPLE_SIZE // 4
 _MIX = 0x9E3779B1
 """Spreads the ports over 32 bits (Fibonacci hashing)."""
@@ -33,7 +33,7 @@ class Evictions:
         self.count = 0
         """Entries evicted since the start, about."""
         self.latest = 0
-        """Those of the last pass."""
+        """Entries evicted between the last two passes, about."""
 
     def see(self, keys: bytes, values: bytes, count: int, now_ns: int) -> None:
         """Takes in the next chunk of a pass."""

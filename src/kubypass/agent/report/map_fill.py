@@ -51,7 +51,7 @@ class Fill:
     evicted: int = 0
     """Living entries that the kernel has evicted since the agent started, about."""
     evicted_lately: int = 0
-    """Those of the last seconds."""
+    """Living entries that it has evicted in the last seconds, about."""
 
     @property
     def percent(self) -> int:
