@@ -29,7 +29,7 @@ static __always_inline struct step handle_egress(context *ctx, enum hook hook)
 	struct packet packet = { .from_node = true };
 	struct cursor cursor = read_headers(ctx);
 
-	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
+	if (has_tag(ctx, false) || parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return finish(ctx, hook, &packet, VERDICT_PASS);
 	if (!packet.has_ports)
 		return (struct step){ .next = NEXT_SLOW_PATH };

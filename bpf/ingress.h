@@ -27,9 +27,9 @@ static __always_inline struct step handle_ingress(context *ctx, enum hook hook)
 	enum parse_result parsed;
 	enum verdict verdict;
 
-	if (from_network(hook) && packet_type(ctx) != PACKET_HOST) /* a switch floods frames for other hosts */
-		return finish(ctx, hook, &packet, VERDICT_FOREIGN);
-	remove_priority_tag(ctx);
+	/* A switch floods frames for other hosts. */
+	if ((from_network(hook) && packet_type(ctx) != PACKET_HOST) || has_tag(ctx, true))
+		return finish(ctx, hook, &packet, judge_frame(ctx, hook, &packet));
 	cursor = read_headers(ctx);
 	parsed = parse_packet(ctx, &cursor, &packet);
 	if (parsed == PARSE_IP && !packet.has_ports)

@@ -149,8 +149,7 @@ static __always_inline bool has_right_checksum(context *ctx, const struct iphdr 
 
 	if (ip->ihl != 5)
 		sum = sum_words(ctx, L2_BYTES, ip->ihl * 2, 0);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	return fold(fold((sum & 0xffff) + (sum >> 16))) == 0xffff;
+	return fold((sum & 0xffff) + (sum >> 16)) == 0xffff;
 }
 
 static __always_inline enum parse_result parse_ipv4(context *ctx, const struct cursor *cursor, struct packet *packet)

@@ -128,7 +128,8 @@ static __always_inline enum verdict judge_frame(context *ctx, enum hook hook, st
 }
 
 /* Does the packet come from an address that no other host has, or go to a loopback or unspecified one? (The kernel's
- * ip_route_input_slow and ip6_rcv_core.) A known flow was not opened by such a packet, so only others are asked. */
+ * ip_route_input_slow and ip6_rcv_core.) A known flow was not opened by such a packet, so only others are asked. The
+ * node's own addresses cost a lookup, which segments of open connections do not pay. */
 static __always_inline bool is_foreign(enum hook hook, const struct packet *packet)
 {
 	const struct address *source = &packet->tuple.source, *destination = &packet->tuple.destination;
@@ -138,7 +139,7 @@ static __always_inline bool is_foreign(enum hook hook, const struct packet *pack
 		return true;
 	if (is_martian(source)) /* to a group, hosts send before they have an address */
 		return !is_multicast_or_reserved(destination);
-	if (!from_network(hook))
+	if (!from_network(hook) || !may_be_new(packet))
 		return false;
 	owner = lookup_local_address(source);
 	return owner && owner->kind != LOCAL_POD;

@@ -50,17 +50,17 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 	return bpf_skb_pull_data(ctx, bytes);
 }
 
-/* Removes the tag of VLAN 0, which tells a priority and no VLAN. */
-static __always_inline void remove_priority_tag(context *ctx)
+/* Does the packet carry a VLAN's tag (802.1Q, 802.1ad)? The kernel has taken the outer one out of the frame. That of
+ * VLAN 0, which tells a priority, is removed from a packet that arrives. */
+static __always_inline bool has_tag(context *ctx, bool arrives)
 {
-	if (ctx->vlan_present && !(ctx->vlan_tci & VLAN_NUMBER))
-		bpf_skb_vlan_pop(ctx);
+	return ctx->vlan_present &&
+	       (!arrives || ctx->vlan_tci & VLAN_NUMBER || bpf_skb_vlan_pop(ctx) || ctx->vlan_present);
 }
 
-/* 0 with the tag of a VLAN (802.1Q, 802.1ad): the kernel has taken the outer one out of the frame. */
 static __always_inline __be16 packet_ethertype(context *ctx)
 {
-	return ctx->vlan_present ? 0 : ctx->protocol;
+	return ctx->protocol;
 }
 
 /* The length, with an Ethernet header where there is one. */

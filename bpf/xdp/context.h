@@ -49,9 +49,10 @@ static __always_inline int make_readable(context *ctx, __u32 bytes)
 	return packet_bytes(ctx) < bytes ? -1 : 0;
 }
 
-/* A tag stays: its EtherType is not IP's. */
-static __always_inline void remove_priority_tag(context *ctx)
+/* Tags are still in the frame, whose EtherType is then not IP's. */
+static __always_inline bool has_tag(context *ctx, bool arrives)
 {
+	return false;
 }
 
 static __always_inline __be16 packet_ethertype(context *ctx)

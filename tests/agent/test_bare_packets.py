@@ -48,6 +48,11 @@ def place() -> Iterator[Place]:
             yield Place(node, far)
 
 
+def ip(node: BareNode, *lines: str) -> None:
+    command = ["ip", "-n", node.namespace, "-batch", "-"]
+    subprocess.run(command, check=True, input="\n".join(lines), text=True)
+
+
 @contextmanager
 def device(node: BareNode, kind: int) -> Iterator[int]:
     """A tun device of a type, with an address and a default route: what is read and written is at its other end."""
@@ -55,10 +60,9 @@ def device(node: BareNode, kind: int) -> Iterator[int]:
         opened = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
         fcntl.ioctl(opened, TUNSETIFF, struct.pack("16sH22x", b"tun0", TUN_WITHOUT_HEADER))
         fcntl.ioctl(opened, TUNSETLINK, kind)
-    lines = f"link set tun0 up\naddr add {OURS}/24 dev tun0\nroute add default via {PEER} dev tun0"
-    command = ["ip", "-n", node.namespace, "-batch", "-"]
     try:
-        subprocess.run(command, check=True, input=lines, text=True)
+        ip(node, "link set tun0 up", f"addr add {OURS}/24 dev tun0")
+        ip(node, f"route add default via {PEER} dev tun0")
         yield opened
     finally:
         os.close(opened)
@@ -135,4 +139,20 @@ def test_a_device_that_cannot_be_served_is_a_problem_and_works(place: Place, kin
         answer(opened, PING, is_echo)
         refused = IP(src=PEER, dst=OURS) / TCP(sport=5, dport=NODE_PORT, flags="S", seq=100)
         answer(opened, refused, lambda found: TCP in found and "R" in str(found[TCP].flags))
+    wait(lambda: problems(node) == "", "the problem is gone")
+
+
+def test_a_device_that_changes_its_type(place: Place) -> None:
+    """A bond does so when it gets its first port. What was attached for the other header goes."""
+    node = place.node
+    with device(node, TUN) as opened:
+        wait(lambda: uplinks(node) == {"eth0", "tun0"}, "tun0 takes part")
+        answer(opened, PING, is_echo)
+        ip(node, "link set tun0 down")
+        fcntl.ioctl(opened, TUNSETLINK, IEEE_802_15_4)
+        ip(node, "link set tun0 up", f"route add default via {PEER} dev tun0")
+        wait(lambda: "Device tun0: takes no part" in problems(node), "the problem")
+        answer(opened, PING, is_echo)
+        pins = (node.root / "bpf").rglob("tun0-*")
+        assert not list(pins)
     wait(lambda: problems(node) == "", "the problem is gone")

@@ -127,3 +127,15 @@ def test_an_endpoint_that_names_no_node_is_remote(ask: Ask) -> None:
 def test_leading_zeros_are_decimal(ask: Ask) -> None:
     case = Case("010.000.001.001@me").ask(POD, "010.096.000.010", 80)
     assert ask(case)["backends"] == ["10.0.1.1:8080"]
+
+
+@pytest.mark.parametrize("source", ["127.0.0.1", "224.0.0.5", "255.255.255.255", "0.1.2.3"])
+def test_what_no_network_carries_is_not_looked_up(ask: Ask, source: str) -> None:
+    case = Case().ask(OUTSIDE, NODE, NODE_PORT)
+    case["flow"]["src_ip"] = source
+    case["flow"]["src_kind"] = "external"
+    answer = ask(case)
+    assert (answer["verdict"], answer["backends"]) == ("accept", [])
+    assert answer["reason"].startswith(
+        f"{source} to {NODE}:{NODE_PORT}/TCP: no packet of a network"
+    )

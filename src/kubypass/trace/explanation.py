@@ -86,7 +86,8 @@ def _decision_steps(found: Run, known: PortExplanation | None) -> Iterator[Step]
     """What each program found, and the rule that decided."""
     for outcome in found.outcomes:
         if outcome.decision is None:
-            yield Step(outcome.program, f"no frontend: {_outcome_words(outcome)}")
+            looked = "" if outcome.verdict == Verdict.FOREIGN else "no frontend: "
+            yield Step(outcome.program, f"{looked}{_outcome_words(outcome)}")
             continue
         decision = outcome.decision
         service = layout.Service.unpack(decision.service)
@@ -122,7 +123,7 @@ def _outcome_words(outcome: Outcome) -> str:
 
 def _packet_steps(programs: Programs, found: Run) -> Iterator[Step]:
     """The packet as it leaves, and its answer; nothing where the connection is refused."""
-    if found.answer in {Answer.DROP, Answer.REJECT}:
+    if found.answer in {Answer.DROP, Answer.REJECT} or found.verdict == Verdict.FOREIGN:
         return
     last = found.outcomes[-1] if found.outcomes else None
     if last is None or not last.packet:

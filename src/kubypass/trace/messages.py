@@ -39,8 +39,8 @@ WHY: Final = {
     Verdict.DROP_LOOP: "no service has this port of the address, and the network would send it back for ever",
     Verdict.DROP_FOREIGN_SOURCE: "the source is not an address of the pod (enable-source-ip-verification)",
     Verdict.DROP_MALFORMED: "the packet cannot be read, or a length or the checksum in its IP header is wrong",
-    Verdict.FOREIGN: "no packet of a network has these addresses: it comes from an address of the node, a "
-    "loopback, multicast or unspecified one, or goes to an unspecified one; the node's own stack judges it",
+    Verdict.FOREIGN: "no packet of a network comes from an address of this node, or from or to a loopback or "
+    "unspecified one, or from a group; no service is looked up: the node's own stack judges it, and drops most",
     Verdict.DROP_TTL_EXPIRED: "its hops are used up",
     Verdict.DROP_NO_ROUTE: "the node has no route to its destination",
     Verdict.DROP_TOO_BIG: "it is too big for its route",
@@ -140,6 +140,8 @@ def _without_service(found: Run) -> str:
     destination = format_address_port(
         found.flow.destination, found.flow.destination_port, found.flow.protocol
     )
+    if found.verdict == Verdict.FOREIGN:
+        return f"{format_address(found.flow.source)} to {destination}: {WHY[found.verdict]}"
     if found.answer == Answer.ACCEPT:
         return (
             f"{destination} is no frontend here: it goes on as it is, and its destination decides"

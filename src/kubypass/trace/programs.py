@@ -154,15 +154,17 @@ class Programs:
     ) -> Outcome:
         """Runs a tc program on a packet, in the current network namespace; `pod` is one whose device it comes by.
 
-        `segment_bytes` is the packet's GSO size, where it holds several segments.
+        It is sent to the uplink's MAC address: programs leave frames for other hosts alone. `segment_bytes` is the
+        packet's GSO size, where it holds several segments.
         """
         ifindex = self.device_of(pod) if pod else self.ifindex
         context = packet_context(ifindex, segment_bytes=segment_bytes)
+        size = len(self._mac)
         with self._observed(program) as seen:
-            run = self._programs[program].test_run(
-                self._mac + packet[len(self._mac) :], context=context
-            )
-        return replace(seen[0], packet=run.data)
+            run = self._programs[program].test_run(self._mac + packet[size:], context=context)
+        # A packet that stays as it is keeps the MAC address that it came with.
+        kept = packet[:size] if run.data.startswith(self._mac) else run.data[:size]
+        return replace(seen[0], packet=kept + run.data[size:])
 
     def connect(self, flow: Flow, *, of_node: bool) -> Outcome:
         """Connects a socket from the flow's source to its destination. Nothing answers, and nothing leaves."""
