@@ -227,7 +227,7 @@ static __always_inline void refresh_flow(context *ctx, struct flow *flow, const 
 		flow->state = FLOW_ESTABLISHED;
 	}
 	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
-	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet, end)))
+	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet, near, end)))
 		return;
 	scratch = this_scratch();
 	if (!scratch)
