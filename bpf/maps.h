@@ -40,8 +40,14 @@ MAP(pod_devices, ARRAY, POD_DEVICES, __u32, struct pod_device);
 /* Devices of pods that may send from addresses that are not theirs, such as routers in pods. */
 MAP(foreign_sources, HASH, 16384, __u32, __u32);
 
-/* Connections that are translated packet by packet, in both directions; the least recently used is evicted. */
+/* TCP connections that are translated packet by packet, in both directions; the least recently used is evicted. */
 MAP(flows, LRU_HASH, SIZED_BY_SETTINGS, struct tuple, struct flow);
+
+/* The same of other protocols, and of TCP until the client has confirmed the connection: floods stay in here. */
+MAP(transient_flows, LRU_HASH, SIZED_BY_SETTINGS, struct tuple, struct flow);
+
+/* Ports of two ends -> until when `transient_flows` may have an entry of them: most packets need no look at that. */
+MAP(transient_ports, ARRAY, PORT_PAIRS, __u32, __u32);
 
 /* The previous version's programs, while an upgrade copies its connections into `flows`. */
 MAP(previous_programs, PROG_ARRAY, 2 * PREVIOUS_MAX * HOOK_MAX, __u32, __u32);
