@@ -61,7 +61,7 @@ _kubypass() {
     esac
     case "$place" in
         kubypass) words='agent status service trace metrics config install uninstall connectivity cleanup completion version -h --help' ;;
-        'kubypass agent') words='-h --help --manifests --kubeconfig --config --config-map --node --cgroup --check-every --cni-conf-dir --cni-bin-dir --run --bpffs' ;;
+        'kubypass agent') words='-h --help --manifests --kubeconfig --config --config-map --node --cgroup --check-every --prepare-node --cni-conf-dir --cni-bin-dir --run --bpffs' ;;
         'kubypass status') words='-h --help --run --bpffs -o --output -v --verbose --check' ;;
         'kubypass service') words='list -h --help' ;;
         'kubypass service list') words='-h --help -n --namespace --port --type --run --bpffs -o --output' ;;

@@ -27,6 +27,7 @@ complete -c kubypass -n '__kubypass_at kubypass agent' -l config-map -x -d 'sett
 complete -c kubypass -n '__kubypass_at kubypass agent' -l node -x -d 'this node'"'"'s name (NODE_NAME; default the host'"'"'s name)'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l cgroup -r -d 'where socket load balancing is attached (KUBYPASS_CGROUP; default: where cgroup v2 is mounted)'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l check-every -x -d 'how often maps, attachments and routes are compared with what they should be (KUBYPASS_CHECK_EVERY; default 60)'
+complete -c kubypass -n '__kubypass_at kubypass agent' -l prepare-node -d 'mount a bpf filesystem for the node if it has none, and end; an agent with few capabilities cannot'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l cni-conf-dir -r -d 'where the container runtime looks for networks, such as /etc/cni/net.d: pods get their network from us; both or none'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l cni-bin-dir -r -d 'where it looks for their programs, such as /opt/cni/bin: pods get their network from us; both or none'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l run -r -d 'the agent'"'"'s run directory (KUBYPASS_RUN; default /run/kubypass)'

@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -62,6 +63,28 @@ def test_a_sysctl_that_is_switched_off(node: BareNode, name: str) -> None:
             wait(node, lambda: on(node, "sysctl", "-n", name) == "1\n", f"{name} to be on")
         wait(node, lambda: "WARNING repaired" in log(node), "the repair to be told")
         wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+
+
+@pytest.mark.parametrize("name", ["all", "lo", "pod0"])
+def test_a_strict_reverse_path_filter(node: BareNode, name: str) -> None:
+    """It is loose where we know better who sends, and as it was after a clean-up."""
+    write_pod(node, "one", "pod0", "10.1.0.1")
+    own = "pod0" if name == "all" else name
+    with started(node):
+        for _ in range(2):
+            on(
+                node,
+                "sysctl",
+                "-qw",
+                f"net.ipv4.conf.{name}.rp_filter=1",
+                "net.ipv4.conf.pod0.rp_filter=0",
+            )
+            if name == "pod0":
+                on(node, "sysctl", "-qw", "net.ipv4.conf.pod0.rp_filter=1")
+            now = partial(on, node, "sysctl", "-n", f"net.ipv4.conf.{own}.rp_filter")
+            wait(node, lambda now=now: now() == "2\n", f"a loose filter of {own}")  # type: ignore[misc]
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+        assert problems(node) == []
 
 
 def test_links_that_are_detached_replaced_or_unpinned(node: BareNode) -> None:

@@ -31,6 +31,7 @@ class Part(StrEnum):
     KERNEL = "looking at what others may have undone"
     EVENTS = "reading what the kernel tells"
     PLUGIN = "serving the CNI plugin"
+    FILES = "keeping the CNI plugin's files"
     FLOWS = "removing expired flows"
     SOCKETS = "closing stale sockets"
     LOOK = "looking at what programs have noted"

@@ -68,16 +68,40 @@ class CniServer:
         self._selector = selectors.EpollSelector()
         self._clients: set[_Client] = set()
         self.fd = self._selector.fileno()
-        path.unlink(missing_ok=True)
-        self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._path, self._file = path, (0, 0)
+        self._listener: socket.socket | None = None
+        self.listen()
+
+    def listen(self) -> None:
+        """Makes the socket's file, and takes requests there and nowhere else."""
+        if self._listener is not None:
+            self._selector.unregister(self._listener.fileno())
+            self._listener.close()
+            self._listener = None
+        self._path.unlink(missing_ok=True)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         before = os.umask(0o177)
         try:
-            self._listener.bind(str(path))
+            listener.bind(str(self._path))
+        except OSError:
+            listener.close()
+            raise
         finally:
             os.umask(before)
-        self._listener.setblocking(False)
-        self._listener.listen(_MOST_CLIENTS)
-        self.add(self._listener.fileno(), self._accept)
+        listener.setblocking(False)
+        listener.listen(_MOST_CLIENTS)
+        found = os.stat(self._path)
+        self._file, self._listener = (found.st_dev, found.st_ino), listener
+        self.add(listener.fileno(), self._accept)
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether somebody has removed or replaced the socket's file: no plugin would reach us."""
+        try:
+            found = os.stat(self._path)
+        except OSError:
+            return True
+        return self._listener is None or (found.st_dev, found.st_ino) != self._file
 
     def add(self, fd: int, ready: Callable[[], None]) -> None:
         """Calls `ready` from `serve` whenever `fd` is readable."""
@@ -93,6 +117,8 @@ class CniServer:
                     return
 
     def _accept(self) -> None:
+        if self._listener is None:
+            return
         with suppress(OSError):  # no client is left, or it went away, or descriptors are short
             while True:
                 connection, _ = self._listener.accept()

@@ -114,6 +114,8 @@ class Loop:
         if now >= self._next_look:
             self._do(Part.FORWARDING, running.keep_forwarding, news=True)
             self._do(Part.KERNEL, running.look_at_kernel)
+            if running.pod_network:
+                self._do(Part.FILES, running.pod_network.keep)
             self._do(Part.LOOK, running.look)
             self._next_look = time.monotonic() + _LOOK_S
         if now >= self._next_retry:

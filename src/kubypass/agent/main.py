@@ -62,6 +62,12 @@ def run(options: Options) -> int:
     return 0
 
 
+def prepare_node(options: Options) -> int:
+    """Makes the node ready for an agent that may not mount anything, and ends."""
+    claim_run_directory(options)
+    return 0
+
+
 def _serve(agent: Agent, signals: Signals) -> None:
     for finding in agent.findings:
         if finding.level != "accepted":

@@ -220,6 +220,16 @@ class PodNetwork:
             message = f"our network cannot be announced: {error}; pods are not ours until it is"
             self._install_problems = [Problem(f"CNI configuration {self._conf}", message)]
 
+    def keep(self) -> None:
+        """Puts the plugin, its configuration and its socket back where somebody has removed them."""
+        if self._server.is_lost:
+            log("the plugin's socket was removed: it is opened again", "WARNING")
+            self._server.listen()
+        ours = (self._conf / conflist.CONFLIST, self._bin / conflist.PLUGIN)
+        if self._node_config.pod_cidrs and not all(path.exists() for path in ours):
+            self._install()
+            self._note_problems()
+
     def _put_files(self, conf: Path, programs: Path) -> None:
         program = conflist.plugin_program()
         if program is None:

@@ -17,6 +17,7 @@ from kubypass.node.reserved_ports import reserve_node_ports
 from kubypass.node.sysctls import (
     device_forwarding,
     forwarding_off,
+    loosen,
     node_forwarding,
     set_sysctl,
     switch_on,
@@ -60,6 +61,10 @@ class Repairs:
         node = [partial(set_sysctl, record, name, "1") for name in node_forwarding(settings)]
         devices = [partial(set_sysctl, record, name, "1") for name in own]
         devices += [partial(switch_on, name) for name in pods]
+        if settings.network.ipv4:
+            devices.append(partial(loosen, "lo", record))  # where the node answers itself
+        if settings.network.ipv4 and settings.pods.verify_sources:  # ours is stricter
+            devices += [partial(loosen, device) for device in pod_devices]
         changed = self._set_each(_FORWARDING, node) + self._set_each(_OF_DEVICES, devices)
         changed += self._put_back(_RESERVED, lambda: reserve_node_ports(record, settings))
         agent.writes["sysctls"] += changed

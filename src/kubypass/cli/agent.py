@@ -51,6 +51,11 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="how often maps, attachments and routes are compared with what they should be (KUBYPASS_CHECK_EVERY; "
         "default 60)",
     )
+    parser.add_argument(
+        "--prepare-node",
+        action="store_true",
+        help="mount a bpf filesystem for the node if it has none, and end; an agent with few capabilities cannot",
+    )
     _add_cni(parser)
     add_run(parser)
     add_bpffs(parser)
@@ -105,7 +110,7 @@ def _seconds(text: str) -> float:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from kubypass.agent.main import run
+    from kubypass.agent.main import prepare_node, run
     from kubypass.agent.options import Options
     from kubypass.errors import ConfigError
     from kubypass.settings.files import parse_overrides
@@ -114,7 +119,8 @@ def _run(arguments: argparse.Namespace) -> int:
         raise ConfigError(
             "--cni-conf-dir and --cni-bin-dir: one is missing", hint="give both or none"
         )
-    return run(
+    do = prepare_node if arguments.prepare_node else run
+    return do(
         Options(
             manifests=arguments.manifests,
             node=arguments.node,

@@ -15,6 +15,8 @@ from kubypass.install.chart import rendered_objects
 Object = dict[str, Any]
 NAMESPACE = "kube-system"
 CONFIG_MAP = "kubypass-config"
+PROC_SYS = "proc-sys-net"
+"""The volume by which an agent without privileges sets sysctls."""
 _POLICY = "ValidatingAdmissionPolicy"
 _REPLACEMENT = "kube-proxy-replacement"
 
@@ -59,8 +61,10 @@ def _edit_pods(spec: Object, values: Mapping[str, Any]) -> None:
     spec["updateStrategy"]["rollingUpdate"]["maxUnavailable"] = values["maxUnavailable"]
     metadata, pod = spec["template"]["metadata"], spec["template"]["spec"]
     metadata["labels"] |= values["podLabels"]
+    if values["privileged"]:
+        _make_privileged(metadata, pod)
     if values["podAnnotations"]:
-        metadata["annotations"] = values["podAnnotations"]
+        metadata["annotations"] = {**metadata.get("annotations", {}), **values["podAnnotations"]}
     for key in ("imagePullSecrets", "affinity"):
         if values[key]:
             pod[key] = values[key]
@@ -74,10 +78,27 @@ def _edit_pods(spec: Object, values: Mapping[str, Any]) -> None:
     for volume in pod["volumes"]:
         volume["hostPath"]["path"] = paths.get(volume["name"], volume["hostPath"]["path"])
     container = pod["containers"][0]
+    for one in pod.get("initContainers", ()):
+        one["image"] = _image(one["image"], values["image"])
+        one["imagePullPolicy"] = values["image"]["pullPolicy"]
     _edit_container(container, values)
     if not values["cni"]["enabled"]:
         for mounts in (pod["volumes"], container["volumeMounts"]):
             mounts[:] = [each for each in mounts if not each["name"].startswith("cni-")]
+
+
+def _make_privileged(metadata: Object, pod: Object) -> None:
+    """Leaves out the init container and all that stands in for privileges."""
+    del metadata["annotations"], pod["initContainers"]
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != PROC_SYS]
+    container = pod["containers"][0]
+    container["securityContext"] = {"privileged": True, "readOnlyRootFilesystem": True}
+    container["env"] = [one for one in container["env"] if one["name"] != "KUBYPASS_PROC_SYS"]
+    mounts = [mount for mount in container["volumeMounts"] if mount["name"] != PROC_SYS]
+    container["volumeMounts"] = mounts
+    for mount in mounts:
+        if mount["name"] == "bpffs":
+            mount["mountPropagation"] = "Bidirectional"
 
 
 def _edit_container(container: Object, values: Mapping[str, Any]) -> None:

@@ -17,7 +17,7 @@ from kubypass.kube.client.rest import Object, Rest
 from kubypass.model.address import in_brackets
 from kubypass.settings.check import check_settings
 
-_KERNEL = (5, 10)
+_KERNEL, _CAPABLE = (5, 10), (5, 11)
 _POLICIES = (1, 30)
 """The version of Kubernetes that has ValidatingAdmissionPolicies."""
 _NETWORKS = {
@@ -202,6 +202,12 @@ def _node_remarks(nodes: tuple[Object, ...], values: Mapping[str, Any]) -> Itera
         numbers = re.match(r"(\d+)\.(\d+)", kernel)
         if numbers and (int(numbers[1]), int(numbers[2])) < _KERNEL:
             yield Remark("stop", f"node {name} runs Linux {kernel}; 5.10 or newer is needed")
+        elif numbers and (int(numbers[1]), int(numbers[2])) < _CAPABLE and not values["privileged"]:
+            yield Remark(
+                "stop",
+                f"node {name} runs Linux {kernel}: before 5.11 an agent has to be privileged (RLIMIT_MEMLOCK limits "
+                "its maps); --set privileged=true",
+            )
         if values["cni"]["enabled"] and not node["spec"].get("podCIDRs"):
             yield Remark(
                 "note",

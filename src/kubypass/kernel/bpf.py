@@ -256,7 +256,7 @@ class Map(Owned):
             return 0
         if -result in (errnos.ENOENT, errnos.E2BIG, errnos.ENOSPC, errnos.ENOMEM):
             done: int = struct.unpack_from("=I", attributes, 32)[0]
-            return min(done, count)
+            return done if done < count else 0  # as given: the kernel had no memory to begin with
         raise KernelError("change many entries of map", self.info.name, -result)
 
     def items(self, chunk: int = 4096) -> Iterator[tuple[bytes, bytes]]:

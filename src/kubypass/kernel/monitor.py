@@ -23,6 +23,8 @@ _BUFFER = 1 << 16
 _RECEIVE_BUFFER_FORCE = 33
 _ROOM = 1 << 23
 _NOT_OF_DEVICES = rt.OF_TC | rt.OF_NETCONF
+_UNDONE = ((rt.NETCONFA_FORWARDING, 0), (rt.NETCONFA_RP_FILTER, 1))
+"""Values that somebody else has given to what is ours: no forwarding, and a strict reverse path filter."""
 _READS = 64
 """The buffers that one call reads at most, so that a flood does not hold up everything else."""
 
@@ -85,8 +87,11 @@ class Monitor:
     def _undoes(self, kind: int, body: bytes) -> bool:
         """Whether the message tells that something of ours was undone."""
         if kind == rt.NEW_NETCONF:
-            value = attributes(body[4:]).get(rt.NETCONFA_FORWARDING)
-            return value is not None and struct.unpack("=i", value)[0] == 0
+            fields = attributes(body[4:])
+            return any(
+                name in fields and struct.unpack("=i", fields[name])[0] == wrong
+                for name, wrong in _UNDONE
+            )
         if kind == rt.DEL_ROUTE:
             family, prefix, table, protocol = body[0], body[1], body[4], body[5]
             one_host = prefix == (32 if family == socket.AF_INET else 128)

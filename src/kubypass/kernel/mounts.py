@@ -25,6 +25,22 @@ def is_bpffs(path: Path) -> bool:
     return bool(buffer.f_type == _BPF_FS_MAGIC)
 
 
+def reaches_node(path: Path) -> bool:
+    """Whether a filesystem that we mount at `path` is seen by others: the mount there is shared, or nobody else has it.
+
+    A container has its mounts as slaves of the node's, unless it asks for more (mount_namespaces(7)).
+    """
+    found, depth = [], -1
+    for line in Path("/proc/self/mountinfo").read_text().splitlines():
+        fields = line.split(" ")
+        where = Path(fields[4].encode().decode("unicode_escape", "replace"))
+        if path.is_relative_to(where) and len(where.parts) >= depth:
+            depth, found = len(where.parts), fields[6 : fields.index("-")]
+    return not any(tag.startswith("master:") for tag in found) or any(
+        tag.startswith("shared:") for tag in found
+    )
+
+
 def mount_bpffs(path: Path) -> None:
     """Mounts a bpf filesystem at a directory, which must exist."""
     library = ctypes.CDLL(None, use_errno=True)

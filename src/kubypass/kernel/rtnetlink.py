@@ -42,7 +42,7 @@ WITHOUT_HEADER = GRE_DEVICES | {512, 519, 768, 769, 776, 0xFFFE, 0xFFFF}
 # PPP, RAWIP, TUNNEL, TUNNEL6, SIT, NONE, VOID
 
 # What a device does with packets: its settings below /proc/sys/net.
-NETCONFA_FORWARDING = 2
+NETCONFA_FORWARDING, NETCONFA_RP_FILTER = 2, 3
 
 # Addresses and neighbours.
 IFA_ADDRESS, IFA_LOCAL, IFA_F_NODAD = 1, 2, 0x02

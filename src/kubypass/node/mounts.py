@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
+from kubypass.errors import KernelError
 from kubypass.kernel import mounts
 from kubypass.node.record import Change, Kind, Record
 
@@ -12,6 +14,9 @@ from kubypass.node.record import Change, Kind, Record
 def provide_bpffs(record: Record, path: Path) -> None:
     """Mounts a bpf filesystem at `path`, which is a directory, unless there is one."""
     if not mounts.is_bpffs(path):
+        if not mounts.reaches_node(path):
+            hint = "end the pod: its init container mounts one for the node"
+            raise KernelError("mount bpffs for the node at", str(path), errno.EPERM, hint)
         record.add(Change(Kind.MOUNT, str(path)))
         mounts.mount_bpffs(path)
 

@@ -8,6 +8,9 @@ from kubypass.model.address import Family
 from kubypass.node.record import Change, Kind, Record
 from kubypass.settings.settings import Settings
 
+_STRICT, _LOOSE = 1, 2
+"""Values of rp_filter (RFC 3704). Of a device's own value and that of `all`, the larger one counts."""
+
 
 def set_sysctl(record: Record, name: str, value: str) -> bool:
     """Sets a sysctl; False where it has the value already, or where the kernel has no such sysctl."""
@@ -38,6 +41,26 @@ def switch_on(name: str) -> bool:
         return False
     sysctl.write(name, "1")
     return True
+
+
+def is_strict(device: str) -> bool:
+    """Whether the kernel drops packets that arrive by a device and whose source it would reach by another one."""
+    values = (sysctl.read(_filter_of(name)) for name in ("all", device))
+    return max((int(value) for value in values if value), default=0) == _STRICT
+
+
+def loosen(device: str, record: Record | None = None) -> bool:
+    """Makes a strict reverse path filter a loose one. Without a record it is a pod's, which goes with its pod."""
+    if not is_strict(device):
+        return False
+    if record is not None:
+        return set_sysctl(record, _filter_of(device), str(_LOOSE))
+    sysctl.write(_filter_of(device), str(_LOOSE))
+    return True
+
+
+def _filter_of(device: str) -> str:
+    return f"net/ipv4/conf/{device}/rp_filter"
 
 
 def device_forwarding(settings: Settings, device: str) -> list[str]:

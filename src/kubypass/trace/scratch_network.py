@@ -10,7 +10,7 @@ import socket
 from contextlib import suppress
 
 from kubypass.errors import KernelError
-from kubypass.kernel import veth
+from kubypass.kernel import sysctl, veth
 from kubypass.kernel.netlink import Netlink, Route
 
 _UPLINK = veth.End("uplink", bytes.fromhex("024b50000002"))
@@ -46,9 +46,8 @@ def make_uplink(netns_fd: int) -> int:
 def _enable_forwarding() -> None:
     """Route lookups of the programs fail on devices that do not forward; in /proc that is read-only, they stay so."""
     with suppress(OSError):
-        for path in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
-            with open(f"/proc/sys/net/{path}", "w") as file:
-                file.write("1")
+        for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+            sysctl.path_of(name).write_text("1")
 
 
 def _index(netlink: Netlink, name: str) -> int:

@@ -28,6 +28,14 @@ needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not built yet: scr
 
 HOST = {"k8sServiceHost": "192.168.1.10"}
 VALUES = {
+    "privileged": {**HOST, "privileged": True},
+    "privileged, with annotations and no CNI": {
+        **HOST,
+        "privileged": True,
+        "podAnnotations": {"a": "b"},
+        "cni": {"enabled": False},
+    },
+    "annotations": {**HOST, "podAnnotations": {"a": "b"}, "image": {"tag": "9"}},
     "one server": HOST,
     "an IPv6 server": {"k8sServiceHost": "fd00::1", "k8sServicePort": 443},
     "no replacement": {"config": {"kube-proxy-replacement": "false"}},

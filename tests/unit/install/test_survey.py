@@ -83,7 +83,10 @@ ROWS = {
     "no node": (survey(), {}, ["stop: none of 0 nodes"]),
     "other nodes": (survey([node(labels={"kubernetes.io/os": "windows"})]), {}, ["stop: none of 1 nodes"]),
     "an old kernel": (survey([node(kernel="5.4.0-1-generic")]), {}, ["stop: node n1 runs Linux 5.4.0-1-generic"]),
-    "the oldest kernel": (survey([node(kernel="5.10.0")]), {}, []),
+    "the oldest kernel": (survey([node(kernel="5.10.0")]), {"privileged": True}, []),
+    "the oldest kernel without privileges": (
+        survey([node(kernel="5.10.0")]), {}, ["stop: node n1 runs Linux 5.10.0: before 5.11 an agent has"],
+    ),
     "a wrong setting": (
         survey([node()]),
         {"config": {"kube-proxy-replacement": "maybe"}},

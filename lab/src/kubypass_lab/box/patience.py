@@ -11,7 +11,7 @@ import os
 
 SLOWNESS = max(1.0, float(os.environ.get("KUBYPASS_SLOWNESS") or 1))
 
-DEADLINE_S = 60.0 * SLOWNESS
+DEADLINE_S = 120.0 * SLOWNESS
 """For a condition that is looked at again and again."""
 ANSWER_S = 30.0 * SLOWNESS
 """For the answer to one question, where somebody is there to answer."""
