@@ -124,7 +124,7 @@ static __always_inline void refresh_flow(context *ctx, struct flow *flow, const 
 		near = !(packet->tcp_flags & (TCP_SYN | TCP_RST)) && follow_numbers(flow, packet, end);
 	}
 	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
-	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet)))
+	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet, near)))
 		return;
 	key = partner_key(flow, packet->tuple.protocol);
 	partner = bpf_map_lookup_elem(&flows, &key);

@@ -104,7 +104,8 @@ static __always_inline void judge_syn_ack(struct flow *flow, const struct flow *
 }
 
 /* Does the receiver take a segment without SYN and RST, as far as is known? `near`: its numbers were taken in. Those
- * that are not near the ones before may still be what the other direction expects. */
+ * that are not near the ones before may still be what the other direction expects. Where that has shown no numbers
+ * yet, nothing proves one right: the entries come from an earlier version. */
 static __always_inline bool is_taken(struct flow *flow, struct flow *partner, const struct packet *packet, bool near)
 {
 	if (flow->state == FLOW_NEW) {
@@ -115,10 +116,8 @@ static __always_inline bool is_taken(struct flow *flow, struct flow *partner, co
 			partner->state = FLOW_ESTABLISHED;
 		return true;
 	}
-	if (near)
+	if (near || !(partner->flags & FLOW_FLAG_NUMBERED))
 		return true;
-	if (!(partner->flags & FLOW_FLAG_NUMBERED))
-		return !(flow->flags & FLOW_FLAG_NUMBERED);
 	return is_near(packet->sequence, partner->acknowledged) && is_near(packet->acknowledgment, partner->end);
 }
 
@@ -129,13 +128,13 @@ static __always_inline bool is_closed(const struct flow *flow, const struct flow
 	       (!is_after(flow->end, partner->acknowledged) || !is_after(partner->end, flow->acknowledged));
 }
 
-/* May the segment change its connection's state? Most cannot, and cost no look at the other direction. */
-static __always_inline bool may_change_state(const struct flow *flow, const struct packet *packet)
+/* May the segment change its connection's state? Most cannot, and cost no look at the other direction. `near`: its
+ * numbers were taken in. */
+static __always_inline bool may_change_state(const struct flow *flow, const struct packet *packet, bool near)
 {
 	if (is_new_connection(packet))
 		return false;
-	return (packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) || flow->state == FLOW_NEW ||
-	       flow->state == FLOW_CLOSING || !(flow->flags & FLOW_FLAG_NUMBERED);
+	return !near || (packet->tcp_flags & TCP_FIN) || flow->state == FLOW_NEW || flow->state == FLOW_CLOSING;
 }
 
 /* Gives the connection the state that the segment brings it to. `known_end` is the flow's end before the segment,
@@ -159,7 +158,8 @@ static __always_inline bool judge_segment(struct flow *flow, struct flow *partne
 		return !(packet->tcp_flags & TCP_FIN);
 	if (!near)
 		note_numbers(flow, packet, end);
-	if ((packet->tcp_flags & TCP_FIN) && flow->state != FLOW_CLOSED && (!near || is_after(end, known_end)))
+	if ((packet->tcp_flags & TCP_FIN) && (partner->flags & FLOW_FLAG_NUMBERED) && flow->state != FLOW_CLOSED &&
+	    (!near || is_after(end, known_end)))
 		flow->state = FLOW_CLOSING;
 	if (is_closed(flow, partner)) {
 		flow->state = FLOW_CLOSED;

@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -27,6 +29,7 @@ from kubypass.kernel.netns import inside
 from kubypass.model.address import format_address, link_local_address
 from kubypass_lab.box import agents
 from kubypass_lab.box.box import Box
+from kubypass_lab.box.files import write_json
 from kubypass_lab.box.paths import CLIENT, NETNS
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.record import PodRecord, read_pods
@@ -206,3 +209,15 @@ def _received(tap: socket.socket) -> Iterable[bytes]:
             yield tap.recv(65536, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return
+
+
+@contextmanager
+def router(box: Box, pod: PodRecord, value: str) -> Iterator[None]:
+    """The pod's annotation has this value for a while; its agent is not restarted."""
+    record = box.paths.agent_run(pod.node) / "pods" / f"{pod.namespace}_{pod.name}.json"
+    fields = json.loads(record.read_text())
+    try:
+        write_json(record, {**fields, "annotations": {"kubypass.io/foreign-sources": value}})
+        yield
+    finally:
+        write_json(record, fields)

@@ -31,11 +31,10 @@ from scapy.packet import Packet, Raw
 
 from kubypass_lab.box import agents
 from kubypass_lab.box.enter import find_target, run_in
-from kubypass_lab.box.files import write_json
 from kubypass_lab.box.process import wait_until
 from tests.agent.undo import WITHOUT_TCX
 from tests.box.conftest import GUIDE, HERE, Cluster, own_box
-from tests.box.forging import Forger, ip, packets
+from tests.box.forging import Forger, ip, packets, router
 
 pytestmark = pytest.mark.xdist_group("senders")
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -225,19 +224,6 @@ def test_the_node_says_so(hostile: Cluster, forger: Forger) -> None:
     assert forger.address(4) in answer.stdout
 
 
-@contextmanager
-def router(forger: Forger, value: str) -> Iterator[None]:
-    """The pod's annotation has this value for a while; its agent is not restarted."""
-    pod, run = forger.pod, forger.box.paths.agent_run(forger.pod.node)
-    record = run / "pods" / f"{pod.namespace}_{pod.name}.json"
-    fields = json.loads(record.read_text())
-    try:
-        write_json(record, {**fields, "annotations": {"kubypass.io/foreign-sources": value}})
-        yield
-    finally:
-        write_json(record, fields)
-
-
 @VERSIONS
 def test_a_router_in_a_pod_from_one_moment_to_the_next(
     hostile: Cluster, forger: Forger, version: int
@@ -249,11 +235,11 @@ def test_a_router_in_a_pod_from_one_moment_to_the_next(
     ]
     agent = hostile.status("node1")["agent"]["pid"]
     assert not any(map(forger.passes, frames))
-    with router(forger, "allowed"):
+    with router(forger.box, forger.pod, "allowed"):
         assert wait_until(lambda: all(map(forger.passes, frames)), 60)
         assert hostile.status("node1")["source_ip_verification"]["exempt_pods"] == 1
     assert wait_until(lambda: not any(map(forger.passes, frames)), 60)
-    with router(forger, "perhaps"):
+    with router(forger.box, forger.pod, "perhaps"):
         assert forger.dropped(frames) == ({"foreign_source": len(frames)}, {})
     assert hostile.status("node1")["source_ip_verification"].get("exempt_pods", 0) == 0
     assert hostile.status("node1")["agent"]["pid"] == agent

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import pytest
 from scapy.layers.inet import ICMP
-from scapy.layers.inet6 import ICMPv6DestUnreach
+from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6ExtHdrHopByHop, Jumbo
 from scapy.layers.l2 import Ether
 
 from kubypass.model.verdict import FlowDirection, FlowFlag, FlowState
-from tests.packet.lab import Lab
+from tests.packet.lab import REDIRECT, Lab
 from tests.packet.packets import Addresses, segment
-from tests.packet.segments import WRAP, Conversation
+from tests.packet.segments import SECOND_NS, WRAP, Conversation
+from tests.packet.test_headers import bare, between
 
 NEW, ESTABLISHED = FlowState.NEW, FlowState.ESTABLISHED
 CLOSING, CLOSED = FlowState.CLOSING, FlowState.CLOSED
@@ -235,27 +236,26 @@ def test_a_hole_of_megabytes_heals(idle: Conversation) -> None:
     assert idle.left_s > 7000
 
 
-def test_entries_of_an_earlier_version_learn_their_numbers(idle: Conversation) -> None:
-    """They say nothing of numbers, and live on; a reset counts once both directions have shown theirs."""
+def a_second_passes(idle: Conversation) -> None:
+    for key, flow in idle.lab.flows().items():
+        later = flow._replace(expires_ns=flow.expires_ns - 2 * SECOND_NS)
+        idle.lab.maps["flows"].update(key.pack(), later.pack())
+
+
+@pytest.mark.parametrize("flags", ["R", "FA", "PA"])
+def test_entries_of_an_earlier_version_learn_their_numbers(idle: Conversation, flags: str) -> None:
+    """They say nothing of numbers, and live on, whoever shows some first; both directions prove theirs in time."""
     for key, flow in idle.lab.flows().items():
         plain = flow._replace(flags=0, end=0, acknowledged=0)
         idle.lab.maps["flows"].update(key.pack(), plain.pack())
-    idle.ask("R", seq=0)
+    idle.ask(flags, seq=0, ack=5)
     idle.ask("R", seq=77)
     idle.answer("RA", seq=0, ack=0)
     assert idle.lives
-    for key, flow in idle.lab.flows().items():  # a second passes
-        idle.lab.maps["flows"].update(
-            key.pack(), flow._replace(expires_ns=flow.expires_ns - 2 * 10**9).pack()
-        )
-    idle.talk()
-    for key, flow in idle.lab.flows().items():
-        idle.lab.maps["flows"].update(
-            key.pack(), flow._replace(expires_ns=flow.expires_ns - 2 * 10**9).pack()
-        )
-    idle.talk()
-    flags = [idle.flow(direction).flags & FlowFlag.NUMBERED for direction in FlowDirection]
-    assert all(flags)
+    for _ in range(2):
+        a_second_passes(idle)
+        idle.talk()
+    assert all(idle.flow(direction).flags & FlowFlag.NUMBERED for direction in FlowDirection)
     idle.ask("R")
     assert idle.states == (CLOSED, CLOSED)
 
@@ -280,3 +280,20 @@ def test_padding_of_a_link_is_no_data(idle: Conversation) -> None:
     packet = segment(who, flow, flags="A", seq=idle.client, ack=idle.server, payload="")
     idle.lab.run("from_pod", bytes(packet) + bytes(6))
     assert idle.flow(FlowDirection.FORWARD).end == end
+
+
+def test_lengths_that_do_not_fit_the_header(idle: Conversation) -> None:
+    """BIG TCP: the header says zero, and the packet has that many bytes; what follows them is the next number."""
+    who, size = idle.who, 3000
+    packet = segment(who, (who.pod, idle.port, who.service, 80), flags="PA", payload="x" * size)
+    packet["TCP"].seq, packet["TCP"].ack = idle.client, idle.server
+    forms, jumbo = [bytes(packet)], IPv6ExtHdrHopByHop(options=[Jumbo(jumboplen=70000)])
+    if who.version == 6:
+        forms.append(bytes(between(packet, jumbo)))
+    for form in forms:
+        result = idle.lab.run("from_pod", bare(form, length=0), segment_bytes=1400)
+        assert result.code == REDIRECT, result.counted
+        assert idle.flow(FlowDirection.FORWARD).end == idle.client + size
+    idle.client += size
+    idle.ask("R")
+    assert idle.states == (CLOSED, CLOSED)
