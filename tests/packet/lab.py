@@ -213,8 +213,8 @@ class Lab:
 
     def relist(self, *numbers: int) -> None:
         """The lists of the lab's first service contain these backends, of as many as before."""
-        for place, number in enumerate(numbers):
-            self.maps["slots"].update(struct.pack("<I", place), struct.pack("<I", number))
+        for index, number in enumerate(numbers):
+            self.maps["slots"].update(struct.pack("<I", index), struct.pack("<I", number))
 
     def remove_backend(self, number: int) -> None:
         """The endpoint is gone."""

@@ -107,8 +107,8 @@ def test_datagrams_stay_and_are_told_apart(lab: Lab, who: Addresses) -> None:
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-def test_attempts_give_way_where_no_port_is_free(place: str, who: Addresses, protocol: str) -> None:
-    lab = made(place, who, protocol, **FEW)
+def test_attempts_give_way_where_no_port_is_free(netns: str, who: Addresses, protocol: str) -> None:
+    lab = made(netns, who, protocol, **FEW)
     hosts = clients(who, 50)
     ports = [ask(lab, who, (host, 40000), protocol=protocol) for host in hosts[:41]]
     assert 0 not in ports
@@ -118,8 +118,8 @@ def test_attempts_give_way_where_no_port_is_free(place: str, who: Addresses, pro
     assert answer(lab, who, late, protocol=protocol) == (hosts[45], 40000)
 
 
-def test_confirmed_connections_never_do(place: str, who: Addresses) -> None:
-    lab = made(place, who, **FEW)
+def test_confirmed_connections_never_do(netns: str, who: Addresses) -> None:
+    lab = made(netns, who, **FEW)
     hosts = clients(who, 50)
     ports = {host: connect(lab, who, (host, 40000)) for host in hosts[:40]}
     ports[hosts[40]] = ask(lab, who, (hosts[40], 40000))
@@ -132,8 +132,8 @@ def test_confirmed_connections_never_do(place: str, who: Addresses) -> None:
         assert answer(lab, who, ports[host], flags="A") == (host, 40000)
 
 
-def test_a_free_port_comes_before_one_of_an_attempt(place: str, who: Addresses) -> None:
-    lab = made(place, who)
+def test_a_free_port_comes_before_one_of_an_attempt(netns: str, who: Addresses) -> None:
+    lab = made(netns, who)
     first, second = clients(who, 2)
     assert ask(lab, who, (first, 40000)) == 40000
     age(lab, 2)
@@ -141,9 +141,9 @@ def test_a_free_port_comes_before_one_of_an_attempt(place: str, who: Addresses) 
     assert answer(lab, who, 40000) == (first, 40000)
 
 
-def test_a_client_takes_its_own_port_again(place: str, who: Addresses) -> None:
+def test_a_client_takes_its_own_port_again(netns: str, who: Addresses) -> None:
     """Its connection before is confirmed, and lives; only the client's own entry was evicted."""
-    lab = made(place, who)
+    lab = made(netns, who)
     (host,) = clients(who, 1)
     assert connect(lab, who, (host, 40000)) == 40000
     lab.forget_flows(replies=False)

@@ -33,8 +33,8 @@ def test_a_segment_without_an_entry_goes_where_its_connection_went(
     assert len(set(had.values())) == 7
 
 
-def test_so_does_one_through_the_node_that_kept_its_port(place: str, who: Addresses) -> None:
-    lab = empty(place)
+def test_so_does_one_through_the_node_that_kept_its_port(netns: str, who: Addresses) -> None:
+    lab = empty(netns)
     other = who.remote_pod.replace("14", "15")
     lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
     sources = [(who.client, port, who.node, NODE_PORT) for port in range(4000, 4020)]
@@ -48,10 +48,10 @@ def test_so_does_one_through_the_node_that_kept_its_port(place: str, who: Addres
 
 
 def test_a_segment_in_midst_of_a_connection_finds_the_reply_that_is_left(
-    place: str, who: Addresses
+    netns: str, who: Addresses
 ) -> None:
     """Only one of the two entries may have been evicted."""
-    lab = made(place, who)
+    lab = made(netns, who)
     client = (clients(who, 1)[0], 40000)
     assert ask(lab, who, client) == 40000
     lab.forget_flows(replies=False)
@@ -59,19 +59,19 @@ def test_a_segment_in_midst_of_a_connection_finds_the_reply_that_is_left(
     assert answer(lab, who, 40000, flags="A") == client
 
 
-def test_another_seed_is_another_choice(place: str, who: Addresses) -> None:
+def test_another_seed_is_another_choice(netns: str, who: Addresses) -> None:
     seen = []
     for seed in (1, 2):
-        lab = empty(place, seed=seed)
+        lab = empty(netns, seed=seed)
         lab.service(who.service, 80, pods(who, 7))
         seen.append([backend(lab, who, port) for port in range(40000, 40050)])
     same = sum(one == other for one, other in zip(*seen, strict=True))
     assert same < 25, "a seventh, if the choices do not depend on each other"
 
 
-def test_backends_get_equal_shares_of_any_pattern(place: str, who: Addresses) -> None:
+def test_backends_get_equal_shares_of_any_pattern(netns: str, who: Addresses) -> None:
     """Ports that follow on each other, every second one, clients that follow on each other, or chance."""
-    lab = empty(place, seed=random.getrandbits(64))
+    lab = empty(netns, seed=random.getrandbits(64))
     lab.service(who.node, NODE_PORT, pods(who, 10), flags=ServiceFlag.NODE_PORT)
     patterns = {
         "ports": [(who.client, 32768 + number) for number in range(400)],
