@@ -63,7 +63,7 @@ def test_ping_between_pods(lab: Lab, who: Addresses) -> None:
 
 @pytest.mark.parametrize("program", ["from_pod", "from_uplink", "to_uplink", "to_pod"])
 def test_what_is_not_ip_passes(lab: Lab, program: str) -> None:
-    packet = Ether(src=POD_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP()
+    packet = Ether(src=POD_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(psrc=V4.pod)
     result = lab.run(program, packet)
     assert (result.code, result.packet) == (PASS, bytes(packet))
 
