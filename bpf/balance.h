@@ -78,6 +78,20 @@ static __always_inline enum client_kind client_kind(enum hook hook, const struct
 	return from_network(hook) ? CLIENT_OUTSIDE : CLIENT_NODE;
 }
 
+/* Returns the number of a connection that packets open: 32 bits that look random to those who do not know the seed.
+ * A connection whose entry is lost gets its backend again by it, while the list stays. */
+static __noinline __u32 connection_number(const struct tuple *tuple)
+{
+	const __u32 *word = (const __u32 *)tuple;
+	__u64 number = config.seed;
+
+	for (__u32 i = 0; i < sizeof(*tuple) / sizeof(*word); i++) {
+		number = (number ^ word[i]) * 0x9e3779b97f4a7c15ULL;
+		number ^= number >> 32;
+	}
+	return number;
+}
+
 /* A new connection to a service. `local` becomes the entry of its backend's address, or NULL. */
 static __always_inline enum verdict balance_new(context *ctx, enum hook hook, struct packet *packet,
 						const struct service *service, struct local_address **local, __u64 now)
@@ -96,7 +110,8 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 		try_previous(ctx, hook, PREVIOUS_KNOWN);
 	if (from_network(hook) && !config.external_cluster_ip && is_internal(service))
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
-	verdict = judge(service, &client, client.address, bpf_get_prandom_u32(), &decision, &backend, &new.backend);
+	verdict = judge(service, &client, client.address, connection_number(&packet->tuple), &decision, &backend,
+			&new.backend);
 	if (!backend)
 		return verdict;
 	*local = lookup_local_address(&backend->address);

@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Connections that are translated packet by packet. Each has two entries in `flows`, one for each direction: the key
- * is a packet as it arrives, the value is what that packet becomes. The reverse of a value is the key of the other
- * direction, so either entry finds its partner. An expired entry counts as absent. */
+/* Connections that are translated packet by packet. Each has two entries, one for each direction: the key is a packet
+ * as it arrives, the value is what that packet becomes. The reverse of a value is the key of the other direction, so
+ * either entry finds its partner. An expired entry counts as absent.
+ * Both entries of a TCP connection move from `transient_flows` to `flows` once the client has acknowledged the server's
+ * first number: what nobody has confirmed evicts only what nobody has confirmed. Datagrams confirm nothing. */
 #pragma once
 
 #include "clock.h"
@@ -9,8 +11,6 @@
 #include "packet.h"
 #include "service.h"
 #include "tcp_state.h"
-
-#define REFRESH_NS (1ULL << 30) /* an entry's expiry is written at most about once a second */
 
 static __always_inline struct tuple flow_target(const struct flow *flow, __u8 protocol)
 {
@@ -40,6 +40,46 @@ static __always_inline struct tuple partner_key(const struct flow *flow, __u8 pr
 	struct tuple target = flow_target(flow, protocol);
 
 	return reversed(&target);
+}
+
+/* Returns until when an entry of `transient_flows` may have the ports of a key, in REFRESH_NS. */
+static __always_inline __u32 *transient_until(const struct tuple *key)
+{
+	__u32 index = (key->source_port + key->destination_port * 40503) % PORT_PAIRS;
+
+	return bpf_map_lookup_elem(&transient_ports, &index);
+}
+
+/* An entry begins, or lives on. */
+static __always_inline void note_transient(const struct tuple *key, const struct flow *flow)
+{
+	__u32 *until = transient_until(key), end = flow->expires_ns / REFRESH_NS + 1;
+
+	if (until && *until < end && (key->protocol != IPPROTO_TCP || (flow->flags & FLOW_FLAG_OPENING)))
+		*until = end;
+}
+
+/* Returns the live entry at a key, or NULL; `begins` tells where to look first. */
+static __always_inline struct flow *find_flow(const struct tuple *key, __u64 now, bool begins)
+{
+	bool tcp = key->protocol == IPPROTO_TCP;
+	struct flow *flow = NULL;
+	__u32 *until;
+
+	if (tcp && !begins)
+		flow = bpf_map_lookup_elem(&flows, key);
+	if (flow && flow->expires_ns > now)
+		return flow;
+	until = transient_until(key);
+	if (until && *until >= now / REFRESH_NS) {
+		flow = bpf_map_lookup_elem(&transient_flows, key);
+		if (flow && flow->expires_ns > now)
+			return flow;
+	}
+	if (!tcp || !begins)
+		return NULL;
+	flow = bpf_map_lookup_elem(&flows, key);
+	return flow && flow->expires_ns > now ? flow : NULL;
 }
 
 /* Every packet may open a connection but a TCP segment without SYN. */
@@ -110,44 +150,105 @@ static __always_inline bool is_partner(const struct flow *partner, const struct 
 	       same_address(&partner->destination, &packet->tuple.source);
 }
 
-/* Extends the lifetime of both directions, since traffic may be one-sided for hours. */
+/* Confirms the connection once the client has shown that it gets answers: in TCP it has acknowledged the first, else it
+ * has sent something after one. Of TCP, both entries move; where they were they expire. */
+static __always_inline void confirm_flow(struct flow *flow, struct flow *partner, const struct packet *packet,
+					 const struct tuple *key)
+{
+	bool tcp = packet->tuple.protocol == IPPROTO_TCP;
+
+	if (!(flow->flags & FLOW_FLAG_OPENING) || flow->direction == FLOW_REPLY || partner->state == FLOW_NEW ||
+	    partner->state == FLOW_CLOSED || (tcp && flow->state == FLOW_NEW))
+		return;
+	flow->flags &= ~FLOW_FLAG_OPENING;
+	partner->flags &= ~FLOW_FLAG_OPENING;
+	if (!tcp)
+		return;
+	if (bpf_map_update_elem(&flows, key, partner, BPF_ANY) ||
+	    bpf_map_update_elem(&flows, &packet->tuple, flow, BPF_ANY)) {
+		flow->flags |= FLOW_FLAG_OPENING; /* it is tried again */
+		return;
+	}
+	flow->expires_ns = 0;
+	partner->expires_ns = 0;
+}
+
+/* The packet in `scratch` may change its connection: its state, and the lifetime of both directions, since traffic may
+ * be one-sided for hours. The function is global, so that the verifier goes through it once. */
+__noinline int change_flow(void)
+{
+	struct scratch *scratch = this_scratch();
+	const struct flow_change *change;
+	const struct packet *packet;
+	struct flow *flow, *partner;
+	struct tuple key;
+	__u64 timeout;
+
+	if (!scratch)
+		return 0;
+	change = &scratch->change;
+	packet = &change->packet;
+	flow = find_flow(&packet->tuple, change->now, packet->tcp_flags & TCP_SYN);
+	if (!flow)
+		return 0;
+	key = partner_key(flow, packet->tuple.protocol);
+	partner = find_flow(&key, change->now, packet->tcp_flags & TCP_SYN);
+	if (!partner || !is_partner(partner, packet)) {
+		if (!(packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)))
+			flow->expires_ns =
+				change->now + flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
+		note_transient(&packet->tuple, flow);
+		return 0;
+	}
+	if (packet->tuple.protocol == IPPROTO_TCP &&
+	    !judge_segment(flow, partner, packet, change->end, change->known_end, change->near))
+		return 0;
+	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, partner->state);
+	flow->expires_ns = change->now + timeout;
+	partner->expires_ns = change->now + timeout;
+	confirm_flow(flow, partner, packet, &key);
+	note_transient(&packet->tuple, flow);
+	note_transient(&key, partner);
+	return 0;
+}
+
+/* Takes in a packet of a known flow. Most change nothing but the numbers of their direction. */
 static __always_inline void refresh_flow(context *ctx, struct flow *flow, const struct packet *packet, __u64 now)
 {
 	bool tcp = packet->tuple.protocol == IPPROTO_TCP, near = false;
 	__u32 end = 0, known_end = flow->end;
-	struct tuple key;
-	struct flow *partner;
+	struct scratch *scratch;
 	__u64 timeout;
 
 	if (tcp) {
 		end = segment_end(ctx, packet);
 		near = !(packet->tcp_flags & (TCP_SYN | TCP_RST)) && follow_numbers(flow, packet, end);
+	} else if (flow->state == FLOW_NEW && flow->direction == FLOW_REPLY) {
+		flow->state = FLOW_ESTABLISHED;
 	}
 	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
-	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet, near)))
+	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet, near, end)))
 		return;
-	key = partner_key(flow, packet->tuple.protocol);
-	partner = bpf_map_lookup_elem(&flows, &key);
-	if (!partner || !is_partner(partner, packet)) {
-		if (!(packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)))
-			flow->expires_ns = now + timeout;
+	scratch = this_scratch();
+	if (!scratch)
 		return;
-	}
-	if (tcp && !judge_segment(flow, partner, packet, end, known_end, near))
-		return;
-	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, partner->state);
-	flow->expires_ns = now + timeout;
-	partner->expires_ns = now + timeout;
+	scratch->change.packet = *packet;
+	scratch->change.now = now;
+	scratch->change.end = end;
+	scratch->change.known_end = known_end;
+	scratch->change.near = near;
+	change_flow();
 }
 
 /* Returns the live entry of the packet, or NULL. */
 static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
 {
-	struct flow *flow = bpf_map_lookup_elem(&flows, &packet->tuple);
+	struct flow *flow = find_flow(&packet->tuple, now, packet->tcp_flags & TCP_SYN);
 
-	if (!flow || flow->expires_ns <= now || !flow_matches(flow, packet))
-		return NULL;
-	return flow;
+	if (!flow || flow_matches(flow, packet))
+		return flow;
+	bpf_map_delete_elem(&flows, &packet->tuple); /* the entry of the connection that opens now would be hidden */
+	return NULL;
 }
 
 /* During an upgrade, the previous version's program handles packets of connections that are not in our maps yet;
@@ -163,7 +264,6 @@ static __always_inline void try_previous(context *ctx, enum hook hook, enum prev
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)
 {
 	struct tuple key = reversed(&packet->tuple);
-	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
 
-	return flow && flow->expires_ns > now;
+	return find_flow(&key, now, false);
 }

@@ -56,7 +56,7 @@ static __always_inline bool may_get_error(context *ctx, enum hook hook, const st
 static __always_inline int restore_packet(context *ctx, struct packet *packet)
 {
 	struct tuple key = reversed(&packet->tuple), sent;
-	struct flow *flow = bpf_map_lookup_elem(&flows, &key);
+	struct flow *flow = find_flow(&key, now_ns(), false);
 
 	if (!flow)
 		return -1;

@@ -168,8 +168,8 @@ static __always_inline enum verdict translate_icmp_error(context *ctx, struct pa
 	if (!parsed || !same_address(&icmp->quoted.source, &packet->tuple.destination))
 		return VERDICT_PASS;
 	key = reversed(&icmp->quoted);
-	flow = bpf_map_lookup_elem(&flows, &key);
-	if (!flow || flow->expires_ns <= now_ns())
+	flow = find_flow(&key, now_ns(), false);
+	if (!flow)
 		return VERDICT_PASS;
 	icmp->sent = partner_key(flow, icmp->quoted.protocol);
 	if (rewrite_quoted(ctx, packet, icmp))

@@ -17,6 +17,8 @@ enum abi_constant {
 	MARK_FORWARDED = 0x4b500000, /* of packets that a hook has redirected to a device, whose own hook passes them */
 	MARK_TRACED = 0x4b500001, /* of sockets of `kubypass trace`, which no live map shall notice */
 	QUEUED_FRAGMENT_BYTES = 9216, /* a frame of 9000 bytes and its Ethernet header */
+	PORT_PAIRS = 65536, /* places of `transient_ports` */
+	REFRESH_NS = 1 << 30, /* an entry's expiry is written at most about once in this time */
 	POD_DEVICES = 4096, /* slots of `pod_devices` */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
 };
@@ -129,7 +131,7 @@ struct pod_device {
 	struct address link_local; /* of the pod's interface, by its MAC address (RFC 4291 appendix A) */
 };
 
-/* Key of `flows`: a packet as it arrives. */
+/* Key of `flows` and `transient_flows`: a packet as it arrives. */
 struct tuple {
 	struct address source;
 	struct address destination;
@@ -154,9 +156,10 @@ enum flow_direction {
 enum flow_flag {
 	FLOW_FLAG_FROM_SELF = 1, /* the node connected to its own address: replies return by the loopback device */
 	FLOW_FLAG_NUMBERED = 2, /* of TCP: `end` and `acknowledged` are known */
+	FLOW_FLAG_OPENING = 4, /* the client has not shown yet that it gets answers */
 };
 
-/* Value of `flows`: what the packet becomes. A connection has two entries, one for each direction. */
+/* Value of both: what the packet becomes. A connection has two entries, one for each direction. */
 struct flow {
 	struct address source;
 	struct address destination;

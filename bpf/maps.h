@@ -67,13 +67,29 @@ struct {
 	__type(value, __u32);
 } foreign_sources SEC(".maps");
 
-/* Connections that are translated packet by packet, in both directions; the least recently used is evicted. */
+/* TCP connections that are translated packet by packet, in both directions; the least recently used is evicted. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, SIZED_BY_SETTINGS);
 	__type(key, struct tuple);
 	__type(value, struct flow);
 } flows SEC(".maps");
+
+/* The same of other protocols, and of TCP until the client has confirmed the connection: floods stay in here. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SIZED_BY_SETTINGS);
+	__type(key, struct tuple);
+	__type(value, struct flow);
+} transient_flows SEC(".maps");
+
+/* Ports of two ends -> until when `transient_flows` may have an entry of them: most packets need no look at that. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, PORT_PAIRS);
+	__type(key, __u32);
+	__type(value, __u32);
+} transient_ports SEC(".maps");
 
 /* The previous version's programs, while an upgrade copies its connections into `flows`. */
 struct {

@@ -10,6 +10,7 @@
 #define SNAT_ATTEMPTS 8
 #define SNAT_PORTS_AN_ATTEMPT 32
 #define SNAT_PAUSE_NS 10000000ULL /* after a failure */
+#define OPENING_NS (REFRESH_NS + REFRESH_NS / 4) /* how long an attempt to connect has its port for itself */
 
 /* Does a socket have the port already? A socket of the node would take the reply for its own. A socket of the
  * backend may have a direct connection to the client: that connection has no entry, and its packets would be taken
@@ -57,27 +58,39 @@ static __always_inline bool socket_has_port(context *ctx, struct nat_setup *nat)
 	return true;
 }
 
-/* Inserts the reply's entry unless another connection has its key. Of two CPUs that find the same expired entry, one
- * removes it and one inserts its own. */
-static __always_inline bool claim_reply(struct nat_setup *nat)
+/* Has the entry expired? Where no port is free, an attempt to connect that has not got on for a while gives way: it may
+ * be one of a flood. */
+static __always_inline bool gives_way(const struct flow *holder, const struct nat_setup *nat)
 {
-	const struct flow *reply = &nat->reply;
-	struct flow *holder;
+	return holder->expires_ns <= nat->now || ((holder->flags & FLOW_FLAG_OPENING) && nat->crowded &&
+						  holder->expires_ns + OPENING_NS <= nat->reply.expires_ns);
+}
 
-	if (!bpf_map_update_elem(&flows, &nat->reply_key, reply, BPF_NOEXIST))
-		return true;
-	holder = bpf_map_lookup_elem(&flows, &nat->reply_key);
-	if (!holder)
-		return false;
-	if (holder->expires_ns <= nat->now) {
-		bpf_map_delete_elem(&flows, &nat->reply_key);
-		return !bpf_map_update_elem(&flows, &nat->reply_key, reply, BPF_NOEXIST);
-	}
-	/* The client itself uses its port again. */
+/* Does the client itself use its port again? */
+static __always_inline bool is_same_client(const struct flow *holder, const struct flow *reply)
+{
 	return holder->direction == FLOW_REPLY && holder->destination_port == reply->destination_port &&
 	       holder->source_port == reply->source_port && same_address(&holder->destination, &reply->destination) &&
-	       same_address(&holder->source, &reply->source) &&
-	       !bpf_map_update_elem(&flows, &nat->reply_key, reply, BPF_ANY);
+	       same_address(&holder->source, &reply->source);
+}
+
+/* Inserts the reply's entry unless another connection has its key: one that moves to `flows` meanwhile is there before
+ * it expires here. Of two CPUs that find the same expired entry, one removes it and one inserts its own. */
+static __always_inline bool claim_reply(struct nat_setup *nat)
+{
+	struct flow *holder = bpf_map_lookup_elem(&transient_flows, &nat->reply_key);
+	bool expired = holder && gives_way(holder, nat);
+
+	if (!holder || expired)
+		holder = nat->reply_key.protocol == IPPROTO_TCP ? bpf_map_lookup_elem(&flows, &nat->reply_key) : NULL;
+	if (holder && !gives_way(holder, nat) && !is_same_client(holder, &nat->reply))
+		return false;
+	if (holder || expired) {
+		bpf_map_delete_elem(&transient_flows, &nat->reply_key);
+		bpf_map_delete_elem(&flows, &nat->reply_key);
+	}
+	note_transient(&nat->reply_key, &nat->reply);
+	return !bpf_map_update_elem(&transient_flows, &nat->reply_key, &nat->reply, BPF_NOEXIST);
 }
 
 /* Counts the ports that replaced clients' own. CPUs may skip or repeat a number, which costs another search. */
@@ -103,8 +116,8 @@ static __always_inline bool pick_port(struct nat_setup *nat, bool in_turn)
 		struct flow *holder;
 
 		nat->reply_key.destination_port = snat_port(in_turn ? ports_picked++ : bpf_get_prandom_u32());
-		holder = bpf_map_lookup_elem(&flows, &nat->reply_key);
-		if (!holder || holder->expires_ns <= nat->now)
+		holder = find_flow(&nat->reply_key, nat->now, true);
+		if (!holder || gives_way(holder, nat))
 			return true;
 	}
 	return false;
@@ -119,13 +132,13 @@ static __always_inline struct snat_failure *lookup_failure(struct nat_setup *nat
 	return bpf_map_lookup_elem(&snat_failures, &nat->destination);
 }
 
-/* In a flood, not every packet may search everywhere: shortly after a failure, one attempt has to do. */
+/* In a flood, not every packet may search everywhere: shortly after a failure, two attempts have to do. */
 static __always_inline void limit_attempts(struct nat_setup *nat)
 {
 	struct snat_failure *failure = lookup_failure(nat);
 
 	if (failure && nat->now - failure->last_ns < SNAT_PAUSE_NS)
-		nat->attempts = 1;
+		nat->attempts = 2;
 }
 
 /* For `kubypass status`, which names the backends that need more ports or peers. */
@@ -156,6 +169,8 @@ __noinline int claim_source_port(context *ctx)
 	nat = &scratch->nat;
 	nat->attempts = SNAT_ATTEMPTS;
 	for (__u32 i = 0; i <= SNAT_ATTEMPTS && i <= nat->attempts; i++) {
+		asm volatile("" : "+r"(nat)); /* pointers into it are cheaper to make than to keep on the stack */
+		nat->crowded = i > 1;
 		if (i == 1)
 			limit_attempts(nat);
 		if (i ? !pick_port(nat, i <= SNAT_ATTEMPTS / 2)
@@ -233,7 +248,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 		.service = new->service,
 		.backend = new->backend,
 		.direction = FLOW_REPLY,
-		.flags = new->flags,
+		.flags = new->flags | FLOW_FLAG_OPENING,
 		.expires_ns = now + flow_timeout_ns(packet->tuple.protocol, FLOW_NEW, FLOW_NEW),
 	};
 	nat->now = now;
@@ -254,13 +269,14 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 		.service = new->service,
 		.backend = new->backend,
 		.direction = FLOW_FORWARD,
-		.flags = new->flags,
+		.flags = new->flags | FLOW_FLAG_OPENING,
 		.expires_ns = nat->reply.expires_ns,
 	};
 	if (packet->tuple.protocol == IPPROTO_TCP)
 		begin_numbers(ctx, &nat->forward, packet);
-	if (bpf_map_update_elem(&flows, &packet->tuple, &nat->forward, BPF_ANY)) {
-		bpf_map_delete_elem(&flows, &nat->reply_key);
+	note_transient(&packet->tuple, &nat->forward);
+	if (bpf_map_update_elem(&transient_flows, &packet->tuple, &nat->forward, BPF_ANY)) {
+		bpf_map_delete_elem(&transient_flows, &nat->reply_key);
 		return VERDICT_DROP_FLOWS_FULL;
 	}
 	return VERDICT_PASS;

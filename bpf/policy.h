@@ -126,7 +126,7 @@ static __always_inline void record_decision(const struct service *service, const
 /* Judges a new connection: returns VERDICT_PASS with its backend and that backend's identifier, or why there is
  * none. Session affinity identifies the client by `affine`. */
 static __always_inline enum verdict judge(const struct service *service, const struct client *client,
-					  const struct address *affine, __u32 random, struct decision *decision,
+					  const struct address *affine, __u32 number, struct decision *decision,
 					  struct backend **backend, __u32 *id)
 {
 	enum verdict verdict = VERDICT_PASS;
@@ -135,7 +135,7 @@ static __always_inline enum verdict judge(const struct service *service, const s
 	if (!admits_source(service, client->address)) {
 		verdict = VERDICT_DROP_SOURCE_RANGE;
 	} else {
-		*backend = select_backend(service, decision->list, affine, random, id);
+		*backend = select_backend(service, decision->list, affine, number, id);
 		if (!*backend)
 			verdict = without_backend(service);
 		else if (same_address(&(*backend)->address, client->address))

@@ -5,6 +5,7 @@
 #include <linux/bpf.h>
 
 #include "kubypass.h"
+#include "packet.h"
 
 /* A connection that is being opened: both of its entries, and what the search for a source port works with. */
 struct nat_setup {
@@ -15,10 +16,10 @@ struct nat_setup {
 	__u32 node_source; /* the new source is an address of the node, whose sockets have ports too */
 	__u32 netns_to_check; /* whose sockets may have the port; BPF_F_CURRENT_NETNS is the node's */
 	__u32 attempts; /* how often to search for a port */
+	__u32 crowded; /* one search has found none that is free */
 	struct bpf_fib_lookup route; /* to the backend, for the source address */
 	struct bpf_sock_tuple sockets; /* the connection that a socket with the same port would have */
 	struct snat_destination destination;
-	__u32 pad;
 	struct snat_failure failure;
 };
 
@@ -36,7 +37,18 @@ struct icmp_quotation {
 	__u32 l4_offset; /* of the quoted transport header */
 };
 
+/* A packet that may change its connection. Of TCP: where its data ends, where that of its direction had ended before,
+ * and whether its numbers were near those before. */
+struct flow_change {
+	struct packet packet;
+	__u64 now;
+	__u32 end;
+	__u32 known_end;
+	__u64 near;
+};
+
 struct scratch {
+	struct flow_change change;
 	struct nat_setup nat;
 	struct icmp_quotation icmp;
 	struct reinjection reinjection;

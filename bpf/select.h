@@ -1,20 +1,20 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Selects the backend of a new connection: the client's last one where the service has session affinity, else a
- * random one. */
+/* Selects the backend of a new connection: the client's last one where the service has session affinity, else by a
+ * number that is uniform over all connections. */
 #pragma once
 
 #include "service.h"
 
-/* Returns the backend that `random` (32 uniform bits) selects from a list, or NULL where the list is empty. */
-static __always_inline struct backend *pick_backend(const struct service *service, enum backend_list list, __u32 random,
+/* Returns the backend that `number` (32 uniform bits) selects from a list, or NULL where the list is empty. */
+static __always_inline struct backend *pick_backend(const struct service *service, enum backend_list list, __u32 number,
 						    __u32 *id)
 {
 	__u32 count = list == LIST_LOCAL ? service->local_backends : service->backends;
 	struct backend *backend;
 	__u32 slot, *found;
 
-	/* random * count / 2^32 is uniform in 0 .. count - 1, and cheaper than a division. */
-	slot = service->first_slot + (__u32)(((__u64)random * count) >> 32);
+	/* number * count / 2^32 is uniform in 0 .. count - 1, and cheaper than a division. */
+	slot = service->first_slot + (__u32)(((__u64)number * count) >> 32);
 	if (list == LIST_LOCAL)
 		slot += service->backends;
 	if (!count)
@@ -49,7 +49,7 @@ static __always_inline struct backend *recall_backend(const struct service *serv
 
 /* Selects for a service with session affinity, and remembers the backend for the client. */
 static __always_inline struct backend *select_affine(const struct service *service, enum backend_list list,
-						     const struct address *client, __u32 random, __u32 *id)
+						     const struct address *client, __u32 number, __u32 *id)
 {
 	struct affinity_client key = { .client = *client, .service = service->id };
 	struct affinity affinity = { .used_ns = now_ns() };
@@ -58,7 +58,7 @@ static __always_inline struct backend *select_affine(const struct service *servi
 	backend = recall_backend(service, list, &key, affinity.used_ns, id);
 	if (backend)
 		return backend;
-	backend = pick_backend(service, list, random, id);
+	backend = pick_backend(service, list, number, id);
 	affinity.backend = *id;
 	if (backend)
 		bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
@@ -68,9 +68,9 @@ static __always_inline struct backend *select_affine(const struct service *servi
 /* Returns the backend for a new connection of `client` to the service, from one of its lists; NULL where the list is
  * empty, otherwise `id` is set. */
 static __always_inline struct backend *select_backend(const struct service *service, enum backend_list list,
-						      const struct address *client, __u32 random, __u32 *id)
+						      const struct address *client, __u32 number, __u32 *id)
 {
 	if (service->affinity_s)
-		return select_affine(service, list, client, random, id);
-	return pick_backend(service, list, random, id);
+		return select_affine(service, list, client, number, id);
+	return pick_backend(service, list, number, id);
 }

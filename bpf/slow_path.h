@@ -22,8 +22,8 @@ static __always_inline enum verdict follow_first_fragment(context *ctx, struct p
 	packet->tuple.source_port = first->source_port;
 	packet->tuple.destination_port = first->destination_port;
 	packet->tuple.protocol = first->protocol;
-	flow = bpf_map_lookup_elem(&flows, &packet->tuple);
-	if (!flow || flow->expires_ns <= now)
+	flow = find_flow(&packet->tuple, now, false);
+	if (!flow)
 		return VERDICT_DROP_FRAGMENT;
 	target = flow_target(flow, packet->tuple.protocol);
 	return rewrite_addresses(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;

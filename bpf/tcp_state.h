@@ -128,11 +128,13 @@ static __always_inline bool is_closed(const struct flow *flow, const struct flow
 	       (!is_after(flow->end, partner->acknowledged) || !is_after(partner->end, flow->acknowledged));
 }
 
-/* May the segment change its connection's state? Most cannot, and cost no look at the other direction. `near`: its
- * numbers were taken in. */
-static __always_inline bool may_change_state(const struct flow *flow, const struct packet *packet, bool near)
+/* May the segment change its connection's state? Most cannot, and cost no look at the other direction; nor does an
+ * answer to a SYN that is repeated. `near`: the segment's numbers were taken in. */
+static __always_inline bool may_change_state(const struct flow *flow, const struct packet *packet, bool near, __u32 end)
 {
-	if (is_new_connection(packet))
+	if (is_new_connection(packet) ||
+	    ((packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)) == TCP_SYN && flow->state == FLOW_ESTABLISHED &&
+	     end == flow->end && packet->acknowledgment == flow->acknowledged))
 		return false;
 	return !near || (packet->tcp_flags & TCP_FIN) || flow->state == FLOW_NEW || flow->state == FLOW_CLOSING;
 }
@@ -150,9 +152,10 @@ static __always_inline bool judge_segment(struct flow *flow, struct flow *partne
 		return true;
 	}
 	if (packet->tcp_flags & TCP_SYN) {
-		if ((packet->tcp_flags & TCP_ACK) && flow->direction == FLOW_REPLY)
-			judge_syn_ack(flow, partner, packet, end);
-		return flow->state == FLOW_NEW || (packet->tcp_flags & TCP_ACK);
+		if (!(packet->tcp_flags & TCP_ACK) || flow->direction == FLOW_FORWARD)
+			return false;
+		judge_syn_ack(flow, partner, packet, end);
+		return true;
 	}
 	if (!is_taken(flow, partner, packet, near))
 		return !(packet->tcp_flags & TCP_FIN);

@@ -13,6 +13,7 @@ _kubypass() {
         'kubypass agent --kubeconfig') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass agent --config') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass agent --config-map') return ;;
+        'kubypass agent --node-configs') return ;;
         'kubypass agent --node') return ;;
         'kubypass agent --cgroup') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass agent --check-every') return ;;
@@ -61,7 +62,7 @@ _kubypass() {
     esac
     case "$place" in
         kubypass) words='agent status service trace metrics config install uninstall connectivity cleanup completion version -h --help' ;;
-        'kubypass agent') words='-h --help --manifests --kubeconfig --config --config-map --node --cgroup --check-every --prepare-node --cni-conf-dir --cni-bin-dir --run --bpffs' ;;
+        'kubypass agent') words='-h --help --manifests --kubeconfig --config --config-map --node-configs --node --cgroup --check-every --prepare-node --cni-conf-dir --cni-bin-dir --run --bpffs' ;;
         'kubypass status') words='-h --help --run --bpffs -o --output -v --verbose --check' ;;
         'kubypass service') words='list -h --help' ;;
         'kubypass service list') words='-h --help -n --namespace --port --type --run --bpffs -o --output' ;;

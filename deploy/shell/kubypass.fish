@@ -24,6 +24,7 @@ complete -c kubypass -n '__kubypass_at kubypass agent' -l manifests -r -d 'servi
 complete -c kubypass -n '__kubypass_at kubypass agent' -l kubeconfig -r -d 'the cluster, and who we are there (default: the service account of the pod, else KUBECONFIG)'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l config -r -d 'settings: YAML, ConfigMap, or a directory'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l config-map -x -d 'settings: a ConfigMap of the cluster, which is followed'
+complete -c kubypass -n '__kubypass_at kubypass agent' -l node-configs -x -d 'the ConfigMaps for some nodes, beside that one; none if empty (default: those with the label kubypass.io/node-config, which takes the right to list every ConfigMap there)'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l node -x -d 'this node'"'"'s name (NODE_NAME; default the host'"'"'s name)'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l cgroup -r -d 'where socket load balancing is attached (KUBYPASS_CGROUP; default: where cgroup v2 is mounted)'
 complete -c kubypass -n '__kubypass_at kubypass agent' -l check-every -x -d 'how often maps, attachments and routes are compared with what they should be (KUBYPASS_CHECK_EVERY; default 60)'

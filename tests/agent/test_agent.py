@@ -155,18 +155,20 @@ def test_a_change_made_while_it_was_away_is_taken_in(node: BareNode) -> None:
 
 
 def test_another_map_size_keeps_the_flows(node: BareNode) -> None:
-    from kubypass.kernel.bpf import Map
+    from kubypass.datapath.sizes import kernel_sizes
+    from kubypass.kernel.bpf import Map, possible_cpus
 
     one_service(node)
+    key = layout.Tuple(bytes(16), bytes(16), 1, 2, 6).pack()
     pin = node.root / "bpf/kubypass" / layout.LAYOUT_HASH / "flows"
     with agent(node):
         flows = Map.open_pinned(str(pin))
-        flows.update(bytes(layout.TUPLE_SIZE), bytes(layout.FLOW_SIZE))
+        flows.update(key, bytes(layout.FLOW_SIZE))
     write_file(node.root / "settings.yaml", {"bpf-ct-global-tcp-max": 4096})
     with agent(node, "--config", str(node.root / "settings.yaml")):
         flows = Map.open_pinned(str(pin))
-        assert flows.info.max_entries == 4096
-        assert flows.lookup(bytes(layout.TUPLE_SIZE)) is not None
+        assert flows.info.max_entries == kernel_sizes({"flows": 8192}, possible_cpus())["flows"]
+        assert flows.lookup(key) is not None
         assert "flows: 1 entries were carried over" in (node.root / "agent.log").read_text()
 
 

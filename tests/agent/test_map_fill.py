@@ -24,6 +24,7 @@ T = TypeVar("T")
 HASH, LRU_HASH = 1, 9
 SIZES = {
     "flows": (LRU_HASH, layout.TUPLE_SIZE, layout.FLOW_SIZE, 131072),
+    "transient_flows": (LRU_HASH, layout.TUPLE_SIZE, layout.FLOW_SIZE, 4096),
     "affinities": (LRU_HASH, layout.AFFINITY_CLIENT_SIZE, layout.AFFINITY_SIZE, 4096),
     "fragments": (LRU_HASH, layout.DATAGRAM_SIZE, layout.DATAGRAM_PORTS_SIZE, 4096),
     "local_addresses": (HASH, 16, layout.LOCAL_ADDRESS_SIZE, 1024),
@@ -66,6 +67,7 @@ def test_what_has_expired_is_not_counted_and_a_pass_takes_few_steps() -> None:
         fill.step(lambda: {1: 50, 2: 10800})
     assert fill.entries == {
         "flows": 40000,
+        "transient_flows": 0,
         "affinities": 20,
         "fragments": 30,
         "local_addresses": 0,
@@ -87,7 +89,7 @@ def test_flows_that_fill_their_map_are_a_problem_within_seconds_and_it_ends(node
     with agent(node, "--config", str(node.root / "settings.yaml")):
         flows = Pins(node.root / "bpf").open_map("flows")
         client = mapped_address(parse_address("10.1.0.9"))
-        keys = [layout.Tuple(client, client, 1, n, 6).pack() for n in range(3800)]
+        keys = [layout.Tuple(client, client, 1, n, 6).pack() for n in range(7600)]
         end = time.monotonic_ns() + 60 * MINUTE_NS
         value = with_time(layout.FLOW_SIZE, layout.FLOW_EXPIRES_NS_AT, end)
         flows.update_batch(b"".join(keys), value * len(keys), len(keys))
@@ -97,9 +99,15 @@ def test_flows_that_fill_their_map_are_a_problem_within_seconds_and_it_ends(node
         said = command(node, "status", "--run", str(node.run)).stdout
         assert "in use (9" in said
         metrics = node.ask("/metrics")[1].decode()
-        assert 'kubypass_map_max_entries{map="flows"} 4096' in metrics
-        assert 'kubypass_map_entries{map="flows"} 3' in metrics
-        flows.delete_batch(b"".join(keys), len(keys))
+        assert 'kubypass_map_max_entries{map="flows"} 8192' in metrics
+        assert 'kubypass_map_entries{map="flows"} 7' in metrics
+        flows.delete_batch(b"".join(keys), len(keys))  # as an eviction would
+        (line,) = until(lambda: [one for one in problems(node) if "evicted" in one])
+        assert "0 % full" in line
+        evicted = int(line.partition(" that lived")[0].rpartition(" ")[2])
+        assert 0.8 < evicted / len(keys) < 1.25
+        metrics = node.ask("/metrics")[1].decode()
+        assert f'kubypass_map_evicted_total{{map="flows"}} {evicted}' in metrics
         until(lambda: not problems(node))
 
 

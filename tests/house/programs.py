@@ -30,7 +30,7 @@ OTHER_SETTINGS = {
     "pod_network_count": 4, "service_network_count": 4, "tracing": 1,
 }  # fmt: skip
 """What the default settings leave out, so that the verifier has to look at it."""
-_SIZES = {"flows": 4096, "backends": 256, "slots": 256}
+_SIZES = {"flows": 4096, "transient_flows": 4096, "backends": 256, "slots": 256}
 _BELOW_THE_FRAME = re.compile(r"r10 - 0x([0-9a-f]+)|r\d+ \+= -0x([0-9a-f]+)")
 _FUNCTION = re.compile(r"[0-9a-f]+ <(\w+)>:")
 _INSTRUCTION = re.compile(r"\s+(\d+):\t(.*)")

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule
+from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule, config_rules
 from kubypass_lab.bench.cluster import named_slice
 from kubypass_lab.bench.node import BareNode
 from tests.kubernetes.servers import PORT, Servers, link_to
@@ -66,6 +66,12 @@ class Cluster:
         """The ClusterRole is this and nothing else."""
         self.servers.delete(f"{_RBAC}/clusterroles/kubypass")
         self.servers.create(f"{_RBAC}/clusterroles", _role(rules))
+
+    def allow_config_maps(self, names: Iterable[str]) -> None:
+        """The Role admits the ConfigMaps of these names and no others."""
+        path = f"{_RBAC}/namespaces/kube-system/roles"
+        self.servers.delete(f"{path}/kubypass")
+        self.servers.create(path, _role(config_rules(names)))
 
     def clear(self) -> None:
         """Takes away what tests put in."""

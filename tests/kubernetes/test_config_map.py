@@ -138,6 +138,25 @@ def test_probes_are_answered_while_nothing_is_known_yet(cluster: Cluster) -> Non
         cluster.servers.wait_ready()
 
 
+def test_config_maps_by_name(cluster: Cluster) -> None:
+    """RBAC admits two of them, and lets nobody list the others."""
+    config_map(cluster, node_port_range="30000,30999", masquerade_all="false")
+    unlabelled = json.loads(json.dumps(EDGE))
+    del unlabelled["metadata"]["labels"]
+    cluster.servers.create(CONFIG_MAPS, unlabelled)
+    cluster.allow_config_maps(["kubypass-config", "edge"])
+    with cluster.agent(*arguments(cluster), "--node-configs=edge"):
+        assert detail(cluster, "NodePort") == "Enabled (Range: 30000-30999)"
+        assert detail(cluster, "Masquerade All") == "Enabled"
+    cluster.allow_config_maps(["kubypass-config"])
+    with cluster.agent(*arguments(cluster), "--node-configs="):
+        assert detail(cluster, "Masquerade All") == "Disabled"
+    with cluster.agent(*arguments(cluster), "--node-configs=edge", ready=False):
+        names = 'resourceNames: ["kubypass-config", "edge"]'
+        wait(lambda: names in cluster.said(), "the rule with its names")
+        assert "may not list, watch configmaps" in cluster.said()
+
+
 def test_what_keeps_settings_from_being_read(cluster: Cluster) -> None:
     done = cluster.refused(*arguments(cluster))
     assert done.returncode == 2

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES
+from kubypass.kube.client.permissions import CLUSTER_RULES, config_rules
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl, try_kubectl
 
@@ -137,20 +137,22 @@ def test_again_and_with_another_value(installed: Cluster) -> None:
 def test_its_account_may_do_what_the_agent_needs_and_no_more(installed: Cluster) -> None:
     account = "--as=system:serviceaccount:kube-system:kubypass"
     rows = [(rule, verb, "-A") for rule in CLUSTER_RULES for verb in rule.verbs]
-    rows += [
-        (rule, verb, "--namespace=kube-system") for rule in CONFIG_RULES for verb in rule.verbs
-    ]
+    (rule,) = config_rules(["kubypass-config"])
+    rows += [(rule, verb, "--namespace=kube-system") for verb in rule.verbs]
     for rule, verb, where in rows:
-        resource = f"{rule.resource}.{rule.group}".rstrip(".")
+        resource = "/".join((f"{rule.resource}.{rule.group}".rstrip("."), *rule.names))
         answer = try_kubectl(installed.paths, "auth", "can-i", verb, resource, account, where)
         assert answer.stdout.strip() == "yes", (verb, resource)
     for words in (
         ["get", "secrets"],
         ["list", "configmaps"],
+        ["list", "configmaps", "-n", "kube-system"],
+        ["watch", "configmaps/extension-apiserver-authentication", "-n", "kube-system"],
         ["delete", "nodes"],
         ["create", "pods"],
     ):
-        answer = try_kubectl(installed.paths, "auth", "can-i", *words, account, "-A")
+        everywhere = () if "-n" in words else ("-A",)
+        answer = try_kubectl(installed.paths, "auth", "can-i", *words, account, *everywhere)
         assert answer.stdout.strip() == "no", words
 
 

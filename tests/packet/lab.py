@@ -20,16 +20,18 @@ from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
 from kubypass.datapath.local_addresses import primary_entry
+from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
 from kubypass.model.address import UNSPECIFIED, Address, family, link_local_address, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.constants import NETNS_UNKNOWN
+from kubypass.model.constants import NETNS_UNKNOWN, PORT_PAIRS
 from kubypass.model.constants import POD_DEVICES as SLOTS
 from kubypass.model.verdict import (
     BackendState,
+    FlowDirection,
     Hook,
     LocalAddressKind,
     ServiceFlag,
@@ -68,6 +70,12 @@ def pod_device(maps: Mapping[str, Map], packet: bytes) -> int:
     return found or POD_DEVICES[0]
 
 
+def note_ports(maps: Mapping[str, Map]) -> None:
+    """Has the programs look into `transient_flows` for any ports."""
+    keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
+    maps["transient_ports"].update_batch(keys, b"\xff" * 4 * PORT_PAIRS, PORT_PAIRS)
+
+
 @dataclass
 class Lab:
     """Loaded programs over maps of their own, and what was put into these."""
@@ -91,7 +99,7 @@ class Lab:
             self.maps,
             {
                 "services": 4096,
-                "flows": flows,
+                **dict.fromkeys(FLOW_MAPS, flows),
                 "backends": sizes,
                 "slots": sizes,
                 "fragments": 1024,
@@ -117,7 +125,7 @@ class Lab:
 
     def clear(self) -> None:
         """Empty maps."""
-        connections = ("flows", "fragments", "queued_fragments", "affinities", "snat_failures")
+        connections = (*FLOW_MAPS, "fragments", "queued_fragments", "affinities", "snat_failures")
         for name in ("services", "local_addresses", "source_ranges", *connections):
             used = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(used), len(used))
@@ -203,6 +211,11 @@ class Lab:
         key = layout.SourceRange(32 + found.bits, layout.Service.unpack(raw).id, found.network)
         self.maps["source_ranges"].update(key.pack(), bytes(4))
 
+    def relist(self, *numbers: int) -> None:
+        """The lists of the lab's first service contain these backends, of as many as before."""
+        for place, number in enumerate(numbers):
+            self.maps["slots"].update(struct.pack("<I", place), struct.pack("<I", number))
+
     def remove_backend(self, number: int) -> None:
         """The endpoint is gone."""
         self.maps["backends"].update(struct.pack("<I", number), bytes(layout.BACKEND_SIZE))
@@ -216,14 +229,27 @@ class Lab:
         self.maps["services"].update(key, value.pack())
 
     def flows(self) -> dict[layout.Tuple, layout.Flow]:
-        """All tracking entries."""
-        items = self.maps["flows"].items()
+        """All tracking entries; of a key that is in both maps, the one that counts."""
+        items = [item for name in reversed(FLOW_MAPS) for item in self.maps[name].items()]
         return {layout.Tuple.unpack(key): layout.Flow.unpack(value) for key, value in items}
+
+    def put_flow(self, key: layout.Tuple, flow: layout.Flow) -> None:
+        """Writes an entry where it is now, or where a new one begins."""
+        confirmed = self.maps["flows"].lookup(key.pack()) is not None
+        self.maps["flows" if confirmed else "transient_flows"].update(key.pack(), flow.pack())
+        note_ports(self.maps)
+
+    def forget_flows(self, *, replies: bool = True) -> None:
+        """Entries are evicted: all, or only those of the clients' direction."""
+        for key, flow in self.flows().items():
+            if replies or flow.direction == FlowDirection.FORWARD:
+                for name in FLOW_MAPS:
+                    self.maps[name].delete_batch(key.pack(), 1)
 
     def expire_flows(self) -> None:
         """Time passes."""
         for key, flow in self.flows().items():
-            self.maps["flows"].update(key.pack(), flow._replace(expires_ns=1).pack())
+            self.put_flow(key, flow._replace(expires_ns=1))
 
     def run(
         self, program: str, packet: Packet | bytes, *, segment_bytes: int = 0, device: int = 0

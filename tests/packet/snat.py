@@ -12,7 +12,7 @@ from scapy.layers.inet6 import IPv6
 from kubypass.datapath import layout
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowDirection, ServiceFlag
-from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab, config
+from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab, config, note_ports
 from tests.packet.packets import Addresses, segment
 
 NODE_PORT = 30080
@@ -72,6 +72,15 @@ def answer(lab: Lab, who: Addresses, port: int, **options: Any) -> tuple[str, in
     return client, client_port
 
 
+def connect(lab: Lab, who: Addresses, client: tuple[str, int]) -> int:
+    """The whole handshake; as `ask`."""
+    port = ask(lab, who, client, payload="", seq=100)
+    if port:
+        answer(lab, who, port, payload="", seq=700, ack=101)
+        assert ask(lab, who, client, flags="A", payload="", seq=101, ack=701) == port
+    return port
+
+
 def take(lab: Lab, who: Addresses, port: int, protocol: str = "TCP") -> None:
     """A connection of before has this port."""
     node, backend = parse_address(who.node), parse_address(who.remote_pod)
@@ -90,4 +99,5 @@ def take(lab: Lab, who: Addresses, port: int, protocol: str = "TCP") -> None:
         0,
         0,
     )
-    lab.maps["flows"].update(key.pack(), value.pack())
+    lab.maps["flows" if protocol == "TCP" else "transient_flows"].update(key.pack(), value.pack())
+    note_ports(lab.maps)

@@ -17,16 +17,15 @@ def test_a_repeated_syn_stays_with_its_backend(lab: Lab, who: Addresses) -> None
 
 
 def test_a_reused_port_does_not_inherit_its_backend(lab: Lab, who: Addresses) -> None:
-    lab.service(who.service, 80, [who.second_pod, who.remote_pod])
-    seen = set()
-    for _ in range(40):
+    first, second = lab.service(who.service, 80, [who.second_pod, who.remote_pod])
+    for listed, expected in ((first, who.second_pod), (second, who.remote_pod)) * 3:
+        lab.relist(listed, listed)
         packet = segment(who, (who.pod, 40000, who.service, 80), payload="")
         backend = destination(lab.run("from_pod", packet).packet)
-        seen.add(backend)
+        assert backend == expected
         refused = (backend, 8080, who.pod, 40000)
         hook = "from_pod" if backend == who.second_pod else "from_uplink"
         lab.run(hook, segment(who, refused, flags="RA", seq=0, ack=101, payload=""))
-    assert seen == {who.second_pod, who.remote_pod}
 
 
 def test_a_syn_never_goes_to_a_backend_that_is_gone(lab: Lab, who: Addresses) -> None:
@@ -47,6 +46,8 @@ def test_an_established_connection_outlives_its_backend_and_udp_does_not(
         result = lab.run("from_pod", segment(who, request, protocol=protocol, flags=flags))
     had = destination(result.packet)
     lab.remove_backend(ids[had == who.remote_pod])
+    left = ids[had == who.second_pod]
+    lab.relist(left, left)
     packets = [segment(who, request, protocol=protocol, flags="A") for _ in range(20)]
     results = [lab.run("from_pod", packet) for packet in packets]
     seen = {destination(r.packet) for r in results if r.code == REDIRECT}

@@ -22,11 +22,18 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 from kubypass.model.address import parse_address
-from tests.packet.lab import NUMBERS, config
+from tests.packet.lab import NUMBERS, config, note_ports
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC, Addresses, segment
 
 BUILD = Path(__file__).resolve().parents[2] / "build/tests"
-SIZES = {"services": 64, "backends": 64, "slots": 64, "flows": 64, "fragments": 64}
+SIZES = {
+    "services": 64,
+    "backends": 64,
+    "slots": 64,
+    "flows": 64,
+    "transient_flows": 64,
+    "fragments": 64,
+}
 TC_PASS, XDP_PASS = 0, 2
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 
@@ -79,7 +86,8 @@ def _load(context: str, maps: dict[str, Map]) -> dict[str, Program]:
 def seam() -> Seam:
     maps: dict[str, Map] = {}
     skb = _load("skb", maps)
-    return Seam(skb, _load("xdp", maps), maps["flows"])
+    note_ports(maps)
+    return Seam(skb, _load("xdp", maps), maps["transient_flows"])
 
 
 def _remember(seam: Seam, who: Addresses, protocol: str, target: tuple[str, int, str, int]) -> None:

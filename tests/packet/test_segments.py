@@ -84,19 +84,19 @@ def test_a_syn_stays_with_the_backend_until_the_connection_is_over(idle: Convers
 
 def test_a_port_is_used_again_at_once(begun: Conversation) -> None:
     """Each connection of it gets a backend of its own, and all numbers anew."""
-    seen = set()
-    for number in range(30):
+    who = begun.who
+    backends = {who.second_pod: 2, who.remote_pod: 3}
+    for number, (backend, listed) in enumerate([*backends.items()] * 3):
+        begun.lab.relist(listed, listed)
         begun.client, begun.server = (number * 77_777_777) % WRAP, (number * 99_999_999) % WRAP
         begun.open().talk()
-        assert begun.lives
-        seen.add(begun.backend)
+        assert (begun.lives, begun.backend) == (True, backend)
         begun.ask("FA")
         begun.client += 1
         begun.answer("FA")
         begun.server += 1
         begun.ask("A")
         assert begun.states == (CLOSED, CLOSED)
-    assert seen == {begun.who.second_pod, begun.who.remote_pod}
 
 
 @pytest.mark.parametrize("who_ends", ["client", "server"])
@@ -224,9 +224,7 @@ def test_probes_and_losses_change_nothing(idle: Conversation) -> None:
 def test_a_hole_of_megabytes_heals(idle: Conversation) -> None:
     """Half a minute in which another path was taken: what one direction says brings the other up to date."""
     for flow, value in idle.lab.flows().items():
-        idle.lab.maps["flows"].update(
-            flow.pack(), value._replace(expires_ns=value.expires_ns - 2 * 10**9).pack()
-        )
+        idle.lab.put_flow(flow, value._replace(expires_ns=value.expires_ns - 2 * 10**9))
     idle.client += 1 << 24
     idle.answer("A", payload="x")  # acknowledges what was not seen here
     idle.server += 1
@@ -239,7 +237,7 @@ def test_a_hole_of_megabytes_heals(idle: Conversation) -> None:
 def a_second_passes(idle: Conversation) -> None:
     for key, flow in idle.lab.flows().items():
         later = flow._replace(expires_ns=flow.expires_ns - 2 * SECOND_NS)
-        idle.lab.maps["flows"].update(key.pack(), later.pack())
+        idle.lab.put_flow(key, later)
 
 
 @pytest.mark.parametrize("flags", ["R", "FA", "PA"])
@@ -247,7 +245,7 @@ def test_entries_of_an_earlier_version_learn_their_numbers(idle: Conversation, f
     """They say nothing of numbers, and live on, whoever shows some first; both directions prove theirs in time."""
     for key, flow in idle.lab.flows().items():
         plain = flow._replace(flags=0, end=0, acknowledged=0)
-        idle.lab.maps["flows"].update(key.pack(), plain.pack())
+        idle.lab.put_flow(key, plain)
     idle.ask(flags, seq=0, ack=5)
     idle.ask("R", seq=77)
     idle.answer("RA", seq=0, ack=0)

@@ -20,7 +20,7 @@ from kubypass.model.verdict import FlowState, Hook, ServiceFlag, Verdict
 from kubypass_lab.box.patience import DEADLINE_S
 from tests.packet.lab import NUMBERS
 from tests.packet.packets import Addresses, segment
-from tests.packet.snat import NODE_PORT, answer, ask, clients, empty, made, take, tuple_of
+from tests.packet.snat import NODE_PORT, answer, ask, clients, connect, empty, made, take, tuple_of
 
 FEW: dict[str, Any] = {"snat_port_first": 61000, "snat_ports": 40}
 
@@ -43,7 +43,7 @@ def test_a_storm_of_clients_with_the_same_ports(place: str, who: Addresses, prot
 def test_exhaustion_is_a_drop_that_is_counted_by_backend(place: str, who: Addresses) -> None:
     lab = made(place, who, **FEW)
     sources = clients(who, 45)
-    ports = [ask(lab, who, (host, 40000)) for host in sources]
+    ports = [connect(lab, who, (host, 40000)) for host in sources]
     assert sorted(ports[:41]) == [40000, *range(61000, 61040)]
     assert ports[41:] == [0] * 4
     (failure,) = read_snat_failures(lab.maps["snat_failures"])
@@ -61,8 +61,10 @@ def test_the_port_of_a_connection_that_ended_comes_back(
     """After the time for closed connections, here none: not after that for established ones."""
     lab = made(place, who, **FEW, tcp_fin_timeout_ns=1)
     sources = clients(who, 43)
-    ports = {host: ask(lab, who, (host, 40000)) for host in sources[:41]}
     closed, late = sources[20], sources[42]
+    others = [host for host in sources[:41] if host != closed]
+    ports = {host: connect(lab, who, (host, 40000)) for host in others}
+    ports[closed] = ask(lab, who, (closed, 40000))
     client = (closed, 40000)
     asked, answered = {"payload": "", "seq": 106}, {"payload": "", "seq": 700, "ack": 106}
     if ending == "refused by the backend":
@@ -89,16 +91,17 @@ def test_a_late_reset_of_an_old_connection_leaves_the_new_one_of_its_port_alone(
 ) -> None:
     lab = empty(place)
     other = who.remote_pod.replace("14", "15")
-    lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
+    ids = lab.service(who.node, NODE_PORT, [who.remote_pod, other], flags=ServiceFlag.NODE_PORT)
     request = (who.client, 40000, who.node, NODE_PORT)
     backends: list[str] = []
-    while len(set(backends)) < 2:
+    for listed in ids:
+        lab.relist(listed, listed)
         result = lab.run("from_uplink", segment(who, request, payload=""))
         backends.append(tuple_of(result.packet)[2])
         answer = {"payload": "", "seq": 700, "ack": 101}
         back = (backends[-1], 8080, who.node, 40000)
         lab.run("from_uplink", segment(who, back, flags="SA", **answer))
-        if len(set(backends)) < 2:
+        if listed == ids[0]:
             lab.run("from_uplink", segment(who, back, flags="R", **{**answer, "seq": 701}))
     ask = segment(who, request, flags="A", seq=101, ack=701, payload="")
     lab.run("from_uplink", ask)

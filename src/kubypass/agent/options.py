@@ -30,3 +30,5 @@ class Options:
     kubeconfig: Path | None = None
     config_map: str = ""
     """`namespace/name` of the ConfigMap with the settings; empty where they are in `config`."""
+    node_configs: str | None = None
+    """Names of ConfigMaps for some nodes, with commas; None: those with the label."""

@@ -16,7 +16,7 @@ from kubypass.datapath.flow_expiry import Sweep
 from kubypass.datapath.loader import Datapath
 from kubypass.datapath.map_fill import MapFill
 from kubypass.datapath.pins import Pins
-from kubypass.datapath.sizes import map_sizes
+from kubypass.datapath.sizes import FLOW_MAPS, map_sizes
 from kubypass.errors import KernelError
 from kubypass.kernel.netlink import FrameHeader, Link
 from kubypass.model.problem import Problem
@@ -43,7 +43,7 @@ class Programs:
             signature=self.signature,
         )
         self.attachments = Attachments(pins.links, tcx=agent.features.tcx)
-        self.sweep = Sweep(self.datapath.maps["flows"])
+        self.sweep = Sweep(*(self.datapath.maps[name] for name in FLOW_MAPS))
         self.fill = MapFill(self.datapath.maps)
         pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
         self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)

@@ -27,7 +27,7 @@ from kubypass.agent.services import Result, Services
 from kubypass.agent.stale_sockets import StaleSockets
 from kubypass.datapath import loader
 from kubypass.datapath.changes import Changes
-from kubypass.datapath.sizes import map_sizes
+from kubypass.datapath.sizes import FLOW_MAPS, map_sizes
 from kubypass.datapath.snat_failures import read_snat_failures
 from kubypass.errors import ConfigError
 from kubypass.model.address import Family
@@ -123,7 +123,7 @@ class Running:
             pods=network.pods,
             excluded_pods=network.excluded,
             foreign_source_pods=network.foreign_sources,
-            flows=self.programs.fill.entries["flows"],
+            flows=sum(self.programs.fill.entries[name] for name in FLOW_MAPS),
             fills=fills,
             flows_expired=sweep.removed,
             links_written=self.programs.attachments.writes,
@@ -135,8 +135,9 @@ class Running:
         )
 
     def _fills(self) -> tuple[Fill, ...]:
-        entries = {**self.services.in_use, **self.programs.fill.entries}
-        return read_fills(self.programs.datapath.maps, entries)
+        fill, maps = self.programs.fill, self.programs.datapath.maps
+        entries = {**self.services.in_use, **fill.entries}
+        return read_fills(maps, entries, self._agent.settings, fill.evictions)
 
     def services_without_local(self) -> dict[tuple[Family, str], int]:
         """Service ports whose Local policy finds no endpoint on this node, by family and policy."""

@@ -87,6 +87,12 @@ def _add_sources(parser: argparse.ArgumentParser) -> None:
         metavar="NAMESPACE/NAME",
         help="settings: a ConfigMap of the cluster, which is followed",
     )
+    parser.add_argument(
+        "--node-configs",
+        metavar="NAME,NAME",
+        help="the ConfigMaps for some nodes, beside that one; none if empty (default: those with the label "
+        "kubypass.io/node-config, which takes the right to list every ConfigMap there)",
+    )
 
 
 def _add_cni(parser: argparse.ArgumentParser) -> None:
@@ -134,5 +140,6 @@ def _run(arguments: argparse.Namespace) -> int:
             cni_bin_dir=arguments.cni_bin_dir,
             kubeconfig=arguments.kubeconfig,
             config_map=arguments.config_map,
+            node_configs=arguments.node_configs,
         )
     )

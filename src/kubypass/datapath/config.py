@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
-from kubypass.kernel import netns
+from kubypass.kernel import netns, sysctl
 from kubypass.kernel.features import Features
 from kubypass.model.address import LOOPBACK, Address, family_bit
 from kubypass.model.cidr import Cidr, mask
@@ -39,6 +40,7 @@ def datapath_config(
         tcp_syn_timeout_ns=settings.conntrack.tcp_syn_timeout_ns,
         tcp_fin_timeout_ns=settings.conntrack.tcp_fin_timeout_ns,
         any_timeout_ns=settings.conntrack.any_timeout_ns,
+        seed=_seed(),
         snat_port_first=snat_first,
         snat_ports=snat_ports,
         snat_extra_first=extra_first,
@@ -61,6 +63,12 @@ def datapath_config(
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
     )
+
+
+def _seed() -> int:
+    """The seed of the choice of backends: the same until the node boots again, and unknown to clients outside."""
+    boot = sysctl.read("kernel.random.boot_id") or ""
+    return int.from_bytes(hashlib.sha256(f"kubypass {boot}".encode()).digest()[:8], "little")
 
 
 def _detector(

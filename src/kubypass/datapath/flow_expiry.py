@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Removes connections from `flows` a little at a time: expired ones, and those of UDP frontends that moved.
+"""Removes connections from their maps a little at a time: expired ones, and those of UDP frontends that moved.
 
 The programs treat an expired entry as absent, so removing it only frees memory and need not be fast. An entry that
 expired a minute ago will not be refreshed by a packet that is already on its way.
@@ -21,11 +21,11 @@ _CHUNK = 1024
 
 
 class Sweep:
-    """Goes over the map again and again; each `step` looks at one chunk."""
+    """Goes over the maps again and again; each `step` looks at one chunk."""
 
-    def __init__(self, flows: Map) -> None:
-        self._flows = flows
-        self._pass: Iterator[tuple[bytes, bytes, int]] = iter(())
+    def __init__(self, *maps: Map) -> None:
+        self._maps = maps
+        self._pass: Iterator[tuple[Map, bytes, bytes, int]] = iter(())
         self._moved = MovedFrontends()
         self.removed = 0
         """Entries removed since the start."""
@@ -38,22 +38,27 @@ class Sweep:
     def note(self, before: Mapping[bytes, bytes], after: Mapping[bytes, bytes]) -> None:
         """Takes in entries of `services`: as they are, and as they are about to be written."""
         if self._moved.note(before, after):
-            self._pass = self._flows.chunks(_CHUNK)
+            self._pass = self._chunks()
 
     def step(self) -> bool:
         """Looks at the next chunk; returns False at the end of a pass."""
         chunk = next(self._pass, None)
         if chunk is None:
-            self._pass = self._flows.chunks(_CHUNK)
+            self._pass = self._chunks()
             self._moved.forget()
             return False
-        keys, values, count = chunk
+        flows, keys, values, count = chunk
         dead = self._expired(keys, values, count, time.monotonic_ns() - _GRACE_NS)
         if self._moved:
             dead += self._moved.flows(keys[: count * layout.TUPLE_SIZE], values)
-        self._flows.delete_batch(b"".join(dead), len(dead))
+        flows.delete_batch(b"".join(dead), len(dead))
         self.removed += len(dead)
         return True
+
+    def _chunks(self) -> Iterator[tuple[Map, bytes, bytes, int]]:
+        for flows in self._maps:
+            for keys, values, count in flows.chunks(_CHUNK):
+                yield flows, keys, values, count
 
     @staticmethod
     def _expired(keys: bytes, values: bytes, count: int, before: int) -> list[bytes]:

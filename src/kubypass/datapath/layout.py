@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "689259d409ad"
+LAYOUT_HASH = "58d48aa86dd1"
 MAP_NAMES = (
     "services",
     "slots",
@@ -22,6 +22,8 @@ MAP_NAMES = (
     "pod_devices",
     "foreign_sources",
     "flows",
+    "transient_flows",
+    "transient_ports",
     "previous_programs",
     "fragments",
     "queued_fragments",
@@ -650,18 +652,19 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
-CONFIG_SIZE = 328
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
+CONFIG_SIZE = 336
 
 
 class Config(NamedTuple):
-    """struct config, 328 bytes."""
+    """struct config, 336 bytes."""
 
     node_netns_cookie: int
     tcp_timeout_ns: int
     tcp_syn_timeout_ns: int
     tcp_fin_timeout_ns: int
     any_timeout_ns: int
+    seed: int
     snat_port_first: int
     snat_ports: int
     snat_extra_first: int
@@ -692,6 +695,7 @@ class Config(NamedTuple):
             self.tcp_syn_timeout_ns,
             self.tcp_fin_timeout_ns,
             self.any_timeout_ns,
+            self.seed,
             self.snat_port_first,
             self.snat_ports,
             self.snat_extra_first,
@@ -724,6 +728,7 @@ class Config(NamedTuple):
             tcp_syn_timeout_ns,
             tcp_fin_timeout_ns,
             any_timeout_ns,
+            seed,
             snat_port_first,
             snat_ports,
             snat_extra_first,
@@ -752,6 +757,7 @@ class Config(NamedTuple):
             tcp_syn_timeout_ns,
             tcp_fin_timeout_ns,
             any_timeout_ns,
+            seed,
             snat_port_first,
             snat_ports,
             snat_extra_first,

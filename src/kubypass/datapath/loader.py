@@ -6,6 +6,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import struct
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,11 +17,15 @@ from kubypass.datapath import layout, map_upgrade, previous_programs
 from kubypass.datapath.attach import l3_program
 from kubypass.datapath.map_upgrade import MapUpgrade
 from kubypass.datapath.pins import Pins
+from kubypass.datapath.sizes import kernel_sizes
 from kubypass.errors import KernelError
-from kubypass.kernel.bpf import Map
+from kubypass.kernel.bpf import Map, possible_cpus
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
+from kubypass.model.constants import PORT_PAIRS, REFRESH_NS
 
+_LATE_NS = 600 * 10**9
+"""How much longer connections may live that are copied late."""
 OBJECTS = ("socket", "bind", "pod", "host")
 _L3_OBJECT, _L3_PROGRAMS = "host_l3", ("from_uplink", "to_uplink")
 """The programs of uplinks once more, for packets without Ethernet header."""
@@ -119,7 +125,7 @@ def load_programs(
     for name in names:
         with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
             set_constants(opened)
-            opened.set_max_entries(sizes)
+            opened.set_max_entries(kernel_sizes(sizes, possible_cpus()))
             opened.reuse_maps({key: value.fd for key, value in maps.items()})
             opened.load()
             for key in opened.map_names:
@@ -139,6 +145,7 @@ def prepare_switch(datapath: Datapath) -> None:
     pins = datapath.pins
     pins.maps.mkdir(parents=True, exist_ok=True)
     if datapath.connections:
+        _note_transient_ports(datapath.maps)
         previous = datapath.maps[previous_programs.MAP]
         previous_programs.attach_pinned(previous, pins.programs, datapath.notes)
     for name in datapath.unpinned:
@@ -175,6 +182,19 @@ def pin_missing(datapath: Datapath) -> int:
     return len(missing)
 
 
+def _note_transient_ports(maps: Mapping[str, Map]) -> None:
+    """Has programs look into `transient_flows` for any ports, until the entries that were copied have expired."""
+    latest, now = 0, time.monotonic_ns()
+    for _, values, count in maps["transient_flows"].chunks():
+        expires = memoryview(values).cast("Q")[
+            layout.FLOW_EXPIRES_NS_AT // 8 :: layout.FLOW_SIZE // 8
+        ]
+        latest = max(latest, *expires[:count], 0)
+    until = (max(latest, now) + _LATE_NS) // REFRESH_NS
+    keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
+    maps["transient_ports"].update_batch(keys, struct.pack("=I", until) * PORT_PAIRS, PORT_PAIRS)
+
+
 def _copy_late(datapath: Datapath) -> None:
     """Copies connections that were opened while others were copied."""
     for late in datapath.connections:
@@ -188,13 +208,13 @@ def _replace_pin(opened: Map | Program, path: Path) -> None:
 
 def _reusable(pins: Pins, sizes: Mapping[str, int], notes: list[str]) -> dict[str, Map]:
     """The pinned maps of this layout that have the right size."""
-    maps = {}
+    maps, wanted_sizes = {}, kernel_sizes(sizes, possible_cpus())
     for name in layout.MAP_NAMES:
         # Every load has its own previous programs.
         if name == previous_programs.MAP or not (pins.maps / name).exists():
             continue
         opened = pins.open_map(name)
-        wanted = sizes.get(name, opened.info.max_entries)
+        wanted = wanted_sizes.get(name, opened.info.max_entries)
         if opened.info.max_entries == wanted:
             maps[name] = opened
         else:

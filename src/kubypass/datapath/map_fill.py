@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 
 from kubypass.datapath import layout
+from kubypass.datapath.evictions import Evictions
+from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.kernel.bpf import Map
 
 _CHUNK = 8192
@@ -23,7 +25,7 @@ _MOST = 262144
 """Entries that one step may read."""
 _CLIENT_SERVICE = struct.Struct("<I")
 COUNTED = (
-    "flows", "affinities", "fragments", "local_addresses", "foreign_sources", "socket_lb_off",
+    *FLOW_MAPS, "affinities", "fragments", "local_addresses", "foreign_sources", "socket_lb_off",
     "socket_peers",
 )  # fmt: skip
 _Chunk = tuple[bytes, bytes, int]
@@ -40,6 +42,7 @@ class MapFill:
         self._seen = dict.fromkeys(COUNTED, 0)
         self.entries: dict[str, int] = dict.fromkeys(COUNTED, 0)
         """Living entries by map, as the last complete pass found them."""
+        self.evictions = Evictions(maps["flows"].info.max_entries)
 
     def step(self, affinities: Affinities = dict) -> None:
         """Reads an eighth of each map at most."""
@@ -53,17 +56,21 @@ class MapFill:
         while left > 0:
             chunk = next(found, None)
             if chunk is None:
+                if name == "flows":
+                    self.evictions.end_pass(time.monotonic_ns())
                 self.entries[name], self._seen[name] = self._seen[name], 0
                 del self._passes[name]
                 return
             self._seen[name] += _living(name, chunk, time.monotonic_ns(), seconds)
+            if name == "flows":
+                self.evictions.see(*chunk, time.monotonic_ns())
             left -= chunk[2]
 
 
 def _living(name: str, chunk: _Chunk, now: int, affinities: Mapping[int, int]) -> int:
     """How many entries of a chunk have not expired."""
     keys, values, count = chunk
-    if name == "flows":
+    if name in FLOW_MAPS:
         return _unexpired(values, layout.FLOW_SIZE, layout.FLOW_EXPIRES_NS_AT, now)
     if name == "fragments":
         return _unexpired(values, layout.DATAGRAM_PORTS_SIZE, 0, now)

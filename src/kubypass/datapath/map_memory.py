@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from kubypass.datapath import layout
-from kubypass.datapath.sizes import map_sizes
+from kubypass.datapath.sizes import FLOW_MAPS, map_sizes
 from kubypass.settings.settings import Settings
 
 _ELEMENT, _BUCKET = 48, 16
@@ -19,7 +19,7 @@ _ENTRIES: Final = {
     "services": (layout.FRONTEND_SIZE, layout.SERVICE_SIZE),
     "backends": (0, layout.BACKEND_SIZE),
     "slots": (0, _NUMBER),
-    "flows": (layout.TUPLE_SIZE, layout.FLOW_SIZE),
+    **dict.fromkeys(FLOW_MAPS, (layout.TUPLE_SIZE, layout.FLOW_SIZE)),
     "fragments": (layout.DATAGRAM_SIZE, layout.DATAGRAM_PORTS_SIZE),
     "socket_peers": (layout.SOCKET_PEER_SIZE, layout.SOCKET_SERVICE_SIZE),
 }

@@ -13,17 +13,21 @@ import struct
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 
-from kubypass.datapath import renames
+from kubypass.datapath import layout, renames
 from kubypass.datapath.pins import Pins
+from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.btf import Member, Struct
 from kubypass.kernel.map_types import map_types
+from kubypass.model.protocol import Protocol
 
 TABLES = ("services", "slots", "backends", "source_ranges", "local_addresses")
 """Maps that the agent writes; identifiers are read back from them."""
-CONNECTIONS = ("flows", "socket_peers", "affinities")
+CONNECTIONS = (*FLOW_MAPS, "socket_peers", "affinities")
 """Maps that the programs write while traffic goes on."""
+_ONE_FOR_ALL = {"transient_flows": "flows"}
+"""Maps that take a part of another one: a version before had one map of flows, for all protocols."""
 _ARRAY = 2
 _Convert = Callable[[bytes], bytes]
 """Converts keys or values that stand one after another."""
@@ -44,6 +48,8 @@ class MapUpgrade:
     convert_values: _Convert
     started: bool = False
     """An agent that was killed has begun to copy: what the new map holds is newer."""
+    protocols: frozenset[int] = frozenset(range(256))
+    """The connections that have their place in the new map."""
     _seen: set[bytes] = field(default_factory=set)
     """Keys of connections that were copied."""
 
@@ -62,15 +68,32 @@ class MapUpgrade:
                 count * self.old.info.key_size,
                 count * self.old.info.value_size,
             )
-            self.new.update_batch(
+            done += self._write(
                 self.convert_keys(keys[:keys_size]),
                 self.convert_values(values[:values_size]),
                 count,
             )
-            done += count
             if self.name in CONNECTIONS:
                 self._seen.update(_split(keys, self.old.info.key_size))
         return done
+
+    def _write(self, keys: bytes, values: bytes, count: int) -> int:
+        """Writes the entries that have their place in the new map, and returns their number."""
+        if self.name in FLOW_MAPS and count:
+            both = zip(
+                _split(keys, len(keys) // count), _split(values, len(values) // count), strict=True
+            )
+            taken = [(key, value) for key, value in both if self._takes(key)]
+            keys, values = (
+                (b"".join(part) for part in zip(*taken, strict=True)) if taken else (b"", b"")
+            )
+            count = len(taken)
+        if count:
+            self.new.update_batch(keys, values, count)
+        return count
+
+    def _takes(self, key: bytes) -> bool:
+        return self.name not in FLOW_MAPS or key[layout.TUPLE_PROTOCOL_AT] in self.protocols
 
     def copy_missing(self) -> int:
         """Copies entries that came since, and returns their number. It costs no more than to read the old map."""
@@ -79,8 +102,9 @@ class MapUpgrade:
             width = len(values) // count
             for at, key in enumerate(_split(keys, size)):
                 if key not in seen:
-                    value = values[at * width : (at + 1) * width]
-                    done += self.new.add(self.convert_keys(key), self.convert_values(value))
+                    value, ours = values[at * width : (at + 1) * width], self.convert_keys(key)
+                    if self._takes(ours):
+                        done += self.new.add(ours, self.convert_values(value))
                     seen.add(key)
         return done
 
@@ -103,12 +127,17 @@ def plan_upgrades(
     for name in (*TABLES, *CONNECTIONS):
         started = name in kept
         directories = (*([] if started else [pins.maps]), *newest)
-        paths = (place / each for place in directories for each in renames.map_names(name))
+        names = (*renames.map_names(name), *filter(None, [_ONE_FOR_ALL.get(name)]))
+        paths = (place / each for place in directories for each in names)
         found = next((path for path in paths if path.exists()), None)
         if found is None or (started and name not in CONNECTIONS):
             continue
         try:
             planned = plan_upgrade(name, Map.open_pinned(str(found)), maps[name])
+            if found.name == "flows":  # of a version that had one map for all protocols, perhaps
+                tcp = frozenset({int(Protocol.TCP)})
+                protocols = tcp if name == "flows" else planned.protocols - tcp
+                planned = replace(planned, protocols=protocols)
             upgrades.append(replace(planned, started=started))
         except Incompatible as reason:
             notes.append(f"{name}: nothing was carried over: {reason}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.counters import Count, read_counts
 from kubypass.datapath.pins import Pins
+from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.kernel.bpf import Map
 from kubypass.model.verdict import ServiceFlag
 
@@ -23,9 +24,8 @@ class PinnedState:
     """Ports of services, one in each family."""
     frontends: int
     backends: int
-    flows: int
-    """Entries, expired ones among them."""
-    flows_size: int
+    flows: dict[str, tuple[int, int]]
+    """Entries, expired ones among them, and sizes of the maps of connections."""
     links: int
     """Programs that are attached by pinned links; devices with clsact filters have none."""
     counts: tuple[Count, ...]
@@ -36,13 +36,12 @@ def read_pinned_state(bpffs: Path) -> PinnedState:
     pins = Pins(bpffs)
     services = [layout.Service.unpack(raw) for _, raw in pins.open_map("services").items(_CHUNK)]
     served = [service for service in services if not service.flags & ServiceFlag.ADDRESS]
-    flows = pins.open_map("flows")
+    flows = {name: pins.open_map(name) for name in FLOW_MAPS}
     return PinnedState(
         service_ports=len({service.id for service in served}),
         frontends=len(served),
         backends=sum(any(raw) for _, raw in pins.open_map("backends").items(_CHUNK)),
-        flows=count_entries(flows),
-        flows_size=flows.info.max_entries,
+        flows={name: (count_entries(one), one.info.max_entries) for name, one in flows.items()},
         links=len(list(pins.links.glob("*"))),
         counts=tuple(read_counts(pins.open_map("metrics"))),
     )

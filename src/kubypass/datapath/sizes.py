@@ -4,9 +4,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from functools import cache
 
 from kubypass.settings.settings import KEYS, Settings
+
+FLOW_MAPS = ("flows", "transient_flows")
+"""Maps of connections, in which each has two entries."""
+_BATCH = 128
+"""Entries that a CPU takes at once from an LRU map's free ones (kernel/bpf/bpf_lru_list.c)."""
 
 
 def map_sizes(settings: Settings) -> dict[str, int]:
@@ -15,10 +21,20 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "services": settings.maps.services,
         "backends": settings.maps.backends,
         "slots": 2 * settings.maps.backends,
-        "flows": settings.maps.flows,
+        "flows": 2 * settings.maps.flows,
+        "transient_flows": 2 * settings.maps.other_flows,
         "fragments": settings.maps.fragments,
         "socket_peers": settings.maps.socket_peers,
     }
+
+
+def kernel_sizes(sizes: Mapping[str, int], cpus: int) -> dict[str, int]:
+    """The sizes with which maps hold what these sizes promise.
+
+    An LRU map evicts although it has free entries: those that CPUs have taken to themselves, and less than one batch.
+    """
+    more = _BATCH * (cpus + 1)
+    return {name: size + more * (name in FLOW_MAPS) for name, size in sizes.items()}
 
 
 @cache

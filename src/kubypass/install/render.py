@@ -32,6 +32,8 @@ def render(values: Mapping[str, Any]) -> list[Object]:
     by_kind = {each["kind"]: each for each in objects}
     if annotations := values["serviceAccount"]["annotations"]:
         by_kind["ServiceAccount"]["metadata"]["annotations"] = annotations
+    names = [values["configMap"], *values["nodeConfigs"]]
+    by_kind["Role"]["rules"][0]["resourceNames"] = names
     _edit_pods(by_kind["DaemonSet"]["spec"], values)
     if not values["admissionPolicy"]:
         objects = [each for each in objects if not each["kind"].startswith(_POLICY)]
@@ -108,6 +110,7 @@ def _edit_container(container: Object, values: Mapping[str, Any]) -> None:
     port = values["healthPort"]
     options = {
         "--config-map": f"{NAMESPACE}/{values['configMap']}",
+        "--node-configs": ",".join(values["nodeConfigs"]),
         "--agent-health-port": port,
     }
     pairs = [argument.partition("=") for argument in container["args"]]

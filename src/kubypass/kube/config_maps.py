@@ -39,30 +39,48 @@ class ConfigMapName:
 
     namespace: str
     name: str
+    node_configs: tuple[str, ...] | None = None
+    """The names of those for some nodes, which are then the only ones; None: every one with the label."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all that are read; empty where a label says which."""
+        return () if self.node_configs is None else (self.name, *self.node_configs)
 
     def __str__(self) -> str:
         return f"{self.namespace}/{self.name}"
 
 
-def parse_name(text: str) -> ConfigMapName:
-    """Parses `namespace/name`. Raises ConfigError."""
+def parse_name(text: str, node_configs: str | None = None) -> ConfigMapName:
+    """Parses `namespace/name`, and the names of those for some nodes, with commas. Raises ConfigError."""
     namespace, slash, name = text.partition("/")
     if not (namespace and slash and name) or "/" in name:
         hint = "expected NAMESPACE/NAME, such as kube-system/kubypass-config"
         raise ConfigError(f"--config-map {text}: not the name of a ConfigMap", hint)
-    return ConfigMapName(namespace, name)
+    if node_configs is None:
+        return ConfigMapName(namespace, name)
+    return ConfigMapName(namespace, name, tuple(filter(None, node_configs.split(","))))
 
 
 def config_resources(config: ConfigMapName) -> tuple[Resource, ...]:
     """The resources to watch."""
-    name, label = f"metadata.name={config.name}", f"{NODE_CONFIG_LABEL}=true"
-    one, some = (("fieldSelector", name),), (("labelSelector", label),)
+    place = config.namespace
+    one = Resource("configmaps", FOR_ALL, namespace=place, selectors=_named(config.name))
+    if config.node_configs is None:
+        labelled = (("labelSelector", f"{NODE_CONFIG_LABEL}=true"),)
+        return one, Resource("configmaps", FOR_SOME, "", "v1", place, labelled, "node configs")
     return (
-        Resource("configmaps", FOR_ALL, namespace=config.namespace, selectors=one),
-        Resource(
-            "configmaps", FOR_SOME, namespace=config.namespace, selectors=some, title="node configs"
+        one,
+        *(
+            Resource("configmaps", FOR_SOME, "", "v1", place, _named(name), f"node config {name}")
+            for name in config.node_configs
         ),
     )
+
+
+def _named(name: str) -> tuple[tuple[str, str], ...]:
+    """The selector of one object, which RBAC's `resourceNames` admit."""
+    return (("fieldSelector", f"metadata.name={name}"),)
 
 
 def read_config_map(resource: Resource, content: msgspec.Raw, deleted: bool) -> ObjectUpdate:

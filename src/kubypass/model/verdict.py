@@ -53,6 +53,7 @@ class FlowFlag(IntEnum):
 
     FROM_SELF = 1
     NUMBERED = 2
+    OPENING = 4
 
 
 class FlowState(IntEnum):

@@ -44,6 +44,10 @@ data:
   bpf-lb-sock: "false"
 ```
 
+The chart's Role admits the ConfigMaps that it knows by name: `nodeConfigs: [edge-nodes]` (the option
+`--node-configs`) adds this one, which then needs no label. An agent without that option takes every
+ConfigMap with the label, and must be allowed to list them all.
+
 If several select a node, the last one by name counts, key by key. Such a ConfigMap is what Cilium's
 `CiliumNodeConfig` is: the annotation is its `spec.nodeSelector`, the data its `spec.defaults`.
 

@@ -15,6 +15,9 @@ MAX_ENTRIES: Final = 2**24
 _SIZE = Kind(
     f"number of entries, {MIN_ENTRIES} to {MAX_ENTRIES}", parse_size(MIN_ENTRIES, MAX_ENTRIES)
 )
+_CONNECTIONS = Kind(
+    f"number of connections, {MIN_ENTRIES} to {MAX_ENTRIES}", parse_size(MIN_ENTRIES, MAX_ENTRIES)
+)
 _SERVICE_SIZE = Kind(
     f"{_SIZE.words}; 0: as bpf-lb-map-max", parse_size(MIN_ENTRIES, MAX_ENTRIES, inherit=True)
 )
@@ -37,13 +40,12 @@ class MapSettings:
         "Size of `backends`, and half the size of `slots`.",
     )  # fmt: skip
     flows: int = setting(
-        "bpf-ct-global-tcp-max", _SIZE, 524288, "524288",
-        "Size of `flows`: two entries a connection, of every protocol.",
+        "bpf-ct-global-tcp-max", _CONNECTIONS, 262144, "262144",
+        "TCP connections that packets may have at once: half the size of `flows`.",
     )  # fmt: skip
     other_flows: int = setting(
-        "bpf-ct-global-any-max", _SIZE, 262144, "262144", "Flows of other protocols than TCP.",
-        effect="no effect: `flows` is one map for all protocols, sized by bpf-ct-global-tcp-max",
-        ignored=lambda _: True,
+        "bpf-ct-global-any-max", _CONNECTIONS, 131072, "131072",
+        "Connections of other protocols, and of TCP that are not confirmed: half the size of `transient_flows`.",
     )  # fmt: skip
     socket_peers: int = setting(
         "bpf-sock-rev-map-max", _SIZE, 262144, "262144",

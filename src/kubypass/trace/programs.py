@@ -19,7 +19,7 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
-from kubypass.datapath.sizes import map_sizes
+from kubypass.datapath.sizes import FLOW_MAPS, map_sizes
 from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
 from kubypass.kernel.attach.cgroup import cgroup_hooks
@@ -50,7 +50,7 @@ SHARED = (
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _IP_FREEBIND = 15
-_SIZES = {**map_sizes(Settings()), "flows": 1024, "socket_peers": 1024}
+_SIZES = {**map_sizes(Settings()), **dict.fromkeys((*FLOW_MAPS, "socket_peers"), 1024)}
 """The settings' defaults; a trace has few connections of its own."""
 _HOOKS = {hook.name.lower(): hook for hook in Hook}
 """By the programs' names; all others are of sockets."""
@@ -232,7 +232,7 @@ class Programs:
 
     def forget(self) -> None:
         """Forgets the connections and affinities of earlier packets, so that the next packet is the first one."""
-        for name in ("flows", "affinities", "socket_peers"):
+        for name in (*FLOW_MAPS, "affinities", "socket_peers"):
             keys = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(keys), len(keys))
         for keys_, values, count in self._affinities:

@@ -28,6 +28,7 @@ needs_helm = pytest.mark.skipif(HELM is None, reason="helm is not built yet: scr
 
 HOST = {"k8sServiceHost": "192.168.1.10"}
 VALUES = {
+    "ConfigMaps for some nodes": {**HOST, "nodeConfigs": ["edge", "gpu.nodes"]},
     "privileged": {**HOST, "privileged": True},
     "privileged, with annotations and no CNI": {
         **HOST,

@@ -61,6 +61,18 @@ def test_what_is_asked_for_is_as_narrow_as_it_can_be() -> None:
     assert str(one) != str(some)
 
 
+def test_those_that_are_named_are_asked_for_one_by_one() -> None:
+    place = parse_name("kube-system/kubypass-config", "edge,gpu")
+    assert place.names == ("kubypass-config", "edge", "gpu")
+    path = "/api/v1/namespaces/kube-system/configmaps?fieldSelector=metadata.name%3D"
+    found = config_resources(place)
+    assert [one.path() for one in found] == [f"{path}{name}" for name in place.names]
+    assert [one.kind for one in found] == [FOR_ALL, FOR_SOME, FOR_SOME]
+    assert len({str(one) for one in found}) == 3
+    none = parse_name("kube-system/kubypass-config", "")
+    assert [one.path() for one in config_resources(none)] == [f"{path}kubypass-config"]
+
+
 def test_an_object_becomes_text() -> None:
     annotations = {"kubypass.io/node-selector": "pool=edge"}
     item = {"metadata": {"name": "x", "resourceVersion": "7", "annotations": annotations}}

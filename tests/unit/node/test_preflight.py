@@ -53,10 +53,10 @@ ROWS: dict[str, tuple[dict[str, str], dict[str, object], list[str]]] = {
     ),
     "one of two families": ({}, {"families": frozenset({6})}, []),
     "half of the memory": (
-        {"bpf-ct-global-tcp-max": "16777216"}, {}, ["doubtful bpf-ct-global-tcp-max: the maps take 27"],
+        {"bpf-ct-global-tcp-max": "8388608"}, {}, ["doubtful bpf-ct-global-tcp-max: the maps take 27"],
     ),
     "more than the memory": (
-        {"bpf-ct-global-tcp-max": "16777216"}, {"memory_bytes": GIB}, ["wrong bpf-ct-global-tcp-max: the maps take 27"],
+        {"bpf-ct-global-tcp-max": "8388608"}, {"memory_bytes": GIB}, ["wrong bpf-ct-global-tcp-max: the maps take 27"],
     ),
 }  # fmt: skip
 

@@ -40,7 +40,6 @@ from kubypass.settings.cilium_keys import CILIUM_KEYS
         ("bpf-lb-acceleration", "native", "no XDP program"),
         ("enable-svc-source-range-check", "false", "cannot be switched off"),
         ("enable-external-ips", "0", "cannot be switched off"),
-        ("bpf-ct-global-any-max", "4096", "one map for all protocols"),
         ("direct-routing-device", "eth0", "the kernel's routes"),
     ],
 )

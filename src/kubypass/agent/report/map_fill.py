@@ -4,13 +4,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubypass.api.metric import Labels, Metric
-from kubypass.datapath.sizes import size_keys
+from kubypass.datapath.evictions import Evictions
+from kubypass.datapath.sizes import map_sizes, size_keys
 from kubypass.kernel.bpf import Map
 from kubypass.model.problem import Problem
 from kubypass.settings.maps import MAX_ENTRIES
+from kubypass.settings.settings import KEYS, Settings
 
 FULL_PERCENT = 90
 """From here on, a map is a problem."""
@@ -19,6 +21,8 @@ _MEANINGS = {
     "backends": "once it is full, new endpoints get no connections",
     "slots": "once it is full, new endpoints get no connections",
     "flows": "once it is full, the connection that was silent longest is lost for each new one",
+    "transient_flows": "once it is full, the attempts to connect and the datagram flows that were silent longest are "
+    "lost for new ones, as in a flood; confirmed TCP connections are not",
     "fragments": "once it is full, datagrams lose fragments",
     "affinities": "once it is full, clients lose the backend that session affinity gave them",
     "local_addresses": "once it is full, new pods are not reached",
@@ -44,6 +48,10 @@ class Fill:
     """The setting that sizes it; empty where none does."""
     value: int = 0
     """The value of that setting."""
+    evicted: int = 0
+    """Living entries that the kernel has evicted since the agent started, about."""
+    evicted_lately: int = 0
+    """Living entries that it has evicted in the last seconds, about."""
 
     @property
     def percent(self) -> int:
@@ -58,19 +66,25 @@ class Fill:
             "entries": self.entries,
             "memory_bytes": self.memory_bytes,
             "setting": self.key,
+            "evicted": self.evicted,
         }
 
 
-def read_fills(maps: Mapping[str, Map], entries: Mapping[str, int]) -> tuple[Fill, ...]:
+def read_fills(
+    maps: Mapping[str, Map], entries: Mapping[str, int], settings: Settings, evictions: Evictions
+) -> tuple[Fill, ...]:
     """The maps with these numbers of entries."""
-    keys, found = size_keys(), []
+    keys, sizes, found = size_keys(), map_sizes(settings), []
+    values = {
+        key.name: int(str(settings.value(key.path))) for key in KEYS if key.name in keys.values()
+    }
     for name, count in sorted(entries.items()):
         opened, key = maps[name], keys.get(name, "")
-        size = opened.info.max_entries
-        value = min(
-            (maps[one].info.max_entries for one, its in keys.items() if its == key), default=0
-        )
-        found.append(Fill(name, count, size, opened.memory_bytes, key, value))
+        size = sizes.get(name, opened.info.max_entries)
+        fill = Fill(name, count, size, opened.memory_bytes, key, values.get(key, 0))
+        if name == "flows":
+            fill = replace(fill, evicted=evictions.count, evicted_lately=evictions.latest)
+        found.append(fill)
     return tuple(found)
 
 
@@ -79,12 +93,15 @@ def fill_problems(fills: Sequence[Fill]) -> list[Problem]:
     return [
         Problem(f"Map {one.name}", f"{_said(one)}; {_MEANINGS[one.name]}; {_advice(one, fills)}")
         for one in fills
-        if one.percent >= FULL_PERCENT and one.name in _MEANINGS
+        if one.name in _MEANINGS and (one.percent >= FULL_PERCENT or one.evicted_lately)
     ]
 
 
 def _said(fill: Fill) -> str:
-    return f"is {fill.percent} % full: {fill.entries} of {fill.size} entries are in use"
+    said = f"is {fill.percent} % full: {fill.entries} of {fill.size} entries are in use"
+    if fill.evicted_lately:
+        said += f", and about {fill.evicted_lately} that lived were evicted in the last seconds"
+    return said
 
 
 def _advice(fill: Fill, fills: Sequence[Fill]) -> str:
@@ -122,5 +139,11 @@ def fill_metrics(fills: Iterable[Fill]) -> list[Metric]:
             "gauge",
             "Memory that the kernel has allocated, by map.",
             tuple(("", labels, one.memory_bytes) for labels, one in rows),
+        ),
+        Metric(
+            "kubypass_map_evicted_total",
+            "counter",
+            "Living entries that the kernel evicted to make room, by map; of a large map, estimated by a sample.",
+            tuple(("", labels, one.evicted) for labels, one in rows if one.name == "flows"),
         ),
     ]

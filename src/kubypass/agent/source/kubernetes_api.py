@@ -93,7 +93,7 @@ class KubernetesApi:
         """The settings of the ConfigMap that the options name."""
         if not options.config_map:
             return None
-        name = parse_name(options.config_map)
+        name = parse_name(options.config_map, options.node_configs)
         return ConfigMapSettings(name, self._api, options.overrides, options.run)
 
     def refuse_own_service(self, services: Iterable[Address], settings: Settings) -> None:

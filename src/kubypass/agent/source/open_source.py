@@ -27,5 +27,6 @@ def open_source(
         return Manifests(options.manifests, proxy_name=settings.services.proxy_name)
     access = read_access(options.kubeconfig, environment).with_servers(servers_of(settings))
     refuse_own_service(access, map(parse_address, service_addresses(environment)), settings)
-    name = parse_name(options.config_map) if options.config_map else None
+    place = options.config_map
+    name = parse_name(place, options.node_configs) if place else None
     return KubernetesApi(ApiSource(Client(access), options.node, name))

@@ -6,6 +6,7 @@ CLUSTER_RULES are its ClusterRole, CONFIG_RULES its Role in the namespace of the
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -24,14 +25,26 @@ class Rule:
     resource: str
     verbs: tuple[str, ...]
     why: str
+    names: tuple[str, ...] = ()
+    """The objects that it is about; empty: all."""
 
     def __str__(self) -> str:
-        verbs = ", ".join(f'"{verb}"' for verb in self.verbs)
-        return f'{{apiGroups: ["{self.group}"], resources: ["{self.resource}"], verbs: [{verbs}]}}'
+        parts: dict[str, tuple[str, ...]] = {
+            "apiGroups": (self.group,),
+            "resources": (self.resource,),
+        }
+        parts |= {"resourceNames": self.names} if self.names else {}
+        parts |= {"verbs": self.verbs}
+        texts = (
+            f"{key}: [{', '.join(f'{chr(34)}{t}{chr(34)}' for t in some)}]"
+            for key, some in parts.items()
+        )
+        return f"{{{', '.join(texts)}}}"
 
     def as_object(self) -> dict[str, list[str]]:
         """The rule as a Role has it."""
-        return {"apiGroups": [self.group], "resources": [self.resource], "verbs": [*self.verbs]}
+        rule = {"apiGroups": [self.group], "resources": [self.resource], "verbs": [*self.verbs]}
+        return {**rule, "resourceNames": [*self.names]} if self.names else rule
 
 
 CLUSTER_RULES: tuple[Rule, ...] = (
@@ -47,6 +60,11 @@ CONFIG_RULES: tuple[Rule, ...] = (
 )
 
 
+def config_rules(names: Iterable[str]) -> tuple[Rule, ...]:
+    """The rules for ConfigMaps of these names, or for all where there are none."""
+    return tuple(dataclasses.replace(rule, names=tuple(names)) for rule in CONFIG_RULES)
+
+
 class _ReviewStatus(msgspec.Struct, gc=False):
     allowed: bool = False
 
@@ -59,14 +77,22 @@ def missing(connection: Connection, rules: Iterable[Rule], namespace: str = "") 
     """Asks the server about each verb. Returns the rules with denied verbs, reduced to these."""
     found = []
     for rule in rules:
-        denied = tuple(v for v in rule.verbs if not _may(connection, rule, v, namespace))
+        denied = tuple(
+            verb
+            for verb in rule.verbs
+            if not all(
+                _may(connection, rule, verb, namespace, name) for name in rule.names or ("",)
+            )
+        )
         if denied:
-            found.append(Rule(rule.group, rule.resource, denied, rule.why))
+            found.append(dataclasses.replace(rule, verbs=denied))
     return found
 
 
-def _may(connection: Connection, rule: Rule, verb: str, namespace: str) -> bool:
+def _may(connection: Connection, rule: Rule, verb: str, namespace: str, name: str) -> bool:
     attributes = {"verb": verb, "group": rule.group, "resource": rule.resource}
+    if name:
+        attributes["name"] = name
     if namespace:
         attributes["namespace"] = namespace
     review = {

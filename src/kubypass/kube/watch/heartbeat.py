@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from kubypass.errors import KubeError
 from kubypass.kube.client.client import Client
-from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, missing, missing_message
+from kubypass.kube.client.permissions import CLUSTER_RULES, config_rules, missing, missing_message
 from kubypass.kube.config_maps import ConfigMapName
 
 TIMEOUT_S = 30.0
@@ -63,11 +63,11 @@ class Heartbeat(threading.Thread):
             with self._client.connection() as connection:
                 rules = missing(connection, CLUSTER_RULES)
                 namespace = self._config.namespace if self._config else ""
-                needed = CONFIG_RULES if self._config else ()
-                config_rules = missing(connection, needed, namespace)
+                needed = config_rules(self._config.names) if self._config else ()
+                of_config = missing(connection, needed, namespace)
         except KubeError:
             return  # the next refusal asks again
         finally:
             self._wake.clear()
-        if rules or config_rules:
-            self._report_denied(missing_message(rules, config_rules, namespace))
+        if rules or of_config:
+            self._report_denied(missing_message(rules, of_config, namespace))
