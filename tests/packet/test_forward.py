@@ -11,6 +11,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NS, IPv6, IPv6ExtHdrH
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
+from kubypass.model.address import format_address, link_local_address
 from kubypass.model.verdict import Hook, Verdict
 from tests.packet.lab import PASS, REDIRECT, SHOT, Lab
 from tests.packet.packets import POD_MAC, TO_NETWORK, TO_POD, V4, V6, VETH_MAC, Addresses, segment
@@ -63,7 +64,7 @@ def test_ping_between_pods(lab: Lab, who: Addresses) -> None:
 
 @pytest.mark.parametrize("program", ["from_pod", "from_uplink", "to_uplink", "to_pod"])
 def test_what_is_not_ip_passes(lab: Lab, program: str) -> None:
-    packet = Ether(src=POD_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP()
+    packet = Ether(src=POD_MAC, dst="ff:ff:ff:ff:ff:ff") / ARP(psrc=V4.pod)
     result = lab.run(program, packet)
     assert (result.code, result.packet) == (PASS, bytes(packet))
 
@@ -84,7 +85,7 @@ def test_the_last_hop_is_left_to_the_stack_which_answers(lab: Lab, who: Addresse
 def test_neighbour_discovery_stays_on_the_link(lab: Lab) -> None:
     packet = (
         Ether(src=POD_MAC, dst="33:33:ff:00:00:01")
-        / IPv6(src="fe80::2", dst="ff02::1:ff00:1")
+        / IPv6(src=format_address(link_local_address(POD_MAC)), dst="ff02::1:ff00:1")
         / ICMPv6ND_NS(tgt="fe80::1")
     )
     assert lab.run("from_pod", packet).code == PASS
