@@ -20,7 +20,7 @@ WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 GUEST_TESTS := env KUBYPASS_SLOWNESS=10 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 KERNEL_ROWS := tests/packet/test_affinity.py tests/packet/test_forward.py
 
-.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image containerfile manifests clean
+.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz flood mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image containerfile manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -108,6 +108,9 @@ test-kernels: install build ## a choice of tests under Debian's 5.10, 6.1 and 6.
 
 fuzz: install build ## five million random and malformed packets through every program; ten minutes
 	KUBYPASS_FUZZ=5000000 .venv/bin/pytest -q -s tests/fuzz
+
+flood: install build ## two million forged SYNs, then as many datagrams, against a thousand idle connections; four minutes
+	KUBYPASS_FORGED=1000000 KUBYPASS_FLOWS=262144 .venv/bin/pytest -q -s tests/agent/test_floods.py
 
 mutation: install build ## a hundred deliberate faults, one at a time: do the tests notice? a quarter of an hour
 	$(PYTHON) tests/mutation/run.py

@@ -27,9 +27,9 @@ from tests.agent.far import BACKEND, NODE, NODE_PORT, neighbours, write_node_por
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 CLIENTS = [f"192.168.1.{number}" for number in range(60, 80)]
 UDP_PORT = NODE_PORT + 1
-SIZE = 1024
-"""Connections that each map of them promises to hold, the least that the settings allow."""
-IDLE = 850
+SIZE = int(os.environ.get("KUBYPASS_FLOWS", "1024"))
+"""TCP connections that the maps promise to hold; by default the least that the settings allow."""
+IDLE = min(1000, SIZE * 5 // 6)
 NEW = 30
 FORGED = int(os.environ.get("KUBYPASS_FORGED", "40000"))
 """Clients of a flood; each repeats its packet."""
@@ -137,7 +137,7 @@ def lost(connections: list[socket.socket]) -> int:
 
 def write_objects(node: BareNode) -> None:
     """The smallest maps, and a NodePort for each protocol."""
-    sizes = {"bpf-ct-global-tcp-max": SIZE, "bpf-ct-global-any-max": SIZE}
+    sizes = {"bpf-ct-global-tcp-max": SIZE, "bpf-ct-global-any-max": max(1024, SIZE // 2)}
     write_file(node.root / "settings.yaml", sizes)
     write_node_port(node)
     udp = named_service("udp", "10.96.0.2")
