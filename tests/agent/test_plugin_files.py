@@ -51,7 +51,9 @@ def test_files_that_somebody_removes(node: BareNode) -> None:
                 path.unlink()
                 wait(node, path.is_file, f"{path} again")
             for directory in (conf, programs):
-                gone = directory.rename(directory.with_suffix(".gone"))  # at once: the agent writes into it
+                gone = directory.rename(
+                    directory.with_suffix(".gone")
+                )  # at once: the agent writes into it
                 shutil.rmtree(gone)
             wait(node, lambda: all(path.is_file() for path in ours), "both files again")
             asked.unlink()

@@ -118,9 +118,8 @@ def translated_by(cluster: Cluster, host: str, version: int, protocol: str) -> s
         node = pod.node
     pins = cluster.box.paths.node_bpffs(node) / "kubypass" / layout.LAYOUT_HASH
     flow = layout.Tuple(parse_address(source[0]), parse_address(address), source[1], port, number)
-    return (
-        "socket" if Map.open_pinned(str(pins / "flows")).lookup(flow.pack()) is None else "packet"
-    )
+    maps = [Map.open_pinned(str(pins / name)) for name in ("flows", "transient_flows")]
+    return "packet" if any(each.lookup(flow.pack()) for each in maps) else "socket"
 
 
 @pytest.mark.parametrize("protocol", ["TCP", "UDP"])
