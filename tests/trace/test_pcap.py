@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
@@ -20,6 +22,7 @@ from kubypass.trace.packets import Flow, build, read
 from kubypass.trace.replay import Replay, Replayed, Service
 from kubypass.trace.run import Answer
 from kubypass.trace.traced_node import TracedNode
+from tests.packet.raw import checksum
 from tests.trace.captures import frames_of, pcap
 from tests.trace.cases import KUBYPASS, errors
 from tests.trace.objects import CLIENT, NODES, OBJECTS
@@ -77,21 +80,12 @@ def ends(frame: bytes) -> tuple[tuple[str, int], tuple[str, int]]:
     return (source, flow.source_port), (destination, flow.destination_port)
 
 
-def sum_of(data: bytes) -> int:
-    """RFC 1071, not complemented."""
-    padded = data + bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
 def assert_sums_are_right(frame: bytes) -> None:
     (length,) = struct.unpack_from("!H", frame, 16)
     assert length == len(frame) - 14
-    assert sum_of(frame[14:34]) == 0xFFFF
+    assert checksum(frame[14:34]) == 0
     pseudo = frame[26:34] + struct.pack("!BBH", 0, frame[23], length - 20)
-    assert sum_of(pseudo + frame[34:]) == 0xFFFF
+    assert checksum(pseudo + frame[34:]) == 0
 
 
 def with_payload(frame: bytes, payload: bytes) -> bytes:
@@ -100,9 +94,9 @@ def with_payload(frame: bytes, payload: bytes) -> bytes:
     struct.pack_into("!H", whole, 16, len(whole) - 14)
     for at in (24, 50):
         struct.pack_into("!H", whole, at, 0)
-    struct.pack_into("!H", whole, 24, ~sum_of(bytes(whole[14:34])) & 0xFFFF)
+    struct.pack_into("!H", whole, 24, checksum(bytes(whole[14:34])))
     pseudo = bytes(whole[26:34]) + struct.pack("!BBH", 0, 6, len(whole) - 34)
-    struct.pack_into("!H", whole, 50, ~sum_of(pseudo + bytes(whole[34:])) & 0xFFFF)
+    struct.pack_into("!H", whole, 50, checksum(pseudo + bytes(whole[34:])))
     return bytes(whole)
 
 
@@ -187,6 +181,21 @@ def test_lines_and_a_capture(manifests: Path, tmp_path: Path) -> None:
     assert total == "2 packets: 1 translated, 1 not run"
     assert [ends(one) for one in frames_of(out)] == [((CLIENT, 4000), BACKEND)]
     assert answer.returncode == 1
+
+
+def test_a_reader_that_goes_away_is_no_fault_of_the_capture(
+    manifests: Path, tmp_path: Path
+) -> None:
+    capture = tmp_path / "in.pcap"
+    capture.write_bytes(pcap([SYN] * 10))
+    reading, writing = os.pipe()
+    os.close(reading)
+    more = ["--node", "node1", "--pcap", str(capture), "-o", str(tmp_path / "out.pcap")]
+    argv = [KUBYPASS, "trace", "--manifests", str(manifests), *more]
+    answer = subprocess.run(argv, stdout=writing, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writing)
+    assert answer.returncode == 128 + signal.SIGPIPE
+    assert "Broken pipe" not in answer.stderr
 
 
 def test_lines_of_json(manifests: Path) -> None:

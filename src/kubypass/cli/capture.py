@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
+from kubypass.cli.input import open_input, read_parts
 from kubypass.cli.output import write_output
 from kubypass.errors import ConfigError
 
@@ -72,11 +72,14 @@ def replay_capture(arguments: argparse.Namespace, node: TracedNode) -> int:
     replay = Replay(node, arguments.hook or "from-uplink")
     found: Counter[str] = Counter()
     target, form = capture_to_write(arguments), output_format(arguments)
-    with _input(arguments.pcap) as file, _created(target) if target else nullcontext() as out:
+    with (
+        open_input("--pcap", arguments.pcap) as file,
+        _created(target) if target else nullcontext() as out,
+    ):
         if out:
             write_header(out)
         start_ns = 0
-        for one in replay.run(read_capture(file)):
+        for one in replay.run(read_parts("--pcap", arguments.pcap, read_capture(file))):
             start_ns = start_ns or one.time_ns
             found[_word(one)] += 1
             if out and one.sent:
@@ -130,20 +133,11 @@ def _fields(one: Replayed) -> dict[str, object]:
 
 
 @contextmanager
-def _input(path: Path) -> Iterator[BinaryIO]:
-    try:
-        with nullcontext(sys.stdin.buffer) if str(path) == "-" else path.open("rb") as file:
-            yield file
-    except ConfigError as error:
-        raise ConfigError(f"--pcap {path}: {error.message}", hint=error.hint) from None
-    except OSError as error:
-        raise ConfigError(f"--pcap {path}: {error.strerror}") from None
-
-
-@contextmanager
 def _created(path: Path) -> Iterator[BinaryIO]:
     try:
         with path.open("wb") as file:
             yield file
+    except BrokenPipeError:  # of standard output
+        raise
     except OSError as error:
         raise ConfigError(f"-o {path}: {error.strerror}") from None

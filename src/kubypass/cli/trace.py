@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING
 
 from kubypass.cli.capture import add_capture, capture_to_write, output_format, replay_capture
+from kubypass.cli.input import open_input, read_parts
 from kubypass.cli.options import add_bpffs, add_run
 from kubypass.cli.output import write_output
 from kubypass.cli.progress import progress
@@ -40,6 +40,7 @@ namespace and a cgroup that end with the command, and live maps are only read.
 Exit code: 0 where the connection gets through, 1 where it is dropped or rejected; with --pcap, 1 where a part of the
 capture could not be run."""
 _WIDTH = 20
+_JSON_LINES = "give a file of JSON Lines"
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -139,36 +140,16 @@ def _run_batch(path: Path) -> int:
     from kubypass.trace.programs import open_programs
 
     with (
-        _input(path) as file,
+        open_input("--batch", path, _JSON_LINES) as file,
         signals_blocked(),
         progress(patience_s=inf) as shown,  # programs read both streams: only a person is told
         open_programs({}, say=shown.say) as programs,
         signals_unblocked(),
     ):
         shown.end()
-        for answer in answer_cases(programs, _lines(path, file)):
+        for answer in answer_cases(programs, read_parts("--batch", path, file, _JSON_LINES)):
             write_output(answer + b"\n")
     return 0
-
-
-def _input(path: Path) -> BinaryIO:
-    if str(path) == "-":
-        return sys.stdin.buffer
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _lines(path: Path, file: BinaryIO) -> Iterator[bytes]:
-    try:
-        yield from file
-    except OSError as error:
-        raise _unreadable(path, error) from None
-
-
-def _unreadable(path: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"--batch {path}: {error.strerror}", hint="give a file of JSON Lines")
 
 
 def _text(explanation: Explanation, arguments: argparse.Namespace, node: TracedNode) -> str:
