@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kubypass_lab.bench.cluster import named_service, write_file
-from kubypass_lab.bench.node import BareNode, bare_node
+from kubypass_lab.bench.node import BareNode
 from tests.agent.undo import on, problems, root, started, wait, write_pod
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
@@ -21,13 +20,6 @@ from kubypass.agent import attempts
 attempts._FIRST_S = attempts._LONGEST_S = 3600.0
 """
 """What fails is tried again in an hour, so that whatever waits for it is never done."""
-
-
-@pytest.fixture
-def node() -> Iterator[BareNode]:
-    with bare_node() as made:
-        write_file(made.manifests / "service.json", named_service("web", "10.96.0.1"))
-        yield made
 
 
 @contextmanager

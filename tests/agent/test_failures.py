@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -18,29 +17,20 @@ import pytest
 from kubypass.agent.lock import NodeLock
 from kubypass.errors import ConfigError
 from kubypass.kernel.netns import inside
-from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode, bare_node
-from tests.agent.undo import healthz, log, on, problems, root, started, wait, write_pod
+from tests.agent.undo import (
+    healthz,
+    log,
+    on,
+    problems,
+    root,
+    serves_a_change,
+    started,
+    wait,
+    write_pod,
+)
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
-
-
-@pytest.fixture
-def node() -> Iterator[BareNode]:
-    with bare_node() as made:
-        write_file(made.manifests / "service.json", named_service("web", "10.96.0.1"))
-        yield made
-
-
-def backends(node: BareNode) -> list[str]:
-    rows = json.loads(node.ask("/services")[1])["services"]
-    return [backend["address"] for row in rows for backend in row["backends"]]
-
-
-def serves_a_change(node: BareNode, address: str) -> None:
-    """Whatever fails, a new endpoint is served."""
-    write_file(node.manifests / "slice.json", named_slice("web", [address], 80))
-    wait(node, lambda: backends(node) == [f"{address}:80/TCP"], "the new endpoint")
 
 
 def test_files_that_are_no_manifests(node: BareNode) -> None:

@@ -5,14 +5,24 @@ from __future__ import annotations
 
 import errno
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kubypass_lab.bench.cluster import named_service, named_slice, write_file
-from kubypass_lab.bench.node import BareNode, bare_node
-from tests.agent.undo import healthz, log, on, problems, root, started, wait, write_pod
+from kubypass_lab.bench.cluster import named_slice, write_file
+from kubypass_lab.bench.node import BareNode
+from tests.agent.undo import (
+    backends,
+    healthz,
+    log,
+    on,
+    problems,
+    root,
+    serves_a_change,
+    started,
+    wait,
+    write_pod,
+)
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
 
@@ -49,23 +59,6 @@ def jumping():
 time.time = jumping
 time.time_ns = lambda: int(1e9 * jumping())
 """
-
-
-@pytest.fixture
-def node() -> Iterator[BareNode]:
-    with bare_node() as made:
-        write_file(made.manifests / "service.json", named_service("web", "10.96.0.1"))
-        yield made
-
-
-def backends(node: BareNode) -> list[str]:
-    rows = json.loads(node.ask("/services")[1])["services"]
-    return [backend["address"] for row in rows for backend in row["backends"]]
-
-
-def serves_a_change(node: BareNode, address: str) -> None:
-    write_file(node.manifests / "slice.json", named_slice("web", [address], 80))
-    wait(node, lambda: backends(node) == [f"{address}:80/TCP"], "the new endpoint")
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -19,18 +18,11 @@ from kubypass.kernel.attach.clsact import ClsactHook
 from kubypass.kernel.attach.link import Link
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program
-from kubypass_lab.bench.cluster import named_service, write_file
-from kubypass_lab.bench.node import BareNode, bare_node
+from kubypass_lab.bench.cluster import write_file
+from kubypass_lab.bench.node import BareNode
 from tests.agent.undo import WITHOUT_TCX, healthz, log, on, problems, root, started, wait, write_pod
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
-
-
-@pytest.fixture
-def node() -> Iterator[BareNode]:
-    with bare_node() as made:
-        write_file(made.manifests / "service.json", named_service("web", "10.96.0.1"))
-        yield made
 
 
 def pins(node: BareNode) -> dict[str, tuple[int, bytes]]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
+from kubypass_lab.bench.cluster import named_slice, write_file
 from kubypass_lab.bench.node import BareNode
 
 T = TypeVar("T")
@@ -125,3 +126,15 @@ def started(
 
 def root() -> bool:
     return os.geteuid() == 0
+
+
+def backends(node: BareNode) -> list[str]:
+    """The backends of all services that the agent serves."""
+    rows = json.loads(node.ask("/services")[1])["services"]
+    return [backend["address"] for row in rows for backend in row["backends"]]
+
+
+def serves_a_change(node: BareNode, address: str) -> None:
+    """Whatever fails, a new endpoint is served."""
+    write_file(node.manifests / "slice.json", named_slice("web", [address], 80))
+    wait(node, lambda: backends(node) == [f"{address}:80/TCP"], "the new endpoint")

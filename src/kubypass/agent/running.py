@@ -313,7 +313,6 @@ class Running:
         """Puts back pins, attachments, local addresses, routes and sysctls; False where something cannot be."""
         agent = self._agent
         self.disturbed = False
-        agent.bypassed = bypassed_rules()
         links, routes = self.programs.attachments.writes, agent.writes["routes"]
         seen = self._look_at_node()
         sysctls = self.repairs.sysctls(self.programs.network.devices)
@@ -324,6 +323,9 @@ class Running:
             self._check_nodes()
         links, routes = self.programs.attachments.writes - links, agent.writes["routes"] - routes
         self._note_repair(links=links, pins=pins, routes=routes, sysctls=sysctls)
+        agent.bypassed = (
+            bypassed_rules()
+        )  # reads the rules of others, which may be many: after the repair
         everything = len(self.programs.attachments.pins)
         self._undone = self._kernel_look.undone(self.programs, agent.node, everything)
         return self._complete() and not self._undone

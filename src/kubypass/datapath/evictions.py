@@ -9,6 +9,7 @@ all; it is drawn by the ports of connections.
 from __future__ import annotations
 
 from kubypass.datapath import layout
+from kubypass.datapath.flow_expiry import expiry_times
 
 _SAMPLE = 16384
 """About how many entries are remembered."""
@@ -39,9 +40,7 @@ class Evictions:
         """Takes in the next chunk of a pass."""
         size = layout.TUPLE_SIZE
         ports = memoryview(keys[: count * size]).cast("I")[_PORTS_AT::_WORDS]
-        at = layout.FLOW_EXPIRES_NS_AT // 8
-        expires = memoryview(values).cast("Q")[at :: layout.FLOW_SIZE // 8]
-        limit = self._limit
+        expires, limit = expiry_times(values), self._limit
         for number, pair in enumerate(ports):
             if (pair * _MIX) & 0xFFFFFFFF < limit:
                 key = keys[number * size : (number + 1) * size]

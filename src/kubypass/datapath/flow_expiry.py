@@ -20,6 +20,11 @@ _EXPIRES = struct.Struct("<Q")
 _CHUNK = 1024
 
 
+def expiry_times(values: bytes) -> memoryview:
+    """When each of these values of a map of flows expires, in nanoseconds of CLOCK_MONOTONIC."""
+    return memoryview(values).cast("Q")[layout.FLOW_EXPIRES_NS_AT // 8 :: layout.FLOW_SIZE // 8]
+
+
 class Sweep:
     """Goes over the maps again and again; each `step` looks at one chunk."""
 

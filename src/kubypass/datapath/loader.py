@@ -15,6 +15,7 @@ from pathlib import Path
 
 from kubypass.datapath import layout, map_upgrade, previous_programs
 from kubypass.datapath.attach import l3_program
+from kubypass.datapath.flow_expiry import expiry_times
 from kubypass.datapath.map_upgrade import MapUpgrade
 from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import kernel_sizes
@@ -186,10 +187,7 @@ def _note_transient_ports(maps: Mapping[str, Map]) -> None:
     """Has programs look into `transient_flows` for any ports, until the entries that were copied have expired."""
     latest, now = 0, time.monotonic_ns()
     for _, values, count in maps["transient_flows"].chunks():
-        expires = memoryview(values).cast("Q")[
-            layout.FLOW_EXPIRES_NS_AT // 8 :: layout.FLOW_SIZE // 8
-        ]
-        latest = max(latest, *expires[:count], 0)
+        latest = max(latest, *expiry_times(values)[:count], 0)
     until = (max(latest, now) + _LATE_NS) // REFRESH_NS
     keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
     maps["transient_ports"].update_batch(keys, struct.pack("=I", until) * PORT_PAIRS, PORT_PAIRS)

@@ -5,20 +5,10 @@ from __future__ import annotations
 
 import copy
 
-from kubypass.install.render import PROC_SYS, Object
+from kubypass.install.render import Object, give_privileges
 
 NAME = "kubypass-cleanup"
 _LABEL = {"k8s-app": NAME}
-
-
-def _give_all(container: Object, spec: Object) -> None:
-    """Lets a container write sysctls and unmount a filesystem for the node, whatever the agents may."""
-    container["securityContext"] = {"privileged": True, "readOnlyRootFilesystem": True}
-    container["volumeMounts"] = [m for m in container["volumeMounts"] if m["name"] != PROC_SYS]
-    spec["volumes"] = [volume for volume in spec["volumes"] if volume["name"] != PROC_SYS]
-    for mount in container["volumeMounts"]:
-        if mount["name"] == "bpffs":
-            mount["mountPropagation"] = "Bidirectional"
 
 
 def cleanup_daemon_set(agents: Object) -> Object:
@@ -30,7 +20,7 @@ def cleanup_daemon_set(agents: Object) -> Object:
     container = spec["containers"][0]
     for key in ("env", "startupProbe", "livenessProbe", "readinessProbe", "resources"):
         container.pop(key, None)
-    _give_all(container, spec)
+    give_privileges(spec)
     clean = {**container, "name": "cleanup", "args": ["cleanup"]}
     rest = {
         "name": "done",

@@ -92,10 +92,16 @@ def _edit_pods(spec: Object, values: Mapping[str, Any]) -> None:
 def _make_privileged(metadata: Object, pod: Object) -> None:
     """Leaves out the init container and all that stands in for privileges."""
     del metadata["annotations"], pod["initContainers"]
-    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != PROC_SYS]
+    container = pod["containers"][0]
+    container["env"] = [one for one in container["env"] if one["name"] != "KUBYPASS_PROC_SYS"]
+    give_privileges(pod)
+
+
+def give_privileges(pod: Object) -> None:
+    """Lets the pod's container write sysctls, mount and unmount for the node by itself, with no volume for it."""
     container = pod["containers"][0]
     container["securityContext"] = {"privileged": True, "readOnlyRootFilesystem": True}
-    container["env"] = [one for one in container["env"] if one["name"] != "KUBYPASS_PROC_SYS"]
+    pod["volumes"] = [volume for volume in pod["volumes"] if volume["name"] != PROC_SYS]
     mounts = [mount for mount in container["volumeMounts"] if mount["name"] != PROC_SYS]
     container["volumeMounts"] = mounts
     for mount in mounts:

@@ -131,7 +131,7 @@ def read_node(settings: Settings, internal: Collection[Address] = ()) -> NodeSta
         own,
         primary,
         with_node_ports,
-        _ephemeral(),
+        ephemeral_ports(),
         uplinks.left_out,
         addresses,
     )
@@ -165,10 +165,6 @@ def _oldest_first(addresses: Sequence[Address]) -> list[Address]:
     """Linux lists the IPv4 addresses of a device oldest first, and the IPv6 addresses newest first."""
     ipv4 = [address for address in addresses if family(address) == 4]
     return [*ipv4, *(address for address in reversed(addresses) if family(address) == 6)]
-
-
-def _ephemeral() -> tuple[int, int]:
-    return ephemeral_ports() or (32768, 60999)
 
 
 def _some(names: Sequence[str]) -> str:

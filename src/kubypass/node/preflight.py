@@ -17,7 +17,6 @@ from kubypass.settings.contradictions import Contradiction
 from kubypass.settings.settings import Settings
 
 _MIB: Final = 2**20
-_EPHEMERAL: Final = (32768, 60999)
 _LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
 _SIZES: Final = ("bpf-ct-global-tcp-max", "bpf-lb-service-backend-map-max", "bpf-sock-rev-map-max")
 _NAMED: Final = 8
@@ -43,8 +42,8 @@ def read_facts(map_bytes: int) -> NodeFacts:
     with Netlink() as netlink:
         devices = frozenset(link.name for link in netlink.links())
         addresses = [mapped_address(entry.address) for entry in netlink.addresses()]
-    ephemeral = ephemeral_ports() or _EPHEMERAL
-    return NodeFacts(devices, families_of(addresses), ephemeral, memory_bytes(), map_bytes)
+    families = families_of(addresses)
+    return NodeFacts(devices, families, ephemeral_ports(), memory_bytes(), map_bytes)
 
 
 def families_of(addresses: Iterable[Address]) -> frozenset[Family]:

@@ -10,7 +10,7 @@ from kubypass.node.record import Change, Kind, Record
 from kubypass.settings.settings import Settings
 
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
-_EPHEMERAL = "net.ipv4.ip_local_port_range"
+_EPHEMERAL, _DEFAULT = "net.ipv4.ip_local_port_range", "32768 60999"
 _FEWEST = 1024
 """The fewest ephemeral ports that have to be left: connections to one server from one address need one each."""
 
@@ -20,7 +20,7 @@ def reserve_node_ports(record: Record, settings: Settings) -> int:
     if not (settings.services.with_node_ports and settings.node_ports.reserve_range):
         return 0
     ephemeral, reserved = ephemeral_ports(), sysctl.read(_RESERVED)
-    if ephemeral is None or reserved is None:
+    if reserved is None:
         return 0
     ours = shared_ports(settings, ephemeral)
     if (
@@ -45,10 +45,10 @@ def release_node_ports(change: Change) -> list[str]:
     return [f"took {_text(ours)} out of {_RESERVED}"]
 
 
-def ephemeral_ports() -> tuple[int, int] | None:
+def ephemeral_ports() -> tuple[int, int]:
     """The first and the last port that the kernel gives to sockets that ask for none."""
-    found = (sysctl.read(_EPHEMERAL) or "").split()
-    return (int(found[0]), int(found[1])) if found else None
+    first, last = (sysctl.read(_EPHEMERAL) or _DEFAULT).split()
+    return int(first), int(last)
 
 
 def shared_ports(settings: Settings, ephemeral: tuple[int, int]) -> set[int]:

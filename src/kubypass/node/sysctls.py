@@ -12,12 +12,16 @@ _STRICT, _LOOSE = 1, 2
 """Values of rp_filter (RFC 3704). Of a device's own value and that of `all`, the larger one counts."""
 
 
-def set_sysctl(record: Record, name: str, value: str) -> bool:
-    """Sets a sysctl; False where it has the value already, or where the kernel has no such sysctl."""
+def set_sysctl(record: Record | None, name: str, value: str) -> bool:
+    """Sets a sysctl; False where it has the value already, or where the kernel has no such sysctl.
+
+    Without a record it is one of a pod's device, which is ours and goes with its pod.
+    """
     current = sysctl.read(name)
     if current is None or current == value:
         return False
-    record.add(Change(Kind.SYSCTL, name, current))
+    if record is not None:
+        record.add(Change(Kind.SYSCTL, name, current))
     sysctl.write(name, value)
     return True
 
@@ -50,13 +54,8 @@ def is_strict(device: str) -> bool:
 
 
 def loosen(device: str, record: Record | None = None) -> bool:
-    """Makes a strict reverse path filter a loose one. Without a record it is a pod's, which goes with its pod."""
-    if not is_strict(device):
-        return False
-    if record is not None:
-        return set_sysctl(record, _filter_of(device), str(_LOOSE))
-    sysctl.write(_filter_of(device), str(_LOOSE))
-    return True
+    """Makes a strict reverse path filter a loose one; the record is that of `set_sysctl`."""
+    return is_strict(device) and set_sysctl(record, _filter_of(device), str(_LOOSE))
 
 
 def _filter_of(device: str) -> str:

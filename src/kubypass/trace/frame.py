@@ -7,6 +7,7 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
+from kubypass.model.address import in_brackets
 from kubypass.model.protocol import Protocol
 from kubypass.trace.capture import ETHERNET, Record
 
@@ -109,6 +110,4 @@ def _with_ports(
 
 
 def _with_port(address: str, port: int) -> str:
-    if not port:
-        return address
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
+    return f"{in_brackets(address)}:{port}" if port else address
