@@ -241,14 +241,12 @@ static __always_inline void refresh_flow(context *ctx, struct flow *flow, const 
 }
 
 /* Returns the live entry of the packet, or NULL. */
-static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
+static __always_inline struct flow *lookup_flow(struct packet *packet, __u64 now)
 {
 	struct flow *flow = find_flow(&packet->tuple, now, packet->tcp_flags & TCP_SYN);
 
-	if (!flow || flow_matches(flow, packet))
-		return flow;
-	bpf_map_delete_elem(&flows, &packet->tuple); /* the entry of the connection that opens now would be hidden */
-	return NULL;
+	packet->reopens = flow && !flow_matches(flow, packet);
+	return packet->reopens ? NULL : flow;
 }
 
 /* During an upgrade, the previous version's program handles packets of connections that are not in our maps yet;

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "58d48aa86dd1"
+LAYOUT_HASH = "2532c4f53649"
 MAP_NAMES = (
     "services",
     "slots",
