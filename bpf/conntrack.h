@@ -241,12 +241,17 @@ static __always_inline void refresh_flow(context *ctx, struct flow *flow, const 
 }
 
 /* Returns the live entry of the packet, or NULL. */
-static __always_inline struct flow *lookup_flow(struct packet *packet, __u64 now)
+static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
 {
 	struct flow *flow = find_flow(&packet->tuple, now, packet->tcp_flags & TCP_SYN);
+	struct scratch *scratch;
 
-	packet->reopens = flow && !flow_matches(flow, packet);
-	return packet->reopens ? NULL : flow;
+	if (!flow || flow_matches(flow, packet))
+		return flow;
+	scratch = this_scratch();
+	if (scratch)
+		scratch->nat.reopens = true;
+	return NULL;
 }
 
 /* During an upgrade, the previous version's program handles packets of connections that are not in our maps yet;

@@ -274,8 +274,9 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	};
 	if (packet->tuple.protocol == IPPROTO_TCP)
 		begin_numbers(ctx, &nat->forward, packet);
-	if (packet->reopens)
+	if (nat->reopens)
 		bpf_map_delete_elem(&flows, &packet->tuple); /* it would hide the entry of the connection that opens */
+	nat->reopens = false;
 	note_transient(&packet->tuple, &nat->forward);
 	if (bpf_map_update_elem(&transient_flows, &packet->tuple, &nat->forward, BPF_ANY)) {
 		bpf_map_delete_elem(&transient_flows, &nat->reply_key);

@@ -63,8 +63,7 @@ struct packet {
 	bool moved; /* to another destination address */
 	bool from_node; /* the node itself sends it: no router has forwarded it */
 	bool returns_to_node; /* a reply to the node, from an address that is also the node's */
-	bool reopens; /* a SYN on the ports of a connection that is over, or whose backend is gone */
-	__u8 pad;
+	__u8 pad[2];
 };
 
 enum parse_result {

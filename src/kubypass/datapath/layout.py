@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "2532c4f53649"
+LAYOUT_HASH = "f8b95ccb666e"
 MAP_NAMES = (
     "services",
     "slots",
