@@ -13,7 +13,7 @@ struct nat_setup {
 	struct flow reply;
 	struct flow forward;
 	__u64 now;
-	__u64 reopens; /* there may be an entry on the client's ports, of a connection that is over or without backend */
+	__u64 reopens; /* the client's ports may have the entry of a connection that is over or has lost its backend */
 	__u32 node_source; /* the new source is an address of the node, whose sockets have ports too */
 	__u32 netns_to_check; /* whose sockets may have the port; BPF_F_CURRENT_NETNS is the node's */
 	__u32 attempts; /* how often to search for a port */
