@@ -96,8 +96,8 @@ static __always_inline bool backend_is_valid(const struct flow *flow)
 	if (!flow->service)
 		return true;
 	backend = lookup_backend(flow->backend);
-	return backend && backend->state != BACKEND_NONE && backend->service == flow->service &&
-	       backend->port == flow->destination_port && same_address(&backend->address, &flow->destination);
+	return backend && backend->service == flow->service && backend->port == flow->destination_port &&
+	       same_address(&backend->address, &flow->destination);
 }
 
 /* Does the flow need another backend? It keeps a lost one while its service has no usable endpoint: kube-proxy

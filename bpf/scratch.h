@@ -19,8 +19,12 @@ struct nat_setup {
 	__u32 attempts; /* how often to search for a port */
 	__u32 crowded; /* one search has found none that is free */
 	struct bpf_fib_lookup route; /* to the backend, for the source address */
-	struct bpf_sock_tuple sockets; /* the connection that a socket with the same port would have */
+	union {
+		struct tuple received; /* what a socket with the same port would receive */
+		struct bpf_sock_tuple sockets; /* the same: its IPv6 part is how a tuple begins */
+	};
 	struct snat_destination destination;
+	__u32 pad;
 	struct snat_failure failure;
 };
 
