@@ -103,23 +103,21 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 		.mode = OPEN_DNAT,
 	};
 	struct decision decision;
-	struct backend *backend = NULL;
-	enum verdict verdict;
 
 	if (!may_be_new(packet))
 		try_previous(ctx, hook, PREVIOUS_KNOWN);
 	if (from_network(hook) && !config.external_cluster_ip && is_internal(service))
 		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
-	verdict = judge(service, &client, client.address, connection_number(&packet->tuple), &decision, &backend,
-			&new.backend);
-	if (!backend)
-		return verdict;
-	*local = lookup_local_address(&backend->address);
+	decision = judge(service, &client, client.address, connection_number(&packet->tuple));
+	if (!decision.backend)
+		return decision.verdict;
+	*local = lookup_local_address(&decision.backend->address);
 	/* The node would take a packet from its own address for a forged one. */
 	if (decision.masquerade && (!*local || (*local)->kind == LOCAL_POD))
 		new.mode = *local ? OPEN_MASQUERADE : OPEN_MASQUERADE_OUT;
-	new.backend_address = &backend->address;
-	new.backend_port = backend->port;
+	new.backend = decision.id;
+	new.backend_address = &decision.backend->address;
+	new.backend_port = decision.backend->port;
 	return open_and_translate(ctx, packet, &new, now);
 }
 

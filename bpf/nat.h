@@ -18,29 +18,19 @@
 static __always_inline bool socket_has_port(context *ctx, struct nat_setup *nat)
 {
 	bool of_node = nat->netns_to_check == (__u32)BPF_F_CURRENT_NETNS, found;
-	const struct tuple *key = &nat->reply_key;
-	const struct address *peer = of_node ? &key->source : &key->destination;
-	const struct address *own = of_node ? &key->destination : &key->source;
-	__be16 peer_port = of_node ? key->source_port : key->destination_port;
-	__be16 own_port = of_node ? key->destination_port : key->source_port;
 	struct bpf_sock_tuple *sockets = &nat->sockets;
+	__u32 size = sizeof(sockets->ipv6);
 	struct bpf_sock *socket;
-	__u32 size;
 
-	if (is_ipv4(&key->source)) {
-		sockets->ipv4.saddr = peer->word[3];
-		sockets->ipv4.daddr = own->word[3];
-		sockets->ipv4.sport = peer_port;
-		sockets->ipv4.dport = own_port;
+	nat->received = of_node ? nat->reply_key : reversed(&nat->reply_key);
+	if (is_ipv4(&nat->received.source)) {
+		sockets->ipv4.saddr = nat->received.source.word[3];
+		sockets->ipv4.daddr = nat->received.destination.word[3];
+		sockets->ipv4.sport = nat->received.source_port;
+		sockets->ipv4.dport = nat->received.destination_port;
 		size = sizeof(sockets->ipv4);
-	} else {
-		__builtin_memcpy(sockets->ipv6.saddr, peer, sizeof(sockets->ipv6.saddr));
-		__builtin_memcpy(sockets->ipv6.daddr, own, sizeof(sockets->ipv6.daddr));
-		sockets->ipv6.sport = peer_port;
-		sockets->ipv6.dport = own_port;
-		size = sizeof(sockets->ipv6);
 	}
-	if (key->protocol == IPPROTO_TCP) {
+	if (nat->reply_key.protocol == IPPROTO_TCP) {
 		socket = bpf_skc_lookup_tcp(ctx, sockets, size, nat->netns_to_check, 0);
 		if (!socket)
 			return false;
@@ -225,6 +215,19 @@ static __always_inline void use_primary_address(struct nat_setup *nat, const str
 		nat->reply_key.destination = *primary;
 }
 
+/* Inserts the forward entry; that of an earlier connection would hide it. Without it the reply's goes, too. */
+static __always_inline enum verdict insert_forward(struct nat_setup *nat, const struct packet *packet)
+{
+	if (nat->reopens)
+		bpf_map_delete_elem(&flows, &packet->tuple);
+	nat->reopens = false;
+	note_transient(&packet->tuple, &nat->forward);
+	if (!bpf_map_update_elem(&transient_flows, &packet->tuple, &nat->forward, BPF_ANY))
+		return VERDICT_PASS;
+	bpf_map_delete_elem(&transient_flows, &nat->reply_key);
+	return VERDICT_DROP_FLOWS_FULL;
+}
+
 /* Opens the connection of `packet` and leaves its forward entry, what the packet becomes, in `scratch`. Returns
  * VERDICT_PASS, or the reason why it cannot be opened. */
 static __always_inline enum verdict open_flow(context *ctx, struct scratch *scratch, const struct packet *packet,
@@ -233,13 +236,9 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	struct nat_setup *nat = &scratch->nat;
 	__be16 port;
 
-	nat->reply_key = (struct tuple){
-		.source = *new->backend_address,
-		.destination = packet->tuple.source,
-		.source_port = new->backend_port,
-		.destination_port = packet->tuple.source_port,
-		.protocol = packet->tuple.protocol,
-	};
+	nat->reply_key = reversed(&packet->tuple);
+	nat->reply_key.source = *new->backend_address;
+	nat->reply_key.source_port = new->backend_port;
 	nat->reply = (struct flow){
 		.source = packet->tuple.destination,
 		.destination = packet->tuple.source,
@@ -261,23 +260,13 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	port = claim_source_port(ctx);
 	if (!port)
 		return VERDICT_DROP_NO_SNAT_PORT;
-	nat->forward = (struct flow){
-		.source = nat->reply_key.destination,
-		.destination = nat->reply_key.source,
-		.source_port = port,
-		.destination_port = nat->reply_key.source_port,
-		.service = new->service,
-		.backend = new->backend,
-		.direction = FLOW_FORWARD,
-		.flags = new->flags | FLOW_FLAG_OPENING,
-		.expires_ns = nat->reply.expires_ns,
-	};
+	nat->forward = nat->reply;
+	nat->forward.source = nat->reply_key.destination;
+	nat->forward.destination = nat->reply_key.source;
+	nat->forward.source_port = port;
+	nat->forward.destination_port = nat->reply_key.source_port;
+	nat->forward.direction = FLOW_FORWARD;
 	if (packet->tuple.protocol == IPPROTO_TCP)
 		begin_numbers(ctx, &nat->forward, packet);
-	note_transient(&packet->tuple, &nat->forward);
-	if (bpf_map_update_elem(&transient_flows, &packet->tuple, &nat->forward, BPF_ANY)) {
-		bpf_map_delete_elem(&transient_flows, &nat->reply_key);
-		return VERDICT_DROP_FLOWS_FULL;
-	}
-	return VERDICT_PASS;
+	return insert_forward(nat, packet);
 }

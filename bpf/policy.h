@@ -15,6 +15,9 @@ struct client {
 };
 
 struct decision {
+	struct backend *backend; /* NULL: `verdict` says why there is none */
+	__u32 id; /* the backend's identifier */
+	enum verdict verdict;
 	enum backend_list list;
 	bool masquerade; /* unless the backend is the node itself */
 	__u8 pad[3];
@@ -105,17 +108,17 @@ static __always_inline enum verdict without_backend(const struct service *servic
 
 /* Writes the decision for `kubypass trace`. Other programs have no code for it. */
 static __always_inline void record_decision(const struct service *service, const struct client *client,
-					    struct decision decision, __u32 backend, enum verdict verdict)
+					    const struct decision *decision)
 {
 	struct decision_record found = {
 		.service = *service,
 		.client = *client->address,
-		.backend = backend,
+		.backend = decision->backend ? decision->id : 0,
 		.hook = client->hook,
-		.verdict = verdict,
+		.verdict = decision->verdict,
 		.client_kind = client->kind,
-		.list = decision.list,
-		.masquerade = decision.masquerade,
+		.list = decision->list,
+		.masquerade = decision->masquerade,
 		.found = 1,
 	};
 	__u32 zero = 0;
@@ -123,25 +126,22 @@ static __always_inline void record_decision(const struct service *service, const
 	bpf_map_update_elem(&decisions, &zero, &found, BPF_ANY);
 }
 
-/* Judges a new connection: returns VERDICT_PASS with its backend and that backend's identifier, or why there is
- * none. Session affinity identifies the client by `affine`. */
-static __always_inline enum verdict judge(const struct service *service, const struct client *client,
-					  const struct address *affine, __u32 number, struct decision *decision,
-					  struct backend **backend, __u32 *id)
+/* Judges a new connection. Session affinity identifies the client by `affine`. */
+static __always_inline struct decision judge(const struct service *service, const struct client *client,
+					     const struct address *affine, __u32 number)
 {
-	enum verdict verdict = VERDICT_PASS;
+	struct decision decision = decide(service, client);
 
-	*decision = decide(service, client);
 	if (!admits_source(service, client->address)) {
-		verdict = VERDICT_DROP_SOURCE_RANGE;
+		decision.verdict = VERDICT_DROP_SOURCE_RANGE;
 	} else {
-		*backend = select_backend(service, decision->list, affine, number, id);
-		if (!*backend)
-			verdict = without_backend(service);
-		else if (same_address(&(*backend)->address, client->address))
-			decision->masquerade = true;
+		decision.backend = select_backend(service, decision.list, affine, number, &decision.id);
+		if (!decision.backend)
+			decision.verdict = without_backend(service);
+		else if (same_address(&decision.backend->address, client->address))
+			decision.masquerade = true;
 	}
 	if (config.tracing)
-		record_decision(service, client, *decision, *backend ? *id : 0, verdict);
-	return verdict;
+		record_decision(service, client, &decision);
+	return decision;
 }

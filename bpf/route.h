@@ -60,15 +60,13 @@ static __always_inline __u16 routed_bytes(context *ctx, const struct packet *pac
 	return packet->l4_header_bytes && bytes > min && bytes <= 0xffff ? bytes : 0;
 }
 
-static __always_inline void fill_fib(struct bpf_fib_lookup *fib, context *ctx, const struct packet *packet)
+static __always_inline void fill_fib(struct bpf_fib_lookup *fib, context *ctx, const struct tuple *tuple, bool ipv4)
 {
-	const struct tuple *tuple = &packet->tuple;
-
 	fib->ifindex = packet_device(ctx);
 	fib->l4_protocol = tuple->protocol;
 	fib->sport = tuple->source_port;
 	fib->dport = tuple->destination_port;
-	if (packet->ethertype == bpf_htons(ETH_P_IP)) {
+	if (ipv4) {
 		fib->family = AF_INET;
 		fib->ipv4_src = tuple->source.word[3];
 		fib->ipv4_dst = tuple->destination.word[3];
@@ -95,7 +93,7 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 
 	if (packet->ttl <= 1 && !packet->from_node)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
-	fill_fib(&fib, ctx, packet);
+	fill_fib(&fib, ctx, &packet->tuple, packet->ethertype == bpf_htons(ETH_P_IP));
 	bytes = routed_bytes(ctx, packet);
 	fib.tot_len = bytes;
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);

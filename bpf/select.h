@@ -10,7 +10,6 @@ static __always_inline struct backend *pick_backend(const struct service *servic
 						    __u32 *id)
 {
 	__u32 count = list == LIST_LOCAL ? service->local_backends : service->backends;
-	struct backend *backend;
 	__u32 slot, *found;
 
 	/* number * count / 2^32 is uniform in 0 .. count - 1, and cheaper than a division. */
@@ -23,10 +22,7 @@ static __always_inline struct backend *pick_backend(const struct service *servic
 	if (!found)
 		return NULL;
 	*id = *found;
-	backend = lookup_backend(*id);
-	if (!backend || backend->state == BACKEND_NONE)
-		return NULL;
-	return backend;
+	return lookup_backend(*id);
 }
 
 /* Returns the client's last backend, or NULL where its affinity has expired or the list no longer contains the
@@ -41,7 +37,7 @@ static __always_inline struct backend *recall_backend(const struct service *serv
 		return NULL;
 	*id = affinity->backend;
 	backend = lookup_backend(*id);
-	if (!backend || backend->state == BACKEND_NONE || backend->service != service->id || !(backend->lists & list))
+	if (!backend || backend->service != service->id || !(backend->lists & list))
 		return NULL;
 	affinity->used_ns = now;
 	return backend;

@@ -68,7 +68,10 @@ static __always_inline struct service *lookup_service_on_node(const struct addre
 	return lookup_answering_port(local, address, port, protocol);
 }
 
+/* Returns the backend with an identifier, or NULL where there is none. */
 static __always_inline struct backend *lookup_backend(__u32 id)
 {
-	return bpf_map_lookup_elem(&backends, &id);
+	struct backend *backend = bpf_map_lookup_elem(&backends, &id);
+
+	return backend && backend->state != BACKEND_NONE ? backend : NULL;
 }

@@ -16,22 +16,15 @@ static __always_inline void use_source_of_route(context *ctx, struct nat_setup *
 {
 	struct bpf_fib_lookup *route = &nat->route;
 	struct tuple *reply = &nat->reply_key;
-	bool ipv4 = is_ipv4(&reply->source);
+	struct tuple to = { .destination = reply->source, .protocol = reply->protocol };
+	bool ipv4 = is_ipv4(&to.destination);
 	struct address source;
 	long result;
 
 	if (!config.route_source)
 		return;
 	__builtin_memset(route, 0, sizeof(*route));
-	route->ifindex = packet_device(ctx);
-	route->l4_protocol = reply->protocol;
-	if (ipv4) {
-		route->family = AF_INET;
-		route->ipv4_dst = reply->source.word[3];
-	} else {
-		route->family = AF_INET6;
-		__builtin_memcpy(route->ipv6_dst, &reply->source, sizeof(route->ipv6_dst));
-	}
+	fill_fib(route, ctx, &to, ipv4);
 	result = bpf_fib_lookup(ctx, route, sizeof(*route), FIB_SOURCE | FIB_SKIP_NEIGHBOUR);
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return;

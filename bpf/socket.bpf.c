@@ -83,11 +83,8 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, s
 	bool node_socket = is_node_namespace(namespace);
 	struct address affine = { .word = { 0, 1, namespace >> 32, namespace } }, bound;
 	struct decision decision;
-	struct backend *backend = NULL;
 	struct service *service;
 	struct client client;
-	enum verdict verdict;
-	__u32 id = 0;
 
 	if (!node_socket && !config.socket_lb_pods)
 		return VERDICT_PASS;
@@ -103,13 +100,13 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, s
 		return VERDICT_PASS;
 	client = socket_client(&bound, node_socket, is_ipv4(&to->address));
 	cookie = bpf_get_socket_cookie(call);
-	verdict = judge(service, &client, &affine, select_number(to, cookie), &decision, &backend, &id);
-	if (!backend)
-		return verdict;
-	if (remember_service(cookie, backend, to) && to->protocol == IPPROTO_UDP)
+	decision = judge(service, &client, &affine, select_number(to, cookie));
+	if (!decision.backend)
+		return decision.verdict;
+	if (remember_service(cookie, decision.backend, to) && to->protocol == IPPROTO_UDP)
 		return VERDICT_DROP_FLOWS_FULL;
-	to->address = backend->address;
-	to->port = backend->port;
+	to->address = decision.backend->address;
+	to->port = decision.backend->port;
 	return VERDICT_TRANSLATED;
 }
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "58d48aa86dd1"
+LAYOUT_HASH = "cf9e37c1656b"
 MAP_NAMES = (
     "services",
     "slots",
