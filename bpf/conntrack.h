@@ -244,10 +244,13 @@ static __always_inline void refresh_flow(context *ctx, struct flow *flow, const 
 static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
 {
 	struct flow *flow = find_flow(&packet->tuple, now, packet->tcp_flags & TCP_SYN);
+	struct scratch *scratch;
 
 	if (!flow || flow_matches(flow, packet))
 		return flow;
-	bpf_map_delete_elem(&flows, &packet->tuple); /* the entry of the connection that opens now would be hidden */
+	scratch = this_scratch();
+	if (scratch)
+		scratch->nat.reopens = true;
 	return NULL;
 }
 

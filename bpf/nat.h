@@ -209,6 +209,19 @@ static __always_inline void use_primary_address(struct nat_setup *nat, const str
 		nat->reply_key.destination = *primary;
 }
 
+/* Inserts the forward entry; that of an earlier connection would hide it. Without it the reply's goes, too. */
+static __always_inline enum verdict insert_forward(struct nat_setup *nat, const struct packet *packet)
+{
+	if (nat->reopens)
+		bpf_map_delete_elem(&flows, &packet->tuple);
+	nat->reopens = false;
+	note_transient(&packet->tuple, &nat->forward);
+	if (!bpf_map_update_elem(&transient_flows, &packet->tuple, &nat->forward, BPF_ANY))
+		return VERDICT_PASS;
+	bpf_map_delete_elem(&transient_flows, &nat->reply_key);
+	return VERDICT_DROP_FLOWS_FULL;
+}
+
 /* Opens the connection of `packet` and leaves its forward entry, what the packet becomes, in `scratch`. Returns
  * VERDICT_PASS, or the reason why it cannot be opened. */
 static __always_inline enum verdict open_flow(context *ctx, struct scratch *scratch, const struct packet *packet,
@@ -249,10 +262,5 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	nat->forward.direction = FLOW_FORWARD;
 	if (packet->tuple.protocol == IPPROTO_TCP)
 		begin_numbers(ctx, &nat->forward, packet);
-	note_transient(&packet->tuple, &nat->forward);
-	if (bpf_map_update_elem(&transient_flows, &packet->tuple, &nat->forward, BPF_ANY)) {
-		bpf_map_delete_elem(&transient_flows, &nat->reply_key);
-		return VERDICT_DROP_FLOWS_FULL;
-	}
-	return VERDICT_PASS;
+	return insert_forward(nat, packet);
 }

@@ -20,17 +20,17 @@ from scapy.packet import Packet
 
 from kubypass.kernel.netns import inside
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.agent.far import BACKEND, NODE_PORT, neighbours, write_node_port
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
-DEADLINE_S = 60
 TUN_WITHOUT_HEADER, TUNSETIFF, TUNSETLINK = 0x1001, 0x400454CA, 0x400454CD
 TUN, PPP, RAW_IP, INFINIBAND, IEEE_802_15_4 = 0xFFFE, 512, 519, 32, 805
 """ARPHRD_*: what a tun device is, and what it may pretend to be."""
 OURS, PEER = "10.30.0.11", "10.30.0.1"
 
 
-class Place(NamedTuple):
+class NodeWithPeer(NamedTuple):
     """A node with an agent, and the path of what is behind its eth0."""
 
     node: BareNode
@@ -38,14 +38,14 @@ class Place(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def place() -> Iterator[Place]:
+def peered() -> Iterator[NodeWithPeer]:
     """Only events can tell the agent of a device: it looks at everything too rarely."""
     with bare_node() as node, neighbours(node, []) as far:
         write_node_port(node)
         with inside(far):
             server = socket.create_server((BACKEND, 8080))
         with server, agent(node, "--check-every", "3600"):
-            yield Place(node, far)
+            yield NodeWithPeer(node, far)
 
 
 def ip(node: BareNode, *lines: str) -> None:
@@ -104,9 +104,9 @@ PING = IP(src=PEER, dst=OURS) / ICMP(id=7, seq=1) / b"hello"
 
 
 @pytest.mark.parametrize("kind", [TUN, PPP, RAW_IP], ids=["tun", "PPP", "raw IP"])
-def test_a_device_without_header_takes_part(place: Place, kind: int) -> None:
+def test_a_device_without_header_takes_part(peered: NodeWithPeer, kind: int) -> None:
     """The node answers there, and its NodePorts do."""
-    node = place.node
+    node = peered.node
     with device(node, kind) as opened:
         wait(lambda: uplinks(node) == {"eth0", "tun0"}, "tun0 takes part")
         assert problems(node) == ""
@@ -128,9 +128,11 @@ def test_a_device_without_header_takes_part(place: Place, kind: int) -> None:
 
 
 @pytest.mark.parametrize("kind", [INFINIBAND, IEEE_802_15_4])
-def test_a_device_that_cannot_be_served_is_a_problem_and_works(place: Place, kind: int) -> None:
+def test_a_device_that_cannot_be_served_is_a_problem_and_works(
+    peered: NodeWithPeer, kind: int
+) -> None:
     """Its packets go to the node's stack, and nothing else."""
-    node = place.node
+    node = peered.node
     with device(node, kind) as opened:
         wait(lambda: "Device tun0: takes no part" in problems(node), "the problem")
         assert "a header that kubypass cannot read" in problems(node)
@@ -142,9 +144,9 @@ def test_a_device_that_cannot_be_served_is_a_problem_and_works(place: Place, kin
     wait(lambda: problems(node) == "", "the problem is gone")
 
 
-def test_a_device_that_changes_its_type(place: Place) -> None:
+def test_a_device_that_changes_its_type(peered: NodeWithPeer) -> None:
     """A bond does so when it gets its first port. What was attached for the other header goes."""
-    node = place.node
+    node = peered.node
     with device(node, TUN) as opened:
         wait(lambda: uplinks(node) == {"eth0", "tun0"}, "tun0 takes part")
         answer(opened, PING, is_echo)

@@ -17,6 +17,7 @@ import pytest
 
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.agent.test_agent import KUBYPASS, command
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
@@ -89,7 +90,10 @@ def on_terminal(node: BareNode, *words: str) -> str:
     ours, theirs = pty.openpty()
     where = ["nsenter", f"--net=/run/netns/{node.namespace}"]
     done = subprocess.run(
-        [*where, KUBYPASS, *words, "--run", str(node.run)], stdout=theirs, check=True, timeout=60
+        [*where, KUBYPASS, *words, "--run", str(node.run)],
+        stdout=theirs,
+        check=True,
+        timeout=DEADLINE_S,
     )
     assert done.returncode == 0
     os.close(theirs)

@@ -14,9 +14,9 @@ import pytest
 
 from kubypass.model.printable import printable
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
-DEADLINE_S = 60
 NAMES = (
     b"bond0.100",
     b"eth0.5@x",

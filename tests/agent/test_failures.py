@@ -18,6 +18,7 @@ from kubypass.agent.lock import NodeLock
 from kubypass.errors import ConfigError
 from kubypass.kernel.netns import inside
 from kubypass_lab.bench.node import BareNode, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.agent.undo import (
     healthz,
     log,
@@ -166,7 +167,11 @@ def test_one_agent_a_node_whatever_its_run_directory(node: BareNode) -> None:
         agent[agent.index("--run") + 1] = str(other)
         kubypass = Path(sys.executable).parent / "kubypass"
         done = subprocess.run(
-            [*words, kubypass, *agent], capture_output=True, text=True, timeout=60, check=False
+            [*words, kubypass, *agent],
+            capture_output=True,
+            text=True,
+            timeout=DEADLINE_S,
+            check=False,
         )
         assert done.returncode == 2
         assert f"pid {process.pid}, --run {node.run}" in done.stderr.splitlines()[-1]

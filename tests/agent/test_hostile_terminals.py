@@ -17,6 +17,7 @@ import pytest
 
 from kubypass.cli import COMMANDS, installed_lab_commands, whole_parser
 from kubypass.cli.command_tree import Command, command_tree
+from kubypass_lab.box.patience import DEADLINE_S
 
 KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 _ARGUMENTS = {
@@ -116,7 +117,7 @@ def run(
         command,
         stderr=subprocess.PIPE,
         cwd=directory,
-        timeout=120,
+        timeout=DEADLINE_S,
         check=False,
         preexec_fn=before,
         **given,
@@ -193,7 +194,7 @@ def test_interrupted(directory: Path, name: str, after_s: float) -> None:
             process.wait(after_s)  # the moment is what is tried
         except subprocess.TimeoutExpired:
             process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=120)
+        _, said = process.communicate(timeout=DEADLINE_S)
         check((process.returncode, said.decode()), 130, -signal.SIGINT)
 
 

@@ -17,6 +17,7 @@ from kubypass.kernel.bpf import Map
 from kubypass.model.address import mapped_address, parse_address
 from kubypass_lab.bench.cluster import named_service, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.agent.test_agent import command, problems
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: makes BPF maps")
@@ -112,7 +113,7 @@ def test_flows_that_fill_their_map_are_a_problem_within_seconds_and_it_ends(node
 
 
 def until(condition: Callable[[], T]) -> T:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while not (value := condition()):
         assert time.monotonic() < deadline
         time.sleep(0.1)

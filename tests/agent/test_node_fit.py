@@ -16,6 +16,7 @@ from kubypass.datapath.sizes import map_sizes
 from kubypass.settings.settings import Settings
 from kubypass_lab.bench.cluster import named_service, write_file
 from kubypass_lab.bench.node import BareNode, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.agent.undo import on, problems, root, started, wait
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
@@ -63,7 +64,7 @@ def test_maps_larger_than_the_node_are_refused(node: BareNode) -> None:
     agent = ["agent", "--manifests", str(node.manifests), *node.agent_options]
     agent += [f"--{size}=16777216" for size in sizes]
     done = subprocess.run(
-        [*words, KUBYPASS, *agent], capture_output=True, text=True, timeout=120, check=False
+        [*words, KUBYPASS, *agent], capture_output=True, text=True, timeout=DEADLINE_S, check=False
     )
     assert done.returncode == 2
     assert "and this node (or the agent's container) has 1024 MiB; make them smaller" in done.stderr

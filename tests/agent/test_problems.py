@@ -13,6 +13,7 @@ import pytest
 
 from kubypass_lab.bench.cluster import named_service, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.agent.test_agent import command, problems
 
 MANY = 40
@@ -36,7 +37,7 @@ def lines(node: BareNode, event: str) -> list[str]:
 
 
 def wait_for(node: BareNode, event: str, count: int) -> list[str]:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while len(found := lines(node, event)) < count:
         assert time.monotonic() < deadline, f"no line {event}: {found}"
         time.sleep(0.05)

@@ -21,9 +21,9 @@ from kubypass.datapath.pins import Pins
 from kubypass.kernel.netns import inside
 from kubypass.model.verdict import FlowFlag, FlowState
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from tests.agent.both_families import add_ipv6, two_clients
 from tests.agent.dialler import CLIENT, talk
 from tests.agent.far import neighbours, write_node_port
-from tests.agent.test_upgrade_with_renames import add_ipv6, two_clients
 from tests.agent.versions import earlier_version, has_commit
 from tests.waiting import wait
 

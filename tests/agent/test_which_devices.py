@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from kubypass_lab.bench.node import BareNode, agent, bare_node
+from kubypass_lab.box.patience import DEADLINE_S
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
-DEADLINE_S = 60
 
 
 @pytest.fixture(scope="module")

@@ -15,9 +15,9 @@ from typing import TypeVar
 
 from kubypass_lab.bench.cluster import named_slice, write_file
 from kubypass_lab.bench.node import BareNode
+from kubypass_lab.box.patience import DEADLINE_S
 
 T = TypeVar("T")
-DEADLINE_S = 60
 WITHOUT_TCX = """
 import dataclasses
 from kubypass.agent import agent

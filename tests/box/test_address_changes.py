@@ -15,12 +15,12 @@ from kubypass.kernel.netns import inside
 from kubypass_lab.box.box import node_manifest
 from kubypass_lab.box.files import read_json, write_json
 from kubypass_lab.box.paths import CLIENT, FABRIC, NETNS
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.wiring import ip_batch
 from tests.box.conftest import GUIDE, HERE, Cluster, own_box
 
 pytestmark = pytest.mark.xdist_group("address-changes")
-DEADLINE_S = 60
 NEW = {4: "192.168.1.61", 6: "2001:db8:61::61"}
 BITS = {4: 24, 6: 64}
 

@@ -54,7 +54,7 @@ class Connection:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class ClientHost:
     """Where a client is: in a pod of node1 whose sockets no hook sees, or outside."""
 
     cluster: Cluster
@@ -94,16 +94,16 @@ def where(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def place(cluster: Cluster, where: str, version: int) -> Place:
+def client_host(cluster: Cluster, where: str, version: int) -> ClientHost:
     paths = cluster.box.paths
     if where == "outside":
         address = {4: "203.0.113.9", 6: "2001:db8:cafe::9"}[version]
         frontend = cluster.host(version, "node1").strip("[]"), cluster.node_port("echo")
-        return Place(cluster, str(NETNS / paths.namespace(CLIENT)), address, frontend)
+        return ClientHost(cluster, str(NETNS / paths.namespace(CLIENT)), address, frontend)
     node = cluster.box.topology.node("node1").name
     pod = next(pod for pod in cluster.pods("visitor") if pod.node == node)
     frontend = cluster.host(version, "echo").strip("[]"), 80
-    return Place(
+    return ClientHost(
         cluster, str(NETNS / paths.pod_namespace(pod.id)), address_of(pod, version), frontend
     )
 
@@ -181,7 +181,7 @@ def lives(cluster: Cluster, one: Connection) -> bool:
 @VERSIONS
 def test_connections_go_on(cluster: Cluster, where: str, version: int) -> None:
     """The attackers are a pod on the node, which may forge, a host in the network, and the client's own host."""
-    here = place(cluster, where, version)
+    here = client_host(cluster, where, version)
     node = cluster.box.topology.node("node1").name
     hostile = next(pod for pod in cluster.pods("my-nginx") if pod.node == node)
     paths = cluster.box.paths
@@ -208,7 +208,7 @@ def test_connections_go_on(cluster: Cluster, where: str, version: int) -> None:
 @VERSIONS
 def test_a_port_is_used_again_at_once(cluster: Cluster, where: str, version: int) -> None:
     """After a reset, a client's next connection from the port is a new one, and its port chooses the same backend."""
-    here = place(cluster, where, version)
+    here = client_host(cluster, where, version)
     port, answered = free_port(here), []
     for _ in range(20):
         with here.dial(port) as made:
@@ -218,7 +218,7 @@ def test_a_port_is_used_again_at_once(cluster: Cluster, where: str, version: int
     assert (len(answered), len(set(answered))) == (20, 1)
 
 
-def free_port(here: Place) -> int:
+def free_port(here: ClientHost) -> int:
     """A port that nobody has used just now."""
     family = socket.AF_INET6 if ":" in here.address else socket.AF_INET
     with inside(here.namespace), socket.socket(family) as probe:
@@ -229,7 +229,7 @@ def free_port(here: Place) -> int:
 @VERSIONS
 def test_a_forged_syn_before_the_true_one(cluster: Cluster, where: str, version: int) -> None:
     """Half-open: the answer reaches the true client, whose reset ends it; its own SYN then opens a connection."""
-    here = place(cluster, where, version)
+    here = client_host(cluster, where, version)
     with Attacker(here.namespace) as attacker:
         for flags, payload in (("S", b""), ("S", b"who?\n"), ("SF", b""), ("SA", b""), ("R", b"")):
             port = free_port(here)

@@ -9,12 +9,12 @@ from collections.abc import Iterator
 import pytest
 
 from kubypass_lab.box.paths import FABRIC
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.wiring import ip_batch
 from tests.box.conftest import GUIDE, HERE, Cluster, own_box
 
 pytestmark = pytest.mark.xdist_group("second-nic")
-DEADLINE_S = 60
 ADDRESSES = {4: "10.20.0.11", 6: "[2001:db8:20::11]"}
 
 

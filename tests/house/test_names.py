@@ -51,6 +51,7 @@ FORBIDDEN = frozenset(
         "octets",
         "piece",
         "pieces",
+        "Place",
         "PodTraits",
         "portless",
         "Reading",

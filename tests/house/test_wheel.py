@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from kubypass_lab.box.patience import DEADLINE_S
+
 ROOT = Path(__file__).resolve().parents[2]
 ROOMS = {path.parent.name for path in (ROOT / "src/kubypass").glob("*/__init__.py")}
 NOT_PYTHON = {"bpf", "chart"}
@@ -21,7 +23,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     directory = tmp_path_factory.mktemp("wheel")
     pip = [sys.executable, "-m", "pip", "wheel", "--quiet", "--disable-pip-version-check"]
     pip += ["--no-deps", "--no-build-isolation", "-w", str(directory), str(ROOT)]
-    subprocess.run(pip, check=True, timeout=120)
+    subprocess.run(pip, check=True, timeout=DEADLINE_S)
     (wheel,) = directory.glob("kubypass-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         return archive.namelist()

@@ -15,6 +15,7 @@ import pytest
 from kubypass.version import VERSION
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode
+from kubypass_lab.box.patience import DEADLINE_S
 
 ROOT = Path(__file__).resolve().parents[2]
 ARCHIVE = ROOT / "build/image/kubypass.tar"
@@ -92,7 +93,7 @@ def test_its_agent_serves_a_node(image: Path, node: BareNode) -> None:
     agent = run(image, node, "agent", *options)
     assert agent.stdout
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE_S
         while not ((node.run / "agent.sock").exists() and node.ask("/healthz")[0] == 200):
             assert agent.poll() is None, agent.stdout.read()
             assert time.monotonic() < deadline
@@ -103,7 +104,7 @@ def test_its_agent_serves_a_node(image: Path, node: BareNode) -> None:
         )
     finally:
         agent.send_signal(signal.SIGTERM)
-        agent.wait(20)
+        agent.wait(DEADLINE_S)
         agent.stdout.close()
     assert agent.returncode == 0
     said(image, node, "cleanup", *node.options)

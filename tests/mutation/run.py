@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Do the tests notice? Seeds one fault at a time (faults.toml) in a copy of the tree and runs the fast tests on it.
 
-`make mutation` runs all; `python tests/mutation/run.py WORD...` those whose description or file has one of the words.
+`make mutation` runs all; `python tests/mutation/run.py WORD...` those whose description or file has one of the words,
+and `--new` those of which it is not known yet what catches them.
 A fault is caught by the first test that fails; one that no test notices survives, and that ends in status 1 unless
 faults.toml says why it has to. First of all the copy without a fault has to pass: 2 if it does not. What caught a fault
 is written to caught.json, and asked first the next time.
@@ -34,8 +35,19 @@ FIRST = [
     "tests/packet/test_services.py",
 ]
 """The test files that catch most faults."""
-FIRST_OF_PYTHON = [f"tests/unit/{room}" for room in ("plan", "datapath", "kube", "model")]
-"""Before them, where the fault is in Python."""
+CLOSEST = {
+    "conntrack": ("backend_changes", "floods", "segments"),
+    "ingress": ("foreign", "live_frames"),
+    "nat": ("backend_changes", "floods", "snat"),
+    "packet": ("foreign", "headers"),
+    "remaining_steps": ("foreign", "fragment_order"),
+    "rewrite": ("foreign", "services"),
+    "sender": ("sources", "sources_on_link", "foreign"),
+    "skb/context": ("foreign", "live_frames"),
+    "slow_path": ("sources",),
+    "tcp_state": ("segments",),
+}
+"""By header, the tests of packets that are about it: they are asked before the others."""
 OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3")]
 """All that these tests load."""
 CAUGHT = Path(__file__).with_name("caught.json")
@@ -132,13 +144,23 @@ def packet_tests() -> list[str]:
     return [*FIRST, *(name for name in every if name not in FIRST), "tests/fuzz"]
 
 
+def closest_tests(file: str) -> list[str]:
+    """The tests that are about a source file."""
+    if file.startswith("bpf/"):
+        names = CLOSEST.get(file.removeprefix("bpf/").partition(".")[0], ())
+        return [f"tests/packet/test_{name}.py" for name in names]
+    room = f"tests/unit/{Path(file).parts[2]}"
+    return [room] if (ROOT / room).is_dir() else []
+
+
 def check(tree: Path, fault: Fault) -> str:
     """The first test that fails."""
+    tests = closest_tests(fault.file)
     if fault.file.startswith("bpf/"):
         build(tree)
-        tests = packet_tests()
     else:
-        tests = [*FIRST_OF_PYTHON, *packet_tests(), "tests/unit"]
+        tests.append("tests/unit")
+    tests += [name for name in packet_tests() if name not in tests]
     if fault.also:
         (tree / ".venv").symlink_to(ROOT / ".venv")
         tests = [*tests, fault.also]
@@ -211,13 +233,16 @@ def told(outcome: Outcome) -> str:
     return f"{outcome.seconds:4.0f} s  {fault.file:32} {fault.says:72} {caught}"
 
 
-def main(words: list[str]) -> int:
-    """Runs all faults, or those with one of the words."""
+def main(words: list[str], *, new: bool = False) -> int:
+    """Runs all faults, or those with one of the words, or those of which nothing is known."""
     faults = [
         fault
         for fault in read_faults()
         if not words or any(word in f"{fault.file} {fault.says}" for word in words)
     ]
+    if new:
+        known = read_caught()
+        faults = [fault for fault in faults if fault.says not in known]
     control = run(NO_FAULT)
     if problem := control.wrong or control.caught_by:
         print(f"without a fault it does not pass: {problem}", file=sys.stderr)
@@ -237,4 +262,5 @@ def main(words: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    arguments = sys.argv[1:]
+    sys.exit(main([each for each in arguments if each != "--new"], new="--new" in arguments))

@@ -18,18 +18,18 @@ from kubypass.kernel.attach.clsact import ClsactHook, remove_clsact
 from kubypass.kernel.netns import create, inside
 from kubypass.kernel.program import Program
 from kubypass.model.verdict import Hook, Verdict
+from kubypass_lab.box.patience import DEADLINE_S
 from tests.packet.lab import Lab, config
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
 from tests.packet.uplink import run_inside, uplink_index
 
 ETH_P_ALL, SOL_PACKET, AUXDATA, HAS_TAG = 3, 263, 8, 0x10
 TUN_WITHOUT_HEADER, TUNSETIFF = 0x1001, 0x400454CA
-PATIENCE_S = 60
 SIZES = {"services": 4096, "flows": 4096, "backends": 256, "slots": 256, "fragments": 1024}
 
 
 @dataclass
-class Place:
+class DeviceLab:
     """The lab with programs attached to its uplink, a pod's veth and a tun device."""
 
     lab: Lab
@@ -44,7 +44,7 @@ class Place:
         """What this hook's program counted for the packet that `send` sends."""
         before = self.lab.counts()
         send()
-        deadline = time.monotonic() + PATIENCE_S
+        deadline = time.monotonic() + DEADLINE_S
         while time.monotonic() < deadline:
             after = self.lab.counts()
             after.subtract(before)
@@ -58,7 +58,7 @@ class Place:
 
 def receive(opened: socket.socket | int, wanted: Callable[[bytes], bool]) -> tuple[bytes, bool]:
     """The first frame that is wanted, and whether it has a tag beside it."""
-    deadline = time.monotonic() + PATIENCE_S
+    deadline = time.monotonic() + DEADLINE_S
     while select.select([opened], [], [], max(0.0, deadline - time.monotonic()))[0]:
         if isinstance(opened, int):
             frame, tagged = os.read(opened, 65536), False
@@ -120,7 +120,7 @@ link set eth0 up
 
 
 @contextmanager
-def open_devices(loaded: Lab) -> Iterator[Place]:
+def open_devices(loaded: Lab) -> Iterator[DeviceLab]:
     """Attaches programs to devices. The client is behind the tun device; the remote pod is behind the uplink."""
     path = loaded.path
     l3 = load_programs(
@@ -146,6 +146,6 @@ def open_devices(loaded: Lab) -> Iterator[Place]:
             attach(path, ifindex, programs)
         far = stack.enter_context(packet_socket(path, "far"))
         peer = stack.enter_context(packet_socket(pod, "eth0"))
-        yield Place(loaded, far, peer, opened)
+        yield DeviceLab(loaded, far, peer, opened)
         with inside(path):
             remove_clsact(uplink_index())

@@ -7,6 +7,7 @@ from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, Verdict
 from tests.packet.lab import REDIRECT, Lab
 from tests.packet.packets import Addresses, segment
+from tests.packet.segments import Conversation
 from tests.packet.translation import destination
 
 
@@ -52,6 +53,21 @@ def test_an_established_connection_outlives_its_backend_and_udp_does_not(
     results = [lab.run("from_pod", packet) for packet in packets]
     seen = {destination(r.packet) for r in results if r.code == REDIRECT}
     assert seen == ({had} if protocol == "TCP" else {who.second_pod, who.remote_pod} - {had})
+
+
+def test_a_syn_that_opens_nothing_ends_nothing(lab: Lab, who: Addresses) -> None:
+    """Anybody can send it: the connection to a backend that is gone ends where another one opens."""
+    (number,) = lab.service(who.service, 80, [who.second_pod])
+    begun = Conversation(lab, who).open().talk()
+    lab.remove_backend(number)
+    lab.empty_service(who.service, 80)
+    syn = segment(who, (who.pod, 40000, who.service, 80), payload="")
+    counted = dict(lab.run("from_pod", syn).counted)
+    assert counted == {(Hook.FROM_POD, Verdict.REJECT_NO_BACKEND): 1}
+    assert begun.ask("A") == who.second_pod
+    lab.service(who.service, 80, [who.remote_pod])
+    assert begun.ask("S") == who.remote_pod
+    assert begun.ask("A") == who.remote_pod
 
 
 def test_a_udp_flow_stays_while_nothing_else_serves(lab: Lab, who: Addresses) -> None:

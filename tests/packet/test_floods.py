@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import struct
+import time
 from typing import Any
 
 import pytest
 
 from kubypass.datapath import layout
+from kubypass.model.constants import PORT_PAIRS, REFRESH_NS
 from kubypass.model.verdict import FlowDirection, FlowFlag, FlowState
 from tests.packet.lab import Lab
 from tests.packet.packets import Addresses, segment
@@ -150,3 +153,19 @@ def test_a_client_takes_its_own_port_again(netns: str, who: Addresses) -> None:
     assert ask(lab, who, (host, 40000), flags="A") == 40000
     replies = [f for f in lab.flows().values() if f.direction == FlowDirection.REPLY]
     assert len(replies) == 1
+
+
+def test_a_flow_of_datagrams_is_looked_for_while_it_lives(lab: Lab, who: Addresses) -> None:
+    """Each packet that lets both entries live on lets their ports be looked for as long."""
+    lab.service(who.service, 80, [who.remote_pod], protocol="UDP")
+    asked = segment(who, (who.pod, 40000, who.service, 80), protocol="UDP")
+    lab.run("from_pod", asked)
+    age(lab, 50)
+    soon = time.monotonic_ns() // REFRESH_NS + 1
+    keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
+    ports = lab.maps["transient_ports"]
+    ports.update_batch(keys, struct.pack("=I", soon) * PORT_PAIRS, PORT_PAIRS)
+    lab.run("from_pod", asked)
+    (end,) = {flow.expires_ns for flow in lab.flows().values()}
+    untils = [struct.unpack("=I", value)[0] for _, value in ports.items()]
+    assert [until * REFRESH_NS >= end for until in untils if until != soon] == [True, True]

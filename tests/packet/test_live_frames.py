@@ -18,7 +18,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.devices import Place, index, open_devices, packet_socket, receive
+from tests.packet.devices import DeviceLab, index, open_devices, packet_socket, receive
 from tests.packet.fragments import fragments
 from tests.packet.lab import Lab
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
@@ -28,13 +28,13 @@ NODE_PORT = ServiceFlag.NODE_PORT
 
 
 @pytest.fixture(scope="module")
-def devices(loaded: Lab) -> Iterator[Place]:
+def devices(loaded: Lab) -> Iterator[DeviceLab]:
     with open_devices(loaded) as netns:
         yield netns
 
 
 @pytest.fixture
-def place_of(devices: Place) -> Place:
+def device_lab(devices: DeviceLab) -> DeviceLab:
     """The devices with empty maps, but for what lives on the node."""
     lab = devices.lab
     lab.reset()
@@ -68,45 +68,47 @@ FOREIGN_TAGS = [
 
 
 @pytest.mark.parametrize("tags", FOREIGN_TAGS)
-def test_a_vlan_s_frame_is_not_served(place_of: Place, who: Addresses, tags: list[Packet]) -> None:
+def test_a_vlan_s_frame_is_not_served(
+    device_lab: DeviceLab, who: Addresses, tags: list[Packet]
+) -> None:
     """Neither on the uplink nor from a pod; no flow is opened, so nothing was sent on."""
-    lab = place_of.lab
+    lab = device_lab.lab
     lab.service(who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     for opened, client, hook, verdict in (
-        (place_of.far, who.other_node, Hook.FROM_UPLINK, Verdict.FOREIGN),
-        (place_of.pod, who.pod, Hook.FROM_POD, Verdict.DROP_FOREIGN_SOURCE),
+        (device_lab.far, who.other_node, Hook.FROM_UPLINK, Verdict.FOREIGN),
+        (device_lab.pod, who.pod, Hook.FROM_POD, Verdict.DROP_FOREIGN_SOURCE),
     ):
         for flow in ((client, 40000, who.node, 30080), (client, 40000, who.remote_pod, 8080)):
             frame = tagged(segment(who, flow, **IN), *tags)
-            found = place_of.verdicts(hook, partial(opened.send, frame))
+            found = device_lab.verdicts(hook, partial(opened.send, frame))
             assert found == [verdict]
     assert not lab.flows()
 
 
-def test_a_tag_that_is_only_a_priority(place_of: Place, who: Addresses) -> None:
+def test_a_tag_that_is_only_a_priority(device_lab: DeviceLab, who: Addresses) -> None:
     """VLAN 0 (802.1Q) is no VLAN: the frame is served, and goes on without the tag."""
-    place_of.lab.service(who.node, 30080, [who.remote_pod], flags=NODE_PORT)
+    device_lab.lab.service(who.node, 30080, [who.remote_pod], flags=NODE_PORT)
     sent = segment(who, (who.other_node, 40000, who.node, 30080))
-    place_of.far.send(tagged(sent, Dot1Q(vlan=0, prio=5)))
+    device_lab.far.send(tagged(sent, Dot1Q(vlan=0, prio=5)))
     seen = segment(who, (who.node, 40000, who.remote_pod, 8080), **TO_NETWORK)
-    _, has_tag = receive(place_of.far, same(bytes(seen)))
+    _, has_tag = receive(device_lab.far, same(bytes(seen)))
     assert not has_tag
 
 
 def test_a_node_port_without_ethernet_header(
-    place_of: Place, who: Addresses, protocol: str
+    device_lab: DeviceLab, who: Addresses, protocol: str
 ) -> None:
     """Into a pod and to the network the packet gets a header; back to the client it has none."""
-    lab = place_of.lab
+    lab = device_lab.lab
     for port, backend in ((30080, who.pod), (30081, who.remote_pod)):
         lab.service(who.node, port, [backend], flags=NODE_PORT, protocol=protocol)
     for port, backend, opened, where in (
-        (30080, who.pod, place_of.pod, TO_POD),
-        (30081, who.remote_pod, place_of.far, TO_NETWORK),
+        (30080, who.pod, device_lab.pod, TO_POD),
+        (30081, who.remote_pod, device_lab.far, TO_NETWORK),
     ):
         for flags in "SA":
             sent = segment(who, (who.client, 40000, who.node, port), protocol=protocol, flags=flags)
-            os.write(place_of.tun, bare(sent))
+            os.write(device_lab.tun, bare(sent))
             seen = (who.node, 40000, backend, 8080)
             expected = segment(who, seen, protocol=protocol, flags=flags, **where)
             receive(opened, same(bytes(expected)))
@@ -114,44 +116,44 @@ def test_a_node_port_without_ethernet_header(
             opened.send(bytes(segment(who, reply, protocol=protocol, flags="SA", **IN)))
             back = (who.node, port, who.client, 40000)
             expected = segment(who, back, protocol=protocol, flags="SA", ttl=63)
-            receive(place_of.tun, same(bare(expected)))
+            receive(device_lab.tun, same(bare(expected)))
 
 
-def test_a_pod_s_own_connections(place_of: Place, who: Addresses, protocol: str) -> None:
+def test_a_pod_s_own_connections(device_lab: DeviceLab, who: Addresses, protocol: str) -> None:
     """From a pod to what is behind the device, and back, without translation."""
-    place_of.pod.send(
+    device_lab.pod.send(
         bytes(segment(who, (who.pod, 40000, who.client, 80), protocol=protocol, **IN))
     )
     leaves = segment(who, (who.pod, 40000, who.client, 80), protocol=protocol, ttl=63)
-    receive(place_of.tun, same(bare(leaves)))
+    receive(device_lab.tun, same(bare(leaves)))
     answer = (who.client, 80, who.pod, 40000)
-    os.write(place_of.tun, bare(segment(who, answer, protocol=protocol, flags="SA")))
+    os.write(device_lab.tun, bare(segment(who, answer, protocol=protocol, flags="SA")))
     seen = segment(who, answer, protocol=protocol, flags="SA", **TO_POD)
-    receive(place_of.pod, same(bytes(seen)))
+    receive(device_lab.pod, same(bytes(seen)))
 
 
-def test_a_refusal_without_ethernet_header(place_of: Place, who: Addresses) -> None:
-    place_of.lab.service(who.node, 30080, [], flags=NODE_PORT)
+def test_a_refusal_without_ethernet_header(device_lab: DeviceLab, who: Addresses) -> None:
+    device_lab.lab.service(who.node, 30080, [], flags=NODE_PORT)
     sent = segment(who, (who.client, 40000, who.node, 30080))
-    os.write(place_of.tun, bare(sent))
+    os.write(device_lab.tun, bare(sent))
     family = IP if who.version == 4 else IPv6
     message = ICMP(type=3, code=3) if who.version == 4 else ICMPv6DestUnreach(code=4)
     header = who.ip(who.node, who.client)
     if who.version == 4:
         header.id = 0
     expected = bytes(header / message / bare(sent))
-    receive(place_of.tun, same(bytes(family(expected))))
+    receive(device_lab.tun, same(bytes(family(expected))))
 
 
-def test_fragments_that_overtake_the_first(place_of: Place, who: Addresses) -> None:
+def test_fragments_that_overtake_the_first(device_lab: DeviceLab, who: Addresses) -> None:
     """They are queued as they came, without a header, and reinjected after the first one has got one."""
-    lab = place_of.lab
+    lab = device_lab.lab
     for port, backend in ((30080, who.pod), (30081, who.remote_pod)):
         lab.service(who.node, port, [backend], flags=NODE_PORT, protocol="UDP")
     for number, (port, backend, opened, where) in enumerate(
         (
-            (30080, who.pod, place_of.pod, TO_POD),
-            (30081, who.remote_pod, place_of.far, TO_NETWORK),
+            (30080, who.pod, device_lab.pod, TO_POD),
+            (30081, who.remote_pod, device_lab.far, TO_NETWORK),
         ),
         start=70,
     ):
@@ -159,40 +161,42 @@ def test_fragments_that_overtake_the_first(place_of: Place, who: Addresses) -> N
         options = {"protocol": "UDP", "number": number}
         first, second, third, *rest = fragments(who, flow, {}, **options)
         for frame in (third, second, first, *rest):
-            os.write(place_of.tun, frame[14:])
+            os.write(device_lab.tun, frame[14:])
         wanted = set(fragments(who, seen, where, **options))
         while wanted:
             found, _ = receive(opened, wanted.__contains__)
             wanted.remove(found)
 
 
-def test_what_is_the_node_s_goes_to_its_stack(place_of: Place, who: Addresses) -> None:
+def test_what_is_the_node_s_goes_to_its_stack(device_lab: DeviceLab, who: Addresses) -> None:
     sent = bare(segment(who, (who.client, 40000, who.node, 22)))
-    found = place_of.verdicts(Hook.FROM_UPLINK, lambda: os.write(place_of.tun, sent))
+    found = device_lab.verdicts(Hook.FROM_UPLINK, lambda: os.write(device_lab.tun, sent))
     assert found == [Verdict.PASS]
     receive(
-        place_of.tun, lambda frame: frame[:1] == sent[:1] and len(frame) < 80
+        device_lab.tun, lambda frame: frame[:1] == sent[:1] and len(frame) < 80
     )  # the stack's RST
 
 
 @pytest.mark.parametrize("wrong", [0, 0x50, 0xF0])
-def test_what_is_not_ip_goes_to_the_stack(place_of: Place, wrong: int) -> None:
+def test_what_is_not_ip_goes_to_the_stack(device_lab: DeviceLab, wrong: int) -> None:
     """Tun tells the protocol by the first byte; others do not."""
     packet = bytearray(bare(segment(V4, (V4.client, 40000, V4.node, 30080))))
     packet[0] = wrong | packet[0] & 15
-    before = place_of.lab.counts()
+    before = device_lab.lab.counts()
     try:
-        os.write(place_of.tun, bytes(packet))
+        os.write(device_lab.tun, bytes(packet))
     except OSError:
         return  # the device refuses it
-    counted = place_of.lab.counts()
+    counted = device_lab.lab.counts()
     counted.subtract(before)
     assert not counted[Hook.FROM_UPLINK, Verdict.DROP_MALFORMED]
 
 
-def test_a_macvlan_s_frames_are_its_own(place_of: Place, who: Addresses, protocol: str) -> None:
+def test_a_macvlan_s_frames_are_its_own(
+    device_lab: DeviceLab, who: Addresses, protocol: str
+) -> None:
     """It has a MAC address of its own on the same uplink, such as that of a virtual machine."""
-    lab, mac = place_of.lab, "02:00:00:00:77:01"
+    lab, mac = device_lab.lab, "02:00:00:00:77:01"
     lab.service(who.node, 30080, [who.pod], flags=NODE_PORT, protocol=protocol)
     setup = f"link add mv0 link eth0 address {mac} type macvlan\nlink set mv0 addrgenmode none up"
     try:
@@ -203,7 +207,7 @@ def test_a_macvlan_s_frames_are_its_own(place_of: Place, who: Addresses, protoco
         flow = (who.other_node, 40000, who.node, 30080)
         frame = bytes(segment(who, flow, protocol=protocol, dmac=mac))
         with packet_socket(lab.path, "mv0") as opened:
-            found = place_of.verdicts(Hook.FROM_UPLINK, partial(place_of.far.send, frame))
+            found = device_lab.verdicts(Hook.FROM_UPLINK, partial(device_lab.far.send, frame))
             assert found == [Verdict.FOREIGN]
             receive(opened, same(frame))
         assert not lab.flows()

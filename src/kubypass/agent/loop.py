@@ -189,4 +189,6 @@ class Loop:
         self._changed |= seen.devices or seen.routes
         self._routes_changed |= seen.routes
         if seen.undone:
-            running.disturb("forwarding, a route or a filter was removed")
+            running.disturb("a route or a filter was removed")
+        elif seen.sysctls:
+            running.put_sysctls_back()

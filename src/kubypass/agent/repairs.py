@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 
 from kubypass.agent.agent import Agent
@@ -14,10 +14,10 @@ from kubypass.kernel import mounts
 from kubypass.model.problem import Problem
 from kubypass.node.mounts import provide_bpffs
 from kubypass.node.reserved_ports import reserve_node_ports
+from kubypass.node.reverse_path import ReversePathFilters
 from kubypass.node.sysctls import (
     device_forwarding,
     forwarding_off,
-    loosen,
     node_forwarding,
     set_sysctl,
     switch_on,
@@ -34,6 +34,8 @@ class Repairs:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._failed: dict[str, Problem] = {}
+        self._pod_devices: frozenset[str] = frozenset()
+        """The pods' devices whose sysctls were set: what differs there now was changed by somebody."""
         self.count = 0
         """How often something had to be put back since the start."""
 
@@ -48,27 +50,46 @@ class Repairs:
         failed = not self._failed.keys().isdisjoint(_SYSCTLS)
         return failed or bool(forwarding_off(self._agent.settings))
 
+    def has_new(self, pod_devices: tuple[str, ...]) -> bool:
+        """Whether the sysctls of one of these devices have not been set yet."""
+        return not self._pod_devices.issuperset(pod_devices)
+
     def sysctls(self, pod_devices: tuple[str, ...] = ()) -> int:
-        """Sets the sysctls that services and pods need; returns how many were changed."""
-        agent = self._agent
-        record, settings = agent.record, agent.settings
-        own = [
-            name
-            for link in agent.node.own_devices
-            for name in device_forwarding(settings, link.name)
-        ]
-        pods = [name for device in pod_devices for name in device_forwarding(settings, device)]
+        """Sets the sysctls that services and pods need; returns how many were changed, but for those of new devices."""
+        record, settings = self._agent.record, self._agent.settings
+        known, self._pod_devices = self._pod_devices, frozenset(pod_devices)
+        filters = ReversePathFilters()
         node = [partial(set_sysctl, record, name, "1") for name in node_forwarding(settings)]
-        devices = [partial(set_sysctl, record, name, "1") for name in own]
-        devices += [partial(switch_on, name) for name in pods]
-        if settings.network.ipv4:
-            devices.append(partial(loosen, "lo", record))  # where the node answers itself
-        if settings.network.ipv4 and settings.pods.verify_sources:  # ours is stricter
-            devices += [partial(loosen, device) for device in pod_devices]
-        changed = self._set_each(_FORWARDING, node) + self._set_each(_OF_DEVICES, devices)
+        changed, failed = _try_each(node)
+        self._note(_FORWARDING, failed)
+        of_new, failed = _try_each(self._of_pods(self._pod_devices - known, filters))
+        of_known, more = _try_each(self._of_pods(self._pod_devices & known, filters))
+        of_node, most = _try_each(self._of_node(filters))
+        self._note(_OF_DEVICES, [*failed, *more, *most])
+        changed += of_known + of_node
         changed += self._put_back(_RESERVED, lambda: reserve_node_ports(record, settings))
-        agent.writes["sysctls"] += changed
+        self._agent.writes["sysctls"] += changed + of_new
         return changed
+
+    def _of_node(self, filters: ReversePathFilters) -> Iterator[Callable[[], bool]]:
+        """What sets the sysctls of the node's own devices."""
+        record, settings = self._agent.record, self._agent.settings
+        for link in self._agent.node.own_devices:
+            for name in device_forwarding(settings, link.name):
+                yield partial(set_sysctl, record, name, "1")
+        if settings.network.ipv4:
+            yield partial(filters.loosen, "lo", record)  # where the node answers itself
+
+    def _of_pods(
+        self, devices: Iterable[str], filters: ReversePathFilters
+    ) -> Iterator[Callable[[], bool]]:
+        """What sets the sysctls of pods' devices."""
+        settings = self._agent.settings
+        for device in devices:
+            for name in device_forwarding(settings, device):
+                yield partial(switch_on, name)
+            if settings.network.ipv4 and settings.pods.verify_sources:  # our own check is stricter
+                yield partial(filters.loosen, device)
 
     def pins(self, programs: Programs) -> int:
         """Pins what is not pinned, on a filesystem that may have to be mounted again; returns how many."""
@@ -98,28 +119,26 @@ class Repairs:
         """The problems that keep pods from being served."""
         return [one for what, one in list(self._failed.items()) if what.startswith("forwarding")]
 
-    def _set_each(self, what: str, switches: Iterable[Callable[[], bool]]) -> int:
-        """Sets each sysctl, whatever becomes of the others; returns how many were changed."""
-        changed, failed = 0, []
-        for switch in switches:
-            try:
-                changed += switch()
-            except (KernelError, OSError) as error:
-                failed.append(str(error))
+    def _note(self, what: str, failed: list[str]) -> None:
+        """Makes one problem of all that failed; none where nothing did."""
+        self._failed.pop(what, None)
         if failed:
             more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
             message = f"{what} cannot be set: {failed[0]}{more}; it is tried again"
             self._failed[what] = Problem("This node", message)
-        else:
-            self._failed.pop(what, None)
-        return changed
 
     def _put_back(self, what: str, how: Callable[[], int]) -> int:
-        try:
-            changed = how()
-        except (KernelError, OSError) as error:
-            message = f"{what} cannot be set: {error}; it is tried again"
-            self._failed[what] = Problem("This node", message)
-            return 0
-        self._failed.pop(what, None)
+        changed, failed = _try_each([how])
+        self._note(what, failed)
         return changed
+
+
+def _try_each(switches: Iterable[Callable[[], int]]) -> tuple[int, list[str]]:
+    """Sets each, whatever becomes of the others; returns how many were changed, and what failed."""
+    changed, failed = 0, []
+    for switch in switches:
+        try:
+            changed += switch()
+        except (KernelError, OSError) as error:
+            failed.append(str(error))
+    return changed, failed

@@ -263,6 +263,8 @@ class Running:
         """Follows all that depends on how the node was last seen, its addresses first."""
         network = self.programs.network
         written = network.sync(self._agent.node, thorough=thorough)
+        if self.repairs.has_new(network.devices):
+            self._note_repair(sysctls=self.repairs.sysctls(network.devices))
         self._move()
         self._follow_ports(())
         network = self.programs.network
@@ -300,7 +302,12 @@ class Running:
     def keep_forwarding(self) -> None:
         """Switches on at once what forwarding needs, whatever else cannot be put back."""
         if self.repairs.sysctls_due:
-            self._note_repair(sysctls=self.repairs.sysctls(self.programs.network.devices))
+            self.put_sysctls_back()
+
+    def put_sysctls_back(self) -> None:
+        """Looks at the sysctls that services and pods need, and sets those that are not as they should be."""
+        self._note_repair(sysctls=self.repairs.sysctls(self.programs.network.devices))
+        if not self.disturbed:  # else `repair` says what is left
             self._agent.health.outages = tuple(map(str, self.outages()))
 
     def disturb(self, *what: str) -> None:

@@ -13,8 +13,9 @@ from kubypass.kernel.features import Features
 from kubypass.model.address import LOOPBACK, Address, family_bit
 from kubypass.model.cidr import Cidr, mask
 from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6, NETWORKS_MAX
+from kubypass.model.port_range import LINUX_EPHEMERAL
 from kubypass.model.verdict import LocalDetector
-from kubypass.plan.snat import LINUX_EPHEMERAL, plan_snat_ports
+from kubypass.plan.snat import plan_snat_ports
 from kubypass.settings.settings import Settings
 
 

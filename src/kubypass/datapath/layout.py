@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "5d6d917c12d0"
+LAYOUT_HASH = "ae9f496c72df"
 MAP_NAMES = (
     "services",
     "slots",

@@ -23,8 +23,8 @@ _BUFFER = 1 << 16
 _RECEIVE_BUFFER_FORCE = 33
 _ROOM = 1 << 23
 _NOT_OF_DEVICES = rt.OF_TC | rt.OF_NETCONF
-_UNDONE = ((rt.NETCONFA_FORWARDING, 0), (rt.NETCONFA_RP_FILTER, 1))
-"""Values that somebody else has given to what is ours: no forwarding, and a strict reverse path filter."""
+_HARMLESS = ((rt.NETCONFA_FORWARDING, 1), (rt.NETCONFA_RP_FILTER, 2))
+"""Values that need no look: forwarding is on, and a filter is loose, whatever the others are."""
 _READS = 64
 """The buffers that one call reads at most, so that a flood does not hold up everything else."""
 
@@ -36,8 +36,10 @@ class Seen:
     devices: bool = False
     """Devices or addresses, or the rules by which tables are chosen."""
     routes: bool = False
+    sysctls: bool = False
+    """Whether forwarding or a reverse path filter may have to be put back."""
     undone: bool = False
-    """Whether something of ours may have to be put back."""
+    """Whether something else of ours was removed."""
 
 
 class Monitor:
@@ -67,31 +69,26 @@ class Monitor:
 
     def read(self) -> Seen:
         """Reads what is there; afterwards `fd` is readable if there is more, or at the next change."""
-        devices = routes = undone = False
+        devices = routes = sysctls = undone = False
         for _ in range(_READS):
             try:
                 data = self._socket.recv(_BUFFER)
             except BlockingIOError:
                 break
             except OSError:  # ENOBUFS: messages were lost
-                devices = routes = undone = True
+                devices = routes = sysctls = undone = True
                 continue
             for kind, body in messages(data):
                 if kind in (rt.NEW_ROUTE, rt.DEL_ROUTE):
                     routes = routes or self._matters(body)
                 elif kind not in _NOT_OF_DEVICES:
                     devices = True
+                sysctls = sysctls or _concerns_sysctls(kind, body)
                 undone = undone or self._undoes(kind, body)
-        return Seen(devices, routes, undone)
+        return Seen(devices, routes, sysctls, undone)
 
     def _undoes(self, kind: int, body: bytes) -> bool:
-        """Whether the message tells that something of ours was undone."""
-        if kind == rt.NEW_NETCONF:
-            fields = attributes(body[4:])
-            return any(
-                name in fields and struct.unpack("=i", fields[name])[0] == wrong
-                for name, wrong in _UNDONE
-            )
+        """Whether the message tells that something of ours was removed."""
         if kind == rt.DEL_ROUTE:
             family, prefix, table, protocol = body[0], body[1], body[4], body[5]
             one_host = prefix == (32 if family == socket.AF_INET else 128)
@@ -117,3 +114,14 @@ class Monitor:
     def close(self) -> None:
         """Stops watching."""
         self._socket.close()
+
+
+def _concerns_sysctls(kind: int, body: bytes) -> bool:
+    """Whether a sysctl may be wrong now. The kernel tells of each that has changed, and of those of new devices."""
+    if kind != rt.NEW_NETCONF:
+        return False
+    fields = attributes(body[4:])
+    return any(
+        name in fields and struct.unpack("=i", fields[name])[0] != value
+        for name, value in _HARMLESS
+    )

@@ -14,7 +14,7 @@ from kubypass.model.printable import printable
 from kubypass.model.problem import Problem
 from kubypass.node.reach import DefaultRoutes
 from kubypass.node.reserved_ports import ephemeral_ports
-from kubypass.node.sysctls import is_strict
+from kubypass.node.reverse_path import ReversePathFilters
 from kubypass.node.uplinks import LeftOut, choose_uplinks
 from kubypass.settings.settings import Settings
 
@@ -76,11 +76,12 @@ class NodeState:
         """Reverse path filters that drop answers where they arrive by another device than the route to their source."""
         if len(self.uplinks) < 2:
             return []
+        filters = ReversePathFilters()
         return [
             f"net.ipv4.conf.{printable(link.name)}.rp_filter is strict: of what arrives there for the node itself, the "
             "kernel drops packets whose source is routed by another device; 2 is loose"
             for link in self.uplinks
-            if is_strict(link.name)
+            if filters.is_strict(link.name)
         ]
 
     @property

@@ -6,11 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kubypass.kernel import sysctl
+from kubypass.model.port_range import LINUX_EPHEMERAL, Ports
 from kubypass.node.record import Change, Kind, Record
 from kubypass.settings.settings import Settings
 
 _RESERVED = "net.ipv4.ip_local_reserved_ports"
-_EPHEMERAL, _DEFAULT = "net.ipv4.ip_local_port_range", "32768 60999"
+_EPHEMERAL = "net.ipv4.ip_local_port_range"
 _FEWEST = 1024
 """The fewest ephemeral ports that have to be left: connections to one server from one address need one each."""
 
@@ -45,21 +46,22 @@ def release_node_ports(change: Change) -> list[str]:
     return [f"took {_text(ours)} out of {_RESERVED}"]
 
 
-def ephemeral_ports() -> tuple[int, int]:
+def ephemeral_ports() -> Ports:
     """The first and the last port that the kernel gives to sockets that ask for none."""
-    first, last = (sysctl.read(_EPHEMERAL) or _DEFAULT).split()
+    text = sysctl.read(_EPHEMERAL)
+    if text is None:
+        return LINUX_EPHEMERAL
+    first, last = text.split()
     return int(first), int(last)
 
 
-def shared_ports(settings: Settings, ephemeral: tuple[int, int]) -> set[int]:
+def shared_ports(settings: Settings, ephemeral: Ports) -> set[int]:
     """The NodePorts that are ephemeral ports as well."""
     first, last = settings.node_ports.port_range
     return set(range(max(first, ephemeral[0]), min(last, ephemeral[1]) + 1))
 
 
-def too_few_left(
-    settings: Settings, ephemeral: tuple[int, int], reserved: str | None = None
-) -> int | None:
+def too_few_left(settings: Settings, ephemeral: Ports, reserved: str | None = None) -> int | None:
     """How many ephemeral ports would be left without the NodePorts, where these are too few; None where it is fine."""
     shared = shared_ports(settings, ephemeral)
     taken = _ports((sysctl.read(_RESERVED) or "") if reserved is None else reserved)

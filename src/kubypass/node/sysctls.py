@@ -8,9 +8,6 @@ from kubypass.model.address import Family
 from kubypass.node.record import Change, Kind, Record
 from kubypass.settings.settings import Settings
 
-_STRICT, _LOOSE = 1, 2
-"""Values of rp_filter (RFC 3704). Of a device's own value and that of `all`, the larger one counts."""
-
 
 def set_sysctl(record: Record | None, name: str, value: str) -> bool:
     """Sets a sysctl; False where it has the value already, or where the kernel has no such sysctl.
@@ -45,21 +42,6 @@ def switch_on(name: str) -> bool:
         return False
     sysctl.write(name, "1")
     return True
-
-
-def is_strict(device: str) -> bool:
-    """Whether the kernel drops packets that arrive by a device and whose source it would reach by another one."""
-    values = (sysctl.read(_filter_of(name)) for name in ("all", device))
-    return max((int(value) for value in values if value), default=0) == _STRICT
-
-
-def loosen(device: str, record: Record | None = None) -> bool:
-    """Makes a strict reverse path filter a loose one; the record is that of `set_sysctl`."""
-    return is_strict(device) and set_sysctl(record, _filter_of(device), str(_LOOSE))
-
-
-def _filter_of(device: str) -> str:
-    return f"net/ipv4/conf/{device}/rp_filter"
 
 
 def device_forwarding(settings: Settings, device: str) -> list[str]:

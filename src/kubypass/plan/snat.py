@@ -10,14 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from kubypass.model.port_range import LAST_PORT, LINUX_EPHEMERAL, Ports
 from kubypass.model.problem import Problem
 from kubypass.settings.parse import FIRST_NAT_PORT
 from kubypass.settings.settings import Settings
 
-Ports = tuple[int, int]
-"""First and last port of a range."""
-_LAST_PORT = 65535
-_ABOVE_LINUX = (61000, 65535)
+_ABOVE_LINUX = (LINUX_EPHEMERAL[1] + 1, LAST_PORT)
 """The ports above Linux's default ephemeral ports."""
 _ENOUGH = 1024
 """With this many ports above the ephemeral ones, a larger range below, where daemons listen, is not chosen."""
@@ -44,10 +42,6 @@ class SnatPorts:
 
     def __str__(self) -> str:
         return ", ".join(f"{first}-{last}" for first, last in self.ranges)
-
-
-LINUX_EPHEMERAL: Ports = (32768, 60999)
-"""Linux's default of net.ipv4.ip_local_port_range."""
 
 
 def plan_snat_ports(settings: Settings, ephemeral: Ports) -> tuple[SnatPorts, tuple[Problem, ...]]:
@@ -86,7 +80,7 @@ def _gaps(taken: Iterable[Ports]) -> list[Ports]:
         if first > at:
             gaps.append((at, first - 1))
         at = max(at, last + 1)
-    return [*gaps, (at, _LAST_PORT)] if at <= _LAST_PORT else gaps
+    return [*gaps, (at, LAST_PORT)] if at <= LAST_PORT else gaps
 
 
 def _size(ports: Ports) -> int:

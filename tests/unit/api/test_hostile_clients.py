@@ -18,6 +18,7 @@ from kubypass.api.answer import Answer, text_answer
 from kubypass.api.limits import Limits
 from kubypass.api.routes import Routes
 from kubypass.api.server import HttpServer
+from kubypass_lab.box.patience import DEADLINE_S
 
 PROBE = b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n"
 PATIENT = Limits(request_s=600, page_s=600, answer_s=600)
@@ -37,7 +38,7 @@ def serving(routes: Routes | None = None, limits: Limits | None = None) -> Itera
         server.stop()
 
 
-def dial(port: int, source: str = "127.0.0.1", timeout: float = 60) -> socket.socket:
+def dial(port: int, source: str = "127.0.0.1", timeout: float = DEADLINE_S) -> socket.socket:
     return socket.create_connection(("127.0.0.1", port), timeout, source_address=(source, 0))
 
 
@@ -50,16 +51,18 @@ def read_all(client: socket.socket) -> bytes:
     return bytes(found)
 
 
-def probe(port: int, source: str = "127.0.0.1", sent: bytes = PROBE, timeout: float = 60) -> bytes:
+def probe(
+    port: int, source: str = "127.0.0.1", sent: bytes = PROBE, timeout: float = DEADLINE_S
+) -> bytes:
     with dial(port, source, timeout) as client:
         client.sendall(sent)
         return read_all(client)
 
 
 def wait(condition: Callable[[], object], what: str) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + DEADLINE_S
     while not condition():
-        assert time.monotonic() < deadline, f"not within 60 s: {what}"
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S} s: {what}"
         time.sleep(0.01)
 
 
@@ -177,7 +180,7 @@ def test_no_file_is_left_for_a_connection() -> None:
         clients = [opened.enter_context(socket.socket()) for _ in range(60)]
         last = opened.enter_context(socket.socket())
         for client in [*clients, last]:
-            client.settimeout(60)
+            client.settimeout(DEADLINE_S)
         with open("/dev/null") as lowest_free:
             limit = max(map(int, os.listdir("/proc/self/fd"))) + 8
             assert lowest_free.fileno() < limit
@@ -198,7 +201,7 @@ def test_requests_for_one_slow_page_share_an_answer() -> None:
 
     def page() -> Answer:
         made.append(1)
-        go.wait(60)
+        go.wait(DEADLINE_S)
         return text_answer("late")
 
     with serving(Routes({"/page": page}, quick=False)) as port, ExitStack() as opened:

@@ -12,6 +12,7 @@ import pytest
 from kubypass.cli import COMMANDS, whole_parser
 from kubypass.cli.command_tree import command_tree
 from kubypass.cli.completion import written
+from kubypass_lab.box.patience import DEADLINE_S
 
 LINES = [
     ("kubypass stat", {"status"}),
@@ -43,7 +44,7 @@ def test_bash(tmp_path: Path, line: str, wanted: set[str]) -> None:
     script.write_text(written("bash", COMMANDS))
     done = subprocess.run(
         ["bash", "-c", BASH, "bash", script, *line.split(" ")],
-        capture_output=True, text=True, check=True, timeout=60,
+        capture_output=True, text=True, check=True, timeout=DEADLINE_S,
     )  # fmt: skip
     assert done.stderr == ""
     assert {word for word in done.stdout.split() if not word.startswith("-h")} >= wanted
@@ -58,7 +59,8 @@ def test_fish(tmp_path: Path, line: str, wanted: set[str]) -> None:
     script.write_text(written("fish", COMMANDS))
     done = subprocess.run(
         ["fish", "--no-config", "-c", f"source {script}; complete -C '{line}'"],
-        capture_output=True, text=True, check=True, timeout=60, env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=True, timeout=DEADLINE_S,
+        env={"HOME": str(tmp_path), "PATH": "/usr/bin:/bin"},
     )  # fmt: skip
     assert done.stderr == ""
     assert {row.split("\t")[0] for row in done.stdout.splitlines()} >= wanted
@@ -81,7 +83,7 @@ def test_zsh_loads_it_and_knows_every_command(tmp_path: Path) -> None:
         ask kubypass agent --manifests ""; ask kubypass service list ""
     """)
     done = subprocess.run(
-        ["zsh", "-f", shown], capture_output=True, text=True, check=True, timeout=60
+        ["zsh", "-f", shown], capture_output=True, text=True, check=True, timeout=DEADLINE_S
     )
     assert done.stderr == ""
     first, kind, output, files, listing, _ = done.stdout.split("END\n")

@@ -12,6 +12,7 @@ import time
 import pytest
 
 from kubypass.cli.progress import progress
+from kubypass_lab.box.patience import DEADLINE_S
 
 SCRIPT = """
 from kubypass.cli.progress import progress
@@ -34,7 +35,7 @@ def test_a_long_one_says_what_it_does_now_and_then_each_step(
     with progress(patience_s=0.05) as shown:
         shown.say("loading one")
         shown.say("loading two")
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + DEADLINE_S
         while not said:
             assert time.monotonic() < deadline
             said += capsys.readouterr().err
@@ -46,7 +47,7 @@ def test_a_long_one_says_what_it_does_now_and_then_each_step(
 
 def test_a_terminal_sees_each_step_at_once() -> None:
     ours, theirs = pty.openpty()
-    subprocess.run([sys.executable, "-c", SCRIPT], stderr=theirs, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", SCRIPT], stderr=theirs, check=True, timeout=DEADLINE_S)
     os.close(theirs)
     assert os.read(ours, 4096) == b"kubypass: loading one\r\nkubypass: loading two\r\n"
     os.close(ours)

@@ -23,13 +23,13 @@ from kubypass_lab.bench.cluster import (
     service,
     write_list,
 )
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.checkout import BUILD
 
 _BOX = "bench"
 _MANIFESTS = Path("/run/kubypass/box") / _BOX / "manifests"
 _KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 _PAIRED = BUILD / "bench/paired"
-_DEADLINE_S = 60.0
 _WORKLOADS = """
 apiVersion: apps/v1
 kind: Deployment
@@ -89,7 +89,7 @@ def _services(pods: dict[str, tuple[str, str]], count: int) -> dict[str, str]:
 
 
 def _wait_for(services: int) -> None:
-    deadline = time.monotonic() + _DEADLINE_S
+    deadline = time.monotonic() + DEADLINE_S
     while (
         json.loads(_box("exec", "node1", "--", "kubypass", "status", "-o", "json"))["services"]
         != services

@@ -19,10 +19,10 @@ from typing import Any
 from kubypass.errors import KernelError, KubypassError
 from kubypass.kernel import cgroup, mounts
 from kubypass.kernel.processes import left_behind
+from kubypass_lab.box.patience import DEADLINE_S
 
 _ROOT = Path("/run/kubypass/bench")
 _PREFIX = "kubypass-bench"
-_DEADLINE_S = 120.0
 _LINKS = """link set lo up
 link add eth0 type veth peer name far
 link set eth0 up
@@ -128,7 +128,7 @@ def agent(node: BareNode, *options: str) -> Iterator[float]:
         )
     try:
         while not ((node.run / "agent.sock").exists() and node.ask("/healthz")[0] == 200):
-            if process.poll() is not None or time.perf_counter() - started > _DEADLINE_S:
+            if process.poll() is not None or time.perf_counter() - started > DEADLINE_S:
                 text = (node.root / "agent.log").read_text().splitlines()
                 raise KubypassError(
                     f"the agent did not start: {text[-1] if text else 'it said nothing'}"
@@ -137,4 +137,4 @@ def agent(node: BareNode, *options: str) -> Iterator[float]:
         yield time.perf_counter() - started
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(_DEADLINE_S)
+        process.wait(DEADLINE_S)
