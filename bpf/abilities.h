@@ -3,7 +3,7 @@
  * function that needs one it lacks returns -EOPNOTSUPP there, or zero where it asks for a property of the packet. */
 #pragma once
 
-#define EOPNOTSUPP 95
+#include <linux/errno.h>
 
 enum ability {
 	ABILITY_MARK = 1, /* a mark travels with the packet to the device's own hook */

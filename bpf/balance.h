@@ -32,7 +32,7 @@ static __always_inline enum verdict translate(context *ctx, struct packet *packe
 
 	if (packet->fragment) {
 		/* SCTP's checksum covers fragments that are not here. */
-		if (packet->tuple.protocol == IPPROTO_SCTP && !same_ports(&packet->tuple, &target))
+		if (packet->tuple.protocol == IPPROTO_SCTP && both_ports(&packet->tuple) != both_ports(&target))
 			return VERDICT_DROP_FRAGMENT;
 		if (note_first_fragment(packet, DATAGRAM_TRANSLATED, now))
 			return VERDICT_DROP_FRAGMENT;

@@ -49,10 +49,8 @@ static __always_inline int handle_bind(struct bpf_sock_addr *call, int family)
 {
 	struct socket_address at = {};
 
-	if (!read_call(call, false, &at))
-		return SOCKET_PROCEED;
-	read_address(call, family, &at.address);
-	if (!at.port || !is_node_namespace(bpf_get_netns_cookie(call)) || !takes_node_port(&at))
+	if (!read_call(call, family, &at) || !at.port || !is_node_namespace(bpf_get_netns_cookie(call)) ||
+	    !takes_node_port(&at))
 		return SOCKET_PROCEED;
 	note_refusal(&at);
 	count(HOOK_SOCKET, VERDICT_DROP_NODE_PORT_TAKEN, 0);

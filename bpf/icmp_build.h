@@ -3,11 +3,13 @@
  * sender. A CPU sends at most 1000 in a second and 50 at once, as the kernel does. */
 #pragma once
 
+#include <linux/icmpv6.h>
+
 #include "clock.h"
 #include "maps.h"
 #include "rewrite.h"
 
-/* Types, and codes of "unreachable": <linux/icmp.h> needs headers that this target lacks. */
+/* Types, and codes of "unreachable", of IPv4: <linux/icmp.h> needs headers that this target lacks. */
 #define ICMP_ECHO_REPLY 0
 #define ICMP_UNREACHABLE 3
 #define ICMP_ECHO 8
@@ -15,13 +17,6 @@
 #define ICMP_PARAMETER_PROBLEM 12
 #define ICMP_PORT 3
 #define ICMP_FRAGMENTATION_NEEDED 4
-#define ICMPV6_UNREACHABLE 1
-#define ICMPV6_TOO_BIG 2
-#define ICMPV6_TIME_EXCEEDED 3
-#define ICMPV6_PARAMETER_PROBLEM 4
-#define ICMPV6_ECHO 128
-#define ICMPV6_ECHO_REPLY 129
-#define ICMPV6_PORT 4
 
 #define ICMP_BURST 50
 #define ICMP_INTERVAL_NS (NS_PER_S / 1000)
@@ -126,7 +121,7 @@ static __always_inline int build_icmp_error(context *ctx, bool ipv4, const struc
 		return -1;
 	sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)&error, sizeof(error), 0));
 	if (!ipv4) { /* the pseudo header of RFC 8200 section 8.1: addresses, length, protocol */
-		sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)ends, 2 * sizeof(struct address), sum));
+		sum = fold(bpf_csum_diff(NULL, 0, (__be32 *)ends, BOTH_ADDRESSES, sum));
 		sum += bpf_htons(bytes) + bpf_htons(IPPROTO_ICMPV6);
 	}
 	error.checksum = checksum(sum_words(ctx, L2_BYTES + header_bytes + sizeof(error), IPV6_MTU_MIN / 2, sum));

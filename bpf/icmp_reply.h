@@ -7,21 +7,20 @@
 #include "finish.h"
 #include "hook.h"
 #include "icmp_build.h"
-#include "mark.h"
 
 static __always_inline struct icmp_error error_of(bool ipv4, enum verdict verdict, __u32 mtu)
 {
-	struct icmp_error error = { .type = ipv4 ? ICMP_UNREACHABLE : ICMPV6_UNREACHABLE };
+	struct icmp_error error = { .type = ipv4 ? ICMP_UNREACHABLE : ICMPV6_DEST_UNREACH };
 
 	if (verdict == VERDICT_ANSWER_TTL_EXPIRED) {
-		error.type = ipv4 ? ICMP_TIME_EXCEEDED : ICMPV6_TIME_EXCEEDED;
+		error.type = ipv4 ? ICMP_TIME_EXCEEDED : ICMPV6_TIME_EXCEED;
 	} else if (verdict != VERDICT_ANSWER_TOO_BIG) {
-		error.code = ipv4 ? ICMP_PORT : ICMPV6_PORT;
+		error.code = ipv4 ? ICMP_PORT : ICMPV6_PORT_UNREACH;
 	} else if (ipv4) {
 		error.code = ICMP_FRAGMENTATION_NEEDED;
 		error.field = bpf_htonl(mtu ? mtu : IPV4_MTU_MIN);
 	} else {
-		error.type = ICMPV6_TOO_BIG;
+		error.type = ICMPV6_PKT_TOOBIG;
 		error.field = bpf_htonl(mtu > IPV6_MTU_MIN ? mtu : IPV6_MTU_MIN);
 	}
 	return error;
@@ -129,6 +128,6 @@ __noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 bits)
 		error = become_error(ctx, hook, &packet, step.verdict, step.mtu);
 	if (error)
 		return ACTION_DROP;
-	mark_forwarded(ctx);
+	write_mark(ctx, MARK_FORWARDED);
 	return is_ingress(hook) ? redirect_out(packet_device(ctx)) : redirect_in(packet_device(ctx));
 }

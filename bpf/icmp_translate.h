@@ -37,7 +37,7 @@ static __always_inline bool has_error_type(context *ctx, const struct packet *pa
 
 	if (packet->ethertype == bpf_htons(ETH_P_IP))
 		return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM;
-	return type >= ICMPV6_UNREACHABLE && type <= ICMPV6_PARAMETER_PROBLEM;
+	return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
 }
 
 /* The quoted transport header may be cut after its first bytes, which are the ports. */
@@ -76,7 +76,7 @@ static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct
 
 	if (load_bytes(ctx, offset, &ip, sizeof(ip)) || ip.version != 6 || make_readable(ctx, packet_bytes(ctx)))
 		return false;
-	__builtin_memcpy(&icmp->quoted, &ip.saddr, 2 * sizeof(struct address));
+	__builtin_memcpy(&icmp->quoted, &ip.saddr, BOTH_ADDRESSES);
 	found.bits = walk_extensions(ctx, offset + sizeof(ip), ip.nexthdr);
 	icmp->quoted.protocol = found.next;
 	icmp->l4_offset = found.offset;
@@ -87,24 +87,19 @@ static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct
  * ICMP checksum covers all of it; in IPv4, the quoted header's own checksum compensates for its addresses. */
 static __always_inline int rewrite_quoted(context *ctx, const struct packet *packet, const struct icmp_quotation *icmp)
 {
-	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES, ports = both_ports(&icmp->sent);
-	__u32 old_ports = both_ports(&icmp->quoted);
-	__s64 difference = bpf_csum_diff(&old_ports, sizeof(old_ports), &ports, sizeof(ports), 0);
+	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;
+	__be32 ends[2] = { icmp->sent.source.word[3], icmp->sent.destination.word[3] };
+	__u32 old_ports = both_ports(&icmp->quoted), ports = both_ports(&icmp->sent);
+	__s64 addresses = addresses_difference(&icmp->quoted, &icmp->sent);
+	__s64 difference = bpf_csum_diff(&old_ports, sizeof(old_ports), &ports, sizeof(ports), ipv4 ? 0 : addresses);
 	int error;
 
-	if (packet->ethertype == bpf_htons(ETH_P_IP)) {
-		__be32 old[2] = { icmp->quoted.source.word[3], icmp->quoted.destination.word[3] };
-		__be32 new[2] = { icmp->sent.source.word[3], icmp->sent.destination.word[3] };
-		__s64 addresses = bpf_csum_diff(old, sizeof(old), new, sizeof(new), 0);
-
+	if (ipv4)
 		error = replace_l3_checksum(ctx, offset + offsetof(struct iphdr, check), 0, addresses, 0) ||
-			store_bytes(ctx, offset + offsetof(struct iphdr, saddr), new, sizeof(new));
-	} else {
-		difference = bpf_csum_diff((__be32 *)&icmp->quoted, 2 * sizeof(struct address), (__be32 *)&icmp->sent,
-					   2 * sizeof(struct address), difference);
-		error = store_bytes(ctx, offset + offsetof(struct ipv6hdr, saddr), &icmp->sent,
-				    2 * sizeof(struct address));
-	}
+			store_bytes(ctx, offset + offsetof(struct iphdr, saddr), ends, sizeof(ends));
+	else
+		error = store_bytes(ctx, offset + offsetof(struct ipv6hdr, saddr), &icmp->sent, BOTH_ADDRESSES);
 	return error || replace_l4_checksum(ctx, checksum_offset(packet), 0, difference, 0) ||
 	       store_bytes(ctx, icmp->l4_offset, &ports, sizeof(ports));
 }
@@ -115,8 +110,7 @@ static __always_inline bool keeps_source(context *ctx, const struct packet *pack
 {
 	if (same_address(&packet->tuple.source, &icmp->quoted.destination))
 		return false;
-	return is_icmp(ctx, packet, ICMP_TIME_EXCEEDED, ICMPV6_TIME_EXCEEDED) ||
-	       lookup_local_address(&icmp->sent.source);
+	return is_icmp(ctx, packet, ICMP_TIME_EXCEEDED, ICMPV6_TIME_EXCEED) || lookup_local_address(&icmp->sent.source);
 }
 
 /* Translates an ICMP error about a packet that was translated here, in either direction. The error goes to the
@@ -134,10 +128,8 @@ static __always_inline enum verdict translate_icmp_error(context *ctx, struct pa
 		return VERDICT_PASS;
 	icmp = &scratch->icmp;
 	__builtin_memset(icmp, 0, sizeof(*icmp));
-	if (packet->ethertype == bpf_htons(ETH_P_IP))
-		parsed = parse_quoted_ipv4(ctx, offset, icmp);
-	else
-		parsed = parse_quoted_ipv6(ctx, offset, icmp);
+	parsed = packet->ethertype == bpf_htons(ETH_P_IP) ? parse_quoted_ipv4(ctx, offset, icmp)
+							  : parse_quoted_ipv6(ctx, offset, icmp);
 	if (!parsed || !same_address(&icmp->quoted.source, &packet->tuple.destination))
 		return VERDICT_PASS;
 	key = reversed(&icmp->quoted);

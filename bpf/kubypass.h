@@ -214,20 +214,14 @@ struct queued_fragment {
 	__u8 bytes[QUEUED_FRAGMENT_BYTES];
 };
 
-/* Key of `socket_peers`: a socket and the backend it talks to. */
+/* Key of `socket_peers`: a socket and the backend it talks to. The value is the frontend that the application asked
+ * for, at the address by which it did. */
 struct socket_peer {
 	__u64 cookie;
 	struct address address;
 	__be16 port;
 	__u8 protocol;
 	__u8 pad[5];
-};
-
-/* Value of `socket_peers`: the service address that the application asked for. */
-struct socket_service {
-	struct address address;
-	__be16 port;
-	__u8 pad[2];
 };
 
 /* Key of `refused_binds`: a NodePort that a process of the node tried to listen on. */

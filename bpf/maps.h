@@ -59,7 +59,7 @@ MAP(fragments, LRU_HASH, SIZED_BY_SETTINGS, struct datagram, struct datagram_por
 MAP(queued_fragments, LRU_HASH, 256, struct fragment_position, struct queued_fragment);
 
 /* Socket and backend -> the service address that the socket asked for. */
-MAP(socket_peers, LRU_HASH, SIZED_BY_SETTINGS, struct socket_peer, struct socket_service);
+MAP(socket_peers, LRU_HASH, SIZED_BY_SETTINGS, struct socket_peer, struct frontend);
 
 /* Cookies of network namespaces whose sockets are excluded: their packets are translated instead. */
 MAP(socket_lb_off, HASH, 16384, __u64, __u32);

@@ -18,6 +18,7 @@
 static __always_inline bool socket_has_port(context *ctx, struct nat_setup *nat)
 {
 	bool of_node = nat->netns_to_check == (__u32)BPF_F_CURRENT_NETNS, found;
+	bool tcp = nat->reply_key.protocol == IPPROTO_TCP;
 	struct bpf_sock_tuple *sockets = &nat->sockets;
 	__u32 size = sizeof(sockets->ipv6);
 	struct bpf_sock *socket;
@@ -30,22 +31,16 @@ static __always_inline bool socket_has_port(context *ctx, struct nat_setup *nat)
 		sockets->ipv4.dport = nat->received.destination_port;
 		size = sizeof(sockets->ipv4);
 	}
-	if (nat->reply_key.protocol == IPPROTO_TCP) {
-		socket = bpf_skc_lookup_tcp(ctx, sockets, size, nat->netns_to_check, 0);
-		if (!socket)
-			return false;
-		/* A listening server has no connection yet. */
-		found = of_node || socket->state != BPF_TCP_LISTEN;
-		bpf_sk_release(socket);
-		return found;
-	}
-	if (!of_node)
+	if (!tcp && !of_node)
 		return false; /* a server has one socket for all datagrams */
-	socket = bpf_sk_lookup_udp(ctx, sockets, size, BPF_F_CURRENT_NETNS, 0);
+	socket = tcp ? bpf_skc_lookup_tcp(ctx, sockets, size, nat->netns_to_check, 0)
+		     : bpf_sk_lookup_udp(ctx, sockets, size, BPF_F_CURRENT_NETNS, 0);
 	if (!socket)
 		return false;
+	/* A listening server has no connection yet. */
+	found = of_node || socket->state != BPF_TCP_LISTEN;
 	bpf_sk_release(socket);
-	return true;
+	return found;
 }
 
 /* Has the entry expired? Where no port is free, an attempt to connect that has not got on for a while gives way: it may
@@ -141,8 +136,7 @@ static __always_inline void count_failure(struct nat_setup *nat)
 		failure->last_ns = nat->now;
 		return;
 	}
-	nat->failure.connections = 1;
-	nat->failure.last_ns = nat->now;
+	nat->failure = (struct snat_failure){ .connections = 1, .last_ns = nat->now };
 	bpf_map_update_elem(&snat_failures, &nat->destination, &nat->failure, BPF_NOEXIST);
 }
 

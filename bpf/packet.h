@@ -18,7 +18,6 @@
 #define IPV4_FRAGMENT_OFFSET 0x1fff
 #define IPV4_MORE_FRAGMENTS 0x2000
 #define IPV4_DO_NOT_FRAGMENT 0x4000
-#define IPV6_FRAGMENT_HEADER 44
 #define IPV6_FRAGMENT_OFFSET 0xfff8
 #define IPV6_MORE_FRAGMENTS 0x0001
 
@@ -28,18 +27,15 @@
 #define TCP_ACK 0x10
 #define TCP_FLAGS_OFFSET 13
 
+#define SCTP_HEADER_BYTES 12 /* RFC 9260 section 3.1 */
+#define SCTP_CHECKSUM_OFFSET 8
+
+#define BOTH_ADDRESSES (2 * sizeof(struct address)) /* with which a tuple begins, and an IPv6 header ends */
 #define L4_BYTES_UNKNOWN 0xffff /* BIG TCP (RFC 2675): the length does not fit, and is zero in the IP header */
 
 /* What every host accepts (RFC 1122 section 3.3.2, RFC 8200 section 5): no ICMP error is longer. */
 #define IPV4_MTU_MIN 576
 #define IPV6_MTU_MIN 1280
-
-struct sctp_header { /* RFC 9260 section 3.1 */
-	__be16 source;
-	__be16 dest;
-	__be32 tag;
-	__u32 checksum; /* CRC32c, little endian */
-};
 
 struct packet {
 	struct tuple tuple; /* current addresses and ports: a rewrite updates them */
@@ -99,7 +95,7 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 		packet->l4_header_bytes = sizeof(struct udphdr);
 		ports = l4_header(cursor, packet, sizeof(struct udphdr));
 	} else if (packet->tuple.protocol == IPPROTO_SCTP) {
-		ports = l4_header(cursor, packet, sizeof(struct sctp_header));
+		ports = l4_header(cursor, packet, SCTP_HEADER_BYTES);
 	} else {
 		return PARSE_IP;
 	}
@@ -192,7 +188,7 @@ struct extension {
 static __always_inline bool is_extension(__u8 next)
 {
 	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
-	       next == IPV6_FRAGMENT_HEADER;
+	       next == IPPROTO_FRAGMENT;
 }
 
 /* What the extension headers say, in one scalar. */
@@ -227,7 +223,7 @@ __noinline __u64 walk_extensions(context *ctx, __u32 offset, __u8 next)
 		}
 		if (next == IPPROTO_ROUTING && extension->segments_left)
 			break;
-		if (next == IPV6_FRAGMENT_HEADER) {
+		if (next == IPPROTO_FRAGMENT) {
 			__u16 fragment = bpf_ntohs(extension->fragment);
 
 			found.fragment = !!(fragment & (IPV6_FRAGMENT_OFFSET | IPV6_MORE_FRAGMENTS));
@@ -274,7 +270,7 @@ static __always_inline enum parse_result parse_ipv6(context *ctx, const struct c
 	bytes = bpf_ntohs(ip->payload_len);
 	if (L2_BYTES + sizeof(*ip) + bytes > packet_bytes(ctx))
 		return PARSE_MALFORMED;
-	__builtin_memcpy(&packet->tuple, &ip->saddr, 2 * sizeof(struct address));
+	__builtin_memcpy(&packet->tuple, &ip->saddr, BOTH_ADDRESSES);
 	/* The maps would take them for IPv4's; the kernel drops them too. */
 	if (is_ipv4(&packet->tuple.source) || is_ipv4(&packet->tuple.destination))
 		return PARSE_MALFORMED;
@@ -284,11 +280,6 @@ static __always_inline enum parse_result parse_ipv6(context *ctx, const struct c
 	packet->l4_offset = L2_BYTES + sizeof(*ip);
 	packet->tuple.protocol = ip->nexthdr;
 	return is_extension(ip->nexthdr) ? parse_extensions(ctx, cursor, packet) : parse_ports(cursor, packet);
-}
-
-static __always_inline bool same_ports(const struct tuple *a, const struct tuple *b)
-{
-	return a->source_port == b->source_port && a->destination_port == b->destination_port;
 }
 
 static __always_inline enum parse_result parse_packet(context *ctx, const struct cursor *cursor, struct packet *packet)

@@ -4,8 +4,16 @@
 #pragma once
 
 #include "icmp_reply.h"
-#include "mark.h"
 #include "slow_path.h"
+
+/* Has another hook sent the packet to this device? Then it is complete and was counted there. The mark goes. */
+static __always_inline bool take_forwarded_mark(context *ctx)
+{
+	if (read_mark(ctx) != MARK_FORWARDED)
+		return false;
+	write_mark(ctx, 0);
+	return true;
+}
 
 /* Defines a program. Its first part, `handle`, becomes a function that the verifier looks at by itself. Packets that
  * our own hooks have sent to a device pass its hook: they were counted there. */

@@ -47,16 +47,21 @@ static __always_inline int rewrite_ipv4(context *ctx, const struct packet *packe
 	return store_bytes(ctx, IPV4_ADDRESSES_OFFSET, new, sizeof(new));
 }
 
+/* Returns what a change of addresses changes in a checksum. IPv4's are in the last words; the others stay. */
+static __always_inline __s64 addresses_difference(const struct tuple *from, const struct tuple *to)
+{
+	return bpf_csum_diff((__be32 *)from, BOTH_ADDRESSES, (__be32 *)to, BOTH_ADDRESSES, 0);
+}
+
 static __always_inline int rewrite_ipv6(context *ctx, const struct packet *packet, const struct tuple *to, __u64 flags)
 {
-	__s64 difference = bpf_csum_diff((__be32 *)&packet->tuple, 2 * sizeof(struct address), (__be32 *)to,
-					 2 * sizeof(struct address), 0);
+	__s64 difference = addresses_difference(&packet->tuple, to);
 
 	if (!has_pseudo_header(packet))
-		return store_summed(ctx, IPV6_ADDRESSES_OFFSET, to, 2 * sizeof(struct address));
+		return store_summed(ctx, IPV6_ADDRESSES_OFFSET, to, BOTH_ADDRESSES);
 	if (replace_ipv6_addresses_checksum(ctx, checksum_offset(packet), difference, flags | BPF_F_PSEUDO_HDR))
 		return -1;
-	return store_bytes(ctx, IPV6_ADDRESSES_OFFSET, to, 2 * sizeof(struct address));
+	return store_bytes(ctx, IPV6_ADDRESSES_OFFSET, to, BOTH_ADDRESSES);
 }
 
 /* Both ports as they stand in the transport header. */
@@ -75,11 +80,9 @@ static __always_inline int rewrite_ports(context *ctx, const struct packet *pack
 	__u32 offset = packet->l4_offset, checksum;
 
 	if (packet->tuple.protocol == IPPROTO_SCTP) {
-		__u32 at = offset + offsetof(struct sctp_header, checksum);
+		__u32 at = offset + SCTP_CHECKSUM_OFFSET;
 
-		if (packet->l4_bytes == L4_BYTES_UNKNOWN)
-			return -1;
-		if (load_bytes(ctx, at, &checksum, sizeof(checksum)))
+		if (packet->l4_bytes == L4_BYTES_UNKNOWN || load_bytes(ctx, at, &checksum, sizeof(checksum)))
 			return -1;
 		checksum ^= crc32c_change(old ^ new, packet->l4_bytes);
 		if (store_summed(ctx, at, &checksum, sizeof(checksum)))
@@ -101,14 +104,10 @@ static __always_inline __u64 checksum_flags(const struct packet *packet)
 static __always_inline int rewrite_addresses(context *ctx, struct packet *packet, const struct tuple *to)
 {
 	__u64 flags = checksum_flags(packet);
-	int error;
+	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
 
-	if (packet->ethertype == bpf_htons(ETH_P_IP))
-		error = rewrite_ipv4(ctx, packet, to, flags);
-	else
-		error = rewrite_ipv6(ctx, packet, to, flags);
-	if (error)
-		return error;
+	if (ipv4 ? rewrite_ipv4(ctx, packet, to, flags) : rewrite_ipv6(ctx, packet, to, flags))
+		return -1;
 	packet->moved |= !same_address(&packet->tuple.destination, &to->destination);
 	packet->tuple = *to;
 	packet->translated = true;

@@ -4,7 +4,6 @@
 #pragma once
 
 #include "hook.h"
-#include "mark.h"
 #include "rewrite.h"
 #include "service.h"
 
@@ -35,7 +34,7 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through the pod's
 	 * veth. */
 	if (packet->from_node) {
-		mark_forwarded(ctx);
+		write_mark(ctx, MARK_FORWARDED);
 		packet->action = redirect_out(local->ifindex);
 	} else {
 		packet->action = redirect_into_pod(local->ifindex);
@@ -103,7 +102,7 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 		return leave_to_stack(packet, VERDICT_DROP_NO_ROUTE);
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, packet->ethertype, fib.dmac, fib.smac))
 		return VERDICT_DROP_REWRITE;
-	mark_forwarded(ctx);
+	write_mark(ctx, MARK_FORWARDED);
 	/* The route may be known, and the next hop's MAC address not yet: the kernel then resolves it. */
 	if (result == BPF_FIB_LKUP_RET_NO_NEIGH)
 		packet->action = redirect_to_neighbour(fib.ifindex, fib.family, fib.ipv6_dst);

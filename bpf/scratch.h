@@ -13,18 +13,17 @@ struct nat_setup {
 	struct flow reply;
 	struct flow forward;
 	__u64 now;
-	__u64 reopens; /* the client's ports may have the entry of a connection that is over or has lost its backend */
 	__u32 node_source; /* the new source is an address of the node, whose sockets have ports too */
 	__u32 netns_to_check; /* whose sockets may have the port; BPF_F_CURRENT_NETNS is the node's */
 	__u32 attempts; /* how often to search for a port */
 	__u32 crowded; /* one search has found none that is free */
+	__u32 reopens; /* the client's ports may have the entry of a connection that is over or has lost its backend */
 	struct bpf_fib_lookup route; /* to the backend, for the source address */
 	union {
 		struct tuple received; /* what a socket with the same port would receive */
 		struct bpf_sock_tuple sockets; /* the same: its IPv6 part is how a tuple begins */
 	};
 	struct snat_destination destination;
-	__u32 pad;
 	struct snat_failure failure;
 };
 

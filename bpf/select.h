@@ -43,14 +43,19 @@ static __always_inline struct backend *recall_backend(const struct service *serv
 	return backend;
 }
 
-/* Selects for a service with session affinity, and remembers the backend for the client. */
-static __always_inline struct backend *select_affine(const struct service *service, enum backend_list list,
-						     const struct address *client, __u32 number, __u32 *id)
+/* Returns the backend for a new connection of `client` to the service, from one of its lists; NULL where the list is
+ * empty, otherwise `id` is set. A service with session affinity remembers it for the client. */
+static __always_inline struct backend *select_backend(const struct service *service, enum backend_list list,
+						      const struct address *client, __u32 number, __u32 *id)
 {
-	struct affinity_client key = { .client = *client, .service = service->id };
-	struct affinity affinity = { .used_ns = now_ns() };
+	struct affinity_client key;
+	struct affinity affinity = {};
 	struct backend *backend;
 
+	if (!service->affinity_s)
+		return pick_backend(service, list, number, id);
+	key = (struct affinity_client){ .client = *client, .service = service->id };
+	affinity.used_ns = now_ns();
 	backend = recall_backend(service, list, &key, affinity.used_ns, id);
 	if (backend)
 		return backend;
@@ -59,14 +64,4 @@ static __always_inline struct backend *select_affine(const struct service *servi
 	if (backend)
 		bpf_map_update_elem(&affinities, &key, &affinity, BPF_ANY);
 	return backend;
-}
-
-/* Returns the backend for a new connection of `client` to the service, from one of its lists; NULL where the list is
- * empty, otherwise `id` is set. */
-static __always_inline struct backend *select_backend(const struct service *service, enum backend_list list,
-						      const struct address *client, __u32 number, __u32 *id)
-{
-	if (service->affinity_s)
-		return select_affine(service, list, client, number, id);
-	return pick_backend(service, list, number, id);
 }

@@ -13,10 +13,8 @@
 #define DHCP_CLIENT 68
 #define DHCP6_CLIENT 546
 #define DHCP6_SERVER 547
-#define MLD_REPORT 131
 #define ND_ROUTER_ADVERTISEMENT 134
 #define ND_NEIGHBOUR_ADVERTISEMENT 136
-#define MLD2_REPORT 143
 
 /* Returns what is known of the pod behind the device, or NULL. `pod_devices` is an array, which costs nearly nothing:
  * it has one address of each family, of all pods but those whose slot another has. */
@@ -85,8 +83,9 @@ static __always_inline enum verdict judge_other_source(context *ctx, const struc
 	} else if (link_local || is_unspecified(&tuple->source)) {
 		int type = packet->fragment ? -1 : icmp_type(ctx, packet);
 
-		passes = type == MLD2_REPORT ||
-			 (type >= MLD_REPORT && type <= ND_NEIGHBOUR_ADVERTISEMENT && type != ND_ROUTER_ADVERTISEMENT);
+		passes = type == ICMPV6_MLD2_REPORT ||
+			 (type >= ICMPV6_MGM_REPORT && type <= ND_NEIGHBOUR_ADVERTISEMENT &&
+			  type != ND_ROUTER_ADVERTISEMENT);
 	}
 	return passes && is_on_link_only(&tuple->destination) ? VERDICT_PASS : VERDICT_DROP_FOREIGN_SOURCE;
 }

@@ -34,7 +34,7 @@ static __always_inline bool answers_echo(context *ctx, enum hook hook, const str
 {
 	struct service *address;
 
-	if (!config.answer_ping || !is_icmp(ctx, packet, ICMP_ECHO, ICMPV6_ECHO))
+	if (!config.answer_ping || !is_icmp(ctx, packet, ICMP_ECHO, ICMPV6_ECHO_REQUEST))
 		return false;
 	address = lookup_frontend(&packet->tuple.destination, 0, 0);
 	return address && (!from_network(hook) || config.external_cluster_ip || !is_internal(address));

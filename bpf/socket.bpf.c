@@ -32,9 +32,9 @@ static __always_inline int remember_service(__u64 cookie, const struct backend *
 		.port = backend->port,
 		.protocol = to->protocol,
 	};
-	struct socket_service service = { .address = to->address, .port = to->port };
+	struct frontend asked = { .address = to->address, .port = to->port, .protocol = to->protocol };
 
-	return bpf_map_update_elem(&socket_peers, &peer, &service, BPF_ANY);
+	return bpf_map_update_elem(&socket_peers, &peer, &asked, BPF_ANY);
 }
 
 /* Returns the address that the socket is bound to, all zero while it is not. */
@@ -114,14 +114,14 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, s
 static __always_inline enum verdict restore_service(struct bpf_sock_addr *call, struct socket_address *from)
 {
 	struct socket_peer peer = { .address = from->address, .port = from->port, .protocol = from->protocol };
-	struct socket_service *service;
+	struct frontend *asked;
 
 	peer.cookie = bpf_get_socket_cookie(call);
-	service = bpf_map_lookup_elem(&socket_peers, &peer);
-	if (!service)
+	asked = bpf_map_lookup_elem(&socket_peers, &peer);
+	if (!asked)
 		return VERDICT_PASS;
-	from->address = service->address;
-	from->port = service->port;
+	from->address = asked->address;
+	from->port = asked->port;
 	return VERDICT_TRANSLATED;
 }
 
@@ -149,15 +149,14 @@ enum call_kind {
 
 static __always_inline int handle_call(struct bpf_sock_addr *call, int family, enum call_kind kind)
 {
-	struct socket_address address = {};
+	struct socket_address address = { .connect = kind == CALL_CONNECT };
 	enum verdict verdict;
 
-	if (!read_call(call, kind == CALL_CONNECT, &address))
+	if (!read_call(call, family, &address))
 		return SOCKET_PROCEED;
-	read_address(call, family, &address.address);
 	verdict = kind == CALL_ASK_PEER ? restore_service(call, &address) : balance_socket(call, &address);
 	if (verdict == VERDICT_TRANSLATED)
-		write_address_port(call, family, &address);
+		write_call(call, family, &address);
 	return finish_call(verdict, &address);
 }
 

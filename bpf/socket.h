@@ -2,6 +2,7 @@
 /* The seam between the socket hooks and struct bpf_sock_addr: whose socket it is, and the address in its call. */
 #pragma once
 
+#include <linux/errno.h>
 #include <linux/in.h>
 
 #include "address.h"
@@ -9,10 +10,6 @@
 
 #define SOCKET_REFUSE 0
 #define SOCKET_PROCEED 1
-#define EPERM 1
-#define EADDRINUSE 98
-#define ETIMEDOUT 110
-#define ECONNREFUSED 111
 
 /* Defines the program of a hook, which returns `result`, an expression of `call`. */
 #define SOCKET_PROGRAM(hook, result)                                                                                   \
@@ -38,9 +35,9 @@ static __always_inline bool is_node_namespace(__u64 cookie)
 	return cookie == (config.node_netns_cookie ? config.node_netns_cookie : bpf_get_netns_cookie(NULL));
 }
 
-/* MPTCP (protocol 262) does not fit the key; its TCP subflows have calls of their own. Returns false where the call
- * is not ours to change. */
-static __always_inline bool read_call(struct bpf_sock_addr *call, bool connect, struct socket_address *to)
+/* Reads the address of a call of this family (4 or 6). MPTCP (protocol 262) does not fit the key; its TCP subflows have
+ * calls of their own. Returns false where the call is not ours to change. */
+static __always_inline bool read_call(struct bpf_sock_addr *call, int family, struct socket_address *to)
 {
 	__u32 protocol = call->protocol;
 
@@ -50,24 +47,18 @@ static __always_inline bool read_call(struct bpf_sock_addr *call, bool connect, 
 		return false;
 	to->protocol = protocol;
 	to->port = call->user_port;
-	to->connect = connect;
+	if (family == 4) {
+		to->address = ipv4_address(call->user_ip4);
+		return true;
+	}
+	to->address.word[0] = call->user_ip6[0];
+	to->address.word[1] = call->user_ip6[1];
+	to->address.word[2] = call->user_ip6[2];
+	to->address.word[3] = call->user_ip6[3];
 	return true;
 }
 
-/* Reads the address of a call of this family (4 or 6). */
-static __always_inline void read_address(struct bpf_sock_addr *call, int family, struct address *address)
-{
-	if (family == 4) {
-		*address = ipv4_address(call->user_ip4);
-		return;
-	}
-	address->word[0] = call->user_ip6[0];
-	address->word[1] = call->user_ip6[1];
-	address->word[2] = call->user_ip6[2];
-	address->word[3] = call->user_ip6[3];
-}
-
-static __always_inline void write_address_port(struct bpf_sock_addr *call, int family, const struct socket_address *to)
+static __always_inline void write_call(struct bpf_sock_addr *call, int family, const struct socket_address *to)
 {
 	call->user_port = to->port;
 	if (family == 4) {

@@ -30,11 +30,11 @@ BACKENDS = 2000
 
 @pytest.fixture
 def maps() -> dict[str, Map]:
-    peer, service = layout.SOCKET_PEER_SIZE, layout.SOCKET_SERVICE_SIZE
+    peer, asked = layout.SOCKET_PEER_SIZE, layout.FRONTEND_SIZE
     return {
         "services": Map.create(HASH, layout.FRONTEND_SIZE, layout.SERVICE_SIZE, 64),
         "backends": Map.create(ARRAY, 4, layout.BACKEND_SIZE, BACKENDS),
-        "socket_peers": Map.create(LRU_HASH, peer, service, 4096),
+        "socket_peers": Map.create(LRU_HASH, peer, asked, 4096),
     }
 
 
@@ -57,7 +57,7 @@ def peer(
 ) -> None:
     """A socket that asked for a service and was given POD."""
     key = layout.SocketPeer(cookie, POD, 5353, protocol).pack()
-    maps["socket_peers"].update(key, layout.SocketService(asked, port).pack())
+    maps["socket_peers"].update(key, layout.Frontend(asked, port, protocol).pack())
 
 
 def remove(maps: dict[str, Map], peers: StalePeers, numbers: list[int], **written: bytes) -> None:

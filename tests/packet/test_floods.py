@@ -121,18 +121,33 @@ def test_attempts_give_way_where_no_port_is_free(netns: str, who: Addresses, pro
     assert answer(lab, who, late, protocol=protocol) == (hosts[45], 40000)
 
 
-def test_confirmed_connections_never_do(netns: str, who: Addresses) -> None:
-    lab = made(netns, who, **FEW)
+def confirmed(lab: Lab, who: Addresses, hosts: list[str], protocol: str) -> dict[str, int]:
+    """Connections that clients have gone on with after an answer; their source ports."""
+    if protocol == "TCP":
+        return {host: connect(lab, who, (host, 40000)) for host in hosts}
+    ports = {host: ask(lab, who, (host, 40000), protocol=protocol) for host in hosts}
+    for port in ports.values():
+        answer(lab, who, port, protocol=protocol)
+    age(lab, 2)
+    for host, port in ports.items():
+        assert ask(lab, who, (host, 40000), protocol=protocol) == port
+    return ports
+
+
+@pytest.mark.parametrize("protocol", ["TCP", "UDP"])
+def test_confirmed_connections_never_do(netns: str, who: Addresses, protocol: str) -> None:
+    lab = made(netns, who, protocol, **FEW)
     hosts = clients(who, 50)
-    ports = {host: connect(lab, who, (host, 40000)) for host in hosts[:40]}
-    ports[hosts[40]] = ask(lab, who, (hosts[40], 40000))
-    assert ask(lab, who, (hosts[45], 40000)) == 0, "the one attempt is a moment old"
+    ports = confirmed(lab, who, hosts[:40], protocol)
+    ports[hosts[40]] = ask(lab, who, (hosts[40], 40000), protocol=protocol)
+    late = ask(lab, who, (hosts[45], 40000), protocol=protocol)
+    assert late == 0, "the one attempt is a moment old"
     age(lab, 2)
     for host in hosts[41:44]:
-        assert ask(lab, who, (host, 40000)) == ports[hosts[40]]
+        assert ask(lab, who, (host, 40000), protocol=protocol) == ports[hosts[40]]
         age(lab, 2)
     for host in hosts[:40]:
-        assert answer(lab, who, ports[host], flags="A") == (host, 40000)
+        assert answer(lab, who, ports[host], protocol=protocol, flags="A") == (host, 40000)
 
 
 def test_a_free_port_comes_before_one_of_an_attempt(netns: str, who: Addresses) -> None:

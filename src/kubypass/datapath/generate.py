@@ -23,7 +23,7 @@ _CONSTANTS = "abi_constant"
 _CODES = {"__u8": "B", "__u16": "H", "__u32": "I", "__u64": "Q", "__be16": "H"}
 _ABI_STRUCTS = (
     "frontend", "service", "backend", "local_address", "pod_device", "tuple", "flow", "datagram", "datagram_ports",
-    "socket_peer", "socket_service", "node_port", "refused_bind", "source_range", "affinity_client", "affinity",
+    "socket_peer", "node_port", "refused_bind", "source_range", "affinity_client", "affinity",
     "snat_destination", "snat_failure", "counter", "icmp_budget", "decision_record", "network",
     "node_addresses", "config",
 )  # fmt: skip

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "cf9e37c1656b"
+LAYOUT_HASH = "ae9f496c72df"
 MAP_NAMES = (
     "services",
     "slots",
@@ -351,27 +351,6 @@ class SocketPeer(NamedTuple):
         """Reads the bytes that the kernel has."""
         cookie, address, port, protocol = _SOCKET_PEER.unpack(data)
         return cls(cookie, address, ntohs(port), protocol)
-
-
-_SOCKET_SERVICE = Struct("<16sH2x")
-SOCKET_SERVICE_SIZE = 20
-
-
-class SocketService(NamedTuple):
-    """struct socket_service, 20 bytes."""
-
-    address: Bytes
-    port: int
-
-    def pack(self) -> Bytes:
-        """Returns the bytes that the kernel has."""
-        return _SOCKET_SERVICE.pack(self.address, htons(self.port))
-
-    @classmethod
-    def unpack(cls, data: Bytes) -> SocketService:
-        """Reads the bytes that the kernel has."""
-        address, port = _SOCKET_SERVICE.unpack(data)
-        return cls(address, ntohs(port))
 
 
 _NODE_PORT = Struct("<HB1x")

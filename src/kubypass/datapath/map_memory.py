@@ -21,7 +21,7 @@ _ENTRIES: Final = {
     "slots": (0, _NUMBER),
     **dict.fromkeys(FLOW_MAPS, (layout.TUPLE_SIZE, layout.FLOW_SIZE)),
     "fragments": (layout.DATAGRAM_SIZE, layout.DATAGRAM_PORTS_SIZE),
-    "socket_peers": (layout.SOCKET_PEER_SIZE, layout.SOCKET_SERVICE_SIZE),
+    "socket_peers": (layout.SOCKET_PEER_SIZE, layout.FRONTEND_SIZE),
 }
 """Bytes of the key, 0 for an array's, and of the value."""
 
