@@ -142,7 +142,7 @@ def converted(document: Document) -> tuple[object, list[str]]:
 
 @pytest.mark.parametrize(("kind", "path"), FIELDS, ids=str)
 def test_null_is_the_same_as_left_out(kind: str, path: tuple[Any, ...]) -> None:
-    """Of every field and element; what is said about the object is the same, too."""
+    """Each field and element counts, and what is said about the object is the same, too."""
     expected = [converted(one) for one in documents(without(kind, path))]
     assert [converted(one) for one in documents(with_value(kind, path, None))] == expected
     assert expected[0] == expected[1]
