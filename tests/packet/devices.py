@@ -13,6 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
 from kubypass.datapath.loader import load_programs
 from kubypass.kernel.attach.clsact import ClsactHook, remove_clsact
 from kubypass.kernel.netns import create, inside
@@ -42,18 +45,34 @@ class DeviceLab:
 
     def verdicts(self, hook: Hook, send: Callable[[], object]) -> list[Verdict]:
         """What this hook's program counted for the packet that `send` sends."""
-        before = self.lab.counts()
-        send()
-        deadline = time.monotonic() + DEADLINE_S
-        while time.monotonic() < deadline:
-            after = self.lab.counts()
-            after.subtract(before)
-            found = [
-                verdict for (counted, verdict), count in after.items() if counted == hook and count
-            ]
-            if found:
-                return found
-        raise AssertionError("nothing was counted")
+        return verdicts(self.lab, hook, send)
+
+
+def verdicts(lab: Lab, hook: Hook, send: Callable[[], object]) -> list[Verdict]:
+    """What this hook's program counts for the packet that `send` sends."""
+    before = lab.counts()
+    send()
+    deadline = time.monotonic() + DEADLINE_S
+    while time.monotonic() < deadline:
+        after = lab.counts()
+        after.subtract(before)
+        found = [
+            verdict for (counted, verdict), count in after.items() if counted == hook and count
+        ]
+        if found:
+            return found
+    raise AssertionError("nothing was counted")
+
+
+def same(expected: bytes) -> Callable[[bytes], bool]:
+    return lambda frame: frame == expected
+
+
+def tagged(packet: Packet, *tags: Packet) -> bytes:
+    frame = Ether(src=packet.src, dst=packet.dst)
+    for tag in tags:
+        frame = frame / tag
+    return bytes(frame / packet.payload)
 
 
 def receive(opened: socket.socket | int, wanted: Callable[[bytes], bool]) -> tuple[bytes, bool]:

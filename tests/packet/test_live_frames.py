@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 
 import pytest
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6
-from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
+from scapy.layers.l2 import Dot1AD, Dot1Q
 from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.devices import DeviceLab, index, open_devices, packet_socket, receive
+from tests.packet.devices import (
+    DeviceLab,
+    index,
+    open_devices,
+    packet_socket,
+    receive,
+    same,
+    tagged,
+)
 from tests.packet.fragments import fragments
 from tests.packet.lab import Lab
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
@@ -44,19 +52,8 @@ def device_lab(devices: DeviceLab) -> DeviceLab:
     return devices
 
 
-def same(expected: bytes) -> Callable[[bytes], bool]:
-    return lambda frame: frame == expected
-
-
 def bare(packet: Packet) -> bytes:
     return bytes(packet.payload)
-
-
-def tagged(packet: Packet, *tags: Packet) -> bytes:
-    frame = Ether(src=packet.src, dst=packet.dst)
-    for tag in tags:
-        frame = frame / tag
-    return bytes(frame / packet.payload)
 
 
 FOREIGN_TAGS = [

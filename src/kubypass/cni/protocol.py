@@ -111,6 +111,7 @@ def _config(text: bytes) -> dict[str, object]:
         ) from None
     if not isinstance(fields, dict):
         raise CniError(Code.DECODE_FAILURE, "the network configuration is not a JSON object")
+    fields = {name: value for name, value in fields.items() if value is not None}  # null is unset
     version = fields.get("cniVersion", _DEFAULT_VERSION)
     if version not in VERSIONS:
         message = (

@@ -59,7 +59,8 @@ def _read(path: Path) -> Pod | Problem:
         return Problem(f"Pod record {path.name}", message)
 
 
-def _pod(fields: dict[str, object]) -> Pod:
+def _pod(record: dict[str, object]) -> Pod:
+    fields = {name: value for name, value in record.items() if value is not None}
     mac = str(fields["mac"])
     if not _MAC.fullmatch(mac):
         raise ValueError(f"mac {mac!r} is not a MAC address")

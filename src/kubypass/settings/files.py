@@ -130,7 +130,7 @@ def _read_yaml(source: Path, content: bytes) -> SettingsText:
     block = found[0]
     if len(found) > 1 or not isinstance(block, dict) or "kind" in block:
         raise ConfigError(f"--config {source}: no settings in it", hint=hint)
-    return SettingsText({str(key): value for key, value in block.items()})
+    return SettingsText({str(key): value for key, value in block.items() if value is not None})
 
 
 def _config_maps(part: object) -> list[dict[object, object]]:

@@ -46,6 +46,13 @@ def test_a_request_is_read() -> None:
     assert (found.netns, found.version) == ("/run/netns/x", "1.0.0")
 
 
+def test_null_is_unset_in_the_configuration() -> None:
+    sent = request(ENVIRONMENT, CONFIG | {"cniVersion": None, "prevResult": None, "dns": None})
+    found = parse_request(sent)
+    assert found.version == parse_request(request(ENVIRONMENT, {"name": "kubypass"})).version
+    assert found.config.keys() == {"name", "type"}
+
+
 @pytest.mark.parametrize(
     ("changes", "config", "code"),
     [

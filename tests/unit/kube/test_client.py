@@ -57,6 +57,16 @@ def test_certificates_inline_or_in_files_beside_the_kubeconfig(tmp_path: Path) -
     assert "cert" not in repr(trust)
 
 
+def test_a_variable_of_a_program_that_is_null(tmp_path: Path) -> None:
+    api = "client.authentication.k8s.io/v1"
+    said = '{"apiVersion":"%s","kind":"ExecCredential","status":{"token":"zone=%s."}}\n'
+    env = [{"name": "ZONE", "value": None}, {"name": None, "value": "x"}, None]
+    words = ["-c", f"printf '{said}' {api} \"$ZONE\""]
+    user = {"exec": {"apiVersion": api, "command": "sh", "args": words, "env": env}}
+    access = read_kubeconfig([write(tmp_path / "config", {"server": "https://a"}, user)])
+    assert access.credentials.token() == "zone=."
+
+
 def test_of_several_files_the_first_with_a_name_counts(tmp_path: Path) -> None:
     first = write(tmp_path / "a", {"server": "https://a"}, {"token": "one"})
     second = write(tmp_path / "b", {"server": "https://b"}, {"token": "two"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -121,6 +121,33 @@ def test_null_is_unset(kind: str, path: tuple[Any, ...]) -> None:
         assert not any("Expected `" in note for note in notes)
 
 
+def without(kind: str, path: tuple[Any, ...]) -> dict[str, Any]:
+    """The object without a field or an element; in a map of texts null is the empty one."""
+    if len(path) > 2 and path[-2] in {"labels", "annotations"}:
+        return with_value(kind, path, "")
+    made = whole(kind)
+    at: Any = made
+    for key in path[:-1]:
+        at = at[key]
+    del at[path[-1]]
+    return made
+
+
+def converted(document: Document) -> tuple[object, list[str]]:
+    """What becomes of a document, and what is said of it."""
+    notes: list[str] = []
+    source, _ = decode(document, wire.KINDS[document.api_version, document.kind], notes)
+    return source and Converter(every_pod=True).convert(source, notes), notes
+
+
+@pytest.mark.parametrize(("kind", "path"), FIELDS, ids=str)
+def test_null_is_the_same_as_left_out(kind: str, path: tuple[Any, ...]) -> None:
+    """Each field and element counts, and what is said about the object is the same, too."""
+    expected = [converted(one) for one in documents(without(kind, path))]
+    assert [converted(one) for one in documents(with_value(kind, path, None))] == expected
+    assert expected[0] == expected[1]
+
+
 @pytest.mark.parametrize(("kind", "path"), FIELDS, ids=str)
 def test_empty_and_wrong_values_are_read_or_named(kind: str, path: tuple[Any, ...]) -> None:
     for value in "", 0, -1, [], {}, True, 1.5, [None], {"a": None}:
@@ -165,3 +192,19 @@ def test_settings_that_are_null() -> None:
     ((_, found),) = update.objects
     assert found is not None
     assert found.values == {"devices": "", "mtu": "1400"}  # type: ignore[union-attr]
+
+
+def fields_of(kind: Any) -> Iterator[tuple[str, ...]]:
+    """The paths of all fields of a wire type, without the numbers of elements."""
+    for field in msgspec.structs.fields(kind):
+        yield (field.encode_name,)
+        for part in (field.type, *get_args(field.type)):
+            for one in (part, *get_args(part)):
+                if isinstance(one, type) and issubclass(one, msgspec.Struct):
+                    yield from ((field.encode_name, *rest) for rest in fields_of(one))
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_the_objects_have_every_field_that_is_read(kind: str) -> None:
+    there = {tuple(key for key in path if isinstance(key, str)) for path in paths(whole(kind))}
+    assert set(fields_of(wire.KINDS[VERSIONS[kind], kind])) <= there

@@ -11,6 +11,7 @@ from kubypass.cli.config import register
 from kubypass.errors import ConfigError
 from kubypass.settings.document import settings_document
 from kubypass.settings.files import inspect_settings, load_settings, parse_overrides
+from kubypass.settings.settings import KEYS
 
 ROOT = Path(__file__).parents[3]
 CONFIG_MAP = """
@@ -66,6 +67,11 @@ def test_a_block_may_leave_the_quotes_out(tmp_path: Path) -> None:
     text = "bpf-lb-sock: false\nbpf-ct-global-tcp-max: 1048576\n"
     settings, _ = load_settings(write(tmp_path / "c.yaml", text))
     assert (settings.sockets.load_balancing, settings.maps.flows) == (False, 1048576)
+
+
+def test_what_is_null_in_a_block_is_unset(tmp_path: Path) -> None:
+    text = "".join(f"{key.name}: null\n" for key in KEYS)
+    assert inspect_settings(write(tmp_path / "a.yaml", text)) == inspect_settings(None)
 
 
 def test_no_file_and_an_empty_one(tmp_path: Path) -> None:

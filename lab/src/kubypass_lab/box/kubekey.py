@@ -135,6 +135,8 @@ def _nodes(hosts: list[Host], groups: list[object], where: str) -> tuple[Host, .
     names: set[str] = set()
     for group in groups:
         for member in group if isinstance(group, list) else ():
+            if member is None:
+                continue
             found = _RANGE.fullmatch(str(member))
             if found:
                 numbers = range(int(found[2]), int(found[3]) + 1)
@@ -222,6 +224,6 @@ def _host(entry: object, where: str, field: str = "internalAddress") -> Host:
 def _labels(value: object, where: str) -> tuple[tuple[str, str], ...]:
     labels = _mapping(value or {}, where)
     for key, text in labels.items():
-        if not isinstance(text, str):
+        if text is not None and not isinstance(text, str):
             raise ConfigError(f"{where}.{key}: expected text, found {text!r}")
-    return tuple((str(key), str(text)) for key, text in labels.items())
+    return tuple((str(key), str(text or "")) for key, text in labels.items())

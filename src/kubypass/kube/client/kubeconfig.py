@@ -170,9 +170,9 @@ def _program(user: _Entry, fields: dict[str, object]) -> TokenProgram:
     if not isinstance(arguments, list) or not isinstance(variables, list):
         raise entry.error("args or env is no list", "expected lists")
     environment = {
-        str(each.get("name")): str(each.get("value", ""))
+        str(each["name"]): str(each.get("value") or "")
         for each in variables
-        if isinstance(each, dict)
+        if isinstance(each, dict) and each.get("name")
     }
     words = [command, *map(str, arguments)]
     return TokenProgram(words, environment, version, entry.text("installHint"))
