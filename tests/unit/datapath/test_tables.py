@@ -211,7 +211,7 @@ def build(cluster: dict[str, tuple[Any, ...]]) -> list[Item]:
     ]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(st.tuples(CLUSTERS, st.booleans()), min_size=1, max_size=8))
 def test_any_sequence_of_changes_and_restarts_ends_in_what_is_planned(
     rounds: list[tuple[dict[str, tuple[Any, ...]], bool]],
@@ -237,7 +237,7 @@ DAMAGE = st.tuples(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(CLUSTERS, CLUSTERS, st.lists(DAMAGE, min_size=1, max_size=4))
 def test_maps_that_somebody_else_has_changed_are_put_right(
     before: dict[str, tuple[Any, ...]],

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kubypass.kube.manifests.manifest_source import ManifestSource
@@ -207,7 +207,7 @@ def in_time(work: Callable[[], object]) -> None:
 
 
 @given(mutants())
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=400)
 def test_wrong_values_anywhere_as_json(objects: list[Any]) -> None:
     lists = [objects[0], {"apiVersion": "v1", "kind": "List", "items": objects}]
     for document in lists:
@@ -216,7 +216,7 @@ def test_wrong_values_anywhere_as_json(objects: list[Any]) -> None:
 
 
 @given(mutants())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 def test_wrong_values_anywhere_as_yaml(objects: list[Any]) -> None:
     content = yaml.safe_dump_all(objects, allow_unicode=False).encode("utf-8", "surrogatepass")
     in_time(lambda: understand(content, json_file=False))
@@ -234,7 +234,7 @@ def test_every_value_at_every_path(value: dict[str, Any]) -> None:
 
 
 @given(st.data())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bytes_that_are_cut_or_changed(data: st.DataObject) -> None:
     json_file = data.draw(st.booleans())
     text = json.dumps(SERVICE) if json_file else yaml.safe_dump_all(OBJECTS)
@@ -248,7 +248,7 @@ def test_bytes_that_are_cut_or_changed(data: st.DataObject) -> None:
 
 
 @given(st.binary(max_size=200), st.booleans())
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes(content: bytes, json_file: bool) -> None:
     in_time(lambda: understand(content, json_file=json_file))
 

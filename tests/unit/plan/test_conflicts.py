@@ -194,7 +194,7 @@ steps = st.lists(
 
 
 @given(steps)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_any_order_of_changes_gives_the_same(changes: list[Any]) -> None:
     local = [parse_address(NODE_ADDRESS)]
     claims = Claims(local)

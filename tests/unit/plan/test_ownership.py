@@ -139,7 +139,7 @@ changes = st.lists(
 
 
 @given(changes)
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 def test_nobody_loses_what_it_has_and_a_restart_changes_nothing(
     rows: list[tuple[str, list[int] | None, str, str]],
 ) -> None:
