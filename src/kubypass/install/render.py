@@ -78,7 +78,8 @@ def _edit_pods(spec: Object, values: Mapping[str, Any]) -> None:
         "cni-bin": values["cni"]["binDir"],
     }
     for volume in pod["volumes"]:
-        volume["hostPath"]["path"] = paths.get(volume["name"], volume["hostPath"]["path"])
+        if volume["name"] in paths:
+            volume["hostPath"]["path"] = paths[volume["name"]]
     container = pod["containers"][0]
     for one in pod.get("initContainers", ()):
         one["image"] = _image(one["image"], values["image"])
