@@ -5,7 +5,7 @@
 #include "service.h"
 #include "socket.h"
 
-static __always_inline bool is_node_port(const struct address *any, const struct socket_address *at)
+static __always_inline bool is_node_port(const struct address *any, const struct transport_address *at)
 {
 	struct service *service = lookup_frontend(any, at->port, at->protocol);
 
@@ -13,7 +13,7 @@ static __always_inline bool is_node_port(const struct address *any, const struct
 }
 
 /* Would a socket that is bound to `at` share clients with a NodePort? */
-static __always_inline bool takes_node_port(const struct socket_address *at)
+static __always_inline bool takes_node_port(const struct transport_address *at)
 {
 	struct address any = unspecified_address(&at->address), any_ipv4 = ipv4_address(0);
 	struct local_address *local;
@@ -28,7 +28,7 @@ static __always_inline bool takes_node_port(const struct socket_address *at)
 }
 
 /* Tells the agent which process tried to listen on which port. */
-static __always_inline void note_refusal(const struct socket_address *at)
+static __always_inline void note_refusal(const struct transport_address *at)
 {
 	struct node_port key = { .port = at->port, .protocol = at->protocol };
 	struct refused_bind refused = {
@@ -47,7 +47,7 @@ static __always_inline void note_refusal(const struct socket_address *at)
 
 static __always_inline int handle_bind(struct bpf_sock_addr *call, int family)
 {
-	struct socket_address at = {};
+	struct transport_address at = {};
 
 	if (!read_call(call, family, &at) || !at.port || !is_node_namespace(bpf_get_netns_cookie(call)) ||
 	    !takes_node_port(&at))

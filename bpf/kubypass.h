@@ -29,9 +29,11 @@ struct address {
 	__be32 word[4];
 };
 
-/* Key of `services`. A NodePort has the unspecified address of its family (::ffff:0.0.0.0 or ::); programs look it
- * up for packets to an address of this node. */
-struct frontend {
+/* An address, a port and its protocol (RFC 9260 section 2.3). Key of `services`, where it is a frontend: a NodePort has
+ * the unspecified address of its family (::ffff:0.0.0.0 or ::); programs look it up for packets to an address of this
+ * node. Key of `snat_failures`: the backend to which the node has no free source port. Value of `socket_peers`: what
+ * the application asked for. */
+struct transport_address {
 	struct address address;
 	__be16 port;
 	__u8 protocol;
@@ -214,8 +216,7 @@ struct queued_fragment {
 	__u8 bytes[QUEUED_FRAGMENT_BYTES];
 };
 
-/* Key of `socket_peers`: a socket and the backend it talks to. The value is the frontend that the application asked
- * for, at the address by which it did. */
+/* Key of `socket_peers`: a socket and the backend it talks to. */
 struct socket_peer {
 	__u64 cookie;
 	struct address address;
@@ -238,14 +239,6 @@ struct refused_bind {
 	__u32 pid;
 	__u32 times; /* refusals since the entry was made */
 	__u8 command[16];
-};
-
-/* Key of `snat_failures`: the backend to which the node has no free source port. */
-struct snat_destination {
-	struct address address;
-	__be16 port;
-	__u8 protocol;
-	__u8 pad;
 };
 
 /* Value of `snat_failures`. */

@@ -11,16 +11,18 @@
 
 #define SIZED_BY_SETTINGS 1 /* the loader sets the number of entries */
 
-#define MAP(name, kind, entries, key_type, value_type)                                                                 \
+/* Defines a map; what follows its value are further members. */
+#define MAP(name, kind, entries, key_type, value_type, ...)                                                            \
 	struct {                                                                                                       \
 		__uint(type, BPF_MAP_TYPE_##kind);                                                                     \
 		__uint(max_entries, entries);                                                                          \
 		__type(key, key_type);                                                                                 \
 		__type(value, value_type);                                                                             \
+		__VA_ARGS__;                                                                                           \
 	} name SEC(".maps")
 
 /* Frontend -> service: the addresses and ports that are load-balanced. */
-MAP(services, HASH, SIZED_BY_SETTINGS, struct frontend, struct service);
+MAP(services, HASH, SIZED_BY_SETTINGS, struct transport_address, struct service);
 
 /* Slot -> backend identifier: the lists of backends of all services, each a contiguous range. */
 MAP(slots, ARRAY, SIZED_BY_SETTINGS, __u32, __u32);
@@ -71,7 +73,7 @@ MAP(fragments, LRU_HASH, SIZED_BY_SETTINGS, struct datagram, struct datagram_por
 MAP(queued_fragments, LRU_HASH, 256, struct fragment_position, struct queued_fragment);
 
 /* Socket and backend -> the service address that the socket asked for. */
-MAP(socket_peers, LRU_HASH, SIZED_BY_SETTINGS, struct socket_peer, struct frontend);
+MAP(socket_peers, LRU_HASH, SIZED_BY_SETTINGS, struct socket_peer, struct transport_address);
 
 /* Cookies of network namespaces whose sockets are excluded: their packets are translated instead. */
 MAP(socket_lb_off, HASH, 16384, __u64, __u32);
@@ -80,13 +82,7 @@ MAP(socket_lb_off, HASH, 16384, __u64, __u32);
 MAP(refused_binds, LRU_HASH, 1024, struct node_port, struct refused_bind);
 
 /* Service and client prefix: the clients that a service admits, or rejects. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, struct source_range);
-	__type(value, __u32);
-} source_ranges SEC(".maps");
+MAP(source_ranges, LPM_TRIE, 65536, struct source_range, __u32, __uint(map_flags, BPF_F_NO_PREALLOC));
 
 /* Client and service -> the client's last backend, for services with session affinity. */
 MAP(affinities, LRU_HASH, 65536, struct affinity_client, struct affinity);
@@ -95,7 +91,7 @@ MAP(affinities, LRU_HASH, 65536, struct affinity_client, struct affinity);
 MAP(scratch, PERCPU_ARRAY, 1, __u32, struct scratch);
 
 /* Backend -> connections that found no free source port. */
-MAP(snat_failures, LRU_HASH, 1024, struct snat_destination, struct snat_failure);
+MAP(snat_failures, LRU_HASH, 1024, struct transport_address, struct snat_failure);
 
 /* How many ICMP messages a CPU may still send. */
 MAP(icmp_budget, PERCPU_ARRAY, 1, __u32, struct icmp_budget);

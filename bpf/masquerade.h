@@ -20,6 +20,7 @@ __noinline int find_outside_source(context *ctx, __u8 protocol, __be16 port)
 	struct scratch *scratch = this_scratch();
 	struct tuple to = { .protocol = protocol };
 	struct node_addresses *uplink;
+	const struct address *own;
 	struct nat_setup *nat;
 	__u32 device;
 
@@ -33,10 +34,11 @@ __noinline int find_outside_source(context *ctx, __u8 protocol, __be16 port)
 	uplink = bpf_map_lookup_elem(&uplinks, &device);
 	if (!uplink)
 		return false;
+	own = is_ipv4(&nat->outside.address) ? &uplink->ipv4 : &uplink->ipv6;
 	if (is_unspecified(&nat->source))
-		nat->source = is_ipv4(&nat->outside.address) ? uplink->ipv4 : uplink->ipv6;
+		nat->source = *own;
 	nat->may_keep_port = !lookup_node_port(&nat->outside.address, port, protocol);
-	return !is_unspecified(&nat->source);
+	return !is_unspecified(own); /* without one, the family is not masqueraded */
 }
 
 /* Does a connection of the pod to this address get the node's? Only a pod's own address is replaced: what routers in

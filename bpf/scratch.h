@@ -26,7 +26,7 @@ struct nat_setup {
 		struct tuple received; /* what a socket with the same port would receive */
 		struct bpf_sock_tuple sockets; /* the same: its IPv6 part is how a tuple begins */
 	};
-	struct snat_destination destination;
+	struct transport_address destination;
 	struct snat_failure failure;
 };
 

@@ -9,7 +9,7 @@
 
 static __always_inline struct service *lookup_frontend(const struct address *address, __be16 port, __u8 protocol)
 {
-	struct frontend key = { .address = *address, .port = port, .protocol = protocol };
+	struct transport_address key = { .address = *address, .port = port, .protocol = protocol };
 
 	return bpf_map_lookup_elem(&services, &key);
 }

@@ -5,7 +5,7 @@
 #include "socket.h"
 #include "count.h"
 
-static __always_inline struct service *lookup_socket_service(const struct socket_address *to, bool node_socket)
+static __always_inline struct service *lookup_socket_service(const struct transport_address *to, bool node_socket)
 {
 	/* A pod's loopback addresses are the pod's. */
 	if (!node_socket && is_loopback_or_unspecified(&to->address))
@@ -15,16 +15,16 @@ static __always_inline struct service *lookup_socket_service(const struct socket
 
 /* Returns 32 uniform bits. Datagrams of one unconnected socket to one service keep their backend while the list
  * stays the same. */
-static __always_inline __u32 select_number(const struct socket_address *to, __u64 cookie)
+static __always_inline __u32 select_number(const struct transport_address *to, __u64 cookie, bool connects)
 {
-	if (to->connect)
+	if (connects)
 		return bpf_get_prandom_u32();
 	/* Fibonacci hashing: the high half of the product is well mixed. */
 	return (__u32)((cookie * 0x9e3779b97f4a7c15ULL) >> 32) ^ to->address.word[3] * 0x85ebca6b;
 }
 
 static __always_inline int remember_service(__u64 cookie, const struct backend *backend,
-					    const struct socket_address *to)
+					    const struct transport_address *to)
 {
 	struct socket_peer peer = {
 		.cookie = cookie,
@@ -32,13 +32,12 @@ static __always_inline int remember_service(__u64 cookie, const struct backend *
 		.port = backend->port,
 		.protocol = to->protocol,
 	};
-	struct frontend asked = { .address = to->address, .port = to->port, .protocol = to->protocol };
 
-	return bpf_map_update_elem(&socket_peers, &peer, &asked, BPF_ANY);
+	return bpf_map_update_elem(&socket_peers, &peer, to, BPF_ANY);
 }
 
 /* Returns the address that the socket is bound to, all zero while it is not. */
-static __always_inline struct address bound_address(struct bpf_sock_addr *call, const struct socket_address *to)
+static __always_inline struct address bound_address(struct bpf_sock_addr *call, const struct transport_address *to)
 {
 	struct bpf_sock *socket = call->sk;
 	struct address address = {};
@@ -77,7 +76,8 @@ static __always_inline struct client socket_client(struct address *address, bool
 }
 
 /* Replaces `to`, the address of a call, by a backend's. Returns VERDICT_PASS where `to` is no service. */
-static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, struct socket_address *to)
+static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, struct transport_address *to,
+						   bool connects)
 {
 	__u64 namespace = bpf_get_netns_cookie(call), cookie;
 	bool node_socket = is_node_namespace(namespace);
@@ -100,7 +100,7 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, s
 		return VERDICT_PASS;
 	client = socket_client(&bound, node_socket, is_ipv4(&to->address));
 	cookie = bpf_get_socket_cookie(call);
-	decision = judge(service, &client, &affine, select_number(to, cookie));
+	decision = judge(service, &client, &affine, select_number(to, cookie, connects));
 	if (!decision.backend)
 		return decision.verdict;
 	if (remember_service(cookie, decision.backend, to) && to->protocol == IPPROTO_UDP)
@@ -111,10 +111,10 @@ static __always_inline enum verdict balance_socket(struct bpf_sock_addr *call, s
 }
 
 /* Replaces the address of a backend that the socket was given by the service's address. */
-static __always_inline enum verdict restore_service(struct bpf_sock_addr *call, struct socket_address *from)
+static __always_inline enum verdict restore_service(struct bpf_sock_addr *call, struct transport_address *from)
 {
 	struct socket_peer peer = { .address = from->address, .port = from->port, .protocol = from->protocol };
-	struct frontend *asked;
+	struct transport_address *asked;
 
 	peer.cookie = bpf_get_socket_cookie(call);
 	asked = bpf_map_lookup_elem(&socket_peers, &peer);
@@ -127,7 +127,7 @@ static __always_inline enum verdict restore_service(struct bpf_sock_addr *call, 
 
 /* Counts the verdict and returns what the call gets: a refusal as if the backend's node had answered, or, where
  * packets would be dropped, the error that this would end in. */
-static __always_inline int finish_call(enum verdict verdict, const struct socket_address *to)
+static __always_inline int finish_call(enum verdict verdict, const struct transport_address *to)
 {
 	count(HOOK_SOCKET, verdict, 0);
 	if (verdict < VERDICT_DROP)
@@ -149,12 +149,13 @@ enum call_kind {
 
 static __always_inline int handle_call(struct bpf_sock_addr *call, int family, enum call_kind kind)
 {
-	struct socket_address address = { .connect = kind == CALL_CONNECT };
+	struct transport_address address = {};
 	enum verdict verdict;
 
 	if (!read_call(call, family, &address))
 		return SOCKET_PROCEED;
-	verdict = kind == CALL_ASK_PEER ? restore_service(call, &address) : balance_socket(call, &address);
+	verdict = kind == CALL_ASK_PEER ? restore_service(call, &address)
+					: balance_socket(call, &address, kind == CALL_CONNECT);
 	if (verdict == VERDICT_TRANSLATED)
 		write_call(call, family, &address);
 	return finish_call(verdict, &address);

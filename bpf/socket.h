@@ -19,14 +19,6 @@
 		return result;                                                                                         \
 	}
 
-/* The address and port of a socket call, in the shape that the maps use. */
-struct socket_address {
-	struct address address;
-	__be16 port;
-	__u8 protocol;
-	bool connect; /* the socket connects; otherwise it sends one datagram */
-};
-
 /* Is the network namespace with this cookie the node's own? */
 static __always_inline bool is_node_namespace(__u64 cookie)
 {
@@ -37,7 +29,7 @@ static __always_inline bool is_node_namespace(__u64 cookie)
 
 /* Reads the address of a call of this family (4 or 6). MPTCP (protocol 262) does not fit the key; its TCP subflows have
  * calls of their own. Returns false where the call is not ours to change. */
-static __always_inline bool read_call(struct bpf_sock_addr *call, int family, struct socket_address *to)
+static __always_inline bool read_call(struct bpf_sock_addr *call, int family, struct transport_address *to)
 {
 	__u32 protocol = call->protocol;
 
@@ -58,7 +50,7 @@ static __always_inline bool read_call(struct bpf_sock_addr *call, int family, st
 	return true;
 }
 
-static __always_inline void write_call(struct bpf_sock_addr *call, int family, const struct socket_address *to)
+static __always_inline void write_call(struct bpf_sock_addr *call, int family, const struct transport_address *to)
 {
 	call->user_port = to->port;
 	if (family == 4) {

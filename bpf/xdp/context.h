@@ -109,16 +109,6 @@ static __always_inline __u16 changed_checksum(__u16 checksum, __u32 from, __u32 
 	return ~sum;
 }
 
-static __always_inline int replace_l3_checksum(context *ctx, __u32 offset, __u64 from, __u64 to, __u64 bytes)
-{
-	__u16 *checksum = bytes_at(ctx, offset, sizeof(*checksum));
-
-	if (!checksum)
-		return -1;
-	*checksum = changed_checksum(*checksum, from, to, bytes);
-	return 0;
-}
-
 /* A UDP checksum of zero means "none" (RFC 768): it stays, and a sum that becomes zero is written as its complement. */
 static __always_inline int replace_l4_checksum(context *ctx, __u32 offset, __u64 from, __u64 to, __u64 flags)
 {
@@ -133,6 +123,9 @@ static __always_inline int replace_l4_checksum(context *ctx, __u32 offset, __u64
 	*checksum = optional && !sum ? 0xffff : sum;
 	return 0;
 }
+
+/* An IPv4 header's changes alike: the number of bytes is in the flags, too. */
+#define replace_l3_checksum replace_l4_checksum
 
 static __always_inline int replace_ipv6_addresses_checksum(context *ctx, __u32 offset, __s64 difference, __u64 flags)
 {

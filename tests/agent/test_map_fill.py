@@ -31,7 +31,7 @@ SIZES = {
     "local_addresses": (HASH, 16, layout.LOCAL_ADDRESS_SIZE, 1024),
     "foreign_sources": (HASH, 4, 4, 1024),
     "socket_lb_off": (HASH, 8, 4, 1024),
-    "socket_peers": (LRU_HASH, layout.SOCKET_PEER_SIZE, layout.FRONTEND_SIZE, 4096),
+    "socket_peers": (LRU_HASH, layout.SOCKET_PEER_SIZE, layout.TRANSPORT_ADDRESS_SIZE, 4096),
 }
 MINUTE_NS = 60 * 10**9
 

@@ -30,9 +30,9 @@ BACKENDS = 2000
 
 @pytest.fixture
 def maps() -> dict[str, Map]:
-    peer, asked = layout.SOCKET_PEER_SIZE, layout.FRONTEND_SIZE
+    peer, asked = layout.SOCKET_PEER_SIZE, layout.TRANSPORT_ADDRESS_SIZE
     return {
-        "services": Map.create(HASH, layout.FRONTEND_SIZE, layout.SERVICE_SIZE, 64),
+        "services": Map.create(HASH, layout.TRANSPORT_ADDRESS_SIZE, layout.SERVICE_SIZE, 64),
         "backends": Map.create(ARRAY, 4, layout.BACKEND_SIZE, BACKENDS),
         "socket_peers": Map.create(LRU_HASH, peer, asked, 4096),
     }
@@ -44,7 +44,9 @@ def frontend(
     """A frontend of a UDP service that has so many backends left."""
     value = layout.Service(service, 0, others, 0, ServiceFlag.CLUSTER_IP, 0)
     for protocol in (UDP, TCP):
-        maps["services"].update(layout.Frontend(address, port, protocol).pack(), value.pack())
+        maps["services"].update(
+            layout.TransportAddress(address, port, protocol).pack(), value.pack()
+        )
 
 
 def backend(service: int, address: Address = POD, protocol: int = UDP) -> bytes:
@@ -57,7 +59,7 @@ def peer(
 ) -> None:
     """A socket that asked for a service and was given POD."""
     key = layout.SocketPeer(cookie, POD, 5353, protocol).pack()
-    maps["socket_peers"].update(key, layout.Frontend(asked, port, protocol).pack())
+    maps["socket_peers"].update(key, layout.TransportAddress(asked, port, protocol).pack())
 
 
 def remove(maps: dict[str, Map], peers: StalePeers, numbers: list[int], **written: bytes) -> None:

@@ -157,7 +157,7 @@ class Scene:
         assert wait_until(applied), "the agents do not follow"
 
     def _has_frontend(self, node: str, port: int) -> bool:
-        key = layout.Frontend(parse_address(_SENTINEL), port, Protocol.TCP).pack()
+        key = layout.TransportAddress(parse_address(_SENTINEL), port, Protocol.TCP).pack()
         return bool(port) and self.map(node, "services").lookup(key) is not None
 
     def map(self, node: str, name: str) -> Map:

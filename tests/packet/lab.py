@@ -189,7 +189,7 @@ class Lab:
         key = parse_address(address)
         if flags & (ServiceFlag.NODE_PORT | ServiceFlag.HOST_PORT):
             key = UNSPECIFIED[family(key)]
-        frontend = layout.Frontend(key, port, NUMBERS[protocol]).pack()
+        frontend = layout.TransportAddress(key, port, NUMBERS[protocol]).pack()
         counts = (len(backends), len(of_node))
         service = layout.Service(number, indices[0], *counts, flags, affinity_s)
         self.maps["services"].update(frontend, service.pack())
@@ -198,13 +198,13 @@ class Lab:
         )
         if kinds:
             none = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0)
-            self.maps["services"].update(layout.Frontend(key, 0, 0).pack(), none.pack())
+            self.maps["services"].update(layout.TransportAddress(key, 0, 0).pack(), none.pack())
         return list(ids.values())
 
     def source_range(self, address: str, port: int, cidr: str, protocol: str = "TCP") -> None:
         """Clients of a frontend with the flag SOURCE_RANGES."""
         raw = self.maps["services"].lookup(
-            layout.Frontend(parse_address(address), port, NUMBERS[protocol]).pack()
+            layout.TransportAddress(parse_address(address), port, NUMBERS[protocol]).pack()
         )
         assert raw
         found = parse_cidr(cidr)
@@ -222,7 +222,7 @@ class Lab:
 
     def empty_service(self, address: str, port: int, protocol: str = "TCP") -> None:
         """The service stays, its backends do not."""
-        key = layout.Frontend(parse_address(address), port, NUMBERS[protocol]).pack()
+        key = layout.TransportAddress(parse_address(address), port, NUMBERS[protocol]).pack()
         raw = self.maps["services"].lookup(key)
         assert raw
         value = layout.Service.unpack(raw)._replace(backends=0, flags=ServiceFlag.CLUSTER_IP)

@@ -8,7 +8,7 @@ import pytest
 from kubypass.datapath.snat_failures import read_snat_failures
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
-from tests.packet.lab import NUMBERS, PASS, REDIRECT, SHOT, Lab
+from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab
 from tests.packet.outside import INSIDE, echo, outside, put_inside, uplink
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
 from tests.packet.snat import clients, tuple_of
@@ -191,6 +191,16 @@ def test_a_device_that_is_no_uplink(netns: str, who: Addresses) -> None:
     assert result.packet == bytes(segment(who, request, **TO_NETWORK))
 
 
+def test_an_uplink_without_an_address_of_the_family(netns: str) -> None:
+    """The agent leaves out the families that it does not masquerade."""
+    lab = outside(netns)
+    uplink(lab, uplink_index(), V4.node)
+    assert leaves(lab, V4, V4.pod, 40000) == 40000
+    request = (V6.pod, 40000, V6.client, PORT)
+    result = lab.run("from_pod", segment(V6, request))
+    assert result.packet == bytes(segment(V6, request, **TO_NETWORK))
+
+
 def test_a_source_that_is_no_pods_stays(netns: str, who: Addresses) -> None:
     """A router in a pod forwards for others."""
     lab = outside(netns, verify_sources=0)
@@ -271,14 +281,6 @@ def test_a_service_with_a_backend_outside(netns: str, who: Addresses, backend: s
         answer = segment(who, (who.client, PORT, who.node, 40000), flags="SA")
         back = segment(who, (who.service, 80, who.pod, 40000), flags="SA", **TO_POD)
         assert lab.run("from_uplink", answer).packet == bytes(back)
-
-
-def test_multicast_and_links_stay(netns: str) -> None:
-    lab = outside(netns)
-    for who, group in ((V4, "239.1.2.3"), (V6, "ff05::2"), (V6, "fe80::9")):
-        request = segment(who, (who.pod, 40000, group, PORT), protocol="UDP")
-        result = lab.run("from_pod", request)
-        assert (result.code, result.packet) == (PASS, bytes(request))
 
 
 def test_an_address_of_a_cloud_is_outside_by_its_link_local_address(netns: str) -> None:

@@ -16,9 +16,9 @@ from kubypass.model.verdict import Verdict
 from tests.packet.fragments import ORDERS, alike, follow, fragments, in_order
 from tests.packet.icmp_errors import ERRORS, check, error, router
 from tests.packet.icmp_replies import MTU, answer, expired, told, too_big
-from tests.packet.lab import REDIRECT
+from tests.packet.lab import PASS, REDIRECT
 from tests.packet.outside import echo, outside, uplink
-from tests.packet.packets import IN, TO_NETWORK, TO_POD, Addresses, segment
+from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
 from tests.packet.snat import tuple_of
 from tests.packet.uplink import run_inside
 
@@ -240,3 +240,11 @@ def test_without_a_route_the_stack_answers(netns: str, who: Addresses) -> None:
         assert not lab.flows()
     finally:
         run_inside(netns, "ip", family, "route", "delete", "unreachable", there)
+
+
+def test_multicast_and_links_stay(netns: str) -> None:
+    lab = outside(netns)
+    for who, group in ((V4, "239.1.2.3"), (V6, "ff05::2"), (V6, "fe80::9")):
+        request = segment(who, (who.pod, 40000, group, PORT), protocol="UDP")
+        result = lab.run("from_pod", request)
+        assert (result.code, result.packet) == (PASS, bytes(request))

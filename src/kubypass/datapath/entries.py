@@ -45,12 +45,12 @@ class Entry:
 
 def frontend_key(frontend: PlannedFrontend) -> bytes:
     """Key of `services` for a frontend."""
-    return layout.Frontend(frontend.address, frontend.port, frontend.protocol).pack()
+    return layout.TransportAddress(frontend.address, frontend.port, frontend.protocol).pack()
 
 
 def address_key(frontend: PlannedFrontend) -> bytes:
     """Key of `services` for the frontend's address, whatever the port (service_addresses.py)."""
-    return layout.Frontend(frontend.address, 0, 0).pack()
+    return layout.TransportAddress(frontend.address, 0, 0).pack()
 
 
 def service_value(number: int, lists: Lists, flags: int, affinity_s: int) -> bytes:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "4109c84a68a7"
+LAYOUT_HASH = "0197d34524ae"
 MAP_NAMES = (
     "services",
     "slots",
@@ -41,12 +41,12 @@ MAP_NAMES = (
     "metrics",
 )
 
-_FRONTEND = Struct("<16sHB1x")
-FRONTEND_SIZE = 20
+_TRANSPORT_ADDRESS = Struct("<16sHB1x")
+TRANSPORT_ADDRESS_SIZE = 20
 
 
-class Frontend(NamedTuple):
-    """struct frontend, 20 bytes."""
+class TransportAddress(NamedTuple):
+    """struct transport_address, 20 bytes."""
 
     address: Bytes
     port: int
@@ -54,12 +54,12 @@ class Frontend(NamedTuple):
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
-        return _FRONTEND.pack(self.address, htons(self.port), self.protocol)
+        return _TRANSPORT_ADDRESS.pack(self.address, htons(self.port), self.protocol)
 
     @classmethod
-    def unpack(cls, data: Bytes) -> Frontend:
+    def unpack(cls, data: Bytes) -> TransportAddress:
         """Reads the bytes that the kernel has."""
-        address, port, protocol = _FRONTEND.unpack(data)
+        address, port, protocol = _TRANSPORT_ADDRESS.unpack(data)
         return cls(address, ntohs(port), protocol)
 
 
@@ -465,28 +465,6 @@ class Affinity(NamedTuple):
         """Reads the bytes that the kernel has."""
         used_ns, backend = _AFFINITY.unpack(data)
         return cls(used_ns, backend)
-
-
-_SNAT_DESTINATION = Struct("<16sHB1x")
-SNAT_DESTINATION_SIZE = 20
-
-
-class SnatDestination(NamedTuple):
-    """struct snat_destination, 20 bytes."""
-
-    address: Bytes
-    port: int
-    protocol: int
-
-    def pack(self) -> Bytes:
-        """Returns the bytes that the kernel has."""
-        return _SNAT_DESTINATION.pack(self.address, htons(self.port), self.protocol)
-
-    @classmethod
-    def unpack(cls, data: Bytes) -> SnatDestination:
-        """Reads the bytes that the kernel has."""
-        address, port, protocol = _SNAT_DESTINATION.unpack(data)
-        return cls(address, ntohs(port), protocol)
 
 
 _SNAT_FAILURE = Struct("<QQ")

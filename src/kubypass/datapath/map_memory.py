@@ -16,12 +16,12 @@ from kubypass.settings.settings import Settings
 _ELEMENT, _BUCKET = 48, 16
 _NUMBER: Final = 4
 _ENTRIES: Final = {
-    "services": (layout.FRONTEND_SIZE, layout.SERVICE_SIZE),
+    "services": (layout.TRANSPORT_ADDRESS_SIZE, layout.SERVICE_SIZE),
     "backends": (0, layout.BACKEND_SIZE),
     "slots": (0, _NUMBER),
     **dict.fromkeys(FLOW_MAPS, (layout.TUPLE_SIZE, layout.FLOW_SIZE)),
     "fragments": (layout.DATAGRAM_SIZE, layout.DATAGRAM_PORTS_SIZE),
-    "socket_peers": (layout.SOCKET_PEER_SIZE, layout.FRONTEND_SIZE),
+    "socket_peers": (layout.SOCKET_PEER_SIZE, layout.TRANSPORT_ADDRESS_SIZE),
 }
 """Bytes of the key, 0 for an array's, and of the value."""
 

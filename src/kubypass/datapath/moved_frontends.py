@@ -36,7 +36,7 @@ class MovedFrontends:
         """Takes in entries of `services` as they are and as they will be; returns whether flows have to be checked."""
         found = False
         for key, value in after.items():
-            frontend, service = layout.Frontend.unpack(key), layout.Service.unpack(value)
+            frontend, service = layout.TransportAddress.unpack(key), layout.Service.unpack(value)
             if frontend.protocol != Protocol.UDP or not service.flags & ServiceFlag.HAS_ENDPOINTS:
                 continue
             old = layout.Service.unpack(before[key]) if key in before else None
@@ -69,7 +69,7 @@ class MovedFrontends:
         """The service whose frontend such a packet is for: at its destination, or a NodePort."""
         any_address = UNSPECIFIED[family(Address(packet.destination))]
         for address in (packet.destination, any_address):
-            frontend = layout.Frontend(address, packet.destination_port, packet.protocol)
+            frontend = layout.TransportAddress(address, packet.destination_port, packet.protocol)
             owner = self._owners.get(frontend.pack())
             if owner is not None:
                 return owner

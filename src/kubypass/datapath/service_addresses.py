@@ -42,7 +42,9 @@ class ServiceAddresses:
             counts = +self._kinds.pop(address)
             if counts:
                 self._kinds[address] = counts
-            entries[layout.Frontend(address, 0, 0).pack()] = _value(counts) if counts else None
+            entries[layout.TransportAddress(address, 0, 0).pack()] = (
+                _value(counts) if counts else None
+            )
         self._changed.clear()
         return entries
 

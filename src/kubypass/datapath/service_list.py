@@ -44,7 +44,7 @@ def list_services(maps: dict[str, Map]) -> list[Row]:
     by_service = _backends(maps["backends"])
     rows: list[Row] = []
     for raw_key, raw in maps["services"].items():
-        key, value = layout.Frontend.unpack(raw_key), layout.Service.unpack(raw)
+        key, value = layout.TransportAddress.unpack(raw_key), layout.Service.unpack(raw)
         if value.flags & ServiceFlag.ADDRESS:
             continue
         count = value.backends + value.local_backends

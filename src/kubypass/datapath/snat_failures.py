@@ -24,7 +24,7 @@ def read_snat_failures(snat_failures: Map) -> list[SnatFailure]:
     """Returns all that the map holds, the backend with the most failures first."""
     found = []
     for key, value in snat_failures.items():
-        to, failure = layout.SnatDestination.unpack(key), layout.SnatFailure.unpack(value)
+        to, failure = layout.TransportAddress.unpack(key), layout.SnatFailure.unpack(value)
         destination = (Address(to.address), to.port, to.protocol)
         found.append(SnatFailure(failure.connections, *destination, failure.last_ns))
     return sorted(found, reverse=True)

@@ -67,7 +67,7 @@ class StalePeers:
     def find(self) -> Iterator[list[StalePeer]]:
         """Yields the stale sockets of each chunk of the map. What is noted meanwhile is for the next call."""
         gone, self._gone = self._gone, {}
-        key_size, value_size = layout.SOCKET_PEER_SIZE, layout.FRONTEND_SIZE
+        key_size, value_size = layout.SOCKET_PEER_SIZE, layout.TRANSPORT_ADDRESS_SIZE
         for keys, values, count in self._maps["socket_peers"].chunks(_CHUNK):
             found = []
             for at in range(count):
@@ -87,10 +87,10 @@ class StalePeers:
 
     def _is_stale(self, key: bytes, raw: bytes, services: set[int]) -> bool:
         """Tells whether the service that the socket asked for is one of these and has other endpoints."""
-        asked = layout.Frontend.unpack(raw)
+        asked = layout.TransportAddress.unpack(raw)
         protocol = layout.SocketPeer.unpack(key).protocol
         for address in (asked.address, UNSPECIFIED[family(Address(asked.address))]):
-            frontend = layout.Frontend(address, asked.port, protocol).pack()
+            frontend = layout.TransportAddress(address, asked.port, protocol).pack()
             value = self._maps["services"].lookup(frontend)
             if value is not None:
                 service = layout.Service.unpack(value)

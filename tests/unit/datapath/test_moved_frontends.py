@@ -18,7 +18,7 @@ SERVED, EMPTY = int(ServiceFlag.HAS_ENDPOINTS), 0
 def entry(
     address: bytes, port: int, service: int, flags: int, protocol: int = Protocol.UDP
 ) -> dict[bytes, bytes]:
-    key = layout.Frontend(address, port, protocol).pack()
+    key = layout.TransportAddress(address, port, protocol).pack()
     return {key: layout.Service(service, 0, 1, 1, flags, 0).pack()}
 
 

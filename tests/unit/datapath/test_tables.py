@@ -101,7 +101,7 @@ class Kernel:
         """Frontend -> its two lists, and what else new connections meet; addresses -> their flags."""
         found: dict[tuple[bytes, int], View] = {}
         for key, raw in self.services.items():
-            frontend, service = layout.Frontend.unpack(key), layout.Service.unpack(raw)
+            frontend, service = layout.TransportAddress.unpack(key), layout.Service.unpack(raw)
             if service.flags & ServiceFlag.ADDRESS:
                 found[frontend.address, 0] = (service.flags,)
                 continue
