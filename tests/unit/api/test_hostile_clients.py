@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -195,6 +196,13 @@ def test_no_file_is_left_for_a_connection() -> None:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
+def unread(port: int) -> int:
+    """Connections to the port that the server has not accepted, or has not read from."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    here = [row for row in rows if row[1].endswith(f":{port:04X}") and row[3] == "01"]
+    return sum(not row[4].endswith(":00000000") or row[9] == "0" for row in here)
+
+
 def test_requests_for_one_slow_page_share_an_answer() -> None:
     made = []
     go = threading.Event()
@@ -208,7 +216,7 @@ def test_requests_for_one_slow_page_share_an_answer() -> None:
         clients = [opened.enter_context(dial(port)) for _ in range(50)]
         for client in clients:
             client.sendall(PROBE)
-        wait(lambda: made, "a thread to make the page")
+        wait(lambda: made and not unread(port), "a thread to make the page, and all requests read")
         assert probe(port, sent=b"\r\nrubbish\r\n\r\n").startswith(b"HTTP/1.1 400 ")
         go.set()
         assert all(read_all(client).endswith(b"late") for client in clients)
