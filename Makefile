@@ -109,8 +109,9 @@ test-kernels: install build ## a choice of tests under Debian's 5.10, 6.1 and 6.
 fuzz: install build ## five million random and malformed packets through every program; ten minutes
 	KUBYPASS_FUZZ=5000000 .venv/bin/pytest -q -s tests/fuzz
 
-flood: install build ## two million forged SYNs, then as many datagrams, against a thousand idle connections; four minutes
+flood: install build ## two million forged SYNs and as many datagrams, from outside and from a pod, of each family; half an hour
 	KUBYPASS_FORGED=1000000 KUBYPASS_FLOWS=262144 .venv/bin/pytest -q -s tests/agent/test_floods.py
+	KUBYPASS_FORGED=150000 KUBYPASS_FLOWS=262144 KUBYPASS_FLOOD_RATE=9000 .venv/bin/pytest -q -s tests/agent/test_floods.py
 
 mutation: install build ## a hundred deliberate faults, one at a time: do the tests notice? a quarter of an hour
 	$(PYTHON) tests/mutation/run.py

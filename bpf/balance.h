@@ -124,12 +124,6 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	return open_and_translate(ctx, packet, &new, now);
 }
 
-static __always_inline enum verdict follow_flow(context *ctx, struct packet *packet, struct flow *flow, __u64 now)
-{
-	refresh_flow(ctx, flow, packet, now);
-	return translate(ctx, packet, flow, now);
-}
-
 /* Translates a packet with ports if it belongs to a known connection or to a service. Returns VERDICT_PASS
  * (translated or not) or why it is dropped; `local` becomes the entry of the packet's destination, NULL if that is
  * not on this node. */
@@ -142,8 +136,8 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	struct service *service;
 	enum verdict verdict;
 
-	if (flow) {
-		verdict = follow_flow(ctx, packet, flow, now);
+	if (flow && refresh_flow(ctx, flow, packet, now)) {
+		verdict = translate(ctx, packet, flow, now);
 		*local = lookup_local_address(&packet->tuple.destination);
 		return verdict;
 	}
@@ -190,15 +184,15 @@ static __always_inline enum verdict balance_node(context *ctx, enum hook hook, s
 	__u64 now = now_ns();
 	struct flow *flow = lookup_flow(packet, now);
 
-	if (flow && (!enters_pod(hook) || flow->direction == FLOW_REPLY || !flow->service)) {
-		enum verdict verdict = follow_flow(ctx, packet, flow, now);
+	if (flow && enters_pod(hook) && flow->direction != FLOW_REPLY && flow->service)
+		return VERDICT_PASS;
+	if (flow && refresh_flow(ctx, flow, packet, now)) {
+		enum verdict verdict = translate(ctx, packet, flow, now);
 
 		if (packet->moved)
 			*local = lookup_local_address(&packet->tuple.destination);
 		return verdict;
 	}
-	if (flow)
-		return VERDICT_PASS;
 	try_previous(ctx, hook, PREVIOUS_ALL);
 	if (!enters_pod(hook) && may_be_new(packet)) {
 		struct service *service = lookup_service_of_node(hook, packet);

@@ -174,7 +174,8 @@ static __always_inline void confirm_flow(struct flow *flow, struct flow *partner
 }
 
 /* The packet in `scratch` may change its connection: its state, and the lifetime of both directions, since traffic may
- * be one-sided for hours. The function is global, so that the verifier goes through it once. */
+ * be one-sided for hours. Returns 1 where the reply's entry was evicted, or its port is another connection's by now:
+ * then answers do not return. The function is global, so that the verifier goes through it once. */
 __noinline int change_flow(void)
 {
 	struct scratch *scratch = this_scratch();
@@ -194,6 +195,11 @@ __noinline int change_flow(void)
 	key = partner_key(flow, packet->tuple.protocol);
 	partner = find_flow(&key, change->now, packet->tcp_flags & TCP_SYN);
 	if (!partner || !is_partner(partner, packet)) {
+		if (flow->direction == FLOW_FORWARD) {
+			flow->expires_ns = 0;
+			scratch->nat.reopens = true;
+			return 1;
+		}
 		if (!(packet->tcp_flags & (TCP_SYN | TCP_RST | TCP_FIN)))
 			flow->expires_ns =
 				change->now + flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
@@ -212,8 +218,9 @@ __noinline int change_flow(void)
 	return 0;
 }
 
-/* Takes in a packet of a known flow. Most change nothing but the numbers of their direction. */
-static __always_inline void refresh_flow(context *ctx, struct flow *flow, const struct packet *packet, __u64 now)
+/* Takes in a packet of a known flow. Most change nothing but the numbers of their direction. Returns false where the
+ * packet has to open its connection again. */
+static __always_inline bool refresh_flow(context *ctx, struct flow *flow, const struct packet *packet, __u64 now)
 {
 	bool tcp = packet->tuple.protocol == IPPROTO_TCP, near = false;
 	__u32 end = 0, known_end = flow->end;
@@ -228,16 +235,16 @@ static __always_inline void refresh_flow(context *ctx, struct flow *flow, const 
 	}
 	timeout = flow_timeout_ns(packet->tuple.protocol, flow->state, flow->state);
 	if (flow->expires_ns - now + REFRESH_NS > timeout && !(tcp && may_change_state(flow, packet, near, end)))
-		return;
+		return true;
 	scratch = this_scratch();
 	if (!scratch)
-		return;
+		return true;
 	scratch->change.packet = *packet;
 	scratch->change.now = now;
 	scratch->change.end = end;
 	scratch->change.known_end = known_end;
 	scratch->change.near = near;
-	change_flow();
+	return !change_flow();
 }
 
 /* Returns the live entry of the packet, or NULL. */

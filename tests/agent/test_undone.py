@@ -213,3 +213,36 @@ def test_a_loop_that_hangs_is_not_healthy(node: BareNode) -> None:
             assert "its loop has hung for" in line
             assert "looking at what programs have noted" in line
             hang.unlink()
+
+
+LOADS_SLOWLY = """
+import os, time
+from kubypass.datapath import loader
+load = loader.load
+def load_slowly(*words):
+    while os.path.exists({hold!r}):
+        time.sleep(0.05)
+    return load(*words)
+loader.load = load_slowly
+"""
+
+
+def test_forwarding_while_programs_load(node: BareNode) -> None:
+    """The verifier takes seconds for new programs; those of before go on meanwhile."""
+    write_pod(node, "one", "pod0", "10.1.0.1")
+    hold = node.root / "hold"
+    with started(node, before=LOADS_SLOWLY.format(hold=str(hold))):
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+        hold.touch()
+        on(node, "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 50000")
+        on(node, "ip", "addr", "add", "192.168.1.99/24", "dev", "eth0")
+        wait(node, lambda: "programs are replaced" in log(node), "new programs to be loaded")
+        for name in ("net.ipv4.ip_forward", "net.ipv4.conf.pod0.forwarding"):
+            on(node, "sysctl", "-qw", f"{name}=0")
+            wait(node, lambda name=name: on(node, "sysctl", "-n", name) == "1\n", name)  # type: ignore[misc]
+        assert hold.exists()
+        assert log(node).count("programs=loaded") == 1
+        hold.unlink()
+        wait(node, lambda: log(node).count(" attached ") == 2, "the new programs")
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy again")
+        assert problems(node) == []

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from kubypass.agent.agent import Agent
+from kubypass.agent.beside import do_beside
 from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
 from kubypass.agent.masquerading import Masquerading
@@ -28,8 +29,11 @@ from kubypass.node.record import Change, Kind
 class Programs:
     """One set of programs, with constants that stay the same. Other constants need another set."""
 
-    def __init__(self, agent: Agent) -> None:
-        """Keeps the programs that an earlier agent left if they are the same, else loads them; attaches nothing."""
+    def __init__(self, agent: Agent, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Keeps the programs that an earlier agent left if they are the same, else loads them; attaches nothing.
+
+        Loading takes seconds, in which `meanwhile` is called now and then.
+        """
         self._agent = agent
         pins = Pins(agent.options.bpffs)
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
@@ -37,7 +41,9 @@ class Programs:
         self.signature = loader.signature(config, sizes)
         self._constants = config.pack().hex()
         found = loader.find(pins) if agent.attached.signature == self.signature else None
-        self.datapath: Datapath = found or loader.load(pins, config, sizes)
+        self.datapath: Datapath = found or do_beside(
+            lambda: loader.load(pins, config, sizes), meanwhile
+        )
         log(
             "datapath ready",
             programs="loaded" if self.datapath.loaded else "kept",

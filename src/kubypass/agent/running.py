@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An agent after its first sync: it follows the cluster, pods and addresses, and keeps the maps true.
 
-One thread does all the work. An event only says "look again at these"; a look at everything, once a minute, must find
-nothing to do. Ending the agent leaves the datapath in place.
+One thread does all the work; while programs load, it does what cannot wait (beside.py). An event only says "look
+again at these"; a look at everything, once a minute, must find nothing to do. Ending the agent leaves the datapath in
+place.
 """
 
 from __future__ import annotations
@@ -258,7 +259,7 @@ class Running:
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
         if loader.signature(config, sizes) != agent.attached.signature:
             log("the node's facts or settings changed: programs are replaced")
-            self.programs = Programs(agent)
+            self.programs = Programs(agent, self.put_sysctls_back)
             self.programs.attach()
         elif agent.node.uplinks != self.programs.uplinks:
             log("uplinks", devices=" ".join(link.name for link in agent.node.uplinks))
