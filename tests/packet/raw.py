@@ -29,7 +29,7 @@ class Segment:
     macs: tuple[str, str] = ("02:00:00:00:64:01", "02:00:00:00:64:14")
     """Destination and source."""
     identifier: int = 5
-    """Of an echo request."""
+    """It tells echo requests apart."""
     payload: bytes = b"hello"
 
     @property
