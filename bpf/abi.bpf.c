@@ -17,6 +17,7 @@ struct abi {
 	enum previous_kind previous_kind;
 	enum client_kind client_kind;
 	enum local_detector local_detector;
+	enum inside_reason inside_reason;
 	enum verdict verdict;
 };
 

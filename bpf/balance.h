@@ -4,6 +4,7 @@
 #pragma once
 
 #include "fragment.h"
+#include "masquerade.h"
 #include "nat.h"
 #include "no_service.h"
 #include "policy.h"
@@ -53,8 +54,8 @@ static __always_inline enum verdict open_and_translate(context *ctx, struct pack
 	return verdict == VERDICT_PASS ? translate(ctx, packet, &scratch->nat.forward, now) : verdict;
 }
 
-/* A connection that is neither known nor a service's keeps its addresses. It gets another source port where its
- * replies would be taken for those of a translated connection. */
+/* A connection that is neither known nor a service's keeps its addresses, but for a pod's to the outside. It gets
+ * another source port where its replies would be taken for those of a translated connection. */
 static __always_inline enum verdict avoid_port_clash(context *ctx, enum hook hook, struct packet *packet,
 						     enum open_mode mode, __u64 now)
 {
@@ -64,7 +65,7 @@ static __always_inline enum verdict avoid_port_clash(context *ctx, enum hook hoo
 		.mode = mode,
 	};
 
-	if (!may_be_new(packet) || !reply_is_taken(packet, now)) {
+	if (mode != OPEN_OUTSIDE && (!may_be_new(packet) || !reply_is_taken(packet, now))) {
 		try_previous(ctx, hook, PREVIOUS_KNOWN);
 		return VERDICT_PASS;
 	}
@@ -115,6 +116,8 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	/* The node would take a packet from its own address for a forged one. */
 	if (decision.masquerade && (!*local || (*local)->kind == LOCAL_POD))
 		new.mode = *local ? OPEN_MASQUERADE : OPEN_MASQUERADE_OUT;
+	else if (!*local && goes_outside(ctx, hook, packet, &decision.backend->address))
+		new.mode = OPEN_OUTSIDE;
 	new.backend = decision.id;
 	new.backend_address = &decision.backend->address;
 	new.backend_port = decision.backend->port;
@@ -129,6 +132,7 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 {
 	__u64 now = now_ns();
 	struct flow *flow = lookup_flow(packet, now);
+	enum open_mode mode = OPEN_DNAT;
 	struct service *service;
 	enum verdict verdict;
 
@@ -149,12 +153,15 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 		if (verdict != VERDICT_PASS)
 			return verdict;
 	}
-	if (packet->fragment) {
+	note_direct(hook, packet, *local, now);
+	if (!*local && may_be_new(packet) && goes_outside(ctx, hook, packet, &packet->tuple.destination)) {
+		mode = OPEN_OUTSIDE;
+	} else if (packet->fragment) {
 		note_plain_fragment(hook, packet, *local, now);
 		try_previous(ctx, hook, PREVIOUS_KNOWN);
 		return VERDICT_PASS;
 	}
-	return avoid_port_clash(ctx, hook, packet, OPEN_DNAT, now);
+	return avoid_port_clash(ctx, hook, packet, mode, now);
 }
 
 /* Returns the service that the node itself connects to, or NULL. */

@@ -270,10 +270,13 @@ static __always_inline void try_previous(context *ctx, enum hook hook, enum prev
 }
 
 /* Would the replies to this packet be taken for those of a translated connection? A socket may connect to a backend
- * from the same port as a connection to that backend that is translated. */
+ * from the same port as a connection to that backend that is translated. The entry may also be its own (masquerade.h).
+ */
 static __always_inline bool reply_is_taken(const struct packet *packet, __u64 now)
 {
 	struct tuple key = reversed(&packet->tuple);
+	struct flow *holder = find_flow(&key, now, false);
 
-	return find_flow(&key, now, false);
+	return holder && !(is_partner(holder, packet) && holder->source_port == packet->tuple.destination_port &&
+			   same_address(&holder->source, &packet->tuple.destination));
 }

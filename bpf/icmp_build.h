@@ -9,10 +9,8 @@
 #include "maps.h"
 #include "rewrite.h"
 
-/* Types, and codes of "unreachable", of IPv4: <linux/icmp.h> needs headers that this target lacks. */
-#define ICMP_ECHO_REPLY 0
+/* Types of errors, and codes of "unreachable", of IPv4. */
 #define ICMP_UNREACHABLE 3
-#define ICMP_ECHO 8
 #define ICMP_TIME_EXCEEDED 11
 #define ICMP_PARAMETER_PROBLEM 12
 #define ICMP_PORT 3

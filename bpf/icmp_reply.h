@@ -78,19 +78,20 @@ static __always_inline int become_error(context *ctx, enum hook hook, struct pac
 					__u32 mtu)
 {
 	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
-	__u32 quoted = quoted_bytes(ctx, packet, ipv4);
-	struct tuple ends = {};
+	struct scratch *scratch = this_scratch();
+	__u32 quoted;
 
-	if (!may_get_error(ctx, hook, packet) || !icmp_allowed())
+	if (!scratch || !may_get_error(ctx, hook, packet) || !icmp_allowed())
 		return -1;
 	if ((verdict == VERDICT_ANSWER_TOO_BIG || verdict == VERDICT_ANSWER_TTL_EXPIRED) && restore_packet(ctx, packet))
 		return -1;
+	quoted = quoted_bytes(ctx, packet, ipv4);
 	if (change_length(ctx, L2_BYTES + quoted) || make_readable(ctx, L2_BYTES + quoted) ||
 	    settle_checksum(ctx, packet))
 		return -1;
-	ends.source = error_source(hook, packet, verdict);
-	ends.destination = packet->tuple.source;
-	return build_icmp_error(ctx, ipv4, &ends, error_of(ipv4, verdict, mtu), quoted);
+	scratch->icmp.sent.source = error_source(hook, packet, verdict);
+	scratch->icmp.sent.destination = packet->tuple.source;
+	return build_icmp_error(ctx, ipv4, &scratch->icmp.sent, error_of(ipv4, verdict, mtu), quoted);
 }
 
 /* Makes an echo request its reply: the type changes, and source and destination change places. */

@@ -44,8 +44,11 @@ static __always_inline bool has_error_type(context *ctx, const struct packet *pa
 static __always_inline bool parse_quoted_ports(context *ctx, struct icmp_quotation *icmp)
 {
 	__u8 protocol = icmp->quoted.protocol;
+	struct icmp_echo echo;
 	__be16 ports[2];
 
+	if (config.masquerade && is_icmp_protocol(protocol))
+		return !load_bytes(ctx, icmp->l4_offset, &echo, sizeof(echo)) && set_echo_ports(&icmp->quoted, &echo);
 	if (protocol != IPPROTO_TCP && protocol != IPPROTO_UDP && protocol != IPPROTO_SCTP)
 		return false;
 	if (load_bytes(ctx, icmp->l4_offset, ports, sizeof(ports)))
@@ -101,7 +104,7 @@ static __always_inline int rewrite_quoted(context *ctx, const struct packet *pac
 	else
 		error = store_bytes(ctx, offset + offsetof(struct ipv6hdr, saddr), &icmp->sent, BOTH_ADDRESSES);
 	return error || replace_l4_checksum(ctx, checksum_offset(packet), 0, difference, 0) ||
-	       store_bytes(ctx, icmp->l4_offset, &ports, sizeof(ports));
+	       store_ports(ctx, icmp->quoted.protocol, icmp->l4_offset, ports);
 }
 
 /* Does a translated error keep its source, the router that has sent it? It does for pods of this node, and for

@@ -268,7 +268,13 @@ enum local_detector {
 	DETECT_INTERFACE = 2, /* its packets come from a pod's interface */
 };
 
-/* This node's primary addresses; all zero: none of the family. */
+/* Key of `inside`, a trie of prefixes of addresses. */
+struct prefix {
+	__u32 bits;
+	struct address address;
+};
+
+/* Addresses of the node, or of one of its uplinks; all zero: none of the family. */
 struct node_addresses {
 	struct address ipv4;
 	struct address ipv6;

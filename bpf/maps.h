@@ -36,6 +36,18 @@ MAP(local_addresses, HASH, 16384, struct address, struct local_address);
 /* The node's primary addresses: where no route has another, translated packets are sent from them. */
 MAP(node_addresses, ARRAY, 1, __u32, struct node_addresses);
 
+/* Uplinks -> the addresses that pods reach the outside with, where no route has another. */
+MAP(uplinks, HASH, 1024, __u32, struct node_addresses);
+
+/* Prefixes of addresses that pods reach with their own: the cluster's, and those that settings name. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct prefix);
+	__type(value, __u32);
+} inside SEC(".maps");
+
 /* Devices of pods, by the remainder of their indexes: the address that most packets of a pod carry. */
 MAP(pod_devices, ARRAY, POD_DEVICES, __u32, struct pod_device);
 

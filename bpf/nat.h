@@ -157,8 +157,7 @@ __noinline int claim_source_port(context *ctx)
 		nat->crowded = i > 1;
 		if (i == 1)
 			limit_attempts(nat);
-		if (i ? !pick_port(nat, i <= SNAT_ATTEMPTS / 2)
-		      : nat->node_source && bpf_ntohs(nat->reply_key.destination_port) < 1024)
+		if (i ? !pick_port(nat, i <= SNAT_ATTEMPTS / 2) : !nat->may_keep_port)
 			continue;
 		if (nat->netns_to_check != NETNS_UNKNOWN && socket_has_port(ctx, nat))
 			continue;
@@ -186,6 +185,7 @@ enum open_mode {
 	OPEN_DNAT, /* the client's address stays */
 	OPEN_MASQUERADE, /* the source becomes the node's address */
 	OPEN_MASQUERADE_OUT, /* the source becomes the address of the route to a backend on another node */
+	OPEN_OUTSIDE, /* the source becomes the address that was found for the outside */
 	OPEN_FROM_NODE, /* the client is the node itself: only its port may have to change */
 };
 
@@ -246,11 +246,15 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	};
 	nat->now = now;
 	nat->node_source = new->mode != OPEN_DNAT;
+	nat->may_keep_port = (nat->may_keep_port || new->mode != OPEN_OUTSIDE) &&
+			     (!nat->node_source || bpf_ntohs(packet->tuple.source_port) >= 1024);
 	nat->netns_to_check = netns_to_check(nat);
 	if (new->mode == OPEN_MASQUERADE || new->mode == OPEN_MASQUERADE_OUT)
 		use_primary_address(nat, packet);
 	if (new->mode == OPEN_MASQUERADE_OUT)
 		use_source_of_route(ctx, nat);
+	if (new->mode == OPEN_OUTSIDE)
+		nat->reply_key.destination = nat->source;
 	port = claim_source_port(ctx);
 	if (!port)
 		return VERDICT_DROP_NO_SNAT_PORT;

@@ -2,6 +2,7 @@
 /* Packets to a service's address, but to no service: no service has the port, the protocol, or the address. */
 #pragma once
 
+#include "icmp_translate.h"
 #include "policy.h"
 #include "route.h"
 
@@ -17,6 +18,14 @@ static __always_inline bool leads_back(context *ctx, const struct packet *packet
 	       fib.ifindex == packet_device(ctx);
 }
 
+/* Does the service's address answer echo requests of this hook's clients? */
+static __always_inline bool answers_echo(context *ctx, enum hook hook, const struct packet *packet,
+					 const struct service *address)
+{
+	return config.answer_ping && is_icmp(ctx, packet, ICMP_ECHO, ICMPV6_ECHO_REQUEST) &&
+	       (!from_network(hook) || config.external_cluster_ip || !is_internal(address));
+}
+
 /* A ClusterIP exists for its services only. An external address may also be another machine's: a packet to a port
  * that no service has there passes, unless it would loop between router and node. */
 static __always_inline enum verdict judge_no_service(context *ctx, enum hook hook, const struct packet *packet)
@@ -28,9 +37,11 @@ static __always_inline enum verdict judge_no_service(context *ctx, enum hook hoo
 		return in_networks(destination, config.service_networks, config.service_network_count)
 			       ? VERDICT_DROP_NO_SERVICE
 			       : VERDICT_PASS;
+	if (answers_echo(ctx, hook, packet, address))
+		return VERDICT_ANSWER_ECHO;
 	if (!(address->flags & SERVICE_CLUSTER_IP))
 		return from_network(hook) && leads_back(ctx, packet) ? VERDICT_DROP_LOOP : VERDICT_PASS;
-	if (!packet->has_ports || packet->fragment || !config.reject)
+	if (!packet->has_ports || is_icmp_protocol(packet->tuple.protocol) || packet->fragment || !config.reject)
 		return VERDICT_DROP_NO_SERVICE;
 	return VERDICT_REJECT_NO_SERVICE;
 }

@@ -10,8 +10,10 @@
 #include <linux/udp.h>
 
 #include "address.h"
+#include "config.h"
 #include "context.h"
 #include "cursor.h"
+#include "echo.h"
 #include "kubypass.h"
 
 #define MAX_EXTENSION_HEADERS 6
@@ -49,8 +51,8 @@ struct packet {
 	__u16 l4_bytes; /* as the IP header says, or L4_BYTES_UNKNOWN */
 	__u8 ttl;
 	__u8 tcp_flags;
-	__u8 l4_header_bytes; /* of TCP and UDP */
-	bool has_ports; /* TCP, UDP or SCTP with its ports in this packet */
+	__u8 l4_header_bytes; /* of TCP, UDP and echo messages */
+	bool has_ports; /* TCP, UDP or SCTP with its ports in this packet; an echo message where these are tracked */
 	bool fragment; /* a fragment of a datagram */
 	bool later_fragment; /* not the first one */
 	bool awaited; /* the first fragment, and later ones are queued for it */
@@ -59,7 +61,8 @@ struct packet {
 	bool moved; /* to another destination address */
 	bool from_node; /* the node itself sends it: no router has forwarded it */
 	bool returns_to_node; /* a reply to the node, from an address that is also the node's */
-	__u8 pad[2];
+	bool echo_reply;
+	__u8 pad;
 };
 
 enum parse_result {
@@ -75,6 +78,18 @@ enum parse_result {
 static __always_inline void *l4_header(const struct cursor *cursor, const struct packet *packet, __u32 size)
 {
 	return packet->l4_bytes < size ? NULL : header_at(cursor, packet->l4_offset & OFFSET_MASK, size);
+}
+
+static __always_inline void parse_echo(const struct cursor *cursor, struct packet *packet)
+{
+	bool ipv6 = packet->tuple.protocol == IPPROTO_ICMPV6;
+	struct icmp_echo *icmp = l4_header(cursor, packet, sizeof(*icmp));
+
+	if (!icmp || ipv6 != (packet->ethertype == bpf_htons(ETH_P_IPV6)) || !set_echo_ports(&packet->tuple, icmp))
+		return;
+	packet->l4_header_bytes = sizeof(*icmp);
+	packet->has_ports = true;
+	packet->echo_reply = icmp->type == (ipv6 ? ICMPV6_ECHO_REPLY : ICMP_ECHO_REPLY);
 }
 
 static __always_inline enum parse_result parse_ports(const struct cursor *cursor, struct packet *packet)
@@ -97,6 +112,8 @@ static __always_inline enum parse_result parse_ports(const struct cursor *cursor
 	} else if (packet->tuple.protocol == IPPROTO_SCTP) {
 		ports = l4_header(cursor, packet, SCTP_HEADER_BYTES);
 	} else {
+		if (config.masquerade && is_icmp_protocol(packet->tuple.protocol))
+			parse_echo(cursor, packet);
 		return PARSE_IP;
 	}
 	if (!ports)

@@ -74,6 +74,15 @@ static __always_inline __u32 both_ports(const struct tuple *tuple)
 	return both;
 }
 
+/* Stores both ports; an echo message has one of them, its identifier. */
+static __always_inline int store_ports(context *ctx, __u8 protocol, __u32 offset, __u32 ports)
+{
+	if (!is_icmp_protocol(protocol))
+		return store_bytes(ctx, offset, &ports, sizeof(ports));
+	ports |= ports << 16 | ports >> 16;
+	return store_bytes(ctx, offset + offsetof(struct icmp_echo, identifier), &ports, sizeof(__be16));
+}
+
 /* Writes both ports, in a transport header whose ports are `old`, and updates its checksum. */
 static __always_inline int rewrite_ports(context *ctx, const struct packet *packet, __u32 old, __u32 new, __u64 flags)
 {
@@ -91,7 +100,7 @@ static __always_inline int rewrite_ports(context *ctx, const struct packet *pack
 	}
 	if (replace_l4_checksum(ctx, checksum_offset(packet), old, new, sizeof(new) | flags))
 		return -1;
-	return store_bytes(ctx, offset, &new, sizeof(new));
+	return store_ports(ctx, packet->tuple.protocol, offset, new);
 }
 
 /* A UDP checksum of zero means "none" (RFC 768) and stays zero. */

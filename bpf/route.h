@@ -140,7 +140,7 @@ static __always_inline enum verdict forward(context *ctx, enum hook hook, struct
 		return packet->tuple.protocol == IPPROTO_SCTP ? return_to_node(ctx, packet) : VERDICT_DROP_NO_ROUTE;
 	if (local)
 		return VERDICT_PASS;
-	if (sent_by_pod(hook) ? is_on_link_only(&packet->tuple.destination) : !packet->translated)
+	if (!packet->translated && (!sent_by_pod(hook) || is_on_link_only(&packet->tuple.destination)))
 		return VERDICT_PASS;
 	return forward_to_network(ctx, packet);
 }

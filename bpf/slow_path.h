@@ -29,22 +29,9 @@ static __always_inline enum verdict follow_first_fragment(context *ctx, struct p
 	return rewrite_addresses(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
 }
 
-/* Does the service's address answer echo requests of this hook's clients? */
-static __always_inline bool answers_echo(context *ctx, enum hook hook, const struct packet *packet)
-{
-	struct service *address;
-
-	if (!config.answer_ping || !is_icmp(ctx, packet, ICMP_ECHO, ICMPV6_ECHO_REQUEST))
-		return false;
-	address = lookup_frontend(&packet->tuple.destination, 0, 0);
-	return address && (!from_network(hook) || config.external_cluster_ip || !is_internal(address));
-}
-
 /* Judges a packet that was not translated and whose destination is not on this node. */
 static __always_inline enum verdict judge_without_ports(context *ctx, enum hook hook, const struct packet *packet)
 {
-	if (answers_echo(ctx, hook, packet))
-		return VERDICT_ANSWER_ECHO;
 	if (packet->later_fragment && lookup_frontend(&packet->tuple.destination, 0, 0))
 		return VERDICT_DROP_FRAGMENT;
 	return judge_no_service(ctx, hook, packet);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* Selects the source address of a masqueraded connection to a backend on another node. */
+/* Selects the source address of a masqueraded connection: to a backend on another node, or of a pod to the outside. */
 #pragma once
 
 #include "config.h"
@@ -8,32 +8,40 @@
 /* Newer than some headers; the kernel knows them where config.route_source says so. */
 #define FIB_SKIP_NEIGHBOUR (1U << 2)
 #define FIB_SOURCE (1U << 4)
+#define FIB_NO_SOURCE 10 /* there is a route, and no address that fits */
 
-/* Replaces the node's primary address by the one that the node itself would use towards the backend: the preferred
- * source of the route, or an address of the device that the route leaves by. The primary address stays where the
- * kernel does not say. */
-static __always_inline void use_source_of_route(context *ctx, struct nat_setup *nat)
+/* Looks up the route to a destination. Returns the device that it leaves by, or 0. `nat->source` becomes what the node
+ * itself would send from: the preferred source of the route, or an address of that device; :: where the kernel does not
+ * say. */
+static __always_inline __u32 look_up_source(context *ctx, struct nat_setup *nat, const struct tuple *to)
 {
 	struct bpf_fib_lookup *route = &nat->route;
-	struct tuple *reply = &nat->reply_key;
-	struct tuple to = { .destination = reply->source, .protocol = reply->protocol };
-	bool ipv4 = is_ipv4(&to.destination);
-	struct address source;
+	bool ipv4 = is_ipv4(&to->destination);
 	long result;
 
-	if (!config.route_source)
-		return;
 	__builtin_memset(route, 0, sizeof(*route));
-	fill_fib(route, ctx, &to, ipv4);
-	result = bpf_fib_lookup(ctx, route, sizeof(*route), FIB_SOURCE | FIB_SKIP_NEIGHBOUR);
-	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return;
-	if (ipv4)
-		source = ipv4_address(route->ipv4_src);
-	else
-		__builtin_memcpy(&source, route->ipv6_src, sizeof(source));
-	/* Where no device has a global address, it is a link-local or loopback one, to which the backend has no
-	 * route back. */
-	if (!is_on_link_only(&source) && !is_loopback_or_unspecified(&source))
-		reply->destination = source;
+	nat->source = (struct address){};
+	fill_fib(route, ctx, to, ipv4);
+	result = bpf_fib_lookup(ctx, route, sizeof(*route), config.route_source ? FIB_SOURCE | FIB_SKIP_NEIGHBOUR : 0);
+	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_FRAG_NEEDED &&
+	    result != BPF_FIB_LKUP_RET_NO_NEIGH && result != FIB_NO_SOURCE)
+		return 0;
+	if (config.route_source && result != FIB_NO_SOURCE) {
+		nat->source = ipv4_address(route->ipv4_src);
+		if (!ipv4)
+			__builtin_memcpy(&nat->source, route->ipv6_src, sizeof(nat->source));
+	}
+	/* Where no device has a global address, it is a link-local or loopback one, to which others have no route. */
+	if (is_on_link_only(&nat->source) || is_loopback_or_unspecified(&nat->source))
+		nat->source = (struct address){};
+	return route->ifindex;
+}
+
+/* Replaces the node's primary address by the one that the node itself would use towards the backend. */
+static __always_inline void use_source_of_route(context *ctx, struct nat_setup *nat)
+{
+	struct tuple to = { .destination = nat->reply_key.source, .protocol = nat->reply_key.protocol };
+
+	if (config.route_source && look_up_source(ctx, nat, &to) && !is_unspecified(&nat->source))
+		nat->reply_key.destination = nat->source;
 }

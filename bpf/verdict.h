@@ -46,3 +46,11 @@ enum verdict {
 	VERDICT_ANSWER_ECHO = 37, /* a ping of a service's address */
 	VERDICT_MAX = 40,
 };
+
+/* Value of `inside`: why pods reach the addresses with their own. */
+enum inside_reason {
+	INSIDE_NATIVE = 1, /* a native-routing CIDR */
+	INSIDE_PODS = 2, /* a network of pods */
+	INSIDE_NODE = 3, /* an address of a node */
+	INSIDE_AGENT = 4, /* ip-masq-agent's list */
+};

@@ -8,6 +8,7 @@ what was sent in how many seconds. Checksums are right, so the server answers.
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import random
 import socket
@@ -75,6 +76,19 @@ class Template:
         return frame
 
 
+def send(out: socket.socket, frame: bytearray) -> None:
+    """Sends a frame, again if the receiver's queue is full."""
+    while True:
+        try:
+            out.send(frame)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:
+                raise
+            time.sleep(0.001)
+        else:
+            return
+
+
 def main(device: str, source: str, destination: str, address: str, port: str, *rest: str) -> None:
     protocol = TCP if rest[0] == "tcp" else UDP
     count, times, rate = (int(one) for one in rest[1:])
@@ -88,7 +102,7 @@ def main(device: str, source: str, destination: str, address: str, port: str, *r
                 dice.getrandbits(17), dice.randrange(1024, 65536), dice.getrandbits(32)
             )
             for _ in range(times):
-                out.send(frame)
+                send(out, frame)
                 sent += 1
             if rate and not number % 64:
                 time.sleep(max(0.0, sent / rate - (time.monotonic() - started)))

@@ -60,7 +60,7 @@ def answer(line: str, client: socket.socket) -> str:
             return str(client.getpeername()[0])
         return ask(client) if line == "ask" else wait(client)
     except OSError as error:
-        return errno.errorcode[error.errno or 0]
+        return errno.errorcode.get(error.errno or 0, "silent")
 
 
 client = connect()

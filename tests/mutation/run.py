@@ -38,6 +38,8 @@ FIRST = [
 CLOSEST = {
     "conntrack": ("backend_changes", "floods", "segments"),
     "ingress": ("foreign", "live_frames"),
+    "icmp_translate": ("masquerade_parts",),
+    "masquerade": ("masquerade", "masquerade_parts"),
     "nat": ("backend_changes", "floods", "snat"),
     "packet": ("foreign", "headers"),
     "remaining_steps": ("foreign", "fragment_order"),

@@ -56,6 +56,8 @@ class Expected:
     """That it may go on with as well."""
     apart: bool = False
     """No service's: only the source port may change."""
+    by_pod: bool = False
+    """A pod has sent it: outside of the cluster, it has the node's address."""
 
 
 @dataclass
@@ -176,23 +178,35 @@ class Memory:
         timeout = self.cluster.items[found[1]].affinity_s
         if affinity and affinity.backend in backends and affinity.idle_s < timeout:
             backends = frozenset({affinity.backend})
-        return Expected("translated", backends, judged.item, judged.masquerade)
+        return Expected(
+            "translated", backends, judged.item, judged.masquerade, by_pod=hook == "from_pod"
+        )
 
     def _expect_unserved(self, hook: str, packet: Ends, protocol: str, flags: str) -> Expected:
         new = flags == "S" or protocol != "TCP"
-        apart = new and _back(packet, protocol) in self.replies
+        me = ((packet.source, packet.source_port), (packet.destination, packet.destination_port))
+        holder = self.replies.get(_back(packet, protocol))
+        apart = new and holder is not None and holder != me
         if packet.destination in self.cluster.node.pods + self.cluster.node.addresses:
             return Expected("untouched", apart=apart)
         if protocol == "TCP" and flags != "S" and hook == "from_pod":
             return Expected("untouched")  # decision: it is of a connection that nothing is known of
         ports = protocol in {"TCP", "UDP", "SCTP"}
         kind = self.cluster.judge_unserved(hook, packet.destination, ports=ports).kind
+        if (
+            kind == "none"
+            and hook == "from_pod"
+            and self.cluster.node.is_outside(packet.destination)
+        ):
+            server = (packet.destination, packet.destination_port)
+            return Expected("translated", frozenset({server}), masquerade=True)
         return Expected("untouched" if kind == "none" else kind, apart=apart)
 
     def check_source(self, expected: Expected, packet: Ends, seen: Ends, protocol: str) -> None:
         """The source address and port of a new translated connection are such that replies find back."""
         node = next(a for a in self.cluster.node.primary if version(a) == version(packet.source))
         hidden = expected.masquerade or seen.destination == packet.source
+        hidden = hidden or (expected.by_pod and self.cluster.node.is_outside(seen.destination))
         hidden = hidden and seen.destination not in self.cluster.node.addresses
         assert seen.source == (node if hidden else packet.source), "masquerade"
         reply = (seen.destination, seen.destination_port, seen.source, seen.source_port, protocol)
@@ -206,6 +220,25 @@ class Memory:
         port = seen.source_port
         assert port >= SNAT_FIRST, f"source port {port}"
         assert port not in NODE_PORT_RANGE, f"source port {port}"
+
+    def note_direct(self, hook: str, packet: Ends, protocol: str) -> None:
+        """A client outside knows the pod by its own address: what answers it keeps that, and has that entry."""
+        node = self.cluster.node
+        to_pod = hook == "from_uplink" and packet.destination in node.pods
+        if to_pod and protocol != "TCP" and node.is_outside(packet.source):
+            dialled = (packet.destination, packet.destination_port)
+            me = ((packet.source, packet.source_port), dialled)
+            self.replies.setdefault(_back(packet, protocol), me)
+
+    def note_echo(self, source: str, destination: str, own: int, number: int) -> str:
+        """A pod pings the outside, with this identifier in place of its own; returns the source that it gets."""
+        node = next(a for a in self.cluster.node.primary if version(a) == version(source))
+        me = ((source, own), (destination, 0))
+        holder = self.replies.setdefault((destination, 0, node, number, "ICMP"), me)
+        assert holder == me, f"identifier {number} is that of {holder}"
+        assert number >= SNAT_FIRST, f"identifier {number}"
+        assert number not in NODE_PORT_RANGE, f"identifier {number}"
+        return node
 
     def resolve(self, expected: Expected, packet: Ends, seen: Ends) -> Expected:
         """What was to be expected, now that one sees whether the packet went on with its connection."""

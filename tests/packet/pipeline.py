@@ -17,6 +17,8 @@ from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.entries import Entry
+from kubypass.datapath.local_addresses import inside_entries, uplink_entry
+from kubypass.datapath.synced_map import SyncedMap
 from kubypass.kernel import bpf
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
@@ -28,6 +30,7 @@ from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
+from kubypass.plan.masquerade import masqueraded_families, plan_inside
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
 from tests.packet.counting import Counting
@@ -89,6 +92,7 @@ class Pipeline:
         lab.clear()
         self._files, self._dirty, self._objects = MergedFiles(), Dirty(), {}
         self._write_local_addresses()
+        self._write_inside()
         self._services = self._connect()
         self._services.sync_all()
         self._counting = None
@@ -103,6 +107,19 @@ class Pipeline:
             )
         for number, one in enumerate(node.pods, POD_DEVICES.start):
             self.lab.local_address(one, LocalAddressKind.POD, number)
+
+    def _write_inside(self) -> None:
+        """What pods reach with their own addresses, and the uplink, as the agent writes them."""
+        nodes = self._files.snapshot().nodes.values()
+        primary: dict[int, Address] = {
+            family(parse_address(one)): parse_address(one) for one in self.node.primary
+        }
+        inside_of = plan_inside(self.settings, nodes, None)
+        versions, _ = masqueraded_families(self.settings, inside_of, primary)
+        sources: dict[int, Address] = {version: primary[version] for version in versions}
+        maps = self.lab.maps
+        SyncedMap(maps["inside"]).apply(inside_entries(inside_of))
+        SyncedMap(maps["uplinks"]).apply(uplink_entry(uplink_index(), sources))
 
     def _connect(self) -> Services:
         files = self._files

@@ -16,7 +16,16 @@ from kubypass.model.verdict import Verdict
 from tests.packet.connections import Connection, Expected, Memory
 from tests.packet.lab import PASS, REDIRECT, SHOT
 from tests.packet.pipeline import NOBODY, TO_NETWORK_MACS, TO_POD_MACS, Pipeline, Seen
-from tests.packet.raw import ICMP, ICMPV6, PROTOCOLS, Ends, Segment, check_unreachable, ends
+from tests.packet.raw import (
+    ICMP,
+    ICMPV6,
+    PROTOCOLS,
+    Ends,
+    Segment,
+    check_unreachable,
+    ends,
+    identifier,
+)
 from tests.packet.reference import Cluster, Node
 
 Step = tuple[Any, ...]
@@ -110,6 +119,7 @@ class Player:
         if seen.verdict < Verdict.DROP:
             expected = self.memory.resolve(expected, asked, ends(seen.packet))
         self.counted[expected.kind] += 1
+        self.counted["outside"] += expected.masquerade and expected.item is None
         try:
             self._compare(hook, packet, asked, expected, seen, protocol)
         except AssertionError as error:
@@ -150,6 +160,8 @@ class Player:
             got = ends(seen.packet) if expected.apart else asked
             same = Ends(asked.source, got.source_port, asked.destination, asked.destination_port)
             self._check_forwarded(hook, packet, same, seen)
+            if not expected.apart:
+                self.memory.note_direct(hook, asked, protocol)
             if expected.apart:
                 made = Expected("translated", masquerade=False)
                 assert got.source_port != asked.source_port, "replies would be another connection's"
@@ -199,8 +211,15 @@ class Player:
         if kind != "none":
             assert (seen.verdict.name, seen.code) == (kind, SHOT), f"{kind}, not {_told(seen)}"
             return
-        same = Ends(packet.source, 0, packet.destination, 0)
-        self._check_forwarded(hook, packet.changed(source_port=0, destination_port=0), same, seen)
+        source, sent = packet.source, packet.changed(source_port=0, destination_port=0)
+        if hook == "from_pod" and not here and node.is_outside(packet.destination):
+            number = identifier(seen.packet)
+            source = self.memory.note_echo(
+                packet.source, packet.destination, sent.identifier, number
+            )
+            sent = sent.changed(identifier=number)
+            self.counted["ping outside"] += 1
+        self._check_forwarded(hook, sent, Ends(source, 0, packet.destination, 0), seen)
 
     def _reply(self, number: int, flags: str) -> None:
         """A packet from the backend of a connection comes back as from what was dialled."""

@@ -28,6 +28,8 @@ class Segment:
     ttl: int = 64
     macs: tuple[str, str] = ("02:00:00:00:64:01", "02:00:00:00:64:14")
     """Destination and source."""
+    identifier: int = 5
+    """It tells echo requests apart."""
     payload: bytes = b"hello"
 
     @property
@@ -68,7 +70,7 @@ class Segment:
             at = 6
         else:
             kind = 8 if self.protocol == ICMP else 128
-            head, at = struct.pack("!BBHHH", kind, 0, 0, 5, 1), 2
+            head, at = struct.pack("!BBHHH", kind, 0, 0, self.identifier, 1), 2
         body = head + payload
         pseudo = b"" if self.protocol == ICMP else self._pseudo(len(body))
         total = checksum(pseudo + body)
@@ -130,6 +132,12 @@ class Ends:
     source_port: int
     destination: str
     destination_port: int
+
+
+def identifier(packet: bytes) -> int:
+    """The identifier of an echo request."""
+    at = ETHERNET_BYTES + (20 if packet[12:14] == _TYPES[4] else 40)
+    return int.from_bytes(packet[at + 4 : at + 6], "big")
 
 
 def ends(packet: bytes) -> Ends:

@@ -54,6 +54,15 @@ class Node:
     node_port_addresses: tuple[str, ...] | str = ()
     """Networks, or "primary"."""
 
+    inside: tuple[str, ...] = ()
+    """Networks that pods reach with their own addresses; a family without one is not masqueraded."""
+
+    def is_outside(self, address: str) -> bool:
+        """Pods reach it with the node's address."""
+        networks = [n for n in self.inside if version(n) == version(address)]
+        here = address in self.pods + self.addresses
+        return bool(networks) and not here and not any(within(address, n) for n in networks)
+
     @property
     def addresses(self) -> tuple[str, ...]:
         return self.primary + self.others

@@ -165,7 +165,7 @@ class Writer:
         elif hook == "from_uplink":
             return dice.choice(pods + nodes), 8080, dice.choice(["TCP", "UDP", "SCTP", "ICMP"])
         return (
-            dice.choice([*pods, *REMOTE[family]]),
+            dice.choice([*pods, *REMOTE[family], *OUTSIDE[family], *OUTSIDE[family]]),
             8080,
             dice.choice(["TCP", "UDP", "SCTP", "ICMP"]),
         )

@@ -35,6 +35,8 @@ OUTCOMES = {
     "reject",
     "reply",
     "echo",
+    "outside",
+    "ping outside",
     "DROP_EXTERNAL_CLUSTER_IP",
     "DROP_SOURCE_RANGE",
     "DROP_NO_LOCAL_BACKEND",

@@ -27,7 +27,12 @@ def _settings(**words: str) -> dict[str, str]:
 
 
 SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
-    "as it comes": ({}, {}),
+    "as it comes": (
+        _settings(
+            ipv4_native_routing_cidr="10.0.0.0/8", ipv6_native_routing_cidr="fd00:10:233::/48"
+        ),
+        {"inside": ("10.0.0.0/8", "fd00:10:233::/48")},
+    ),
     "by cluster CIDR": (
         _settings(
             detect_local_mode="ClusterCIDR",
@@ -38,6 +43,7 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         {
             "detect": "networks",
             "networks": WIDE_POD_NETWORKS,
+            "inside": WIDE_POD_NETWORKS,
             "service_networks": SERVICE_NETWORKS,
             "external_cluster_ip": True,
         },
@@ -77,7 +83,12 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
             cluster_cidr=WIDE_POD_NETWORKS[1],
             bpf_lb_external_clusterip="true",
         ),
-        {"detect": "networks", "networks": WIDE_POD_NETWORKS[1:], "external_cluster_ip": True},
+        {
+            "detect": "networks",
+            "networks": WIDE_POD_NETWORKS[1:],
+            "inside": WIDE_POD_NETWORKS[1:],
+            "external_cluster_ip": True,
+        },
     ),
     "no node ports": (
         _settings(kube_proxy_replacement="partial", detect_local_mode="NodeCIDR"),

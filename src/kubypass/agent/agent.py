@@ -8,6 +8,7 @@ import time
 from kubypass.agent.attempts import Attempts
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
+from kubypass.agent.masquerading import open_agent_list
 from kubypass.agent.node_fit import refuse_unfit, unfit_problems
 from kubypass.agent.options import Options
 from kubypass.agent.report.problem_log import ProblemLog
@@ -58,6 +59,7 @@ class Agent:
         self.follower = follower
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
+        self.agent_list = open_agent_list(settings)
         self.ports, self.health = ports, ports.health
         self.problem_log = ProblemLog()
         self.faults, self.attempts = faults, Attempts(faults)

@@ -10,6 +10,7 @@ from kubypass.agent.agent import Agent
 from kubypass.agent.beside import do_beside
 from kubypass.agent.local_network import Network
 from kubypass.agent.log import log
+from kubypass.agent.masquerading import Masquerading
 from kubypass.datapath import loader
 from kubypass.datapath.attach import Attachments
 from kubypass.datapath.config import cgroup_hooks
@@ -53,6 +54,7 @@ class Programs:
         self.fill = MapFill(self.datapath.maps)
         pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
         self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
+        self.masquerading = Masquerading(self.datapath.maps, agent.settings, agent.agent_list)
         self.uplinks: tuple[Link, ...] = ()
         """The uplinks with programs on them."""
         self.problems: list[Problem] = []
@@ -64,6 +66,7 @@ class Programs:
         self._record_filters()
         loader.prepare_switch(self.datapath)
         agent.writes["maps"] += self.network.sync(agent.node)
+        agent.writes["maps"] += self.masquerading.sync(agent.node, agent.snapshot.nodes.values())
         self.attach_node()
         if self.datapath.loaded:
             loader.finish_switch(self.datapath)

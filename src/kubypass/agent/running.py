@@ -54,6 +54,7 @@ class Running:
         self.repairs, self._kernel_look = Repairs(agent), KernelLook()
         self.disturbed = False
         """Whether somebody has undone a part of our work, so that `repair` is due at once."""
+        self._addresses = frozenset(agent.node.addresses)
         self._undone: set[str] = set()
         """What was undone and could not be put back."""
         self.network_due = False
@@ -74,6 +75,7 @@ class Running:
         self._note_own_node()
         self._route_problems, self._overlaps = self._sync_routes()
         self.programs.attach()
+        self.programs.sweep.check_sources(self._addresses, settings.conntrack.tcp_fin_timeout_ns)
         self._served(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
         self.pod_network: PodNetwork | None = open_pod_network(agent, self.programs.network)
         agent.timings["start_s"] = agent.timings["parse_s"] + time.perf_counter() - started
@@ -115,6 +117,7 @@ class Running:
         """What is counted now, for status and metrics."""
         services, frontends, backends = self.services.count
         network, sweep, stale = self.programs.network, self.programs.sweep, self.stale
+        masquerading = self.programs.masquerading
         fills = self._fills()
         return Figures(
             started=True,
@@ -124,6 +127,10 @@ class Running:
             pods=network.pods,
             excluded_pods=network.excluded,
             foreign_source_pods=network.foreign_sources,
+            masqueraded=masquerading.families,
+            not_masqueraded=masquerading.why,
+            inside=len(masquerading.inside),
+            lost_sources=sweep.lost_sources,
             flows=sum(self.programs.fill.entries[name] for name in FLOW_MAPS),
             fills=fills,
             flows_expired=sweep.removed,
@@ -167,6 +174,7 @@ class Running:
             *self.repairs.problems,
             *self.programs.problems,
             *self.programs.network.device_problems,
+            *self.programs.masquerading.problems,
             *snat,
             *agent.node.problems,
             *agent.unfit,
@@ -176,6 +184,8 @@ class Running:
         """Looks at what programs have noted, and tells of problems that came or went."""
         self._agent.ports.look()
         self.binds.look()
+        if self.programs.masquerading.look():
+            self._masquerade(thorough=False)
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
         snat = snat_problems(failures, time.monotonic_ns())
@@ -209,9 +219,20 @@ class Running:
         moved = agent.options.node in agent.source.changed_nodes
         if moved and self._look_at_node():
             self._move()
+        self._masquerade(thorough=False)
         self._note_own_node()
         self._route_problems, self._overlaps = self._sync_routes()
         self._look_at_pod_network()
+
+    def _masquerade(self, *, thorough: bool) -> None:
+        """Follows what pods reach with their own addresses, and with which addresses of the node they leave."""
+        agent, programs = self._agent, self.programs
+        nodes = agent.snapshot.nodes.values()
+        agent.writes["maps"] += programs.masquerading.sync(agent.node, nodes, thorough=thorough)
+        addresses = frozenset(agent.node.addresses)
+        if self._addresses - addresses:
+            programs.sweep.check_sources(addresses, agent.settings.conntrack.tcp_fin_timeout_ns)
+        self._addresses = addresses
 
     def _note_own_node(self) -> None:
         own = self._agent.own_node
@@ -266,6 +287,7 @@ class Running:
         written = network.sync(self._agent.node, thorough=thorough)
         if self.repairs.has_new(network.devices):
             self._note_repair(sysctls=self.repairs.sysctls(network.devices))
+        self._masquerade(thorough=thorough)
         self._move()
         self._follow_ports(())
         network = self.programs.network

@@ -15,6 +15,7 @@ from kubypass.model.cidr import Cidr, mask
 from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6, NETWORKS_MAX
 from kubypass.model.port_range import LINUX_EPHEMERAL
 from kubypass.model.verdict import LocalDetector
+from kubypass.plan.masquerade import masquerade_families
 from kubypass.plan.snat import plan_snat_ports
 from kubypass.settings.settings import Settings
 
@@ -61,6 +62,7 @@ def datapath_config(
         route_source=int(features.route_source),
         pod_families=families,
         verify_sources=int(settings.pods.verify_sources),
+        masquerade=masquerade_families(settings),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
     )

@@ -24,13 +24,13 @@ _CODES = {"__u8": "B", "__u16": "H", "__u32": "I", "__u64": "Q", "__be16": "H"}
 _ABI_STRUCTS = (
     "transport_address", "service", "backend", "local_address", "pod_device", "tuple", "flow", "datagram",
     "datagram_ports", "socket_peer", "node_port", "refused_bind", "source_range", "affinity_client", "affinity",
-    "snat_failure", "counter", "icmp_budget", "decision_record", "network",
+    "snat_failure", "counter", "icmp_budget", "decision_record", "network", "prefix",
     "node_addresses", "config",
 )  # fmt: skip
 _OFFSETS = {
     "source_range": ("service", "client"),
     "tuple": ("destination_port", "protocol"),
-    "flow": ("expires_ns",),
+    "flow": ("direction", "expires_ns"),
     "socket_peer": ("address",),
 }
 """Fields whose offsets are written as well, because they are read without unpacking the whole struct."""

@@ -12,13 +12,15 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "28e4b2581538"
+LAYOUT_HASH = "0197d34524ae"
 MAP_NAMES = (
     "services",
     "slots",
     "backends",
     "local_addresses",
     "node_addresses",
+    "uplinks",
+    "inside",
     "pod_devices",
     "foreign_sources",
     "flows",
@@ -201,6 +203,7 @@ class Tuple(NamedTuple):
 
 _FLOW = Struct("<16s16sHHIIBBB1xQII")
 FLOW_SIZE = 64
+FLOW_DIRECTION_AT = 45
 FLOW_EXPIRES_NS_AT = 48
 
 
@@ -588,6 +591,27 @@ class Network(NamedTuple):
         return cls(address, mask)
 
 
+_PREFIX = Struct("<I16s")
+PREFIX_SIZE = 20
+
+
+class Prefix(NamedTuple):
+    """struct prefix, 20 bytes."""
+
+    bits: int
+    address: Bytes
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _PREFIX.pack(self.bits, self.address)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> Prefix:
+        """Reads the bytes that the kernel has."""
+        bits, address = _PREFIX.unpack(data)
+        return cls(bits, address)
+
+
 _NODE_ADDRESSES = Struct("<16s16s")
 NODE_ADDRESSES_SIZE = 32
 
@@ -609,7 +633,7 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBB1x128s128s")
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBB128s128s")
 CONFIG_SIZE = 336
 
 
@@ -641,6 +665,7 @@ class Config(NamedTuple):
     route_source: int
     pod_families: int
     verify_sources: int
+    masquerade: int
     pod_networks: Bytes
     service_networks: Bytes
 
@@ -672,6 +697,7 @@ class Config(NamedTuple):
             self.route_source,
             self.pod_families,
             self.verify_sources,
+            self.masquerade,
             self.pod_networks,
             self.service_networks,
         )
@@ -705,6 +731,7 @@ class Config(NamedTuple):
             route_source,
             pod_families,
             verify_sources,
+            masquerade,
             pod_networks,
             service_networks,
         ) = _CONFIG.unpack(data)
@@ -734,6 +761,7 @@ class Config(NamedTuple):
             route_source,
             pod_families,
             verify_sources,
+            masquerade,
             pod_networks,
             service_networks,
         )

@@ -8,9 +8,10 @@ from collections.abc import Collection, Iterable, Mapping
 
 from kubypass.datapath import layout
 from kubypass.model.address import Address, family, link_local_address
+from kubypass.model.cidr import Cidr
 from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES
 from kubypass.model.pod import Pod
-from kubypass.model.verdict import LocalAddressKind
+from kubypass.model.verdict import InsideReason, LocalAddressKind
 
 _NO_MAC = bytes(6)
 _NO_ADDRESS = bytes(16)
@@ -20,6 +21,19 @@ def primary_entry(primary: Mapping[int, Address]) -> dict[bytes, bytes]:
     """Returns the one entry of `node_addresses`; `primary` has addresses by family."""
     value = layout.NodeAddresses(primary.get(4, _NO_ADDRESS), primary.get(6, _NO_ADDRESS))
     return {bytes(4): value.pack()}
+
+
+def uplink_entry(ifindex: int, sources: Mapping[int, Address]) -> dict[bytes, bytes]:
+    """Returns the entry of `uplinks` for a device; `sources` has addresses by family."""
+    return {struct.pack("=I", ifindex): primary_entry(sources)[bytes(4)]}
+
+
+def inside_entries(inside: Mapping[Cidr, InsideReason]) -> dict[bytes, bytes]:
+    """Returns the entries of `inside`."""
+    return {
+        layout.Prefix(cidr.bits, cidr.network).pack(): struct.pack("=I", reason)
+        for cidr, reason in inside.items()
+    }
 
 
 def node_entries(

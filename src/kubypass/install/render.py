@@ -77,8 +77,7 @@ def _edit_pods(spec: Object, values: Mapping[str, Any]) -> None:
         "cni-conf": values["cni"]["confDir"],
         "cni-bin": values["cni"]["binDir"],
     }
-    for volume in pod["volumes"]:
-        volume["hostPath"]["path"] = paths.get(volume["name"], volume["hostPath"]["path"])
+    _set_paths(pod, paths)
     container = pod["containers"][0]
     for one in pod.get("initContainers", ()):
         one["image"] = _image(one["image"], values["image"])
@@ -87,6 +86,13 @@ def _edit_pods(spec: Object, values: Mapping[str, Any]) -> None:
     if not values["cni"]["enabled"]:
         for mounts in (pod["volumes"], container["volumeMounts"]):
             mounts[:] = [each for each in mounts if not each["name"].startswith("cni-")]
+
+
+def _set_paths(pod: Object, paths: Mapping[str, str]) -> None:
+    """Gives volumes, by their names, other paths of the host."""
+    for volume in pod["volumes"]:
+        if volume["name"] in paths:
+            volume["hostPath"]["path"] = paths[volume["name"]]
 
 
 def _make_privileged(metadata: Object, pod: Object) -> None:

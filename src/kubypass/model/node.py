@@ -28,6 +28,8 @@ class Node:
     """Whether the node is being deleted, or an autoscaler is about to do so: load balancers should send nothing new."""
     taints: tuple[str, ...] = ()
     """The keys of its taints, in the object's order."""
+    external_addresses: tuple[Address, ...] = ()
+    """Where the network outside reaches it."""
 
 
 @dataclass(frozen=True, slots=True)

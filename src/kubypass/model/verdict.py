@@ -77,6 +77,15 @@ class Hook(IntEnum):
     MAX = 6
 
 
+class InsideReason(IntEnum):
+    """enum inside_reason."""
+
+    NATIVE = 1
+    PODS = 2
+    NODE = 3
+    AGENT = 4
+
+
 class LocalAddressKind(IntEnum):
     """enum local_address_kind."""
 

@@ -8,7 +8,13 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubypass.kernel.netlink import Link, LinkAddress, Netlink
-from kubypass.model.address import Address, family, is_ipv6_link_local, is_loopback, mapped_address
+from kubypass.model.address import (
+    Address,
+    family,
+    is_ipv6_link_local,
+    is_loopback,
+    mapped_address,
+)
 from kubypass.model.pod import INTERFACE_PREFIX
 from kubypass.model.printable import printable
 from kubypass.model.problem import Problem
@@ -102,6 +108,19 @@ class NodeState:
             if not primary.isdisjoint(self.device_addresses.get(link.index, ()))
         )
         return found or self.uplinks
+
+    def sources(self, link: Link) -> dict[int, Address]:
+        """The address of each family that leaves by an uplink: the primary one if it is there, else the oldest.
+
+        A device without an address of a family has the primary one.
+        """
+        here = _oldest_first(self.device_addresses.get(link.index, ()))
+        primary = tuple(self.primary.values())
+        found: dict[int, Address] = {}
+        for address in (*(a for a in primary if a in here), *here, *primary):
+            if not is_ipv6_link_local(address) and not is_loopback(address):
+                found.setdefault(family(address), address)
+        return found
 
     @property
     def routing_inputs(self) -> tuple[object, ...]:

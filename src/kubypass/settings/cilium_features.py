@@ -74,9 +74,9 @@ FEATURES: Final = (
     Feature("lrp-address-matcher-cidrs", "kubypass has no local redirects: no network is excepted", _EMPTY),
     # Addresses, and the way out of the cluster
     Feature("enable-ipv4-egress-gateway enable-egress-gateway", "kubypass has no egress gateway: pods leave by "
-            "their own node, with their own addresses"),
-    Feature("enable-ip-masq-agent enable-masquerade-to-route-source masquerade egress-masquerade-interfaces",
-            "kubypass does not masquerade pods: they reach the outside with their own addresses"),
+            "their own node"),
+    Feature("egress-masquerade-interfaces", "kubypass masquerades on every uplink: `devices` says which these are",
+            _EMPTY),
     Feature("enable-bgp-control-plane bgp-announce-lb-ip bgp-announce-pod-cidr", "kubypass speaks no BGP: no address "
             "of services or pods is announced"),
     Feature("enable-l2-announcements enable-l2-pod-announcements", "kubypass announces no address of services: no "

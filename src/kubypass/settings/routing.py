@@ -13,8 +13,6 @@ from kubypass.settings.parse import parse_choice, parse_family_cidr
 if TYPE_CHECKING:
     from kubypass.model.cidr import Cidr
 
-_NOT_MASQUERADED = "no effect yet: no packet of a pod is masqueraded, wherever it goes"
-
 
 @dataclass(frozen=True, slots=True)
 class RoutingSettings:
@@ -27,12 +25,11 @@ class RoutingSettings:
     )  # fmt: skip
     ipv4_native_cidr: Cidr | None = setting(  # noqa: RUF009
         "ipv4-native-routing-cidr", Kind("IPv4 network", parse_family_cidr(4)), None, "",
-        "Where packets are routed without masquerading; usually the pods' network.",
-        effect=_NOT_MASQUERADED,
+        "The network that pods reach with their own addresses, as it routes their packets; usually the pods' network.",
     )  # fmt: skip
     ipv6_native_cidr: Cidr | None = setting(  # noqa: RUF009
         "ipv6-native-routing-cidr", Kind("IPv6 network", parse_family_cidr(6)), None, "",
-        "As ipv4-native-routing-cidr.", effect=_NOT_MASQUERADED,
+        "As ipv4-native-routing-cidr.",
     )  # fmt: skip
     direct_device: str = setting(
         "direct-routing-device", DEVICE, "", "",

@@ -60,7 +60,8 @@ CHANGE: Final = {
     Verdict.DROP_FOREIGN_SOURCE: "send from an address of the pod; a router in a pod needs the annotation "
     "kubypass.io/foreign-sources: allowed",
     Verdict.DROP_NO_ROUTE: "add a route; kubypass does for other nodes' pods with auto-direct-node-routes",
-    Verdict.DROP_NO_SNAT_PORT: "spread the clients over more nodes or backends",
+    Verdict.DROP_NO_SNAT_PORT: "add ports with node-port-nat-range-ext, or spread the clients over more nodes or "
+    "backends",
     Verdict.DROP_FLOWS_FULL: "raise bpf-ct-global-tcp-max",
 }
 
@@ -98,7 +99,11 @@ def masquerade_words(found: Run) -> str:
     if not decided or not decided.decision or not found.backend:
         return ""
     if not decided.decision.masquerade:
-        return "the client's address is kept"
+        return (
+            "masqueraded: the backend is outside"
+            if found.new_source
+            else "the client's address is kept"
+        )
     why = _why_masqueraded(found, decided.decision)
     if decided.hook == Hook.SOCKET:
         return f"kept by the socket, which has the backend's address itself (packets are masqueraded: {why})"
@@ -143,9 +148,13 @@ def _without_service(found: Run) -> str:
     if found.verdict == Verdict.FOREIGN:
         return f"{format_address(found.flow.source)} to {destination}: {WHY[found.verdict]}"
     if found.answer == Answer.ACCEPT:
-        return (
-            f"{destination} is no frontend here: it goes on as it is, and its destination decides"
+        sender = found.new_source
+        how = (
+            f"masqueraded, from {format_address_port(*sender)}: it is outside"
+            if sender
+            else "as it is"
         )
+        return f"{destination} is no frontend here: it goes on {how}, and its destination decides"
     if found.verdict == Verdict.DROP_FOREIGN_SOURCE:
         own = " ".join(map(format_address, found.own)) or "no address on this node"
         source = format_address(found.flow.source)

@@ -10,12 +10,15 @@ from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.kernel.features import Features
 from kubypass.kube.snapshot import Snapshot
-from kubypass.model.address import Address, family
+from kubypass.model.address import Address, Family, family
+from kubypass.model.cidr import Cidr
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.host_port import HostPortPod
 from kubypass.model.problem import Problem
 from kubypass.model.service import Service, ServiceKey
+from kubypass.model.verdict import InsideReason
 from kubypass.plan.items import PlanNode
+from kubypass.plan.masquerade import masqueraded_families, plan_inside
 from kubypass.settings.settings import Settings
 
 
@@ -36,6 +39,10 @@ class NodeView:
     """Pods with host ports."""
     primary: Mapping[int, Address] = field(default_factory=dict)
     """The address of each family that translated packets are sent from."""
+    inside: Mapping[Cidr, InsideReason] = field(default_factory=dict)
+    """The networks that pods reach with their own addresses."""
+    masqueraded: tuple[Family, ...] = ()
+    """The families in which pods are masqueraded elsewhere."""
 
 
 def view_from_node(
@@ -51,6 +58,7 @@ def view_from_node(
     for address in everywhere:
         primary.setdefault(family(address), address)
     own = snapshot.nodes.get(name)
+    inside = plan_inside(settings, snapshot.nodes.values(), None)
     return NodeView(
         snapshot.services,
         snapshot.slices,
@@ -61,4 +69,6 @@ def view_from_node(
         snapshot.problems,
         snapshot.pods,
         primary,
+        inside,
+        masqueraded_families(settings, inside, primary)[0],
     )

@@ -45,6 +45,8 @@ SHARED = (
     "source_ranges",
     "pod_devices",
     "foreign_sources",
+    "inside",
+    "uplinks",
 )
 """Maps that the programs only read. A live agent's maps can stand in for them."""
 _OBJECTS = ("socket", "pod", "host")

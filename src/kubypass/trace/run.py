@@ -12,7 +12,7 @@ from kubypass.datapath import layout
 from kubypass.model.address import Address, AddressPort, is_loopback
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, Verdict
-from kubypass.trace.packets import Flow, build
+from kubypass.trace.packets import Flow, build, read
 from kubypass.trace.programs import Outcome, Programs
 
 
@@ -76,6 +76,13 @@ class Run:
         if self.verdict > Verdict.DROP:
             return Answer.DROP
         return Answer.DNAT if self.backend else Answer.ACCEPT
+
+    @property
+    def new_source(self) -> AddressPort | None:
+        """The address and port that a pod's packet leaves with, where these are an address of the node."""
+        packet = self.outcomes[-1].packet if self.outcomes and self.source == Source.POD else b""
+        sent = read(packet) if packet else self.flow
+        return (sent.source, sent.source_port) if sent.source != self.flow.source else None
 
     @property
     def masquerade(self) -> bool:

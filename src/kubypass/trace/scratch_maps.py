@@ -3,12 +3,19 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable
 
 from kubypass.datapath import layout
 from kubypass.datapath.apply import apply_changes
-from kubypass.datapath.local_addresses import node_entries, primary_entry
+from kubypass.datapath.local_addresses import (
+    inside_entries,
+    node_entries,
+    primary_entry,
+    uplink_entry,
+)
 from kubypass.datapath.mirror import read_capacity
+from kubypass.datapath.synced_map import SyncedMap
 from kubypass.datapath.tables import Tables
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import Address
@@ -21,6 +28,7 @@ from kubypass.plan.host_ports import plan_host_ports, pod_rank
 from kubypass.plan.items import Item
 from kubypass.plan.services import plan_service
 from kubypass.trace.node_view import NodeView
+from kubypass.trace.scratch_network import UPLINK_NAME
 
 _NO_MAC, _POD_MAC = bytes(6), bytes.fromhex("024b50000014")
 
@@ -47,6 +55,9 @@ class ScratchMaps:
         apply_changes(maps, changes)
         self._items = {entry.id: entry.item for entry in tables.entries.values()}
         maps["node_addresses"].update(*primary_entry(self.view.primary).popitem())
+        SyncedMap(maps["inside"]).apply(inside_entries(self.view.inside))
+        sources: dict[int, Address] = {v: self.view.primary[v] for v in self.view.masqueraded}
+        SyncedMap(maps["uplinks"]).apply(uplink_entry(socket.if_nametoindex(UPLINK_NAME), sources))
         for key, value in self._local_addresses(ifindex).items():
             maps["local_addresses"].update(key, value)
 

@@ -13,7 +13,8 @@ from kubypass.errors import KernelError
 from kubypass.kernel import sysctl, veth
 from kubypass.kernel.netlink import Netlink, Route
 
-_UPLINK = veth.End("uplink", bytes.fromhex("024b50000002"))
+UPLINK_NAME = "uplink"
+_UPLINK = veth.End(UPLINK_NAME, bytes.fromhex("024b50000002"))
 _FAR = veth.End("far", bytes.fromhex("024b50000004"))
 _GATEWAY_MAC = bytes.fromhex("024b50000003")
 _GATEWAYS = {

@@ -56,7 +56,20 @@ def test_rows_name_settings_that_exist() -> None:
         ({}, ("refuse_connect",), "Bind Protection", "EADDRINUSE", "EPERM"),
         ({"kube-proxy-replacement": "false"}, (), "Bind Protection", "Disabled", "Disabled"),
         ({}, ("close_sockets",), "Socket Termination", "UDP of the node and of pods", "Disabled"),
-        ({"enable-bpf-masquerade": "true"}, (), "Masquerading", "BPF", "Disabled"),
+        (
+            {"ipv4-native-routing-cidr": "10.0.0.0/9", "enable-ip-masq-agent": "true"},
+            (),
+            "Masquerading",
+            "BPF (ip-masq-agent) [] 10.0.0.0/9 [IPv4: Enabled, IPv6: Enabled]",
+            "BPF (ip-masq-agent) [] 10.0.0.0/9 [IPv4: Enabled, IPv6: Enabled]",
+        ),
+        (
+            {"enable-ipv4-masquerade": "false", "enable-ipv6-masquerade": "false"},
+            (),
+            "Masquerading",
+            "Disabled",
+            "Disabled",
+        ),
         ({}, (), "Source IP Verification", "Enabled", "Enabled"),
         (
             {"enable-source-ip-verification": "false"},
@@ -93,3 +106,17 @@ def test_details_are_shown_and_named() -> None:
     assert found["Source IP Verification"]["details"] == ["1 pods may send from any address"]
     assert found["Source IP Verification"]["exempt_pods"] == 1
     assert rows({})["Source IP Verification"]["details"] == []
+
+
+def test_families_that_are_not_masqueraded_have_a_reason() -> None:
+    figures = Figures(
+        started=True, masqueraded=(4,), not_masqueraded="IPv6: a reason", inside=9, lost_sources=2
+    )
+    row = rows({}, figures=figures)["Masquerading"]
+    assert row["wanted"] == "BPF [] [IPv4: Enabled, IPv6: Enabled]"
+    assert row["effective"] == "BPF [] [IPv4: Enabled, IPv6: Disabled]"
+    assert row["why"] == "IPv6: a reason"
+    assert row["details"] == [
+        "9 networks and addresses are reached without",
+        "2 connections ended as the node lost their address",
+    ]

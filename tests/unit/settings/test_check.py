@@ -130,7 +130,7 @@ def test_deprecated_words(value: str) -> None:
 def test_deprecated_keys() -> None:
     settings, (finding,) = check_settings({"native-routing-cidr": "10.0.0.0/8"})
     assert str(settings.routing.ipv4_native_cidr) == "10.0.0.0/8"
-    message = "write ipv4-native-routing-cidr; no effect yet: no packet of a pod is masqueraded, wherever it goes"
+    message = "write ipv4-native-routing-cidr"
     assert (finding.level, finding.message) == ("deprecated", message)
     assert check_settings({"tunnel": "disabled"})[1][0].level == "deprecated"
 

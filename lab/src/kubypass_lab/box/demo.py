@@ -16,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 from kubypass.errors import KubypassError
-from kubypass_lab.box import steps_basic, steps_resilience
+from kubypass_lab.box import steps_basic, steps_outside, steps_resilience
 from kubypass_lab.box.box import down
 from kubypass_lab.box.checks import Checks
 from kubypass_lab.box.paths import BoxPaths
@@ -86,6 +86,7 @@ def _run_steps(checks: Checks, name: str, kubekey: Path, settings: Path) -> None
     steps_basic.show_no_rules(checks, scenario)
     steps_basic.access(checks, scenario)
     steps_basic.access_from_outside(checks, scenario)
+    steps_outside.reach_outside(checks, scenario)
     with steps_resilience.traffic(scenario) as streams:
         steps_resilience.scale_under_load(checks, scenario, streams)
         steps_resilience.kill_agents(checks, scenario, streams)

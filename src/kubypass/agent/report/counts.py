@@ -46,6 +46,10 @@ def gauge_metrics(figures: Figures, problems: int) -> list[Metric]:
         "pods": ("Pods of this node with our programs.", figures.pods),
         "problems": ("Problems in `kubypass status`.", problems),
         "flows": ("Flows that have not expired; counted every few seconds.", figures.flows),
+        "masquerade_lost_sources": (
+            "Connections ended since the start because the node lost the address that they were masqueraded with.",
+            figures.lost_sources,
+        ),
         "flows_expired": ("Expired flows removed since the start.", figures.flows_expired),
     }
     return [

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from kubypass.agent.report.map_fill import Fill
+from kubypass.model.address import Family
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 
@@ -25,6 +26,14 @@ class Figures:
     """Pods whose sockets are excluded from socket load balancing."""
     foreign_source_pods: int = 0
     """Pods that may send from addresses that are not theirs."""
+    masqueraded: tuple[Family, ...] = ()
+    """The families in which pods are masqueraded."""
+    not_masqueraded: str = ""
+    """Why these are not all that are wanted."""
+    inside: int = 0
+    """The networks that pods reach with their own addresses."""
+    lost_sources: int = 0
+    """Connections ended since the start because the node lost the address that they were masqueraded with."""
     flows: int = 0
     """Flows that have not expired, as the last count found them."""
     fills: tuple[Fill, ...] = ()

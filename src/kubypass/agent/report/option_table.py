@@ -7,7 +7,7 @@ Cilium's where Cilium has one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from kubypass.agent.report.option import Inputs, Option, State
 from kubypass.agent.stale_sockets import protocols_to_close
@@ -16,10 +16,9 @@ from kubypass.kernel.netlink import Link
 from kubypass.model.address import format_address
 from kubypass.model.printable import printable
 from kubypass.node.facts import NodeState
+from kubypass.plan.masquerade import NO_ADDRESS, NO_POD_NETWORK, wanted_families
 from kubypass.settings.settings import Settings
 
-_NOT_YET = "not part of this version"
-_NO_MASQUERADE = f"{_NOT_YET}: pods reach the outside with their own addresses"
 _PACKETS = "pods are translated packet by packet; the node's own sockets have no other hook"
 _NO_DESTROY = (
     "this kernel closes no sockets of others (CONFIG_INET_DIAG_DESTROY): a connected UDP socket keeps "
@@ -102,10 +101,39 @@ def _bind_protection(inputs: Inputs) -> State:
 
 
 def _masquerading(inputs: Inputs) -> State:
-    masquerade = inputs.settings.masquerade
-    how = "BPF" if masquerade.in_bpf else "IPTables"
-    wanted = how if masquerade.ipv4 or masquerade.ipv6 else "Disabled"
-    return State(wanted, "Disabled", _NO_MASQUERADE)
+    """The line says, as Cilium's, how it is done, by which devices, except where, and in which families."""
+    settings, figures = inputs.settings, inputs.figures
+    wanted = wanted_families(settings)
+    effective = figures.masqueraded if figures.started else wanted
+    if not wanted:
+        return _same("Disabled")
+    how = "BPF (ip-masq-agent)" if settings.masquerade.with_agent_list else "BPF"
+    devices = ", ".join(printable(link.name) for link in inputs.node.uplinks)
+    native = [
+        c for c in (settings.routing.ipv4_native_cidr, settings.routing.ipv6_native_cidr) if c
+    ]
+    words = [how, f"[{devices}]", *map(str, native)]
+    details = (
+        [f"{figures.inside} networks and addresses are reached without"] if figures.inside else []
+    )
+    if figures.lost_sources:
+        details.append(f"{figures.lost_sources} connections ended as the node lost their address")
+    return State(
+        _by_family(words, wanted),
+        _by_family(words, effective) if effective else "Disabled",
+        figures.not_masqueraded,
+        tuple(details),
+        {
+            "families": list(effective),
+            "inside": figures.inside,
+            "lost_sources": figures.lost_sources,
+        },
+    )
+
+
+def _by_family(words: list[str], families: Collection[int]) -> str:
+    on = ", ".join(f"IPv{v}: {'Enabled' if v in families else 'Disabled'}" for v in (4, 6))
+    return " ".join([*words, f"[{on}]"])
 
 
 def _cluster_ip(inputs: Inputs) -> State:
@@ -168,9 +196,16 @@ OPTIONS = (
     Option(
         "Masquerading",
         _masquerading,
-        "Whether pods reach the outside with the node's address.",
-        ("enable-ipv4-masquerade", "enable-ipv6-masquerade", "enable-bpf-masquerade"),
-        (_NO_MASQUERADE,),
+        "Whether pods reach the outside with the node's address: by which devices, except where, in which families.",
+        (
+            "enable-ipv4-masquerade",
+            "enable-ipv6-masquerade",
+            "enable-bpf-masquerade",
+            "enable-ip-masq-agent",
+            "ipv4-native-routing-cidr",
+            "ipv6-native-routing-cidr",
+        ),
+        (NO_POD_NETWORK, NO_ADDRESS),
         field="masquerading",
     ),
     Option(

@@ -18,7 +18,10 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
     metadata = source.metadata or wire.Metadata()
     spec = source.spec or wire.NodeSpec()
     given = (source.status.addresses if source.status else None) or ()
-    internal = [entry.address for entry in given if entry.type == "InternalIP"]
+    internal, external = (
+        [entry.address for entry in given if entry.type == kind]
+        for kind in ("InternalIP", "ExternalIP")
+    )
     cidrs: list[Cidr] = []
     for text in spec.pod_cidrs or ([spec.pod_cidr] if spec.pod_cidr else []):
         try:
@@ -35,4 +38,5 @@ def convert_node(source: wire.Node, notes: list[str]) -> Node:
         metadata.labels or {},
         leaving=bool(metadata.deletion_timestamp) or LEAVING_TAINT in taints,
         taints=taints,
+        external_addresses=read_addresses("status.addresses", external, notes),
     )

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Keeps the maps that tell programs which packets of pods are masqueraded, and with which addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from kubypass.agent.log import log
+from kubypass.datapath.local_addresses import inside_entries, uplink_entry
+from kubypass.datapath.synced_map import SyncedMap
+from kubypass.errors import KernelError
+from kubypass.kernel.bpf import Map
+from kubypass.model.address import Address, Family
+from kubypass.model.cidr import Cidr
+from kubypass.model.node import Node
+from kubypass.model.problem import Problem
+from kubypass.model.verdict import InsideReason
+from kubypass.node.agent_list_file import AgentListFile
+from kubypass.node.facts import NodeState
+from kubypass.plan.masquerade import masqueraded_families, plan_inside
+from kubypass.settings.settings import Settings
+
+
+class Masquerading:
+    """Follows nodes, uplinks and ip-masq-agent's configuration."""
+
+    def __init__(
+        self, maps: Mapping[str, Map], settings: Settings, agent_list: AgentListFile | None
+    ) -> None:
+        self._settings = settings
+        self._agent_list = agent_list
+        self._inside = SyncedMap(maps["inside"])
+        self._uplinks = SyncedMap(maps["uplinks"])
+        self._failed: tuple[Problem, ...] = ()
+        self.families: tuple[Family, ...] = ()
+        """The families in which pods are masqueraded."""
+        self.why = ""
+        """Why these are not all that are wanted."""
+        self.inside: dict[Cidr, InsideReason] = {}
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with ip-masq-agent's configuration, or with the maps."""
+        of_list = self._agent_list.problems if self._agent_list else ()
+        return (*of_list, *self._failed)
+
+    def look(self) -> bool:
+        """Whether ip-masq-agent's configuration changed, so that `sync` is due."""
+        changed = self._agent_list is not None and self._agent_list.look()
+        if changed:
+            log("ip-masq-agent's configuration changed")
+        return changed
+
+    def sync(self, node: NodeState, nodes: Iterable[Node], *, thorough: bool = True) -> int:
+        """Brings the maps up to date; returns how many entries were written.
+
+        What is inside is known before an uplink masquerades, so that nothing of the cluster leaves masqueraded.
+        """
+        self.look()
+        content = self._agent_list.content if self._agent_list else None
+        self.inside = plan_inside(self._settings, nodes, content)
+        self.families, self.why = masqueraded_families(self._settings, self.inside, node.primary)
+        entries: dict[bytes, bytes] = {}
+        for link in node.uplinks if self.families else ():
+            sources: dict[int, Address] = {
+                v: a for v, a in node.sources(link).items() if v in self.families
+            }
+            entries |= uplink_entry(link.index, sources)
+        try:
+            written = self._inside.apply(inside_entries(self.inside), thorough=thorough)
+            written += self._uplinks.apply(entries, thorough=thorough)
+        except KernelError as error:
+            message = (
+                f"pods may reach the outside with their own addresses: {error}; it is tried again"
+            )
+            self._failed = (Problem("Masquerading", message),)
+            return 0
+        self._failed = ()
+        return written
+
+
+def open_agent_list(settings: Settings) -> AgentListFile | None:
+    """ip-masq-agent's configuration, where the settings ask for it."""
+    if not settings.masquerade.with_agent_list:
+        return None
+    return AgentListFile(Path(settings.masquerade.agent_list))

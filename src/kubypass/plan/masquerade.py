@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans which addresses pods reach with their own: the cluster's, and those that settings or ip-masq-agent name.
+
+Everything else is outside: packets of pods leave with an address of the node, by the uplinks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from kubypass.model.address import Address, Family, family, family_bit
+from kubypass.model.agent_list import LINK_LOCAL, AgentList
+from kubypass.model.cidr import Cidr
+from kubypass.model.node import Node
+from kubypass.model.verdict import InsideReason
+from kubypass.settings.settings import Settings
+
+_FAMILIES: Final[tuple[Family, ...]] = (4, 6)
+NO_POD_NETWORK: Final = (
+    "no network of pods is known, so that pods of other nodes could not be told from the outside; set "
+    "ipv4-native-routing-cidr or ipv6-native-routing-cidr"
+)
+NO_ADDRESS: Final = "no uplink has an address of this family"
+
+
+def masquerade_families(settings: Settings) -> int:
+    """The families in which pods are to be masqueraded, as family bits."""
+    return sum(map(family_bit, wanted_families(settings)))
+
+
+def wanted_families(settings: Settings) -> tuple[Family, ...]:
+    """The families in which pods are to be masqueraded."""
+    on = {4: settings.masquerade.ipv4, 6: settings.masquerade.ipv6}
+    return tuple(
+        version for version in _FAMILIES if on[version] and settings.network.has_family(version)
+    )
+
+
+def plan_inside(
+    settings: Settings, nodes: Iterable[Node], agent_list: AgentList | None
+) -> dict[Cidr, InsideReason]:
+    """The networks that pods reach with their own addresses, each with the first reason that applies."""
+    families = wanted_families(settings)
+    found: dict[Cidr, InsideReason] = {}
+
+    def add(cidrs: Iterable[Cidr | None], reason: InsideReason) -> None:
+        for cidr in cidrs:
+            if cidr and cidr.family in families:
+                found.setdefault(cidr, reason)
+
+    pods = settings.pods
+    add((settings.routing.ipv4_native_cidr, settings.routing.ipv6_native_cidr), InsideReason.NATIVE)
+    add((*pods.cluster_cidrs, *pods.ipv4_pools, *pods.ipv6_pools), InsideReason.PODS)
+    for node in nodes:
+        add(node.pod_cidrs, InsideReason.PODS)
+        external = () if settings.masquerade.node_external_ips else node.external_addresses
+        add(map(_whole, (*node.addresses, *external)), InsideReason.NODE)
+    if agent_list:
+        add((*agent_list.networks, *agent_list.link_local), InsideReason.AGENT)
+    return found
+
+
+def masqueraded_families(
+    settings: Settings, inside: Mapping[Cidr, InsideReason], primary: Mapping[int, Address]
+) -> tuple[tuple[Family, ...], str]:
+    """The families in which pods are masqueraded, and why they are not all that are wanted."""
+    found: list[Family] = []
+    reasons: list[str] = []
+    for version in wanted_families(settings):
+        known = [c for c, why in inside.items() if why != InsideReason.NODE and c.family == version]
+        if not any(cidr not in LINK_LOCAL for cidr in known):
+            reasons.append(f"IPv{version}: {NO_POD_NETWORK}")
+        elif version not in primary:
+            reasons.append(f"IPv{version}: {NO_ADDRESS}")
+        else:
+            found.append(version)
+    return tuple(found), "; ".join(reasons)
+
+
+def _whole(address: Address) -> Cidr:
+    return Cidr(address, 32 if family(address) == 4 else 128)
