@@ -163,7 +163,8 @@ def test_another_map_size_keeps_the_flows(node: BareNode) -> None:
     pin = node.root / "bpf/kubypass" / layout.LAYOUT_HASH / "flows"
     with agent(node):
         flows = Map.open_pinned(str(pin))
-        flows.update(key, bytes(layout.FLOW_SIZE))
+        living = layout.Flow.unpack(bytes(layout.FLOW_SIZE))._replace(expires_ns=1 << 62)
+        flows.update(key, living.pack())
     write_file(node.root / "settings.yaml", {"bpf-ct-global-tcp-max": 4096})
     with agent(node, "--config", str(node.root / "settings.yaml")):
         flows = Map.open_pinned(str(pin))

@@ -51,7 +51,7 @@ def test_repairs_and_news_beside_a_pod_that_fails_for_good(node: BareNode) -> No
                 on(node, "sysctl", "-qw", f"{name}=0")
                 wait(node, lambda n=name: on(node, "sysctl", "-n", n) == "1\n", f"{name}")  # type: ignore[misc]
         links = Path(node.root, "bpf", "kubypass", "links")
-        for name in ("eth0-ingress", "pod0-egress"):
+        for name in ("eth0-ingress", "pod0-egress") * 10:  # also at the end of the repair before
             (links / name).unlink()
             wait(node, (links / name).exists, f"the pin of {name}")
         on(node, "ip", "addr", "add", "192.168.1.77/24", "dev", "eth0")

@@ -46,9 +46,10 @@ def add_flow_from_self(node: BareNode, layout_hash: str) -> bytes:
     assert types
     at = {member.name: member.offset for member in types[1].members}
     value = bytearray(types[1].size)
+    here = parse_address(NODE)
+    value[at["source"] : at["source"] + len(here)] = here
     value[at["from_self"]] = 1
     struct.pack_into("=Q", value, at["expires_ns"], time.monotonic_ns() + 3_600_000_000_000)
-    here = parse_address(NODE)
     key = layout.Tuple(here, here, 1000, NODE_PORT, socket.IPPROTO_SCTP).pack()
     flows.update(key, bytes(value))
     return key

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -130,10 +132,11 @@ def test_maker_killed_half_way(name: str, after_s: float) -> None:
     program = "import sys; from pathlib import Path; from kubypass_lab.box.box import up;"
     program += "up(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), print, with_agents=False)"
     command = [sys.executable, "-c", program, name, str(KUBEKEY), str(SETTINGS)]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as maker:
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True) as maker:
         with contextlib.suppress(subprocess.TimeoutExpired):
             maker.wait(after_s)
-        maker.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(maker.pid, signal.SIGKILL)  # with its `ip`, which would go on
     box = up(name, KUBEKEY, SETTINGS, lambda _: None, with_agents=False)
     assert open_box(name) == box
     down(name, lambda _: None)

@@ -132,13 +132,15 @@ def longest(tap: socket.socket) -> int:
 
 
 def states(cluster: Cluster, ports: set[int]) -> list[tuple[FlowState, float]]:
-    """State and remaining seconds of each direction of the connections from these ports of the client."""
+    """State and remaining seconds of each direction of the downloads to these ports of the client."""
     node = cluster.box.topology.node("node1").name
     pins = cluster.box.paths.node_bpffs(node) / "kubypass" / layout.LAYOUT_HASH
+    service = cluster.node_port("downloads")
     found, now = [], time.monotonic_ns()
     for raw, value in Map.open_pinned(str(pins / "flows")).items():
         key, flow = layout.Tuple.unpack(raw), layout.Flow.unpack(value)
-        if key.source_port in ports or flow.destination_port in ports:
+        asks = key.source_port in ports and key.destination_port == service
+        if asks or (flow.destination_port in ports and flow.source_port == service):
             found.append((FlowState(flow.state), (flow.expires_ns - now) / 1e9))
     return found
 

@@ -138,9 +138,18 @@ class Network:
         primary = primary_entry(node.primary)
         written += self._write(self._primary, primary, "node_addresses", thorough=thorough)
         written += self._exclude_sockets(found)
-        for name in self._attachments.devices() - names - attached.keys():
-            self._attachments.drop_device(name)
+        self._drop_devices(self._attachments.devices() - names - attached.keys())
         return written
+
+    def _drop_devices(self, names: Iterable[str]) -> None:
+        """Drops what devices have that are no pod's; what cannot be dropped is a problem."""
+        for name in names:
+            try:
+                self._attachments.drop_device(name)
+            except OSError as error:
+                message = f"keeps programs of ours: {error}; it is tried again"
+                self.problems.append(Problem(f"Device {name}", message))
+                self.incomplete = True
 
     def _with_devices(self, pods: list[Pod], node: NodeState) -> list[tuple[Pod, Link]]:
         """The pods that have a device here; the others are problems."""

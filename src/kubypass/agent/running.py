@@ -340,7 +340,10 @@ class Running:
         self._agent.health.outages = (*what, *map(str, self.outages()))
 
     def repair(self) -> bool:
-        """Puts back pins, attachments, local addresses, routes and sysctls; False where something cannot be."""
+        """Puts back pins, attachments, local addresses, routes and sysctls; False where something cannot be.
+
+        What somebody has undone again meanwhile is no failure of this repair: another one is due.
+        """
         agent = self._agent
         self.disturbed = False
         links, routes = self.programs.attachments.writes, agent.writes["routes"]
@@ -358,6 +361,7 @@ class Running:
         )  # reads the rules of others, which may be many: after the repair
         everything = len(self.programs.attachments.pins)
         self._undone = self._kernel_look.undone(self.programs, agent.node, everything)
+        self.disturbed = bool(self._undone and (links or pins))
         return self._complete() and not self._undone
 
     def _note_repair(self, **counts: int) -> None:
