@@ -40,13 +40,7 @@ MAP(node_addresses, ARRAY, 1, __u32, struct node_addresses);
 MAP(uplinks, HASH, 1024, __u32, struct node_addresses);
 
 /* Prefixes of addresses that pods reach with their own: the cluster's, and those that settings name. */
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(max_entries, 65536);
-	__type(key, struct prefix);
-	__type(value, __u32);
-} inside SEC(".maps");
+MAP(inside, LPM_TRIE, 65536, struct prefix, __u32, __uint(map_flags, BPF_F_NO_PREALLOC));
 
 /* Devices of pods, by the remainder of their indexes: the address that most packets of a pod carry. */
 MAP(pod_devices, ARRAY, POD_DEVICES, __u32, struct pod_device);

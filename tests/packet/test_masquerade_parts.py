@@ -20,7 +20,7 @@ from tests.packet.lab import PASS, REDIRECT
 from tests.packet.outside import echo, outside, uplink
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
 from tests.packet.snat import tuple_of
-from tests.packet.uplink import run_inside
+from tests.packet.uplink import NO_SECOND_UPLINK, SECOND_UPLINK, run_inside
 
 PORT = 443
 NARROW = {4: "203.0.113.66", 6: "2001:db8:cafe::66"}
@@ -174,16 +174,7 @@ def test_a_long_segment_that_is_cut_later(netns: str, who: Addresses) -> None:
     assert (result.code, result.packet) == (REDIRECT, bytes(seen))
 
 
-SECOND = """
-link add eth1 type veth peer name far1
-link set eth1 up
-link set far1 up
-addr add 192.168.2.31/24 dev eth1
-addr add fd00:c0a8:2::31/64 dev eth1 nodad
-addr add 192.168.1.131/32 dev eth0
-addr add fd00:c0a8:1::131/128 dev eth0 nodad preferred_lft 0
-neigh add 192.168.2.1 lladdr 02:00:00:00:02:01 dev eth1 nud permanent
-neigh add fd00:c0a8:2::1 lladdr 02:00:00:00:02:01 dev eth1 nud permanent
+SECOND = f"""{SECOND_UPLINK}
 route add 203.0.113.128/25 via 192.168.2.1
 route add 2001:db8:2::/64 via fd00:c0a8:2::1
 route add 203.0.113.64/26 via 192.168.1.1 src 192.168.1.131
@@ -204,9 +195,8 @@ def second(netns: str) -> Iterator[int]:
     """Another uplink, and an address that one route prefers; the device's index."""
     run_inside(netns, "ip", "-batch", "-", lines=SECOND)
     yield int(run_inside(netns, "ip", "-o", "link", "show", "eth1").split(":")[0])
-    undo = "link delete eth1\nroute delete 203.0.113.64/26\nroute delete 2001:db8:3::/64\n"
-    undo += "addr delete 192.168.1.131/32 dev eth0\naddr delete fd00:c0a8:1::131/128 dev eth0\n"
-    run_inside(netns, "ip", "-batch", "-", lines=undo)
+    undo = "route delete 203.0.113.64/26\nroute delete 2001:db8:3::/64\n"
+    run_inside(netns, "ip", "-batch", "-", lines=undo + NO_SECOND_UPLINK)
 
 
 @pytest.mark.parametrize("told_by_kernel", [True, False])

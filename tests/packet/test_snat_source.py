@@ -11,21 +11,15 @@ from kubypass.kernel.features import probe_features
 from kubypass.model.verdict import LocalAddressKind, ServiceFlag
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, Addresses, segment
 from tests.packet.snat import NODE_PORT, empty, made, tuple_of
-from tests.packet.uplink import run_inside
+from tests.packet.uplink import (
+    NO_SECOND_UPLINK,
+    SECOND_GATEWAY_MAC,
+    SECOND_MAC,
+    SECOND_UPLINK,
+    run_inside,
+)
 
-SECOND_MAC, SECOND_GATEWAY_MAC = "02:00:00:00:02:31", "02:00:00:00:02:01"
-
-
-_SECOND_DEVICE = f"""
-link add eth1 address {SECOND_MAC} type veth peer name far1
-link set eth1 up
-link set far1 up
-addr add 192.168.2.31/24 dev eth1
-addr add fd00:c0a8:2::31/64 dev eth1 nodad
-addr add 192.168.1.131/32 dev eth0
-addr add fd00:c0a8:1::131/128 dev eth0 nodad preferred_lft 0
-neigh add 192.168.2.1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
-neigh add fd00:c0a8:2::1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
+_SECOND_DEVICE = f"""{SECOND_UPLINK}
 neigh add 192.168.2.9 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
 neigh add fd00:c0a8:2::9 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
 route add 10.233.68.0/24 via 192.168.2.1
@@ -47,9 +41,7 @@ def second_device(netns: str) -> Iterator[str]:
     yield netns
     for version, _ in rules:
         run_inside(netns, "ip", version, "rule", "delete", "table", "2")
-    undo = "link delete eth1\naddr delete 192.168.1.131/32 dev eth0\n"
-    undo += "addr delete fd00:c0a8:1::131/128 dev eth0\n"
-    run_inside(netns, "ip", "-batch", "-", lines=undo)
+    run_inside(netns, "ip", "-batch", "-", lines=NO_SECOND_UPLINK)
 
 
 FIRST = {"smac": NODE_MAC, "dmac": GATEWAY_MAC, "ttl": 63}

@@ -25,6 +25,24 @@ neigh add fd00:c0a8:1::1 lladdr {gateway} dev eth0 nud permanent
 route add default via 192.168.1.1
 route add default via fd00:c0a8:1::1
 """
+SECOND_MAC, SECOND_GATEWAY_MAC = "02:00:00:00:02:31", "02:00:00:00:02:01"
+SECOND_UPLINK = f"""
+link add eth1 address {SECOND_MAC} type veth peer name far1
+link set eth1 up
+link set far1 up
+addr add 192.168.2.31/24 dev eth1
+addr add fd00:c0a8:2::31/64 dev eth1 nodad
+addr add 192.168.1.131/32 dev eth0
+addr add fd00:c0a8:1::131/128 dev eth0 nodad preferred_lft 0
+neigh add 192.168.2.1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
+neigh add fd00:c0a8:2::1 lladdr {SECOND_GATEWAY_MAC} dev eth1 nud permanent
+"""
+"""Another uplink with its gateway, and addresses of the first that routes may prefer."""
+NO_SECOND_UPLINK = """
+link delete eth1
+addr delete 192.168.1.131/32 dev eth0
+addr delete fd00:c0a8:1::131/128 dev eth0
+"""
 _POD = """
 link add index {index} name pod{index} type veth peer name inside{index}
 link set pod{index} up

@@ -27,7 +27,6 @@ from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import (
     UNSPECIFIED,
     Address,
-    Family,
     family,
     format_address,
     in_brackets,
@@ -261,9 +260,8 @@ def health_check_hosts(
 ) -> list[str]:
     """The addresses on which healthCheckNodePorts listen: those on which NodePorts answer."""
     found = []
-    versions: tuple[Family, ...] = (4, 6)
     where = settings.node_ports.addresses
-    for version in filter(settings.network.has_family, versions):
+    for version in settings.network.families:
         if where.all_of(version):
             found.append(format_address(UNSPECIFIED[version]))
         else:
@@ -276,8 +274,5 @@ def _address_ports(address: Address, port: int, settings: Settings) -> list[TcpA
     """The address with the port. The unspecified address of either family means every address, as for Go."""
     found = {format_address(address)}
     if address in UNSPECIFIED.values():
-        versions: tuple[Family, ...] = (4, 6)
-        found |= {
-            format_address(UNSPECIFIED[v]) for v in versions if settings.network.has_family(v)
-        }
+        found |= {format_address(UNSPECIFIED[version]) for version in settings.network.families}
     return [(host, port) for host in sorted(found)]

@@ -44,9 +44,8 @@ def count_without_local(
     settings: Settings,
 ) -> dict[tuple[Family, str], int]:
     """Counts service ports with a Local policy and usable endpoints, but none on the node; by family and policy."""
-    versions: tuple[Family, ...] = (4, 6)
     policies = ("external", "internal")
-    counts = {(v, p): 0 for v in versions if settings.network.has_family(v) for p in policies}
+    counts = {(version, policy): 0 for version in settings.network.families for policy in policies}
     for service in services:
         local = {
             "external": service.external_local and _is_external(service),

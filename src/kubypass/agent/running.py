@@ -356,9 +356,7 @@ class Running:
             self._check_nodes()
         links, routes = self.programs.attachments.writes - links, agent.writes["routes"] - routes
         self._note_repair(links=links, pins=pins, routes=routes, sysctls=sysctls)
-        agent.bypassed = (
-            bypassed_rules()
-        )  # reads the rules of others, which may be many: after the repair
+        agent.bypassed = bypassed_rules()  # after the repair: others may have many rules
         everything = len(self.programs.attachments.pins)
         self._undone = self._kernel_look.undone(self.programs, agent.node, everything)
         self.disturbed = bool(self._undone and (links or pins))

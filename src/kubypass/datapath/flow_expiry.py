@@ -7,7 +7,6 @@ expired a minute ago will not be refreshed by a packet that is already on its wa
 
 from __future__ import annotations
 
-import struct
 import time
 from collections.abc import Collection, Iterator, Mapping
 
@@ -17,7 +16,6 @@ from kubypass.datapath.moved_frontends import MovedFrontends
 from kubypass.kernel.bpf import Map
 
 _GRACE_NS = 60_000_000_000
-_EXPIRES = struct.Struct("<Q")
 _CHUNK = 1024
 
 
@@ -86,9 +84,9 @@ class Sweep:
 
     @staticmethod
     def _expired(keys: bytes, values: bytes, count: int, before: int) -> list[bytes]:
-        key_size, size, offset = layout.TUPLE_SIZE, layout.FLOW_SIZE, layout.FLOW_EXPIRES_NS_AT
+        size = layout.TUPLE_SIZE
         return [
-            keys[at * key_size : (at + 1) * key_size]
-            for at in range(count)
-            if _EXPIRES.unpack_from(values, at * size + offset)[0] < before
+            keys[at * size : (at + 1) * size]
+            for at, expires_ns in enumerate(expiry_times(values)[:count])
+            if expires_ns < before
         ]

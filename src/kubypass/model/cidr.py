@@ -69,6 +69,11 @@ def parse_cidr(text: str) -> Cidr:
     return Cidr(mask(address, cidr.bits), cidr.prefix)
 
 
+def host_cidr(address: Address) -> Cidr:
+    """The network that has this address alone."""
+    return Cidr(address, 32 if is_ipv4(address) else 128)
+
+
 def format_cidr(cidr: Cidr) -> str:
     """The text, such as `10.0.0.0/8`."""
     return f"{format_address(cidr.network)}/{cidr.prefix}"

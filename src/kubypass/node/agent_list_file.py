@@ -16,6 +16,7 @@ import yaml
 from kubypass.model.agent_list import AgentList
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.problem import Problem
+from kubypass.regular_file import read_regular_file
 
 _KEYS = ("nonMasqueradeCIDRs", "masqLinkLocal", "masqLinkLocalIPv6")
 _OTHER_KEYS = frozenset({"resyncInterval"})
@@ -32,8 +33,6 @@ class AgentListFile:
         self._stamp: _Stamp | None = (-1, -1, -1)
         self.content = AgentList()
         self.problems: tuple[Problem, ...] = ()
-        self.found = False
-        """Whether there is a file with a configuration."""
 
     def look(self) -> bool:
         """Reads the file if it is another one than before; returns whether the content changed."""
@@ -43,7 +42,7 @@ class AgentListFile:
         self._stamp = stamp
         before = self.content
         try:
-            text = self._path.read_bytes()[: _MAX_BYTES + 1]
+            _, text = read_regular_file(self._path)
         except FileNotFoundError:
             text = b""
         except OSError as error:
@@ -54,7 +53,7 @@ class AgentListFile:
         except ValueError as error:
             self._refuse(str(error))
             return False
-        self.problems, self.found = (), bool(text.strip())
+        self.problems = ()
         return self.content != before
 
     def _read_stamp(self) -> _Stamp | None:

@@ -8,13 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubypass.kernel.netlink import Link, LinkAddress, Netlink
-from kubypass.model.address import (
-    Address,
-    family,
-    is_ipv6_link_local,
-    is_loopback,
-    mapped_address,
-)
+from kubypass.model.address import Address, family, is_ipv6_link_local, is_loopback, mapped_address
 from kubypass.model.pod import INTERFACE_PREFIX
 from kubypass.model.printable import printable
 from kubypass.model.problem import Problem

@@ -10,6 +10,7 @@ from pathlib import Path
 from kubypass.model.address import parse_address
 from kubypass.model.pod import Pod
 from kubypass.model.problem import Problem
+from kubypass.regular_file import read_regular_file
 
 _MAC = re.compile(r"[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){5}")
 
@@ -50,7 +51,7 @@ def read_pods(directory: Path) -> tuple[list[Pod], list[Problem]]:
 
 def _read(path: Path) -> Pod | Problem:
     try:
-        return _pod(json.loads(path.read_bytes()))
+        return _pod(json.loads(read_regular_file(path)[1]))
     except FileNotFoundError:
         raise
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from kubypass.kernel import sysctl
-from kubypass.model.address import Family
 from kubypass.node.record import Change, Kind, Record
 from kubypass.settings.settings import Settings
 
@@ -46,11 +45,7 @@ def switch_on(name: str) -> bool:
 
 def device_forwarding(settings: Settings, device: str) -> list[str]:
     """The sysctls by which a device forwards; each device has a switch of its own."""
-    versions: tuple[Family, ...] = (4, 6)
-    return [
-        f"net/ipv{version}/conf/{device}/forwarding"
-        for version in filter(settings.network.has_family, versions)
-    ]
+    return [f"net/ipv{v}/conf/{device}/forwarding" for v in settings.network.families]
 
 
 def node_forwarding(settings: Settings) -> list[str]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from kubypass.model.address import Address, Family, family, family_bit
+from kubypass.model.address import Address, Family, family_bit
 from kubypass.model.agent_list import LINK_LOCAL, AgentList
-from kubypass.model.cidr import Cidr
+from kubypass.model.cidr import Cidr, host_cidr
 from kubypass.model.node import Node
 from kubypass.model.verdict import InsideReason
 from kubypass.settings.settings import Settings
 
-_FAMILIES: Final[tuple[Family, ...]] = (4, 6)
 NO_POD_NETWORK: Final = (
     "no network of pods is known, so that pods of other nodes could not be told from the outside; set "
     "ipv4-native-routing-cidr or ipv6-native-routing-cidr"
@@ -32,9 +31,7 @@ def masquerade_families(settings: Settings) -> int:
 def wanted_families(settings: Settings) -> tuple[Family, ...]:
     """The families in which pods are to be masqueraded."""
     on = {4: settings.masquerade.ipv4, 6: settings.masquerade.ipv6}
-    return tuple(
-        version for version in _FAMILIES if on[version] and settings.network.has_family(version)
-    )
+    return tuple(version for version in settings.network.families if on[version])
 
 
 def plan_inside(
@@ -44,18 +41,18 @@ def plan_inside(
     families = wanted_families(settings)
     found: dict[Cidr, InsideReason] = {}
 
-    def add(cidrs: Iterable[Cidr | None], reason: InsideReason) -> None:
+    def add(cidrs: Iterable[Cidr], reason: InsideReason) -> None:
         for cidr in cidrs:
-            if cidr and cidr.family in families:
+            if cidr.family in families:
                 found.setdefault(cidr, reason)
 
     pods = settings.pods
-    add((settings.routing.ipv4_native_cidr, settings.routing.ipv6_native_cidr), InsideReason.NATIVE)
+    add(settings.routing.native_cidrs, InsideReason.NATIVE)
     add((*pods.cluster_cidrs, *pods.ipv4_pools, *pods.ipv6_pools), InsideReason.PODS)
     for node in nodes:
         add(node.pod_cidrs, InsideReason.PODS)
         external = () if settings.masquerade.node_external_ips else node.external_addresses
-        add(map(_whole, (*node.addresses, *external)), InsideReason.NODE)
+        add(map(host_cidr, (*node.addresses, *external)), InsideReason.NODE)
     if agent_list:
         add((*agent_list.networks, *agent_list.link_local), InsideReason.AGENT)
     return found
@@ -68,15 +65,13 @@ def masqueraded_families(
     found: list[Family] = []
     reasons: list[str] = []
     for version in wanted_families(settings):
-        known = [c for c, why in inside.items() if why != InsideReason.NODE and c.family == version]
-        if not any(cidr not in LINK_LOCAL for cidr in known):
+        if not any(
+            why != InsideReason.NODE and cidr.family == version and cidr not in LINK_LOCAL
+            for cidr, why in inside.items()
+        ):
             reasons.append(f"IPv{version}: {NO_POD_NETWORK}")
         elif version not in primary:
             reasons.append(f"IPv{version}: {NO_ADDRESS}")
         else:
             found.append(version)
     return tuple(found), "; ".join(reasons)
-
-
-def _whole(address: Address) -> Cidr:
-    return Cidr(address, 32 if family(address) == 4 else 128)

@@ -22,7 +22,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubypass.model.address import UNSPECIFIED, Address, Family, family
-from kubypass.model.cidr import Cidr
+from kubypass.model.cidr import Cidr, host_cidr
 from kubypass.model.selector import matches
 from kubypass.model.service import Exposure
 from kubypass.model.verdict import ServiceFlag
@@ -135,6 +135,5 @@ def _source_ranges(
     if not service.source_deny and any(
         cidr.contains(address) for cidr in ranges for address in node.addresses
     ):
-        prefix = 32 if version == 4 else 128
-        ranges += [Cidr(a, prefix) for a in service.load_balancer_ips if family(a) == version]
+        ranges += [host_cidr(a) for a in service.load_balancer_ips if family(a) == version]
     return tuple(dict.fromkeys(ranges))

@@ -30,3 +30,9 @@ class NetworkSettings:
     def has_family(self, family: Family) -> bool:
         """Whether the family is switched on."""
         return self.ipv4 if family == 4 else self.ipv6
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The families that are switched on."""
+        both: tuple[Family, ...] = (4, 6)
+        return tuple(filter(self.has_family, both))

@@ -46,3 +46,8 @@ class RoutingSettings:
         "With auto-direct-node-routes: a node behind a gateway gets no route, and is not reported as a "
         "problem; the network has to route to its pods.", live=True,
     )  # fmt: skip
+
+    @property
+    def native_cidrs(self) -> tuple[Cidr, ...]:
+        """The native-routing networks that are set."""
+        return tuple(cidr for cidr in (self.ipv4_native_cidr, self.ipv6_native_cidr) if cidr)

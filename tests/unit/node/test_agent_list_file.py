@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,11 @@ def test_a_directory_in_its_place_is_a_problem(tmp_path: Path) -> None:
     followed = AgentListFile(tmp_path)
     assert not followed.look()
     assert followed.problems
+
+
+def test_a_pipe_in_its_place_is_a_problem(tmp_path: Path) -> None:
+    """Nobody writes into it: a read would wait for ever."""
+    os.mkfifo(tmp_path / "ip-masq-agent")
+    followed = AgentListFile(tmp_path / "ip-masq-agent")
+    assert not followed.look()
+    assert "not a regular file" in followed.problems[0].message

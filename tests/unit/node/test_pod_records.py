@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -43,3 +44,11 @@ def test_null_is_the_same_as_left_out(tmp_path: Path, field: str) -> None:
     assert [one.subject for one in problems] == (
         ["Pod record web.json"] if field in REQUIRED else []
     )
+
+
+def test_a_pipe_among_the_records_is_a_problem(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "late.json")
+    pods, problems = read(tmp_path, RECORD)
+    assert len(pods) == 1
+    assert [one.subject for one in problems] == ["Pod record late.json"]
+    assert "not a regular file" in problems[0].message

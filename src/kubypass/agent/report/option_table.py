@@ -109,10 +109,7 @@ def _masquerading(inputs: Inputs) -> State:
         return _same("Disabled")
     how = "BPF (ip-masq-agent)" if settings.masquerade.with_agent_list else "BPF"
     devices = ", ".join(printable(link.name) for link in inputs.node.uplinks)
-    native = [
-        c for c in (settings.routing.ipv4_native_cidr, settings.routing.ipv6_native_cidr) if c
-    ]
-    words = [how, f"[{devices}]", *map(str, native)]
+    words = [how, f"[{devices}]", *map(str, settings.routing.native_cidrs)]
     details = (
         [f"{figures.inside} networks and addresses are reached without"] if figures.inside else []
     )

@@ -18,10 +18,10 @@ from kubypass.kube.convert.converter import Converter
 from kubypass.kube.manifests.documents import SUFFIXES
 from kubypass.kube.manifests.merged_files import MergedFiles
 from kubypass.kube.manifests.parser import EMPTY, Parser
-from kubypass.kube.manifests.regular_file import read_regular_file
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.store import Dirty
 from kubypass.model.problem import Problem
+from kubypass.regular_file import read_regular_file
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

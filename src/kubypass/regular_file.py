@@ -6,12 +6,13 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from pathlib import Path
 
 MOST_BYTES = 64 << 20
 """20 times what 10,000 services with their slices take as JSON."""
 
 
-def read_regular_file(path: str) -> tuple[os.stat_result, bytes]:
+def read_regular_file(path: str | Path) -> tuple[os.stat_result, bytes]:
     """What stat(2) says of the file, and its content.
 
     OSError where it is no regular file (a pipe would wait for a writer, and /dev/zero never ends), or too large.
