@@ -15,6 +15,7 @@ try:
     from typing import cast
 
     from kubypass.cli.output import discard_output, flush_output, prepare_streams, say_error
+    from kubypass.cli.signals import repeat_lost_interrupts
     from kubypass.errors import ConfigError, KubypassError
 except KeyboardInterrupt:  # Ctrl-C while modules are imported
     sys.exit(130)
@@ -111,6 +112,7 @@ def _run(words: list[str], chosen: str | None) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Runs one command and returns its exit code."""
     prepare_streams()
+    repeat_lost_interrupts()
     words = sys.argv[1:] if arguments is None else arguments
     words = ["version"] if words == ["--version"] else words
     chosen = words[0] if words and words[0] in {*COMMANDS, *LAB_COMMANDS} else None

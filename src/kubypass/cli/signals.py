@@ -3,10 +3,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_AGAIN_S = 0.01  # after this, Python is most likely out of the callback
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
@@ -31,6 +34,25 @@ def signals_unblocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def repeat_lost_interrupts() -> None:
+    """Lets Ctrl-C end the command wherever it finds it.
+
+    In a destructor or the callback of a weak reference, Python prints KeyboardInterrupt and goes on: it comes again.
+    """
+    sys.unraisablehook = _repeat_interrupt
+
+
+def _repeat_interrupt(unraisable: sys.UnraisableHookArgs) -> None:
+    if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(unraisable)
+        return
+    import threading
+
+    again = threading.Timer(_AGAIN_S, os.kill, [os.getpid(), signal.SIGINT])
+    again.daemon = True
+    again.start()
 
 
 def _end(number: int, _: object) -> None:
