@@ -16,11 +16,12 @@ from typing import Any
 from scapy.packet import Packet
 
 from kubypass.datapath import layout
-from kubypass.datapath.config import datapath_config
+from kubypass.datapath.config import datapath_config, pack_networks
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
-from kubypass.datapath.local_addresses import primary_entry
+from kubypass.datapath.local_addresses import inside_entries, primary_entry
 from kubypass.datapath.sizes import FLOW_MAPS
+from kubypass.datapath.synced_map import SyncedMap
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
@@ -33,6 +34,7 @@ from kubypass.model.verdict import (
     BackendState,
     FlowDirection,
     Hook,
+    InsideReason,
     LocalAddressKind,
     ServiceFlag,
     Verdict,
@@ -42,8 +44,8 @@ from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
 from tests.packet.uplink import POD_DEVICES, uplink_index
 
 PASS, SHOT, REDIRECT = 0, 2, 7
+_ADDRESSED = ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-_SECOND = 1_000_000_000
 
 
 @dataclass
@@ -55,10 +57,25 @@ class Result:
     counted: Counter[tuple[Hook, Verdict]]
 
 
+CLUSTER = {
+    "10.233.0.0/16": InsideReason.PODS,
+    "192.168.1.0/24": InsideReason.NODE,
+    "fd00:10:233::/48": InsideReason.PODS,
+    "fd00:c0a8:1::/64": InsideReason.NODE,
+}
+"""The networks of pods and nodes: pods reach them with their own addresses."""
+
+
 def config(**changes: Any) -> layout.Config:
     """The constants of the programs with default settings, on the lab's node; some of them changed."""
     made = datapath_config(Settings(), probe_features(), ())
     return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})
+
+
+def native_networks() -> dict[str, Any]:
+    """Constants of a cluster whose settings name its pods' networks, as most do."""
+    pods = [parse_cidr(one) for one, why in CLUSTER.items() if why == InsideReason.PODS]
+    return {"inside_network_count": len(pods), "inside_networks": pack_networks(pods)}
 
 
 def pod_device(maps: Mapping[str, Map], packet: bytes) -> int:
@@ -107,7 +124,13 @@ class Lab:
             lambda opened: opened.set_rodata(constants.pack()),
         )
         self.primary({who.version: parse_address(who.node) for who in (V4, V6)})
+        self.put_inside(CLUSTER)
         self.reset()
+
+    def put_inside(self, networks: Mapping[str, InsideReason]) -> None:
+        """Pods reach these networks, and no others, with their own addresses."""
+        entries = inside_entries({parse_cidr(one): why for one, why in networks.items()})
+        SyncedMap(self.maps["inside"]).apply(entries)
 
     def primary(self, addresses: Mapping[int, Address]) -> None:
         """The node's primary addresses by family."""
@@ -193,10 +216,7 @@ class Lab:
         counts = (len(backends), len(of_node))
         service = layout.Service(number, indices[0], *counts, flags, affinity_s)
         self.maps["services"].update(frontend, service.pack())
-        kinds = flags & (
-            ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
-        )
-        if kinds:
+        if kinds := flags & _ADDRESSED:
             none = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0)
             self.maps["services"].update(layout.TransportAddress(key, 0, 0).pack(), none.pack())
         return list(ids.values())

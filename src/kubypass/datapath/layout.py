@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "0197d34524ae"
+LAYOUT_HASH = "45e40c0cdfb0"
 MAP_NAMES = (
     "services",
     "slots",
@@ -633,12 +633,12 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBB128s128s")
-CONFIG_SIZE = 336
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBB7x128s128s128s")
+CONFIG_SIZE = 472
 
 
 class Config(NamedTuple):
-    """struct config, 336 bytes."""
+    """struct config, 472 bytes."""
 
     node_netns_cookie: int
     tcp_timeout_ns: int
@@ -666,8 +666,10 @@ class Config(NamedTuple):
     pod_families: int
     verify_sources: int
     masquerade: int
+    inside_network_count: int
     pod_networks: Bytes
     service_networks: Bytes
+    inside_networks: Bytes
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
@@ -698,8 +700,10 @@ class Config(NamedTuple):
             self.pod_families,
             self.verify_sources,
             self.masquerade,
+            self.inside_network_count,
             self.pod_networks,
             self.service_networks,
+            self.inside_networks,
         )
 
     @classmethod
@@ -732,8 +736,10 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            inside_network_count,
             pod_networks,
             service_networks,
+            inside_networks,
         ) = _CONFIG.unpack(data)
         return cls(
             node_netns_cookie,
@@ -762,6 +768,8 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            inside_network_count,
             pod_networks,
             service_networks,
+            inside_networks,
         )
