@@ -38,7 +38,7 @@ from kubypass.node.bypassed_rules import bypassed_rules
 from kubypass.node.routes import sync_routes
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.routes import plan_routes
-from kubypass.plan.snat import plan_snat_ports
+from kubypass.plan.snat import more_ports_advice, plan_snat_ports
 
 SWEEP_S = 0.25
 _PASS_S = 15.0
@@ -188,7 +188,8 @@ class Running:
             self._masquerade(thorough=False)
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
-        snat = snat_problems(failures, time.monotonic_ns())
+        advice = more_ports_advice(self._agent.settings, self._agent.node.ephemeral)
+        snat = snat_problems(failures, time.monotonic_ns(), advice)
         groups = group_problems([*self._problems(self._fills()), *snat])
         self._agent.problem_log.look(groups)
         self._events.look(groups)
