@@ -228,8 +228,10 @@ class Running:
     def _masquerade(self, *, thorough: bool) -> None:
         """Follows what pods reach with their own addresses, and with which addresses of the node they leave."""
         agent, programs = self._agent, self.programs
-        nodes = agent.snapshot.nodes.values()
-        agent.writes["maps"] += programs.masquerading.sync(agent.node, nodes, thorough=thorough)
+        nodes, pods = agent.snapshot.nodes.values(), programs.network.addresses
+        agent.writes["maps"] += programs.masquerading.sync(
+            agent.node, nodes, pods, thorough=thorough
+        )
         addresses = frozenset(agent.node.addresses)
         if self._addresses - addresses:
             programs.sweep.check_sources(addresses, agent.settings.conntrack.tcp_fin_timeout_ns)
