@@ -10,7 +10,8 @@ enum hook {
 	HOOK_TO_UPLINK = 3,
 	HOOK_TO_POD = 4,
 	HOOK_TO_SELF = 5, /* on the node's loopback device */
-	HOOK_MAX = 6,
+	HOOK_XDP = 6, /* before from_uplink, which sees what passes */
+	HOOK_MAX = 7,
 };
 
 /* Values below VERDICT_DROP let the packet or the call continue, a queued packet later. The others end it. */

@@ -50,7 +50,7 @@ CLOSEST = {
     "tcp_state": ("segments",),
 }
 """By header, the tests of packets that are about it: they are asked before the others."""
-OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3")]
+OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3", "xdp")]
 """All that these tests load."""
 CAUGHT = Path(__file__).with_name("caught.json")
 PASSED, FAILED = 0, 1

@@ -18,8 +18,8 @@ from scapy.packet import Packet
 from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.counters import read_counts
-from kubypass.datapath.loader import load_programs
-from kubypass.datapath.local_addresses import primary_entry
+from kubypass.datapath.loader import XDP_OBJECT, XDP_PROGRAM, load_programs
+from kubypass.datapath.local_addresses import primary_entry, xdp_devices
 from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
@@ -34,11 +34,13 @@ from kubypass.model.verdict import (
     FlowDirection,
     Hook,
     LocalAddressKind,
+    RedirectDomain,
     ServiceFlag,
     Verdict,
 )
 from kubypass.settings.settings import Settings
-from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
+from tests.packet.driver import as_uplink, drive
+from tests.packet.packets import NODE_MAC, POD_MAC, V4, V6, VETH_MAC
 from tests.packet.uplink import POD_DEVICES, uplink_index
 
 PASS, SHOT, REDIRECT = 0, 2, 7
@@ -53,6 +55,8 @@ class Result:
     code: int
     packet: bytes
     counted: Counter[tuple[Hook, Verdict]]
+    by_driver: bool = False
+    """Whether XDP has handled it; the rest is as from_uplink would say it."""
 
 
 def config(**changes: Any) -> layout.Config:
@@ -85,6 +89,8 @@ class Lab:
     """The flags of test runs, which say how packets' checksums come."""
     repeats: int = 0
     """How often each packet runs again, to find out what it costs."""
+    driver: bool = False
+    """Whether packets from the network pass XDP before they reach from_uplink."""
     costs: list[tuple[str, float]] = field(default_factory=list)
     """Program and ns, of the packets since the last reset."""
     maps: dict[str, Map] = field(default_factory=dict)
@@ -93,9 +99,9 @@ class Lab:
     _slots: Iterator[int] = field(default_factory=itertools.count)
 
     def load(self, constants: layout.Config, sizes: int = 256, flows: int = 4096) -> None:
-        """Loads both objects; the second uses the maps of the first."""
+        """Loads the objects; the others use the maps of the first."""
         self.programs = load_programs(
-            ("pod", "host"),
+            ("pod", "host", XDP_OBJECT),
             self.maps,
             {
                 "services": 4096,
@@ -118,6 +124,7 @@ class Lab:
         self.costs.clear()
         self._ids, self._slots = itertools.count(1), itertools.count()
         self.clear()
+        self.drive(uplink_index())
         for who in (V4, V6):
             self.local_address(who.node, LocalAddressKind.NODE_PORTS)
             self.local_address(who.pod, LocalAddressKind.POD, POD_DEVICES[0])
@@ -133,6 +140,14 @@ class Lab:
         count = backends.info.max_entries
         keys = struct.pack(f"<{count}I", *range(count))
         backends.update_batch(keys, bytes(layout.BACKEND_SIZE * count), count)
+
+    def drive(self, *ifindexes: int, domain: RedirectDomain = RedirectDomain.NATIVE) -> None:
+        """Has XDP handle the frames of these devices, and of no others."""
+        mac = bytes.fromhex(NODE_MAC.replace(":", ""))
+        table = {key: bytes(len(value)) for key, value in self.maps["xdp_devices"].items()}
+        table.update(xdp_devices({each: (mac, domain) for each in ifindexes}))
+        for key, value in table.items():
+            self.maps["xdp_devices"].update(key, value)
 
     def local_address(self, address: str, kind: LocalAddressKind, ifindex: int = 0) -> None:
         """An address that lives on the node."""
@@ -263,6 +278,13 @@ class Lab:
         device = device or (pod_device(self.maps, raw) if program == "from_pod" else uplink_index())
         context = packet_context(device, segment_bytes=segment_bytes)
         with inside(self.path):
+            if self.driver and program == "from_uplink" and not segment_bytes:
+                taken = drive(self.programs[XDP_PROGRAM], raw, device)
+                if taken:
+                    counted = self.counts()
+                    counted.subtract(before)
+                    return Result(taken.code, taken.packet, as_uplink(+counted), by_driver=True)
+                assert self.counts() == before, "what passes is from_uplink's to count"
             run = self._run(program, bytes(packet), context)
             counted = self.counts()
             if self.repeats:

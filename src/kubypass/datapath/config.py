@@ -63,6 +63,7 @@ def datapath_config(
         pod_families=families,
         verify_sources=int(settings.pods.verify_sources),
         masquerade=masquerade_families(settings),
+        frags=int(features.xdp_frags),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
     )

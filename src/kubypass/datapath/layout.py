@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "0197d34524ae"
+LAYOUT_HASH = "bd7c8d038ce3"
 MAP_NAMES = (
     "services",
     "slots",
@@ -22,6 +22,7 @@ MAP_NAMES = (
     "uplinks",
     "inside",
     "pod_devices",
+    "xdp_devices",
     "foreign_sources",
     "flows",
     "transient_flows",
@@ -167,6 +168,28 @@ class PodDevice(NamedTuple):
         """Reads the bytes that the kernel has."""
         ifindex, ipv4, ipv6, link_local = _POD_DEVICE.unpack(data)
         return cls(ifindex, ipv4, ipv6, link_local)
+
+
+_XDP_DEVICE = Struct("<I6sB1x")
+XDP_DEVICE_SIZE = 12
+
+
+class XdpDevice(NamedTuple):
+    """struct xdp_device, 12 bytes."""
+
+    ifindex: int
+    mac: Bytes
+    domain: int
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _XDP_DEVICE.pack(self.ifindex, self.mac, self.domain)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> XdpDevice:
+        """Reads the bytes that the kernel has."""
+        ifindex, mac, domain = _XDP_DEVICE.unpack(data)
+        return cls(ifindex, mac, domain)
 
 
 _TUPLE = Struct("<16s16sHHB3x")
@@ -633,12 +656,12 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBB128s128s")
-CONFIG_SIZE = 336
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBB7x128s128s")
+CONFIG_SIZE = 344
 
 
 class Config(NamedTuple):
-    """struct config, 336 bytes."""
+    """struct config, 344 bytes."""
 
     node_netns_cookie: int
     tcp_timeout_ns: int
@@ -666,6 +689,7 @@ class Config(NamedTuple):
     pod_families: int
     verify_sources: int
     masquerade: int
+    frags: int
     pod_networks: Bytes
     service_networks: Bytes
 
@@ -698,6 +722,7 @@ class Config(NamedTuple):
             self.pod_families,
             self.verify_sources,
             self.masquerade,
+            self.frags,
             self.pod_networks,
             self.service_networks,
         )
@@ -732,6 +757,7 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            frags,
             pod_networks,
             service_networks,
         ) = _CONFIG.unpack(data)
@@ -762,6 +788,7 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            frags,
             pod_networks,
             service_networks,
         )

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from kubypass.datapath import layout
 from kubypass.model.address import Address, family, link_local_address
 from kubypass.model.cidr import Cidr
-from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES
+from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES, XDP_DEVICES
 from kubypass.model.pod import Pod
-from kubypass.model.verdict import InsideReason, LocalAddressKind
+from kubypass.model.verdict import InsideReason, LocalAddressKind, RedirectDomain
 
 _NO_MAC = bytes(6)
 _NO_ADDRESS = bytes(16)
@@ -73,6 +73,18 @@ def device_entry(pod: Pod, ifindex: int) -> dict[bytes, bytes]:
     ipv4, ipv6 = first.get(4) or first[6], first.get(6) or first[4]
     value = layout.PodDevice(ifindex, ipv4, ipv6, link_local_address(pod.mac)).pack()
     return {struct.pack("=I", ifindex % POD_DEVICES): value}
+
+
+def xdp_devices(wanted: Mapping[int, tuple[bytes, RedirectDomain]]) -> dict[bytes, bytes]:
+    """Returns the entries of `xdp_devices` of these devices, by their indexes: MAC address, and which frames they take.
+
+    Of several that share a slot, the first one has it.
+    """
+    entries: dict[bytes, bytes] = {}
+    for ifindex, (mac, domain) in wanted.items():
+        value = layout.XdpDevice(ifindex, mac, domain).pack()
+        entries.setdefault(struct.pack("=I", ifindex % XDP_DEVICES), value)
+    return entries
 
 
 def foreign_entry(ifindex: int) -> dict[bytes, bytes]:
