@@ -15,7 +15,7 @@ static __always_inline struct xdp_device *lookup_xdp_device(__u32 ifindex)
 	return device && device->ifindex == ifindex ? device : NULL;
 }
 
-/* Returns the device of a frame that was sent to its MAC address, or NULL. Others are another host's, or everybody's. */
+/* Returns the device of a frame that was sent to its MAC address, or NULL. Others are for another host, or for all. */
 static __always_inline struct xdp_device *lookup_receiver(context *ctx)
 {
 	struct xdp_device *device = lookup_xdp_device(packet_device(ctx));
@@ -93,7 +93,7 @@ static __always_inline enum verdict send_on(context *ctx, struct packet *packet,
 	return rewrite_packet(ctx, packet, to) ? VERDICT_DROP_REWRITE : leave(ctx, packet, hop);
 }
 
-/* Is the address one of this node or its pods? What a confirmed flow leads to is remembered: its flags change no more. */
+/* Is the address one of this node or its pods? A confirmed flow remembers it, since its flags change no more. */
 static __always_inline bool leads_here(struct flow *flow, const struct tuple *to)
 {
 	if (flow->flags & FLOW_FLAG_STAYS)

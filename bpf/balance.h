@@ -93,8 +93,8 @@ static __noinline __u32 connection_number(const struct tuple *tuple)
 	return number;
 }
 
-/* Decides on a new connection to a service, and how it is opened. `local` becomes the entry of its backend's address, or
- * NULL. Where it is not opened, its `verdict` says why. */
+/* Decides on a new connection to a service, and how it is opened. `local` becomes the entry of its backend's address,
+ * or NULL. Where it is not opened, its `verdict` says why. */
 static __always_inline struct new_flow plan_new(context *ctx, enum hook hook, const struct packet *packet,
 						const struct service *service, struct local_address **local)
 {

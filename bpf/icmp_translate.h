@@ -117,8 +117,8 @@ static __always_inline bool keeps_source(context *ctx, const struct packet *pack
 }
 
 /* Finds out what an ICMP error about a packet that was translated here, in either direction, becomes: it goes to the
- * sender of that packet, and comes from a router or from the address that the packet was sent to. Returns false where it
- * stays as it is; else `icmp` has what it quotes, and `to` its own addresses. */
+ * sender of that packet, and comes from a router or from the address that the packet was sent to. Returns false where
+ * it stays as it is; else `icmp` has what it quotes, and `to` its own addresses. */
 static __always_inline bool plan_icmp_error(context *ctx, const struct packet *packet, struct icmp_quotation *icmp,
 					    struct tuple *to)
 {

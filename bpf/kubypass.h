@@ -134,14 +134,7 @@ struct pod_device {
 	struct address link_local; /* of the pod's interface, by its MAC address (RFC 4291 appendix A) */
 };
 
-/* How a device takes frames that XDP redirects. */
-enum redirect_domain {
-	REDIRECT_NONE = 0, /* it takes none */
-	REDIRECT_GENERIC = 1, /* those of other devices in generic mode */
-	REDIRECT_NATIVE = 2, /* those of other devices in native mode */
-};
-
-/* Value of `xdp_devices`, at the slot that is the remainder of the device's index: a device whose frames XDP handles. */
+/* Value of `xdp_devices`, at the slot that is the remainder of the device's index: XDP handles its frames. */
 struct xdp_device {
 	__u32 ifindex; /* 0: none */
 	__u8 mac[6];

@@ -55,3 +55,10 @@ enum inside_reason {
 	INSIDE_NODE = 3, /* an address of a node */
 	INSIDE_AGENT = 4, /* ip-masq-agent's list */
 };
+
+/* How a device takes frames that XDP redirects. */
+enum redirect_domain {
+	REDIRECT_NONE = 0, /* it takes none */
+	REDIRECT_GENERIC = 1, /* those of other devices in generic mode */
+	REDIRECT_NATIVE = 2, /* those of other devices in native mode */
+};

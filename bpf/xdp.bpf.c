@@ -37,8 +37,8 @@ __noinline __u64 handle_error_frame(context *ctx)
 	return finish_frame(ctx, &packet, accelerate_error(ctx, device, &packet)).bits;
 }
 
-/* Handles packets of external clients to backends on other nodes, what these answer, and ICMP errors about both. A frame
- * may be in several buffers (Linux 5.18): its headers are in the first. */
+/* Handles packets of external clients to backends on other nodes, what these answer, and ICMP errors about both. A
+ * frame may be in several buffers (Linux 5.18): its headers are in the first. */
 SEC("xdp.frags")
 int xdp(context *ctx)
 {

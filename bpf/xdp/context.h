@@ -28,8 +28,8 @@ static __always_inline struct cursor readable_bytes(context *ctx)
 	return (struct cursor){ (void *)(long)ctx->data, (void *)(long)ctx->data_end };
 }
 
-/* The length of the frame in all its buffers. The verifier allows the difference of both pointers, but no other arithmetic on the end, so the compiler must not
- * reorder it. */
+/* The length of the frame in all its buffers. The verifier allows the difference of both pointers, but no other
+ * arithmetic on the end, so the compiler must not reorder it. */
 static __always_inline __u32 packet_bytes(context *ctx)
 {
 	__u32 bytes = config.frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;

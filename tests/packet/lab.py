@@ -21,6 +21,7 @@ from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import XDP_OBJECT, XDP_PROGRAM, load_programs
 from kubypass.datapath.local_addresses import primary_entry, xdp_devices
 from kubypass.datapath.sizes import FLOW_MAPS
+from kubypass.datapath.synced_map import SyncedMap
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
 from kubypass.kernel.netns import inside
@@ -55,8 +56,8 @@ class Result:
     code: int
     packet: bytes
     counted: Counter[tuple[Hook, Verdict]]
-    by_driver: bool = False
-    """Whether XDP has handled it; the rest is as from_uplink would say it."""
+    driver_code: int = 0
+    """What XDP returned, where it has handled it; the rest is as from_uplink would say it."""
 
 
 def config(**changes: Any) -> layout.Config:
@@ -144,10 +145,8 @@ class Lab:
     def drive(self, *ifindexes: int, domain: RedirectDomain = RedirectDomain.NATIVE) -> None:
         """Has XDP handle the frames of these devices, and of no others."""
         mac = bytes.fromhex(NODE_MAC.replace(":", ""))
-        table = {key: bytes(len(value)) for key, value in self.maps["xdp_devices"].items()}
-        table.update(xdp_devices({each: (mac, domain) for each in ifindexes}))
-        for key, value in table.items():
-            self.maps["xdp_devices"].update(key, value)
+        wanted = dict.fromkeys(ifindexes, (mac, domain))
+        SyncedMap(self.maps["xdp_devices"]).apply(xdp_devices(wanted))
 
     def local_address(self, address: str, kind: LocalAddressKind, ifindex: int = 0) -> None:
         """An address that lives on the node."""
@@ -283,7 +282,7 @@ class Lab:
                 if taken:
                     counted = self.counts()
                     counted.subtract(before)
-                    return Result(taken.code, taken.packet, as_uplink(+counted), by_driver=True)
+                    return Result(taken.code, taken.packet, as_uplink(+counted), taken.own_code)
                 assert self.counts() == before, "what passes is from_uplink's to count"
             run = self._run(program, bytes(packet), context)
             counted = self.counts()

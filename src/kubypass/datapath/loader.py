@@ -71,7 +71,8 @@ def signature(config: layout.Config, sizes: Mapping[str, int]) -> str:
 def _code() -> bytes:
     """The objects that this process started with, whatever is built meanwhile."""
     return b"".join(
-        (object_directory() / f"{name}.bpf.o").read_bytes() for name in (*OBJECTS, _L3_OBJECT, XDP_OBJECT)
+        (object_directory() / f"{name}.bpf.o").read_bytes()
+        for name in (*OBJECTS, _L3_OBJECT, XDP_OBJECT)
     )
 
 

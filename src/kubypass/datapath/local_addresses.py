@@ -76,14 +76,15 @@ def device_entry(pod: Pod, ifindex: int) -> dict[bytes, bytes]:
 
 
 def xdp_devices(wanted: Mapping[int, tuple[bytes, RedirectDomain]]) -> dict[bytes, bytes]:
-    """Returns the entries of `xdp_devices` of these devices, by their indexes: MAC address, and which frames they take.
+    """All slots of `xdp_devices`; `wanted` has MAC addresses, and which frames are taken, by the indexes of devices.
 
     Of several that share a slot, the first one has it.
     """
-    entries: dict[bytes, bytes] = {}
-    for ifindex, (mac, domain) in wanted.items():
+    nothing = bytes(layout.XDP_DEVICE_SIZE)
+    entries = {struct.pack("=I", slot): nothing for slot in range(XDP_DEVICES)}
+    for ifindex, (mac, domain) in reversed(list(wanted.items())):
         value = layout.XdpDevice(ifindex, mac, domain).pack()
-        entries.setdefault(struct.pack("=I", ifindex % XDP_DEVICES), value)
+        entries[struct.pack("=I", ifindex % XDP_DEVICES)] = value
     return entries
 
 
