@@ -119,6 +119,18 @@ def add_l3_programs(datapath: Datapath, config: layout.Config, sizes: Mapping[st
         _replace_pin(loaded[name], datapath.pins.programs / l3_program(name))
 
 
+def add_xdp_program(datapath: Datapath, config: layout.Config, sizes: Mapping[str, int]) -> Program:
+    """Loads the program for drivers of uplinks, unless it is there; it uses the same maps."""
+    if XDP_PROGRAM not in datapath.programs:
+        loaded = load_programs(
+            (XDP_OBJECT,), datapath.maps, sizes, lambda opened: opened.set_rodata(config.pack())
+        )
+        datapath.pins.programs.mkdir(parents=True, exist_ok=True)
+        datapath.programs[XDP_PROGRAM] = loaded[XDP_PROGRAM]
+        _replace_pin(loaded[XDP_PROGRAM], datapath.pins.programs / XDP_PROGRAM)
+    return datapath.programs[XDP_PROGRAM]
+
+
 def load_programs(
     names: Iterable[str],
     maps: dict[str, Map],
