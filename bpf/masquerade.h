@@ -5,11 +5,19 @@
 #pragma once
 
 #include "nat.h"
+#include "policy.h"
 #include "sender.h"
 
 static __always_inline bool masquerades(const struct packet *packet)
 {
 	return config.masquerade & (packet->ethertype == bpf_htons(ETH_P_IP) ? FAMILY_IPV4 : FAMILY_IPV6);
+}
+
+/* Is the address in one of the cluster's networks? Others of `inside` are asked for by a lookup, which costs more than
+ * all else that is done about most datagrams between pods. */
+static __always_inline bool in_cluster(const struct address *address)
+{
+	return in_networks(address, config.inside_networks, config.inside_network_count);
 }
 
 /* Is the address in `nat->outside` outside? Then `nat->source` becomes the source for it; `port` is that of the pod.
@@ -49,7 +57,8 @@ static __always_inline bool goes_outside(context *ctx, enum hook hook, const str
 	struct scratch *scratch = this_scratch();
 
 	if (!sent_by_pod(hook) || !masquerades(packet) || packet->echo_reply || !scratch ||
-	    is_multicast_or_reserved(destination) || (!is_ipv4(destination) && is_link_local(destination)))
+	    is_multicast_or_reserved(destination) || (!is_ipv4(destination) && is_link_local(destination)) ||
+	    in_cluster(destination))
 		return false;
 	scratch->nat.outside = (struct prefix){ 8 * sizeof(*destination), *destination };
 	return find_outside_source(ctx, packet->tuple.protocol, packet->tuple.source_port) &&
@@ -89,7 +98,8 @@ static __always_inline void note_direct(enum hook hook, const struct packet *pac
 	struct scratch *scratch = this_scratch();
 
 	if (!from_network(hook) || !masquerades(packet) || !local || local->kind != LOCAL_POD ||
-	    is_icmp_protocol(packet->tuple.protocol) || packet->tuple.protocol == IPPROTO_TCP || !scratch)
+	    is_icmp_protocol(packet->tuple.protocol) || packet->tuple.protocol == IPPROTO_TCP ||
+	    in_cluster(&packet->tuple.source) || !scratch)
 		return;
 	scratch->nat.reply_key = reversed(&packet->tuple);
 	note_direct_client(now);

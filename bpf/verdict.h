@@ -54,6 +54,7 @@ enum inside_reason {
 	INSIDE_PODS = 2, /* a network of pods */
 	INSIDE_NODE = 3, /* an address of a node */
 	INSIDE_AGENT = 4, /* ip-masq-agent's list */
+	INSIDE_FAMILY = 5, /* all of a family that cannot be masqueraded, so that no packet asks for its route */
 };
 
 /* How a device takes frames that XDP redirects. */

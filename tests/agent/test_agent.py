@@ -6,9 +6,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -16,10 +14,11 @@ import pytest
 from kubypass.datapath import layout
 from kubypass_lab.bench.cluster import named_service, named_slice, write_cluster, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
-from kubypass_lab.box.patience import DEADLINE_S
+from tests.agent.commands import command, one_service
+from tests.agent.undo import problems
+from tests.program import KUBYPASS
 from tests.waiting import wait
 
-KUBYPASS = Path(sys.executable).parent / "kubypass"
 T = TypeVar("T")
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 
@@ -28,14 +27,6 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF
 def node() -> Iterator[BareNode]:
     with bare_node() as made:
         yield made
-
-
-def command(node: BareNode, *words: str) -> subprocess.CompletedProcess[str]:
-    """A kubypass command on the node."""
-    return subprocess.run(
-        ["nsenter", f"--net=/run/netns/{node.namespace}", KUBYPASS, *words],
-        capture_output=True, text=True, check=False, timeout=2 * DEADLINE_S,
-    )  # fmt: skip
 
 
 def start(node: BareNode, **changes: str) -> subprocess.CompletedProcess[str]:
@@ -50,18 +41,9 @@ def start(node: BareNode, **changes: str) -> subprocess.CompletedProcess[str]:
     return command(node, "agent", *(f"--{name}={value}" for name, value in options.items()))
 
 
-def problems(node: BareNode) -> list[str]:
-    return [f"{p['subject']}: {p['message']}" for p in node.status()["problems"]]
-
-
 def frontends(node: BareNode) -> dict[str, list[str]]:
     rows = json.loads(node.ask("/services")[1])["services"]
     return {row["frontend"]: [b["address"] for b in row["backends"]] for row in rows}
-
-
-def one_service(node: BareNode) -> None:
-    write_file(node.manifests / "service.json", named_service("web", "10.96.0.1"))
-    write_file(node.manifests / "slice.json", named_slice("web", ["10.1.0.1"], 80))
 
 
 def test_a_malformed_file_is_one_problem_and_the_rest_goes_on(node: BareNode) -> None:

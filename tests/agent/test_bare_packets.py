@@ -7,11 +7,8 @@ import fcntl
 import os
 import select
 import socket
-import struct
-import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import pytest
@@ -21,13 +18,21 @@ from scapy.packet import Packet
 from kubypass.kernel.netns import inside
 from kubypass_lab.bench.node import BareNode, agent, bare_node
 from kubypass_lab.box.patience import DEADLINE_S
+from tests.agent.bare_device import (
+    IEEE_802_15_4,
+    INFINIBAND,
+    OURS,
+    PEER,
+    PPP,
+    RAW_IP,
+    TUN,
+    TUNSETLINK,
+    device,
+    ip,
+)
 from tests.agent.far import BACKEND, NODE_PORT, neighbours, write_node_port
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
-TUN_WITHOUT_HEADER, TUNSETIFF, TUNSETLINK = 0x1001, 0x400454CA, 0x400454CD
-TUN, PPP, RAW_IP, INFINIBAND, IEEE_802_15_4 = 0xFFFE, 512, 519, 32, 805
-"""ARPHRD_*: what a tun device is, and what it may pretend to be."""
-OURS, PEER = "10.30.0.11", "10.30.0.1"
 
 
 class NodeWithPeer(NamedTuple):
@@ -46,26 +51,6 @@ def peered() -> Iterator[NodeWithPeer]:
             server = socket.create_server((BACKEND, 8080))
         with server, agent(node, "--check-every", "3600"):
             yield NodeWithPeer(node, far)
-
-
-def ip(node: BareNode, *lines: str) -> None:
-    command = ["ip", "-n", node.namespace, "-batch", "-"]
-    subprocess.run(command, check=True, input="\n".join(lines), text=True)
-
-
-@contextmanager
-def device(node: BareNode, kind: int) -> Iterator[int]:
-    """A tun device of a type, with an address and a default route: what is read and written is at its other end."""
-    with inside(f"/run/netns/{node.namespace}"):
-        opened = os.open("/dev/net/tun", os.O_RDWR | os.O_CLOEXEC)
-        fcntl.ioctl(opened, TUNSETIFF, struct.pack("16sH22x", b"tun0", TUN_WITHOUT_HEADER))
-        fcntl.ioctl(opened, TUNSETLINK, kind)
-    try:
-        ip(node, "link set tun0 up", f"addr add {OURS}/24 dev tun0")
-        ip(node, f"route add default via {PEER} dev tun0")
-        yield opened
-    finally:
-        os.close(opened)
 
 
 def wait(condition: Callable[[], bool], what: str) -> None:

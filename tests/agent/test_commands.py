@@ -18,7 +18,8 @@ import pytest
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
 from kubypass_lab.box.patience import DEADLINE_S
-from tests.agent.test_agent import KUBYPASS, command
+from tests.agent.commands import command
+from tests.program import KUBYPASS
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
 _AT_ONCE_S = 8.0

@@ -18,8 +18,8 @@ import pytest
 from kubypass.cli import COMMANDS, installed_lab_commands, whole_parser
 from kubypass.cli.command_tree import Command, command_tree
 from kubypass_lab.box.patience import DEADLINE_S
+from tests.program import KUBYPASS
 
-KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 _ARGUMENTS = {
     "kubypass agent": ["--manifests", "none", "--node", "n"],
     "kubypass trace": [

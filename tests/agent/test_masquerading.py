@@ -51,3 +51,12 @@ def test_it_follows_nodes_and_the_configuration(node: BareNode) -> None:
         configured.write_text("nonMasqueradeCIDRs: [203.0.113.0/24")
         wait(node, lambda: any("stays in use" in one for one in problems(node)), "a problem")
         assert "203.0.113.0/120" in inside(node)
+
+
+def test_a_family_without_pods_is_inside_as_a_whole(node: BareNode) -> None:
+    """No packet looks up a route to find out that it keeps its address."""
+    with started(node):
+        assert {"0.0.0.0/96", "2000::/3"} <= inside(node)
+        write_node(node, "10.1.2.0/24")
+        wait(node, lambda: "0.0.0.0/96" not in inside(node), "IPv4 to be masqueraded")
+        assert {"10.1.2.0/120", "2000::/3"} <= inside(node)

@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +16,9 @@ from kubypass_lab.bench.cluster import named_service, write_file
 from kubypass_lab.bench.node import BareNode, bare_node
 from kubypass_lab.box.patience import DEADLINE_S
 from tests.agent.undo import on, problems, root, started, wait
+from tests.program import KUBYPASS
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
-KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 RULES = "table inet site { chain between { type filter hook forward priority 0; policy drop; }; }"
 
 

@@ -14,7 +14,8 @@ import pytest
 from kubypass_lab.bench.cluster import named_service, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
 from kubypass_lab.box.patience import DEADLINE_S
-from tests.agent.test_agent import command, problems
+from tests.agent.commands import command
+from tests.agent.undo import problems
 
 MANY = 40
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")

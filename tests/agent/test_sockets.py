@@ -18,7 +18,8 @@ from kubypass.kernel import netns
 from kubypass.kernel.bpf import Map
 from kubypass_lab.bench.cluster import named_service, named_slice, write_file
 from kubypass_lab.bench.node import BareNode, agent, bare_node
-from tests.agent.test_agent import command, one_service, problems
+from tests.agent.commands import command, one_service
+from tests.agent.undo import problems
 from tests.waiting import wait
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")

@@ -19,6 +19,7 @@ from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program
 from kubypass_lab.bench.cluster import write_file
 from kubypass_lab.bench.node import BareNode
+from tests.agent.bare_device import TUN, device
 from tests.agent.undo import WITHOUT_TCX, healthz, log, on, problems, root, started, wait, write_pod
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
@@ -218,13 +219,22 @@ def test_a_loop_that_hangs_is_not_healthy(node: BareNode) -> None:
 LOADS_SLOWLY = """
 import os, time
 from kubypass.datapath import loader
-load = loader.load
-def load_slowly(*words):
-    while os.path.exists({hold!r}):
-        time.sleep(0.05)
-    return load(*words)
-loader.load = load_slowly
+def slowly(load):
+    def load_slowly(*words):
+        while os.path.exists({hold!r}):
+            time.sleep(0.05)
+        return load(*words)
+    return load_slowly
+loader.load = slowly(loader.load)
+loader.load_l3_programs = slowly(loader.load_l3_programs)
 """
+
+
+def check_forwarding(node: BareNode) -> None:
+    """Somebody switches it off: it is switched on again."""
+    for name in ("net.ipv4.ip_forward", "net.ipv4.conf.pod0.forwarding"):
+        on(node, "sysctl", "-qw", f"{name}=0")
+        wait(node, lambda name=name: on(node, "sysctl", "-n", name) == "1\n", name)  # type: ignore[misc]
 
 
 def test_forwarding_while_programs_load(node: BareNode) -> None:
@@ -237,12 +247,28 @@ def test_forwarding_while_programs_load(node: BareNode) -> None:
         on(node, "sysctl", "-qw", "net.ipv4.ip_local_port_range=40000 50000")
         on(node, "ip", "addr", "add", "192.168.1.99/24", "dev", "eth0")
         wait(node, lambda: "programs are replaced" in log(node), "new programs to be loaded")
-        for name in ("net.ipv4.ip_forward", "net.ipv4.conf.pod0.forwarding"):
-            on(node, "sysctl", "-qw", f"{name}=0")
-            wait(node, lambda name=name: on(node, "sysctl", "-n", name) == "1\n", name)  # type: ignore[misc]
+        check_forwarding(node)
         assert hold.exists()
         assert log(node).count("programs=loaded") == 1
         hold.unlink()
         wait(node, lambda: log(node).count(" attached ") == 2, "the new programs")
         wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy again")
         assert problems(node) == []
+
+
+def test_forwarding_while_programs_for_other_devices_load(node: BareNode) -> None:
+    """A device without Ethernet header has programs of its own, which are loaded when the first one comes."""
+    write_pod(node, "one", "pod0", "10.1.0.1")
+    hold = node.root / "hold"
+    with started(node, before=LOADS_SLOWLY.format(hold=str(hold))):
+        wait(node, lambda: healthz(node) == (200, "200"), "the node to be healthy")
+        hold.touch()
+        with device(node, TUN):
+            wait(node, lambda: " uplinks devices=" in log(node), "the device to be noticed")
+            check_forwarding(node)
+            assert hold.exists()
+            hold.unlink()
+            wait(
+                node, lambda: "tun0" in str(node.status()["kube_proxy_replacement"]), "its programs"
+            )
+            assert problems(node) == []

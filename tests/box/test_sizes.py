@@ -11,18 +11,11 @@ import pytest
 from kubypass_lab.box.paths import CLIENT, FABRIC
 from kubypass_lab.box.topology import CLIENT_ADDRESSES
 from kubypass_lab.box.wiring import ip_batch
-from tests.box.conftest import HERE, REPOSITORY, Cluster
+from tests.box.conftest import Cluster
+from tests.box.exchanges import exchange
 
 MTU = 1400
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
-
-
-def exchange(cluster: Cluster, host: str, kind: str, to: tuple[str, int], size: int) -> str:
-    """The pod that has repeated what was said."""
-    python = (REPOSITORY / ".venv" / "bin" / "python").as_posix()
-    script = (HERE / "exchange.py").as_posix()
-    address = to[0].strip("[]")
-    return cluster.run(host, python, script, kind, address, str(to[1]), str(size))
 
 
 def every_pod_answers(

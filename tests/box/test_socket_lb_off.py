@@ -25,8 +25,8 @@ from kubypass_lab.box.files import write_json
 from kubypass_lab.box.process import wait_until
 from tests.box.clients import PYTHON
 from tests.box.conftest import HERE, Cluster, own_box
-from tests.box.test_sizes import exchange
-from tests.box.test_stale_sockets import check_tcp
+from tests.box.exchanges import exchange
+from tests.box.held_sockets import check_tcp
 
 pytestmark = pytest.mark.xdist_group("changes")
 

@@ -13,6 +13,7 @@ from kubypass_lab.box.apply import apply_files, scale
 from kubypass_lab.box.process import wait_until
 from tests.box.clients import TOLD, closed, connected
 from tests.box.conftest import Cluster
+from tests.box.held_sockets import check_tcp
 
 pytestmark = pytest.mark.xdist_group("changes")
 
@@ -107,57 +108,6 @@ def test_sockets_of_a_service_without_endpoints_are_left_alone(
         assert witness.hear() == last
         assert left.ask("peer") == address
     assert wait_until(lambda: sum(closed(cluster, "UDP")) == total + 1)
-
-
-HELD = """
-apiVersion: v1
-kind: Service
-metadata: {name: held}
-spec:
-  ports:
-  - {name: tcp, port: 80, targetPort: 8080}
-  - {name: udp, port: 80, targetPort: 5353, protocol: UDP}
----
-apiVersion: discovery.k8s.io/v1
-kind: EndpointSlice
-metadata: {name: held-1, labels: {kubernetes.io/service-name: held}}
-addressType: IPv4
-ports: [{name: tcp, port: 8080, protocol: TCP}, {name: udp, port: 5353, protocol: UDP}]
-endpoints: [ENDPOINTS]
-"""
-
-
-def hold(cluster: Cluster, directory: Path, pods: list[str]) -> None:
-    """A service of these pods of `echo`, all of which live on."""
-    addresses = [pod.addresses[0] for pod in cluster.pods("echo") if pod.name in pods]
-    endpoints = ", ".join(f"{{addresses: [{address}]}}" for address in addresses)
-    manifest = directory / "held.yaml"
-    manifest.write_text(HELD.replace("ENDPOINTS", endpoints))
-    apply_files(cluster.box, [manifest], print)
-
-
-def check_tcp(cluster: Cluster, directory: Path, *, ends: bool) -> None:
-    """A backend is taken out of the slice: UDP is told in any case, TCP if it `ends`."""
-    one, other = (pod.name for pod in cluster.pods("echo"))
-    hold(cluster, directory, [one])
-    address = cluster.host(4, "held")
-    with ExitStack() as stack:
-        clients = [
-            stack.enter_context(connected(cluster, host, protocol, address, 80))
-            for host in ("pod1", "node1")
-            for protocol in ("TCP", "UDP")
-        ]
-        assert [client.hear() for client in clients] == [one] * 4
-        hold(cluster, directory, [other])
-        for client in clients[1::2]:
-            assert client.ask("wait") in TOLD
-            assert client.hear() == other
-        for client in clients[::2]:
-            if ends:
-                assert client.ask("wait") in TOLD
-                assert client.hear() == other
-            else:
-                assert client.ask("ask") == one
 
 
 def test_tcp_connections_go_on(cluster: Cluster, tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +20,8 @@ from tests.cni.runtime import (
     running,
     write_node,
 )
+from tests.program import KUBYPASS
 from tests.waiting import wait
-
-KUBYPASS = Path(sys.executable).parent / "kubypass"
 
 
 def log(pods: Runtime) -> str:
@@ -141,7 +139,7 @@ def test_other_configurations_are_set_aside_and_put_back(pods: Runtime) -> None:
 
 
 def cleanup(pods: Runtime) -> str:
-    command = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", str(KUBYPASS), "cleanup"]
+    command = ["nsenter", f"--net=/run/netns/{pods.node.namespace}", KUBYPASS, "cleanup"]
     done = subprocess.run(
         [*command, *pods.node.options],
         capture_output=True, text=True, check=True, timeout=2 * DEADLINE_S,
@@ -191,7 +189,7 @@ def test_what_the_runtime_no_longer_has_is_collected(pods: Runtime) -> None:
 
 def test_one_directory_without_the_other_is_a_mistake(tmp_path: Path) -> None:
     command = [
-        str(KUBYPASS),
+        KUBYPASS,
         "agent",
         "--manifests",
         str(tmp_path),

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.house.sources import LAB, LAB_MODULES, PRODUCT_MODULES, SOURCE, name_of
+from tests.house.sources import LAB, LAB_MODULES, PRODUCT_MODULES, SOURCE, TEST_FILES, name_of
 
 MAY_IMPORT = {
     "model": set(),
@@ -76,3 +76,15 @@ def test_imports_of_the_lab_only_go_down(path: Path) -> None:
     rooms = _rooms(path, "kubypass") & MAY_IMPORT.keys()
     rooms |= _rooms(path, "kubypass_lab") & LAB_MAY_IMPORT.keys()
     assert rooms <= LAB_MAY_IMPORT[room] | {room}
+
+
+@pytest.mark.parametrize("path", [path for path in TEST_FILES if path.suffix == ".py"], ids=name_of)
+def test_no_file_imports_a_test_file(path: Path) -> None:
+    """What two test files need is in a file that says what it is."""
+    assert not [
+        node.module
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        and node.module
+        and node.module.rpartition(".")[2].startswith("test_")
+    ]

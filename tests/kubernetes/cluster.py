@@ -7,7 +7,6 @@ import json
 import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,9 +17,9 @@ from kubypass.kube.client.permissions import CLUSTER_RULES, CONFIG_RULES, Rule, 
 from kubypass_lab.bench.cluster import named_slice
 from kubypass_lab.bench.node import BareNode
 from tests.kubernetes.servers import PORT, Servers, link_to
+from tests.program import KUBYPASS
 from tests.waiting import wait
 
-KUBYPASS = Path(sys.executable).parent / "kubypass"
 NODE = "bench"
 TAINT = "node.kubypass.io/agent-not-ready"
 SERVICES = "/api/v1/namespaces/default/services"
@@ -131,7 +130,7 @@ class Cluster:
         node = self.node
         return [
             *("setpriv", "--pdeathsig", "TERM", "nsenter", f"--net=/run/netns/{node.namespace}"),
-            *(*prefix, str(KUBYPASS), "agent", "--node", NODE, *node.agent_options, *words),
+            *(*prefix, KUBYPASS, "agent", "--node", NODE, *node.agent_options, *words),
         ]
 
     @contextmanager

@@ -4,7 +4,6 @@
 import json
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -12,8 +11,8 @@ import pytest
 from kubypass.kernel.cgroup import mount_point
 from kubypass_lab.box.kubernetes.paths import CGROUP_NAME, ClusterPaths
 from kubypass_lab.box.paths import NETNS
+from tests.program import KUBYPASS
 
-KUBYPASS = Path(sys.executable).parent / "kubypass"
 SMALL = [
     *["--nodes", "3", "--services", "20", "--endpoints", "2"],
     *["--idle", "1", "--rate", "50", "--seconds", "2", "--switches", "3"],
@@ -29,7 +28,7 @@ def _left_by(pid: int) -> list[Path]:
 
 def test_all_proxies_are_measured_in_one_run(tmp_path: Path) -> None:
     saved, picture = tmp_path / "figures.json", tmp_path / "figures.png"
-    command = [str(KUBYPASS), "bench", "kubernetes", *SMALL, "--rounds", "1"]
+    command = [KUBYPASS, "bench", "kubernetes", *SMALL, "--rounds", "1"]
     process = subprocess.Popen([*command, "--json", str(saved), "--plot", str(picture)])
     assert process.wait(400) == 0
     found = json.loads(saved.read_text())
@@ -45,7 +44,7 @@ def test_all_proxies_are_measured_in_one_run(tmp_path: Path) -> None:
 
 
 def test_an_interrupted_run_leaves_nothing() -> None:
-    command = [str(KUBYPASS), "bench", "kubernetes", *SMALL, "--proxies", "nftables"]
+    command = [KUBYPASS, "bench", "kubernetes", *SMALL, "--proxies", "nftables"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         assert any("round 1" in line for line in iter(process.stdout.readline, ""))
@@ -67,7 +66,7 @@ def test_an_interrupted_run_leaves_nothing() -> None:
 )
 def test_wrong_usage_is_one_line(words: list[str], said: str) -> None:
     done = subprocess.run(
-        [str(KUBYPASS), "bench", "kubernetes", *words], capture_output=True, text=True, check=False
+        [KUBYPASS, "bench", "kubernetes", *words], capture_output=True, text=True, check=False
     )
     assert done.returncode == 2
     assert said in done.stderr.splitlines()[-1]

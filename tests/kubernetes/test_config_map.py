@@ -8,9 +8,9 @@ import json
 from kubypass.kube.client.permissions import CLUSTER_RULES
 from tests.kubernetes.cluster import CONFIG_MAPS, NODE, Cluster
 from tests.kubernetes.servers import ADDRESS, PORT
+from tests.kubernetes.settings import NAME, arguments, config_map
 from tests.waiting import wait
 
-NAME = "kube-system/kubypass-config"
 EDGE = {
     "metadata": {
         "name": "edge",
@@ -19,15 +19,6 @@ EDGE = {
     },
     "data": {"masquerade-all": "true"},
 }
-
-
-def config_map(cluster: Cluster, **values: str) -> None:
-    data = {key.replace("_", "-"): value for key, value in values.items()}
-    cluster.servers.create(CONFIG_MAPS, {"metadata": {"name": "kubypass-config"}, "data": data})
-
-
-def arguments(cluster: Cluster) -> list[str]:
-    return ["--kubeconfig", str(cluster.account()), "--config-map", NAME]
 
 
 def detail(cluster: Cluster, name: str) -> str:

@@ -13,7 +13,7 @@ import pytest
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import get_items, kubectl
 from tests.kubernetes.conftest import EXAMPLES, in_a_box
-from tests.kubernetes.test_connectivity import on, run, wait_namespace_gone
+from tests.kubernetes.connectivity import on, run, wait_namespace_gone
 
 
 @pytest.fixture(scope="module", params=["dual-stack", "ipv6-only"])

@@ -17,8 +17,8 @@ from scapy.layers.l2 import Ether
 
 from kubypass.kernel.netns import inside
 from tests.kubernetes.cluster import CONFIG_MAPS, NODE, Cluster
-from tests.kubernetes.test_config_map import arguments, config_map
-from tests.kubernetes.test_pods import PODS, pod, prepare
+from tests.kubernetes.pods import PODS, pod, prepare
+from tests.kubernetes.settings import arguments, config_map
 from tests.waiting import wait
 
 ADDRESS, OTHER, HERE = "10.244.1.5", "203.0.113.9", "192.168.1.31"

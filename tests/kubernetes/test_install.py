@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,9 +13,9 @@ import pytest
 from kubypass.kube.client.permissions import CLUSTER_RULES, config_rules
 from kubypass_lab.box.kubernetes.cluster import Cluster
 from kubypass_lab.box.kubernetes.kubectl import kubectl, try_kubectl
+from tests.program import KUBYPASS
 
 ROOT = Path(__file__).resolve().parents[2]
-KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 OBJECTS = [
     "ServiceAccount kube-system/kubypass",
     "ConfigMap kube-system/kubypass-config",

@@ -8,32 +8,8 @@ import subprocess
 from typing import Any
 
 from tests.kubernetes.cluster import NODE, Cluster
+from tests.kubernetes.pods import PODS, pod, prepare
 from tests.waiting import wait
-
-PODS = "/api/v1/namespaces/default/pods"
-
-
-def pod(cluster: Cluster, name: str, node: str, address: str, **metadata: Any) -> None:
-    container = {
-        "name": "web",
-        "image": "web:1",
-        "ports": [{"containerPort": 8080, "hostPort": 9000}],
-    }
-    spec = {
-        "nodeName": node,
-        "containers": [container],
-        "automountServiceAccountToken": False,
-        "terminationGracePeriodSeconds": 0,
-    }
-    cluster.servers.create(PODS, {"metadata": {"name": name, **metadata}, "spec": spec})
-    status = {"phase": "Running", "podIP": address, "podIPs": [{"ip": address}]}
-    cluster.servers.change(f"{PODS}/{name}/status", {"status": status})
-
-
-def prepare(cluster: Cluster) -> None:
-    account = "/api/v1/namespaces/default/serviceaccounts"
-    if cluster.servers.curl(f"{account}/default")[0] == 404:
-        cluster.servers.create(account, {"metadata": {"name": "default"}})
 
 
 def test_ports_of_the_node_are_those_of_its_own_pods(cluster: Cluster) -> None:

@@ -12,7 +12,7 @@ from scapy.layers.l2 import ARP, Ether
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.program import CHECKSUM_COMPLETE
-from tests.packet.lab import Lab, config
+from tests.packet.lab import Lab, config, native_networks
 from tests.packet.packets import V4, V6, Addresses
 from tests.packet.pipeline import Pipeline, entered, load
 from tests.packet.uplink import namespace, remember_uplink
@@ -55,7 +55,7 @@ def netns() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def loaded(netns: str) -> Lab:
     made = Lab(netns)
-    made.load(config())
+    made.load(config(**native_networks()))
     return made
 
 

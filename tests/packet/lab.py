@@ -16,10 +16,10 @@ from typing import Any
 from scapy.packet import Packet
 
 from kubypass.datapath import layout
-from kubypass.datapath.config import datapath_config
+from kubypass.datapath.config import datapath_config, pack_networks
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import XDP_OBJECT, XDP_PROGRAM, load_programs
-from kubypass.datapath.local_addresses import primary_entry, xdp_devices
+from kubypass.datapath.local_addresses import inside_entries, primary_entry
 from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.kernel.bpf import Map
@@ -28,25 +28,26 @@ from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
 from kubypass.model.address import UNSPECIFIED, Address, family, link_local_address, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.constants import NETNS_UNKNOWN, PORT_PAIRS
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.constants import POD_DEVICES as SLOTS
 from kubypass.model.verdict import (
     BackendState,
     FlowDirection,
     Hook,
+    InsideReason,
     LocalAddressKind,
-    RedirectDomain,
     ServiceFlag,
     Verdict,
 )
 from kubypass.settings.settings import Settings
 from tests.packet.driver import as_uplink, drive
-from tests.packet.packets import NODE_MAC, POD_MAC, V4, V6, VETH_MAC
+from tests.packet.map_entries import drive_devices, note_ports, pod_device
+from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
 from tests.packet.uplink import POD_DEVICES, uplink_index
 
 PASS, SHOT, REDIRECT = 0, 2, 7
+_ADDRESSED = ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
 NUMBERS = {"TCP": 6, "UDP": 17, "SCTP": 132}
-_SECOND = 1_000_000_000
 
 
 @dataclass
@@ -60,25 +61,25 @@ class Result:
     """What XDP returned, where it has handled it; the rest is as from_uplink would say it."""
 
 
+CLUSTER = {
+    "10.233.0.0/16": InsideReason.PODS,
+    "192.168.1.0/24": InsideReason.NODE,
+    "fd00:10:233::/48": InsideReason.PODS,
+    "fd00:c0a8:1::/64": InsideReason.NODE,
+}
+"""The networks of pods and nodes: pods reach them with their own addresses."""
+
+
 def config(**changes: Any) -> layout.Config:
     """The constants of the programs with default settings, on the lab's node; some of them changed."""
     made = datapath_config(Settings(), probe_features(), ())
     return made._replace(**{"node_netns_cookie": 1, "socket_lb_refuse": 1, **changes})
 
 
-def pod_device(maps: Mapping[str, Map], packet: bytes) -> int:
-    """The device of the pod that has the packet's source address, or of the lab's first pod."""
-    version = packet[14] >> 4 if packet[12:14] in {b"\x08\x00", b"\x86\xdd"} else 0
-    mapped = bytes(10) + b"\xff\xff" + packet[26:30]
-    raw = maps["local_addresses"].lookup({4: mapped, 6: packet[22:38]}.get(version, bytes(16)))
-    found = layout.LocalAddress.unpack(raw).ifindex if raw and len(packet) >= 38 else 0
-    return found or POD_DEVICES[0]
-
-
-def note_ports(maps: Mapping[str, Map]) -> None:
-    """Has the programs look into `transient_flows` for any ports."""
-    keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
-    maps["transient_ports"].update_batch(keys, b"\xff" * 4 * PORT_PAIRS, PORT_PAIRS)
+def native_networks() -> dict[str, Any]:
+    """Constants of a cluster whose settings name its pods' networks, as most do."""
+    pods = [parse_cidr(one) for one, why in CLUSTER.items() if why == InsideReason.PODS]
+    return {"inside_network_count": len(pods), "inside_networks": pack_networks(pods)}
 
 
 @dataclass
@@ -114,7 +115,13 @@ class Lab:
             lambda opened: opened.set_rodata(constants.pack()),
         )
         self.primary({who.version: parse_address(who.node) for who in (V4, V6)})
+        self.put_inside(CLUSTER)
         self.reset()
+
+    def put_inside(self, networks: Mapping[str, InsideReason]) -> None:
+        """Pods reach these networks, and no others, with their own addresses."""
+        entries = inside_entries({parse_cidr(one): why for one, why in networks.items()})
+        SyncedMap(self.maps["inside"]).apply(entries)
 
     def primary(self, addresses: Mapping[int, Address]) -> None:
         """The node's primary addresses by family."""
@@ -125,7 +132,7 @@ class Lab:
         self.costs.clear()
         self._ids, self._slots = itertools.count(1), itertools.count()
         self.clear()
-        self.drive(uplink_index())
+        drive_devices(self.maps, uplink_index())
         for who in (V4, V6):
             self.local_address(who.node, LocalAddressKind.NODE_PORTS)
             self.local_address(who.pod, LocalAddressKind.POD, POD_DEVICES[0])
@@ -141,12 +148,6 @@ class Lab:
         count = backends.info.max_entries
         keys = struct.pack(f"<{count}I", *range(count))
         backends.update_batch(keys, bytes(layout.BACKEND_SIZE * count), count)
-
-    def drive(self, *ifindexes: int, domain: RedirectDomain = RedirectDomain.NATIVE) -> None:
-        """Has XDP handle the frames of these devices, and of no others."""
-        mac = bytes.fromhex(NODE_MAC.replace(":", ""))
-        wanted = dict.fromkeys(ifindexes, (mac, domain))
-        SyncedMap(self.maps["xdp_devices"]).apply(xdp_devices(wanted))
 
     def local_address(self, address: str, kind: LocalAddressKind, ifindex: int = 0) -> None:
         """An address that lives on the node."""
@@ -207,10 +208,7 @@ class Lab:
         counts = (len(backends), len(of_node))
         service = layout.Service(number, indices[0], *counts, flags, affinity_s)
         self.maps["services"].update(frontend, service.pack())
-        kinds = flags & (
-            ServiceFlag.CLUSTER_IP | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER
-        )
-        if kinds:
+        if kinds := flags & _ADDRESSED:
             none = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0)
             self.maps["services"].update(layout.TransportAddress(key, 0, 0).pack(), none.pack())
         return list(ids.values())

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,10 +11,8 @@ from scapy.layers.inet6 import ICMPv6EchoReply, ICMPv6EchoRequest
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from kubypass.datapath import layout
 from kubypass.datapath.local_addresses import uplink_entry
 from kubypass.model.address import parse_address
-from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import InsideReason
 from tests.packet.lab import Lab
 from tests.packet.packets import V4, V6, Addresses
@@ -39,19 +36,9 @@ def outside(netns: str, **constants: Any) -> Lab:
     """A lab whose pods are masqueraded."""
     lab = empty(netns, **{"masquerade": 3, **constants})
     lab.flags = 0
-    put_inside(lab, INSIDE)
+    lab.put_inside(INSIDE)
     uplink(lab, uplink_index(), V4.node, V6.node)
     return lab
-
-
-def put_inside(lab: Lab, networks: Mapping[str, InsideReason]) -> None:
-    """These networks are inside, and no others."""
-    known = [key for key, _ in lab.maps["inside"].items()]
-    lab.maps["inside"].delete_batch(b"".join(known), len(known))
-    for text, reason in networks.items():
-        cidr = parse_cidr(text)
-        key = layout.Prefix(cidr.bits, cidr.network)
-        lab.maps["inside"].update(key.pack(), struct.pack("=I", reason))
 
 
 def uplink(lab: Lab, index: int, *addresses: str) -> None:

@@ -36,7 +36,8 @@ from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
 from tests.packet.counting import Counting
 from tests.packet.driver import drive
-from tests.packet.lab import Lab, pod_device
+from tests.packet.lab import Lab
+from tests.packet.map_entries import drive_devices, pod_device
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
 from tests.packet.uplink import POD_DEVICES, uplink_index
 
@@ -96,7 +97,7 @@ class Pipeline:
         self.settings, findings = check_settings(settings)
         assert not [finding for finding in findings if finding.level == "wrong"]
         lab.clear()
-        lab.drive(uplink_index())
+        drive_devices(lab.maps, uplink_index())
         self._files, self._dirty, self._objects = MergedFiles(), Dirty(), {}
         self._write_local_addresses()
         self._write_inside()

@@ -28,7 +28,7 @@ from tests.packet.objects import (
 )
 from tests.packet.packets import POD_MAC, VETH_MAC, Addresses, segment
 from tests.packet.pipeline import Pipeline
-from tests.packet.test_policies import HOOKS, source_of
+from tests.packet.policies import HOOKS, source_of
 
 CLOCK_MONOTONIC_COARSE = 6
 LONGEST = {4: 576, 6: 1280}

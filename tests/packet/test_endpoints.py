@@ -20,8 +20,8 @@ from tests.packet.objects import (
 )
 from tests.packet.packets import V4, V6, Addresses, segment
 from tests.packet.pipeline import Pipeline
+from tests.packet.policies import OTHER_ADDRESS, connect, draw
 from tests.packet.raw import ends
-from tests.packet.test_policies import OTHER_ADDRESS, connect, draw
 
 ZONE = "topology.kubernetes.io/zone"
 

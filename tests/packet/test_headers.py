@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,9 +18,9 @@ from scapy.layers.inet6 import (
 )
 from scapy.layers.l2 import Ether
 from scapy.layers.sctp import SCTP, SCTPChunkData
-from scapy.packet import Packet
 
 from kubypass.model.verdict import Hook, ServiceFlag, Verdict
+from tests.packet.headers import bare, between
 from tests.packet.lab import REDIRECT, SHOT, Lab, Result
 from tests.packet.packets import IN, POD_MAC, TO_POD, V4, V6, VETH_MAC, Addresses, Flow, segment
 
@@ -31,25 +30,6 @@ def request_and_seen(lab: Lab, who: Addresses, protocol: str) -> tuple[Flow, Flo
     """A flow to a service, and as its backend sees it."""
     lab.service(who.service, 80, [who.second_pod], protocol=protocol)
     return (who.pod, 40000, who.service, 80), (who.pod, 40000, who.second_pod, 8080)
-
-
-def between(packet: Packet, *headers: Packet) -> Packet:
-    """The packet with headers behind its IP header."""
-    transport = packet.payload.payload
-    packet.payload.remove_payload()
-    for header in headers:
-        packet = packet / header
-    return packet / transport
-
-
-def bare(packet: bytes, *, length: int) -> bytes:
-    """The frame with another length in its IP header, and the checksum for that."""
-    if packet[12:14] == b"\x86\xdd":
-        return packet[:18] + struct.pack(">H", length) + packet[20:]
-    ip = IP(packet[14:])
-    ip.len = length
-    del ip.chksum
-    return packet[:14] + bytes(ip)
 
 
 def dropped(result: Result, verdict: Verdict = Verdict.DROP_MALFORMED) -> None:

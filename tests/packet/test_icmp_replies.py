@@ -13,12 +13,11 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from kubypass.model.verdict import Hook, Verdict
+from kubypass.model.verdict import Hook, ServiceFlag, Verdict
 from tests.packet.fragments import fragments
 from tests.packet.icmp_replies import answer, expired, plain, told, unreachable
 from tests.packet.lab import PASS, REDIRECT, SHOT, Lab
 from tests.packet.packets import IN, V4, V6, Addresses, segment
-from tests.packet.test_mtu import NODE_PORT
 
 
 def with_headers(who: Addresses, packet: Packet) -> Packet:
@@ -68,13 +67,13 @@ def test_as_much_is_quoted_as_every_host_takes(
 )
 def test_who_is_no_single_host_gets_no_answer(lab: Lab, sender: str) -> None:
     who = V6 if ":" in sender else V4
-    lab.service(who.node, 30080, [], flags=NODE_PORT)
+    lab.service(who.node, 30080, [], flags=ServiceFlag.NODE_PORT)
     result = lab.run("from_uplink", segment(who, (sender, 40000, who.node, 30080), payload=""))
     assert (result.code, dict(result.counted)) == (PASS, {(Hook.FROM_UPLINK, Verdict.FOREIGN): 1})
 
 
 def test_what_was_sent_to_all_gets_no_answer(lab: Lab, who: Addresses) -> None:
-    lab.service(who.node, 30080, [], flags=NODE_PORT)
+    lab.service(who.node, 30080, [], flags=ServiceFlag.NODE_PORT)
     flow = (who.client, 40000, who.node, 30080)
     result = lab.run("from_uplink", segment(who, flow, payload="", dmac="ff:ff:ff:ff:ff:ff"))
     assert (result.code, dict(result.counted)) == (PASS, {(Hook.FROM_UPLINK, Verdict.FOREIGN): 1})

@@ -9,7 +9,7 @@ from kubypass.datapath.snat_failures import read_snat_failures
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
 from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab
-from tests.packet.outside import INSIDE, echo, outside, put_inside, uplink
+from tests.packet.outside import INSIDE, echo, outside, uplink
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, V6, Addresses, segment
 from tests.packet.snat import clients, tuple_of
 from tests.packet.uplink import POD_DEVICES, uplink_index
@@ -162,7 +162,7 @@ def test_the_cluster_sees_pods_own_addresses(
 
 def test_longer_prefixes_and_both_families_are_told_apart(netns: str) -> None:
     lab = outside(netns)
-    put_inside(lab, {**INSIDE, "203.0.113.8/31": INSIDE["198.51.100.0/24"]})
+    lab.put_inside({**INSIDE, "203.0.113.8/31": INSIDE["198.51.100.0/24"]})
     result = lab.run("from_pod", segment(V4, (V4.pod, 40000, "203.0.113.9", PORT)))
     assert tuple_of(result.packet)[0] == V4.pod
     result = lab.run("from_pod", segment(V4, (V4.pod, 40000, "203.0.113.10", PORT)))
@@ -289,6 +289,6 @@ def test_an_address_of_a_cloud_is_outside_by_its_link_local_address(netns: str) 
     request = (V4.pod, 40000, "169.254.169.254", 80)
     result = lab.run("from_pod", segment(V4, request))
     assert (result.code, tuple_of(result.packet)[0]) == (REDIRECT, V4.node)
-    put_inside(lab, {**INSIDE, "169.254.0.0/16": INSIDE["198.51.100.0/24"]})
+    lab.put_inside({**INSIDE, "169.254.0.0/16": INSIDE["198.51.100.0/24"]})
     request = (V4.pod, 40001, "169.254.169.254", 80)
     assert lab.run("from_pod", segment(V4, request)).packet == bytes(segment(V4, request))

@@ -11,7 +11,9 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
+from kubypass.datapath.config import pack_networks
 from kubypass.kernel.features import probe_features
+from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import Verdict
 from tests.packet.fragments import ORDERS, alike, follow, fragments, in_order
 from tests.packet.icmp_errors import ERRORS, check, error, router
@@ -238,3 +240,24 @@ def test_multicast_and_links_stay(netns: str) -> None:
         request = segment(who, (who.pod, 40000, group, PORT), protocol="UDP")
         result = lab.run("from_pod", request)
         assert (result.code, result.packet) == (PASS, bytes(request))
+
+
+@pytest.mark.parametrize("networks", [1, 2, 4])
+def test_networks_that_settings_name_are_inside_without_a_lookup(
+    netns: str, who: Addresses, networks: int
+) -> None:
+    named = ["fd00:10:233::/48", "10.233.0.0/16", "192.0.2.0/24", "2001:db8:9::/64"][:networks]
+    lab = outside(
+        netns,
+        inside_network_count=networks,
+        inside_networks=pack_networks(map(parse_cidr, named)),
+    )
+    lab.put_inside({})
+    result = lab.run("from_pod", segment(who, (who.pod, 40000, who.remote_pod, PORT)))
+    named_too = who.version == 6 or networks > 1
+    assert tuple_of(result.packet)[0] == (who.pod if named_too else who.node)
+    result = lab.run("from_pod", segment(who, (who.pod, 40000, who.client, PORT)))
+    assert tuple_of(result.packet)[0] == who.node
+    lab.reset()
+    lab.run("from_uplink", segment(who, (who.remote_pod, 500, who.pod, 53), protocol="UDP"))
+    assert bool(lab.flows()) != named_too

@@ -12,18 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from scapy.packet import Packet
 
 from kubypass.model.verdict import Verdict
-from tests.packet.lab import SHOT
 from tests.packet.objects import TARGET, endpoint, endpoint_slice, frontends, put, service
-from tests.packet.packets import Addresses, Flow, segment
-from tests.packet.pipeline import TO_NETWORK_MACS, TO_POD_MACS, Pipeline
-from tests.packet.raw import ends
+from tests.packet.packets import Addresses, segment
+from tests.packet.pipeline import Pipeline
+from tests.packet.policies import HOOKS, connect, draw, source_of
 
-DRAWS = 24
-"""Connections until each of two backends was met, but for once in eight million times."""
-OTHER_ADDRESS = {4: "192.168.9.9", 6: "fd00:9::9"}
 EXTERNAL_KINDS = ["node", "external", "balancer"]
 
 
@@ -75,73 +70,12 @@ TABLE = [("cluster", *row) for row in CLUSTER_IP] + [
     for row in EXTERNAL
     if (kind, row[1]) != ("node", "node")
 ]
-HOOKS = {"pod": "from_pod", "node": "to_uplink", "outside": "from_uplink"}
 Start = Callable[[str], Pipeline]
 
 
 @pytest.fixture(params=["TCP", "UDP", "SCTP"])
 def protocol(request: pytest.FixtureRequest) -> str:
     return request.param
-
-
-def source_of(who: Addresses, client: str) -> str:
-    """The node asks from an address that is not its primary one, so that one sees whether it is masqueraded."""
-    return {"pod": who.pod, "node": OTHER_ADDRESS[who.version], "outside": who.client}[client]
-
-
-def forwarded(
-    who: Addresses, hook: str, sent: Flow, backend: str, masquerade: bool, protocol: str
-) -> Packet:
-    """The packet as it goes on to a backend."""
-    source = who.node if masquerade else sent[0]
-    pods = (who.pod, who.second_pod)
-    destination, from_mac = TO_POD_MACS if backend in pods else TO_NETWORK_MACS
-    return segment(
-        who,
-        (source, sent[1], backend, TARGET),
-        protocol=protocol,
-        smac=from_mac,
-        dmac=destination,
-        ttl=64 if hook == "to_uplink" else 63,
-    )
-
-
-def connect(
-    pipeline: Pipeline,
-    who: Addresses,
-    client: str,
-    frontend: tuple[str, int],
-    protocol: str,
-    port: int,
-    masquerade: bool,
-) -> str:
-    """A new connection: the backend, once the whole packet was compared; or the name of the verdict."""
-    hook, source = HOOKS[client], source_of(who, client)
-    sent = (source, port, *frontend)
-    seen = pipeline.run(hook, bytes(segment(who, sent, protocol=protocol)))
-    if seen.verdict > Verdict.ANSWER:
-        return "reject"
-    if seen.verdict > Verdict.DROP:
-        assert seen.code == SHOT
-        return "drop" if seen.verdict == Verdict.DROP_NO_LOCAL_BACKEND else seen.verdict.name
-    backend = ends(seen.packet).destination
-    assert seen.packet == bytes(forwarded(who, hook, sent, backend, masquerade, protocol))
-    return backend
-
-
-def draw(
-    pipeline: Pipeline,
-    who: Addresses,
-    client: str,
-    frontend: tuple[str, int],
-    protocol: str = "TCP",
-    masquerade: bool = False,
-) -> set[str]:
-    """What many connections of a client get."""
-    return {
-        connect(pipeline, who, client, frontend, protocol, 40000 + number, masquerade)
-        for number in range(DRAWS)
-    }
 
 
 def wanted(who: Addresses, letters: str) -> set[str]:

@@ -9,10 +9,10 @@ from scapy.layers.inet6 import ICMPv6DestUnreach, IPv6ExtHdrHopByHop, Jumbo
 from scapy.layers.l2 import Ether
 
 from kubypass.model.verdict import FlowDirection, FlowFlag, FlowState
+from tests.packet.headers import bare, between
 from tests.packet.lab import REDIRECT, Lab
 from tests.packet.packets import Addresses, segment
 from tests.packet.segments import SECOND_NS, WRAP, Conversation
-from tests.packet.test_headers import bare, between
 
 NEW, ESTABLISHED = FlowState.NEW, FlowState.ESTABLISHED
 CLOSING, CLOSED = FlowState.CLOSING, FlowState.CLOSED

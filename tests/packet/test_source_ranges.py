@@ -19,8 +19,8 @@ from tests.packet.objects import (
 )
 from tests.packet.packets import Addresses, segment
 from tests.packet.pipeline import Pipeline
+from tests.packet.policies import OTHER_ADDRESS, connect
 from tests.packet.raw import ends
-from tests.packet.test_policies import OTHER_ADDRESS, connect
 
 
 def ranges_of(who: Addresses, *parts: str) -> list[str]:

@@ -24,15 +24,8 @@ from kubypass.datapath import layout
 from kubypass.model.verdict import Hook, LocalAddressKind, ServiceFlag, Verdict
 from tests.packet.lab import PASS, REDIRECT, SHOT, Lab, Result, config
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC, Addresses, segment
+from tests.packet.sources import MINE, OTHERS, dropped
 from tests.packet.uplink import POD_DEVICES
-
-MINE, OTHERS = POD_DEVICES[0], POD_DEVICES[1]
-"""The devices of `pod` and of `second_pod`."""
-FOREIGN = {(Hook.FROM_POD, Verdict.DROP_FOREIGN_SOURCE): 1}
-
-
-def dropped(result: Result) -> None:
-    assert (result.code, dict(result.counted)) == (SHOT, FOREIGN)
 
 
 def passes(result: Result) -> None:

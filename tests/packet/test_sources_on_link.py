@@ -28,7 +28,7 @@ from kubypass.model.address import format_address, link_local_address
 from kubypass.model.verdict import Hook, Verdict
 from tests.packet.lab import PASS, Lab
 from tests.packet.packets import POD_MAC, V4, V6
-from tests.packet.test_sources import MINE, OTHERS, dropped
+from tests.packet.sources import MINE, OTHERS, dropped
 
 OWN = format_address(link_local_address(POD_MAC))
 OTHER = "fe80::14"

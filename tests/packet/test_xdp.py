@@ -19,6 +19,7 @@ from tests.packet.driver import REDIRECT, TX, drive
 from tests.packet.fragments import fragments
 from tests.packet.icmp_errors import ERRORS, error, quoted, router
 from tests.packet.lab import Lab, Result
+from tests.packet.map_entries import drive_devices
 from tests.packet.packets import IN, TO_NETWORK, V4, Addresses, segment
 from tests.packet.translation import follow, ports
 from tests.packet.uplink import (
@@ -257,7 +258,7 @@ def test_a_frame_in_several_buffers(driver: Lab, who: Addresses, protocol: str) 
 def test_a_device_that_takes_no_part(driver: Lab, who: Addresses) -> None:
     """An empty table switches XDP off, wherever its program is attached."""
     driver.service(who.node, 30080, [who.remote_pod], flags=NODE_PORT)
-    driver.drive()
+    drive_devices(driver.maps)
     by_uplink(driver, request(who))
 
 
@@ -280,9 +281,9 @@ def test_another_uplink(driver: Lab, who: Addresses, second_uplink: int) -> None
     backend = SECOND[who.version][1]
     driver.service(who.node, 30080, [backend], flags=NODE_PORT)
     by_uplink(driver, request(who))
-    driver.drive(uplink_index(), second_uplink, domain=RedirectDomain.NONE)
+    drive_devices(driver.maps, uplink_index(), second_uplink, domain=RedirectDomain.NONE)
     by_uplink(driver, request(who))
-    driver.drive(uplink_index(), second_uplink)
+    drive_devices(driver.maps, uplink_index(), second_uplink)
     result = by_driver(driver, request(who))
     assert Ether(result.packet).dst == SECOND_GATEWAY_MAC
     assert Ether(result.packet).src == SECOND_MAC

@@ -5,15 +5,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 Ask = Callable[[object], dict[str, Any]]
 """Takes a case, or a line of text, and returns the answer of `trace --batch`."""
-KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 NODE = "192.168.0.2"
 """Primary address of `me`; its other one is ALT."""
 ALT = "192.168.1.2"

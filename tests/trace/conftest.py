@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from kubypass_lab.box.patience import DEADLINE_S
-from tests.trace.cases import KUBYPASS, Case, ipv6
+from tests.program import KUBYPASS
+from tests.trace.cases import Case, ipv6
 from tests.trace.objects import OBJECTS
 from tests.trace.rows import Check, Expected, last
 

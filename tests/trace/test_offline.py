@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from tests.trace.cases import KUBYPASS, errors
+from tests.program import KUBYPASS
+from tests.trace.cases import errors
 from tests.trace.objects import CLIENT, NODES
 
 

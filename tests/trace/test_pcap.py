@@ -23,8 +23,9 @@ from kubypass.trace.replay import Replay, Replayed, Service
 from kubypass.trace.run import Answer
 from kubypass.trace.traced_node import TracedNode
 from tests.packet.raw import checksum
+from tests.program import KUBYPASS
 from tests.trace.captures import frames_of, pcap
-from tests.trace.cases import KUBYPASS, errors
+from tests.trace.cases import errors
 from tests.trace.objects import CLIENT, NODES, OBJECTS
 
 NODE_PORT, BACKEND = (NODES["node1"], 30080), ("10.244.1.5", 8080)

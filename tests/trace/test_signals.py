@@ -13,7 +13,8 @@ import pytest
 
 from kubypass.kernel.cgroup import mount_point
 from kubypass_lab.box.patience import DEADLINE_S
-from tests.trace.cases import CLUSTER_IP, KUBYPASS, NODE, POD, Case, errors
+from tests.program import KUBYPASS
+from tests.trace.cases import CLUSTER_IP, NODE, POD, Case, errors
 from tests.waiting import wait
 
 BATCH = ["env", "--default-signal=INT,TERM,HUP", KUBYPASS, "trace", "--batch", "-", "-o", "json"]

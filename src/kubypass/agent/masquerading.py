@@ -18,7 +18,7 @@ from kubypass.model.problem import Problem
 from kubypass.model.verdict import InsideReason
 from kubypass.node.agent_list_file import AgentListFile
 from kubypass.node.facts import NodeState
-from kubypass.plan.masquerade import masqueraded_families, plan_inside
+from kubypass.plan.masquerade import masqueraded_families, plan_inside, plan_without
 from kubypass.settings.settings import Settings
 
 
@@ -61,8 +61,7 @@ class Masquerading:
         What is inside is known before an uplink masquerades, so that nothing of the cluster leaves masqueraded.
         """
         self.look()
-        planned = self._plan(tuple(nodes))
-        self.families, self.why = masqueraded_families(self._settings, self.inside, node.primary)
+        planned = self._plan(tuple(nodes), node.primary)
         entries: dict[bytes, bytes] = {}
         for link in node.uplinks if self.families else ():
             sources: dict[int, Address] = {
@@ -83,14 +82,16 @@ class Masquerading:
         self._failed = ()
         return written
 
-    def _plan(self, nodes: tuple[Node, ...]) -> bool:
+    def _plan(self, nodes: tuple[Node, ...], primary: Mapping[int, Address]) -> bool:
         """Plans what is inside, if it was planned of something else before; returns whether it did."""
         content = self._agent_list.content if self._agent_list else None
-        if self._planned_of == (content, nodes):
+        if self._planned_of == (content, nodes, primary.keys()):
             return False
-        self._planned_of = (content, nodes)
+        self._planned_of = (content, nodes, set(primary))
         self.inside = plan_inside(self._settings, nodes, content)
-        self._entries = inside_entries(self.inside)
+        self.families, self.why = masqueraded_families(self._settings, self.inside, primary)
+        without = plan_without(self._settings, self.families)
+        self._entries = inside_entries({**without, **self.inside})
         return True
 
 

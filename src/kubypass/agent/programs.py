@@ -112,22 +112,28 @@ class Programs:
             message = f"sockets are not balanced: {error}; it is tried again"
             self.problems = [Problem(f"Cgroup {cgroup}", message)]
 
-    def attach_own_devices(self) -> None:
-        """Attaches the programs of the uplinks and of the loopback device."""
+    def attach_own_devices(self, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Attaches the programs of the uplinks and of the loopback device.
+
+        Devices without Ethernet header may need programs that are not loaded yet: `meanwhile` is called as above.
+        """
         node = self._agent.node
         self._record_filters()
-        if any(link.header == FrameHeader.NONE for link in node.uplinks):
-            try:
-                loader.add_l3_programs(self.datapath, self._config, self._sizes)
-            except (
-                KernelError,
-                OSError,
-            ) as error:  # status names each device that has no programs then
-                log("no programs for devices without Ethernet header", error=error)
+        bare = any(link.header == FrameHeader.NONE for link in node.uplinks)
+        if bare and loader.needs_l3_programs(self.datapath):
+            self._add_l3_programs(meanwhile)
         self.network.attach_own_devices(node)
         self.uplinks = node.uplinks
         if self._switched:
             self._agent.writes["maps"] += self.acceleration.sync(node)
+
+    def _add_l3_programs(self, meanwhile: Callable[[], None]) -> None:
+        datapath, config, sizes = self.datapath, self._config, self._sizes
+        try:
+            loaded = do_beside(lambda: loader.load_l3_programs(datapath, config, sizes), meanwhile)
+            loader.add_l3_programs(datapath, loaded)
+        except (KernelError, OSError) as error:  # status names each device that has no programs
+            log("no programs for devices without Ethernet header", error=error)
 
     def _record_filters(self) -> None:
         """Records the devices that get clsact filters, which stay where nobody removes them. Links need no record."""

@@ -266,7 +266,7 @@ class Running:
             self.programs.attach()
         elif agent.node.uplinks != self.programs.uplinks:
             log("uplinks", devices=" ".join(link.name for link in agent.node.uplinks))
-            self.programs.attach_own_devices()
+            self.programs.attach_own_devices(self.put_sysctls_back)
         if self.services.move(agent.plan_node()):
             result = self.services.sync_all()
             self._count(result)

@@ -15,7 +15,7 @@ from kubypass.model.cidr import Cidr, mask
 from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6, NETWORKS_MAX
 from kubypass.model.port_range import LINUX_EPHEMERAL
 from kubypass.model.verdict import LocalDetector
-from kubypass.plan.masquerade import masquerade_families
+from kubypass.plan.masquerade import cluster_networks, masquerade_families
 from kubypass.plan.snat import plan_snat_ports
 from kubypass.settings.settings import Settings
 
@@ -32,6 +32,7 @@ def datapath_config(
     the last of the ports that the kernel gives to sockets.
     """
     detector, networks, families = _detector(settings, pod_cidrs)
+    inside = cluster_networks(settings)[:NETWORKS_MAX]
     snat, _ = plan_snat_ports(settings, ephemeral)
     (snat_first, snat_ports), (extra_first, extra_ports) = (
         (first, last - first + 1) for first, last in (snat.main, snat.extra or (0, -1))
@@ -63,9 +64,11 @@ def datapath_config(
         pod_families=families,
         verify_sources=int(settings.pods.verify_sources),
         masquerade=masquerade_families(settings),
+        inside_network_count=len(inside),
         frags=int(features.xdp_frags),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
+        inside_networks=pack_networks(inside),
     )
 
 

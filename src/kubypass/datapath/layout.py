@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "bd7c8d038ce3"
+LAYOUT_HASH = "5f438b803e2a"
 MAP_NAMES = (
     "services",
     "slots",
@@ -656,12 +656,12 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBB7x128s128s")
-CONFIG_SIZE = 344
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBBB6x128s128s128s")
+CONFIG_SIZE = 472
 
 
 class Config(NamedTuple):
-    """struct config, 344 bytes."""
+    """struct config, 472 bytes."""
 
     node_netns_cookie: int
     tcp_timeout_ns: int
@@ -689,9 +689,11 @@ class Config(NamedTuple):
     pod_families: int
     verify_sources: int
     masquerade: int
+    inside_network_count: int
     frags: int
     pod_networks: Bytes
     service_networks: Bytes
+    inside_networks: Bytes
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
@@ -722,9 +724,11 @@ class Config(NamedTuple):
             self.pod_families,
             self.verify_sources,
             self.masquerade,
+            self.inside_network_count,
             self.frags,
             self.pod_networks,
             self.service_networks,
+            self.inside_networks,
         )
 
     @classmethod
@@ -757,9 +761,11 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            inside_network_count,
             frags,
             pod_networks,
             service_networks,
+            inside_networks,
         ) = _CONFIG.unpack(data)
         return cls(
             node_netns_cookie,
@@ -788,7 +794,9 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            inside_network_count,
             frags,
             pod_networks,
             service_networks,
+            inside_networks,
         )

@@ -106,13 +106,22 @@ def load(pins: Pins, config: layout.Config, sizes: Mapping[str, int]) -> Datapat
     return Datapath(pins, maps, programs, True, unpinned, notes, connections)
 
 
-def add_l3_programs(datapath: Datapath, config: layout.Config, sizes: Mapping[str, int]) -> None:
-    """Loads the programs for uplinks without Ethernet header, unless they are there; they use the same maps."""
-    if l3_program(_L3_PROGRAMS[0]) in datapath.programs:
-        return
-    loaded = load_programs(
-        (_L3_OBJECT,), datapath.maps, sizes, lambda opened: opened.set_rodata(config.pack())
+def needs_l3_programs(datapath: Datapath) -> bool:
+    """Whether the programs for uplinks without Ethernet header are still to be loaded."""
+    return l3_program(_L3_PROGRAMS[0]) not in datapath.programs
+
+
+def load_l3_programs(
+    datapath: Datapath, config: layout.Config, sizes: Mapping[str, int]
+) -> dict[str, Program]:
+    """Loads the programs for uplinks without Ethernet header; they use the same maps."""
+    return load_programs(
+        (_L3_OBJECT,), dict(datapath.maps), sizes, lambda opened: opened.set_rodata(config.pack())
     )
+
+
+def add_l3_programs(datapath: Datapath, loaded: Mapping[str, Program]) -> None:
+    """Pins these programs and makes them part of the datapath."""
     datapath.pins.programs.mkdir(parents=True, exist_ok=True)
     for name in _L3_PROGRAMS:
         datapath.programs[l3_program(name)] = loaded[name]

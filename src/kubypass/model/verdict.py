@@ -86,6 +86,7 @@ class InsideReason(IntEnum):
     PODS = 2
     NODE = 3
     AGENT = 4
+    FAMILY = 5
 
 
 class LocalAddressKind(IntEnum):

@@ -6,12 +6,12 @@ Everything else is outside: packets of pods leave with an address of the node, b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 from kubypass.model.address import Address, Family, family_bit
 from kubypass.model.agent_list import LINK_LOCAL, AgentList
-from kubypass.model.cidr import Cidr, host_cidr
+from kubypass.model.cidr import Cidr, host_cidr, parse_cidr
 from kubypass.model.node import Node
 from kubypass.model.verdict import InsideReason
 from kubypass.settings.settings import Settings
@@ -21,6 +21,9 @@ NO_POD_NETWORK: Final = (
     "ipv4-native-routing-cidr or ipv6-native-routing-cidr"
 )
 NO_ADDRESS: Final = "no uplink has an address of this family"
+
+_WHOLE: Final = {4: ("0.0.0.0/0",), 6: ("2000::/3", "fc00::/7")}
+"""All that pods reach beyond their link. IPv4 addresses are within ::/0."""
 
 
 def masquerade_families(settings: Settings) -> int:
@@ -32,6 +35,18 @@ def wanted_families(settings: Settings) -> tuple[Family, ...]:
     """The families in which pods are to be masqueraded."""
     on = {4: settings.masquerade.ipv4, 6: settings.masquerade.ipv6}
     return tuple(version for version in settings.network.families if on[version])
+
+
+def cluster_networks(settings: Settings) -> tuple[Cidr, ...]:
+    """The networks that settings name: those of pods, and others that are reached without masquerade."""
+    pods = settings.pods
+    named = (
+        *settings.routing.native_cidrs,
+        *pods.cluster_cidrs,
+        *pods.ipv4_pools,
+        *pods.ipv6_pools,
+    )
+    return tuple(dict.fromkeys(named))
 
 
 def plan_inside(
@@ -46,9 +61,8 @@ def plan_inside(
             if cidr.family in families:
                 found.setdefault(cidr, reason)
 
-    pods = settings.pods
     add(settings.routing.native_cidrs, InsideReason.NATIVE)
-    add((*pods.cluster_cidrs, *pods.ipv4_pools, *pods.ipv6_pools), InsideReason.PODS)
+    add(cluster_networks(settings), InsideReason.PODS)
     for node in nodes:
         add(node.pod_cidrs, InsideReason.PODS)
         external = () if settings.masquerade.node_external_ips else node.external_addresses
@@ -75,3 +89,13 @@ def masqueraded_families(
         else:
             found.append(version)
     return tuple(found), "; ".join(reasons)
+
+
+def plan_without(settings: Settings, masqueraded: Collection[Family]) -> dict[Cidr, InsideReason]:
+    """The networks of families that are wanted and cannot be masqueraded: all is inside."""
+    return {
+        parse_cidr(text): InsideReason.FAMILY
+        for version in wanted_families(settings)
+        if version not in masqueraded
+        for text in _WHOLE[version]
+    }

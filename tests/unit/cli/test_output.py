@@ -4,14 +4,13 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from kubypass_lab.box.patience import DEADLINE_S
+from tests.program import KUBYPASS
 
-KUBYPASS = Path(sys.executable).parent / "kubypass"
 COMMANDS = [["version"], ["--help"], ["trace", "--help"]]
 
 

@@ -16,9 +16,9 @@ from kubypass.model.address import Family
 from kubypass.node.preflight import NodeFacts, memory_bytes, preflight
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
+from tests.program import KUBYPASS
 
 GIB = 2**30
-KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 BOTH: frozenset[Family] = frozenset({4, 6})
 
 

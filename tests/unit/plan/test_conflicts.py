@@ -7,36 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kubypass.model.address import UNSPECIFIED, parse_address
-from kubypass.model.protocol import Protocol
+from kubypass.model.address import parse_address
 from kubypass.model.verdict import ServiceFlag
 from kubypass.plan.conflicts import Claims, Precedence, Rank, settle_all
-from kubypass.plan.items import Item, ItemKey, PlannedFrontend, ServicePlan
-
-TCP = Protocol.TCP
-
-
-def plan(name: str, *ports: int, address: str = "10.0.0.1", flags: int = 1) -> ServicePlan:
-    """A service with an item for each port."""
-    key = UNSPECIFIED[4] if address == "node" else parse_address(address)
-    return ServicePlan(
-        tuple(
-            Item(
-                ItemKey("default", name, str(n), TCP, 4),
-                (PlannedFrontend(key, port, TCP, flags),),
-                (),
-            )
-            for n, port in enumerate(ports)
-        )
-    )
-
-
-def key(name: str) -> tuple[str, str]:
-    return ("default", name)
-
-
-def ports(found: ServicePlan) -> list[int]:
-    return [frontend.port for item in found.items for frontend in item.frontends]
+from kubypass.plan.items import ServicePlan
+from tests.unit.plan.conflicts import ENDING_POD, NODE_ADDRESS, POD, key, plan, ports
 
 
 def test_the_older_one_keeps_the_frontend() -> None:
@@ -78,9 +53,6 @@ def test_the_loser_gets_it_when_the_owner_goes() -> None:
 
 
 CLUSTER_IP, EXTERNAL_IP = int(ServiceFlag.CLUSTER_IP), int(ServiceFlag.EXTERNAL_IP)
-POD = Rank("", Precedence.POD)
-ENDING_POD = Rank("", Precedence.TERMINATING_POD)
-NODE_ADDRESS = "192.0.2.1"
 
 # Who has port 80 where: (name, rank, address, what is left of it, whom its problem names)
 Row = tuple[str, Rank, str, bool, str]

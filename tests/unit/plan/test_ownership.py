@@ -14,7 +14,7 @@ from kubypass.model.service import ServiceKey
 from kubypass.plan.conflicts import Claims, Precedence, Rank
 from kubypass.plan.frontend_keys import FrontendKey, frontend_key
 from kubypass.plan.items import ServicePlan
-from tests.unit.plan.test_conflicts import ENDING_POD, NODE_ADDRESS, POD, key, plan, ports
+from tests.unit.plan.conflicts import ENDING_POD, NODE_ADDRESS, POD, key, plan, ports
 
 Plans = dict[ServiceKey, tuple[Rank, ServicePlan]]
 Settled = dict[ServiceKey, ServicePlan]
