@@ -131,7 +131,7 @@ def test_somebody_else_s_program_stays(node: BareNode) -> None:
 
 
 def test_a_device_that_comes_later_is_a_problem(node: BareNode) -> None:
-    """Of a running agent nothing ends: the device is served in tc."""
+    """The agent goes on, and the device is served in tc."""
     with started(node, f"{KEY}=native"):
         on(node, "ip", "tuntap", "add", "tun7", "mode", "tun")
         on(node, "ip", "link", "set", "tun7", "up")

@@ -38,6 +38,7 @@ FIRST = [
 CLOSEST = {
     "conntrack": ("backend_changes", "floods", "segments"),
     "ingress": ("foreign", "live_frames"),
+    "accelerate": ("xdp",),
     "icmp_translate": ("masquerade_parts",),
     "masquerade": ("masquerade", "masquerade_parts"),
     "nat": ("backend_changes", "floods", "snat"),
@@ -48,6 +49,8 @@ CLOSEST = {
     "skb/context": ("foreign", "live_frames"),
     "slow_path": ("sources",),
     "tcp_state": ("segments",),
+    "xdp": ("xdp",),
+    "xdp/context": ("xdp", "seam"),
 }
 """By header, the tests of packets that are about it: they are asked before the others."""
 OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3", "xdp")]
