@@ -11,7 +11,8 @@ PACKAGES := clang-19 clang-format-19 llvm-19 libbpf-dev libbpf1 bpftool iproute2
 BPF_CFLAGS := -O2 -g -Wall -Wextra -Wpadded -Werror -Wno-unused-parameter -target bpf -I/usr/include/$(shell uname -m)-linux-gnu \
 	-DL2_BYTES=14# the Ethernet header's
 BARE_IP := -UL2_BYTES -DL2_BYTES=0# devices whose packets have no such header
-SKB := -Ibpf -Ibpf/skb# the context of tc hooks; bpf/xdp is that of XDP hooks
+SKB := -Ibpf -Ibpf/skb# the context of tc hooks
+XDP := -Ibpf -Ibpf/xdp# the context of XDP hooks
 OBJECTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(wildcard bpf/*.bpf.c)) $(BUILD)/bpf/host_l3.bpf.o
 
 VERSION := $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
@@ -41,6 +42,10 @@ install: $(BUILD)/packages .venv/ready ## Debian packages and the virtual enviro
 $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c $(wildcard bpf/*.h bpf/skb/*.h) | $(BUILD)/packages
 	@mkdir -p $(@D)
 	clang-19 $(BPF_CFLAGS) $(SKB) -c $< -o $@
+
+$(BUILD)/bpf/xdp.bpf.o: bpf/xdp.bpf.c $(wildcard bpf/*.h bpf/xdp/*.h) | $(BUILD)/packages
+	@mkdir -p $(@D)
+	clang-19 $(BPF_CFLAGS) $(XDP) -c $< -o $@
 
 # The same code for devices without Ethernet header.
 $(BUILD)/bpf/host_l3.bpf.o: bpf/host.bpf.c $(wildcard bpf/*.h bpf/skb/*.h) | $(BUILD)/packages

@@ -18,6 +18,7 @@ struct abi {
 	enum client_kind client_kind;
 	enum local_detector local_detector;
 	enum inside_reason inside_reason;
+	enum redirect_domain redirect_domain;
 	enum verdict verdict;
 };
 

@@ -93,9 +93,10 @@ static __noinline __u32 connection_number(const struct tuple *tuple)
 	return number;
 }
 
-/* A new connection to a service. `local` becomes the entry of its backend's address, or NULL. */
-static __always_inline enum verdict balance_new(context *ctx, enum hook hook, struct packet *packet,
-						const struct service *service, struct local_address **local, __u64 now)
+/* Decides on a new connection to a service, and how it is opened. `local` becomes the entry of its backend's address,
+ * or NULL. Where it is not opened, its `verdict` says why. */
+static __always_inline struct new_flow plan_new(context *ctx, enum hook hook, const struct packet *packet,
+						const struct service *service, struct local_address **local)
 {
 	struct client client = { &packet->tuple.source, client_kind(hook, packet), hook };
 	struct new_flow new = {
@@ -105,13 +106,14 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	};
 	struct decision decision;
 
-	if (!may_be_new(packet))
-		try_previous(ctx, hook, PREVIOUS_KNOWN);
-	if (from_network(hook) && !config.external_cluster_ip && is_internal(service))
-		return VERDICT_DROP_EXTERNAL_CLUSTER_IP;
+	if (from_network(hook) && !config.external_cluster_ip && is_internal(service)) {
+		new.verdict = VERDICT_DROP_EXTERNAL_CLUSTER_IP;
+		return new;
+	}
 	decision = judge(service, &client, client.address, connection_number(&packet->tuple));
+	new.verdict = decision.verdict;
 	if (!decision.backend)
-		return decision.verdict;
+		return new;
 	*local = lookup_local_address(&decision.backend->address);
 	/* The node would take a packet from its own address for a forged one. */
 	if (decision.masquerade && (!*local || (*local)->kind == LOCAL_POD))
@@ -121,7 +123,19 @@ static __always_inline enum verdict balance_new(context *ctx, enum hook hook, st
 	new.backend = decision.id;
 	new.backend_address = &decision.backend->address;
 	new.backend_port = decision.backend->port;
-	return open_and_translate(ctx, packet, &new, now);
+	return new;
+}
+
+/* A new connection to a service. `local` becomes the entry of its backend's address, or NULL. */
+static __always_inline enum verdict balance_new(context *ctx, enum hook hook, struct packet *packet,
+						const struct service *service, struct local_address **local, __u64 now)
+{
+	struct new_flow new;
+
+	if (!may_be_new(packet))
+		try_previous(ctx, hook, PREVIOUS_KNOWN);
+	new = plan_new(ctx, hook, packet, service, local);
+	return new.backend_address ? open_and_translate(ctx, packet, &new, now) : new.verdict;
 }
 
 /* Translates a packet with ports if it belongs to a known connection or to a service. Returns VERDICT_PASS

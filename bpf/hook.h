@@ -17,7 +17,7 @@ static __always_inline bool sent_by_pod(enum hook hook)
 /* The packet comes from the network. */
 static __always_inline bool from_network(enum hook hook)
 {
-	return hook == HOOK_FROM_UPLINK;
+	return (hook == HOOK_FROM_UPLINK) | (hook == HOOK_XDP); /* "||" costs each program 150 bytes of stack */
 }
 
 /* The packet arrives by a device: an answer to it leaves by that device. */

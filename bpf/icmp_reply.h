@@ -130,5 +130,5 @@ __noinline int send_icmp_reply(context *ctx, __u32 hook, __u64 bits)
 	if (error)
 		return ACTION_DROP;
 	write_mark(ctx, MARK_FORWARDED);
-	return is_ingress(hook) ? redirect_out(packet_device(ctx)) : redirect_in(packet_device(ctx));
+	return is_ingress(hook) ? send_back(ctx) : redirect_in(packet_device(ctx));
 }

@@ -116,35 +116,43 @@ static __always_inline bool keeps_source(context *ctx, const struct packet *pack
 	return is_icmp(ctx, packet, ICMP_TIME_EXCEEDED, ICMPV6_TIME_EXCEED) || lookup_local_address(&icmp->sent.source);
 }
 
-/* Translates an ICMP error about a packet that was translated here, in either direction. The error goes to the
- * sender of that packet, and comes from a router or from the address that the packet was sent to. */
-static __always_inline enum verdict translate_icmp_error(context *ctx, struct packet *packet)
+/* Finds out what an ICMP error about a packet that was translated here, in either direction, becomes: it goes to the
+ * sender of that packet, and comes from a router or from the address that the packet was sent to. Returns false where
+ * it stays as it is; else `icmp` has what it quotes, and `to` its own addresses. */
+static __always_inline bool plan_icmp_error(context *ctx, const struct packet *packet, struct icmp_quotation *icmp,
+					    struct tuple *to)
 {
 	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;
-	struct scratch *scratch = this_scratch();
-	struct icmp_quotation *icmp;
 	struct tuple key;
 	struct flow *flow;
 	bool parsed;
 
-	if (!scratch)
-		return VERDICT_PASS;
-	icmp = &scratch->icmp;
 	__builtin_memset(icmp, 0, sizeof(*icmp));
 	parsed = packet->ethertype == bpf_htons(ETH_P_IP) ? parse_quoted_ipv4(ctx, offset, icmp)
 							  : parse_quoted_ipv6(ctx, offset, icmp);
 	if (!parsed || !same_address(&icmp->quoted.source, &packet->tuple.destination))
-		return VERDICT_PASS;
+		return false;
 	key = reversed(&icmp->quoted);
 	flow = find_flow(&key, now_ns(), false);
 	if (!flow)
-		return VERDICT_PASS;
+		return false;
 	icmp->sent = partner_key(flow, icmp->quoted.protocol);
-	if (rewrite_quoted(ctx, packet, icmp))
-		return VERDICT_DROP_REWRITE;
-	key = packet->tuple;
+	*to = packet->tuple;
 	if (!keeps_source(ctx, packet, icmp))
-		key.source = icmp->sent.destination;
-	key.destination = icmp->sent.source;
-	return rewrite_addresses(ctx, packet, &key) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+		to->source = icmp->sent.destination;
+	to->destination = icmp->sent.source;
+	return true;
+}
+
+/* Translates an ICMP error, if it is about a packet that was translated here. */
+static __always_inline enum verdict translate_icmp_error(context *ctx, struct packet *packet)
+{
+	struct scratch *scratch = this_scratch();
+	struct tuple to;
+
+	if (!scratch || !plan_icmp_error(ctx, packet, &scratch->icmp, &to))
+		return VERDICT_PASS;
+	if (rewrite_quoted(ctx, packet, &scratch->icmp) || rewrite_addresses(ctx, packet, &to))
+		return VERDICT_DROP_REWRITE;
+	return VERDICT_PASS;
 }

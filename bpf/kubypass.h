@@ -20,6 +20,7 @@ enum abi_constant {
 	PORT_PAIRS = 65536, /* places of `transient_ports` */
 	REFRESH_NS = 1 << 30, /* an entry's expiry is written at most about once in this time */
 	POD_DEVICES = 4096, /* slots of `pod_devices` */
+	XDP_DEVICES = 256, /* slots of `xdp_devices` */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
 };
 
@@ -133,6 +134,14 @@ struct pod_device {
 	struct address link_local; /* of the pod's interface, by its MAC address (RFC 4291 appendix A) */
 };
 
+/* Value of `xdp_devices`, at the slot that is the remainder of the device's index: XDP handles its frames. */
+struct xdp_device {
+	__u32 ifindex; /* 0: none */
+	__u8 mac[6];
+	__u8 domain; /* enum redirect_domain */
+	__u8 pad;
+};
+
 /* Key of `flows` and `transient_flows`: a packet as it arrives. */
 struct tuple {
 	struct address source;
@@ -159,6 +168,7 @@ enum flow_flag {
 	FLOW_FLAG_FROM_SELF = 1, /* the node connected to its own address: replies return by the loopback device */
 	FLOW_FLAG_NUMBERED = 2, /* of TCP: `end` and `acknowledged` are known */
 	FLOW_FLAG_OPENING = 4, /* the client has not shown yet that it gets answers */
+	FLOW_FLAG_STAYS = 8, /* XDP has seen that it leads to an address of this node */
 };
 
 /* Value of both: what the packet becomes. A connection has two entries, one for each direction. */

@@ -45,6 +45,9 @@ MAP(inside, LPM_TRIE, 65536, struct prefix, __u32, __uint(map_flags, BPF_F_NO_PR
 /* Devices of pods, by the remainder of their indexes: the address that most packets of a pod carry. */
 MAP(pod_devices, ARRAY, POD_DEVICES, __u32, struct pod_device);
 
+/* Uplinks by the remainder of their indexes: those whose frames XDP handles; on others, it passes everything. */
+MAP(xdp_devices, ARRAY, XDP_DEVICES, __u32, struct xdp_device);
+
 /* Devices of pods that may send from addresses that are not theirs, such as routers in pods. */
 MAP(foreign_sources, HASH, 16384, __u32, __u32);
 

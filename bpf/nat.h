@@ -197,7 +197,7 @@ struct new_flow {
 	enum open_mode mode;
 	__be16 backend_port;
 	__u8 flags; /* enum flow_flag */
-	__u8 pad;
+	__u8 verdict; /* enum verdict: why it is not opened, where there is no backend */
 };
 
 /* Makes the node's primary address the source of the translated packets. */

@@ -10,7 +10,8 @@ enum hook {
 	HOOK_TO_UPLINK = 3,
 	HOOK_TO_POD = 4,
 	HOOK_TO_SELF = 5, /* on the node's loopback device */
-	HOOK_MAX = 6,
+	HOOK_XDP = 6, /* before from_uplink, which sees what passes */
+	HOOK_MAX = 7,
 };
 
 /* Values below VERDICT_DROP let the packet or the call continue, a queued packet later. The others end it. */
@@ -54,4 +55,11 @@ enum inside_reason {
 	INSIDE_NODE = 3, /* an address of a node */
 	INSIDE_AGENT = 4, /* ip-masq-agent's list */
 	INSIDE_FAMILY = 5, /* all of a family that cannot be masqueraded, so that no packet asks for its route */
+};
+
+/* How a device takes frames that XDP redirects. */
+enum redirect_domain {
+	REDIRECT_NONE = 0, /* it takes none */
+	REDIRECT_GENERIC = 1, /* those of other devices in generic mode */
+	REDIRECT_NATIVE = 2, /* those of other devices in native mode */
 };

@@ -190,6 +190,12 @@ static __always_inline int redirect_out(__u32 ifindex)
 	return bpf_redirect(ifindex, 0);
 }
 
+/* The packet leaves by the device that it came in by. */
+static __always_inline int send_back(context *ctx)
+{
+	return redirect_out(ctx->ifindex);
+}
+
 /* The packet arrives at another device of this network namespace. */
 static __always_inline int redirect_in(__u32 ifindex)
 {

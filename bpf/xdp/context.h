@@ -9,6 +9,7 @@
 #include <stdbool.h>
 
 #include "abilities.h"
+#include "config.h"
 #include "cursor.h"
 
 #define CONTEXT_SECTION "xdp"
@@ -27,11 +28,11 @@ static __always_inline struct cursor readable_bytes(context *ctx)
 	return (struct cursor){ (void *)(long)ctx->data, (void *)(long)ctx->data_end };
 }
 
-/* The verifier allows the difference of both pointers, but no other arithmetic on the end, so the compiler must not
- * reorder it. */
+/* The length of the frame in all its buffers. The verifier allows the difference of both pointers, but no other
+ * arithmetic on the end, so the compiler must not reorder it. */
 static __always_inline __u32 packet_bytes(context *ctx)
 {
-	__u32 bytes = ctx->data_end - ctx->data;
+	__u32 bytes = config.frags ? bpf_xdp_get_buff_len(ctx) : ctx->data_end - ctx->data;
 
 	barrier_var(bytes);
 	return bytes;
@@ -155,6 +156,12 @@ static __always_inline int prepend_room(context *ctx, __u32 bytes)
 static __always_inline int redirect_out(__u32 ifindex)
 {
 	return bpf_redirect(ifindex, 0);
+}
+
+/* The packet leaves by the device that it came in by. */
+static __always_inline int send_back(context *ctx)
+{
+	return XDP_TX;
 }
 
 /* All of a packet is readable, and no device has summed it. */

@@ -10,6 +10,7 @@
  * - the return code fits the verdict;
  * - exactly one counter has grown, by one;
  * - checksums that were correct are correct;
+ * - XDP counts what it handles and nothing else;
  * - a packet that passes is unchanged except for its addresses and ports;
  * - only answers have another size, and none exceeds that of an ICMP error.
  *
@@ -31,6 +32,10 @@
 #define CODE_PASS 0
 #define CODE_SHOT 2
 #define CODE_REDIRECT 7
+/* XDP_DROP, XDP_PASS and XDP_TX. */
+#define XDP_CODE_DROP 1
+#define XDP_CODE_PASS 2
+#define XDP_CODE_TX 3
 #define ANSWER_MAX                                                                                                     \
 	1294 /* Ethernet and the IPv6 minimum MTU, which no ICMPv6 error exceeds     \
           (RFC 4443 section 2.4) */
@@ -103,12 +108,32 @@ static const char *judge_answer(struct run *run)
 	return is.ip == SUM_WRONG || is.transport != SUM_RIGHT ? "wrong checksum in the answer" : NULL;
 }
 
+/* Returns the rule that a frame breaks which went through XDP, or NULL. It counts what it handles, and nothing else. */
+static const char *judge_frame(struct run *run, int moved)
+{
+	if (run->error)
+		return run->error == EINVAL && !moved ? NULL : strerror(run->error);
+	if (run->code == XDP_CODE_PASS)
+		return moved || run->out_bytes != run->in_bytes || memcmp(run->in, run->out, run->in_bytes)
+			       ? "what passes XDP is counted, or has changed"
+			       : NULL;
+	if (moved != 1)
+		return "XDP has not counted once";
+	if (run->code == XDP_CODE_DROP)
+		return run->verdict > VERDICT_DROP && run->verdict < VERDICT_ANSWER ? NULL : "code of a drop";
+	if (run->code != XDP_CODE_TX || run->verdict != VERDICT_TO_NETWORK)
+		return "code";
+	return run->out_bytes == run->in_bytes ? judge_sums(run) : "another size";
+}
+
 /* Returns the rule that the packet breaks, or NULL. */
 static const char *judge(struct run *run)
 {
 	int moved = find_verdict(run);
 	bool passed;
 
+	if (run->program->hook == HOOK_XDP)
+		return judge_frame(run, moved);
 	if (run->error == EINVAL)
 		return moved ? "refused, but counted" : NULL; /* test run needs more than an Ethernet header */
 	if (run->mark == MARK_FORWARDED &&
@@ -194,7 +219,7 @@ int main(int argc, char **argv)
 
 		run.program = &programs[roll(many)];
 		run.mark = roll(64) ? 0 : MARK_FORWARDED;
-		run.flags = summed && !roll(4) ? CHECKSUM_COMPLETE : 0;
+		run.flags = summed && run.program->hook != HOOK_XDP && !roll(4) ? CHECKSUM_COMPLETE : 0;
 		run.verdict = 0;
 		run.in_bytes = make_packet(run.in);
 		test_run(&run);

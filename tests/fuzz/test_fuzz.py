@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Random and malformed packets go through every tc program; fuzz.c makes and checks a million in some seconds.
+"""Random and malformed packets go through every tc program and XDP; fuzz.c makes and checks a million in some seconds.
 
 KUBYPASS_FUZZ is the number of packets and KUBYPASS_SEED chooses them. `make fuzz` runs five million.
 """
@@ -31,6 +31,7 @@ PROGRAMS = {
     "from_uplink": Hook.FROM_UPLINK,
     "to_uplink": Hook.TO_UPLINK,
     "to_self": Hook.TO_SELF,
+    "xdp": Hook.XDP,
 }
 EXTERNAL = {4: "198.51.100.1", 6: "2001:db8:e::1"}
 BALANCER = {4: "198.51.100.2", 6: "2001:db8:e::2"}
@@ -127,3 +128,4 @@ def test_no_packet_is_mistreated(labs: list[Lab]) -> None:
         print(f"{count:9} {Hook(hook).name} {Verdict(verdict).name}")
     met = {Verdict(verdict) for _, verdict, _ in rows}
     assert met >= MUST_BE_MET, f"not met: {MUST_BE_MET - met}"
+    assert Hook.XDP in {hook for hook, _, _ in rows}, "XDP handles some"

@@ -82,6 +82,7 @@ static void read_counters(struct counter *to)
 static void test_run(struct run *run)
 {
 	struct context context = { .mark = run->mark }, context_out;
+	struct xdp_md frame = { .data_end = run->in_bytes, .ingress_ifindex = uplink };
 	union bpf_attr attr = {
       .test =
           {
@@ -98,6 +99,10 @@ static void test_run(struct run *run)
           },
   };
 
+	if (run->program->hook == HOOK_XDP) {
+		attr.test.ctx_in = (uintptr_t)&frame;
+		attr.test.ctx_size_in = sizeof(frame);
+	}
 	context.ifindex = run->program->hook == HOOK_FROM_POD ? pod_device : uplink;
 	run->error = bpf(BPF_PROG_TEST_RUN, &attr) ? errno : 0;
 	run->code = attr.test.retval;

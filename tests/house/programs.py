@@ -15,13 +15,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from kubypass.datapath.loader import OBJECTS, load_programs
+from kubypass.datapath.loader import OBJECTS as ALWAYS_LOADED
+from kubypass.datapath.loader import XDP_OBJECT, load_programs
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.model.verdict import LocalDetector
 from tests.house.sources import ROOT
 from tests.packet.lab import config
 
+OBJECTS = (*ALWAYS_LOADED, XDP_OBJECT)
 STACK_STEP = 32
 TAIL_CALL_STACK = 256
 """The callers of a function that holds a tail call have less than this (verifier.c, check_max_stack_depth)."""

@@ -7,8 +7,8 @@ import os
 
 import pytest
 
-from kubypass.datapath.loader import OBJECTS
 from tests.house.programs import (
+    OBJECTS,
     TAIL_CALL_STACK,
     chains,
     object_path,

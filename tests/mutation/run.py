@@ -39,6 +39,7 @@ FIRST = [
 CLOSEST = {
     "conntrack": ("backend_changes", "floods", "segments"),
     "ingress": ("foreign", "live_frames"),
+    "accelerate": ("xdp",),
     "icmp_translate": ("masquerade_parts",),
     "masquerade": ("masquerade", "masquerade_parts"),
     "nat": ("backend_changes", "floods", "snat"),
@@ -49,9 +50,11 @@ CLOSEST = {
     "skb/context": ("foreign", "live_frames"),
     "slow_path": ("sources",),
     "tcp_state": ("segments",),
+    "xdp": ("xdp",),
+    "xdp/context": ("xdp", "seam"),
 }
 """By header, the tests of packets that are about it: they are asked before the others."""
-OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3")]
+OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3", "xdp")]
 """All that these tests load."""
 CAUGHT = Path(__file__).with_name("caught.json")
 PASSED, FAILED = 0, 1

@@ -59,11 +59,15 @@ def loaded(netns: str) -> Lab:
     return made
 
 
-@pytest.fixture(params=[0, CHECKSUM_COMPLETE], ids=["plain", "summed"])
+@pytest.fixture(params=["plain", "summed", "driver"])
 def lab(loaded: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
-    """Each row twice: with a checksum that nobody looked at, and as from a device that has summed the packet."""
+    """Each row three times.
+
+    With a checksum that nobody looked at, as from a device that has summed the packet, and with XDP before from_uplink.
+    """
     loaded.reset()
-    loaded.flags, loaded.repeats = request.param, 0
+    loaded.flags = CHECKSUM_COMPLETE if request.param == "summed" else 0
+    loaded.driver, loaded.repeats = request.param == "driver", 0
     if loaded.flags:
         try:
             loaded.run("to_uplink", Ether() / ARP())

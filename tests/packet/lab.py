@@ -18,7 +18,7 @@ from scapy.packet import Packet
 from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config, pack_networks
 from kubypass.datapath.counters import read_counts
-from kubypass.datapath.loader import load_programs
+from kubypass.datapath.loader import XDP_OBJECT, XDP_PROGRAM, load_programs
 from kubypass.datapath.local_addresses import inside_entries, primary_entry
 from kubypass.datapath.sizes import FLOW_MAPS
 from kubypass.datapath.synced_map import SyncedMap
@@ -28,7 +28,7 @@ from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, TestRun, packet_context
 from kubypass.model.address import UNSPECIFIED, Address, family, link_local_address, parse_address
 from kubypass.model.cidr import parse_cidr
-from kubypass.model.constants import NETNS_UNKNOWN, PORT_PAIRS
+from kubypass.model.constants import NETNS_UNKNOWN
 from kubypass.model.constants import POD_DEVICES as SLOTS
 from kubypass.model.verdict import (
     BackendState,
@@ -40,6 +40,8 @@ from kubypass.model.verdict import (
     Verdict,
 )
 from kubypass.settings.settings import Settings
+from tests.packet.driver import as_uplink, drive
+from tests.packet.map_entries import drive_devices, note_ports, pod_device
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC
 from tests.packet.uplink import POD_DEVICES, uplink_index
 
@@ -55,6 +57,8 @@ class Result:
     code: int
     packet: bytes
     counted: Counter[tuple[Hook, Verdict]]
+    driver_code: int = 0
+    """What XDP returned, where it has handled it; the rest is as from_uplink would say it."""
 
 
 CLUSTER = {
@@ -78,21 +82,6 @@ def native_networks() -> dict[str, Any]:
     return {"inside_network_count": len(pods), "inside_networks": pack_networks(pods)}
 
 
-def pod_device(maps: Mapping[str, Map], packet: bytes) -> int:
-    """The device of the pod that has the packet's source address, or of the lab's first pod."""
-    version = packet[14] >> 4 if packet[12:14] in {b"\x08\x00", b"\x86\xdd"} else 0
-    mapped = bytes(10) + b"\xff\xff" + packet[26:30]
-    raw = maps["local_addresses"].lookup({4: mapped, 6: packet[22:38]}.get(version, bytes(16)))
-    found = layout.LocalAddress.unpack(raw).ifindex if raw and len(packet) >= 38 else 0
-    return found or POD_DEVICES[0]
-
-
-def note_ports(maps: Mapping[str, Map]) -> None:
-    """Has the programs look into `transient_flows` for any ports."""
-    keys = struct.pack(f"={PORT_PAIRS}I", *range(PORT_PAIRS))
-    maps["transient_ports"].update_batch(keys, b"\xff" * 4 * PORT_PAIRS, PORT_PAIRS)
-
-
 @dataclass
 class Lab:
     """Loaded programs over maps of their own, and what was put into these."""
@@ -102,6 +91,8 @@ class Lab:
     """The flags of test runs, which say how packets' checksums come."""
     repeats: int = 0
     """How often each packet runs again, to find out what it costs."""
+    driver: bool = False
+    """Whether packets from the network pass XDP before they reach from_uplink."""
     costs: list[tuple[str, float]] = field(default_factory=list)
     """Program and ns, of the packets since the last reset."""
     maps: dict[str, Map] = field(default_factory=dict)
@@ -110,9 +101,9 @@ class Lab:
     _slots: Iterator[int] = field(default_factory=itertools.count)
 
     def load(self, constants: layout.Config, sizes: int = 256, flows: int = 4096) -> None:
-        """Loads both objects; the second uses the maps of the first."""
+        """Loads the objects; the others use the maps of the first."""
         self.programs = load_programs(
-            ("pod", "host"),
+            ("pod", "host", XDP_OBJECT),
             self.maps,
             {
                 "services": 4096,
@@ -141,6 +132,7 @@ class Lab:
         self.costs.clear()
         self._ids, self._slots = itertools.count(1), itertools.count()
         self.clear()
+        drive_devices(self.maps, uplink_index())
         for who in (V4, V6):
             self.local_address(who.node, LocalAddressKind.NODE_PORTS)
             self.local_address(who.pod, LocalAddressKind.POD, POD_DEVICES[0])
@@ -283,6 +275,13 @@ class Lab:
         device = device or (pod_device(self.maps, raw) if program == "from_pod" else uplink_index())
         context = packet_context(device, segment_bytes=segment_bytes)
         with inside(self.path):
+            if self.driver and program == "from_uplink" and not segment_bytes:
+                taken = drive(self.programs[XDP_PROGRAM], raw, device)
+                if taken:
+                    counted = self.counts()
+                    counted.subtract(before)
+                    return Result(taken.code, taken.packet, as_uplink(+counted), taken.own_code)
+                assert self.counts() == before, "what passes is from_uplink's to count"
             run = self._run(program, bytes(packet), context)
             counted = self.counts()
             if self.repeats:

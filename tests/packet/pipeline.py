@@ -17,6 +17,7 @@ from kubypass.agent.services import Result, Services
 from kubypass.datapath import layout
 from kubypass.datapath.config import datapath_config
 from kubypass.datapath.entries import Entry
+from kubypass.datapath.loader import XDP_PROGRAM
 from kubypass.datapath.local_addresses import inside_entries, uplink_entry
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.kernel import bpf
@@ -34,7 +35,9 @@ from kubypass.plan.masquerade import masqueraded_families, plan_inside
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
 from tests.packet.counting import Counting
-from tests.packet.lab import Lab, pod_device
+from tests.packet.driver import drive
+from tests.packet.lab import Lab
+from tests.packet.map_entries import drive_devices, pod_device
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
 from tests.packet.uplink import POD_DEVICES, uplink_index
 
@@ -78,6 +81,10 @@ class Pipeline:
     lab: Lab
     node: NodeAddresses
     settings: Settings = field(default_factory=Settings)
+    driver: bool = False
+    """Whether packets from the network pass XDP before they reach from_uplink."""
+    by_driver: int = 0
+    """How many packets XDP has handled."""
     _files: MergedFiles = field(default_factory=MergedFiles)
     _dirty: Dirty = field(default_factory=Dirty)
     _services: Services | None = None
@@ -90,6 +97,7 @@ class Pipeline:
         self.settings, findings = check_settings(settings)
         assert not [finding for finding in findings if finding.level == "wrong"]
         lab.clear()
+        drive_devices(lab.maps, uplink_index())
         self._files, self._dirty, self._objects = MergedFiles(), Dirty(), {}
         self._write_local_addresses()
         self._write_inside()
@@ -186,10 +194,28 @@ class Pipeline:
         counting.begin(HOOKS[hook])
         flags = 0 if cut else self.lab.flags
         device = pod_device(self.lab.maps, packet) if hook == "from_pod" else uplink_index()
+        if self.driver and hook == "from_uplink":
+            seen = self._run_driver(packet, device)
+            if seen:
+                return seen
+            counting.begin(HOOKS[hook])
         run = self.lab.programs[hook].test_run(packet, context=_context(device), flags=flags)
         found = counting.moved(HOOKS[hook])
         assert len(found) == 1, f"counted {found}: once a packet is right"
         return Seen(run.retval, found[0], run.data)
+
+    def _run_driver(self, packet: bytes, device: int) -> Seen | None:
+        """What XDP made of a packet; None where it left it as it was, uncounted."""
+        counting = self._counting
+        assert counting
+        counting.begin(Hook.XDP)
+        taken = drive(self.lab.programs[XDP_PROGRAM], packet, device)
+        found = counting.moved(Hook.XDP)
+        assert len(found) == (taken is not None), f"counted {found}: once what is handled is right"
+        if taken is None:
+            return None
+        self.by_driver += 1
+        return Seen(taken.code, found[0], taken.packet)
 
 
 @functools.cache

@@ -12,7 +12,8 @@ from scapy.layers.inet6 import IPv6
 from kubypass.datapath import layout
 from kubypass.model.address import parse_address
 from kubypass.model.verdict import FlowDirection, ServiceFlag
-from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab, config, note_ports
+from tests.packet.lab import NUMBERS, REDIRECT, SHOT, Lab, config
+from tests.packet.map_entries import note_ports
 from tests.packet.packets import Addresses, segment
 
 NODE_PORT = 30080

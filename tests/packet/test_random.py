@@ -12,6 +12,7 @@ import os
 import random
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 
@@ -46,6 +47,16 @@ OUTCOMES = {
 }
 
 
+@dataclass(frozen=True)
+class Way:
+    """How the packets of a scenario come."""
+
+    flags: int = 0
+    """The flags of test runs, which say how packets' checksums come."""
+    driver: bool = False
+    """Whether packets from the network pass XDP first."""
+
+
 @pytest.fixture(scope="module")
 def labs(netns: str) -> Iterator[dict[str, Lab]]:
     """The programs with each of the settings, over one set of maps."""
@@ -56,12 +67,10 @@ def labs(netns: str) -> Iterator[dict[str, Lab]]:
         yield made
 
 
-def play(
-    labs: dict[str, Lab], name: str, steps: list[Step], flags: int = 0
-) -> tuple[Counter[str], str]:
+def play(labs: dict[str, Lab], name: str, steps: list[Step], way: Way) -> tuple[Counter[str], str]:
     """Packets by outcome, and what was wrong; empty for nothing."""
-    pipeline = Pipeline(labs[name], NODE_ADDRESSES)
-    pipeline.lab.flags = flags
+    pipeline = Pipeline(labs[name], NODE_ADDRESSES, driver=way.driver)
+    pipeline.lab.flags = way.flags
     pipeline.start(labs[name], SETTINGS[name][0])
     player = Player.over(pipeline, node(name))
     for number, step in enumerate(steps):
@@ -69,18 +78,17 @@ def play(
             player.step(step)
         except Exception as error:  # noqa: BLE001  whatever it is, it is to be cut down and shown
             return player.counted, f"step {number} {told([step])}: {type(error).__name__}: {error}"
+    player.counted["by XDP"] += pipeline.by_driver
     return player.counted, ""
 
 
-def report(labs: dict[str, Lab], name: str, steps: list[Step], flags: int, said: str) -> str:
+def report(labs: dict[str, Lab], name: str, steps: list[Step], way: Way, said: str) -> str:
     """A failure, cut down. Backends are drawn by lot: what does not fail at once may still."""
     kept = shrink(
-        steps, lambda some: any(play(labs, name, list(some), flags)[1] for _ in range(3)), TRIES
+        steps, lambda some: any(play(labs, name, list(some), way)[1] for _ in range(3)), TRIES
     )
-    last = next(
-        (found for _ in range(20) if (found := play(labs, name, list(kept), flags)[1])), said
-    )
-    return f"settings: {name}, checksum flags {flags}\n{told(kept)}\n{last}"
+    last = next((found for _ in range(20) if (found := play(labs, name, list(kept), way)[1])), said)
+    return f"settings: {name}, {way}\n{told(kept)}\n{last}"
 
 
 def summed(lab: Lab) -> int:
@@ -99,14 +107,15 @@ def test_programs_agree_with_the_reference(labs: dict[str, Lab]) -> None:
     number = 0
     while counted.total() < CASES:
         name, steps = write(f"{SEED}/{number}", STEPS)
-        flags = flag * (number % 2)
-        seen, said = play(labs, name, steps, flags)
+        way = (Way(), Way(flags=flag), Way(driver=True))[number % 3]
+        seen, said = play(labs, name, steps, way)
         counted += seen
         if said:
-            told_short = report(labs, name, steps, flags, said)
+            told_short = report(labs, name, steps, way, said)
             pytest.fail(f"KUBYPASS_SEED={SEED} scenario {number}\n{told_short}", pytrace=False)
         number += 1
     print(f"{number} scenarios; packets: {dict(counted)}")
+    assert counted.pop("by XDP") > 0
     assert set(counted) == OUTCOMES, "every outcome is met"
 
 

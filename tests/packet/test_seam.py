@@ -22,7 +22,8 @@ from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 from kubypass.model.address import parse_address
-from tests.packet.lab import NUMBERS, config, note_ports
+from tests.packet.lab import NUMBERS, config
+from tests.packet.map_entries import note_ports
 from tests.packet.packets import POD_MAC, V4, V6, VETH_MAC, Addresses, segment
 
 BUILD = Path(__file__).resolve().parents[2] / "build/tests"

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from kubypass.agent.acceleration import Acceleration
 from kubypass.agent.agent import Agent
 from kubypass.agent.beside import do_beside
 from kubypass.agent.local_network import Network
@@ -55,6 +56,15 @@ class Programs:
         pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
         self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
         self.masquerading = Masquerading(self.datapath.maps, agent.settings, agent.agent_list)
+        self.acceleration = Acceleration(
+            self.datapath,
+            self.attachments,
+            agent.settings.services.acceleration,
+            lambda: loader.add_xdp_program(self.datapath, config, sizes),
+            frags=agent.features.xdp_frags,
+        )
+        self._switched = False
+        """Whether all links have these programs, so that nothing of other maps is in use."""
         self.uplinks: tuple[Link, ...] = ()
         """The uplinks with programs on them."""
         self.problems: list[Problem] = []
@@ -64,6 +74,7 @@ class Programs:
         """Switches traffic to these programs; the maps are complete by now."""
         agent = self._agent
         self._record_filters()
+        self.acceleration.pause()
         loader.prepare_switch(self.datapath)
         agent.writes["maps"] += self.network.sync(agent.node)
         nodes, pods = agent.snapshot.nodes.values(), self.network.addresses
@@ -71,6 +82,8 @@ class Programs:
         self.attach_node()
         if self.datapath.loaded:
             loader.finish_switch(self.datapath)
+        self._switched = True
+        agent.writes["maps"] += self.acceleration.sync(agent.node)
         attached = AttachedPrograms(self.signature, self._constants)
         if attached != agent.attached:
             write_attached(agent.options.run, attached)
@@ -112,6 +125,8 @@ class Programs:
             self._add_l3_programs(meanwhile)
         self.network.attach_own_devices(node)
         self.uplinks = node.uplinks
+        if self._switched:
+            self._agent.writes["maps"] += self.acceleration.sync(node)
 
     def _add_l3_programs(self, meanwhile: Callable[[], None]) -> None:
         datapath, config, sizes = self.datapath, self._config, self._sizes

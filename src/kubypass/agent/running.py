@@ -75,6 +75,7 @@ class Running:
         self._note_own_node()
         self._route_problems, self._overlaps = self._sync_routes()
         self.programs.attach()
+        self.programs.acceleration.refuse_incomplete()
         self.programs.sweep.check_sources(self._addresses, settings.conntrack.tcp_fin_timeout_ns)
         self._served(result, snapshot.services.keys() | snapshot.slices.keys(), full=True)
         self.pod_network: PodNetwork | None = open_pod_network(agent, self.programs.network)
@@ -131,6 +132,7 @@ class Running:
             not_masqueraded=masquerading.why,
             inside=len(masquerading.inside),
             lost_sources=sweep.lost_sources,
+            accelerated=self.programs.acceleration.devices,
             flows=sum(self.programs.fill.entries[name] for name in FLOW_MAPS),
             fills=fills,
             flows_expired=sweep.removed,
@@ -174,6 +176,7 @@ class Running:
             *self.repairs.problems,
             *self.programs.problems,
             *self.programs.network.device_problems,
+            *self.programs.acceleration.problems,
             *self.programs.masquerading.problems,
             *snat,
             *agent.node.problems,

@@ -6,7 +6,7 @@ Where the kernel has no tcx (before Linux 6.6), devices get clsact filters, whic
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -16,6 +16,7 @@ from kubypass.kernel.attach.cgroup import CGROUP_HOOKS, cgroup_hooks
 from kubypass.kernel.attach.clsact import ClsactHook
 from kubypass.kernel.attach.link import Link, LinkHook
 from kubypass.kernel.attach.tcx import TcxHook
+from kubypass.kernel.attach.xdp import XdpHook, XdpMode
 from kubypass.kernel.bpffs_names import bpffs_name, from_bpffs_name
 from kubypass.kernel.program import Program
 
@@ -31,6 +32,8 @@ BALANCE_HOOKS = tuple(hook for hook in CGROUP_HOOKS if hook not in BIND_HOOKS)
 POD_PROGRAMS = ("from_pod", "to_pod")
 UPLINK_PROGRAMS = ("from_uplink", "to_uplink")
 LOOPBACK_PROGRAMS = ("to_self",)
+_WAYS = ("ingress", "egress", *XdpMode)
+"""What a pin of a device is for: a direction of tc, or a mode of XDP."""
 _CGROUP = "cgroup"
 _DEVICE_CGROUP = ":63group"
 """A device may have this name, too: its first letter is escaped as in bpffs_names.py."""
@@ -84,14 +87,46 @@ class Attachments:
             return
         self._attach(TcxHook(ifindex, direction), program, self._device_pin(name, direction))
 
+    def attach_xdp(self, name: str, ifindex: int, mode: XdpMode, program: Program) -> None:
+        """Attaches the XDP program to a device, in this mode only; KernelError where that is impossible."""
+        for other in XdpMode:
+            if other != mode:
+                self._drop_xdp(self._device_pin(name, other))
+        self._attach(XdpHook(ifindex, mode), program, self._device_pin(name, mode))
+
+    def update_xdp(self, program: Program) -> None:
+        """Gives the program to all XDP links that are there, in place."""
+        for path in list(self._directory.iterdir()):
+            if path.name.rpartition("-")[2] in set(XdpMode):
+                link = Link.open_pinned(str(path))
+                if link.program_id != program.id:
+                    link.update(program)
+                    self.writes += 1
+
+    def drop_xdp(self, keep: Collection[str] = ()) -> None:
+        """Detaches XDP from all devices but those whose names are kept."""
+        for path in list(self._directory.iterdir()):
+            name, _, way = path.name.rpartition("-")
+            if way in set(XdpMode) and from_bpffs_name(name) not in keep:
+                self._drop_xdp(path)
+
+    def _drop_xdp(self, path: Path) -> None:
+        """Detaches a link of XDP: a device takes another program only after that."""
+        try:
+            if path.exists():
+                Link.open_pinned(str(path)).detach()
+        except KernelError:  # the device is going away, or the pin is none of a link
+            pass
+        self._drop(path)
+
     def has_filter(self, ifindex: int, program_name: str, program: Program) -> bool:
         """Whether the device has this program where filters are used; True where links are."""
         return self._tcx or ClsactHook(ifindex, DIRECTIONS[program_name]).program_id == program.id
 
     def drop_device(self, name: str) -> None:
         """Removes the pins of a device, and its links with them."""
-        for direction in ("ingress", "egress"):
-            self._drop(self._device_pin(name, direction))
+        for way in _WAYS:
+            self._drop(self._device_pin(name, way))
 
     def devices(self) -> set[str]:
         """Returns the names of devices that have links here."""
@@ -135,7 +170,7 @@ class Attachments:
         A link is described by one system call. Filters have to be looked at by `attach_device`.
         """
         always = [self._directory / f"{_CGROUP}-{name}" for name in CGROUP_HOOKS]
-        always += [self._device_pin(name, way) for name in first for way in ("ingress", "egress")]
+        always += [self._device_pin(name, way) for name in first for way in _WAYS]
         looked_at = dict.fromkeys((*always, *islice(self._in_turn(), at_most)))
         return [path.name for path in looked_at if not self._is_intact(path)]
 

@@ -65,6 +65,7 @@ def datapath_config(
         verify_sources=int(settings.pods.verify_sources),
         masquerade=masquerade_families(settings),
         inside_network_count=len(inside),
+        frags=int(features.xdp_frags),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
         inside_networks=pack_networks(inside),

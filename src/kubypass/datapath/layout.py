@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "45e40c0cdfb0"
+LAYOUT_HASH = "5f438b803e2a"
 MAP_NAMES = (
     "services",
     "slots",
@@ -22,6 +22,7 @@ MAP_NAMES = (
     "uplinks",
     "inside",
     "pod_devices",
+    "xdp_devices",
     "foreign_sources",
     "flows",
     "transient_flows",
@@ -167,6 +168,28 @@ class PodDevice(NamedTuple):
         """Reads the bytes that the kernel has."""
         ifindex, ipv4, ipv6, link_local = _POD_DEVICE.unpack(data)
         return cls(ifindex, ipv4, ipv6, link_local)
+
+
+_XDP_DEVICE = Struct("<I6sB1x")
+XDP_DEVICE_SIZE = 12
+
+
+class XdpDevice(NamedTuple):
+    """struct xdp_device, 12 bytes."""
+
+    ifindex: int
+    mac: Bytes
+    domain: int
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _XDP_DEVICE.pack(self.ifindex, self.mac, self.domain)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> XdpDevice:
+        """Reads the bytes that the kernel has."""
+        ifindex, mac, domain = _XDP_DEVICE.unpack(data)
+        return cls(ifindex, mac, domain)
 
 
 _TUPLE = Struct("<16s16sHHB3x")
@@ -633,7 +656,7 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBB7x128s128s128s")
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBBB6x128s128s128s")
 CONFIG_SIZE = 472
 
 
@@ -667,6 +690,7 @@ class Config(NamedTuple):
     verify_sources: int
     masquerade: int
     inside_network_count: int
+    frags: int
     pod_networks: Bytes
     service_networks: Bytes
     inside_networks: Bytes
@@ -701,6 +725,7 @@ class Config(NamedTuple):
             self.verify_sources,
             self.masquerade,
             self.inside_network_count,
+            self.frags,
             self.pod_networks,
             self.service_networks,
             self.inside_networks,
@@ -737,6 +762,7 @@ class Config(NamedTuple):
             verify_sources,
             masquerade,
             inside_network_count,
+            frags,
             pod_networks,
             service_networks,
             inside_networks,
@@ -769,6 +795,7 @@ class Config(NamedTuple):
             verify_sources,
             masquerade,
             inside_network_count,
+            frags,
             pod_networks,
             service_networks,
             inside_networks,

@@ -21,6 +21,7 @@ from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import kernel_sizes
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map, possible_cpus
+from kubypass.kernel.features import XDP_FRAGS
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 from kubypass.model.constants import PORT_PAIRS, REFRESH_NS
@@ -30,6 +31,8 @@ _LATE_NS = 600 * 10**9
 OBJECTS = ("socket", "bind", "pod", "host")
 _L3_OBJECT, _L3_PROGRAMS = "host_l3", ("from_uplink", "to_uplink")
 """The programs of uplinks once more, for packets without Ethernet header."""
+XDP_OBJECT = XDP_PROGRAM = "xdp"
+"""The program in the drivers of uplinks, and its object."""
 
 
 @dataclass(slots=True)
@@ -68,7 +71,8 @@ def signature(config: layout.Config, sizes: Mapping[str, int]) -> str:
 def _code() -> bytes:
     """The objects that this process started with, whatever is built meanwhile."""
     return b"".join(
-        (object_directory() / f"{name}.bpf.o").read_bytes() for name in (*OBJECTS, _L3_OBJECT)
+        (object_directory() / f"{name}.bpf.o").read_bytes()
+        for name in (*OBJECTS, _L3_OBJECT, XDP_OBJECT)
     )
 
 
@@ -124,6 +128,18 @@ def add_l3_programs(datapath: Datapath, loaded: Mapping[str, Program]) -> None:
         _replace_pin(loaded[name], datapath.pins.programs / l3_program(name))
 
 
+def add_xdp_program(datapath: Datapath, config: layout.Config, sizes: Mapping[str, int]) -> Program:
+    """Loads the program for drivers of uplinks, unless it is there; it uses the same maps."""
+    if XDP_PROGRAM not in datapath.programs:
+        loaded = load_programs(
+            (XDP_OBJECT,), datapath.maps, sizes, lambda opened: opened.set_rodata(config.pack())
+        )
+        datapath.pins.programs.mkdir(parents=True, exist_ok=True)
+        datapath.programs[XDP_PROGRAM] = loaded[XDP_PROGRAM]
+        _replace_pin(loaded[XDP_PROGRAM], datapath.pins.programs / XDP_PROGRAM)
+    return datapath.programs[XDP_PROGRAM]
+
+
 def load_programs(
     names: Iterable[str],
     maps: dict[str, Map],
@@ -135,6 +151,8 @@ def load_programs(
     for name in names:
         with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
             set_constants(opened)
+            if name == XDP_OBJECT and not XDP_FRAGS.present:
+                opened.set_program_flags(XDP_PROGRAM, 0)
             opened.set_max_entries(kernel_sizes(sizes, possible_cpus()))
             opened.reuse_maps({key: value.fd for key, value in maps.items()})
             opened.load()

@@ -9,9 +9,9 @@ from collections.abc import Collection, Iterable, Mapping
 from kubypass.datapath import layout
 from kubypass.model.address import Address, family, link_local_address
 from kubypass.model.cidr import Cidr
-from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES
+from kubypass.model.constants import NETNS_UNKNOWN, POD_DEVICES, XDP_DEVICES
 from kubypass.model.pod import Pod
-from kubypass.model.verdict import InsideReason, LocalAddressKind
+from kubypass.model.verdict import InsideReason, LocalAddressKind, RedirectDomain
 
 _NO_MAC = bytes(6)
 _NO_ADDRESS = bytes(16)
@@ -78,6 +78,19 @@ def device_entry(pod: Pod, ifindex: int) -> dict[bytes, bytes]:
     ipv4, ipv6 = first.get(4) or first[6], first.get(6) or first[4]
     value = layout.PodDevice(ifindex, ipv4, ipv6, link_local_address(pod.mac)).pack()
     return {struct.pack("=I", ifindex % POD_DEVICES): value}
+
+
+def xdp_devices(wanted: Mapping[int, tuple[bytes, RedirectDomain]]) -> dict[bytes, bytes]:
+    """All slots of `xdp_devices`; `wanted` has MAC addresses, and which frames are taken, by the indexes of devices.
+
+    Of several that share a slot, the first one has it.
+    """
+    nothing = bytes(layout.XDP_DEVICE_SIZE)
+    entries = {struct.pack("=I", slot): nothing for slot in range(XDP_DEVICES)}
+    for ifindex, (mac, domain) in reversed(list(wanted.items())):
+        value = layout.XdpDevice(ifindex, mac, domain).pack()
+        entries[struct.pack("=I", ifindex % XDP_DEVICES)] = value
+    return entries
 
 
 def foreign_entry(ifindex: int) -> dict[bytes, bytes]:

@@ -22,9 +22,9 @@ from kubypass.kernel.bpf import MAP_LOOKUP_BATCH, Map, attributes_of, call, chec
 from kubypass.kernel.program import Program
 
 _PROG_LOAD = 5
-_SCHED_CLS, _CGROUP_SOCK_ADDR = 3, 18
+_SCHED_CLS, _XDP, _CGROUP_SOCK_ADDR = 3, 6, 18
 _CGROUP_CONNECT4 = 10
-_FIB_LOOKUP, _COARSE_CLOCK, _CHECK_MTU, _SET_RETVAL = 69, 160, 163, 187
+_FIB_LOOKUP, _COARSE_CLOCK, _CHECK_MTU, _SET_RETVAL, _XDP_LENGTH = 69, 160, 163, 187, 188
 _FIB_SOURCE = 1 << 4
 _LPM_TRIE, _NO_PREALLOC = 11, 1
 _NO_DEVICE = 0x7FFFFFFF
@@ -135,6 +135,12 @@ def _has_route_mtu() -> bool:
 
 
 @cache
+def _has_xdp_frags() -> bool:
+    """Asks for bpf_xdp_get_buff_len, which came in the same series of patches."""
+    return _has_helper(_XDP_LENGTH, _XDP)
+
+
+@cache
 def _has_trie_batches() -> bool:
     """Reads an empty trie: ENOENT says that it has come to the end."""
     trie = Map.create(_LPM_TRIE, 8, 4, 1, "probe", flags=_NO_PREALLOC)
@@ -165,6 +171,13 @@ REFUSE_CONNECT = Feature(
     "5.18",
     _has_set_retval,
 )
+XDP_FRAGS = Feature(
+    "xdp_frags",
+    "XDP frames in several buffers",
+    "XDP handles frames that are larger than a page",
+    "5.18",
+    _has_xdp_frags,
+)
 FEATURES = (
     CLOSE_SOCKETS,
     Feature(
@@ -186,6 +199,7 @@ FEATURES = (
     ),
     NETNS_COOKIE,
     REFUSE_CONNECT,
+    XDP_FRAGS,
     Feature("tcx", "tcx links", "programs on devices are replaced in place", "6.6", _has_tcx),
     Feature(
         "route_source",
@@ -208,6 +222,7 @@ class Features:
     netns_cookie: bool
     close_sockets: bool
     route_source: bool
+    xdp_frags: bool
 
 
 def probe_features() -> Features:

@@ -31,6 +31,7 @@ _SIGNATURES: dict[str, tuple[object, tuple[object, ...]]] = {
     "bpf_object__next_program": (_pointer, (_pointer, _pointer)),
     "bpf_program__fd": (_int, (_pointer,)),
     "bpf_program__name": (_string, (_pointer,)),
+    "bpf_program__set_flags": (_int, (_pointer, _u32)),
     "bpf_map__fd": (_int, (_pointer,)),
     "bpf_map__name": (_string, (_pointer,)),
     "bpf_map__set_max_entries": (_int, (_pointer, _u32)),
@@ -179,12 +180,20 @@ class ObjectFile:
         if result:
             raise VerifierError(self._path, -result, "\n".join(_log[-_LOG_LINES:]))
 
+    def set_program_flags(self, name: str, flags: int) -> None:
+        """Sets the flags of one program (BPF_F_ of bpf(2)), in place of those that its section implies."""
+        result = library().bpf_program__set_flags(self._program(name), flags)
+        self._check(f"set the flags of program {name} in", result)
+
     def program_fd(self, name: str) -> int:
         """The descriptor of a loaded program."""
+        return int(library().bpf_program__fd(self._program(name)))
+
+    def _program(self, name: str) -> int:
         handle = library().bpf_object__find_program_by_name(self._handle, name.encode())
         if not handle:
             raise KernelError(f"find program {name} in", self._path, 0)
-        return int(library().bpf_program__fd(handle))
+        return int(handle)
 
     def map_fd(self, name: str) -> int:
         """The descriptor of a created map."""

@@ -49,6 +49,8 @@ class Link:
     """The kernel's name for the kind of a virtual device: `veth`, `bridge`, `vrf`; empty for hardware."""
     master: int = 0
     """The index of the bridge, bond or VRF that the device is part of; 0 for none."""
+    lower: int = 0
+    """The index of the device below a VLAN or another virtual device; 0 for none, or where that is elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,8 @@ def _link(data: bytes) -> Link:
     info = attributes(fields.get(rt.IFLA_LINKINFO, b""))
     virtual = info.get(rt.IFLA_INFO_KIND, b"").rstrip(b"\0").decode("ascii", "replace")
     master: int = struct.unpack("=I", fields.get(rt.IFLA_MASTER, bytes(4)))[0]
-    return Link(index, name, mac, mtu, up, number, header, virtual, master)
+    lower: int = struct.unpack("=I", fields.get(rt.IFLA_LINK, bytes(4)))[0]
+    return Link(index, name, mac, mtu, up, number, header, virtual, master, lower)
 
 
 def route_devices(fields: dict[int, bytes]) -> list[int]:

@@ -33,6 +33,11 @@ def packet_context(ifindex: int, *, segment_bytes: int = 0) -> bytes:
     return bytes(context)
 
 
+def frame_context(ifindex: int, length: int) -> bytes:
+    """The context of a frame of `length` bytes that arrives at a device, for `Program.test_run` of an XDP program."""
+    return struct.pack("=IIIIII", 0, length, 0, ifindex, 0, 0)
+
+
 class Program(Owned):
     """A loaded program."""
 

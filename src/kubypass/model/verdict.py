@@ -54,6 +54,7 @@ class FlowFlag(IntEnum):
     FROM_SELF = 1
     NUMBERED = 2
     OPENING = 4
+    STAYS = 8
 
 
 class FlowState(IntEnum):
@@ -74,7 +75,8 @@ class Hook(IntEnum):
     TO_UPLINK = 3
     TO_POD = 4
     TO_SELF = 5
-    MAX = 6
+    XDP = 6
+    MAX = 7
 
 
 class InsideReason(IntEnum):
@@ -109,6 +111,14 @@ class PreviousKind(IntEnum):
     KNOWN = 0
     ALL = 1
     MAX = 2
+
+
+class RedirectDomain(IntEnum):
+    """enum redirect_domain."""
+
+    NONE = 0
+    GENERIC = 1
+    NATIVE = 2
 
 
 class ServiceFlag(IntEnum):

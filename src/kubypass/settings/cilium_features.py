@@ -98,8 +98,6 @@ FEATURES: Final = (
     Feature("bpf-lb-mode-annotation", _SNAT),
     Feature("bpf-lb-algorithm node-port-algorithm", _RANDOM, frozenset({"", "random"})),
     Feature("bpf-lb-algorithm-annotation", _RANDOM),
-    Feature("bpf-lb-acceleration node-port-acceleration", "kubypass attaches no XDP program: packets are balanced in "
-            "tc", frozenset({"", "disabled"})),
     # Datapath
     Feature("datapath-mode", "pods have veth devices", frozenset({"", "veth"})),
     Feature("enable-host-legacy-routing", "kubypass forwards pods' packets past the node's "

@@ -64,6 +64,16 @@ class ServiceSettings:
         "enable-service-ping", SWITCH, False, "false",
         "Service addresses answer pings. Not one of Cilium's keys.",
     )  # fmt: skip
+    acceleration: str = setting(
+        "bpf-lb-acceleration",
+        Kind("word", parse_choice("disabled", "native", "best-effort", "generic")),
+        "disabled",
+        "disabled",
+        "XDP: packets of external clients to backends on other nodes, and their answers, are translated in the "
+        "drivers of the uplinks. native: every uplink has to be able to; best-effort: those that are; generic: in the "
+        "kernel's receive path, with any driver.",
+        choices=("disabled", "native", "best-effort", "generic"),
+    )
     proxy_name: str = setting(
         "k8s-service-proxy-name", LABEL_VALUE, "", "",
         "Serves only Services whose label service.kubernetes.io/service-proxy-name has this value. "

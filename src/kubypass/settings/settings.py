@@ -105,6 +105,7 @@ KEYS: Final[tuple[Key, ...]] = (
     *_BY_NAME.values(),
     _alias("native-routing-cidr", _BY_NAME["ipv4-native-routing-cidr"]),
     _alias("masquerade", _BY_NAME["enable-ipv4-masquerade"]),
+    _alias("node-port-acceleration", _BY_NAME["bpf-lb-acceleration"]),
     _alias("enable-host-reachable-services", _BY_NAME["bpf-lb-sock"]),
 )
 """Every key; the aliases are at the end."""

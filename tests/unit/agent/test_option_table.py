@@ -11,9 +11,11 @@ from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_doc import option_document
 from kubypass.agent.report.option_table import OPTIONS, option_rows
+from kubypass.kernel.attach.xdp import XdpMode
 from kubypass.kernel.features import Features
 from kubypass.model.protocol import Protocol
 from kubypass.node.facts import NodeState
+from kubypass.node.xdp_fit import AcceleratedDevice
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import KEYS
 
@@ -120,3 +122,33 @@ def test_families_that_are_not_masqueraded_have_a_reason() -> None:
         "9 networks and addresses are reached without",
         "2 connections ended as the node lost their address",
     ]
+
+
+NATIVE, GENERIC = XdpMode.NATIVE, XdpMode.GENERIC
+
+
+@pytest.mark.parametrize(
+    ("wanted", "modes", "effective", "why"),
+    [
+        ("disabled", (), "Disabled", ""),
+        ("native", (NATIVE, NATIVE), "Native", ""),
+        ("generic", (GENERIC,), "Generic", ""),
+        ("native", (NATIVE, None), "Best-Effort", "not every uplink can"),
+        ("native", (None,), "Disabled", "no uplink can"),
+        ("best-effort", (NATIVE, None), "Best-Effort", ""),
+        ("best-effort", (None, None), "Disabled", "no uplink can"),
+    ],
+)
+def test_xdp_on_each_uplink(
+    wanted: str, modes: tuple[XdpMode | None, ...], effective: str, why: str
+) -> None:
+    devices = tuple(
+        AcceleratedDevice(f"eth{number}", mode, "" if mode else "so it is")
+        for number, mode in enumerate(modes)
+    )
+    row = rows({"bpf-lb-acceleration": wanted}, figures=Figures(accelerated=devices))
+    found = row["XDP Acceleration"]
+    assert (found["wanted"], found["effective"]) == (wanted.title(), effective)
+    assert str(found["why"]).startswith(why)
+    assert bool(found["why"]) == bool(why)
+    assert found["details"] == [str(one) for one in devices]

@@ -10,6 +10,7 @@ from kubypass.agent.report.map_fill import Fill
 from kubypass.model.address import Family
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
+from kubypass.node.xdp_fit import AcceleratedDevice
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,8 @@ class Figures:
     """The networks that pods reach with their own addresses."""
     lost_sources: int = 0
     """Connections ended since the start because the node lost the address that they were masqueraded with."""
+    accelerated: tuple[AcceleratedDevice, ...] = ()
+    """How XDP handles the packets of each uplink."""
     flows: int = 0
     """Flows that have not expired, as the last count found them."""
     fills: tuple[Fill, ...] = ()

@@ -27,6 +27,8 @@ _NO_DESTROY = (
 _NO_RETVAL = (
     f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
 )
+_NOT_ALL = "not every uplink can, as is said of each; their packets are balanced in tc"
+_NONE = "no uplink can, as is said of each; packets are balanced in tc"
 
 
 def _always(text: str) -> Callable[[Inputs], State]:
@@ -133,6 +135,23 @@ def _by_family(words: list[str], families: Collection[int]) -> str:
     return " ".join([*words, f"[{on}]"])
 
 
+def _acceleration(inputs: Inputs) -> State:
+    wanted = inputs.settings.services.acceleration.title()
+    devices = inputs.figures.accelerated
+    lacking = [one for one in devices if one.mode is None]
+    details = tuple(map(str, devices))
+    fields: dict[str, object] = {
+        "devices": [
+            {"name": one.name, "mode": one.mode or "none", "reason": one.reason} for one in devices
+        ]
+    }
+    if not lacking or (wanted == "Best-Effort" and len(lacking) < len(devices)):
+        return State(wanted, wanted, details=details, fields=fields)
+    if len(lacking) == len(devices):
+        return State(wanted, "Disabled", _NONE, details, fields)
+    return State(wanted, "Best-Effort", _NOT_ALL, details, fields)
+
+
 def _cluster_ip(inputs: Inputs) -> State:
     external = inputs.settings.services.external_cluster_ip
     return _same("Enabled, from outside too" if external else "Enabled")
@@ -231,8 +250,10 @@ OPTIONS = (
     ),
     Option(
         "XDP Acceleration",
-        _always("Disabled"),
-        "Whether packets are balanced in the driver.",
+        _acceleration,
+        "Whether packets to backends on other nodes are balanced in the driver: how, on each device, and why not.",
+        ("bpf-lb-acceleration",),
+        (_NOT_ALL, _NONE),
         field="xdp_acceleration",
     ),
     Option("Hubble", _always("Disabled"), "Whether flows can be observed.", field="hubble"),
