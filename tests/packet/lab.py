@@ -20,7 +20,7 @@ from kubypass.datapath.config import datapath_config, pack_networks
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import XDP_OBJECT, XDP_PROGRAM, load_programs
 from kubypass.datapath.local_addresses import inside_entries, primary_entry
-from kubypass.datapath.sizes import FLOW_MAPS
+from kubypass.datapath.sizes import FLOW_MAPS, PASSAGES
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
@@ -111,6 +111,7 @@ class Lab:
                 "backends": sizes,
                 "slots": sizes,
                 "fragments": 1024,
+                "passages": PASSAGES if constants.passages_a_cpu else 1,
             },
             lambda opened: opened.set_rodata(constants.pack()),
         )

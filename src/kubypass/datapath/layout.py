@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "5f438b803e2a"
+LAYOUT_HASH = "739fb9a301ad"
 MAP_NAMES = (
     "services",
     "slots",
@@ -30,6 +30,7 @@ MAP_NAMES = (
     "previous_programs",
     "fragments",
     "queued_fragments",
+    "passages",
     "socket_peers",
     "socket_lb_off",
     "refused_binds",
@@ -656,7 +657,7 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBBB6x128s128s128s")
+_CONFIG = Struct("<QQQQQQIIIIIBBBBBBBBBBBBBBBBBB2x128s128s128s")
 CONFIG_SIZE = 472
 
 
@@ -673,6 +674,7 @@ class Config(NamedTuple):
     snat_ports: int
     snat_extra_first: int
     snat_extra_ports: int
+    passages_a_cpu: int
     socket_lb_pods: int
     external_cluster_ip: int
     socket_lb_refuse: int
@@ -708,6 +710,7 @@ class Config(NamedTuple):
             self.snat_ports,
             self.snat_extra_first,
             self.snat_extra_ports,
+            self.passages_a_cpu,
             self.socket_lb_pods,
             self.external_cluster_ip,
             self.socket_lb_refuse,
@@ -745,6 +748,7 @@ class Config(NamedTuple):
             snat_ports,
             snat_extra_first,
             snat_extra_ports,
+            passages_a_cpu,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,
@@ -778,6 +782,7 @@ class Config(NamedTuple):
             snat_ports,
             snat_extra_first,
             snat_extra_ports,
+            passages_a_cpu,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,
