@@ -44,6 +44,7 @@ def datapath_config(
         tcp_fin_timeout_ns=settings.conntrack.tcp_fin_timeout_ns,
         any_timeout_ns=settings.conntrack.any_timeout_ns,
         seed=_seed(),
+        maglev_seed=maglev_seed(settings.balancing.maglev_seed),
         snat_port_first=snat_first,
         snat_ports=snat_ports,
         snat_extra_first=extra_first,
@@ -76,6 +77,11 @@ def _seed() -> int:
     """The seed of the choice of backends: the same until the node boots again, and unknown to clients outside."""
     boot = sysctl.read("kernel.random.boot_id") or ""
     return int.from_bytes(hashlib.sha256(f"kubypass {boot}".encode()).digest()[:8], "little")
+
+
+def maglev_seed(seed: bytes) -> int:
+    """The seed of the choice of cells in Maglev tables: the same on every node that has the same setting."""
+    return int.from_bytes(hashlib.sha256(b"kubypass maglev" + seed).digest()[:8], "little")
 
 
 def _detector(
