@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
@@ -33,10 +33,7 @@ def datapath_config(
     """
     detector, networks, families = _detector(settings, pod_cidrs)
     inside = cluster_networks(settings)[:NETWORKS_MAX]
-    snat, _ = plan_snat_ports(settings, ephemeral)
-    (snat_first, snat_ports), (extra_first, extra_ports) = (
-        (first, last - first + 1) for first, last in (snat.main, snat.extra or (0, -1))
-    )
+    (snat_first, snat_ports), (extra_first, extra_ports) = _snat_ports(settings, ephemeral)
     return layout.Config(
         node_netns_cookie=netns.netns_cookie(),
         tcp_timeout_ns=settings.conntrack.tcp_timeout_ns,
@@ -71,6 +68,13 @@ def datapath_config(
         service_networks=pack_networks(settings.services.cidrs),
         inside_networks=pack_networks(inside),
     )
+
+
+def _snat_ports(settings: Settings, ephemeral: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """The first port and the number of ports of the main range and of the extra one."""
+    snat, _ = plan_snat_ports(settings, ephemeral)
+    for first, last in (snat.main, snat.extra or (0, -1)):
+        yield first, last - first + 1
 
 
 def _seed() -> int:
