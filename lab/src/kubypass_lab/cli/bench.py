@@ -37,12 +37,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
     packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
     packets.set_defaults(run=_packets)
-    routing = cases.add_parser("routing", help="BPF host routing next to legacy, in turns")
-    routing.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
-    routing.add_argument(
-        "--requests", type=_positive, default=1000, help="of each kind, each turn (default 1000)"
-    )
-    routing.set_defaults(run=_routing)
+    routing = _add_routing(cases)
     kubernetes = cases.add_parser("kubernetes", help="next to kube-proxy, on a real API server")
     kubernetes.add_argument("--nodes", type=_positive, default=1000)
     kubernetes.add_argument("--services", type=_positive, default=10000)
@@ -82,6 +77,18 @@ def _add_maglev(
     maglev.add_argument("--changes", type=_positive, default=200, help="changes of one endpoint")
     maglev.set_defaults(run=_maglev)
     return maglev
+
+
+def _add_routing(
+    cases: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> argparse.ArgumentParser:
+    routing = cases.add_parser("routing", help="BPF host routing next to legacy, in turns")
+    routing.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
+    routing.add_argument(
+        "--requests", type=_positive, default=1000, help="of each kind, each turn (default 1000)"
+    )
+    routing.set_defaults(run=_routing)
+    return routing
 
 
 def _positive(text: str) -> int:
