@@ -78,7 +78,7 @@ def config(**changes: Any) -> layout.Config:
 
 def native_networks() -> dict[str, Any]:
     """Constants of a cluster whose settings name its pods' networks, as most do."""
-    pods = [parse_cidr(one) for one, why in CLUSTER.items() if why == InsideReason.PODS]
+    pods = [parse_cidr(net) for net, why in CLUSTER.items() if why == InsideReason.PODS]
     return {"inside_network_count": len(pods), "inside_networks": pack_networks(pods)}
 
 
@@ -108,8 +108,7 @@ class Lab:
             {
                 "services": 4096,
                 **dict.fromkeys(FLOW_MAPS, flows),
-                "backends": sizes,
-                "slots": sizes,
+                **dict.fromkeys(("backends", "slots"), sizes),
                 "maglev": 4096,
                 "fragments": 1024,
                 "passages": PASSAGES if constants.passages_a_cpu else 1,
