@@ -21,7 +21,7 @@ WHEEL := $(BUILD)/wheel/kubypass-$(VERSION)-py3-none-any.whl
 GUEST_TESTS := env KUBYPASS_SLOWNESS=10 .venv/bin/pytest --color=no -q --tb=short -p no:cacheprovider
 KERNEL_ROWS := tests/packet/test_affinity.py tests/packet/test_forward.py
 
-.PHONY: help install build layout format check test test-kubernetes test-kernels fuzz flood mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image containerfile manifests clean
+.PHONY: help install build layout format check test test-legacy-routing test-all-options test-kubernetes test-kernels fuzz flood mutation demo box demo-kubernetes e2e bench soak soak-kubernetes wheel image containerfile manifests clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -102,7 +102,11 @@ test: install build ## all tests that need no Kubernetes
 	.venv/bin/pytest -q -n 2 --dist loadfile --ignore=tests/kubernetes tests
 
 test-legacy-routing: install build ## tests/box once more, with legacy host routing below a stateful firewall of each node
-	env KUBYPASS_HOST_ROUTING=firewall .venv/bin/pytest -q tests/box
+	env KUBYPASS_FIREWALL=yes KUBYPASS_SETTINGS='enable-host-legacy-routing: "true"' .venv/bin/pytest -q tests/box
+
+test-all-options: install build ## tests/box once more, with all routing options together: DSR, Maglev, XDP
+	env KUBYPASS_SETTINGS='bpf-lb-mode: dsr; bpf-lb-dsr-dispatch: auto; bpf-lb-algorithm: maglev; bpf-lb-acceleration: generic' \
+		.venv/bin/pytest -q tests/box
 
 test-kubernetes: install build ## tests on a real Kubernetes; builds its programs first, once (20 minutes)
 	scripts/helm

@@ -159,16 +159,22 @@ def box_name(kind: str) -> str:
     return f"pytest{os.getpid()}{kind}"
 
 
-HOST_ROUTING = os.environ.get("KUBYPASS_HOST_ROUTING", "")
-"""`legacy` has every box with legacy host routing, `firewall` also has its nodes judge what they forward."""
+FIREWALL = "KUBYPASS_FIREWALL" in os.environ
+"""Whether the nodes of every box judge what they forward, by the states of connections."""
+EVERYWHERE = [
+    line.strip() for line in os.environ.get("KUBYPASS_SETTINGS", "").split(";") if line.strip()
+]
+"""Settings of every box, such as `enable-host-legacy-routing: "true"; bpf-lb-algorithm: maglev`."""
 
 
-def host_routing(settings: Path) -> Path:
-    """The settings, with the host routing of the whole run."""
-    if not HOST_ROUTING:
+def with_everywhere(settings: Path) -> Path:
+    """The settings, with those of the whole run; a file's own come first."""
+    text = settings.read_text()
+    more = [line for line in EVERYWHERE if f"{line.partition(':')[0]}:" not in text]
+    if not more:
         return settings
     with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
-        file.write(f'{settings.read_text()}\nenable-host-legacy-routing: "true"\n')
+        file.write("\n".join((text, *more, "")))
     return Path(file.name)
 
 
@@ -177,8 +183,8 @@ def own_box(kind: str, settings: Path, *objects: Path) -> Iterator[Box]:
     """A dual-stack box that is gone after the block; `kind` as in box_name."""
     name = box_name(kind)
     try:
-        box = up(name, DUAL_STACK, host_routing(settings), print)
-        if HOST_ROUTING == "firewall":
+        box = up(name, DUAL_STACK, with_everywhere(settings), print)
+        if FIREWALL:
             firewall.set_up(box, firewall.ANY_NEW)
         apply_files(box, [*objects], print)
         yield box
