@@ -162,6 +162,23 @@ def test_it_is_switched_while_a_client_talks(
             assert (handled(accelerated) - before >= 6) == (mode != "disabled"), mode
 
 
+@FAMILIES
+def test_the_trace_tells_of_it(accelerated: Cluster, directory: Path, version: int) -> None:
+    """Of the packet and of the answer, where the backend is on the other node; of neither, where it is on this one."""
+    accelerate(accelerated, directory, "native")
+    to = f"{accelerated.host(version, 'node1')}:{accelerated.node_port('echo')}/tcp"
+    said: dict[int, str] = {}
+    for number in range(1, 60):
+        source = f"203.0.113.{number}" if version == 4 else f"2001:db8:cafe::{number:x}"
+        shown = accelerated.run("node1", "kubypass", "trace", "--from", source, "--to", to)
+        said[shown.count("driver has XDP")] = shown
+        if {0, 2} <= said.keys():
+            break
+    assert {0, 2} == said.keys(), said
+    assert "back: from_uplink" in said[2]
+    assert "into the pod" in said[0]
+
+
 def test_nothing_is_left_of_it(accelerated: Cluster, directory: Path) -> None:
     accelerate(accelerated, directory, "native")
     accelerate(accelerated, directory, "disabled")
