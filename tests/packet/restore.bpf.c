@@ -29,8 +29,11 @@ static __u32 runs;
 /* How many of `frames` are taken in turn: a power of two. */
 const volatile __u32 turns SEC(".rodata") = 1;
 
-SEC(CONTEXT_SECTION)
-int restore(context *ctx)
+/* The device that live frames leave by. */
+const volatile __u32 out SEC(".rodata") = 1;
+
+/* Makes the packet the next of `frames`. */
+static __always_inline bool take_turn(context *ctx)
 {
 	__u32 index = runs++ & (turns - 1);
 	struct headers *frame = bpf_map_lookup_elem(&frames, &index);
@@ -38,8 +41,16 @@ int restore(context *ctx)
 	void *start = header_at(&cursor, 0, HEADER_BYTES);
 
 	if (!frame || !start)
-		return ACTION_DROP;
+		return false;
 	__builtin_memcpy(start, frame, HEADER_BYTES);
+	return true;
+}
+
+SEC(CONTEXT_SECTION)
+int restore(context *ctx)
+{
+	if (!take_turn(ctx))
+		return ACTION_DROP;
 	bpf_tail_call(ctx, &measured, 0);
 	return ACTION_PASS;
 }
@@ -49,6 +60,20 @@ SEC(CONTEXT_SECTION)
 int nothing(context *ctx)
 {
 	return ACTION_PASS;
+}
+
+/* Sends live frames out of a device. */
+SEC(CONTEXT_SECTION)
+int generate(context *ctx)
+{
+	return take_turn(ctx) ? redirect_out(out) : ACTION_DROP;
+}
+
+/* Takes what comes back. */
+SEC(CONTEXT_SECTION)
+int sink(context *ctx)
+{
+	return ACTION_DROP;
 }
 
 char _license[] SEC("license") = "Dual BSD/GPL";

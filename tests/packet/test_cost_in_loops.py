@@ -20,17 +20,15 @@ from kubypass.kernel.features import XDP_FRAGS, XDP_HAS_FRAGS
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, frame_context, packet_context
-from kubypass.model.verdict import FlowState, ServiceFlag
+from kubypass.model.verdict import ServiceFlag
 from tests.house.sources import ROOT
+from tests.packet.flows_in_loops import BYTES, FLOWS, PORTS, frame, open_flows
 from tests.packet.lab import Lab
 from tests.packet.packets import Addresses, segment
 from tests.packet.uplink import uplink_index
 
 LOOPS = int(os.environ.get("KUBYPASS_LOOPS", "20000"))
 ROUNDS = int(os.environ.get("KUBYPASS_ROUNDS", "5"))
-FLOWS = 1024
-BYTES = 80
-PORTS = range(20000, 20000 + FLOWS)
 
 
 @dataclass
@@ -75,28 +73,6 @@ def quiet(loaded: Lab) -> Iterator[Lab]:
     loaded.flags, loaded.repeats, loaded.driver = 0, 0, False
     with inside(loaded.path):
         yield loaded
-
-
-def frame(who: Addresses, port: int, flags: str, seq: int, ack: int) -> bytes:
-    flow = (who.client, port, who.node, 30080)
-    return bytes(segment(who, flow, flags=flags, seq=seq, ack=ack, payload="x" * 40))
-
-
-def open_flows(lab: Lab, who: Addresses) -> None:
-    """Handshakes of all ports with a backend on another node."""
-    lab.service(who.node, 30080, [who.remote_pod], flags=ServiceFlag.NODE_PORT)
-    for port in PORTS:
-        answer = (who.remote_pod, 8080, who.node, port)
-        for packet in (
-            segment(who, (who.client, port, who.node, 30080), seq=99, payload=""),
-            segment(who, answer, flags="SA", seq=499, ack=100, payload=""),
-            frame(who, port, "A", 100, 500),
-        ):
-            lab.programs["from_uplink"].test_run(
-                bytes(packet), context=packet_context(uplink_index())
-            )
-    states = [flow.state for flow in lab.flows().values()]
-    assert states == [FlowState.ESTABLISHED] * 2 * FLOWS
 
 
 def measure(lab: Lab, packets: list[bytes]) -> dict[str, int]:
