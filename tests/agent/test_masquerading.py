@@ -10,7 +10,7 @@ from kubypass.datapath.pins import Pins
 from kubypass.model.address import Address, format_address
 from kubypass_lab.bench.cluster import write_file
 from kubypass_lab.bench.node import BareNode
-from tests.agent.undo import problems, root, started, wait
+from tests.agent.undo import problems, root, started, wait, write_pod
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
 
@@ -60,3 +60,23 @@ def test_a_family_without_pods_is_inside_as_a_whole(node: BareNode) -> None:
         write_node(node, "10.1.2.0/24")
         wait(node, lambda: "0.0.0.0/96" not in inside(node), "IPv4 to be masqueraded")
         assert {"10.1.2.0/120", "2000::/3"} <= inside(node)
+
+
+def test_pods_that_other_nodes_take_for_outside(node: BareNode) -> None:
+    """The networks of pods are known, and a pod is in none of them."""
+    write_node(node, "10.1.2.0/24")
+    write_pod(node, "one", "pod0", "10.1.2.1")
+    with started(node):
+        assert problems(node) == []
+        write_pod(node, "two", "pod1", "10.9.0.1")
+        (said,) = wait(node, lambda: problems(node), "a problem")
+        assert said.startswith(
+            "Masquerading: pods of this node are in no known network of pods: 10.9.0.1;"
+        )
+        write_node(node, "10.9.0.0/24")
+        wait(node, lambda: any("pods: 10.1.2.1;" in one for one in problems(node)), "the other pod")
+        write_node(node, "10.0.0.0/10")
+        wait(node, lambda: not problems(node), "the problem to be gone")
+        write_pod(node, "six", "pod2", "fd00:9::1")
+        wait(node, lambda: node.status()["pods"] == 3, "the third pod")
+        assert problems(node) == []

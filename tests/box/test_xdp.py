@@ -164,7 +164,7 @@ def test_it_is_switched_while_a_client_talks(
 
 @FAMILIES
 def test_the_trace_tells_of_it(accelerated: Cluster, directory: Path, version: int) -> None:
-    """Of the packet and of the answer, where the backend is on the other node; of neither, where it is on this one."""
+    """It says so of the packet and of the answer to a backend on the other node, and of neither to one on this node."""
     accelerate(accelerated, directory, "native")
     to = f"{accelerated.host(version, 'node1')}:{accelerated.node_port('echo')}/tcp"
     said: dict[int, str] = {}

@@ -10,6 +10,7 @@ is written to caught.json, and asked first the next time.
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import re
@@ -267,5 +268,10 @@ def main(words: list[str], *, new: bool = False) -> int:
 
 
 if __name__ == "__main__":
-    arguments = sys.argv[1:]
-    sys.exit(main([each for each in arguments if each != "--new"], new="--new" in arguments))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument(
+        "words", nargs="*", help="only faults whose file or description has one of them"
+    )
+    parser.add_argument("--new", action="store_true", help="only faults of which nothing is known")
+    given = parser.parse_args()
+    sys.exit(main(given.words, new=given.new))

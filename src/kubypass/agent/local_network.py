@@ -85,6 +85,8 @@ class Network:
         self._devices = SyncedMap(datapath.maps["pod_devices"])
         self._foreign_sources = SyncedMap(datapath.maps["foreign_sources"])
         self._socket_lb_off = SyncedMap(datapath.maps["socket_lb_off"])
+        self.addresses: frozenset[Address] = frozenset()
+        """The addresses of the pods."""
         self.problems: list[Problem] = []
         self.device_problems: list[Problem] = []
         """Devices of the node itself that have no programs."""
@@ -115,6 +117,7 @@ class Network:
         wanted = node_entries(node.addresses, node.with_node_ports)
         names = {link.name for link in node.own_devices}
         here = self._with_devices(found, node)
+        self.addresses = frozenset(address for pod, _ in here for address in pod.addresses)
         written = self._know_senders(here, thorough=thorough)
         entries = [_endpoints(pod, link) for pod, link in here]
         everything = {key: value for some in entries for key, value in some.items()}

@@ -7,11 +7,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from kubypass.agent.log import log
-from kubypass.datapath.local_addresses import inside_entries, uplink_entry
+from kubypass.datapath.local_addresses import inside_entries, prefix_key, uplink_entry
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import Address, Family
+from kubypass.model.address import Address, Family, family, format_address
 from kubypass.model.cidr import Cidr
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
@@ -33,6 +33,8 @@ class Masquerading:
         self._inside = SyncedMap(maps["inside"])
         self._uplinks = SyncedMap(maps["uplinks"])
         self._failed: tuple[Problem, ...] = ()
+        self._pods: frozenset[Address] = frozenset()
+        self._strangers: tuple[Problem, ...] = ()
         self._planned_of: tuple[object, ...] = ()
         """What `inside` was planned of: for 5,000 nodes that takes some 50 ms, and pods come and go more often."""
         self._entries: dict[bytes, bytes] = {}
@@ -46,7 +48,7 @@ class Masquerading:
     def problems(self) -> tuple[Problem, ...]:
         """What is wrong with ip-masq-agent's configuration, or with the maps."""
         of_list = self._agent_list.problems if self._agent_list else ()
-        return (*of_list, *self._failed)
+        return (*of_list, *self._failed, *self._strangers)
 
     def look(self) -> bool:
         """Whether ip-masq-agent's configuration changed, so that `sync` is due."""
@@ -55,8 +57,15 @@ class Masquerading:
             log("ip-masq-agent's configuration changed")
         return changed
 
-    def sync(self, node: NodeState, nodes: Iterable[Node], *, thorough: bool = True) -> int:
-        """Brings the maps up to date; returns how many entries were written.
+    def sync(
+        self,
+        node: NodeState,
+        nodes: Iterable[Node],
+        pods: frozenset[Address],
+        *,
+        thorough: bool = True,
+    ) -> int:
+        """Brings the maps up to date; returns how many entries were written. `pods` are the addresses of this node's.
 
         What is inside is known before an uplink masquerades, so that nothing of the cluster leaves masqueraded.
         """
@@ -80,7 +89,26 @@ class Masquerading:
             self._failed, self._planned_of = (Problem("Masquerading", message),), ()
             return 0
         self._failed = ()
+        if planned or pods != self._pods:
+            self._pods, self._strangers = pods, self._find_strangers(pods)
         return written
+
+    def _find_strangers(self, pods: frozenset[Address]) -> tuple[Problem, ...]:
+        """A problem where pods of this node are outside: those of other nodes reach them as they do the outside."""
+        found = sorted(
+            address
+            for address in pods
+            if family(address) in self.families and not self._inside.lookup(prefix_key(address))
+        )
+        if not found:
+            return ()
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        message = (
+            f"pods of this node are in no known network of pods: {format_address(found[0])}{more}; pods of other "
+            "nodes reach them masqueraded; name their network in ipv4-native-routing-cidr or "
+            "ipv6-native-routing-cidr"
+        )
+        return (Problem("Masquerading", message),)
 
     def _plan(self, nodes: tuple[Node, ...], primary: Mapping[int, Address]) -> bool:
         """Plans what is inside, if it was planned of something else before; returns whether it did."""

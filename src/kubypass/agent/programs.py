@@ -77,7 +77,8 @@ class Programs:
         self.acceleration.pause()
         loader.prepare_switch(self.datapath)
         agent.writes["maps"] += self.network.sync(agent.node)
-        agent.writes["maps"] += self.masquerading.sync(agent.node, agent.snapshot.nodes.values())
+        nodes, pods = agent.snapshot.nodes.values(), self.network.addresses
+        agent.writes["maps"] += self.masquerading.sync(agent.node, nodes, pods)
         self.attach_node()
         if self.datapath.loaded:
             loader.finish_switch(self.datapath)

@@ -38,7 +38,7 @@ from kubypass.node.bypassed_rules import bypassed_rules
 from kubypass.node.routes import sync_routes
 from kubypass.plan.cidrs import Overlaps
 from kubypass.plan.routes import plan_routes
-from kubypass.plan.snat import plan_snat_ports
+from kubypass.plan.snat import more_ports_advice, plan_snat_ports
 
 SWEEP_S = 0.25
 _PASS_S = 15.0
@@ -117,6 +117,7 @@ class Running:
     def figures(self) -> Figures:
         """What is counted now, for status and metrics."""
         services, frontends, backends = self.services.count
+        maglev, without_table = self.services.with_maglev
         network, sweep, stale = self.programs.network, self.programs.sweep, self.stale
         masquerading = self.programs.masquerading
         fills = self._fills()
@@ -125,6 +126,8 @@ class Running:
             services=services,
             frontends=frontends,
             backends=backends,
+            maglev=maglev,
+            without_table=without_table,
             pods=network.pods,
             excluded_pods=network.excluded,
             foreign_source_pods=network.foreign_sources,
@@ -191,7 +194,8 @@ class Running:
             self._masquerade(thorough=False)
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
-        snat = snat_problems(failures, time.monotonic_ns())
+        advice = more_ports_advice(self._agent.settings, self._agent.node.ephemeral)
+        snat = snat_problems(failures, time.monotonic_ns(), advice)
         groups = group_problems([*self._problems(self._fills()), *snat])
         self._agent.problem_log.look(groups)
         self._events.look(groups)
@@ -230,8 +234,10 @@ class Running:
     def _masquerade(self, *, thorough: bool) -> None:
         """Follows what pods reach with their own addresses, and with which addresses of the node they leave."""
         agent, programs = self._agent, self.programs
-        nodes = agent.snapshot.nodes.values()
-        agent.writes["maps"] += programs.masquerading.sync(agent.node, nodes, thorough=thorough)
+        nodes, pods = agent.snapshot.nodes.values(), programs.network.addresses
+        agent.writes["maps"] += programs.masquerading.sync(
+            agent.node, nodes, pods, thorough=thorough
+        )
         addresses = frozenset(agent.node.addresses)
         if self._addresses - addresses:
             programs.sweep.check_sources(addresses, agent.settings.conntrack.tcp_fin_timeout_ns)

@@ -36,6 +36,11 @@ def inside_entries(inside: Mapping[Cidr, InsideReason]) -> dict[bytes, bytes]:
     }
 
 
+def prefix_key(address: Address) -> bytes:
+    """Returns the key by which one address is looked up in `inside`."""
+    return layout.Prefix(8 * len(address), address).pack()
+
+
 def node_entries(
     addresses: Iterable[Address], with_node_ports: Collection[Address]
 ) -> dict[bytes, bytes]:

@@ -41,6 +41,10 @@ class SyncedMap:
         self._known = {**content, **wanted} if keep_others else dict(wanted)
         return len(changed) + len(gone)
 
+    def lookup(self, key: bytes) -> bytes | None:
+        """What the kernel finds for a key, which need not be that of an entry in a trie."""
+        return self._target.lookup(key)
+
     def add(self, entries: Mapping[bytes, bytes]) -> None:
         """Writes these entries and keeps the others."""
         self._target.update_batch(b"".join(entries), b"".join(entries.values()), len(entries))

@@ -74,6 +74,19 @@ def plan_snat_ports(settings: Settings, ephemeral: Ports) -> tuple[SnatPorts, tu
     return ports, tuple(problems)
 
 
+def more_ports_advice(settings: Settings, ephemeral: Ports) -> str:
+    """How to get more source ports, and how many: a whole sentence's end."""
+    ports, _ = plan_snat_ports(settings, ephemeral)
+    extra = settings.masquerade.extra_ports
+    gaps = _gaps([settings.node_ports.port_range, ports.main, ephemeral])
+    best = max(gaps, key=_size, default=None)
+    more = _size(best) - (_size(extra) if extra else 0) if best else 0
+    spread = "spread the service over more backends"
+    if best and more > 0:
+        return f"node-port-nat-range-ext: {best[0]},{best[1]} adds {more} ports to {ports.count}; or {spread}"
+    return f"all {ports.count} ports that can be had are in use: narrow net.ipv4.ip_local_port_range, or {spread}"
+
+
 def _gaps(taken: Iterable[Ports]) -> list[Ports]:
     gaps, at = [], FIRST_NAT_PORT
     for first, last in sorted(taken):

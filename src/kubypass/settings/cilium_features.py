@@ -37,7 +37,6 @@ _NO_AUTHENTICATION = (
 )
 _NO_PROXY = "kubypass has no proxy for layer 7: HTTP, DNS and TLS rules are not applied, and there is no Envoy"
 _NO_HUBBLE = "kubypass has no Hubble: use kubypass status, trace and metrics"
-_RANDOM = "kubypass selects backends at random: there is no Maglev"
 _SNAT = (
     "kubypass masquerades clients of backends on other nodes (SNAT): there is no DSR, and such a backend sees the "
     "node's address; externalTrafficPolicy: Local keeps the client's"
@@ -96,8 +95,6 @@ FEATURES: Final = (
     # Load balancing
     Feature("bpf-lb-mode node-port-mode", _SNAT, frozenset({"", "snat"})),
     Feature("bpf-lb-mode-annotation", _SNAT),
-    Feature("bpf-lb-algorithm node-port-algorithm", _RANDOM, frozenset({"", "random"})),
-    Feature("bpf-lb-algorithm-annotation", _RANDOM),
     # Datapath
     Feature("datapath-mode", "pods have veth devices", frozenset({"", "veth"})),
     Feature("enable-host-legacy-routing", "kubypass forwards pods' packets past the node's "

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from kubypass.plan.snat import plan_snat_ports
+from kubypass.plan.snat import more_ports_advice, plan_snat_ports
 from kubypass.settings.check import check_settings
 from kubypass.settings.masquerade import MasqueradeSettings
 from kubypass.settings.node_ports import NodePortSettings
@@ -84,3 +84,38 @@ def test_a_range_with_node_ports_in_it_is_refused_and_names_them() -> None:
     assert "outside of node-port-range, 30000,31000" in finding.message
     given["node-port-nat-range-ext"] = "20000,29999"
     assert check_settings(given)[0].masquerade.extra_ports == (20000, 29999)
+
+
+@pytest.mark.parametrize(
+    ("node_ports", "ephemeral", "extra", "expected"),
+    [
+        (
+            (30000, 32767),
+            LINUX,
+            None,
+            "node-port-nat-range-ext: 1024,29999 adds 28976 ports to 4536",
+        ),
+        ((30000, 32767), LINUX, (20000, 24999), "1024,29999 adds 23976 ports to 9536"),
+        (
+            (30000, 32767),
+            LINUX,
+            (1024, 29999),
+            "all 33512 ports that can be had are in use: narrow",
+        ),
+        ((30000, 32767), (1024, 65535), None, "all 4536 ports that can be had are in use: narrow"),
+        ((30000, 32767), (10000, 29000), None, "1024,9999 adds 8976 ports to 32768"),
+    ],
+)
+def test_advice_says_how_many_more_ports_there_are(
+    node_ports: tuple[int, int],
+    ephemeral: tuple[int, int],
+    extra: tuple[int, int] | None,
+    expected: str,
+) -> None:
+    settings = Settings(
+        node_ports=NodePortSettings(port_range=node_ports),
+        masquerade=MasqueradeSettings(extra_ports=extra),
+    )
+    advice = more_ports_advice(settings, ephemeral)
+    assert expected in advice
+    assert advice.endswith("or spread the service over more backends")

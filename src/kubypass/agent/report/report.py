@@ -43,7 +43,7 @@ from kubypass.model.problem import Problem
 from kubypass.model.verdict import BackendList
 from kubypass.node.pod_records import read_pods
 from kubypass.plan.items import ItemKey
-from kubypass.plan.snat import plan_snat_ports
+from kubypass.plan.snat import more_ports_advice, plan_snat_ports
 from kubypass.plan.socket_lb import is_excluded
 from kubypass.version import VERSION
 
@@ -169,8 +169,10 @@ class Report:
     def _problems(self, figures: Figures, failures: list[SnatFailure]) -> list[Problem]:
         if not figures.started:
             return []
-        hung = self._agent.health.hung()
-        return [*hung, *figures.problems, *snat_problems(failures, time.monotonic_ns())]
+        agent = self._agent
+        advice = more_ports_advice(agent.settings, agent.node.ephemeral)
+        snat = snat_problems(failures, time.monotonic_ns(), advice)
+        return [*agent.health.hung(), *figures.problems, *snat]
 
     def _pinned(self, name: str) -> Map:
         return self._pins.open_map(name)

@@ -34,15 +34,14 @@ def snat_status(ports: SnatPorts, failures: Sequence[SnatFailure]) -> dict[str, 
     }
 
 
-def snat_problems(failures: Sequence[SnatFailure], now_ns: int) -> list[Problem]:
-    """A problem for each backend for which connections were dropped recently."""
+def snat_problems(failures: Sequence[SnatFailure], now_ns: int, advice: str) -> list[Problem]:
+    """A problem for each backend for which connections were dropped recently, with the advice how to get more ports."""
     recent = [one for one in failures if now_ns - one.last_ns < _RECENT_S * 10**9]
     return [
         Problem(
             "SNAT",
             f"no free source port towards {_backend(failure)}: {failure.connections} times, last "
-            f"{(now_ns - failure.last_ns) // 10**9} s ago; add ports with node-port-nat-range-ext, or "
-            "spread the service over more backends",
+            f"{(now_ns - failure.last_ns) // 10**9} s ago; {advice}",
         )
         for failure in recent[:_SHOWN]
     ]

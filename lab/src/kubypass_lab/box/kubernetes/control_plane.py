@@ -27,6 +27,7 @@ PORT = 6443
 READY_S = 4 * DEADLINE_S
 ETCD = "http://127.0.0.1:2379"
 CONTROL_PLANE_CGROUP = "control-plane"
+_STARTS = 3
 _HEALTH = {"kube-controller-manager": 10257, "kube-scheduler": 10259}
 
 
@@ -167,8 +168,19 @@ def start_api_server(paths: ClusterPaths, topology: Topology) -> None:
 
 
 def wait_api(paths: ClusterPaths, topology: Topology) -> None:
-    """Wait until the API server is ready. KubypassError: it is not, with the end of its log."""
-    _wait(paths, "kube-apiserver", f"{server_url(topology)}/readyz")
+    """Wait until the API server is ready. KubypassError: it is not, with the end of its log.
+
+    On a slow machine, a hook of its start may give up, which ends it: it is started again, as kubelet would.
+    """
+    name, url = "kube-apiserver", f"{server_url(topology)}/readyz"
+    for _ in range(_STARTS - 1):
+        try:
+            return _wait(paths, name, url)
+        except KubypassError:
+            if is_alive(parse_process(read_json(paths.process_record(name)))):
+                raise
+            start_api_server(paths, topology)
+    return _wait(paths, name, url)
 
 
 def start_controllers(paths: ClusterPaths, topology: Topology, *, scheduler: bool = True) -> None:
