@@ -3,6 +3,7 @@
  * action. */
 #pragma once
 
+#include "dsr.h"
 #include "icmp_reply.h"
 #include "slow_path.h"
 
@@ -25,9 +26,16 @@ static __always_inline bool take_forwarded_mark(context *ctx)
 	SEC("tc")                                                                                                      \
 	int name(context *ctx)                                                                                         \
 	{                                                                                                              \
+		union step step;                                                                                       \
+                                                                                                                       \
 		if (sent_by_node(hook) && take_forwarded_mark(ctx))                                                    \
 			return ACTION_PASS;                                                                            \
-		return run_remaining_steps(ctx, hook, handle_##name(ctx));                                             \
+		step.bits = handle_##name(ctx);                                                                        \
+		if (config.dsr && from_network(hook))                                                                  \
+			step.bits = run_dsr(ctx, hook, step.bits);                                                     \
+		if (step.next == NEXT_AGAIN)                                                                           \
+			step.bits = handle_##name(ctx);                                                                \
+		return run_remaining_steps(ctx, hook, step.bits);                                                      \
 	}
 
 static __always_inline int run_remaining_steps(context *ctx, enum hook hook, __u64 first)

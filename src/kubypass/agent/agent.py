@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 from kubypass.agent.attempts import Attempts
+from kubypass.agent.direct_return import DirectReturn
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.masquerading import open_agent_list
@@ -60,6 +61,7 @@ class Agent:
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
         self.agent_list = open_agent_list(settings)
+        self.direct_return = DirectReturn(settings, options.node)
         self.ports, self.health = ports, ports.health
         self.problem_log = ProblemLog()
         self.faults, self.attempts = faults, Attempts(faults)

@@ -132,6 +132,8 @@ class Running:
             not_masqueraded=masquerading.why,
             inside=len(masquerading.inside),
             lost_sources=sweep.lost_sources,
+            dsr_peers=tuple(self._agent.direct_return.rows()),
+            dsr_refused=self._agent.direct_return.refused(),
             accelerated=self.programs.acceleration.devices,
             flows=sum(self.programs.fill.entries[name] for name in FLOW_MAPS),
             fills=fills,
@@ -178,6 +180,7 @@ class Running:
             *self.programs.network.device_problems,
             *self.programs.acceleration.problems,
             *self.programs.masquerading.problems,
+            *agent.direct_return.problems,
             *snat,
             *agent.node.problems,
             *agent.unfit,
@@ -189,6 +192,7 @@ class Running:
         self.binds.look()
         if self.programs.masquerading.look():
             self._masquerade(thorough=False)
+        self._agent.writes["maps"] += self._agent.direct_return.look()
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
         advice = more_ports_advice(self._agent.settings, self._agent.node.ephemeral)
@@ -235,6 +239,7 @@ class Running:
         agent.writes["maps"] += programs.masquerading.sync(
             agent.node, nodes, pods, thorough=thorough
         )
+        agent.writes["maps"] += agent.direct_return.follow(agent.node, nodes, thorough=thorough)
         addresses = frozenset(agent.node.addresses)
         if self._addresses - addresses:
             programs.sweep.check_sources(addresses, agent.settings.conntrack.tcp_fin_timeout_ns)

@@ -20,11 +20,11 @@ from kubypass.errors import KernelError, KubypassError
 _TYPES = ("ClusterIP", "NodePort", "ExternalIPs", "LoadBalancer", "HostPort")
 _HEAD = ("ID", "Frontend", "Service Type", "Backend")
 _NAMES = ("Service",)
-_WIDE = ("Service", "Port Name", "Policy", "Affinity", "Source Ranges")
+_WIDE = ("Service", "Port Name", "Policy", "Affinity", "Source Ranges", "Forwarding")
 _EPILOG = """examples:
   kubypass service list -n default my-nginx        the frontends of one service
   kubypass service list --port 30080 --type nodeport
-  kubypass service list -o wide                    with port names, traffic policy, affinity and source ranges"""
+  kubypass service list -o wide                    with names, policy, affinity, source ranges and forwarding"""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -128,4 +128,10 @@ def _owner(row: dict[str, Any]) -> str:
 
 def _details(row: dict[str, Any]) -> tuple[str, ...]:
     affinity = f"{row['affinity_s']} s" if row["affinity_s"] else "none"
-    return (row.get("port_name") or "-", row["policy"], affinity, row["source_ranges"])
+    return (
+        row.get("port_name") or "-",
+        row["policy"],
+        affinity,
+        row["source_ranges"],
+        row["forwarding"],
+    )

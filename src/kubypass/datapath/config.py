@@ -34,9 +34,7 @@ def datapath_config(
     detector, networks, families = _detector(settings, pod_cidrs)
     inside = cluster_networks(settings)[:NETWORKS_MAX]
     snat, _ = plan_snat_ports(settings, ephemeral)
-    (snat_first, snat_ports), (extra_first, extra_ports) = (
-        (first, last - first + 1) for first, last in (snat.main, snat.extra or (0, -1))
-    )
+    main, extra = ((low, high - low + 1) for low, high in (snat.main, snat.extra or (0, -1)))
     return layout.Config(
         node_netns_cookie=netns.netns_cookie(),
         tcp_timeout_ns=settings.conntrack.tcp_timeout_ns,
@@ -44,10 +42,10 @@ def datapath_config(
         tcp_fin_timeout_ns=settings.conntrack.tcp_fin_timeout_ns,
         any_timeout_ns=settings.conntrack.any_timeout_ns,
         seed=_seed(),
-        snat_port_first=snat_first,
-        snat_ports=snat_ports,
-        snat_extra_first=extra_first,
-        snat_extra_ports=extra_ports,
+        snat_port_first=main[0],
+        snat_ports=main[1],
+        snat_extra_first=extra[0],
+        snat_extra_ports=extra[1],
         socket_lb_pods=int(settings.socket_lb_pods),
         external_cluster_ip=int(settings.services.external_cluster_ip),
         socket_lb_refuse=int(features.refuse_connect),
@@ -64,6 +62,7 @@ def datapath_config(
         pod_families=families,
         verify_sources=int(settings.pods.verify_sources),
         masquerade=masquerade_families(settings),
+        dsr=int(settings.dsr.wanted),
         inside_network_count=len(inside),
         frags=int(features.xdp_frags),
         pod_networks=pack_networks(networks),

@@ -25,7 +25,7 @@ _ABI_STRUCTS = (
     "transport_address", "service", "backend", "local_address", "pod_device", "xdp_device", "tuple", "flow", "datagram",
     "datagram_ports", "socket_peer", "node_port", "refused_bind", "source_range", "affinity_client", "affinity",
     "snat_failure", "counter", "icmp_budget", "decision_record", "network", "prefix",
-    "node_addresses", "config",
+    "node_addresses", "dsr_peer", "config",
 )  # fmt: skip
 _OFFSETS = {
     "source_range": ("service", "client"),

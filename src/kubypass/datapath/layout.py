@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "5f438b803e2a"
+LAYOUT_HASH = "6fdeee058de1"
 MAP_NAMES = (
     "services",
     "slots",
@@ -21,6 +21,8 @@ MAP_NAMES = (
     "node_addresses",
     "uplinks",
     "inside",
+    "dsr_peers",
+    "dsr_refusals",
     "pod_devices",
     "xdp_devices",
     "foreign_sources",
@@ -656,7 +658,29 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBBB6x128s128s128s")
+_DSR_PEER = Struct("<III")
+DSR_PEER_SIZE = 12
+
+
+class DsrPeer(NamedTuple):
+    """struct dsr_peer, 12 bytes."""
+
+    dispatch: int
+    is_node: int
+    mtu: int
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _DSR_PEER.pack(self.dispatch, self.is_node, self.mtu)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> DsrPeer:
+        """Reads the bytes that the kernel has."""
+        dispatch, is_node, mtu = _DSR_PEER.unpack(data)
+        return cls(dispatch, is_node, mtu)
+
+
+_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBBBB5x128s128s128s")
 CONFIG_SIZE = 472
 
 
@@ -689,6 +713,7 @@ class Config(NamedTuple):
     pod_families: int
     verify_sources: int
     masquerade: int
+    dsr: int
     inside_network_count: int
     frags: int
     pod_networks: Bytes
@@ -724,6 +749,7 @@ class Config(NamedTuple):
             self.pod_families,
             self.verify_sources,
             self.masquerade,
+            self.dsr,
             self.inside_network_count,
             self.frags,
             self.pod_networks,
@@ -761,6 +787,7 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            dsr,
             inside_network_count,
             frags,
             pod_networks,
@@ -794,6 +821,7 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            dsr,
             inside_network_count,
             frags,
             pod_networks,

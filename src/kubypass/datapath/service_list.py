@@ -79,6 +79,7 @@ def _policies(service: layout.Service) -> Row:
         "policy": "Local" if service.flags & ServiceFlag.LOCAL else "Cluster",
         "affinity_s": service.affinity_s,
         "source_ranges": ranges,
+        "forwarding": "DSR" if service.flags & ServiceFlag.DSR else "SNAT",
     }
 
 

@@ -38,10 +38,6 @@ _NO_AUTHENTICATION = (
 _NO_PROXY = "kubypass has no proxy for layer 7: HTTP, DNS and TLS rules are not applied, and there is no Envoy"
 _NO_HUBBLE = "kubypass has no Hubble: use kubypass status, trace and metrics"
 _RANDOM = "kubypass selects backends at random: there is no Maglev"
-_SNAT = (
-    "kubypass masquerades clients of backends on other nodes (SNAT): there is no DSR, and such a backend sees the "
-    "node's address; externalTrafficPolicy: Local keeps the client's"
-)
 _ZERO: Final = frozenset({"", "0"})
 _EMPTY: Final = frozenset({""})
 
@@ -94,8 +90,6 @@ FEATURES: Final = (
     Feature("clustermesh-enable-endpoint-sync clustermesh-enable-mcs-api", "kubypass has no cluster mesh: services "
             "have the backends of their own cluster"),
     # Load balancing
-    Feature("bpf-lb-mode node-port-mode", _SNAT, frozenset({"", "snat"})),
-    Feature("bpf-lb-mode-annotation", _SNAT),
     Feature("bpf-lb-algorithm node-port-algorithm", _RANDOM, frozenset({"", "random"})),
     Feature("bpf-lb-algorithm-annotation", _RANDOM),
     # Datapath

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from kubypass.settings.conntrack import ConntrackSettings
+from kubypass.settings.dsr import DsrSettings
 from kubypass.settings.http_ports import HttpPortSettings
 from kubypass.settings.key import Key
 from kubypass.settings.kubernetes import KubernetesSettings
@@ -44,6 +45,9 @@ class Settings:
     pods: PodSettings = field(default_factory=PodSettings, metadata={"title": "Pods"})
     masquerade: MasqueradeSettings = field(
         default_factory=MasqueradeSettings, metadata={"title": "Masquerading"}
+    )
+    dsr: DsrSettings = field(
+        default_factory=DsrSettings, metadata={"title": "Direct server return"}
     )
     conntrack: ConntrackSettings = field(
         default_factory=ConntrackSettings, metadata={"title": "Connection tracking"}
@@ -104,6 +108,7 @@ _BY_NAME = {key.name: key for keys in GROUPS.values() for key in keys}
 KEYS: Final[tuple[Key, ...]] = (
     *_BY_NAME.values(),
     _alias("native-routing-cidr", _BY_NAME["ipv4-native-routing-cidr"]),
+    _alias("node-port-mode", _BY_NAME["bpf-lb-mode"]),
     _alias("masquerade", _BY_NAME["enable-ipv4-masquerade"]),
     _alias("node-port-acceleration", _BY_NAME["bpf-lb-acceleration"]),
     _alias("enable-host-reachable-services", _BY_NAME["bpf-lb-sock"]),

@@ -180,6 +180,9 @@ def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
         return f"into the pod by {_device(index)}"
     if outcome.verdict == Verdict.TO_NETWORK:
         return "to the network" + ("" if programs.scratch_network else _route(sent.destination))
+    if outcome.verdict == Verdict.DSR:
+        route = "" if programs.scratch_network else _route(sent.destination)
+        return f"to the network{route}; the backend's node answers the client (DSR)"
     if outcome.verdict == Verdict.PASS:
         return "to the node's own network stack"
     return _outcome_words(outcome)

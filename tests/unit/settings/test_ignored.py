@@ -34,7 +34,6 @@ from kubypass.settings.cilium_keys import CILIUM_KEYS
         ("enable-host-legacy-routing", "true", "netfilter of the node does not see them"),
         ("enable-bpf-masquerade", "false", "always masquerades in BPF"),
         ("egress-masquerade-interfaces", "eth0", "on every uplink"),
-        ("bpf-lb-mode", "dsr", "there is no DSR"),
         ("bpf-lb-algorithm", "maglev", "there is no Maglev"),
         ("enable-svc-source-range-check", "false", "cannot be switched off"),
         ("enable-external-ips", "0", "cannot be switched off"),
@@ -92,3 +91,11 @@ def test_no_switch_of_a_security_feature_is_just_accepted(word: str) -> None:
         "enable-local-redirect-policy",
     }:  # fmt: skip
         assert check_settings({key: "true"})[1][0].level == "ignored", key
+
+
+@pytest.mark.parametrize("dispatch", ["geneve", "ipip"])
+def test_a_dispatch_that_is_not_there_is_refused(dispatch: str) -> None:
+    """It is never accepted and then not done."""
+    _, (finding,) = check_settings({"bpf-lb-dsr-dispatch": dispatch})
+    assert finding.level == "wrong"
+    assert 'expected "opt" or "auto"' in finding.message

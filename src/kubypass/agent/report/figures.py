@@ -35,6 +35,10 @@ class Figures:
     """The networks that pods reach with their own addresses."""
     lost_sources: int = 0
     """Connections ended since the start because the node lost the address that they were masqueraded with."""
+    dsr_peers: tuple[dict[str, object], ...] = ()
+    """The other nodes, and how DSR reaches them."""
+    dsr_refused: Mapping[str, int] = field(default_factory=dict)
+    """Connections of services in DSR mode that were masqueraded, by reason."""
     accelerated: tuple[AcceleratedDevice, ...] = ()
     """How XDP handles the packets of each uplink."""
     flows: int = 0

@@ -10,7 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from kubypass.kube import wire
-from kubypass.kube.convert.annotations import read_exposure, read_nodes, read_source_deny
+from kubypass.kube.convert.annotations import (
+    read_exposure,
+    read_forwarding,
+    read_nodes,
+    read_source_deny,
+)
 from kubypass.kube.convert.fields import FAMILIES, MAX_PORT, PROTOCOLS, read_addresses
 from kubypass.model.address import Address, family, format_address, is_special
 from kubypass.model.cidr import Cidr, parse_cidr
@@ -56,6 +61,7 @@ def convert_service(source: wire.Service, notes: list[str]) -> Service | None:
         source_deny=read_source_deny(annotations, notes),
         exposure=read_exposure(annotations, notes),
         nodes=read_nodes(annotations, notes),
+        forwarding=read_forwarding(annotations, notes),
         health_check_port=_health_check_port(spec),
         uid=metadata.uid or "",
         created=metadata.creation_timestamp or "",
