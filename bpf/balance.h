@@ -79,18 +79,28 @@ static __always_inline enum client_kind client_kind(enum hook hook, const struct
 	return from_network(hook) ? CLIENT_OUTSIDE : CLIENT_NODE;
 }
 
-/* Returns the number of a connection that packets open: 32 bits that look random to those who do not know the seed.
- * A connection whose entry is lost gets its backend again by it, while the list stays. */
-static __noinline __u32 connection_number(const struct tuple *tuple)
+/* Returns 32 bits of a tuple, or of its source address alone, that look random to those who do not know the seed. */
+static __noinline __u32 hash_tuple(const struct tuple *tuple, __u64 seed, bool source_alone)
 {
 	const __u32 *word = (const __u32 *)tuple;
-	__u64 number = config.seed;
 
 	for (__u32 i = 0; i < sizeof(*tuple) / sizeof(*word); i++) {
-		number = (number ^ word[i]) * 0x9e3779b97f4a7c15ULL;
-		number ^= number >> 32;
+		if (source_alone && i == sizeof(tuple->source) / sizeof(*word))
+			break;
+		seed = (seed ^ word[i]) * 0x9e3779b97f4a7c15ULL;
+		seed ^= seed >> 32;
 	}
-	return number;
+	return seed;
+}
+
+/* Returns the number by which a connection that packets open selects its backend. A connection whose entry is lost
+ * gets its backend again by it, while the list stays. With Maglev it does on every node that has the same backends and
+ * seed, and mostly when the list changes. With session affinity, the client's address alone decides there. */
+static __always_inline __u32 connection_number(const struct service *service, const struct tuple *tuple)
+{
+	if (service->cells)
+		return hash_tuple(tuple, config.maglev_seed, service->affinity_s);
+	return hash_tuple(tuple, config.seed, false);
 }
 
 /* Does the backend's node answer the connection? Another part opens it then, or sends the packet here again. */
@@ -125,7 +135,7 @@ static __always_inline struct new_flow plan_new(context *ctx, enum hook hook, co
 		new.verdict = VERDICT_DROP_EXTERNAL_CLUSTER_IP;
 		return new;
 	}
-	decision = judge(service, &client, client.address, connection_number(&packet->tuple));
+	decision = judge(service, &client, client.address, connection_number(service, &packet->tuple));
 	new.verdict = decision.verdict;
 	if (!decision.backend)
 		return new;

@@ -15,6 +15,7 @@ struct config {
 	__u64 tcp_fin_timeout_ns;
 	__u64 any_timeout_ns;
 	__u64 seed; /* of the choice of backends */
+	__u64 maglev_seed; /* of the choice of cells: the same on every node */
 	__u32 snat_port_first; /* source ports for connections whose clients' own are taken: snat_ports from here */
 	__u32 snat_ports;
 	__u32 snat_extra_first; /* and snat_extra_ports from here */

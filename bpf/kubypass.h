@@ -22,6 +22,7 @@ enum abi_constant {
 	POD_DEVICES = 4096, /* slots of `pod_devices` */
 	XDP_DEVICES = 256, /* slots of `xdp_devices` */
 	QUEUED_FRAGMENTS = 64, /* of one datagram: 65535 bytes in frames of 1500 are 44 */
+	MAGLEV_CELLS = 512, /* cells of a table that one entry of `maglev` holds */
 };
 
 /* An IPv6 address, or an IPv4 address as ::ffff:a.b.c.d (RFC 4291 section 2.5.5.2): both families share one set of
@@ -63,7 +64,8 @@ enum backend_list {
 };
 
 /* Value of `services`. The backends of a service port are slots[first_slot ..]: first the Cluster list, then the
- * Local list. One update of this value moves all new connections from complete lists to other complete lists. */
+ * Local list. One update of this value moves all new connections from complete lists to other complete lists. With
+ * Maglev, each list has a table of `cells` cells in `maglev`. */
 struct service {
 	__u32 id;
 	__u32 first_slot;
@@ -71,6 +73,23 @@ struct service {
 	__u32 local_backends; /* in the Local list */
 	__u32 flags; /* enum service_flag */
 	__u32 affinity_s; /* seconds that a client keeps its backend after its last new connection; 0: no affinity */
+	__u64 table; /* the Maglev tables of its lists */
+	__u32 cells; /* of each table; 0: backends are selected at random */
+	__u32 pad;
+};
+
+/* Key of `maglev`: a part of a table. The parts of the Local list's table follow those of the Cluster list's. */
+struct maglev_part {
+	__u64 table; /* a digest of what the table is made of */
+	__u32 number;
+	__u32 pad;
+};
+
+/* Value of `maglev`: positions in the list, by cell. */
+struct maglev_cells {
+	__u16 positions[MAGLEV_CELLS];
+	__u32 checksum; /* of the positions, by which the agent finds what others have written */
+	__u32 pad;
 };
 
 /* Key of `source_ranges`, a trie of prefixes: 32 bits of the service, then bits of the client's address. */
@@ -109,6 +128,7 @@ struct backend {
 	__u8 protocol;
 	__u8 state; /* enum backend_state */
 	__u32 lists; /* enum backend_list: the lists that contain it */
+	__u32 weight; /* its share of a Maglev table, beside others' */
 };
 
 enum local_address_kind {

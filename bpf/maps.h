@@ -28,6 +28,9 @@ MAP(services, HASH, SIZED_BY_SETTINGS, struct transport_address, struct service)
 /* Slot -> backend identifier: the lists of backends of all services, each a contiguous range. */
 MAP(slots, ARRAY, SIZED_BY_SETTINGS, __u32, __u32);
 
+/* Part of a Maglev table -> its cells. Only the parts that exist take memory. */
+MAP(maglev, HASH, SIZED_BY_SETTINGS, struct maglev_part, struct maglev_cells, __uint(map_flags, BPF_F_NO_PREALLOC));
+
 /* Backend identifier -> backend. Identifier 0 is never used. */
 MAP(backends, ARRAY, SIZED_BY_SETTINGS, __u32, struct backend);
 

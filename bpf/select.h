@@ -1,9 +1,27 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
 /* Selects the backend of a new connection: the client's last one where the service has session affinity, else by a
- * number that is uniform over all connections. */
+ * number that is uniform over all connections. A Maglev table makes of equal numbers equal backends on every node. */
 #pragma once
 
 #include "service.h"
+
+/* Returns the position in a list of `count` backends that its Maglev table has for `number`. */
+static __noinline __u32 look_up_position(const struct service *service, enum backend_list list, __u32 number,
+					 __u32 count)
+{
+	__u32 cell = (__u32)(((__u64)number * service->cells) >> 32);
+	struct maglev_part part = { .table = service->table, .number = cell / MAGLEV_CELLS };
+	struct maglev_cells *cells;
+	__u32 position = count;
+
+	if (list == LIST_LOCAL)
+		part.number += (service->cells + MAGLEV_CELLS - 1) / MAGLEV_CELLS;
+	cells = bpf_map_lookup_elem(&maglev, &part);
+	if (cells)
+		position = cells->positions[cell % MAGLEV_CELLS];
+	/* The table is gone, as the service that leads to it has just changed. */
+	return position < count ? position : (__u32)(((__u64)number * count) >> 32);
+}
 
 /* Returns the backend that `number` (32 uniform bits) selects from a list, or NULL where the list is empty. */
 static __always_inline struct backend *pick_backend(const struct service *service, enum backend_list list, __u32 number,
@@ -12,12 +30,16 @@ static __always_inline struct backend *pick_backend(const struct service *servic
 	__u32 count = list == LIST_LOCAL ? service->local_backends : service->backends;
 	__u32 slot, *found;
 
-	/* number * count / 2^32 is uniform in 0 .. count - 1, and cheaper than a division. */
-	slot = service->first_slot + (__u32)(((__u64)number * count) >> 32);
-	if (list == LIST_LOCAL)
-		slot += service->backends;
 	if (!count)
 		return NULL;
+	/* number * count / 2^32 is uniform in 0 .. count - 1, and cheaper than a division. */
+	if (service->cells)
+		slot = look_up_position(service, list, number, count);
+	else
+		slot = (__u32)(((__u64)number * count) >> 32);
+	slot += service->first_slot;
+	if (list == LIST_LOCAL)
+		slot += service->backends;
 	found = bpf_map_lookup_elem(&slots, &slot);
 	if (!found)
 		return NULL;

@@ -42,7 +42,7 @@ def frontend(
     maps: dict[str, Map], address: Address, port: int, service: int, *, others: int = 1
 ) -> None:
     """A frontend of a UDP service that has so many backends left."""
-    value = layout.Service(service, 0, others, 0, ServiceFlag.CLUSTER_IP, 0)
+    value = layout.Service(service, 0, others, 0, ServiceFlag.CLUSTER_IP, 0, 0, 0)
     for protocol in (UDP, TCP):
         maps["services"].update(
             layout.TransportAddress(address, port, protocol).pack(), value.pack()
@@ -51,7 +51,7 @@ def frontend(
 
 def backend(service: int, address: Address = POD, protocol: int = UDP) -> bytes:
     state, lists = BackendState.ACTIVE, BackendList.CLUSTER
-    return layout.Backend(address, service, 5353, protocol, state, lists).pack()
+    return layout.Backend(address, service, 5353, protocol, state, lists, 1).pack()
 
 
 def peer(

@@ -32,7 +32,7 @@ def test_test_files_stay_small(path: Path) -> None:
 @pytest.mark.parametrize("path", C_SOURCES, ids=name_of)
 def test_bpf_sources_stay_small(path: Path) -> None:
     text = path.read_text()
-    assert len(text.splitlines()) <= 320
+    assert len(text.splitlines()) <= 340
     for body in re.findall(r"^\{\n(.*?)^\}", text, re.MULTILINE | re.DOTALL):
         assert body.count("\n") <= 50
 

@@ -120,6 +120,18 @@ SETTINGS = {
         "bpf-lb-external-clusterip": "true",
     },
     "hidden": {"masquerade-all": "true", "nodeport-addresses": "primary"},
+    "maglev": {
+        "bpf-lb-algorithm": "maglev",
+        "bpf-lb-algorithm-annotation": "true",
+        "bpf-lb-maglev-table-size": "1021",
+        "bpf-lb-maglev-hash-seed": "c2V2ZW4gZHdhcmZz",
+        "bpf-lb-external-clusterip": "true",
+    },
+    "by annotation": {
+        "bpf-lb-algorithm-annotation": "true",
+        "bpf-lb-maglev-table-size": "1021",
+        "bpf-lb-maglev-hash-seed": "c2V2ZW4gZHdhcmZz",
+    },
     "silent": {"service-no-backend-response": "drop", "nodeport-addresses": "10.0.0.0/8"},
 }
 """The settings of rows from objects."""

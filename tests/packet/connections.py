@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tests.packet.raw import Ends
 from tests.packet.reference import Cluster, Frontend
+from tests.packet.reference_maglev import choose, number
 from tests.packet.reference_objects import Backend, Endpoint, Item, ItemKey, version
 
 Key = tuple[str, int, str, int, str]
@@ -178,9 +179,20 @@ class Memory:
         timeout = self.cluster.items[found[1]].affinity_s
         if affinity and affinity.backend in backends and affinity.idle_s < timeout:
             backends = frozenset({affinity.backend})
+        elif found[0] != "cluster" and self.cluster.items[found[1]].maglev:
+            backends = frozenset({self._by_table(found[1], backends, packet, protocol)})
         return Expected(
             "translated", backends, judged.item, judged.masquerade, by_pod=hook == "from_pod"
         )
+
+    def _by_table(
+        self, key: ItemKey, backends: frozenset[Backend], packet: Ends, protocol: str
+    ) -> Backend:
+        """Maglev leaves nothing to chance."""
+        node, item = self.cluster.node, self.cluster.items[key]
+        chance = number(node.maglev_seed, packet, protocol, source_alone=item.affinity_s > 0)
+        found = {where: item.endpoints[where].weight for where in backends}
+        return choose(node.maglev_seed, node.maglev_cells, found, protocol, chance)
 
     def _expect_unserved(self, hook: str, packet: Ends, protocol: str, flags: str) -> Expected:
         new = flags == "S" or protocol != "TCP"
@@ -273,20 +285,16 @@ def _serves(endpoints: dict[Backend, Endpoint], backend: Backend) -> bool:
 
 
 def _key(packet: Ends, protocol: str) -> Key:
-    return (
-        packet.source,
-        packet.source_port,
-        packet.destination,
-        packet.destination_port,
-        protocol,
+    client, dialled = (
+        (packet.source, packet.source_port),
+        (packet.destination, packet.destination_port),
     )
+    return (*client, *dialled, protocol)
 
 
 def _back(packet: Ends, protocol: str) -> Key:
-    return (
-        packet.destination,
-        packet.destination_port,
-        packet.source,
-        packet.source_port,
-        protocol,
+    client, dialled = (
+        (packet.source, packet.source_port),
+        (packet.destination, packet.destination_port),
     )
+    return (*dialled, *client, protocol)

@@ -110,6 +110,7 @@ class Lab:
                 **dict.fromkeys(FLOW_MAPS, flows),
                 "backends": sizes,
                 "slots": sizes,
+                "maglev": 4096,
                 "fragments": 1024,
             },
             lambda opened: opened.set_rodata(constants.pack()),
@@ -141,7 +142,7 @@ class Lab:
     def clear(self) -> None:
         """Empty maps."""
         connections = (*FLOW_MAPS, "fragments", "queued_fragments", "affinities", "snat_failures")
-        for name in ("services", "local_addresses", "source_ranges", *connections):
+        for name in ("services", "maglev", "local_addresses", "source_ranges", *connections):
             used = [key for key, _ in self.maps[name].items()]
             self.maps[name].delete_batch(b"".join(used), len(used))
         backends = self.maps["backends"]
@@ -193,6 +194,7 @@ class Lab:
                     NUMBERS[protocol],
                     BackendState.ACTIVE,
                     lists,
+                    1,
                 )
                 self.maps["backends"].update(struct.pack("<I", ids[backend]), value.pack())
         slots = [ids[backend] for backend in [*backends, *of_node]]
@@ -206,10 +208,10 @@ class Lab:
             key = UNSPECIFIED[family(key)]
         frontend = layout.TransportAddress(key, port, NUMBERS[protocol]).pack()
         counts = (len(backends), len(of_node))
-        service = layout.Service(number, indices[0], *counts, flags, affinity_s)
+        service = layout.Service(number, indices[0], *counts, flags, affinity_s, 0, 0)
         self.maps["services"].update(frontend, service.pack())
         if kinds := flags & _ADDRESSED:
-            none = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0)
+            none = layout.Service(0, 0, 0, 0, kinds | ServiceFlag.ADDRESS, 0, 0, 0)
             self.maps["services"].update(layout.TransportAddress(key, 0, 0).pack(), none.pack())
         return list(ids.values())
 

@@ -56,6 +56,9 @@ class RandomObjects:
         if self._chance(0.04):
             label = dice.choice(["service-proxy-name", "headless"])
             metadata["labels"] = {f"service.kubernetes.io/{label}": dice.choice(["", "other"])}
+        if self._chance(0.3):
+            word = dice.choice(["random", "maglev"])
+            metadata["annotations"] = {"service.cilium.io/lb-algorithm": word}
         spec: dict[str, Any] = {"ports": self._ports(number)}
         spec["type"] = dice.choice(["ClusterIP", "NodePort", "LoadBalancer", "LoadBalancer"])
         self._set_addresses(spec, number)
@@ -144,6 +147,8 @@ class RandomObjects:
         }
         if self._chance(0.03):
             metadata["labels"]["service.kubernetes.io/headless"] = ""
+        if self._chance(0.3):
+            metadata["annotations"] = {"service.cilium.io/weight": dice.choice(["0", "2", "7"])}
         kind = f"IPv{family}"
         addresses = [*NODE_ADDRESSES.pods, V4.node, V6.node, V4.other_node, V6.other_node]
         addresses = [a for a in addresses if (":" in a) == (family == 6)] + list(REMOTE[family])

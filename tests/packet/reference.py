@@ -54,6 +54,10 @@ class Node:
     node_port_addresses: tuple[str, ...] | str = ()
     """Networks, or "primary"."""
 
+    maglev_cells: int = 0
+    """Services select by a table of so many cells, unless their annotation says random; 0: all select at random."""
+    maglev_seed: bytes = b""
+
     inside: tuple[str, ...] = ()
     """Networks that pods reach with their own addresses; a family without one is not masqueraded."""
 
@@ -149,6 +153,8 @@ class Cluster:
                 protocol, name = port.get("protocol", "TCP"), port.get("name", "")
                 key = (where["namespace"], where["name"], name, protocol, family)
                 item = self._item(key, spec, list(map(canonical, vips)))
+                word = where.get("annotations", {}).get("service.cilium.io/lb-algorithm", "maglev")
+                item.maglev = self.node.maglev_cells > 0 and word == "maglev"
                 item.endpoints = endpoints(key, slices, self.node.name)
                 self.items[key] = item
                 addresses = [("cluster", cluster_ip)]

@@ -50,16 +50,23 @@ class Endpoint:
     terminating: bool
     zones: frozenset[str]
     nodes: frozenset[str]
+    weight: int = 1
+    """Annotation of its slice; 0: it keeps its connections, and gets no new ones."""
 
     @property
     def ending(self) -> bool:
         """Serving while it terminates."""
-        return not self.ready and self.serving and self.terminating
+        return not self.chosen and self.serving and self.terminating and self.weight > 0
+
+    @property
+    def chosen(self) -> bool:
+        """Ready, and nobody has taken it out."""
+        return self.ready and self.weight > 0
 
     @property
     def rank(self) -> tuple[bool, bool, bool]:
         """The duplicate with the highest rank counts. kube-proxy says so of `local` only; the others are a decision."""
-        return self.local, self.ready, self.serving and self.terminating
+        return self.local, self.chosen, self.serving and self.terminating
 
 
 @dataclass
@@ -72,14 +79,15 @@ class Item:
     internal_local: bool = False
     external_local: bool = False
     source_ranges: tuple[str, ...] = ()
+    maglev: bool = False
 
     @property
     def usable(self) -> bool:
         """Somewhere."""
-        return any(one.ready or one.ending for one in self.endpoints.values())
+        return any(one.chosen or one.ending for one in self.endpoints.values())
 
     def cluster_list(self, node: str, zone: str) -> set[Backend]:
-        ready = {where: one for where, one in self.endpoints.items() if one.ready}
+        ready = {where: one for where, one in self.endpoints.items() if one.chosen}
         if not ready:
             return {where for where, one in self.endpoints.items() if one.ending}
         for mine, said in ((node, "nodes"), (zone, "zones")):
@@ -92,7 +100,7 @@ class Item:
 
     def local_list(self) -> set[Backend]:
         here = {where: one for where, one in self.endpoints.items() if one.local}
-        ready = {where for where, one in here.items() if one.ready}
+        ready = {where for where, one in here.items() if one.chosen}
         return ready or {where for where, one in here.items() if one.ending}
 
 
@@ -129,13 +137,13 @@ def endpoints(key: ItemKey, slices: list[Mapping[str, Any]], node: str) -> dict[
                 address = canonical(endpoint["addresses"][0])
                 if version(address) != family:
                     continue
-                at, made = (address, port["port"]), _endpoint(endpoint, node)
+                at, made = (address, port["port"]), _endpoint(endpoint, node, where)
                 if at not in found or made.rank > found[at].rank:
                     found[at] = made
     return found
 
 
-def _endpoint(source: Mapping[str, Any], node: str) -> Endpoint:
+def _endpoint(source: Mapping[str, Any], node: str, of: Mapping[str, Any]) -> Endpoint:
     said, hints = source.get("conditions", {}), source.get("hints", {})
     return Endpoint(
         local=source.get("nodeName") == node,
@@ -144,6 +152,7 @@ def _endpoint(source: Mapping[str, Any], node: str) -> Endpoint:
         terminating=said.get("terminating") is True,
         zones=frozenset(zone["name"] for zone in hints.get("forZones", [])),
         nodes=frozenset(name["name"] for name in hints.get("forNodes", [])),
+        weight=int(of.get("annotations", {}).get("service.cilium.io/weight", "1")),
     )
 
 

@@ -94,6 +94,23 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
         _settings(kube_proxy_replacement="partial", detect_local_mode="NodeCIDR"),
         {"node_ports": False, "detect": "networks", "networks": NODE_ADDRESSES.pod_networks},
     ),
+    "by Maglev": (
+        _settings(
+            bpf_lb_algorithm="maglev",
+            bpf_lb_algorithm_annotation="true",
+            bpf_lb_maglev_table_size="251",
+            bpf_lb_maglev_hash_seed="c2V2ZW4gZHdhcmZz",
+            bpf_lb_external_clusterip="true",
+            ipv4_native_routing_cidr="10.0.0.0/8",
+            ipv6_native_routing_cidr="fd00:10:233::/48",
+        ),
+        {
+            "inside": ("10.0.0.0/8", "fd00:10:233::/48"),
+            "external_cluster_ip": True,
+            "maglev_cells": 251,
+            "maglev_seed": b"seven dwarfs",
+        },
+    ),
     "ClusterIPs only": (
         _settings(kube_proxy_replacement="false"),
         {"node_ports": False, "external": False},

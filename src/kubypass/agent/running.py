@@ -117,6 +117,7 @@ class Running:
     def figures(self) -> Figures:
         """What is counted now, for status and metrics."""
         services, frontends, backends = self.services.count
+        maglev, without_table = self.services.with_maglev
         network, sweep, stale = self.programs.network, self.programs.sweep, self.stale
         masquerading = self.programs.masquerading
         fills = self._fills()
@@ -125,6 +126,8 @@ class Running:
             services=services,
             frontends=frontends,
             backends=backends,
+            maglev=maglev,
+            without_table=without_table,
             pods=network.pods,
             excluded_pods=network.excluded,
             foreign_source_pods=network.foreign_sources,

@@ -77,6 +77,13 @@ class Services:
         services = sum(1 for key in self._items if not is_pod(key))
         return services, frontends, sum(len(entry.backend_ids) for entry in entries)
 
+    @property
+    def with_maglev(self) -> tuple[int, int]:
+        """How many service ports select by a Maglev table, and for how many more there is no room."""
+        entries = self._tables.entries.values()
+        having = sum(1 for entry in entries if entry.item.maglev)
+        return having, len(self._tables.without_table)
+
     def problems(self) -> list[Problem]:
         """What is wrong with the services as they are now."""
         return [problem for some in dict(self._problems).values() for problem in some]

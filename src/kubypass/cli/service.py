@@ -20,11 +20,11 @@ from kubypass.errors import KernelError, KubypassError
 _TYPES = ("ClusterIP", "NodePort", "ExternalIPs", "LoadBalancer", "HostPort")
 _HEAD = ("ID", "Frontend", "Service Type", "Backend")
 _NAMES = ("Service",)
-_WIDE = ("Service", "Port Name", "Policy", "Affinity", "Source Ranges", "Forwarding")
+_WIDE = ("Service", "Port Name", "Policy", "Affinity", "Source Ranges", "Algorithm", "Forwarding")
 _EPILOG = """examples:
   kubypass service list -n default my-nginx        the frontends of one service
   kubypass service list --port 30080 --type nodeport
-  kubypass service list -o wide                    with names, policy, affinity, source ranges and forwarding"""
+  kubypass service list -o wide                    with port names, policies, algorithm and forwarding"""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -109,7 +109,7 @@ def render(rows: list[dict[str, Any]], *, named: bool = False, wide: bool = Fals
     table: list[tuple[str, ...]] = [(*_HEAD, *more)]
     for row in rows:
         backends = [
-            f"{number} => {backend['address']} ({backend['state']})"
+            f"{number} => {backend['address']} ({backend['state']}{_weight(backend)})"
             for number, backend in enumerate(row["backends"], 1)
         ]
         head = (str(row["id"]), row["frontend"], row["type"])
@@ -128,10 +128,15 @@ def _owner(row: dict[str, Any]) -> str:
 
 def _details(row: dict[str, Any]) -> tuple[str, ...]:
     affinity = f"{row['affinity_s']} s" if row["affinity_s"] else "none"
+    cells = f" ({row['table_cells']})" if row.get("table_cells") else ""
+    algorithm = f"{row.get('algorithm', 'random')}{cells}"
     return (
-        row.get("port_name") or "-",
-        row["policy"],
-        affinity,
-        row["source_ranges"],
+        row.get("port_name") or "-", row["policy"], affinity, row["source_ranges"], algorithm,
         row["forwarding"],
-    )
+    )  # fmt: skip
+
+
+def _weight(backend: dict[str, Any]) -> str:
+    """The weight, where it is not the usual one."""
+    weight = backend.get("weight", 1)
+    return f", weight {weight}" if weight != 1 else ""

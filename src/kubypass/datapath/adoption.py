@@ -7,9 +7,10 @@ Items keep the identifiers that they have in the maps, so that connections go on
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kubypass.datapath import layout
+from kubypass.datapath.changes import Changes
 from kubypass.datapath.entries import (
     Entry,
     Lists,
@@ -20,7 +21,9 @@ from kubypass.datapath.entries import (
     source_range_of,
 )
 from kubypass.datapath.identifiers import Identifiers
+from kubypass.datapath.maglev_tables import NO_TABLE, MaglevTables, Table, wanted_table
 from kubypass.model.address import Address, AddressPort
+from kubypass.model.maglev import Maglev
 from kubypass.model.verdict import BackendState, ServiceFlag
 from kubypass.plan.items import Item, PlannedBackend
 
@@ -35,6 +38,8 @@ class Contents:
     slots: bytes
     backends: bytes
     source_ranges: Iterable[bytes] = ()
+    maglev: Mapping[bytes, bool] = field(default_factory=dict)
+    """Keys, each with whether its value is as an agent wrote it."""
 
 
 @dataclass(slots=True)
@@ -45,8 +50,9 @@ class Found:
     cluster: int = 0
     local: int = 0
     affinity_s: int = 0
-    backends: dict[AddressPort, tuple[int, int, int]] = field(default_factory=dict)
-    """Address and port -> identifier, state and lists."""
+    backends: dict[AddressPort, tuple[int, int, int, int]] = field(default_factory=dict)
+    """Address and port -> identifier, state, lists and weight."""
+    table: Table = NO_TABLE
     ranges: set[bytes] = field(default_factory=set)
 
     @property
@@ -71,6 +77,7 @@ class Adoption:
                 number,
                 backend.state,
                 backend.lists,
+                backend.weight or 1,  # an earlier version knew no weights
             )
             self._backend_ids.add(number)
         for key in contents.source_ranges:
@@ -83,7 +90,9 @@ class Adoption:
         lists = (value.first_slot, value.backends, value.local_backends)
         if sum(lists) > slots:  # the map was larger
             lists = (0, 0, 0)
-        self._found.setdefault(value.id, Found(*lists, value.affinity_s))
+        found = self._found.setdefault(value.id, Found(*lists, value.affinity_s))
+        if value.cells:
+            found.table = Table(value.table, value.cells)
 
     def reserve(self, identifiers: Identifiers) -> None:
         """Marks everything that was found as in use."""
@@ -91,7 +100,9 @@ class Adoption:
         in_use = [(first, size) for first, size in ranges if size]
         identifiers.reserve(set(self._found), self._backend_ids, in_use)
 
-    def claim(self, item: Item, services: Mapping[bytes, bytes]) -> Entry | None:
+    def claim(
+        self, item: Item, services: Mapping[bytes, bytes], tables: MaglevTables
+    ) -> Entry | None:
         """Takes out what an earlier agent had written for the item; None if there is nothing.
 
         `services` is the map as it will be: entries there that are not as that agent left them are written again.
@@ -113,29 +124,42 @@ class Adoption:
         lists = Lists(
             first, tuple(slots[first:middle]), tuple(slots[middle : middle + found.local])
         )
+        in_order = sorted(found.backends.items())
+        backends = tuple(
+            PlannedBackend(address, port, BackendState(state), of, weight)
+            for (address, port), (_, state, of, weight) in in_order
+        )
+        ids = tuple(identifier for _, (identifier, *_) in in_order)
+        table, maglev = _recover_table(item, backends, found.table, tables)
         kept = tuple(
             f
             for f in item.frontends
             if services.get(frontend_key(f))
-            == service_value(number, lists, f.flags, found.affinity_s)
+            == service_value(number, lists, f.flags, found.affinity_s, table)
         )
-        in_order = sorted(found.backends.items())
-        backends = tuple(
-            PlannedBackend(address, port, BackendState(state), of)
-            for (address, port), (_, state, of) in in_order
-        )
-        ids = tuple(identifier for _, (identifier, _, _) in in_order)
         if (lists.cluster, lists.local) != list_members(ids, backends):
             kept = ()  # the slots are not ours any more: nothing that leads to them can stay
         ranges = item.source_ranges
         if found.ranges != source_range_keys(number, ranges):
             ranges = tuple(map(source_range_of, found.ranges))
-        recovered = Item(item.key, kept, backends, found.affinity_s, ranges)
-        return Entry(number, recovered, ids, lists)
+        recovered = Item(item.key, kept, backends, found.affinity_s, ranges, maglev=maglev)
+        if maglev:
+            tables.take(recovered, Changes())  # it is there, so nothing changes
+        return Entry(number, recovered, ids, lists, table)
 
     def unclaimed(self) -> Iterator[Found]:
         """What nobody has claimed."""
         yield from self._found.values()
+
+
+def _recover_table(
+    item: Item, backends: tuple[PlannedBackend, ...], found: Table, tables: MaglevTables
+) -> tuple[Table, Maglev | None]:
+    """The tables that an earlier agent left for these backends, if they are complete and those that are wanted now."""
+    wanted = wanted_table(replace(item, backends=backends))
+    if wanted == found and (not wanted.cells or tables.has(found, backends)):
+        return found, item.maglev
+    return NO_TABLE, None
 
 
 def _backends(values: bytes) -> Iterator[tuple[int, layout.Backend]]:

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes changes to the maps, make before break.
 
-A frontend is switched to a list only when the list is complete, and a backend is removed only when no list has it.
+A frontend is switched to a list only when the list and its Maglev table are complete, and a backend is removed only
+when no list has it.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ def apply_changes(maps: dict[str, Map], changes: Changes) -> int:
     _write_numbered(maps["backends"], changes.backends)
     slots = changes.slots
     maps["slots"].update_batch(_pack(slots), _pack(slots.values()), len(slots))
+    tables = changes.maglev
+    maps["maglev"].update_batch(b"".join(tables), b"".join(tables.values()), len(tables))
     ranges = changes.source_ranges
     maps["source_ranges"].update_batch(b"".join(ranges), bytes(4 * len(ranges)), len(ranges))
     services = changes.services
@@ -29,6 +32,8 @@ def apply_changes(maps: dict[str, Map], changes: Changes) -> int:
     _write_numbered(maps["backends"], gone)
     ranges = changes.removed_source_ranges
     maps["source_ranges"].delete_batch(b"".join(ranges), len(ranges))
+    gone_parts = changes.removed_maglev
+    maps["maglev"].delete_batch(b"".join(gone_parts), len(gone_parts))
     return len(changes)
 
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 
 @dataclass(slots=True)
@@ -12,13 +12,13 @@ class Changes:
 
     backends: dict[int, bytes] = field(default_factory=dict)
     slots: dict[int, int] = field(default_factory=dict)
+    maglev: dict[bytes, bytes] = field(default_factory=dict)
     source_ranges: set[bytes] = field(default_factory=set)
     services: dict[bytes, bytes] = field(default_factory=dict)
     removed_services: set[bytes] = field(default_factory=set)
     removed_backends: list[int] = field(default_factory=list)
     removed_source_ranges: set[bytes] = field(default_factory=set)
+    removed_maglev: set[bytes] = field(default_factory=set)
 
     def __len__(self) -> int:
-        set_ = len(self.backends) + len(self.slots) + len(self.services) + len(self.source_ranges)
-        removed = len(self.removed_services) + len(self.removed_backends)
-        return set_ + removed + len(self.removed_source_ranges)
+        return sum(len(getattr(self, one.name)) for one in fields(self))

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
@@ -33,8 +33,7 @@ def datapath_config(
     """
     detector, networks, families = _detector(settings, pod_cidrs)
     inside = cluster_networks(settings)[:NETWORKS_MAX]
-    snat, _ = plan_snat_ports(settings, ephemeral)
-    main, extra = ((low, high - low + 1) for low, high in (snat.main, snat.extra or (0, -1)))
+    (snat_first, snat_ports), (extra_first, extra_ports) = _snat_ports(settings, ephemeral)
     return layout.Config(
         node_netns_cookie=netns.netns_cookie(),
         tcp_timeout_ns=settings.conntrack.tcp_timeout_ns,
@@ -42,10 +41,11 @@ def datapath_config(
         tcp_fin_timeout_ns=settings.conntrack.tcp_fin_timeout_ns,
         any_timeout_ns=settings.conntrack.any_timeout_ns,
         seed=_seed(),
-        snat_port_first=main[0],
-        snat_ports=main[1],
-        snat_extra_first=extra[0],
-        snat_extra_ports=extra[1],
+        maglev_seed=maglev_seed(settings.balancing.maglev_seed),
+        snat_port_first=snat_first,
+        snat_ports=snat_ports,
+        snat_extra_first=extra_first,
+        snat_extra_ports=extra_ports,
         socket_lb_pods=int(settings.socket_lb_pods),
         external_cluster_ip=int(settings.services.external_cluster_ip),
         socket_lb_refuse=int(features.refuse_connect),
@@ -71,10 +71,22 @@ def datapath_config(
     )
 
 
+def _snat_ports(settings: Settings, ephemeral: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """The first port and the number of ports of the main range and of the extra one."""
+    snat, _ = plan_snat_ports(settings, ephemeral)
+    for first, last in (snat.main, snat.extra or (0, -1)):
+        yield first, last - first + 1
+
+
 def _seed() -> int:
     """The seed of the choice of backends: the same until the node boots again, and unknown to clients outside."""
     boot = sysctl.read("kernel.random.boot_id") or ""
     return int.from_bytes(hashlib.sha256(f"kubypass {boot}".encode()).digest()[:8], "little")
+
+
+def maglev_seed(seed: bytes) -> int:
+    """The seed of the choice of cells in Maglev tables: the same on every node that has the same setting."""
+    return int.from_bytes(hashlib.sha256(b"kubypass maglev" + seed).digest()[:8], "little")
 
 
 def _detector(

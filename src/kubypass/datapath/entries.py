@@ -7,10 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from kubypass.datapath import layout
+from kubypass.datapath.maglev_tables import NO_TABLE, Table
 from kubypass.model.address import Address, is_ipv4
 from kubypass.model.cidr import Cidr
+from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList
-from kubypass.plan.items import Item, PlannedBackend, PlannedFrontend
+from kubypass.plan.items import EXTERNAL, Item, PlannedBackend, PlannedFrontend
 
 _CLUSTER, _LOCAL = BackendList.CLUSTER, BackendList.LOCAL
 _RANGE_BITS = 8 * (layout.SOURCE_RANGE_CLIENT_AT - layout.SOURCE_RANGE_SERVICE_AT)
@@ -41,6 +43,8 @@ class Entry:
     backend_ids: tuple[int, ...]
     """Identifiers in the order of the item's backends."""
     lists: Lists
+    table: Table = NO_TABLE
+    """The Maglev tables of its lists."""
 
 
 def frontend_key(frontend: PlannedFrontend) -> bytes:
@@ -53,17 +57,28 @@ def address_key(frontend: PlannedFrontend) -> bytes:
     return layout.TransportAddress(frontend.address, 0, 0).pack()
 
 
-def service_value(number: int, lists: Lists, flags: int, affinity_s: int) -> bytes:
-    """Value of `services` for a frontend of the service `number`."""
+def service_value(
+    number: int, lists: Lists, flags: int, affinity_s: int, table: Table = NO_TABLE
+) -> bytes:
+    """Value of `services` for a frontend of the service `number`. ClusterIPs have no Maglev table."""
     counts = (len(lists.cluster), len(lists.local))
-    return layout.Service(number, lists.first_slot, *counts, flags, affinity_s).pack()
+    of_it = table if flags & EXTERNAL else NO_TABLE
+    return layout.Service(
+        number, lists.first_slot, *counts, flags, affinity_s, of_it.id, of_it.cells
+    ).pack()
+
+
+def backend_value(backend: PlannedBackend, service: int, protocol: Protocol) -> bytes:
+    """Value of `backends` for a backend of the service."""
+    address, port, state, lists, weight = backend
+    return layout.Backend(address, service, port, protocol, state, lists, weight).pack()
 
 
 def list_members(
     ids: tuple[int, ...], backends: tuple[PlannedBackend, ...]
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The identifiers in the Cluster list, and those in the Local one."""
-    if not any(lists != _CLUSTER for *_, lists in backends):
+    if not any(lists != _CLUSTER for _, _, _, lists, _ in backends):
         return ids, ()  # the usual case
     both = tuple(zip(ids, backends, strict=True))
     return (

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kubypass.datapath import layout
 from kubypass.datapath.allocators import Full, IdAllocator, RangeAllocator
 from kubypass.datapath.changes import Changes
-from kubypass.datapath.entries import Entry, Lists, list_members
+from kubypass.datapath.entries import Entry, Lists, backend_value, list_members
 from kubypass.plan.items import Item
 
 
@@ -23,6 +22,8 @@ class Capacity:
     services: int
     backends: int
     slots: int
+    maglev: int = 0
+    """Parts of Maglev tables."""
 
 
 class Identifiers:
@@ -96,9 +97,7 @@ class Identifiers:
                 if number is None:
                     number = self._backends.take()
                     taken.append(number)
-                address, port, state, lists = backend
-                value = layout.Backend(address, service, port, item.key.protocol, state, lists)
-                changes.backends[number] = value.pack()
+                changes.backends[number] = backend_value(backend, service, item.key.protocol)
             ids.append(number)
         return tuple(ids)
 

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "6fdeee058de1"
+LAYOUT_HASH = "0b96f2ee6b23"
 MAP_NAMES = (
     "services",
     "slots",
+    "maglev",
     "backends",
     "local_addresses",
     "node_addresses",
@@ -66,12 +67,12 @@ class TransportAddress(NamedTuple):
         return cls(address, ntohs(port), protocol)
 
 
-_SERVICE = Struct("<IIIIII")
-SERVICE_SIZE = 24
+_SERVICE = Struct("<IIIIIIQI4x")
+SERVICE_SIZE = 40
 
 
 class Service(NamedTuple):
-    """struct service, 24 bytes."""
+    """struct service, 40 bytes."""
 
     id: int
     first_slot: int
@@ -79,6 +80,8 @@ class Service(NamedTuple):
     local_backends: int
     flags: int
     affinity_s: int
+    table: int
+    cells: int
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
@@ -89,21 +92,67 @@ class Service(NamedTuple):
             self.local_backends,
             self.flags,
             self.affinity_s,
+            self.table,
+            self.cells,
         )
 
     @classmethod
     def unpack(cls, data: Bytes) -> Service:
         """Reads the bytes that the kernel has."""
-        id, first_slot, backends, local_backends, flags, affinity_s = _SERVICE.unpack(data)
-        return cls(id, first_slot, backends, local_backends, flags, affinity_s)
+        id, first_slot, backends, local_backends, flags, affinity_s, table, cells = _SERVICE.unpack(
+            data
+        )
+        return cls(id, first_slot, backends, local_backends, flags, affinity_s, table, cells)
 
 
-_BACKEND = Struct("<16sIHBBI")
-BACKEND_SIZE = 28
+_MAGLEV_PART = Struct("<QI4x")
+MAGLEV_PART_SIZE = 16
+
+
+class MaglevPart(NamedTuple):
+    """struct maglev_part, 16 bytes."""
+
+    table: int
+    number: int
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _MAGLEV_PART.pack(self.table, self.number)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> MaglevPart:
+        """Reads the bytes that the kernel has."""
+        table, number = _MAGLEV_PART.unpack(data)
+        return cls(table, number)
+
+
+_MAGLEV_CELLS = Struct("<1024sI4x")
+MAGLEV_CELLS_SIZE = 1032
+
+
+class MaglevCells(NamedTuple):
+    """struct maglev_cells, 1032 bytes."""
+
+    positions: Bytes
+    checksum: int
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _MAGLEV_CELLS.pack(self.positions, self.checksum)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> MaglevCells:
+        """Reads the bytes that the kernel has."""
+        positions, checksum = _MAGLEV_CELLS.unpack(data)
+        return cls(positions, checksum)
+
+
+_BACKEND = Struct("<16sIHBBII")
+BACKEND_SIZE = 32
 
 
 class Backend(NamedTuple):
-    """struct backend, 28 bytes."""
+    """struct backend, 32 bytes."""
 
     address: Bytes
     service: int
@@ -111,18 +160,25 @@ class Backend(NamedTuple):
     protocol: int
     state: int
     lists: int
+    weight: int
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
         return _BACKEND.pack(
-            self.address, self.service, htons(self.port), self.protocol, self.state, self.lists
+            self.address,
+            self.service,
+            htons(self.port),
+            self.protocol,
+            self.state,
+            self.lists,
+            self.weight,
         )
 
     @classmethod
     def unpack(cls, data: Bytes) -> Backend:
         """Reads the bytes that the kernel has."""
-        address, service, port, protocol, state, lists = _BACKEND.unpack(data)
-        return cls(address, service, ntohs(port), protocol, state, lists)
+        address, service, port, protocol, state, lists, weight = _BACKEND.unpack(data)
+        return cls(address, service, ntohs(port), protocol, state, lists, weight)
 
 
 _LOCAL_ADDRESS = Struct("<I6s6sII")
@@ -555,12 +611,12 @@ class IcmpBudget(NamedTuple):
         return cls(refilled_ns, tokens)
 
 
-_DECISION_RECORD = Struct("<24s16sIIIBBBB")
-DECISION_RECORD_SIZE = 56
+_DECISION_RECORD = Struct("<40s16sIIIBBBB")
+DECISION_RECORD_SIZE = 72
 
 
 class DecisionRecord(NamedTuple):
-    """struct decision_record, 56 bytes."""
+    """struct decision_record, 72 bytes."""
 
     service: Bytes
     client: Bytes
@@ -680,12 +736,12 @@ class DsrPeer(NamedTuple):
         return cls(dispatch, is_node, mtu)
 
 
-_CONFIG = Struct("<QQQQQQIIIIBBBBBBBBBBBBBBBBBBB5x128s128s128s")
-CONFIG_SIZE = 472
+_CONFIG = Struct("<QQQQQQQIIIIBBBBBBBBBBBBBBBBBBB5x128s128s128s")
+CONFIG_SIZE = 480
 
 
 class Config(NamedTuple):
-    """struct config, 472 bytes."""
+    """struct config, 480 bytes."""
 
     node_netns_cookie: int
     tcp_timeout_ns: int
@@ -693,6 +749,7 @@ class Config(NamedTuple):
     tcp_fin_timeout_ns: int
     any_timeout_ns: int
     seed: int
+    maglev_seed: int
     snat_port_first: int
     snat_ports: int
     snat_extra_first: int
@@ -729,6 +786,7 @@ class Config(NamedTuple):
             self.tcp_fin_timeout_ns,
             self.any_timeout_ns,
             self.seed,
+            self.maglev_seed,
             self.snat_port_first,
             self.snat_ports,
             self.snat_extra_first,
@@ -767,6 +825,7 @@ class Config(NamedTuple):
             tcp_fin_timeout_ns,
             any_timeout_ns,
             seed,
+            maglev_seed,
             snat_port_first,
             snat_ports,
             snat_extra_first,
@@ -801,6 +860,7 @@ class Config(NamedTuple):
             tcp_fin_timeout_ns,
             any_timeout_ns,
             seed,
+            maglev_seed,
             snat_port_first,
             snat_ports,
             snat_extra_first,

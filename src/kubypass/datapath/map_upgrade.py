@@ -22,7 +22,7 @@ from kubypass.kernel.btf import Member, Struct
 from kubypass.kernel.map_types import map_types
 from kubypass.model.protocol import Protocol
 
-TABLES = ("services", "slots", "backends", "source_ranges", "local_addresses")
+TABLES = ("services", "slots", "maglev", "backends", "source_ranges", "local_addresses")
 """Maps that the agent writes; identifiers are read back from them."""
 CONNECTIONS = (*FLOW_MAPS, "socket_peers", "affinities")
 """Maps that the programs write while traffic goes on."""

@@ -4,31 +4,41 @@
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubypass.datapath import layout
 from kubypass.datapath.adoption import Contents
 from kubypass.datapath.changes import Changes
 from kubypass.datapath.identifiers import Capacity
+from kubypass.datapath.maglev_tables import is_intact
 from kubypass.kernel.bpf import Map
 
 _SIZE = layout.BACKEND_SIZE
 _CHUNK = 8192
+_PARTS = 1024
+"""Parts of Maglev tables that are read at once."""
+_SIZED = ("services", "backends", "slots", "maglev")
 
 
 @dataclass(slots=True)
 class Mirror:
-    """The content of four maps. Arrays are copied up to the last value in use."""
+    """The content of the maps. Arrays are copied up to the last value in use."""
 
     services: dict[bytes, bytes]
     source_ranges: set[bytes]
     slots: bytearray
     backends: bytearray
+    maglev: dict[bytes, bool] = field(default_factory=dict)
+    """The keys alone, each with whether its value is as an agent wrote it."""
 
     def contents(self) -> Contents:
         """The mirror as tables adopt it."""
         return Contents(
-            self.services, bytes(self.slots), bytes(self.backends), frozenset(self.source_ranges)
+            self.services,
+            bytes(self.slots),
+            bytes(self.backends),
+            frozenset(self.source_ranges),
+            dict(self.maglev),
         )
 
     def note(self, changes: Changes) -> None:
@@ -37,6 +47,7 @@ class Mirror:
             _set(self.backends, number * _SIZE, value)
         for slot, number in changes.slots.items():
             _set(self.slots, slot * 4, struct.pack("<I", number))
+        self.maglev |= dict.fromkeys(changes.maglev, True)
         self.source_ranges |= changes.source_ranges
         self.services |= changes.services
         for key in changes.removed_services:
@@ -45,11 +56,13 @@ class Mirror:
             if number not in changes.backends:
                 _set(self.backends, number * _SIZE, bytes(_SIZE))
         self.source_ranges -= changes.removed_source_ranges
+        for key in changes.removed_maglev:
+            self.maglev.pop(key, None)
 
 
 def read_capacity(maps: dict[str, Map]) -> Capacity:
     """How many entries these maps have room for."""
-    return Capacity(*(maps[name].info.max_entries for name in ("services", "backends", "slots")))
+    return Capacity(*(maps[name].info.max_entries for name in _SIZED))
 
 
 def read_mirror(maps: dict[str, Map], previous: Mirror | None) -> Mirror:
@@ -62,7 +75,12 @@ def read_mirror(maps: dict[str, Map], previous: Mirror | None) -> Mirror:
     if previous is None:
         _trim(slots, 4)
         _trim(backends, _SIZE)
-    return Mirror(services, ranges, slots, backends)
+    return Mirror(services, ranges, slots, backends, _read_parts(maps["maglev"]))
+
+
+def _read_parts(maglev: Map) -> dict[bytes, bool]:
+    """The keys in the map, each with whether its value is intact."""
+    return {key: is_intact(value) for key, value in maglev.items(_PARTS)}
 
 
 def _read(source: Map, size: int) -> bytearray:

@@ -53,4 +53,4 @@ def _value(counts: Counter[int]) -> bytes:
     flags = int(ServiceFlag.ADDRESS)
     for kinds in counts:
         flags |= kinds
-    return layout.Service(0, 0, 0, 0, flags, 0).pack()
+    return layout.Service(0, 0, 0, 0, flags, 0, 0, 0).pack()

@@ -78,6 +78,8 @@ def _policies(service: layout.Service) -> Row:
     return {
         "policy": "Local" if service.flags & ServiceFlag.LOCAL else "Cluster",
         "affinity_s": service.affinity_s,
+        "algorithm": "maglev" if service.cells else "random",
+        "table_cells": service.cells,
         "source_ranges": ranges,
         "forwarding": "DSR" if service.flags & ServiceFlag.DSR else "SNAT",
     }
@@ -107,4 +109,4 @@ def _backend_row(number: int, backend: layout.Backend, active: set[int]) -> Row:
     address = format_address_port(
         Address(backend.address), backend.port, Protocol(backend.protocol)
     )
-    return {"address": address, "state": state}
+    return {"address": address, "state": state, "weight": backend.weight or 1}

@@ -7,6 +7,8 @@ import dataclasses
 from collections.abc import Mapping
 from functools import cache
 
+from kubypass.model.constants import MAGLEV_CELLS
+from kubypass.settings.maps import TABLES
 from kubypass.settings.settings import KEYS, Settings
 
 FLOW_MAPS = ("flows", "transient_flows")
@@ -21,11 +23,20 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "services": settings.maps.services,
         "backends": settings.maps.backends,
         "slots": 2 * settings.maps.backends,
+        "maglev": _maglev_parts(settings),
         "flows": 2 * settings.maps.flows,
         "transient_flows": 2 * settings.maps.other_flows,
         "fragments": settings.maps.fragments,
         "socket_peers": settings.maps.socket_peers,
     }
+
+
+def _maglev_parts(settings: Settings) -> int:
+    """Room for the parts of Maglev tables, where there may be some. What is not in use takes no memory."""
+    if not settings.balancing.with_maglev:
+        return 1
+    parts = -(-settings.balancing.maglev_cells // MAGLEV_CELLS)
+    return parts * (settings.maps.maglev or TABLES)
 
 
 def kernel_sizes(sizes: Mapping[str, int], cpus: int) -> dict[str, int]:
@@ -40,7 +51,7 @@ def kernel_sizes(sizes: Mapping[str, int], cpus: int) -> dict[str, int]:
 @cache
 def size_keys() -> dict[str, str]:
     """The key of the setting that sizes each map: the one whose value changes the size."""
-    settings = Settings()
+    settings = Settings().with_values({"balancing.algorithm": "maglev"})
     found: dict[str, str] = {}
     for key in KEYS:
         group, _, field = key.path.partition(".")

@@ -26,6 +26,8 @@ class Endpoint:
     """The zones of `hints.forZones`."""
     nodes: tuple[str, ...] = ()
     """The nodes of `hints.forNodes`."""
+    weight: int = 1
+    """The annotation `service.cilium.io/weight` of its slice. 0: it gets no new connections."""
 
     def is_on(self, node: str) -> bool:
         """Whether the endpoint is known to be on this node."""

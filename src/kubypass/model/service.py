@@ -65,6 +65,8 @@ class Service:
     """Annotation `service.cilium.io/src-ranges-policy: deny`: clients in `source_ranges` are refused instead."""
     exposure: Exposure = EXPOSE_ALL
     """The annotation `service.cilium.io/type`."""
+    algorithm: str = ""
+    """The annotation `service.cilium.io/lb-algorithm`, random or maglev; empty: as the settings say."""
     nodes: Selector = ()
     """Annotations `service.cilium.io/node-selector` and `/node`: only nodes with such labels serve the Service."""
     forwarding: str = ""

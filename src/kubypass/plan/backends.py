@@ -5,6 +5,7 @@ endpoint                               state       lists
 ready                                  ACTIVE      Cluster, unless hints keep it for others; Local, if on this node
 serving and terminating                TERMINATING Cluster if nothing is ready; Local if nothing on this node is ready
 serving, neither ready nor terminating NOT_READY   none: it keeps its connections
+serving, of weight 0                   NOT_READY   the same: somebody has taken it out by annotation
 otherwise                              -           -
 
 Follows kube-proxy's `CategorizeEndpoints`, KEP-1669 (terminating endpoints) and KEP-2433 (hints).
@@ -38,29 +39,33 @@ def plan_backends(
 ) -> tuple[PlannedBackend, ...]:
     """Plans backends in order of address and port; `local` says whether a policy needs the Local list."""
     found = endpoints_of(slices, port, node.name)
-    ready = {key: endpoint for key, endpoint in found.items() if endpoint.ready}
+    ready = {key: endpoint for key, endpoint in found.items() if endpoint.ready and endpoint.weight}
     near = _near(ready, node)
     if not local and len(ready) == len(found) and near is ready:
-        return tuple([PlannedBackend(*key, _ACTIVE, _CLUSTER) for key in sorted(found)])
+        return tuple(
+            [PlannedBackend(*key, _ACTIVE, _CLUSTER, found[key].weight) for key in sorted(found)]
+        )
     states = {key: _state(endpoint) for key, endpoint in found.items()}
     terminating = [key for key, state in states.items() if state == _TERMINATING]
     in_cluster, in_local = set(near or terminating), set[AddressPort]()
     if local:
         in_local = _on_node(ready, found, node.name) or _on_node(terminating, found, node.name)
-    return tuple(_in_lists(states, in_cluster, in_local))
+    weights = {key: endpoint.weight or 1 for key, endpoint in found.items()}
+    return tuple(_in_lists(states, weights, in_cluster, in_local))
 
 
 def _state(endpoint: Endpoint) -> BackendState | None:
     """The state of an endpoint's backend; None for an endpoint that is no backend."""
-    if endpoint.ready:
+    if endpoint.ready and endpoint.weight:
         return _ACTIVE
-    if endpoint.serving and endpoint.terminating:
+    if endpoint.serving and endpoint.terminating and endpoint.weight:
         return _TERMINATING
-    return _NOT_READY if endpoint.serving else None
+    return _NOT_READY if endpoint.serving or endpoint.ready else None
 
 
 def _in_lists(
     states: Mapping[AddressPort, BackendState | None],
+    weights: Mapping[AddressPort, int],
     in_cluster: set[AddressPort],
     in_local: set[AddressPort],
 ) -> Iterator[PlannedBackend]:
@@ -68,7 +73,7 @@ def _in_lists(
         state = states[key]
         if state is not None:
             lists = (_CLUSTER if key in in_cluster else 0) | (_LOCAL if key in in_local else 0)
-            yield PlannedBackend(*key, state, lists)
+            yield PlannedBackend(*key, state, lists, weights[key])
 
 
 def is_usable(backends: Sequence[PlannedBackend]) -> bool:
@@ -99,7 +104,11 @@ def endpoints_of(
 
 
 def _rank(endpoint: Endpoint, node: str) -> tuple[bool, bool, bool]:
-    return (endpoint.is_on(node), endpoint.ready, endpoint.serving and endpoint.terminating)
+    return (
+        endpoint.is_on(node),
+        endpoint.ready and endpoint.weight > 0,
+        endpoint.serving and endpoint.terminating,
+    )
 
 
 def _on_node(keys: Iterable[AddressPort], found: _Endpoints, node: str) -> set[AddressPort]:

@@ -100,6 +100,8 @@ def _why_not_used(
     if chosen == BackendList.LOCAL and not endpoint.is_on(node.name):
         where = f"on node {endpoint.node}" if endpoint.node else "on no node that is known"
         return f"{where}: the traffic policy is Local"
+    if not endpoint.weight:
+        return "its EndpointSlice has the weight 0 (annotation service.cilium.io/weight)"
     if not endpoint.ready:
         if endpoint.terminating and endpoint.serving and any_ready:
             return "terminating, and others are ready"

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import Final, NamedTuple, Self
 
 from kubypass.model.address import Address, Family
 from kubypass.model.cidr import Cidr
+from kubypass.model.maglev import Maglev
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import ServiceKey
-from kubypass.model.verdict import BackendList, BackendState
+from kubypass.model.verdict import BackendList, BackendState, ServiceFlag
+
+EXTERNAL: Final = int(ServiceFlag.NODE_PORT | ServiceFlag.EXTERNAL_IP | ServiceFlag.LOAD_BALANCER)
+"""The flags of frontends for clients outside."""
 
 
 class ItemKey(NamedTuple):
@@ -52,6 +56,8 @@ class PlannedBackend(NamedTuple):
     """The state of the endpoint. New connections depend on the lists alone."""
     lists: int = int(BackendList.CLUSTER)
     """Bits of BackendList: the lists that have it. A backend in no list keeps its connections and gets no new ones."""
+    weight: int = 1
+    """How many cells of a Maglev table it gets, beside others; at least 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +74,8 @@ class Item:
     """Clients that frontends with SOURCE_RANGES let in, or keep out with SOURCE_DENY."""
     lost: tuple[PlannedFrontend, ...] = ()
     """Frontends of its ClusterIP that another service gets. The address remains its ClusterIP."""
+    maglev: Maglev | None = None
+    """The tables by which external frontends select; None: all frontends select at random."""
 
     @property
     def on_addresses(self) -> tuple[PlannedFrontend, ...]:

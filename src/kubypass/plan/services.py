@@ -19,15 +19,24 @@ The datapath decides what the policies mean for each client (bpf/policy.h).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kubypass.model.address import UNSPECIFIED, Address, Family, family
 from kubypass.model.cidr import Cidr, host_cidr
+from kubypass.model.maglev import Maglev
 from kubypass.model.selector import matches
 from kubypass.model.service import Exposure
 from kubypass.model.verdict import ServiceFlag
 from kubypass.plan.backends import is_usable, plan_backends
-from kubypass.plan.items import Item, ItemKey, PlannedFrontend, PlanNode, ServicePlan
+from kubypass.plan.items import (
+    EXTERNAL,
+    Item,
+    ItemKey,
+    PlannedFrontend,
+    PlanNode,
+    ServicePlan,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -57,6 +66,7 @@ def plan_service(
     if not matches(service.nodes, node.labels):
         return ServicePlan(())
     local = service.external_local or service.internal_local
+    maglev = _maglev(service, settings)
     for cluster_ip in service.cluster_ips:
         version = family(cluster_ip)
         if not settings.network.has_family(version):
@@ -81,8 +91,20 @@ def plan_service(
                 frontend = (UNSPECIFIED[version], port.node_port, port.protocol)
                 frontends.append(PlannedFrontend(*frontend, flags))
             key = ItemKey(service.namespace, service.name, port.name, port.protocol, version)
-            items.append(Item(key, tuple(frontends), backends, service.affinity_s, ranges))
+            item = Item(key, tuple(frontends), backends, service.affinity_s, ranges)
+            items.append(replace(item, maglev=maglev) if maglev and _is_external(item) else item)
     return ServicePlan(tuple(items))
+
+
+def _maglev(service: Service, settings: Settings) -> Maglev | None:
+    """The tables by which the Service's external frontends select; None: they select at random."""
+    balancing = settings.balancing
+    word = (service.algorithm if balancing.by_annotation else "") or balancing.algorithm
+    return Maglev(balancing.maglev_cells, balancing.maglev_seed) if word == "maglev" else None
+
+
+def _is_external(item: Item) -> bool:
+    return any(frontend.flags & EXTERNAL for frontend in item.frontends)
 
 
 def _addresses(

@@ -37,7 +37,6 @@ _NO_AUTHENTICATION = (
 )
 _NO_PROXY = "kubypass has no proxy for layer 7: HTTP, DNS and TLS rules are not applied, and there is no Envoy"
 _NO_HUBBLE = "kubypass has no Hubble: use kubypass status, trace and metrics"
-_RANDOM = "kubypass selects backends at random: there is no Maglev"
 _ZERO: Final = frozenset({"", "0"})
 _EMPTY: Final = frozenset({""})
 
@@ -90,8 +89,6 @@ FEATURES: Final = (
     Feature("clustermesh-enable-endpoint-sync clustermesh-enable-mcs-api", "kubypass has no cluster mesh: services "
             "have the backends of their own cluster"),
     # Load balancing
-    Feature("bpf-lb-algorithm node-port-algorithm", _RANDOM, frozenset({"", "random"})),
-    Feature("bpf-lb-algorithm-annotation", _RANDOM),
     # Datapath
     Feature("datapath-mode", "pods have veth devices", frozenset({"", "veth"})),
     Feature("enable-host-legacy-routing", "kubypass forwards pods' packets past the node's "

@@ -11,6 +11,8 @@ from kubypass.settings.parse import parse_size
 
 MIN_ENTRIES: Final = 2**10
 MAX_ENTRIES: Final = 2**24
+TABLES: Final = 2**12
+MAX_TABLES: Final = 2**16
 
 _SIZE = Kind(
     f"number of entries, {MIN_ENTRIES} to {MAX_ENTRIES}", parse_size(MIN_ENTRIES, MAX_ENTRIES)
@@ -38,6 +40,15 @@ class MapSettings:
     backends: int = setting(
         "bpf-lb-service-backend-map-max", _SERVICE_SIZE, 262144, "262144",
         "Size of `backends`, and half the size of `slots`.",
+    )  # fmt: skip
+    maglev: int = setting(
+        "bpf-lb-maglev-map-max",
+        Kind(
+            f"number of tables, {MIN_ENTRIES} to {MAX_TABLES}; 0: {TABLES}",
+            parse_size(MIN_ENTRIES, MAX_TABLES, inherit=True),
+        ),
+        TABLES, f"{TABLES}",
+        "Maglev tables that `maglev` has room for; a Service port has one in each family, two with a Local policy.",
     )  # fmt: skip
     flows: int = setting(
         "bpf-ct-global-tcp-max", _CONNECTIONS, 262144, "262144",

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from kubypass.settings.balancing import BalancingSettings
 from kubypass.settings.conntrack import ConntrackSettings
 from kubypass.settings.dsr import DsrSettings
 from kubypass.settings.http_ports import HttpPortSettings
@@ -33,6 +34,9 @@ class Settings:
 
     services: ServiceSettings = field(
         default_factory=ServiceSettings, metadata={"title": "Services"}
+    )
+    balancing: BalancingSettings = field(
+        default_factory=BalancingSettings, metadata={"title": "Selection of backends"}
     )
     node_ports: NodePortSettings = field(
         default_factory=NodePortSettings, metadata={"title": "NodePorts"}
@@ -109,6 +113,7 @@ KEYS: Final[tuple[Key, ...]] = (
     *_BY_NAME.values(),
     _alias("native-routing-cidr", _BY_NAME["ipv4-native-routing-cidr"]),
     _alias("node-port-mode", _BY_NAME["bpf-lb-mode"]),
+    _alias("node-port-algorithm", _BY_NAME["bpf-lb-algorithm"]),
     _alias("masquerade", _BY_NAME["enable-ipv4-masquerade"]),
     _alias("node-port-acceleration", _BY_NAME["bpf-lb-acceleration"]),
     _alias("enable-host-reachable-services", _BY_NAME["bpf-lb-sock"]),

@@ -29,6 +29,7 @@ from kubypass.trace.messages import (
     masquerade_words,
     reason,
     rule,
+    selection_words,
 )
 from kubypass.trace.packets import Flow, build, read
 from kubypass.trace.programs import Outcome, Programs
@@ -106,6 +107,8 @@ def _decision_steps(found: Run, known: PortExplanation | None) -> Iterator[Step]
                 f"{rule(decision)}: {len(found.candidates)} of "
                 f"{len(known.endpoints) if known else len(found.candidates)} endpoints",
             )
+        if selection := selection_words(decision):
+            yield Step("selection", selection)
         if service.affinity_s:
             yield Step("affinity", f"a client keeps its endpoint for {service.affinity_s} s")
     if found.backend:

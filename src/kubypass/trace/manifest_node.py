@@ -7,12 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kubypass.datapath.sizes import map_sizes
 from kubypass.errors import ConfigError
 from kubypass.kernel.features import probe_features
 from kubypass.kube.manifests.manifest_source import ManifestSource
 from kubypass.kube.snapshot import Snapshot
 from kubypass.model.address import format_address
 from kubypass.settings.files import load_settings
+from kubypass.settings.settings import Settings
 from kubypass.trace.node_view import view_from_node
 from kubypass.trace.programs import open_programs
 from kubypass.trace.scratch_maps import ScratchMaps
@@ -39,7 +41,7 @@ def manifest_node(
         )
     view = view_from_node(snapshot, name, own.addresses, settings, probe_features())
     notes = [str(found) for found in findings if found.level != "accepted"]
-    with open_programs({}, sizes=_map_sizes(snapshot), say=say) as programs:
+    with open_programs({}, sizes=_map_sizes(snapshot, settings), say=say) as programs:
         programs.configure(view.config)
         maps = ScratchMaps(view)
         maps.write(programs.maps, programs.ifindex)
@@ -56,9 +58,13 @@ def manifest_node(
         )
 
 
-def _map_sizes(snapshot: Snapshot) -> dict[str, int]:
+def _map_sizes(snapshot: Snapshot, settings: Settings) -> dict[str, int]:
     """Sizes that have room for every endpoint."""
     endpoints = sum(
         len(one.endpoints) * len(one.ports) for some in snapshot.slices.values() for one in some
     )
-    return {"backends": 2 * endpoints + 1024, "slots": 4 * endpoints + 2048}
+    return {
+        "backends": 2 * endpoints + 1024,
+        "slots": 4 * endpoints + 2048,
+        "maglev": map_sizes(settings)["maglev"],
+    }

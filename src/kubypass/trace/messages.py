@@ -98,6 +98,17 @@ def rule(decision: layout.DecisionRecord) -> str:
     )
 
 
+def selection_words(decision: layout.DecisionRecord) -> str:
+    """Says how a backend of the list was selected; empty where that was at random."""
+    service = layout.Service.unpack(decision.service)
+    if not service.cells:
+        return ""
+    by = "client's address" if service.affinity_s else "connection's addresses and ports"
+    if decision.hook == Hook.SOCKET:
+        return f"Maglev, {service.cells} cells: the socket got a random one"
+    return f"Maglev, {service.cells} cells: the {by} select the same one on every node"
+
+
 def masquerade_words(found: Run) -> str:
     """Says whether the connection is masqueraded, and why."""
     decided = found.decided

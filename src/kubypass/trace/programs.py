@@ -39,6 +39,7 @@ from kubypass.trace.scratch_network import make_uplink
 SHARED = (
     "services",
     "slots",
+    "maglev",
     "backends",
     "local_addresses",
     "node_addresses",

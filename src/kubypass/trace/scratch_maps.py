@@ -43,7 +43,7 @@ class ScratchMaps:
 
     def write(self, maps: dict[str, Map], ifindex: int) -> None:
         """Makes the maps hold this view and nothing else. The node's pods are behind the device `ifindex`."""
-        for name in ("services", "local_addresses", "source_ranges"):
+        for name in ("services", "maglev", "local_addresses", "source_ranges"):
             keys = [key for key, _ in maps[name].items()]
             maps[name].delete_batch(b"".join(keys), len(keys))
         tables = Tables(read_capacity(maps))

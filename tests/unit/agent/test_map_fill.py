@@ -10,7 +10,7 @@ from kubypass.datapath.map_fill import COUNTED
 from kubypass.settings.maps import MAX_ENTRIES
 
 MIB = 2**20
-SERVED_BY_TABLES = {"services", "backends", "slots", "source_ranges"}
+SERVED_BY_TABLES = {"services", "backends", "slots", "source_ranges", "maglev"}
 DO_NOT_FILL = {
     "node_addresses", "pod_devices", "xdp_devices", "transient_ports",
     "previous_programs", "scratch", "icmp_budget", "decisions", "metrics", "dsr_refusals",  # arrays of a fixed meaning

@@ -55,6 +55,21 @@ def test_rows_name_settings_that_exist() -> None:
         ({"bpf-lb-sock-hostns-only": "true"}, (), "Socket LB", "Hostns-only", "Hostns-only"),
         ({"bpf-lb-sock": "false"}, (), "Socket LB", "Disabled", "Hostns-only"),
         ({"kube-proxy-replacement": "false"}, (), "Socket LB", "Disabled", "Disabled"),
+        ({}, (), "Backend Selection", "Random", "Random"),
+        (
+            {"bpf-lb-algorithm": "maglev", "bpf-lb-maglev-table-size": "65521"},
+            (),
+            "Backend Selection",
+            "Maglev (Table Size: 65521)",
+            "Maglev (Table Size: 65521)",
+        ),
+        (
+            {"bpf-lb-algorithm-annotation": "true"},
+            (),
+            "Backend Selection",
+            "Random, or Maglev (Table Size: 16381) by annotation",
+            "Random, or Maglev (Table Size: 16381) by annotation",
+        ),
         ({}, ("refuse_connect",), "Bind Protection", "EADDRINUSE", "EPERM"),
         ({"kube-proxy-replacement": "false"}, (), "Bind Protection", "Disabled", "Disabled"),
         ({}, ("close_sockets",), "Socket Termination", "UDP of the node and of pods", "Disabled"),
@@ -97,6 +112,11 @@ def test_wanted_and_effective(
 
 
 def test_details_are_shown_and_named() -> None:
+    figures = Figures(started=True, maglev=7, without_table=2)
+    row = rows({"bpf-lb-algorithm": "maglev"}, figures=figures)["Backend Selection"]
+    assert row["effective"] == "Maglev (Table Size: 16381), but 2 service ports at random"
+    assert "bpf-lb-maglev-map-max" in str(row["why"])
+    assert row["details"] == ["7 service ports by Maglev"]
     figures = Figures(
         excluded_pods=2, foreign_source_pods=1, sockets_closed={Protocol.UDP: 3, Protocol.TCP: 0}
     )

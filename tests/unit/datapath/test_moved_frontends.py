@@ -19,7 +19,7 @@ def entry(
     address: bytes, port: int, service: int, flags: int, protocol: int = Protocol.UDP
 ) -> dict[bytes, bytes]:
     key = layout.TransportAddress(address, port, protocol).pack()
-    return {key: layout.Service(service, 0, 1, 1, flags, 0).pack()}
+    return {key: layout.Service(service, 0, 1, 1, flags, 0, 0, 0).pack()}
 
 
 def flow(

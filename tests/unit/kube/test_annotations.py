@@ -10,6 +10,7 @@ import pytest
 
 from kubypass.kube.manifests.parser import EMPTY, Parser
 from kubypass.model.address import format_address
+from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.selector import matches
 from kubypass.model.service import EXPOSE_ALL, Exposure, Service
 
@@ -30,6 +31,59 @@ def read(annotations: dict[str, str] | None = None, **fields: Any) -> tuple[Serv
     service = found.objects["Service", "default", "web"]
     assert isinstance(service, Service)
     return service, "; ".join(problem.message for problem in found.problems)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "problem"),
+    [
+        (None, "", False),
+        ("", "", False),
+        ("maglev", "maglev", False),
+        ("Random", "random", False),
+        ("round-robin", "", True),
+    ],
+)
+def test_algorithm(text: str | None, expected: str, *, problem: bool) -> None:
+    found, message = read({} if text is None else {"service.cilium.io/lb-algorithm": text})
+    assert found.algorithm == expected
+    assert ("service.cilium.io/lb-algorithm" in message) is problem
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "problem"),
+    [
+        (None, 1, False),
+        ("0", 0, False),
+        (" 12 ", 12, False),
+        ("65535", 65535, False),
+        ("65536", 1, True),
+        ("9" * 5000, 1, True),
+        ("-1", 1, True),
+        ("1.5", 1, True),
+        ("\u0663", 1, True),
+        ("", 1, True),
+    ],
+)
+def test_weight(text: str | None, expected: int, *, problem: bool) -> None:
+    document = {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {
+            "name": "web-1",
+            "labels": {"kubernetes.io/service-name": "web"},
+            "annotations": {} if text is None else {"service.cilium.io/weight": text},
+        },
+        "addressType": "IPv4",
+        "ports": [{"name": "", "port": 8080}],
+        "endpoints": [{"addresses": ["10.0.0.1"]}],
+    }
+    parsed = Parser().parse("a.json", json.dumps(document).encode(), EMPTY)
+    found = parsed.objects["EndpointSlice", "default", "web-1"]
+    assert isinstance(found, EndpointSlice)
+    assert [one.weight for one in found.endpoints] == [expected]
+    problems = [str(one) for one in parsed.problems]
+    assert bool(problems) is problem
+    assert all("web-1" in one and "service.cilium.io/weight" in one for one in problems)
 
 
 @pytest.mark.parametrize(

@@ -155,6 +155,34 @@ def test_no_key_is_both_ours_and_without_effect() -> None:
 
 
 @pytest.mark.parametrize(
+    ("key", "text", "path", "value"),
+    [
+        ("bpf-lb-algorithm", "maglev", "balancing.algorithm", "maglev"),
+        ("node-port-algorithm", "Maglev", "balancing.algorithm", "maglev"),
+        ("bpf-lb-algorithm", "", "balancing.algorithm", "random"),
+        ("bpf-lb-algorithm", "least-connections", "", 'expected "random" or "maglev"'),
+        ("bpf-lb-maglev-table-size", "65521", "balancing.maglev_cells", 65521),
+        ("bpf-lb-maglev-table-size", "16384", "", "expected one of 251, 509"),
+        ("bpf-lb-maglev-hash-seed", "c2V2ZW4gZHdhcmZz", "balancing.maglev_seed", b"seven dwarfs"),
+        ("bpf-lb-maglev-hash-seed", "c2V2ZW4gZHdhcmY=", "", "expected 12 bytes in base64"),
+        ("bpf-lb-maglev-hash-seed", "not base64 at all", "", "head -c12 /dev/urandom | base64"),
+        ("bpf-lb-maglev-map-max", "0", "maps.maglev", 0),
+        ("bpf-lb-maglev-map-max", "2000", "maps.maglev", 2000),
+        ("bpf-lb-maglev-map-max", "70000", "", "expected a whole number from 1024 to 65536, or 0"),
+        ("bpf-lb-algorithm-annotation", "true", "balancing.by_annotation", True),
+    ],
+)
+def test_selection_of_backends(key: str, text: str, path: str, value: object) -> None:
+    settings, (finding, *_) = check_settings({key: text})
+    if path:
+        assert settings.value(path) == value
+        assert finding.level != "wrong"
+    else:
+        assert finding.level == "wrong"
+        assert str(value) in str(finding)
+
+
+@pytest.mark.parametrize(
     ("given", "services", "backends"),
     [
         ({}, 65536, 262144),

@@ -34,7 +34,6 @@ from kubypass.settings.cilium_keys import CILIUM_KEYS
         ("enable-host-legacy-routing", "true", "netfilter of the node does not see them"),
         ("enable-bpf-masquerade", "false", "always masquerades in BPF"),
         ("egress-masquerade-interfaces", "eth0", "on every uplink"),
-        ("bpf-lb-algorithm", "maglev", "there is no Maglev"),
         ("enable-svc-source-range-check", "false", "cannot be switched off"),
         ("enable-external-ips", "0", "cannot be switched off"),
         ("direct-routing-device", "eth0", "the kernel's routes"),

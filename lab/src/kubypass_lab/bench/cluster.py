@@ -14,18 +14,26 @@ CHANGED = "slice-changed.json"
 """The file of the slice of service 0."""
 
 
-def service(number: int) -> Object:
-    """A ClusterIP service with one port."""
-    return named_service(f"service-{number}", f"10.96.{number >> 8 & 255}.{number & 255}")
+def service(number: int, node_port: int = 0) -> Object:
+    """A service with one port, and a NodePort if one is given."""
+    return named_service(
+        f"service-{number}", f"10.96.{number >> 8 & 255}.{number & 255}", node_port
+    )
 
 
-def named_service(name: str, address: str) -> Object:
-    """A ClusterIP service with one port, by name and address."""
+def named_service(name: str, address: str, node_port: int = 0) -> Object:
+    """A service with one port, by name and address, and a NodePort if one is given."""
+    port = {"port": 80, "nodePort": node_port} if node_port else {"port": 80}
     return {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": name, "namespace": "default"},
-        "spec": {"clusterIP": address, "clusterIPs": [address], "ports": [{"port": 80}]},
+        "spec": {
+            "type": "NodePort" if node_port else "ClusterIP",
+            "clusterIP": address,
+            "clusterIPs": [address],
+            "ports": [port],
+        },
     }
 
 

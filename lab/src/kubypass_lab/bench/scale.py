@@ -15,7 +15,7 @@ def percentile(values: list[float], share: float) -> float:
     return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
 
 
-def _changes(node: BareNode, endpoints: int, count: int) -> list[float]:
+def measure_changes(node: BareNode, endpoints: int, count: int) -> list[float]:
     """Change one endpoint `count` times. Returns the ms from event to map, as the agent measures them."""
     found = []
     for turn in range(1, count + 1):
@@ -46,7 +46,7 @@ def measure(services: int, endpoints: int, changes: int) -> dict[str, object]:
                 "timings": status["timings"],
                 "memory": status["memory"],
             }
-            times = _changes(node, endpoints, changes)
+            times = measure_changes(node, endpoints, changes)
             shares = {"p50": 0.5, "p99": 0.99, "max": 1.0}
             result["change_ms"] = {name: percentile(times, share) for name, share in shares.items()}
             result["after_changes"] = node.status()["memory"]

@@ -32,6 +32,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     scale.add_argument("--endpoints", type=int, default=10, help="of each service")
     scale.add_argument("--changes", type=int, default=200, help="changes of one endpoint")
     scale.set_defaults(run=_scale)
+    maglev = _add_maglev(cases)
     packets = cases.add_parser("packets", help="ns a packet, here and at another commit")
     packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
     packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
@@ -59,8 +60,22 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     kubernetes.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the figures")
     kubernetes.set_defaults(run=_kubernetes)
-    for case in (connect, scale, packets, kubernetes):
+    for case in (connect, scale, maglev, packets, kubernetes):
         case.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
+
+
+def _add_maglev(
+    cases: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> argparse.ArgumentParser:
+    maglev = cases.add_parser("maglev", help="Maglev beside random selection")
+    maglev.add_argument("--services", type=_positive, default=1000)
+    maglev.add_argument("--endpoints", type=_positive, default=10, help="of each service")
+    maglev.add_argument(
+        "--changed", type=_positive, default=100, help="endpoints of the one that changes"
+    )
+    maglev.add_argument("--changes", type=_positive, default=200, help="changes of one endpoint")
+    maglev.set_defaults(run=_maglev)
+    return maglev
 
 
 def _positive(text: str) -> int:
@@ -110,6 +125,23 @@ def _scale(arguments: argparse.Namespace) -> int:
     result = measure(arguments.services, arguments.endpoints, arguments.changes)
     _save(arguments.json, result)
     print(json.dumps(result, indent=1))
+    return 0
+
+
+def _maglev(arguments: argparse.Namespace) -> int:
+    from kubypass_lab.bench.maglev import MAX_SERVICES, measure
+
+    if arguments.services > MAX_SERVICES:
+        raise ConfigError(f"--services {arguments.services}: expected {MAX_SERVICES} at most")
+    result: dict[str, Any] = measure(
+        arguments.services, arguments.endpoints, arguments.changed, arguments.changes
+    )
+    _save(arguments.json, result)
+    print(json.dumps(result, indent=1))
+    one, other = (result[name]["change_ms"]["p50"] for name in ("maglev", "random"))
+    moved = result["moved_percent"]
+    print(f"a changed endpoint takes {one / other:.1f} times as long as without Maglev;")
+    print(f"{moved['random'] / moved['maglev']:.0f} times fewer flows of other endpoints move")
     return 0
 
 

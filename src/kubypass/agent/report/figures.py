@@ -21,6 +21,10 @@ class Figures:
     services: int = 0
     frontends: int = 0
     backends: int = 0
+    maglev: int = 0
+    """Service ports whose external frontends select by Maglev."""
+    without_table: int = 0
+    """Service ports for whose Maglev tables the map has no room."""
     pods: int = 0
     """Pods of this node with our programs."""
     excluded_pods: int = 0

@@ -20,6 +20,7 @@ _MEANINGS = {
     "services": "once it is full, new services are not served",
     "backends": "once it is full, new endpoints get no connections",
     "slots": "once it is full, new endpoints get no connections",
+    "maglev": "once it is full, services select backends at random that should by Maglev",
     "flows": "once it is full, the connection that was silent longest is lost for each new one",
     "transient_flows": "once it is full, the attempts to connect and the datagram flows that were silent longest are "
     "lost for new ones, as in a flood; confirmed TCP connections are not",

@@ -25,6 +25,7 @@ _NO_DESTROY = (
     "this kernel closes no sockets of others (CONFIG_INET_DIAG_DESTROY): a connected UDP socket keeps "
     "a backend that is gone until it connects again"
 )
+_NO_ROOM = "the map maglev is full: raise bpf-lb-maglev-map-max and restart the agent"
 _NO_RETVAL = (
     f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
 )
@@ -164,6 +165,23 @@ def _node_port(inputs: Inputs) -> State:
     return _same(f"Enabled (Range: {first}-{last})" if enabled else "Disabled")
 
 
+def _backend_selection(inputs: Inputs) -> State:
+    balancing, figures = inputs.settings.balancing, inputs.figures
+    if not balancing.with_maglev:
+        return _same("Random")
+    maglev = f"Maglev (Table Size: {balancing.maglev_cells})"
+    wanted = maglev if balancing.algorithm == "maglev" else f"Random, or {maglev} by annotation"
+    lacking = figures.without_table
+    details = [f"{figures.maglev} service ports by Maglev"] if figures.started else []
+    return State(
+        wanted,
+        f"{wanted}, but {lacking} service ports at random" if lacking else wanted,
+        _NO_ROOM,
+        tuple(details),
+        {"maglev_ports": figures.maglev, "without_table": lacking},
+    )
+
+
 OPTIONS = (
     Option(
         "KubeProxyReplacement",
@@ -274,8 +292,10 @@ OPTIONS = (
     ),
     Option(
         "Backend Selection",
-        _always("Random"),
-        "How a backend is selected for a new connection.",
+        _backend_selection,
+        "How external frontends select a backend for a new connection, and how many service ports do so by Maglev.",
+        ("bpf-lb-algorithm", "bpf-lb-algorithm-annotation", "bpf-lb-maglev-table-size"),
+        (_NO_ROOM,),
         verbose=True,
     ),
     Option(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads the annotations of Services that Cilium defines. A wrong value is noted, and the default stays.
+"""Reads Cilium's annotations of Services and EndpointSlices. A wrong value is noted, and the default stays.
 
 `service.cilium.io/type` may be a list with commas; Cilium allows one word only. External addresses are served whatever
 it says, as in Cilium.
@@ -21,6 +21,9 @@ NODE: Final = f"{_PREFIX}node"
 NODE_SELECTOR: Final = f"{_PREFIX}node-selector"
 SOURCE_RANGES_POLICY: Final = f"{_PREFIX}src-ranges-policy"
 FORWARDING_MODE: Final = f"{_PREFIX}forwarding-mode"
+ALGORITHM: Final = f"{_PREFIX}lb-algorithm"
+WEIGHT: Final = f"{_PREFIX}weight"
+MAX_WEIGHT: Final = 65535
 
 _EXPOSURES: Final = {
     "ClusterIP": Exposure.CLUSTER_IP,
@@ -76,3 +79,24 @@ def read_forwarding(annotations: Mapping[str, str], notes: list[str]) -> str:
         notes.append(f"annotation {FORWARDING_MODE} is {text!r}; expected snat or dsr; left out")
         return ""
     return text.lower()
+
+
+def read_algorithm(annotations: Mapping[str, str], notes: list[str]) -> str:
+    """How the Service selects backends, random or maglev; empty: as the settings say."""
+    text = annotations.get(ALGORITHM, "")
+    word = text.lower()
+    if text and word not in {"random", "maglev"}:
+        notes.append(f"annotation {ALGORITHM} is {text!r}; expected random or maglev; left out")
+        return ""
+    return word
+
+
+def read_weight(annotations: Mapping[str, str], notes: list[str]) -> int:
+    """The weight of each endpoint of the slice beside those of other slices; 0 keeps new connections away."""
+    text = annotations.get(WEIGHT, "1").strip()
+    if text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= MAX_WEIGHT:
+        return int(text)
+    notes.append(
+        f"annotation {WEIGHT} is {text!r}; expected a whole number from 0 to {MAX_WEIGHT}; taken as 1"
+    )
+    return 1

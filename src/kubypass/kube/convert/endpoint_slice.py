@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kubypass.kube import wire
+from kubypass.kube.convert.annotations import read_weight
 from kubypass.kube.convert.fields import FAMILIES, MAX_PORT, PROTOCOLS
 from kubypass.model.address import Family, family, parse_address
 from kubypass.model.endpoint import Endpoint, EndpointSlice, SlicePort
@@ -33,13 +34,18 @@ def convert_slice(
         notes.append(f"addressType is {source.address_type!r}; expected IPv4 or IPv6; left out")
         return None
     namespace = metadata.namespace or "default"
+    annotations = metadata.annotations or {}
     return EndpointSlice(
         namespace=names.setdefault(namespace, namespace),
         name=metadata.name,
         service=names.setdefault(service, service),
         family=wanted,
         ports=_slice_ports(source.ports or (), names, notes),
-        endpoints=tuple(_endpoints(source.endpoints or (), wanted, names, notes)),
+        endpoints=tuple(
+            _endpoints(
+                source.endpoints or (), wanted, read_weight(annotations, notes), names, notes
+            )
+        ),
     )
 
 
@@ -68,7 +74,11 @@ def _slice_ports(
 
 
 def _endpoints(
-    endpoints: Iterable[wire.Endpoint], wanted: Family, names: dict[str, str], notes: list[str]
+    endpoints: Iterable[wire.Endpoint],
+    wanted: Family,
+    weight: int,
+    names: dict[str, str],
+    notes: list[str],
 ) -> Iterable[Endpoint]:
     share = names.setdefault
     for index, endpoint in enumerate(endpoints):
@@ -96,6 +106,7 @@ def _endpoints(
             conditions.terminating is True,
             zones,
             nodes,
+            weight,
         )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from kubypass.kube import wire
 from kubypass.kube.convert.annotations import (
+    read_algorithm,
     read_exposure,
     read_forwarding,
     read_nodes,
@@ -59,6 +60,7 @@ def convert_service(source: wire.Service, notes: list[str]) -> Service | None:
         affinity_s=_affinity(spec, notes),
         source_ranges=_source_ranges(spec.load_balancer_source_ranges or (), notes),
         source_deny=read_source_deny(annotations, notes),
+        algorithm=read_algorithm(annotations, notes),
         exposure=read_exposure(annotations, notes),
         nodes=read_nodes(annotations, notes),
         forwarding=read_forwarding(annotations, notes),
