@@ -85,7 +85,16 @@ def test_scripts_get_the_columns_that_they_know_and_a_terminal_the_name_too(node
         assert head.endswith(
             "Service       Port Name   Policy    Affinity   Source Ranges   Algorithm   Forwarding"
         )
-        assert first.split()[-8:] == ["default/web", "-", "Cluster", "10800", "s", "none", "random", "SNAT"]
+        assert first.split()[-8:] == [
+            "default/web",
+            "-",
+            "Cluster",
+            "10800",
+            "s",
+            "none",
+            "random",
+            "SNAT",
+        ]
 
 
 def on_terminal(node: BareNode, *words: str) -> str:
