@@ -131,7 +131,7 @@ static __always_inline enum verdict forward_dsr(context *ctx, struct packet *pac
 			return give_up_too_big(packet, bytes + added, peer->mtu, added);
 		added = 0;
 	}
-	verdict = forward_to_network(ctx, packet, added);
+	verdict = forward_to_network(ctx, packet, added, true);
 	if (verdict != VERDICT_TO_NETWORK)
 		return verdict;
 	if (added && (ipv4 ? insert_ipv4_option(ctx, dsr) : insert_ipv6_option(ctx, dsr)))

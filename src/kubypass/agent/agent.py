@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from kubypass.agent.attempts import Attempts
+from kubypass.agent.conntrack_bypass import ConntrackBypass
 from kubypass.agent.direct_return import DirectReturn
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
@@ -53,7 +55,7 @@ class Agent:
         self.node: NodeState = read_node(settings)
         self.unfit: tuple[Problem, ...] = ()
         """What of the settings does not fit this node."""
-        self.bypassed = bypassed_rules()
+        self.bypassed = bypassed_rules(settings)
         """A sentence on netfilter rules that packets of pods and services do not pass; empty where there are none."""
         self._memory_bytes = memory_bytes()
         refuse_unfit(settings, self.node, self._memory_bytes)
@@ -62,6 +64,7 @@ class Agent:
         self.snapshot: Snapshot = follower.snapshot
         self.agent_list = open_agent_list(settings)
         self.direct_return = DirectReturn(settings, options.node)
+        self.conntrack_bypass = ConntrackBypass(self.record)
         self.ports, self.health = ports, ports.health
         self.problem_log = ProblemLog()
         self.faults, self.attempts = faults, Attempts(faults)
@@ -98,6 +101,21 @@ class Agent:
         own = self.own_node
         self.node = read_node(self.settings, own.addresses if own else ())
         self.unfit = unfit_problems(self.settings, self.node, self._memory_bytes)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with what follows other nodes."""
+        return (*self.direct_return.problems, *self.conntrack_bypass.problems)
+
+    def look(self) -> None:
+        """Looks at what others do: nodes that are asked, and netfilter rules."""
+        self.writes["maps"] += self.direct_return.look()
+        self.conntrack_bypass.look()
+
+    def follow_nodes(self, nodes: Collection[Node], *, thorough: bool) -> None:
+        """Follows the cluster's nodes and the node's own addresses."""
+        self.writes["maps"] += self.direct_return.follow(self.node, nodes, thorough=thorough)
+        self.conntrack_bypass.sync(self.settings, nodes, thorough=thorough)
 
     def plan_node(self) -> PlanNode:
         """The node as plans need it."""

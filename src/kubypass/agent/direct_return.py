@@ -7,6 +7,7 @@ import struct
 from collections.abc import Iterable, Mapping
 
 from kubypass.agent.log import log
+from kubypass.agent.report.figures import DsrFigures
 from kubypass.datapath import layout
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
@@ -113,7 +114,11 @@ class DirectReturn:
                 )
         return found
 
-    def refused(self) -> dict[str, int]:
+    def figures(self) -> DsrFigures:
+        """What status and metrics tell of it."""
+        return DsrFigures(tuple(self.rows()), self._refused())
+
+    def _refused(self) -> dict[str, int]:
         """How many connections of services in DSR mode were masqueraded, by reason."""
         found: dict[str, int] = {}
         for why in DsrRefusal if self._refusals else ():

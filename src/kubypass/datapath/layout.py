@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "0b96f2ee6b23"
+LAYOUT_HASH = "2957c0221484"
 MAP_NAMES = (
     "services",
     "slots",
@@ -33,6 +33,7 @@ MAP_NAMES = (
     "previous_programs",
     "fragments",
     "queued_fragments",
+    "passages",
     "socket_peers",
     "socket_lb_off",
     "refused_binds",
@@ -736,7 +737,7 @@ class DsrPeer(NamedTuple):
         return cls(dispatch, is_node, mtu)
 
 
-_CONFIG = Struct("<QQQQQQQIIIIBBBBBBBBBBBBBBBBBBB5x128s128s128s")
+_CONFIG = Struct("<QQQQQQQIIIIIBBBBBBBBBBBBBBBBBBB1x128s128s128s")
 CONFIG_SIZE = 480
 
 
@@ -754,6 +755,7 @@ class Config(NamedTuple):
     snat_ports: int
     snat_extra_first: int
     snat_extra_ports: int
+    passages_a_cpu: int
     socket_lb_pods: int
     external_cluster_ip: int
     socket_lb_refuse: int
@@ -791,6 +793,7 @@ class Config(NamedTuple):
             self.snat_ports,
             self.snat_extra_first,
             self.snat_extra_ports,
+            self.passages_a_cpu,
             self.socket_lb_pods,
             self.external_cluster_ip,
             self.socket_lb_refuse,
@@ -830,6 +833,7 @@ class Config(NamedTuple):
             snat_ports,
             snat_extra_first,
             snat_extra_ports,
+            passages_a_cpu,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,
@@ -865,6 +869,7 @@ class Config(NamedTuple):
             snat_ports,
             snat_extra_first,
             snat_extra_ports,
+            passages_a_cpu,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubypass.datapath import layout
 from kubypass.kernel.netlink import Netlink
@@ -175,17 +175,19 @@ def _ends(flow: Flow) -> str:
 
 def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
     """Where the packet goes next. The devices of a scratch network mean nothing and are not named."""
+    if outcome.seen:
+        way = f"through the node's stack, whose netfilter sees {_ends(read(outcome.seen))}; then "
+        return way + _next_hop(programs, replace(outcome, seen=b""), sent)
     if outcome.verdict == Verdict.TO_POD:
         if programs.scratch_network:
             return f"into the pod {format_address(sent.destination)}"
         raw = programs.maps["local_addresses"].lookup(sent.destination)
         index = layout.LocalAddress.unpack(raw).ifindex if raw else 0
         return f"into the pod by {_device(index)}"
-    if outcome.verdict == Verdict.TO_NETWORK:
-        return "to the network" + ("" if programs.scratch_network else _route(sent.destination))
-    if outcome.verdict == Verdict.DSR:
+    if outcome.verdict in {Verdict.TO_NETWORK, Verdict.DSR}:
         route = "" if programs.scratch_network else _route(sent.destination)
-        return f"to the network{route}; the backend's node answers the client (DSR)"
+        answered = "; the backend's node answers the client (DSR)"
+        return f"to the network{route}{answered if outcome.verdict == Verdict.DSR else ''}"
     if outcome.verdict == Verdict.PASS:
         return "to the node's own network stack"
     return _outcome_words(outcome)

@@ -28,15 +28,15 @@ def forwarding_mode(inputs: Inputs) -> State:
     words = f"{wanted} (DSR Dispatch Mode: {dsr.dispatch})"
     if dsr.annotation:
         words += ", by annotation of each Service"
-    direct = [peer for peer in figures.dsr_peers if peer["dispatch"] != "snat"]
-    details = [_peer_words(peer) for peer in figures.dsr_peers]
+    direct = [peer for peer in figures.dsr.peers if peer["dispatch"] != "snat"]
+    details = [_peer_words(peer) for peer in figures.dsr.peers]
     details += [
         f"{number} connections masqueraded: {_REFUSALS[why]}"
-        for why, number in figures.dsr_refused.items()
+        for why, number in figures.dsr.refused.items()
         if number
     ]
-    effective = words if direct or not figures.dsr_peers else "SNAT"
-    fields = {"peers": list(figures.dsr_peers), "masqueraded": dict(figures.dsr_refused)}
+    effective = words if direct or not figures.dsr.peers else "SNAT"
+    fields = {"peers": list(figures.dsr.peers), "masqueraded": dict(figures.dsr.refused)}
     return State(words, effective, NO_PEER, tuple(details), fields)
 
 

@@ -107,7 +107,7 @@ class Report:
             *packet_metrics(self._counts()),
             *gauge_metrics(figures, len(self._problems(figures, failures))),
             *snat_metrics(failures),
-            *dsr_metrics(figures.dsr_refused),
+            *dsr_metrics(figures.dsr.refused),
             *agent.sync_metrics.metrics(agent.ports.answers, without_local),
             *socket_metrics(figures),
             *fill_metrics(figures.fills),
