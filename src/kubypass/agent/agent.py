@@ -104,8 +104,8 @@ class Agent:
 
     @property
     def problems(self) -> tuple[Problem, ...]:
-        """What is wrong with what follows other nodes."""
-        return (*self.direct_return.problems, *self.conntrack_bypass.problems)
+        """What is wrong with what follows other nodes, and with settings on this one."""
+        return (*self.direct_return.problems, *self.conntrack_bypass.problems, *self.unfit)
 
     def look(self) -> None:
         """Looks at what others do: nodes that are asked, and netfilter rules."""

@@ -187,7 +187,6 @@ class Running:
             *agent.problems,
             *snat,
             *agent.node.problems,
-            *agent.unfit,
         ]
 
     def look(self) -> None:
