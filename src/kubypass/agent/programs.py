@@ -61,7 +61,7 @@ class Programs:
             self.datapath,
             self.attachments,
             agent.settings.acceleration,
-            lambda: loader.add_xdp_program(self.datapath, config, sizes),
+            lambda name: loader.add_xdp_program(self.datapath, config, sizes, name),
             frags=agent.features.xdp_frags,
         )
         self._switched = False
