@@ -90,8 +90,8 @@ static __always_inline enum verdict give_up_too_big(struct packet *packet, __u16
 		       VERDICT_DROP_TOO_BIG);
 }
 
-/* Forwards a packet by the route to its destination. The caller adds `added` bytes to it afterwards; a `direct` one does
- * not go through the stack. */
+/* Forwards a packet by the route to its destination. The caller adds `added` bytes to it afterwards; a `direct` one
+ * does not go through the stack. */
 static __always_inline enum verdict forward_to_network(context *ctx, struct packet *packet, __u16 added, bool direct)
 {
 	struct bpf_fib_lookup fib = {};
