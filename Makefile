@@ -101,6 +101,9 @@ soak-kubernetes: install build ## the same on a real Kubernetes: agents, API ser
 test: install build ## all tests that need no Kubernetes
 	.venv/bin/pytest -q -n 2 --dist loadfile --ignore=tests/kubernetes tests
 
+test-legacy-routing: install build ## tests/box once more, with legacy host routing below a stateful firewall of each node
+	env KUBYPASS_HOST_ROUTING=firewall .venv/bin/pytest -q tests/box
+
 test-kubernetes: install build ## tests on a real Kubernetes; builds its programs first, once (20 minutes)
 	scripts/helm
 	.venv/bin/pytest -q tests/unit/install tests/kubernetes

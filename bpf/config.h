@@ -20,6 +20,7 @@ struct config {
 	__u32 snat_ports;
 	__u32 snat_extra_first; /* and snat_extra_ports from here */
 	__u32 snat_extra_ports;
+	__u32 passages_a_cpu; /* legacy host routing: how many packets of a CPU may be in the stack; 0: BPF forwards */
 	__u8 socket_lb_pods; /* translate in pods' socket calls, not only in the node's */
 	__u8 external_cluster_ip; /* ClusterIPs answer to clients outside */
 	__u8 socket_lb_refuse; /* bpf_set_retval exists: calls fail with the error that fits, not with EPERM */
@@ -38,7 +39,7 @@ struct config {
 	__u8 masquerade; /* pods reach the outside with the node's address: bit 0 of IPv4, bit 1 of IPv6 */
 	__u8 inside_network_count;
 	__u8 frags; /* XDP gets frames in several buffers, and bpf_xdp_get_buff_len exists */
-	__u8 pad[6];
+	__u8 pad[2];
 	struct network pod_networks[NETWORKS_MAX];
 	struct network service_networks[NETWORKS_MAX]; /* where cluster addresses come from */
 	struct network inside_networks[NETWORKS_MAX]; /* of `inside`, those that settings name: they cost no lookup */

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "conntrack.h"
+#include "departure.h"
 #include "finish.h"
 #include "hook.h"
 #include "icmp_build.h"
@@ -51,8 +52,16 @@ static __always_inline bool may_get_error(context *ctx, enum hook hook, const st
 /* Gives a translated packet the addresses and ports that its sender has sent: the entry of its replies has them. */
 static __always_inline int restore_packet(context *ctx, struct packet *packet)
 {
-	struct tuple key = reversed(&packet->tuple), sent;
-	struct flow *flow = find_flow(&key, now_ns(), false);
+	struct scratch *scratch = this_scratch();
+	struct tuple key, sent;
+	struct flow *flow;
+
+	/* Of a packet that the stack was to forward, only the destination has changed. */
+	if (config.passages_a_cpu && scratch && is_same_packet(&scratch->passage, packet))
+		key = reversed(&scratch->passage.target);
+	else
+		key = reversed(&packet->tuple);
+	flow = find_flow(&key, now_ns(), false);
 
 	if (!flow)
 		return -1;

@@ -6,6 +6,7 @@
 
 #include "conntrack.h"
 #include "icmp_build.h"
+#include "passage.h"
 #include "rewrite.h"
 #include "service.h"
 
@@ -86,6 +87,15 @@ static __always_inline bool parse_quoted_ipv6(context *ctx, __u32 offset, struct
 	return !found.malformed && !found.later_fragment && parse_quoted_ports(ctx, icmp);
 }
 
+static __always_inline bool parse_quoted(context *ctx, const struct packet *packet, struct icmp_quotation *icmp)
+{
+	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;
+
+	__builtin_memset(icmp, 0, sizeof(*icmp));
+	return packet->ethertype == bpf_htons(ETH_P_IP) ? parse_quoted_ipv4(ctx, offset, icmp)
+							: parse_quoted_ipv6(ctx, offset, icmp);
+}
+
 /* Gives the quoted packet the addresses and ports that it was sent with. The quoted transport checksum stays. The
  * ICMP checksum covers all of it; in IPv4, the quoted header's own checksum compensates for its addresses. */
 static __always_inline int rewrite_quoted(context *ctx, const struct packet *packet, const struct icmp_quotation *icmp)
@@ -122,15 +132,10 @@ static __always_inline bool keeps_source(context *ctx, const struct packet *pack
 static __always_inline bool plan_icmp_error(context *ctx, const struct packet *packet, struct icmp_quotation *icmp,
 					    struct tuple *to)
 {
-	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;
 	struct tuple key;
 	struct flow *flow;
-	bool parsed;
 
-	__builtin_memset(icmp, 0, sizeof(*icmp));
-	parsed = packet->ethertype == bpf_htons(ETH_P_IP) ? parse_quoted_ipv4(ctx, offset, icmp)
-							  : parse_quoted_ipv6(ctx, offset, icmp);
-	if (!parsed || !same_address(&icmp->quoted.source, &packet->tuple.destination))
+	if (!parse_quoted(ctx, packet, icmp) || !same_address(&icmp->quoted.source, &packet->tuple.destination))
 		return false;
 	key = reversed(&icmp->quoted);
 	flow = find_flow(&key, now_ns(), false);
@@ -144,15 +149,31 @@ static __always_inline bool plan_icmp_error(context *ctx, const struct packet *p
 	return true;
 }
 
+/* Has the stack forward the error: what it quotes becomes what netfilter has seen of that packet (passage.h). */
+static __always_inline void begin_error(struct packet *packet, struct scratch *scratch)
+{
+	struct passage *passage = &scratch->passage;
+	struct icmp_quotation *icmp = &scratch->icmp;
+
+	if (!may_go_through_stack(packet) || is_of_node(&passage->seen.destination))
+		return;
+	packet->in_passage = true;
+	passage->quoted = icmp->sent;
+	icmp->sent.destination = icmp->quoted.destination;
+	icmp->sent.destination_port = icmp->quoted.destination_port;
+	passage->target = passage->seen;
+	passage->seen.source = packet->tuple.source;
+}
+
 /* Translates an ICMP error, if it is about a packet that was translated here. */
 static __always_inline enum verdict translate_icmp_error(context *ctx, struct packet *packet)
 {
 	struct scratch *scratch = this_scratch();
-	struct tuple to;
 
-	if (!scratch || !plan_icmp_error(ctx, packet, &scratch->icmp, &to))
+	if (!scratch || !plan_icmp_error(ctx, packet, &scratch->icmp, &scratch->passage.seen))
 		return VERDICT_PASS;
-	if (rewrite_quoted(ctx, packet, &scratch->icmp) || rewrite_addresses(ctx, packet, &to))
+	begin_error(packet, scratch);
+	if (rewrite_quoted(ctx, packet, &scratch->icmp) || rewrite_addresses(ctx, packet, &scratch->passage.seen))
 		return VERDICT_DROP_REWRITE;
 	return VERDICT_PASS;
 }

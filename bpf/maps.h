@@ -72,6 +72,9 @@ MAP(fragments, LRU_HASH, SIZED_BY_SETTINGS, struct datagram, struct datagram_por
 /* Fragments that came before the first one of their datagram, as whole frames. */
 MAP(queued_fragments, LRU_HASH, 256, struct fragment_position, struct queued_fragment);
 
+/* Packets that the node's stack forwards, with legacy host routing: what they become where they leave. */
+MAP(passages, ARRAY, SIZED_BY_SETTINGS, __u32, struct passage);
+
 /* Socket and backend -> the service address that the socket asked for. */
 MAP(socket_peers, LRU_HASH, SIZED_BY_SETTINGS, struct socket_peer, struct transport_address);
 

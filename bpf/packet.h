@@ -62,7 +62,7 @@ struct packet {
 	bool from_node; /* the node itself sends it: no router has forwarded it */
 	bool returns_to_node; /* a reply to the node, from an address that is also the node's */
 	bool echo_reply;
-	__u8 pad;
+	bool in_passage; /* its source is still to be translated: `passage` of `scratch` tells it */
 };
 
 enum parse_result {

@@ -3,6 +3,7 @@
  * action. */
 #pragma once
 
+#include "departure.h"
 #include "icmp_reply.h"
 #include "slow_path.h"
 
@@ -15,6 +16,19 @@ static __always_inline bool take_forwarded_mark(context *ctx)
 	return true;
 }
 
+/* Is the packet complete, as another hook has sent it here? With legacy host routing the stack has, and its source may
+ * be left to do. Returns the action of such a packet, or NOT_FORWARDED. */
+static __always_inline int take_forwarded(context *ctx, enum hook hook)
+{
+	if (sent_by_node(hook) && take_forwarded_mark(ctx))
+		return ACTION_PASS;
+	if (!sent_by_node(hook) && config.passages_a_cpu)
+		send_note(ctx, 0); /* until it is told otherwise, the packet is none that the stack forwards for us */
+	if (!sent_by_node(hook))
+		return NOT_FORWARDED;
+	return config.passages_a_cpu ? end_passage(ctx, hook) : NOT_FORWARDED;
+}
+
 /* Defines a program. Its first part, `handle`, becomes a function that the verifier looks at by itself. Packets that
  * our own hooks have sent to a device pass its hook: they were counted there. */
 #define PACKET_PROGRAM(name, hook, handle)                                                                             \
@@ -25,8 +39,10 @@ static __always_inline bool take_forwarded_mark(context *ctx)
 	SEC("tc")                                                                                                      \
 	int name(context *ctx)                                                                                         \
 	{                                                                                                              \
-		if (sent_by_node(hook) && take_forwarded_mark(ctx))                                                    \
-			return ACTION_PASS;                                                                            \
+		int action = take_forwarded(ctx, hook);                                                                \
+                                                                                                                       \
+		if (action != NOT_FORWARDED)                                                                           \
+			return action;                                                                                 \
 		return run_remaining_steps(ctx, hook, handle_##name(ctx));                                             \
 	}
 

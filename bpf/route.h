@@ -4,6 +4,7 @@
 #pragma once
 
 #include "hook.h"
+#include "passage.h"
 #include "rewrite.h"
 #include "service.h"
 
@@ -29,6 +30,10 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
 {
 	if (packet->ttl <= 1 && !packet->from_node)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
+	if (may_go_through_stack(packet)) {
+		pass_to_stack(ctx, packet);
+		return VERDICT_TO_POD;
+	}
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, packet->ethertype, local->mac, local->host_mac))
 		return VERDICT_DROP_REWRITE;
 	/* Only a packet that has arrived can be put straight into the pod: the node's own goes through the pod's
@@ -98,6 +103,12 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
 		return give_up_too_big(packet, bytes, fib.mtu_result);
+	if (may_go_through_stack(packet)) {
+		/* The stack has the last word on routes. It would tell the sender of a packet that is too big what it
+		 * sees, which the sender does not know; so that was looked at. */
+		pass_to_stack(ctx, packet);
+		return VERDICT_TO_NETWORK;
+	}
 	if (result != BPF_FIB_LKUP_RET_SUCCESS && result != BPF_FIB_LKUP_RET_NO_NEIGH)
 		return leave_to_stack(packet, VERDICT_DROP_NO_ROUTE);
 	if (decrement_ttl(ctx, packet) || write_macs(ctx, packet->ethertype, fib.dmac, fib.smac))
@@ -133,6 +144,8 @@ static __always_inline enum verdict forward(context *ctx, enum hook hook, struct
 		return VERDICT_PASS;
 	if (local && local->kind == LOCAL_POD)
 		return forward_to_pod(ctx, packet, local);
+	if (packet->in_passage && (local || packet->returns_to_node) && complete_translation(ctx, packet))
+		return VERDICT_DROP_REWRITE;
 	if (packet->returns_to_node)
 		return stays_on_node(hook) ? VERDICT_PASS : return_to_node(ctx, packet);
 	/* What the node sends to itself is seen of SCTP only, so only SCTP's replies would find the way back. */

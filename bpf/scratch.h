@@ -54,11 +54,21 @@ struct flow_change {
 	__u64 near;
 };
 
+/* A packet that the node's stack forwards. Value of `passages`, too. */
+struct passage {
+	struct tuple seen; /* as the stack sees it */
+	struct tuple target; /* as it leaves */
+	struct tuple quoted; /* what an ICMP error quotes as it leaves; protocol 0: the packet is none */
+};
+
 struct scratch {
 	struct flow_change change;
 	struct nat_setup nat;
 	struct icmp_quotation icmp;
 	struct reinjection reinjection;
+	struct passage passage;
+	__u32 passages; /* that this CPU has begun */
+	__u32 pad;
 };
 
 /* Value of `icmp_budget`: how many ICMP messages a CPU may still send. */

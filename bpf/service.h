@@ -40,6 +40,14 @@ static __always_inline struct local_address *lookup_local_address(const struct a
 	return bpf_map_lookup_elem(&local_addresses, address);
 }
 
+/* Is it an address of the node itself? */
+static __always_inline bool is_of_node(const struct address *address)
+{
+	struct local_address *local = lookup_local_address(address);
+
+	return local && local->kind != LOCAL_POD;
+}
+
 /* Returns the service of a NodePort or a host port that answers at the node's address `local`, or NULL. */
 static __always_inline struct service *lookup_answering_port(const struct local_address *local,
 							     const struct address *address, __be16 port, __u8 protocol)

@@ -92,6 +92,25 @@ static __always_inline void write_mark(context *ctx, __u32 mark)
 	ctx->mark = mark;
 }
 
+/* Sends a note of 16 bits with a packet up into the network stack, for the hook of the device that it leaves by: as
+ * `tc_index`, which the kernel copies to fragments and segments, and neither routes nor netfilter see. */
+static __always_inline void write_note(context *ctx, __u32 note)
+{
+	/* The compiler would make one access to this field or another, which the verifier refuses. */
+	asm volatile("*(u32 *)(%0 + %1) = %2"
+		     :
+		     : "r"(ctx), "i"(offsetof(struct __sk_buff, tc_classid)), "r"(note)
+		     : "memory");
+}
+
+static __always_inline __u32 read_note(context *ctx)
+{
+	__u32 note;
+
+	asm volatile("%0 = *(u32 *)(%1 + %2)" : "=r"(note) : "r"(ctx), "i"(offsetof(struct __sk_buff, tc_index)));
+	return note;
+}
+
 #define load_bytes bpf_skb_load_bytes
 
 /* Writes bytes whose change the caller brings into the checksums. */

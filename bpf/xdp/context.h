@@ -177,6 +177,8 @@ static __always_inline int send_back(context *ctx)
 
 ABSENT(0, has_tag, context *ctx, bool arrives) /* tags are in the frame: its EtherType is not IP's */
 ABSENT(0, write_mark, context *ctx, __u32 mark)
+ABSENT(0, write_note, context *ctx, __u32 note)
+ABSENT(0, read_note, context *ctx)
 ABSENT(0, add_to_device_sum, context *ctx, __u32 difference)
 ABSENT(0, segment_bytes, context *ctx)
 ABSENT(0, read_mark, context *ctx)

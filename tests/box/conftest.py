@@ -25,6 +25,7 @@ from kubypass_lab.box.paths import RUN
 from kubypass_lab.box.patience import ANSWER_S, SHORT_S
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.record import PodRecord, read_pods
+from tests.box import firewall
 from tests.box.scene import Scene
 
 HERE = Path(__file__).parent
@@ -158,12 +159,27 @@ def box_name(kind: str) -> str:
     return f"pytest{os.getpid()}{kind}"
 
 
+HOST_ROUTING = os.environ.get("KUBYPASS_HOST_ROUTING", "")
+"""`legacy` has every box with legacy host routing, `firewall` also has its nodes judge what they forward."""
+
+
+def host_routing(settings: Path) -> Path:
+    """The settings, with the host routing of the whole run."""
+    if not HOST_ROUTING:
+        return settings
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml", delete=False) as file:
+        file.write(f'{settings.read_text()}\nenable-host-legacy-routing: "true"\n')
+    return Path(file.name)
+
+
 @contextmanager
 def own_box(kind: str, settings: Path, *objects: Path) -> Iterator[Box]:
     """A dual-stack box that is gone after the block; `kind` as in box_name."""
     name = box_name(kind)
     try:
-        box = up(name, DUAL_STACK, settings, print)
+        box = up(name, DUAL_STACK, host_routing(settings), print)
+        if HOST_ROUTING == "firewall":
+            firewall.set_up(box, firewall.ANY_NEW)
         apply_files(box, [*objects], print)
         yield box
     finally:

@@ -9,17 +9,13 @@ import pytest
 
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.steps_outside import PORT, server_outside
-from kubypass_lab.box.topology import CLIENT_ADDRESSES
 from kubypass_lab.box.wiring import ip_batch
-from tests.box.clients import PYTHON, connected
+from tests.box.clients import connected
 from tests.box.conftest import GUIDE, HERE, Cluster, own_box
+from tests.box.pings import OUTSIDE, ping
 
 pytestmark = pytest.mark.xdist_group("masquerade")
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
-OUTSIDE = {
-    4: CLIENT_ADDRESSES[0].split("/")[0],
-    6: f"[{CLIENT_ADDRESSES[1].split('/')[0]}]",
-}
 SECOND = {4: "192.168.1.71", 6: "fd00:c0a8:1::71"}
 BITS = {4: 24, 6: 64}
 
@@ -39,11 +35,6 @@ def seen(cluster: Cluster, pod: str, version: int, protocol: str = "TCP") -> str
     answer = cluster.ask(pod, protocol, OUTSIDE[version], PORT)
     assert answer["pod"] == "outside"
     return answer["client"].rpartition(":")[0].strip("[]")
-
-
-def ping(cluster: Cluster, pod: str, address: str, size: int = 56, ttl: int = 64) -> str:
-    script = (HERE / "ping.py").as_posix()
-    return cluster.run(pod, PYTHON, script, address.strip("[]"), str(size), str(ttl)).strip()
 
 
 @FAMILIES

@@ -3,16 +3,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import pytest
 
 from kubypass_lab.box.paths import CLIENT, FABRIC
-from kubypass_lab.box.topology import CLIENT_ADDRESSES
 from kubypass_lab.box.wiring import ip_batch
 from tests.box.conftest import Cluster
 from tests.box.exchanges import exchange
+from tests.box.narrow_ways import narrow
 
 MTU = 1400
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
@@ -58,25 +55,6 @@ def test_datagrams_whose_last_fragment_comes_first(
 ) -> None:
     to = (cluster.host(version, "node1"), cluster.node_port("echo", "UDP"))
     every_pod_answers(cluster, CLIENT, "backwards", to, size)
-
-
-@contextmanager
-def narrow(cluster: Cluster, host: str, version: int) -> Iterator[None]:
-    """The way to the client takes less than all links do, from a node or from the fabric on."""
-    namespace = cluster.box.paths.namespace(host)
-    client = CLIENT_ADDRESSES[version == 6].partition("/")[0]
-    device = CLIENT if host == FABRIC else "eth0"
-    gateways = {int(each.version): each.ip for each in cluster.box.topology.gateways}
-    via = "" if host == FABRIC else f"via {gateways[version]}"
-    route = f"{client} {via} dev {device}"
-    ip_batch(namespace, [f"route add {route} mtu lock {MTU}"])
-    try:
-        yield
-    finally:
-        ip_batch(namespace, [f"route delete {route}"])
-        for pod in cluster.pods("echo"):
-            cluster.run(f"pod/{pod.name}", "ip", "route", "flush", "cache")
-            cluster.run(f"pod/{pod.name}", "ip", "-6", "route", "flush", "cache")
 
 
 @FAMILIES

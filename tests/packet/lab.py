@@ -20,7 +20,7 @@ from kubypass.datapath.config import datapath_config, pack_networks
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import XDP_OBJECT, XDP_PROGRAM, load_programs
 from kubypass.datapath.local_addresses import inside_entries, primary_entry
-from kubypass.datapath.sizes import FLOW_MAPS
+from kubypass.datapath.sizes import FLOW_MAPS, PASSAGES
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import probe_features
@@ -78,7 +78,7 @@ def config(**changes: Any) -> layout.Config:
 
 def native_networks() -> dict[str, Any]:
     """Constants of a cluster whose settings name its pods' networks, as most do."""
-    pods = [parse_cidr(one) for one, why in CLUSTER.items() if why == InsideReason.PODS]
+    pods = [parse_cidr(net) for net, why in CLUSTER.items() if why == InsideReason.PODS]
     return {"inside_network_count": len(pods), "inside_networks": pack_networks(pods)}
 
 
@@ -108,10 +108,10 @@ class Lab:
             {
                 "services": 4096,
                 **dict.fromkeys(FLOW_MAPS, flows),
-                "backends": sizes,
-                "slots": sizes,
+                **dict.fromkeys(("backends", "slots"), sizes),
                 "maglev": 4096,
                 "fragments": 1024,
+                "passages": PASSAGES if constants.passages_a_cpu else 1,
             },
             lambda opened: opened.set_rodata(constants.pack()),
         )

@@ -95,3 +95,25 @@ def test_a_file_that_cannot_be_read_is_told(manifests: Path) -> None:
         assert (answer.returncode, len(errors(answer.stderr))) == (2, 1)
         assert "node3" in answer.stderr
         assert wrong in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "seen", "leaves"),
+    [
+        (CLIENT, "node1:30080", "{client}:45678 -> 10.244.1.5:8080", "10.244.1.5:8080; through"),
+        ("pod/client", "192.0.2.9:443", "10.244.1.9:45678 -> 192.0.2.9:443", "{node}:"),
+    ],
+)
+def test_legacy_host_routing_tells_what_netfilter_sees(
+    manifests: Path, source: str, target: str, seen: str, leaves: str
+) -> None:
+    settings = manifests.parent / "settings.yaml"
+    settings.write_text('enable-host-legacy-routing: "true"\ncluster-cidr: "10.244.0.0/16"\n')
+    answer = run(manifests, source, target, "--config", str(settings), "-o", "json")
+    told = json.loads(answer.stdout)
+    names = {"client": CLIENT, "node": NODES["node1"]}
+    texts = [step["text"] for step in told["steps"]]
+    wanted = f"through the node's stack, whose netfilter sees {seen.format(**names)}"
+    assert any(wanted in text and leaves.format(**names) in text for text in texts), texts
+    back = seen.format(**names).split(" -> ")
+    assert any(f"sees {back[1]} -> {back[0]}" in text for text in texts), texts

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 
 from kubypass.agent.attempts import Attempts
+from kubypass.agent.conntrack_bypass import ConntrackBypass
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.masquerading import open_agent_list
@@ -52,7 +53,7 @@ class Agent:
         self.node: NodeState = read_node(settings)
         self.unfit: tuple[Problem, ...] = ()
         """What of the settings does not fit this node."""
-        self.bypassed = bypassed_rules()
+        self.bypassed = bypassed_rules(settings)
         """A sentence on netfilter rules that packets of pods and services do not pass; empty where there are none."""
         self._memory_bytes = memory_bytes()
         refuse_unfit(settings, self.node, self._memory_bytes)
@@ -60,6 +61,7 @@ class Agent:
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
         self.agent_list = open_agent_list(settings)
+        self.conntrack_bypass = ConntrackBypass(self.record)
         self.ports, self.health = ports, ports.health
         self.problem_log = ProblemLog()
         self.faults, self.attempts = faults, Attempts(faults)

@@ -19,6 +19,7 @@ from kubypass.kernel.netlink import Netlink
 from kubypass.node.attached_programs import forget_attached
 from kubypass.node.facts import interface_index
 from kubypass.node.mounts import unmount_bpffs
+from kubypass.node.no_conntrack import remove_no_conntrack
 from kubypass.node.pod_records import read_pods
 from kubypass.node.record import Change, Kind, Record
 from kubypass.node.reserved_ports import release_node_ports
@@ -46,6 +47,8 @@ def cleanup(run: Path, bpffs: Path, *, force: bool) -> list[str]:
         {
             Kind.CNI_CONFIGURATION: _remove_configuration,
             Kind.CNI_PLUGIN: lambda change: _remove_plugin(run, Path(change.subject)),
+            Kind.NO_CONNTRACK: remove_no_conntrack,
+            Kind.HOST_ROUTING: restore_sysctl,
             Kind.SYSCTL: restore_sysctl,
             Kind.RESERVED_PORTS: release_node_ports,
             Kind.MOUNT: unmount_bpffs,

@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from kubypass.datapath.attach import (
+    DIRECTIONS,
     LOOPBACK_PROGRAMS,
     POD_PROGRAMS,
     UPLINK_PROGRAMS,
@@ -29,7 +31,7 @@ from kubypass.kernel import features, netns
 from kubypass.kernel.netlink import FrameHeader, Link
 from kubypass.model.address import Address
 from kubypass.model.constants import NETNS_UNKNOWN
-from kubypass.model.pod import Pod, PodMetadata, with_metadata
+from kubypass.model.pod import INTERFACE_PREFIX, Pod, PodMetadata, with_metadata
 from kubypass.model.problem import Problem
 from kubypass.model.service import ServiceKey
 from kubypass.node.facts import NodeState, interface_index
@@ -208,6 +210,25 @@ class Network:
     def _attach(self, link: Link) -> None:
         for name in POD_PROGRAMS:
             self._attachments.attach_device(link.name, link.index, name, self._programs[name])
+
+    def switch_direction(self, node: NodeState, direction: str) -> None:
+        """Replaces the programs of one direction on all devices that have some, before those of the other.
+
+        With legacy host routing, a packet is completed by the program of the device that it leaves by: that one comes
+        first where programs begin to count on it, and last where they cease to. What fails is tried again, and told,
+        by the looks that follow.
+        """
+        pods = [link for name, link in node.links.items() if name.startswith(INTERFACE_PREFIX)]
+        wanted = [(link, dict(zip(POD_PROGRAMS, POD_PROGRAMS, strict=True))) for link in pods]
+        wanted += [(link, _own_programs(node, link)) for link in node.own_devices]
+        for link, programs in wanted:
+            for hook, ours in programs.items():
+                program = self._programs.get(ours)
+                if DIRECTIONS[hook] != direction or program is None:
+                    continue
+                with suppress(KernelError, OSError):
+                    if self._attachments.has_program(link.name, link.index, direction):
+                        self._attachments.attach_device(link.name, link.index, hook, program)
 
     def _know_senders(self, pods: list[tuple[Pod, Link]], *, thorough: bool) -> int:
         """Says which address is behind each device, and which pods may send from any; returns the entries written."""

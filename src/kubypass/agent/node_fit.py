@@ -44,5 +44,5 @@ def remarks_here(settings: Settings) -> list[str]:
     if not is_node():
         return []
     unfit = [f"{found.keys[0]}: {found.message}" for found in unfit_here(settings)]
-    bypassed = bypassed_rules()
+    bypassed = bypassed_rules(settings)
     return [f"this node: {text}" for text in (*unfit, *([bypassed] if bypassed else ()))]

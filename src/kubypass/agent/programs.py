@@ -59,7 +59,7 @@ class Programs:
         self.acceleration = Acceleration(
             self.datapath,
             self.attachments,
-            agent.settings.services.acceleration,
+            agent.settings.acceleration,
             lambda: loader.add_xdp_program(self.datapath, config, sizes),
             frags=agent.features.xdp_frags,
         )
@@ -76,6 +76,9 @@ class Programs:
         self._record_filters()
         self.acceleration.pause()
         loader.prepare_switch(self.datapath)
+        if self.datapath.loaded:
+            first = "egress" if self._config.passages_a_cpu else "ingress"
+            self.network.switch_direction(agent.node, first)
         agent.writes["maps"] += self.network.sync(agent.node)
         nodes, pods = agent.snapshot.nodes.values(), self.network.addresses
         agent.writes["maps"] += self.masquerading.sync(agent.node, nodes, pods)
@@ -91,6 +94,11 @@ class Programs:
         for note in self.datapath.notes:
             log("datapath rebuilt", note=note)
         log("attached", writes=self.attachments.writes, pods=self.network.pods)
+
+    @property
+    def legacy_host(self) -> bool:
+        """Whether these programs leave it to the node's stack to forward packets."""
+        return self._config.passages_a_cpu > 0
 
     def pins(self) -> dict[Path, Callable[[], set[str]]]:
         """The directories below the bpffs, and what is to be pinned in each."""

@@ -12,6 +12,7 @@ from kubypass.datapath import loader
 from kubypass.errors import KernelError
 from kubypass.kernel import mounts
 from kubypass.model.problem import Problem
+from kubypass.node.host_routing import end_host_routing, host_routing_sysctls, send_redirects
 from kubypass.node.mounts import provide_bpffs
 from kubypass.node.reserved_ports import reserve_node_ports
 from kubypass.node.reverse_path import ReversePathFilters
@@ -67,6 +68,7 @@ class Repairs:
         of_node, most = _try_each(self._of_node(filters))
         self._note(_OF_DEVICES, [*failed, *more, *most])
         changed += of_known + of_node
+        changed += self._put_back("host routing", lambda: end_host_routing(record, settings))
         changed += self._put_back(_RESERVED, lambda: reserve_node_ports(record, settings))
         self._agent.writes["sysctls"] += changed + of_new
         return changed
@@ -79,6 +81,8 @@ class Repairs:
                 yield partial(set_sysctl, record, name, "1")
         if settings.network.ipv4:
             yield partial(filters.loosen, "lo", record)  # where the node answers itself
+        uplinks = [link.name for link in self._agent.node.uplinks]
+        yield from host_routing_sysctls(record, settings, uplinks, filters)
 
     def _of_pods(
         self, devices: Iterable[str], filters: ReversePathFilters
@@ -90,6 +94,8 @@ class Repairs:
                 yield partial(switch_on, name)
             if settings.network.ipv4 and settings.pods.verify_sources:  # our own check is stricter
                 yield partial(filters.loosen, device)
+            if settings.network.ipv4 and settings.routing.legacy_host:
+                yield partial(set_sysctl, None, send_redirects(device), "0")
 
     def pins(self, programs: Programs) -> int:
         """Pins what is not pinned, on a filesystem that may have to be mounted again; returns how many."""

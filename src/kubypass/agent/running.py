@@ -135,6 +135,8 @@ class Running:
             not_masqueraded=masquerading.why,
             inside=len(masquerading.inside),
             lost_sources=sweep.lost_sources,
+            legacy_host=self.programs.legacy_host,
+            conntrack_bypass=self._agent.conntrack_bypass.state,
             accelerated=self.programs.acceleration.devices,
             flows=sum(self.programs.fill.entries[name] for name in FLOW_MAPS),
             fills=fills,
@@ -181,6 +183,7 @@ class Running:
             *self.programs.network.device_problems,
             *self.programs.acceleration.problems,
             *self.programs.masquerading.problems,
+            *agent.conntrack_bypass.problems,
             *snat,
             *agent.node.problems,
             *agent.unfit,
@@ -192,6 +195,7 @@ class Running:
         self.binds.look()
         if self.programs.masquerading.look():
             self._masquerade(thorough=False)
+        self._agent.conntrack_bypass.look()
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
         advice = more_ports_advice(self._agent.settings, self._agent.node.ephemeral)
@@ -238,6 +242,7 @@ class Running:
         agent.writes["maps"] += programs.masquerading.sync(
             agent.node, nodes, pods, thorough=thorough
         )
+        agent.conntrack_bypass.sync(agent.settings, nodes, thorough=thorough)
         addresses = frozenset(agent.node.addresses)
         if self._addresses - addresses:
             programs.sweep.check_sources(addresses, agent.settings.conntrack.tcp_fin_timeout_ns)
@@ -268,6 +273,7 @@ class Running:
         config, sizes = agent.datapath_config(), map_sizes(agent.settings)
         if loader.signature(config, sizes) != agent.attached.signature:
             log("the node's facts or settings changed: programs are replaced")
+            self.put_sysctls_back()
             self.programs = Programs(agent, self.put_sysctls_back)
             self.programs.attach()
         elif agent.node.uplinks != self.programs.uplinks:
@@ -299,10 +305,9 @@ class Running:
         self._masquerade(thorough=thorough)
         self._move()
         self._follow_ports(())
-        network = self.programs.network
         self._agent.writes["maps"] += written
         if written:
-            log("endpoints changed", writes=written, pods=network.pods)
+            log("endpoints changed", writes=written, pods=self.programs.network.pods)
         self._look_at_pod_network(thorough=thorough)
 
     def check_services(self) -> None:
@@ -365,7 +370,9 @@ class Running:
             self._check_nodes()
         links, routes = self.programs.attachments.writes - links, agent.writes["routes"] - routes
         self._note_repair(links=links, pins=pins, routes=routes, sysctls=sysctls)
-        agent.bypassed = bypassed_rules()  # after the repair: others may have many rules
+        agent.bypassed = bypassed_rules(
+            agent.settings
+        )  # after the repair: others may have many rules
         everything = len(self.programs.attachments.pins)
         self._undone = self._kernel_look.undone(self.programs, agent.node, everything)
         self.disturbed = bool(self._undone and (links or pins))

@@ -123,6 +123,12 @@ class Attachments:
         """Whether the device has this program where filters are used; True where links are."""
         return self._tcx or ClsactHook(ifindex, DIRECTIONS[program_name]).program_id == program.id
 
+    def has_program(self, name: str, ifindex: int, direction: str) -> bool:
+        """Whether the device has a program of ours, of whatever version."""
+        if self._tcx:
+            return self._device_pin(name, direction).exists()
+        return ClsactHook(ifindex, direction).program_id != 0
+
     def drop_device(self, name: str) -> None:
         """Removes the pins of a device, and its links with them."""
         for way in _WAYS:

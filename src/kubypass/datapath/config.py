@@ -8,7 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from kubypass.datapath import layout
 from kubypass.datapath.attach import BALANCE_HOOKS, BIND_HOOKS
+from kubypass.datapath.sizes import PASSAGES
 from kubypass.kernel import netns, sysctl
+from kubypass.kernel.bpf import possible_cpus
 from kubypass.kernel.features import Features
 from kubypass.model.address import LOOPBACK, Address, family_bit
 from kubypass.model.cidr import Cidr, mask
@@ -46,6 +48,7 @@ def datapath_config(
         snat_ports=snat_ports,
         snat_extra_first=extra_first,
         snat_extra_ports=extra_ports,
+        passages_a_cpu=passages_a_cpu(settings),
         socket_lb_pods=int(settings.socket_lb_pods),
         external_cluster_ip=int(settings.services.external_cluster_ip),
         socket_lb_refuse=int(features.refuse_connect),
@@ -68,6 +71,11 @@ def datapath_config(
         service_networks=pack_networks(settings.services.cidrs),
         inside_networks=pack_networks(inside),
     )
+
+
+def passages_a_cpu(settings: Settings) -> int:
+    """How many of the packets that the node's stack forwards each CPU may have there; 0 where programs forward."""
+    return PASSAGES // possible_cpus() if settings.routing.legacy_host else 0
 
 
 def _snat_ports(settings: Settings, ephemeral: tuple[int, int]) -> Iterator[tuple[int, int]]:

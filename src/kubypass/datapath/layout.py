@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "e38d47d011f6"
+LAYOUT_HASH = "7b30c1f86f38"
 MAP_NAMES = (
     "services",
     "slots",
@@ -31,6 +31,7 @@ MAP_NAMES = (
     "previous_programs",
     "fragments",
     "queued_fragments",
+    "passages",
     "socket_peers",
     "socket_lb_off",
     "refused_binds",
@@ -712,7 +713,7 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQQIIIIBBBBBBBBBBBBBBBBBB6x128s128s128s")
+_CONFIG = Struct("<QQQQQQQIIIIIBBBBBBBBBBBBBBBBBB2x128s128s128s")
 CONFIG_SIZE = 480
 
 
@@ -730,6 +731,7 @@ class Config(NamedTuple):
     snat_ports: int
     snat_extra_first: int
     snat_extra_ports: int
+    passages_a_cpu: int
     socket_lb_pods: int
     external_cluster_ip: int
     socket_lb_refuse: int
@@ -766,6 +768,7 @@ class Config(NamedTuple):
             self.snat_ports,
             self.snat_extra_first,
             self.snat_extra_ports,
+            self.passages_a_cpu,
             self.socket_lb_pods,
             self.external_cluster_ip,
             self.socket_lb_refuse,
@@ -804,6 +807,7 @@ class Config(NamedTuple):
             snat_ports,
             snat_extra_first,
             snat_extra_ports,
+            passages_a_cpu,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,
@@ -838,6 +842,7 @@ class Config(NamedTuple):
             snat_ports,
             snat_extra_first,
             snat_extra_ports,
+            passages_a_cpu,
             socket_lb_pods,
             external_cluster_ip,
             socket_lb_refuse,

@@ -24,6 +24,7 @@ _ENTRIES: Final = {
     **dict.fromkeys(FLOW_MAPS, (layout.TUPLE_SIZE, layout.FLOW_SIZE)),
     "fragments": (layout.DATAGRAM_SIZE, layout.DATAGRAM_PORTS_SIZE),
     "socket_peers": (layout.SOCKET_PEER_SIZE, layout.TRANSPORT_ADDRESS_SIZE),
+    "passages": (0, 3 * layout.TUPLE_SIZE),
 }
 """Bytes of the key, 0 for an array's, and of the value."""
 

@@ -13,6 +13,9 @@ from kubypass.settings.settings import KEYS, Settings
 
 FLOW_MAPS = ("flows", "transient_flows")
 """Maps of connections, in which each has two entries."""
+PASSAGES = 32768
+"""Packets that the node's stack may have at once, with legacy host routing (bpf/passage.h, NOTE_PLACE)."""
+_COMPLETE, _PLACE = 0x4B50, 0x8000
 _BATCH = 128
 """Entries that a CPU takes at once from an LRU map's free ones (kernel/bpf/bpf_lru_list.c)."""
 
@@ -28,7 +31,13 @@ def map_sizes(settings: Settings) -> dict[str, int]:
         "transient_flows": 2 * settings.maps.other_flows,
         "fragments": settings.maps.fragments,
         "socket_peers": settings.maps.socket_peers,
+        "passages": PASSAGES if settings.routing.legacy_host else 1,
     }
+
+
+def is_note(mark: int) -> bool:
+    """Whether a traced packet's mark says that the node's stack forwards it for our programs (bpf/passage.h)."""
+    return mark == _COMPLETE or bool(mark & _PLACE and mark < 2 * _PLACE)
 
 
 def _maglev_parts(settings: Settings) -> int:

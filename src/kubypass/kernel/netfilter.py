@@ -28,7 +28,7 @@ _DEVICE_HOOKS = ("ingress", "egress")
 _INFO, _ENTRIES = 64, 65  # IPT_SO_GET_INFO, IPT_SO_GET_ENTRIES and those of IPv6
 _GET_INFO = struct.Struct("=32sI5I5III")
 _ENTRIES_AT = 40
-_CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
+CHAINS = ("PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING")
 _TARGET_DATA = 32
 _DROP = -1
 _LEGACY = (
@@ -97,7 +97,23 @@ def _text(value: bytes) -> str:
     return os.fsdecode(value.rstrip(b"\0"))
 
 
-def _legacy() -> Iterator[HookedChain]:
+@dataclass(frozen=True, slots=True)
+class LegacyTable:
+    """A table of iptables-legacy, as the kernel has it: entries of bytes, one behind the other."""
+
+    name: str
+    family: str
+    entries: bytes
+    offsets: int
+    """Where an entry has `target_offset` and `next_offset`."""
+    starts: dict[int, int]
+    """The first entry of each hook that the table has, by the hook's number."""
+    ends: dict[int, int]
+    """The last entry of each."""
+
+
+def legacy_tables() -> Iterator[LegacyTable]:
+    """The tables of iptables-legacy."""
     for family, domain, level, names, offsets in _LEGACY:
         try:
             tables = Path("/proc/thread-self/net", names).read_text().split()
@@ -105,33 +121,49 @@ def _legacy() -> Iterator[HookedChain]:
             continue
         with socket.socket(domain, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.IPPROTO_RAW) as s:
             for table in tables:
-                yield from _legacy_chains(s, family, level, table, offsets)
+                yield _read_legacy(s, family, level, table, offsets)
 
 
-def _legacy_chains(
+def _read_legacy(
     asked: socket.socket, family: str, level: int, table: str, offsets: int
-) -> Iterator[HookedChain]:
+) -> LegacyTable:
     name = os.fsencode(table)
     info = _GET_INFO.unpack(_ask(asked, level, _INFO, name, _GET_INFO.size))
     hooks, starts, ends, size = info[1], info[2:7], info[7:12], info[13]
     head = struct.pack("=32sI", name, size)
     entries = _ask(asked, level, _ENTRIES, head, _ENTRIES_AT + size)[_ENTRIES_AT:]
-    chains = _chains_by_start(entries, offsets)
-    for number, chain in enumerate(_CHAINS):
-        if not hooks >> number & 1:
-            continue
-        at, rules = starts[number], 0
-        while at < ends[number]:
+    valid = [number for number in range(len(CHAINS)) if hooks >> number & 1]
+    return LegacyTable(
+        f"{family} {table} (legacy)",
+        family,
+        entries,
+        offsets,
+        {number: starts[number] for number in valid},
+        {number: ends[number] for number in valid},
+    )
+
+
+def _legacy() -> Iterator[HookedChain]:
+    for table in legacy_tables():
+        yield from _legacy_chains(table)
+
+
+def _legacy_chains(table: LegacyTable) -> Iterator[HookedChain]:
+    entries, offsets = table.entries, table.offsets
+    chains = chains_by_start(entries, offsets)
+    for number, start in table.starts.items():
+        chain, at, rules = CHAINS[number], start, 0
+        while at < table.ends[number]:
             target, after = struct.unpack_from("=HH", entries, at + offsets)
             verdict = struct.unpack_from("=i", entries, at + target + _TARGET_DATA)[0]
             rules += not chains.get(verdict, "").startswith("KUBE-")
             at += after
         policy = struct.unpack_from("=H", entries, at + offsets)[0]
         drops = struct.unpack_from("=i", entries, at + policy + _TARGET_DATA)[0] == _DROP
-        yield HookedChain(f"{family} {table} (legacy)", chain, chain.lower(), rules, drops)
+        yield HookedChain(table.name, chain, chain.lower(), rules, drops)
 
 
-def _chains_by_start(entries: bytes, offsets: int) -> dict[int, str]:
+def chains_by_start(entries: bytes, offsets: int) -> dict[int, str]:
     """The names of the chains without hooks, by where their first rule is: a jump has this number as its verdict."""
     found, at = {}, 0
     while at < len(entries):

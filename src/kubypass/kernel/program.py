@@ -12,7 +12,12 @@ from kubypass.kernel.bpf import Owned, attributes_of, call, check, describe, ope
 _PROG_TEST_RUN = 10
 CHECKSUM_COMPLETE = 4  # of test runs
 _VERIFIED_AT = 216  # in struct bpf_prog_info
-_SKB_BYTES, _SKB_IFINDEX_AT, _SKB_GSO_SIZE_AT = 192, 40, 176  # struct __sk_buff of linux/bpf.h
+_SKB_BYTES, _SKB_MARK_AT, _SKB_IFINDEX_AT, _SKB_GSO_SIZE_AT = (
+    192,
+    8,
+    40,
+    176,
+)  # struct __sk_buff of linux/bpf.h
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +30,19 @@ class TestRun:
     duration_ns: int
 
 
-def packet_context(ifindex: int, *, segment_bytes: int = 0) -> bytes:
+def packet_context(ifindex: int, *, segment_bytes: int = 0, mark: int = 0) -> bytes:
     """The context of a packet on a device, for `Program.test_run`; `segment_bytes` is its GSO size."""
     context = bytearray(_SKB_BYTES)
+    struct.pack_into("=I", context, _SKB_MARK_AT, mark)
     struct.pack_into("=I", context, _SKB_IFINDEX_AT, ifindex)
     struct.pack_into("=I", context, _SKB_GSO_SIZE_AT, segment_bytes)
     return bytes(context)
+
+
+def packet_mark(context: bytes) -> int:
+    """The mark of a packet, in the context that a test run has left."""
+    mark: int = struct.unpack_from("=I", context, _SKB_MARK_AT)[0]
+    return mark
 
 
 def frame_context(ifindex: int, length: int) -> bytes:

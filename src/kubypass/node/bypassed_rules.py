@@ -7,15 +7,16 @@ from collections.abc import Iterable
 
 from kubypass.kernel.netfilter import HookedChain, hooked_chains
 from kubypass.model.printable import printable
+from kubypass.settings.settings import Settings
 
 _BYPASSED = frozenset({"prerouting", "forward", "postrouting", "ingress", "egress"})
 _NAMED = 6
 _KUBE_PROXY = "kube-proxy"
 
 
-def bypassed_rules() -> str:
-    """One sentence on the rules of this network namespace; empty where there are none."""
-    return name_bypassed(hooked_chains())
+def bypassed_rules(settings: Settings) -> str:
+    """One sentence on the rules of this network namespace; empty where there are none, or where the stack forwards."""
+    return "" if settings.routing.legacy_host else name_bypassed(hooked_chains())
 
 
 def name_bypassed(chains: Iterable[HookedChain]) -> str:
@@ -30,7 +31,8 @@ def name_bypassed(chains: Iterable[HookedChain]) -> str:
     more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
     return (
         f"netfilter rules that packets of pods and services do not pass: {', '.join(found[:_NAMED])}{more}; kubypass "
-        "forwards at the device, before netfilter, so they hold for the node's own traffic only"
+        "forwards at the device, before netfilter, so they hold for the node's own traffic only; with "
+        "enable-host-legacy-routing they hold for pods too"
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cached_property
 
 from kubypass.kernel import sysctl
-from kubypass.node.record import Record
+from kubypass.node.record import Kind, Record
 from kubypass.node.sysctls import set_sysctl
 
 _STRICT, _LOOSE = 1, 2
@@ -27,9 +27,9 @@ class ReversePathFilters:
         """Whether the kernel drops packets of a device whose source it would reach by another one."""
         return max(self._of_all, _read(device)) == _STRICT
 
-    def loosen(self, device: str, record: Record | None = None) -> bool:
-        """Makes a strict filter a loose one; the record is that of `set_sysctl`."""
-        return self.is_strict(device) and set_sysctl(record, _name(device), str(_LOOSE))
+    def loosen(self, device: str, record: Record | None = None, kind: Kind = Kind.SYSCTL) -> bool:
+        """Makes a strict filter a loose one; record and kind are those of `set_sysctl`."""
+        return self.is_strict(device) and set_sysctl(record, _name(device), str(_LOOSE), kind)
 
 
 def _name(device: str) -> str:

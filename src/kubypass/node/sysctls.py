@@ -8,7 +8,7 @@ from kubypass.node.record import Change, Kind, Record
 from kubypass.settings.settings import Settings
 
 
-def set_sysctl(record: Record | None, name: str, value: str) -> bool:
+def set_sysctl(record: Record | None, name: str, value: str, kind: Kind = Kind.SYSCTL) -> bool:
     """Sets a sysctl; False where it has the value already, or where the kernel has no such sysctl.
 
     Without a record it is one of a pod's device, which is ours and goes with its pod.
@@ -17,7 +17,7 @@ def set_sysctl(record: Record | None, name: str, value: str) -> bool:
     if current is None or current == value:
         return False
     if record is not None:
-        record.add(Change(Kind.SYSCTL, name, current))
+        record.add(Change(kind, name, current))
     sysctl.write(name, value)
     return True
 

@@ -49,6 +49,13 @@ def cluster_networks(settings: Settings) -> tuple[Cidr, ...]:
     return tuple(dict.fromkeys(named))
 
 
+def pod_networks(settings: Settings, nodes: Iterable[Node]) -> tuple[Cidr, ...]:
+    """The networks of pods that settings and Node objects name."""
+    pods = settings.pods
+    of_nodes = (cidr for node in nodes for cidr in node.pod_cidrs)
+    return (*pods.cluster_cidrs, *pods.ipv4_pools, *pods.ipv6_pools, *of_nodes)
+
+
 def plan_inside(
     settings: Settings, nodes: Iterable[Node], agent_list: AgentList | None
 ) -> dict[Cidr, InsideReason]:

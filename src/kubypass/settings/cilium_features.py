@@ -97,8 +97,6 @@ FEATURES: Final = (
     Feature("bpf-lb-mode-annotation", _SNAT),
     # Datapath
     Feature("datapath-mode", "pods have veth devices", frozenset({"", "veth"})),
-    Feature("enable-host-legacy-routing", "kubypass forwards pods' packets past the node's "
-            "stack; netfilter of the node does not see them"),
     Feature("enable-bandwidth-manager enable-bbr enable-bbr-hostns-only", "kubypass shapes no traffic and sets no "
             "congestion control: the annotations kubernetes.io/egress-bandwidth and ingress-bandwidth do nothing"),
     Feature("enable-ipv4-big-tcp enable-ipv6-big-tcp enable-tunnel-big-tcp", "kubypass leaves the sizes of "

@@ -153,6 +153,13 @@ def _unused(settings: Settings) -> Iterator[Contradiction]:
     if settings.routing.skip_unreachable_nodes and not settings.routing.direct_node_routes:
         message = "no effect: auto-direct-node-routes is false, so no routes are made at all"
         yield Contradiction(("direct-routing-skip-unreachable",), "ignored", message)
+    if settings.routing.no_conntrack and not settings.routing.legacy_host:
+        message = "no effect is needed: enable-host-legacy-routing is false, so packets of pods do not pass netfilter, "
+        message += "which tracks none of their connections"
+        yield Contradiction(("install-no-conntrack-iptables-rules",), "ignored", message)
+    if settings.acceleration != settings.services.acceleration:
+        message = "no effect: enable-host-legacy-routing is true, and what XDP sends on would pass no netfilter rule"
+        yield Contradiction(("bpf-lb-acceleration",), "ignored", message)
     if settings.pods.detect_local_mode == "ClusterCIDR" and not settings.pods.local_networks():
         message = "no network is given (cluster-cidr, cluster-pool-ipv4-cidr, cluster-pool-ipv6-cidr): no pod is told "
         message += "from clients outside; give one, or leave the mode out"

@@ -31,6 +31,17 @@ class RoutingSettings:
         "ipv6-native-routing-cidr", Kind("IPv6 network", parse_family_cidr(6)), None, "",
         "As ipv4-native-routing-cidr.",
     )  # fmt: skip
+    legacy_host: bool = setting(
+        "enable-host-legacy-routing", SWITCH, False, "false",
+        "Packets of pods go through the node's own stack, so that netfilter rules of the node hold for them; services "
+        "are still translated by BPF programs. Off, BPF programs forward them past the stack, which is faster.",
+        live=True,
+    )  # fmt: skip
+    no_conntrack: bool = setting(
+        "install-no-conntrack-iptables-rules", SWITCH, False, "false",
+        "With enable-host-legacy-routing: netfilter's connection tracking skips packets of pods. It stays off where "
+        "rules of others need it.", live=True,
+    )  # fmt: skip
     direct_device: str = setting(
         "direct-routing-device", DEVICE, "", "",
         "The uplink towards the other nodes.",

@@ -67,6 +67,11 @@ class Settings:
         return self.services.with_external if wanted is None else wanted
 
     @property
+    def acceleration(self) -> str:
+        """The XDP that is used: none with legacy host routing, since netfilter would see a part of the packets only."""
+        return "disabled" if self.routing.legacy_host else self.services.acceleration
+
+    @property
     def socket_lb_pods(self) -> bool:
         """Whether pods' sockets are load balanced."""
         return self.socket_lb and not self.sockets.host_only

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kubypass.datapath import layout
 from kubypass.kernel.netlink import Netlink
@@ -175,6 +175,9 @@ def _ends(flow: Flow) -> str:
 
 def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
     """Where the packet goes next. The devices of a scratch network mean nothing and are not named."""
+    if outcome.seen:
+        way = f"through the node's stack, whose netfilter sees {_ends(read(outcome.seen))}; then "
+        return way + _next_hop(programs, replace(outcome, seen=b""), sent)
     if outcome.verdict == Verdict.TO_POD:
         if programs.scratch_network:
             return f"into the pod {format_address(sent.destination)}"

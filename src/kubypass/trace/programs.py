@@ -19,7 +19,7 @@ from pathlib import Path
 from kubypass.datapath import layout
 from kubypass.datapath.counters import read_counts
 from kubypass.datapath.loader import load_programs
-from kubypass.datapath.sizes import FLOW_MAPS, map_sizes
+from kubypass.datapath.sizes import FLOW_MAPS, PASSAGES, is_note, map_sizes
 from kubypass.errors import KernelError, VerifierError
 from kubypass.kernel import cgroup, netns
 from kubypass.kernel.attach.cgroup import cgroup_hooks
@@ -27,7 +27,7 @@ from kubypass.kernel.attach.link import Link
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.netlink import Netlink
-from kubypass.kernel.program import Program, packet_context
+from kubypass.kernel.program import Program, TestRun, packet_context, packet_mark
 from kubypass.model.address import Address, AddressPort, format_address, is_ipv4
 from kubypass.model.constants import MARK_TRACED, NETNS_UNKNOWN
 from kubypass.model.protocol import Protocol
@@ -53,12 +53,18 @@ SHARED = (
 _OBJECTS = ("socket", "pod", "host")
 _ARRAY = 2
 _IP_FREEBIND = 15
-_SIZES = {**map_sizes(Settings()), **dict.fromkeys((*FLOW_MAPS, "socket_peers"), 1024)}
+_SIZES = {
+    **map_sizes(Settings()),
+    **dict.fromkeys((*FLOW_MAPS, "socket_peers"), 1024),
+    "passages": PASSAGES,
+}
 """The settings' defaults; a trace has few connections of its own."""
 _HOOKS = {hook.name.lower(): hook for hook in Hook}
 """By the programs' names; all others are of sockets."""
 _FIRST_CPU_KEY = bytes(4)
 _NO_MAC = bytes(6)
+_LEAVES_BY = {Verdict.TO_POD: "to_pod", Verdict.TO_NETWORK: "to_uplink"}
+"""The program that sees a packet last which the node's stack forwards."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +78,8 @@ class Outcome:
     """None where the program found no service."""
     packet: bytes = b""
     """The packet as the program left it; empty for a socket call."""
+    seen: bytes = b""
+    """With legacy host routing, the packet as the node's stack sees it on its way; empty where it does not."""
 
 
 class Programs:
@@ -165,9 +173,18 @@ class Programs:
         size = len(self._mac)
         with self._observed(program) as seen:
             run = self._programs[program].test_run(self._mac + packet[size:], context=context)
+        seen_by_stack, run = self._leave(run, seen[0].verdict, ifindex)
         # A packet that stays as it is keeps the MAC address that it came with.
         kept = packet[:size] if run.data.startswith(self._mac) else run.data[:size]
-        return replace(seen[0], packet=kept + run.data[size:])
+        return replace(seen[0], packet=kept + run.data[size:], seen=seen_by_stack)
+
+    def _leave(self, run: TestRun, verdict: Verdict, ifindex: int) -> tuple[bytes, TestRun]:
+        """What the stack sees of a packet that it forwards, and the packet once it has left by another device."""
+        mark = packet_mark(run.context)
+        if verdict not in _LEAVES_BY or not is_note(mark):
+            return b"", run
+        context = packet_context(ifindex, mark=mark)
+        return run.data, self._programs[_LEAVES_BY[verdict]].test_run(run.data, context=context)
 
     def connect(self, flow: Flow, *, of_node: bool) -> Outcome:
         """Connects a socket from the flow's source to its destination. Nothing answers, and nothing leaves."""

@@ -85,7 +85,8 @@ class Replayed:
         verdict = self.outcome.verdict
         if verdict > Verdict.DROP:
             return WHY.get(verdict, verdict.name.lower().replace("_", " "))
-        return _NEXT.get(verdict, "to the node's own network stack")
+        by = "by the node's stack " if self.outcome.seen else ""
+        return by + _NEXT.get(verdict, "to the node's own network stack")
 
 
 class Replay:

@@ -21,6 +21,8 @@ from kubypass.settings.settings import KEYS
 
 ROOT = Path(__file__).resolve().parents[3]
 NOTHING = Figures()
+LEGACY = {"enable-host-legacy-routing": "true"}
+BYPASS = {**LEGACY, "install-no-conntrack-iptables-rules": "true"}
 
 
 def rows(
@@ -142,6 +144,41 @@ def test_families_that_are_not_masqueraded_have_a_reason() -> None:
         "9 networks and addresses are reached without",
         "2 connections ended as the node lost their address",
     ]
+
+
+@pytest.mark.parametrize(
+    ("values", "figures", "row", "wanted", "effective", "why"),
+    [
+        ({}, Figures(started=True), "Host Routing", "BPF", "BPF", ""),
+        (LEGACY, Figures(started=True, legacy_host=True), "Host Routing", "Legacy", "Legacy", ""),
+        (LEGACY, Figures(started=True), "Host Routing", "Legacy", "BPF", "could not be replaced"),
+        ({}, Figures(started=True, legacy_host=True), "Host Routing", "BPF", "Legacy", "could not"),
+        ({}, NOTHING, "Conntrack Bypass", "Disabled", "Disabled", ""),
+        (
+            BYPASS,
+            Figures(started=True, conntrack_bypass=("", "rules")),
+            "Conntrack Bypass",
+            "Enabled",
+            "Disabled",
+            "rules",
+        ),
+        (
+            BYPASS,
+            Figures(started=True, conntrack_bypass=("nftables", "")),
+            "Conntrack Bypass",
+            "Enabled",
+            "Enabled",
+            "",
+        ),
+    ],
+)
+def test_host_routing(
+    values: dict[str, str], figures: Figures, row: str, wanted: str, effective: str, why: str
+) -> None:
+    found = rows(values, figures=figures)[row]
+    assert (found["wanted"], found["effective"]) == (wanted, effective)
+    assert why in str(found["why"])
+    assert bool(why) == bool(found["why"])
 
 
 NATIVE, GENERIC = XdpMode.NATIVE, XdpMode.GENERIC

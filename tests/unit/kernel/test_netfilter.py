@@ -13,7 +13,11 @@ import pytest
 from kubypass.kernel.netfilter import HookedChain
 from kubypass.node.bypassed_rules import name_bypassed
 
-ASK = "from kubypass.node.bypassed_rules import bypassed_rules; print(bypassed_rules())"
+ASK = """
+from kubypass.node.bypassed_rules import bypassed_rules
+from kubypass.settings.settings import Settings
+print(bypassed_rules(Settings()))
+"""
 NFT = """
 table inet site {
   chain KUBE-SERVICES { accept; }

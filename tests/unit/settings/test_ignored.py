@@ -31,7 +31,6 @@ from kubypass.settings.cilium_keys import CILIUM_KEYS
         ("enable-l7-proxy", "true", "no proxy for layer 7"),
         ("enable-bpf-tproxy", "true", "no proxy for layer 7"),
         ("enable-ipv4-egress-gateway", "true", "no egress gateway"),
-        ("enable-host-legacy-routing", "true", "netfilter of the node does not see them"),
         ("enable-bpf-masquerade", "false", "always masquerades in BPF"),
         ("egress-masquerade-interfaces", "eth0", "on every uplink"),
         ("bpf-lb-mode", "dsr", "there is no DSR"),

@@ -30,7 +30,7 @@ _BOX = "bench"
 _MANIFESTS = Path("/run/kubypass/box") / _BOX / "manifests"
 _KUBYPASS = str(Path(sys.executable).parent / "kubypass")
 _PAIRED = BUILD / "bench/paired"
-_WORKLOADS = """
+WORKLOADS = """
 apiVersion: apps/v1
 kind: Deployment
 metadata: {name: web}
@@ -117,7 +117,7 @@ def measure(sizes: list[int], rounds: int) -> dict[str, object]:
     try:
         _box("up")
         workloads = _MANIFESTS.parent / "workloads.yaml"
-        workloads.write_text(_WORKLOADS)
+        workloads.write_text(WORKLOADS)
         _box("apply", "-f", str(workloads))
         pods = _pods()
         client = next(name for name in pods if name.startswith("client"))

@@ -37,6 +37,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
     packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
     packets.set_defaults(run=_packets)
+    routing = _add_routing(cases)
     kubernetes = cases.add_parser("kubernetes", help="next to kube-proxy, on a real API server")
     kubernetes.add_argument("--nodes", type=_positive, default=1000)
     kubernetes.add_argument("--services", type=_positive, default=10000)
@@ -60,7 +61,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     kubernetes.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the figures")
     kubernetes.set_defaults(run=_kubernetes)
-    for case in (connect, scale, maglev, packets, kubernetes):
+    for case in (connect, scale, maglev, packets, routing, kubernetes):
         case.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
 
 
@@ -76,6 +77,18 @@ def _add_maglev(
     maglev.add_argument("--changes", type=_positive, default=200, help="changes of one endpoint")
     maglev.set_defaults(run=_maglev)
     return maglev
+
+
+def _add_routing(
+    cases: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> argparse.ArgumentParser:
+    routing = cases.add_parser("routing", help="BPF host routing next to legacy, in turns")
+    routing.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
+    routing.add_argument(
+        "--requests", type=_positive, default=1000, help="of each kind, each turn (default 1000)"
+    )
+    routing.set_defaults(run=_routing)
+    return routing
 
 
 def _positive(text: str) -> int:
@@ -156,6 +169,22 @@ def _packets(arguments: argparse.Namespace) -> int:
     for row in result["rows"]:
         cells = (row["before_ns"], row["after_ns"], "", row["program"], row["row"])
         print(format_row(cells, (-7, -7, 2, 13, 0)))
+    return 0
+
+
+def _routing(arguments: argparse.Namespace) -> int:
+    from kubypass_lab.bench.routing import MODES, measure
+
+    result: dict[str, Any] = measure(
+        arguments.rounds, arguments.requests, partial(print, flush=True)
+    )
+    _save(arguments.json, result)
+    widths = (13, 12, *(-30 for _ in MODES))
+    print(format_row(("", "connections", *MODES), widths))
+    for row in result["rows"]:
+        cells = [f"{row['p50_us'][m]} us {_ratio(row['ratio'][m])}" for m in MODES]
+        print(format_row((row["backend"], row["connections"], *cells), widths))
+    print("p50, and its ratio to BPF's of the same round, min/median/max; 1.0 is no cost")
     return 0
 
 

@@ -39,6 +39,10 @@ class Figures:
     """The networks that pods reach with their own addresses."""
     lost_sources: int = 0
     """Connections ended since the start because the node lost the address that they were masqueraded with."""
+    legacy_host: bool = False
+    """Whether the programs leave it to the node's stack to forward packets."""
+    conntrack_bypass: tuple[str, str] = ("", "")
+    """By which means connection tracking skips packets of pods, empty where it does not; and why it does not."""
     accelerated: tuple[AcceleratedDevice, ...] = ()
     """How XDP handles the packets of each uplink."""
     flows: int = 0

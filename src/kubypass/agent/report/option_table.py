@@ -9,6 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from kubypass.agent.report.host_routing import (
+    BYPASS_REASONS,
+    HOST_ROUTING_REASONS,
+    conntrack_bypass,
+    host_routing,
+    routing,
+)
 from kubypass.agent.report.option import Inputs, Option, State
 from kubypass.agent.stale_sockets import protocols_to_close
 from kubypass.kernel.features import REFUSE_CONNECT
@@ -24,6 +31,7 @@ _NO_DESTROY = (
     "this kernel closes no sockets of others (CONFIG_INET_DIAG_DESTROY): a connected UDP socket keeps "
     "a backend that is gone until it connects again"
 )
+_PAST_NETFILTER = "host routing is Legacy: what XDP sends on would pass no netfilter rule"
 _NO_ROOM = "the map maglev is full: raise bpf-lb-maglev-map-max and restart the agent"
 _NO_RETVAL = (
     f"programs of this kernel cannot choose the error (Linux {REFUSE_CONNECT.since} lets them)"
@@ -138,6 +146,8 @@ def _by_family(words: list[str], families: Collection[int]) -> str:
 
 def _acceleration(inputs: Inputs) -> State:
     wanted = inputs.settings.services.acceleration.title()
+    if inputs.settings.acceleration != inputs.settings.services.acceleration:
+        return State(wanted, "Disabled", _PAST_NETFILTER)
     devices = inputs.figures.accelerated
     lacking = [one for one in devices if one.mode is None]
     details = tuple(map(str, devices))
@@ -222,7 +232,7 @@ OPTIONS = (
     ),
     Option(
         "Routing",
-        _always("Network: Native   Host: BPF"),
+        routing,
         "How pods' packets get to other nodes.",
         ("routing-mode",),
         field="routing",
@@ -244,9 +254,19 @@ OPTIONS = (
     ),
     Option(
         "Host Routing",
-        _always("BPF"),
-        "Whether packets of pods avoid the node's own stack.",
+        host_routing,
+        "Whether packets of pods avoid the node's own stack (BPF), or go through it and its netfilter rules (Legacy).",
+        ("enable-host-legacy-routing",),
+        HOST_ROUTING_REASONS,
         field="host_routing",
+    ),
+    Option(
+        "Conntrack Bypass",
+        conntrack_bypass,
+        "Whether netfilter's connection tracking skips packets of pods, and which rules of others forbid it.",
+        ("install-no-conntrack-iptables-rules",),
+        BYPASS_REASONS,
+        field="conntrack_bypass",
     ),
     Option(
         "BandwidthManager",
@@ -271,7 +291,7 @@ OPTIONS = (
         _acceleration,
         "Whether packets to backends on other nodes are balanced in the driver: how, on each device, and why not.",
         ("bpf-lb-acceleration",),
-        (_NOT_ALL, _NONE),
+        (_NOT_ALL, _NONE, _PAST_NETFILTER),
         field="xdp_acceleration",
     ),
     Option("Hubble", _always("Disabled"), "Whether flows can be observed.", field="hubble"),

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Legacy host routing: the stack gets packets with their new destination, and they leave with their new source."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from scapy.layers.inet import ICMP, IP
+from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
+from kubypass.datapath.sizes import is_note
+from kubypass.kernel.netns import inside
+from kubypass.kernel.program import packet_context, packet_mark
+from kubypass.model.verdict import ServiceFlag
+from tests.packet.lab import PASS, SHOT, Lab
+from tests.packet.map_entries import pod_device
+from tests.packet.packets import POD_MAC, VETH_MAC, Addresses, segment
+from tests.packet.snat import NODE_PORT, empty
+from tests.packet.uplink import uplink_index
+
+PORT = 40000
+LEGACY = {"tracing": 1, "passages_a_cpu": 1024}
+"""The note of a packet travels in its mark: test runs keep no other."""
+
+
+class Left(NamedTuple):
+    """What a program has left of a packet."""
+
+    code: int
+    packet: bytes
+    note: int
+
+
+@pytest.fixture
+def legacy(netns: str) -> Lab:
+    return empty(netns, **LEGACY)
+
+
+def run(lab: Lab, program: str, packet: Packet | bytes, note: int = 0) -> Left:
+    raw = bytes(packet)
+    device = pod_device(lab.maps, raw) if program == "from_pod" else uplink_index()
+    with inside(lab.path):
+        done = lab.programs[program].test_run(raw, context=packet_context(device, mark=note))
+    return Left(done.retval, done.data, packet_mark(done.context))
+
+
+def passes(lab: Lab, where: tuple[str, str], packet: Packet, seen: Packet, left: Packet) -> None:
+    """The packet arrives, the stack sees it, and it leaves: whole packets, which only the stack changes otherwise."""
+    arrived = run(lab, where[0], packet)
+    assert (arrived.code, arrived.packet) == (PASS, bytes(seen))
+    assert is_note(arrived.note)
+    gone = run(lab, where[1], arrived.packet, arrived.note)
+    assert gone == (PASS, bytes(left), 0)
+
+
+@pytest.mark.parametrize("number", ["TCP", "UDP", "SCTP"])
+def test_a_backend_elsewhere(legacy: Lab, who: Addresses, number: str) -> None:
+    """Netfilter sees the client and the backend, though each sees an address of the node."""
+    lab, more = legacy, {"protocol": number, "smac": POD_MAC, "dmac": VETH_MAC}
+    lab.service(who.node, NODE_PORT, [who.remote_pod], protocol=number, flags=ServiceFlag.NODE_PORT)
+    ways = ("from_uplink", "to_uplink")
+    passes(
+        lab, ways,
+        segment(who, (who.client, PORT, who.node, NODE_PORT), **more),
+        segment(who, (who.client, PORT, who.remote_pod, 8080), **more),
+        segment(who, (who.node, PORT, who.remote_pod, 8080), **more),
+    )  # fmt: skip
+    answer = more | {"flags": "SA"}
+    passes(
+        lab, ways,
+        segment(who, (who.remote_pod, 8080, who.node, PORT), **answer),
+        segment(who, (who.remote_pod, 8080, who.client, PORT), **answer),
+        segment(who, (who.node, NODE_PORT, who.client, PORT), **answer),
+    )  # fmt: skip
+
+
+def test_a_backend_here(legacy: Lab, who: Addresses, protocol: str) -> None:
+    lab, more = legacy, {"protocol": protocol, "smac": POD_MAC, "dmac": VETH_MAC}
+    flags = ServiceFlag.NODE_PORT | ServiceFlag.LOCAL
+    lab.service(who.node, NODE_PORT, [who.pod], local=[who.pod], protocol=protocol, flags=flags)
+    there = segment(who, (who.client, PORT, who.pod, 8080), **more)
+    passes(
+        lab, ("from_uplink", "to_pod"),
+        segment(who, (who.client, PORT, who.node, NODE_PORT), **more), there, there,
+    )  # fmt: skip
+    answer = more | {"flags": "SA"}
+    back = segment(who, (who.pod, 8080, who.client, PORT), **answer)
+    passes(
+        lab, ("from_pod", "to_uplink"), back, back,
+        segment(who, (who.node, NODE_PORT, who.client, PORT), **answer),
+    )  # fmt: skip
+
+
+def test_what_no_service_has_to_do_with(legacy: Lab, who: Addresses, protocol: str) -> None:
+    for source, target, ways in (
+        (who.pod, who.remote_pod, ("from_pod", "to_uplink")),
+        (who.remote_pod, who.pod, ("from_uplink", "to_pod")),
+        (who.pod, who.second_pod, ("from_pod", "to_pod")),
+    ):
+        packet = segment(who, (source, PORT, target, 80), protocol=protocol)
+        passes(legacy, ways, packet, packet, packet)
+
+
+def test_a_place_that_another_packet_has(legacy: Lab, who: Addresses, protocol: str) -> None:
+    """A packet that was too long in the stack, or that somebody's NAT has changed, leaves as the stack has it."""
+    lab = legacy
+    lab.service(
+        who.node, NODE_PORT, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT
+    )
+    packet = segment(who, (who.client, PORT, who.node, NODE_PORT), protocol=protocol)
+    note = run(lab, "from_uplink", packet).note
+    other = segment(who, (who.client, PORT + 1, who.remote_pod, 8080), protocol=protocol)
+    assert run(lab, "to_uplink", other, note) == (PASS, bytes(other), 0)
+
+
+def test_what_stays_on_the_node_has_no_note(legacy: Lab, who: Addresses, protocol: str) -> None:
+    packet = segment(who, (who.client, PORT, who.node, 22), protocol=protocol)
+    assert run(legacy, "from_uplink", packet, note=0x4B50) == (PASS, bytes(packet), 0)
+
+
+def too_big(who: Addresses, ends: tuple[str, str], quoted: tuple[str, int, str, int]) -> bytes:
+    """A router's error about a packet."""
+    inner = bytes(segment(who, quoted)[IP if who.version == 4 else IPv6])[:48]
+    error: Any = (
+        ICMP(type=3, code=4, nexthopmtu=1400) if who.version == 4 else ICMPv6PacketTooBig(mtu=1400)
+    )
+    return bytes(Ether(src=POD_MAC, dst=VETH_MAC) / who.ip(*ends) / error / inner)
+
+
+def ends_of(who: Addresses, packet: bytes) -> tuple[str, ...]:
+    """The addresses of an error, and those that it quotes, with ports; its checksums are right."""
+    layer = IP if who.version == 4 else IPv6
+    outer = layer(packet[14:])
+    at = 14 + (20 if who.version == 4 else 40) + 8
+    inner = layer(packet[at:])
+    ports = packet[at + (20 if who.version == 4 else 40) :][:4]
+    again = layer(packet[14:])
+    message = again.payload
+    message.fields.pop("chksum" if who.version == 4 else "cksum", None)
+    assert bytes(again)[:] == packet[14:], "a checksum is wrong"
+    return (
+        outer.src,
+        outer.dst,
+        inner.src,
+        inner.dst,
+        str(int.from_bytes(ports[:2])),
+        str(int.from_bytes(ports[2:])),
+    )
+
+
+def test_errors_about_replies(legacy: Lab, who: Addresses) -> None:
+    """A router on the way to the client says that a reply is too big; netfilter has to find its connection."""
+    lab, router = legacy, "198.51.100.77" if who.version == 4 else "2001:db8:51::77"
+    lab.service(who.node, NODE_PORT, [who.remote_pod], flags=ServiceFlag.NODE_PORT)
+    run(lab, "from_uplink", segment(who, (who.client, PORT, who.node, NODE_PORT)))
+    error = too_big(who, (router, who.node), (who.node, NODE_PORT, who.client, PORT))
+    arrived = run(lab, "from_uplink", error)
+    assert arrived.code == PASS
+    assert is_note(arrived.note)
+    seen = (router, who.remote_pod, who.remote_pod, who.client, "8080", str(PORT))
+    assert ends_of(who, arrived.packet) == seen
+    gone = run(lab, "to_uplink", arrived.packet, arrived.note)
+    left = (who.node, who.remote_pod, who.remote_pod, who.node, "8080", str(PORT))
+    assert ends_of(who, gone.packet) == left
+    assert gone.code != SHOT
