@@ -20,6 +20,7 @@ from kubypass.datapath import layout
 from kubypass.kernel.bpf import Map
 from kubypass.model.address import parse_address
 from kubypass.model.protocol import Protocol
+from kubypass_lab.box import agents
 from kubypass_lab.box.box import Box
 from kubypass_lab.box.enter import command_in, find_target
 from kubypass_lab.box.files import write_json
@@ -202,13 +203,7 @@ class Scene:
         return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def call(
-        self,
-        host: str,
-        address: str,
-        port: int,
-        protocol: str = "TCP",
-        count: int = 1,
-        **more: Any,
+        self, host: str, address: str, port: int, protocol: str = "TCP", count: int = 1, **more: Any
     ) -> list[Json]:
         """`count` calls at once; the servers in the answers have the names that they have here."""
         call: Json = {"how": "ask", "protocol": protocol, "address": address, "port": port, **more}
@@ -287,6 +282,14 @@ class Scene:
             for cidr in self.box.topology.service_cidrs
         ]
         ip_batch(self.box.paths.namespace(FABRIC), lines)
+
+    def restart_agents(self, lines: str = "") -> None:
+        """Ends both agents and starts them with these settings besides."""
+        paths, settings = self.box.paths, self.box.settings
+        changed = settings.with_name("changed.yaml")
+        changed.write_text(f"{settings.read_text()}\n{lines}\n")
+        agents.stop_agents(paths)
+        agents.start_agents(paths, self.box.topology, changed if lines else settings)
 
     def clear(self) -> None:
         """All Services of one test go."""

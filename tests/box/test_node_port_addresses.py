@@ -7,7 +7,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from kubypass_lab.box import agents
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.wiring import ip_batch
 from tests.box.scene import Scene
@@ -37,20 +36,11 @@ def two_addresses(scenes: Scene) -> Iterator[Scene]:
         [f"address add {SECOND[4]}/24 dev eth0", f"address add {SECOND[6]}/64 dev eth0 nodad"],
     )
     yield scenes
-    restart(scenes, "")
+    scenes.restart_agents()
     ip_batch(
         node1,
         [f"address delete {SECOND[4]}/24 dev eth0", f"address delete {SECOND[6]}/64 dev eth0"],
     )
-
-
-def restart(scene: Scene, line: str) -> None:
-    """Agents with one more setting."""
-    box = scene.box
-    changed = box.settings.with_name("changed.yaml")
-    changed.write_text(f"{box.settings.read_text()}\n{line}\n")
-    agents.stop_agents(box.paths)
-    agents.start_agents(box.paths, box.topology, changed if line else box.settings)
 
 
 def answering(scene: Scene, service: Service, host: str, version: int) -> set[str]:
@@ -92,14 +82,14 @@ def probe(scene: Scene) -> tuple[Service, str, int]:
 @pytest.mark.parametrize("setting", ANSWERING)
 def test_chosen_addresses(two_addresses: Scene, scene: Scene, setting: str) -> None:
     assert two_addresses is scene
-    restart(scene, f'nodeport-addresses: "{setting}"')
+    scene.restart_agents(f'nodeport-addresses: "{setting}"')
     check_addresses(scene, ANSWERING[setting])
 
 
 def test_loopback_can_be_left_out(two_addresses: Scene, scene: Scene) -> None:
     """Under eTP Local the node itself gets all endpoints, by whichever of its addresses."""
     assert two_addresses is scene
-    restart(scene, 'localhost-nodeports: "false"')
+    scene.restart_agents('localhost-nodeports: "false"')
     service = scene.put(scene.service(node_ports=True, externalTrafficPolicy="Local"))
     scene.check(service, [("node1", "loopback", REFUSED), ("node1", "node1", ALL)])
 
