@@ -39,7 +39,7 @@ FIRST = [
 CLOSEST = {
     "conntrack": ("backend_changes", "floods", "segments"),
     "ingress": ("foreign", "live_frames"),
-    "accelerate": ("xdp",),
+    "accelerate": ("xdp", "xdp_devices"),
     "icmp_translate": ("masquerade_parts", "host_routing"),
     "masquerade": ("masquerade", "masquerade_parts"),
     "nat": ("backend_changes", "floods", "snat"),
@@ -53,7 +53,7 @@ CLOSEST = {
     "slow_path": ("sources",),
     "tcp_state": ("segments",),
     "xdp": ("xdp",),
-    "xdp/context": ("xdp", "seam"),
+    "xdp/context": ("xdp_devices", "seam"),
 }
 """By header, the tests of packets that are about it: they are asked before the others."""
 OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3", "xdp")]
