@@ -41,7 +41,7 @@ CLOSEST = {
     "dsr_option": ("dsr", "dsr_sizes"),
     "dsr_receive": ("dsr", "dsr_sizes"),
     "dsr_send": ("dsr", "dsr_sizes"),
-    "accelerate": ("xdp",),
+    "accelerate": ("xdp", "xdp_devices"),
     "ingress": ("foreign", "live_frames", "dsr"),
     "balance": ("maglev", "same_choice"),
     "icmp_translate": ("masquerade_parts", "host_routing"),
@@ -58,7 +58,7 @@ CLOSEST = {
     "slow_path": ("sources",),
     "tcp_state": ("segments",),
     "xdp": ("xdp",),
-    "xdp/context": ("xdp", "seam"),
+    "xdp/context": ("xdp_devices", "seam"),
 }
 """By header, the tests of packets that are about it: they are asked before the others."""
 OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3", "xdp")]

@@ -85,6 +85,14 @@ def lab(loaded: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
         COSTS.extend((request.node.name, program, ns) for program, ns in measured)
 
 
+@pytest.fixture
+def driver(loaded: Lab) -> Lab:
+    """The lab with XDP before from_uplink."""
+    loaded.reset()
+    loaded.flags, loaded.repeats, loaded.driver = 0, 0, True
+    return loaded
+
+
 @pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])
 def who(request: pytest.FixtureRequest) -> Addresses:
     return request.param

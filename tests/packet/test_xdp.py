@@ -6,28 +6,22 @@ That both make the same of a packet is shown by every other row here: each runs 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from scapy.layers.inet import UDP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
-from scapy.packet import Packet
 
 from kubypass.datapath.loader import XDP_PROGRAM
-from kubypass.model.verdict import FlowFlag, Hook, RedirectDomain, ServiceFlag, Verdict
-from tests.packet.driver import REDIRECT, TX, drive
+from kubypass.model.verdict import FlowFlag, FlowState, Hook, ServiceFlag, Verdict
+from tests.packet.at_driver import by_driver, by_uplink, request
+from tests.packet.driver import TX, drive
 from tests.packet.fragments import fragments
 from tests.packet.icmp_errors import ERRORS, error, quoted, router
-from tests.packet.lab import Lab, Result
-from tests.packet.map_entries import drive_devices
+from tests.packet.lab import Lab
 from tests.packet.packets import IN, TO_NETWORK, V4, Addresses, segment
 from tests.packet.translation import follow, ports
 from tests.packet.uplink import (
-    NO_SECOND_UPLINK,
-    SECOND_GATEWAY_MAC,
-    SECOND_MAC,
-    SECOND_UPLINK,
     run_inside,
     uplink_index,
 )
@@ -35,38 +29,6 @@ from tests.packet.uplink import (
 NODE_PORT = ServiceFlag.NODE_PORT
 PROTOCOLS = ["TCP", "UDP", "SCTP"]
 JUMBO = 8000
-
-
-@pytest.fixture
-def driver(loaded: Lab) -> Lab:
-    """The lab with XDP before from_uplink."""
-    loaded.reset()
-    loaded.flags, loaded.repeats, loaded.driver = 0, 0, True
-    return loaded
-
-
-def request(who: Addresses, **options: Any) -> Packet:
-    """A client's packet to the NodePort."""
-    return segment(who, (who.client, 40000, who.node, 30080), **{**IN, **options})
-
-
-def by_driver(lab: Lab, packet: Packet | bytes) -> Result:
-    """The packet's result, which has to be XDP's."""
-    before = lab.counts()
-    result = lab.run("from_uplink", packet)
-    after = lab.counts()
-    after.subtract(before)
-    assert result.driver_code, result.counted
-    assert {hook for hook, _ in +after} == {Hook.XDP}
-    return result
-
-
-def by_uplink(lab: Lab, packet: Packet | bytes) -> Result:
-    """The packet's result, which has to be from_uplink's; `run` sees that XDP has neither changed nor counted it."""
-    result = lab.run("from_uplink", packet)
-    assert not result.driver_code
-    assert {hook for hook, _ in result.counted} == {Hook.FROM_UPLINK}
-    return result
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
@@ -235,57 +197,22 @@ def test_a_packet_that_does_not_fit_the_route(driver: Lab, who: Addresses) -> No
     by_uplink(driver, request(who, protocol="UDP", payload="x" * 1600))
 
 
-@pytest.fixture
-def jumbo(netns: str) -> Iterator[None]:
-    for name in ("eth0", "far"):
-        run_inside(netns, "ip", "link", "set", name, "mtu", "9000")
-    yield
-    for name in ("eth0", "far"):
-        run_inside(netns, "ip", "link", "set", name, "mtu", "1500")
-
-
-@pytest.mark.usefixtures("jumbo")
-def test_a_frame_in_several_buffers(driver: Lab, who: Addresses, protocol: str) -> None:
-    """A frame of more than a page (Linux 5.18); where XDP sees its first buffer only, it is from_uplink's."""
-    driver.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
-    sent = request(who, protocol=protocol, payload="x" * JUMBO)
-    expected = segment(
-        who, (who.node, 40000, who.remote_pod, 8080), protocol=protocol, payload="x" * JUMBO,
-        **TO_NETWORK,
-    )  # fmt: skip
-    assert by_driver(driver, sent).packet == bytes(expected)
-
-
-def test_a_device_that_takes_no_part(driver: Lab, who: Addresses) -> None:
-    """An empty table switches XDP off, wherever its program is attached."""
+def test_it_keeps_the_state_of_connections(driver: Lab, who: Addresses) -> None:
+    """A handshake that only XDP sees confirms the connection, and FINs of both ends close it."""
     driver.service(who.node, 30080, [who.remote_pod], flags=NODE_PORT)
-    drive_devices(driver.maps)
-    by_uplink(driver, request(who))
 
+    def pass_by(flags: str, seq: int, ack: int, *, back: bool = False) -> set[int]:
+        flow = (
+            (who.remote_pod, 8080, who.node, 40000)
+            if back
+            else (who.client, 40000, who.node, 30080)
+        )
+        by_driver(driver, segment(who, flow, flags=flags, seq=seq, ack=ack, payload=""))
+        return {flow.state for flow in driver.flows().values()}
 
-SECOND = {4: ("192.168.2.1", "10.233.99.14"), 6: ("fd00:c0a8:2::1", "fd00:10:233:99::14")}
-
-
-@pytest.fixture
-def second_uplink(netns: str) -> Iterator[int]:
-    run_inside(netns, "ip", "-batch", "-", lines=SECOND_UPLINK)
-    for gateway, backend in SECOND.values():
-        run_inside(netns, "ip", "route", "add", backend, "via", gateway)
-    try:
-        yield int(run_inside(netns, "ip", "-o", "link", "show", "eth1").split(":")[0])
-    finally:
-        run_inside(netns, "ip", "-batch", "-", lines=NO_SECOND_UPLINK)
-
-
-def test_another_uplink(driver: Lab, who: Addresses, second_uplink: int) -> None:
-    """It is redirected there if that device takes such frames; else it is from_uplink's."""
-    backend = SECOND[who.version][1]
-    driver.service(who.node, 30080, [backend], flags=NODE_PORT)
-    by_uplink(driver, request(who))
-    drive_devices(driver.maps, uplink_index(), second_uplink, domain=RedirectDomain.NONE)
-    by_uplink(driver, request(who))
-    drive_devices(driver.maps, uplink_index(), second_uplink)
-    result = by_driver(driver, request(who))
-    assert Ether(result.packet).dst == SECOND_GATEWAY_MAC
-    assert Ether(result.packet).src == SECOND_MAC
-    assert result.driver_code == REDIRECT
+    assert pass_by("S", 99, 0) == {FlowState.NEW}
+    pass_by("SA", 499, 100, back=True)
+    assert pass_by("A", 100, 500) == {FlowState.ESTABLISHED}
+    pass_by("FA", 100, 500)
+    pass_by("FA", 500, 101, back=True)
+    assert FlowState.CLOSED in pass_by("A", 101, 501)
