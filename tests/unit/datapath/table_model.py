@@ -239,6 +239,9 @@ def sync(tables: Tables, kernel: Kernel, items: list[Item], *, first: bool = Fal
     if first:
         tables.finish_adoption(changes)
     kernel.write(changes)
+    services = map(layout.Service.unpack, kernel.services.values())
+    used = {service.table for service in services if service.cells}
+    assert {layout.MaglevPart.unpack(key).table for key in kernel.maglev} == used
     return changes
 
 

@@ -149,5 +149,9 @@ def test_services_with_the_same_backends_share_a_table() -> None:
     assert len(sync(tables, kernel, items).maglev) == 2
     sync(tables, kernel, items[1:])
     assert kernel.view() == expected(items[1:])
+    taken_over = [replace(items[1], maglev=None), items[0]]
+    sync(tables, kernel, taken_over)  # in one round, one leaves the table and the other takes it
+    assert kernel.view() == expected(taken_over)
+    items = taken_over
     sync(tables, kernel, [])
     assert not kernel.maglev
