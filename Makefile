@@ -57,6 +57,10 @@ $(BUILD)/tests/seam.%.bpf.o: tests/packet/seam.bpf.c $(wildcard bpf/*.h bpf/skb/
 	@mkdir -p $(@D)
 	clang-19 $(BPF_CFLAGS) -Ibpf -Ibpf/$* -c $< -o $@
 
+$(BUILD)/tests/restore.%.bpf.o: tests/packet/restore.bpf.c $(wildcard bpf/*.h bpf/skb/*.h bpf/xdp/*.h) | $(BUILD)/packages
+	@mkdir -p $(@D)
+	clang-19 $(BPF_CFLAGS) -Ibpf -Ibpf/$* -c $< -o $@
+
 $(BUILD)/cni/kubypass-cni: cni/kubypass-cni.c | $(BUILD)/packages
 	@mkdir -p $(@D)
 	gcc -static -s -O2 -Wall -Wextra -Werror -o $@ $<
@@ -70,7 +74,7 @@ $(BUILD)/tests/fuzz: tests/fuzz/fuzz.c $(wildcard tests/fuzz/*.h) bpf/kubypass.h
 	gcc -O2 -Wall -Wextra -Werror -Ibpf -o $@ $<
 
 build: $(OBJECTS) $(BUILD)/cni/kubypass-cni $(patsubst lab/src/kubypass_lab/%.c,$(BUILD)/%,$(wildcard lab/src/kubypass_lab/bench/*.c)) \
-	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz $(BUILD)/tests/seam.skb.bpf.o $(BUILD)/tests/seam.xdp.bpf.o)
+	$(if $(wildcard tests/fuzz/fuzz.c),$(BUILD)/tests/fuzz $(foreach kind,skb xdp,$(BUILD)/tests/seam.$(kind).bpf.o $(BUILD)/tests/restore.$(kind).bpf.o))
 build: ## the BPF objects, the CNI plugin, the measuring client and the fuzzer
 
 layout: build .venv/ready ## regenerate what Python knows of the BPF structs, and the generated pages of docs/; as root

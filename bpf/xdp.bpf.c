@@ -39,8 +39,8 @@ __noinline __u64 handle_error_frame(context *ctx)
 
 /* Handles packets of external clients to backends on other nodes, what these answer, and ICMP errors about both. A
  * frame may be in several buffers (Linux 5.18): its headers are in the first. */
-SEC("xdp.frags")
-int xdp(context *ctx)
+SEC(CONTEXT_SECTION)
+int xdp_uplink(context *ctx)
 {
 	union step step = { .bits = handle_frame(ctx) };
 

@@ -22,7 +22,7 @@ from kubypass.kernel.attach.xdp import XdpHook, XdpMode
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 from kubypass_lab.bench.node import BareNode
-from tests.agent.undo import on, problems, root, started, wait
+from tests.agent.undo import log, on, problems, root, started, wait
 from tests.house.sources import ROOT
 
 pytestmark = pytest.mark.skipif(not root(), reason="needs root: loads BPF programs")
@@ -163,3 +163,30 @@ def test_who_detaches_it_is_undone(node: BareNode) -> None:
 def test_a_kernel_refuses_a_second_program(node: BareNode) -> None:
     with started(node, f"{KEY}=native"), pytest.raises(KernelError):
         foreign_program(node)
+
+
+AT_THE_SWITCH = """
+import sys
+from kubypass.datapath import loader
+prepare = loader.prepare_switch
+def look(datapath):
+    entered = [raw for _, raw in datapath.maps["xdp_devices"].items() if any(raw)]
+    print("entered at the switch:", len(entered), file=sys.stderr)
+    prepare(datapath)
+loader.prepare_switch = look
+"""
+
+
+def test_it_rests_while_connections_move(node: BareNode) -> None:
+    """Other maps take over the connections: XDP would open more in those before, so its table is empty meanwhile."""
+    with started(node, f"{KEY}=generic"):
+        assert entered(node) == {device(node)}
+    larger = "--bpf-ct-global-tcp-max=300000"
+    with started(node, f"{KEY}=generic", larger, before=AT_THE_SWITCH):
+        assert "entered at the switch: 0" in log(node)
+        assert entered(node) == {device(node)}
+        assert attached(node) == "generic"
+        with netns.inside(f"/run/netns/{node.namespace}"):
+            link = Link.open_pinned(str(node.root / "bpf/kubypass/links/eth0-generic"))
+        program = Program.open_pinned(str(node.root / "bpf/kubypass/programs/xdp_generic"))
+        assert link.program_id == program.id

@@ -31,7 +31,7 @@ PROGRAMS = {
     "from_uplink": Hook.FROM_UPLINK,
     "to_uplink": Hook.TO_UPLINK,
     "to_self": Hook.TO_SELF,
-    "xdp": Hook.XDP,
+    "xdp_uplink": Hook.XDP,
 }
 EXTERNAL = {4: "198.51.100.1", 6: "2001:db8:e::1"}
 BALANCER = {4: "198.51.100.2", 6: "2001:db8:e::2"}

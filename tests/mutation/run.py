@@ -37,9 +37,12 @@ FIRST = [
 ]
 """The test files that catch most faults."""
 CLOSEST = {
-    "conntrack": ("backend_changes", "floods", "segments"),
-    "ingress": ("foreign", "live_frames"),
+    "conntrack": ("backend_changes", "floods", "segments", "dsr"),
+    "dsr_option": ("dsr", "dsr_sizes"),
+    "dsr_receive": ("dsr", "dsr_sizes"),
+    "dsr_send": ("dsr", "dsr_sizes"),
     "accelerate": ("xdp",),
+    "ingress": ("foreign", "live_frames", "dsr"),
     "icmp_translate": ("masquerade_parts", "host_routing"),
     "masquerade": ("masquerade", "masquerade_parts"),
     "nat": ("backend_changes", "floods", "snat"),

@@ -12,6 +12,7 @@ from scapy.packet import Packet
 from kubypass.datapath import previous_programs
 from kubypass.model.verdict import Hook, ServiceFlag
 from tests.packet.lab import PASS, REDIRECT, Lab, config
+from tests.packet.map_entries import drive_devices
 from tests.packet.packets import Addresses, segment
 
 NODE_PORT, PORT = 30080, 8080
@@ -27,7 +28,8 @@ def version_before(netns: str) -> Lab:
 
 @pytest.fixture
 def before(lab: Lab, who: Addresses, version_before: Lab) -> Iterator[Lab]:
-    """With the same services, and asked by `lab`."""
+    """With the same services, and asked by `lab`. XDP rests meanwhile: the agent empties its table of devices."""
+    drive_devices(lab.maps)
     version_before.reset()
     version_before.flags = lab.flags
     for one in (version_before, lab):

@@ -14,6 +14,7 @@ from scapy.layers.inet import UDP
 from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet
 
+from kubypass.datapath.loader import XDP_PROGRAM
 from kubypass.model.verdict import FlowFlag, Hook, RedirectDomain, ServiceFlag, Verdict
 from tests.packet.driver import REDIRECT, TX, drive
 from tests.packet.fragments import fragments
@@ -169,7 +170,7 @@ def test_what_is_not_ip_or_not_whole(driver: Lab, who: Addresses) -> None:
     payload = tagged.payload
     tagged.remove_payload()
     for packet in (Ether(dst=IN["dmac"]) / ARP(), tagged / Dot1Q(vlan=7) / payload):
-        assert drive(driver.programs["xdp"], bytes(packet), uplink_index()) is None
+        assert drive(driver.programs[XDP_PROGRAM], bytes(packet), uplink_index()) is None
     by_uplink(driver, bytes(request(who))[:-8])
     assert not driver.flows()
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from kubypass.agent.log import log
 from kubypass.datapath.attach import Attachments
-from kubypass.datapath.loader import XDP_PROGRAM, Datapath
+from kubypass.datapath.loader import XDP_PROGRAMS, Datapath, drop_xdp_programs
 from kubypass.datapath.local_addresses import xdp_devices
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import ConfigError, KernelError
@@ -38,14 +38,14 @@ _NO_ROOM = (
 
 
 class Acceleration:
-    """Follows the uplinks with one setting, `wanted`; `load` loads the program when it is needed first."""
+    """Follows the uplinks with one setting, `wanted`; `load` loads one of XDP_PROGRAMS when it is needed first."""
 
     def __init__(
         self,
         datapath: Datapath,
         attachments: Attachments,
         wanted: str,
-        load: Callable[[], Program],
+        load: Callable[[str], Program],
         *,
         frags: bool,
     ) -> None:
@@ -54,6 +54,7 @@ class Acceleration:
         self._wanted = wanted
         self._load = load
         self._frags = frags
+        self._program = XDP_PROGRAMS[wanted == XdpMode.GENERIC]
         self._table = SyncedMap(datapath.maps["xdp_devices"])
         self.devices: tuple[AcceleratedDevice, ...] = ()
         """Every uplink, in their order; none where the setting is off."""
@@ -89,7 +90,7 @@ class Acceleration:
         elif self._datapath.connections:
             self._table.apply(xdp_devices({}))
             try:
-                self._attachments.update_xdp(self._load())
+                self._attachments.update_xdp(self._load(self._program))
             except (KernelError, OSError):  # rather none than one that uses other maps
                 self._attachments.drop_xdp()
 
@@ -98,7 +99,7 @@ class Acceleration:
         if self._wanted == _DISABLED:
             return self._switch_off()
         try:
-            program = self._load()
+            program = self._load(self._program)
         except (KernelError, OSError) as error:
             reason = f"its program was not loaded: {error}"
             self._note([AcceleratedDevice(link.name, None, reason) for link in node.uplinks])
@@ -116,6 +117,7 @@ class Acceleration:
         }
         written = self._table.apply(xdp_devices(wanted))
         self._attachments.drop_xdp({device.name for device in self.devices if device.mode})
+        drop_xdp_programs(self._datapath, keep=self._program)
         return written
 
     def _accelerate(
@@ -155,8 +157,7 @@ class Acceleration:
         """Leaves everything to tc, then takes the program off; with `keep` the devices stay noted."""
         written = self._table.apply(xdp_devices({}))
         self._attachments.drop_xdp()
-        self._datapath.programs.pop(XDP_PROGRAM, None)
-        (self._datapath.pins.programs / XDP_PROGRAM).unlink(missing_ok=True)
+        drop_xdp_programs(self._datapath)
         if not keep:
             self.devices = ()
         return written

@@ -56,11 +56,12 @@ class Programs:
         pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
         self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
         self.masquerading = Masquerading(self.datapath.maps, agent.settings, agent.agent_list)
+        agent.direct_return.use(self.datapath.maps)
         self.acceleration = Acceleration(
             self.datapath,
             self.attachments,
             agent.settings.acceleration,
-            lambda: loader.add_xdp_program(self.datapath, config, sizes),
+            lambda name: loader.add_xdp_program(self.datapath, config, sizes, name),
             frags=agent.features.xdp_frags,
         )
         self._switched = False

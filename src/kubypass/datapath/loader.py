@@ -21,7 +21,7 @@ from kubypass.datapath.pins import Pins
 from kubypass.datapath.sizes import kernel_sizes
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map, possible_cpus
-from kubypass.kernel.features import XDP_FRAGS
+from kubypass.kernel.features import XDP_HAS_FRAGS
 from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program
 from kubypass.model.constants import PORT_PAIRS, REFRESH_NS
@@ -31,8 +31,11 @@ _LATE_NS = 600 * 10**9
 OBJECTS = ("socket", "bind", "pod", "host")
 _L3_OBJECT, _L3_PROGRAMS = "host_l3", ("from_uplink", "to_uplink")
 """The programs of uplinks once more, for packets without Ethernet header."""
-XDP_OBJECT = XDP_PROGRAM = "xdp"
+XDP_OBJECT, XDP_PROGRAM = "xdp", "xdp_uplink"
 """The program in the drivers of uplinks, and its object."""
+XDP_PROGRAMS = (XDP_PROGRAM, "xdp_generic")
+"""The same for the generic mode, without frames in several buffers: for these, the kernel makes another sk_buff there
+and leaves the length of its MAC header zero (seen on Linux 6.18), so that tc programs would take it for malformed."""
 
 
 @dataclass(slots=True)
@@ -128,16 +131,28 @@ def add_l3_programs(datapath: Datapath, loaded: Mapping[str, Program]) -> None:
         _replace_pin(loaded[name], datapath.pins.programs / l3_program(name))
 
 
-def add_xdp_program(datapath: Datapath, config: layout.Config, sizes: Mapping[str, int]) -> Program:
-    """Loads the program for drivers of uplinks, unless it is there; it uses the same maps."""
-    if XDP_PROGRAM not in datapath.programs:
+def add_xdp_program(
+    datapath: Datapath, config: layout.Config, sizes: Mapping[str, int], name: str
+) -> Program:
+    """Loads the program for drivers of uplinks, one of XDP_PROGRAMS, unless it is there; it uses the same maps."""
+    if name not in datapath.programs:
+        frags = int(name == XDP_PROGRAM and config.frags)
+        constants = config._replace(frags=frags).pack()
         loaded = load_programs(
-            (XDP_OBJECT,), datapath.maps, sizes, lambda opened: opened.set_rodata(config.pack())
-        )
+            (XDP_OBJECT,), datapath.maps, sizes, lambda opened: opened.set_rodata(constants)
+        )[XDP_PROGRAM]
         datapath.pins.programs.mkdir(parents=True, exist_ok=True)
-        datapath.programs[XDP_PROGRAM] = loaded[XDP_PROGRAM]
-        _replace_pin(loaded[XDP_PROGRAM], datapath.pins.programs / XDP_PROGRAM)
-    return datapath.programs[XDP_PROGRAM]
+        datapath.programs[name] = loaded
+        _replace_pin(loaded, datapath.pins.programs / name)
+    return datapath.programs[name]
+
+
+def drop_xdp_programs(datapath: Datapath, *, keep: str = "") -> None:
+    """Lets go of the programs for uplinks' drivers but the one that is kept; call it once no link has them."""
+    for name in XDP_PROGRAMS:
+        if name != keep:
+            datapath.programs.pop(name, None)
+            (datapath.pins.programs / name).unlink(missing_ok=True)
 
 
 def load_programs(
@@ -151,8 +166,8 @@ def load_programs(
     for name in names:
         with ObjectFile(object_directory() / f"{name}.bpf.o") as opened:
             set_constants(opened)
-            if name == XDP_OBJECT and not XDP_FRAGS.present:
-                opened.set_program_flags(XDP_PROGRAM, 0)
+            if name == XDP_OBJECT and layout.Config.unpack(_config_in(opened)).frags:
+                opened.set_program_flags(XDP_PROGRAM, XDP_HAS_FRAGS)
             opened.set_max_entries(kernel_sizes(sizes, possible_cpus()))
             opened.reuse_maps({key: value.fd for key, value in maps.items()})
             opened.load()
@@ -208,6 +223,10 @@ def pin_missing(datapath: Datapath) -> int:
     for path, opened in missing.items():
         opened.pin(str(path))
     return len(missing)
+
+
+def _config_in(opened: ObjectFile) -> bytes:
+    return opened.rodata()[: layout.CONFIG_SIZE]
 
 
 def _note_transient_ports(maps: Mapping[str, Map]) -> None:

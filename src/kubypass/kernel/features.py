@@ -28,6 +28,8 @@ _FIB_LOOKUP, _COARSE_CLOCK, _CHECK_MTU, _SET_RETVAL, _XDP_LENGTH = 69, 160, 163,
 _FIB_SOURCE = 1 << 4
 _LPM_TRIE, _NO_PREALLOC = 11, 1
 _NO_DEVICE = 0x7FFFFFFF
+XDP_HAS_FRAGS = 1 << 5
+"""The flag of an XDP program that takes frames in several buffers."""
 
 _R0, _R1, _R2, _R3, _R4, _R10 = 0, 1, 2, 3, 4, 10
 _STORE_8, _ADD, _COPY, _SET, _CALL, _EXIT = 0x7A, 0x07, 0xBF, 0xB7, 0x85, 0x95

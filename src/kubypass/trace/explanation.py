@@ -20,6 +20,7 @@ from kubypass.model.address import (
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, LocalAddressKind, ServiceFlag, Verdict
 from kubypass.plan.explain import PortExplanation
+from kubypass.trace.driver import Driver
 from kubypass.trace.messages import (
     CHANGE,
     WHY,
@@ -140,7 +141,17 @@ def _packet_steps(programs: Programs, found: Run) -> Iterator[Step]:
         last = _send_to_backend(programs, found, found.backend)
     sent = read(last.packet)
     yield Step(last.program, f"{_ends(sent)}; {_next_hop(programs, last, sent)}")
-    yield _reply_step(programs, found, sent)
+    driver = Driver(programs)
+    yield from _driver_steps(driver, last, build(found.flow))
+    yield from _reply_steps(programs, driver, found, sent)
+
+
+def _driver_steps(driver: Driver, outcome: Outcome, frame: bytes) -> Iterator[Step]:
+    """What XDP does with a packet that from_uplink sends to the network, where the uplink has it."""
+    if outcome.program == "from_uplink" and outcome.verdict == Verdict.TO_NETWORK:
+        words = driver.compare(frame, outcome.packet)
+        if words:
+            yield Step("xdp", words)
 
 
 def _send_to_backend(programs: Programs, found: Run, backend: AddressPort) -> Outcome:
@@ -151,7 +162,7 @@ def _send_to_backend(programs: Programs, found: Run, backend: AddressPort) -> Ou
     return programs.send(PACKET_PROGRAM[found.source], build(direct), pod=pod)
 
 
-def _reply_step(programs: Programs, found: Run, sent: Flow) -> Step:
+def _reply_steps(programs: Programs, driver: Driver, found: Run, sent: Flow) -> Iterator[Step]:
     """Sends the first answer through the program that sees it."""
     raw = programs.maps["local_addresses"].lookup(sent.destination)
     kind = layout.LocalAddress.unpack(raw).kind if raw else None
@@ -159,13 +170,15 @@ def _reply_step(programs: Programs, found: Run, sent: Flow) -> Step:
     own = "to_self" if to_self else "to_uplink"
     program = _REPLY_PROGRAM.get(LocalAddressKind(kind) if kind else None, own)
     pod = sent.destination if program == "from_pod" else None
-    answer = programs.send(program, build(sent.reply(), reply=True), pod=pod)
+    frame = build(sent.reply(), reply=True)
+    answer = programs.send(program, frame, pod=pod)
     back = read(answer.packet)
     before = sent.reply()
     text = (
         f"{_ends(back)}, as it is" if back == before else f"{_ends(before)} becomes {_ends(back)}"
     )
-    return Step(f"back: {program}", f"{text}; {_next_hop(programs, answer, back)}")
+    yield Step(f"back: {program}", f"{text}; {_next_hop(programs, answer, back)}")
+    yield from _driver_steps(driver, answer, frame)
 
 
 def _ends(flow: Flow) -> str:
@@ -184,8 +197,10 @@ def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
         raw = programs.maps["local_addresses"].lookup(sent.destination)
         index = layout.LocalAddress.unpack(raw).ifindex if raw else 0
         return f"into the pod by {_device(index)}"
-    if outcome.verdict == Verdict.TO_NETWORK:
-        return "to the network" + ("" if programs.scratch_network else _route(sent.destination))
+    if outcome.verdict in {Verdict.TO_NETWORK, Verdict.DSR}:
+        route = "" if programs.scratch_network else _route(sent.destination)
+        answered = "; the backend's node answers the client (DSR)"
+        return f"to the network{route}{answered if outcome.verdict == Verdict.DSR else ''}"
     if outcome.verdict == Verdict.PASS:
         return "to the node's own network stack"
     return _outcome_words(outcome)

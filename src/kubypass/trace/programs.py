@@ -48,6 +48,7 @@ SHARED = (
     "foreign_sources",
     "inside",
     "uplinks",
+    "xdp_devices",
 )
 """Maps that the programs only read. A live agent's maps can stand in for them."""
 _OBJECTS = ("socket", "pod", "host")
@@ -97,6 +98,8 @@ class Programs:
         self._sizes = {**_SIZES, **sizes}
         self._constants: list[tuple[Map, bytes]] = []
         self._config: layout.Config | None = None
+        self.constants: layout.Config
+        """What `configure` has set."""
         self._programs: dict[str, Program] = {}
         self._links: dict[str, Link] = {}
         self._directory = Path()
@@ -153,6 +156,7 @@ class Programs:
     def configure(self, config: layout.Config) -> None:
         """Sets the programs' constants."""
         ours = config._replace(tracing=1, node_netns_cookie=self._node_cookie)
+        self.constants = ours
         for target, rest in self._constants:
             target.update(_FIRST_CPU_KEY, ours.pack() + rest)
         if not self._constants and ours != self._config:
