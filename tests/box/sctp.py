@@ -44,7 +44,12 @@ def serve(name: str, port: int, addresses: list[str]) -> None:
         for server in select.select(sockets, [], [])[0]:
             found, client = receive(server)
             if found and found.dport == port and SCTPChunkInit in found:
-                answer = SCTP(sport=port, dport=found.sport) / SCTPChunkAbort(error_causes=name)
+                tag = found[
+                    SCTPChunkInit
+                ].init_tag  # what connection tracking expects (RFC 9260 section 8.5.1)
+                answer = SCTP(sport=port, dport=found.sport, tag=tag) / SCTPChunkAbort(
+                    error_causes=name
+                )
                 server.sendto(bytes(answer), (client, 0))
 
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 
 from kubypass.kube.client.permissions import CLUSTER_RULES
 from tests.kubernetes.cluster import CONFIG_MAPS, NODE, Cluster
@@ -75,6 +76,37 @@ def test_a_changed_value_says_when_it_takes_effect(cluster: Cluster) -> None:
         cluster.servers.change("/api/v1/nodes/far/status", {"status": addresses})
         wait(lambda: cluster.status()["writes"]["routes"] == 1, "a route to the other node")
         assert not notes(cluster)
+
+
+def test_host_routing_changes_while_the_agent_runs(cluster: Cluster) -> None:
+    config_map(cluster, cluster_cidr="10.233.64.0/18")
+    path = f"{CONFIG_MAPS}/kubypass-config"
+    sysctl = ["ip", "netns", "exec", cluster.node.namespace, "cat"]
+    redirects = "/proc/sys/net/ipv4/conf/all/send_redirects"
+
+    def line(field: str) -> str:
+        return str(cluster.status()[field]["effective"])
+
+    def value() -> str:
+        done = subprocess.run([*sysctl, redirects], capture_output=True, text=True, check=True)
+        return done.stdout.strip()
+
+    with cluster.agent(*arguments(cluster)):
+        before = value()
+        assert line("host_routing") == "BPF"
+        both = {
+            "enable-host-legacy-routing": "true",
+            "install-no-conntrack-iptables-rules": "true",
+        }
+        cluster.servers.change(path, {"data": both})
+        wait(lambda: line("host_routing") == "Legacy", "legacy host routing")
+        wait(lambda: line("conntrack_bypass") == "Enabled", "connections are not tracked")
+        assert value() == "0"
+        assert not notes(cluster)
+        cluster.servers.change(path, {"data": dict.fromkeys(both, "false")})
+        wait(lambda: line("host_routing") == "BPF", "BPF host routing")
+        wait(lambda: line("conntrack_bypass") == "Disabled", "connections are tracked")
+        wait(lambda: value() == before, "the sysctl is back")
 
 
 def test_settings_that_are_for_the_node_by_its_labels_come_and_go(cluster: Cluster) -> None:
