@@ -20,6 +20,8 @@ struct abi {
 	enum inside_reason inside_reason;
 	enum redirect_domain redirect_domain;
 	enum verdict verdict;
+	enum dsr_dispatch dsr_dispatch;
+	enum dsr_refusal dsr_refusal;
 };
 
 const struct abi *abi;

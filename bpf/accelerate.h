@@ -149,6 +149,8 @@ static __always_inline enum verdict accelerate_packet(context *ctx, const struct
 	__u64 now = now_ns();
 	struct flow *flow = lookup_flow(packet, now);
 
+	if (flow && (flow->flags & FLOW_FLAG_DSR))
+		return VERDICT_PASS;
 	if (flow)
 		return follow_flow(ctx, device, packet, flow, now);
 	return may_be_new(packet) ? open_connection(ctx, device, packet, now) : VERDICT_PASS;

@@ -103,6 +103,21 @@ static __always_inline __u32 connection_number(const struct service *service, co
 	return hash_tuple(tuple, config.seed, false);
 }
 
+/* Does the backend's node answer the connection? Another part opens it then, or sends the packet here again. */
+static __always_inline bool begins_dsr(const struct service *service, const struct decision *decision)
+{
+	struct scratch *scratch = this_scratch();
+
+	if (!scratch || scratch->dsr.masquerades) {
+		if (scratch)
+			scratch->dsr.masquerades = false;
+		return false;
+	}
+	scratch->dsr.service = service->id;
+	scratch->dsr.backend = decision->id;
+	return true;
+}
+
 /* Decides on a new connection to a service, and how it is opened. `local` becomes the entry of its backend's address,
  * or NULL. Where it is not opened, its `verdict` says why. */
 static __always_inline struct new_flow plan_new(context *ctx, enum hook hook, const struct packet *packet,
@@ -125,6 +140,13 @@ static __always_inline struct new_flow plan_new(context *ctx, enum hook hook, co
 	if (!decision.backend)
 		return new;
 	*local = lookup_local_address(&decision.backend->address);
+	if (is_direct(service, hook) && !*local && !decision.masquerade && !(service->flags & SERVICE_LOCAL)) {
+		if (begins_dsr(service, &decision)) {
+			new.verdict = VERDICT_DSR;
+			return new;
+		}
+		decision.masquerade = true;
+	}
 	/* The node would take a packet from its own address for a forged one. */
 	if (decision.masquerade && (!*local || (*local)->kind == LOCAL_POD))
 		new.mode = *local ? OPEN_MASQUERADE : OPEN_MASQUERADE_OUT;
@@ -160,6 +182,9 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	struct service *service;
 	enum verdict verdict;
 
+	if (config.dsr && from_network(hook) && flow && (flow->flags & FLOW_FLAG_DSR) &&
+	    flow->direction == FLOW_FORWARD)
+		return VERDICT_DSR;
 	if (flow && refresh_flow(ctx, flow, packet, now)) {
 		verdict = translate(ctx, packet, flow, now);
 		*local = lookup_local_address(&packet->tuple.destination);

@@ -37,9 +37,10 @@ struct config {
 	__u8 pod_families; /* in which the detector tells pods from others: bit 0 IPv4, bit 1 IPv6 */
 	__u8 verify_sources; /* pods send from their own addresses only */
 	__u8 masquerade; /* pods reach the outside with the node's address: bit 0 of IPv4, bit 1 of IPv6 */
+	__u8 dsr; /* services may be in DSR mode, and DSR options of other nodes are obeyed */
 	__u8 inside_network_count;
 	__u8 frags; /* XDP gets frames in several buffers, and bpf_xdp_get_buff_len exists */
-	__u8 pad[2];
+	__u8 pad;
 	struct network pod_networks[NETWORKS_MAX];
 	struct network service_networks[NETWORKS_MAX]; /* where cluster addresses come from */
 	struct network inside_networks[NETWORKS_MAX]; /* of `inside`, those that settings name: they cost no lookup */

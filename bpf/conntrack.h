@@ -193,6 +193,8 @@ __noinline int change_flow(void)
 	if (!flow)
 		return 0;
 	key = partner_key(flow, packet->tuple.protocol);
+	if (config.dsr && (flow->flags & FLOW_FLAG_SERVED) && flow->direction == FLOW_REPLY)
+		key = reversed(&packet->tuple);
 	partner = find_flow(&key, change->now, packet->tcp_flags & TCP_SYN);
 	if (!partner || !is_partner(partner, packet)) {
 		if (flow->direction == FLOW_FORWARD) {

@@ -15,6 +15,7 @@
 #pragma once
 
 #include "balance.h"
+#include "dsr.h"
 #include "remaining_steps.h"
 #include "route.h"
 #include "sender.h"
@@ -40,8 +41,12 @@ static __always_inline union step handle_ingress(context *ctx, enum hook hook)
 		verdict = VERDICT_DROP_MALFORMED;
 	} else if (has_other_source(ctx, hook, &packet)) {
 		verdict = judge_other_source(ctx, &packet);
+	} else if (config.dsr && from_network(hook) && has_dsr_option(ctx, &packet)) {
+		return (union step){ .action = ACTION_DROP, .next = NEXT_RECEIVE_DSR };
 	} else {
 		verdict = balance_packet(ctx, hook, &packet, &local);
+		if (verdict == VERDICT_DSR)
+			return (union step){ .action = ACTION_DROP, .next = NEXT_SEND_DSR };
 		if (verdict == VERDICT_PASS)
 			verdict = forward(ctx, hook, &packet, local);
 	}

@@ -54,6 +54,7 @@ enum service_flag {
 	SERVICE_ADDRESS = 128, /* not a frontend but the address itself, at port 0 and protocol 0 */
 	SERVICE_HOST_PORT = 256, /* a pod's port on its node */
 	SERVICE_SOURCE_DENY = 512, /* `source_ranges` are those that are rejected */
+	SERVICE_DSR = 1024, /* backends on other nodes answer clients outside by themselves */
 };
 
 /* The two lists of backends of a service port, for the traffic policies Cluster and Local. */
@@ -188,6 +189,8 @@ enum flow_flag {
 	FLOW_FLAG_FROM_SELF = 1, /* the node connected to its own address: replies return by the loopback device */
 	FLOW_FLAG_NUMBERED = 2, /* of TCP: `end` and `acknowledged` are known */
 	FLOW_FLAG_OPENING = 4, /* the client has not shown yet that it gets answers */
+	FLOW_FLAG_DSR = 16, /* answers do not pass this node */
+	FLOW_FLAG_SERVED = 32, /* another node has balanced it in DSR mode */
 	FLOW_FLAG_STAYS = 8, /* XDP has seen that it leads to an address of this node */
 };
 

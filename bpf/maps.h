@@ -6,6 +6,7 @@
 #include <stdbool.h>
 #include <bpf/bpf_helpers.h>
 
+#include "dsr_peer.h"
 #include "kubypass.h"
 #include "scratch.h"
 
@@ -44,6 +45,12 @@ MAP(uplinks, HASH, 1024, __u32, struct node_addresses);
 
 /* Prefixes of addresses that pods reach with their own: the cluster's, and those that settings name. */
 MAP(inside, LPM_TRIE, 65536, struct prefix, __u32, __uint(map_flags, BPF_F_NO_PREALLOC));
+
+/* Pods' networks and addresses of the other nodes -> how DSR reaches them; nobody there is a client outside. */
+MAP(dsr_peers, LPM_TRIE, 65536, struct prefix, struct dsr_peer, __uint(map_flags, BPF_F_NO_PREALLOC));
+
+/* Why connections of services in DSR mode were masqueraded (enum dsr_refusal) -> how many. */
+MAP(dsr_refusals, PERCPU_ARRAY, DSR_REFUSAL_MAX, __u32, __u64);
 
 /* Devices of pods, by the remainder of their indexes: the address that most packets of a pod carry. */
 MAP(pod_devices, ARRAY, POD_DEVICES, __u32, struct pod_device);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "config.h"
+#include "hook.h"
 #include "select.h"
 #include "service.h"
 
@@ -53,6 +54,12 @@ static __always_inline enum client_kind kind_of_pod(const struct address *client
 	return pod ? CLIENT_POD : CLIENT_OUTSIDE;
 }
 
+/* Do clients keep their address towards the service's backends, also those on other nodes? */
+static __always_inline bool is_direct(const struct service *service, enum hook hook)
+{
+	return config.dsr && from_network(hook) && (service->flags & SERVICE_DSR);
+}
+
 /*
  * frontend   policy    client     list      masquerade
  * ClusterIP  Cluster   any        Cluster   masquerade-all, or not a pod where the detector recognises pods
@@ -61,6 +68,7 @@ static __always_inline enum client_kind kind_of_pod(const struct address *client
  * external   Local     outside    Local     no
  * external   Local     pod        Cluster   no
  * external   Local     node       Cluster   yes
+ * external   Cluster   by uplink  Cluster   no, in DSR mode; where a backend elsewhere cannot answer, yes (dsr_send.h)
  * HostPort   -         any        its pod   no
  *
  * External frontends are NodePorts, external addresses and load balancer addresses. A client that is its own backend is
@@ -79,7 +87,10 @@ static __always_inline struct decision decide(const struct service *service, con
 				      (client->kind != CLIENT_POD && recognises_pods(client->address)),
 		};
 	if (!local)
-		return (struct decision){ .list = LIST_CLUSTER, .masquerade = true };
+		return (struct decision){
+			.list = LIST_CLUSTER,
+			.masquerade = !is_direct(service, client->hook),
+		};
 	return (struct decision){
 		.list = client->kind == CLIENT_OUTSIDE ? LIST_LOCAL : LIST_CLUSTER,
 		.masquerade = client->kind == CLIENT_NODE,

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "departure.h"
+#include "dsr.h"
 #include "icmp_reply.h"
 #include "slow_path.h"
 
@@ -40,10 +41,16 @@ static __always_inline int take_forwarded(context *ctx, enum hook hook)
 	int name(context *ctx)                                                                                         \
 	{                                                                                                              \
 		int action = take_forwarded(ctx, hook);                                                                \
+		union step step;                                                                                       \
                                                                                                                        \
 		if (action != NOT_FORWARDED)                                                                           \
 			return action;                                                                                 \
-		return run_remaining_steps(ctx, hook, handle_##name(ctx));                                             \
+		step.bits = handle_##name(ctx);                                                                        \
+		if (config.dsr && from_network(hook))                                                                  \
+			step.bits = run_dsr(ctx, hook, step.bits);                                                     \
+		if (step.next == NEXT_AGAIN)                                                                           \
+			step.bits = handle_##name(ctx);                                                                \
+		return run_remaining_steps(ctx, hook, step.bits);                                                      \
 	}
 
 static __always_inline int run_remaining_steps(context *ctx, enum hook hook, __u64 first)

@@ -81,15 +81,18 @@ static __always_inline void fill_fib(struct bpf_fib_lookup *fib, context *ctx, c
 	}
 }
 
-/* The packet does not fit the route. Kernels before 5.12 leave the length as it was and do not say what would fit. */
-static __always_inline enum verdict give_up_too_big(struct packet *packet, __u16 bytes, __u16 mtu)
+/* The packet does not fit the route, with the `added` bytes that it gets. Kernels before 5.12 leave the length as it
+ * was and do not say what would fit. */
+static __always_inline enum verdict give_up_too_big(struct packet *packet, __u16 bytes, __u16 mtu, __u16 added)
 {
-	packet->mtu = !bytes || mtu < bytes ? mtu : 0;
+	packet->mtu = (!bytes || mtu < bytes) && mtu > added ? mtu - added : 0;
 	return give_up(packet, packet->fixed_size ? VERDICT_ANSWER_TOO_BIG : VERDICT_DROP_TOO_BIG,
 		       VERDICT_DROP_TOO_BIG);
 }
 
-static __always_inline enum verdict forward_to_network(context *ctx, struct packet *packet)
+/* Forwards a packet by the route to its destination. The caller adds `added` bytes to it afterwards; a `direct` one
+ * does not go through the stack. */
+static __always_inline enum verdict forward_to_network(context *ctx, struct packet *packet, __u16 added, bool direct)
 {
 	struct bpf_fib_lookup fib = {};
 	__u16 bytes;
@@ -99,11 +102,13 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
 	fill_fib(&fib, ctx, &packet->tuple, packet->ethertype == bpf_htons(ETH_P_IP));
 	bytes = routed_bytes(ctx, packet);
+	if (bytes)
+		bytes = bytes + added <= 0xffff ? bytes + added : 0xffff;
 	fib.tot_len = bytes;
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	if (result == BPF_FIB_LKUP_RET_FRAG_NEEDED)
-		return give_up_too_big(packet, bytes, fib.mtu_result);
-	if (may_go_through_stack(packet)) {
+		return give_up_too_big(packet, bytes, fib.mtu_result, added);
+	if (!direct && may_go_through_stack(packet)) {
 		/* The stack has the last word on routes. It would tell the sender of a packet that is too big what it
 		 * sees, which the sender does not know; so that was looked at. */
 		pass_to_stack(ctx, packet);
@@ -155,5 +160,5 @@ static __always_inline enum verdict forward(context *ctx, enum hook hook, struct
 		return VERDICT_PASS;
 	if (!packet->translated && (!sent_by_pod(hook) || is_on_link_only(&packet->tuple.destination)))
 		return VERDICT_PASS;
-	return forward_to_network(ctx, packet);
+	return forward_to_network(ctx, packet, 0, false);
 }

@@ -54,6 +54,18 @@ struct flow_change {
 	__u64 near;
 };
 
+/* A packet of a service in DSR mode: as it arrived, its frontend, and the backend that was selected for a new
+ * connection. */
+struct dsr_setup {
+	struct tuple arrived;
+	struct address frontend;
+	__be16 port;
+	__u16 masquerades; /* the connection is opened again, without DSR */
+	__u32 service;
+	__u32 backend;
+	__u32 pad;
+};
+
 /* A packet that the node's stack forwards. Value of `passages`, too. */
 struct passage {
 	struct tuple seen; /* as the stack sees it */
@@ -62,6 +74,7 @@ struct passage {
 };
 
 struct scratch {
+	struct dsr_setup dsr;
 	struct flow_change change;
 	struct nat_setup nat;
 	struct icmp_quotation icmp;

@@ -12,6 +12,9 @@ enum next_part {
 	NEXT_NONE = 0, /* the program returns `action` */
 	NEXT_SLOW_PATH = 1,
 	NEXT_ICMP_REPLY = 2, /* the packet becomes the ICMP message that `verdict` asks for */
+	NEXT_SEND_DSR = 3, /* to a backend whose node answers */
+	NEXT_RECEIVE_DSR = 4, /* the packet has an option of another node */
+	NEXT_AGAIN = 5, /* the first part judges the packet again */
 };
 
 /* `action` comes first: where a part ends in a tail call to the previous version's program, that program's action is

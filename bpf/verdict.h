@@ -22,6 +22,7 @@ enum verdict {
 	VERDICT_TRANSLATED = 3, /* a socket call was given a backend, or its service's address back */
 	VERDICT_QUEUED = 4, /* a fragment whose datagram's first fragment has not come: it is reinjected after that */
 	VERDICT_FOREIGN = 5, /* to the stack as it came: for another host or VLAN, or from an address that none has */
+	VERDICT_DSR = 6, /* to the network, for a backend whose node answers the client itself */
 	VERDICT_DROP = 8, /* never returned: the drops begin here */
 	VERDICT_DROP_MALFORMED = 9,
 	VERDICT_DROP_NO_BACKEND = 10,
@@ -39,6 +40,8 @@ enum verdict {
 	VERDICT_DROP_LOOP = 22, /* a service's address, not its port: the network would return the packet for ever */
 	VERDICT_DROP_NODE_PORT_TAKEN = 23, /* a process of the node tried to listen on a NodePort */
 	VERDICT_DROP_FOREIGN_SOURCE = 24, /* a pod sends from an address that is not its own */
+	VERDICT_DROP_DSR = 25, /* a DSR option that no node of the cluster can have put on */
+	VERDICT_DROP_DSR_CLASH = 26, /* in DSR mode, but the client has another connection like it to the backend */
 	VERDICT_ANSWER = 32, /* never returned: the following tell the sender, by ICMP or by an error of its call */
 	VERDICT_REJECT_NO_BACKEND = 33,
 	VERDICT_REJECT_NO_SERVICE = 34, /* a service has the address, none has the port */

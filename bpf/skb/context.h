@@ -172,6 +172,21 @@ static __always_inline int insert_room(context *ctx, __u32 bytes)
 	return bpf_skb_adjust_room(ctx, bytes, BPF_ADJ_ROOM_MAC, 0);
 }
 
+/* What a datagram's segments are is fixed; a kernel that grows one has to be told that (Linux 5.6). */
+#define ROOM_FLAGS (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP)
+
+/* Makes room for `bytes` bytes behind the IP header, which has no options. */
+static __always_inline int insert_behind_ip(context *ctx, bool ipv4, __u32 bytes)
+{
+	return bpf_skb_adjust_room(ctx, bytes, BPF_ADJ_ROOM_NET, ROOM_FLAGS);
+}
+
+/* Removes the `bytes` bytes behind the first 20 (IPv4) or 40 bytes of the IP header. */
+static __always_inline int remove_behind_ip(context *ctx, bool ipv4, __u32 bytes)
+{
+	return bpf_skb_adjust_room(ctx, -(__s32)bytes, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 /* Puts `bytes` zero bytes in front of a packet without Ethernet header. */
 static __always_inline int prepend_room(context *ctx, __u32 bytes)
 {

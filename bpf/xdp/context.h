@@ -148,6 +148,40 @@ static __always_inline int insert_room(context *ctx, __u32 bytes)
 	return store_bytes(ctx, 0, &ethernet, sizeof(ethernet));
 }
 
+struct ipv4_front {
+	__u8 bytes[ETH_HLEN + 20];
+};
+
+struct ipv6_front {
+	__u8 bytes[ETH_HLEN + 40];
+};
+
+/* Moves the Ethernet header and the first bytes of the IP header by `distance`, and the packet's beginning too. */
+static __always_inline int move_front(context *ctx, bool ipv4, __s32 distance)
+{
+	struct ipv6_front ipv6_front;
+	struct ipv4_front ipv4_front;
+
+	if (ipv4 ? load_bytes(ctx, 0, &ipv4_front, sizeof(ipv4_front))
+		 : load_bytes(ctx, 0, &ipv6_front, sizeof(ipv6_front)))
+		return -1;
+	if (bpf_xdp_adjust_head(ctx, distance))
+		return -1;
+	return ipv4 ? store_bytes(ctx, 0, &ipv4_front, sizeof(ipv4_front))
+		    : store_bytes(ctx, 0, &ipv6_front, sizeof(ipv6_front));
+}
+
+/* The headers in front move to the new beginning. */
+static __always_inline int insert_behind_ip(context *ctx, bool ipv4, __u32 bytes)
+{
+	return move_front(ctx, ipv4, -(__s32)bytes);
+}
+
+static __always_inline int remove_behind_ip(context *ctx, bool ipv4, __u32 bytes)
+{
+	return move_front(ctx, ipv4, bytes);
+}
+
 static __always_inline int prepend_room(context *ctx, __u32 bytes)
 {
 	return bpf_xdp_adjust_head(ctx, -(int)bytes);

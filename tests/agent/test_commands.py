@@ -82,8 +82,19 @@ def test_scripts_get_the_columns_that_they_know_and_a_terminal_the_name_too(node
         assert lines[0].endswith("1 => 10.1.0.1:80/TCP (active)   default/web")
         assert lines[1].endswith("2 => 10.1.0.2:80/TCP (active)")
         head, first, *_ = ask(node, *words, "-o", "wide").stdout.splitlines()
-        assert head.endswith("Service       Port Name   Policy    Affinity   Source Ranges")
-        assert first.split()[-6:] == ["default/web", "-", "Cluster", "10800", "s", "none"]
+        assert head.endswith(
+            "Service       Port Name   Policy    Affinity   Source Ranges   Algorithm   Forwarding"
+        )
+        assert first.split()[-8:] == [
+            "default/web",
+            "-",
+            "Cluster",
+            "10800",
+            "s",
+            "none",
+            "random",
+            "SNAT",
+        ]
 
 
 def on_terminal(node: BareNode, *words: str) -> str:

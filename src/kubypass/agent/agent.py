@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 
 from kubypass.agent.attempts import Attempts
 from kubypass.agent.conntrack_bypass import ConntrackBypass
+from kubypass.agent.direct_return import DirectReturn
 from kubypass.agent.faults import Faults
 from kubypass.agent.http_ports import HttpPorts
 from kubypass.agent.masquerading import open_agent_list
@@ -61,6 +63,7 @@ class Agent:
         self.source: Source = follower.source
         self.snapshot: Snapshot = follower.snapshot
         self.agent_list = open_agent_list(settings)
+        self.direct_return = DirectReturn(settings, options.node)
         self.conntrack_bypass = ConntrackBypass(self.record)
         self.ports, self.health = ports, ports.health
         self.problem_log = ProblemLog()
@@ -98,6 +101,21 @@ class Agent:
         own = self.own_node
         self.node = read_node(self.settings, own.addresses if own else ())
         self.unfit = unfit_problems(self.settings, self.node, self._memory_bytes)
+
+    @property
+    def problems(self) -> tuple[Problem, ...]:
+        """What is wrong with what follows other nodes, and with settings on this one."""
+        return (*self.direct_return.problems, *self.conntrack_bypass.problems, *self.unfit)
+
+    def look(self) -> None:
+        """Looks at what others do: nodes that are asked, and netfilter rules."""
+        self.writes["maps"] += self.direct_return.look()
+        self.conntrack_bypass.look()
+
+    def follow_nodes(self, nodes: Collection[Node], *, thorough: bool) -> None:
+        """Follows the cluster's nodes and the node's own addresses."""
+        self.writes["maps"] += self.direct_return.follow(self.node, nodes, thorough=thorough)
+        self.conntrack_bypass.sync(self.settings, nodes, thorough=thorough)
 
     def plan_node(self) -> PlanNode:
         """The node as plans need it."""

@@ -56,6 +56,7 @@ class Programs:
         pods, metadata = agent.options.run / "pods", agent.snapshot.pod_metadata
         self.network = Network(self.datapath, self.attachments, pods, agent.settings, metadata)
         self.masquerading = Masquerading(self.datapath.maps, agent.settings, agent.agent_list)
+        agent.direct_return.use(self.datapath.maps)
         self.acceleration = Acceleration(
             self.datapath,
             self.attachments,

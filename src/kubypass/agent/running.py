@@ -135,6 +135,7 @@ class Running:
             not_masqueraded=masquerading.why,
             inside=len(masquerading.inside),
             lost_sources=sweep.lost_sources,
+            dsr=self._agent.direct_return.figures(),
             legacy_host=self.programs.legacy_host,
             conntrack_bypass=self._agent.conntrack_bypass.state,
             accelerated=self.programs.acceleration.devices,
@@ -183,10 +184,9 @@ class Running:
             *self.programs.network.device_problems,
             *self.programs.acceleration.problems,
             *self.programs.masquerading.problems,
-            *agent.conntrack_bypass.problems,
+            *agent.problems,
             *snat,
             *agent.node.problems,
-            *agent.unfit,
         ]
 
     def look(self) -> None:
@@ -195,7 +195,7 @@ class Running:
         self.binds.look()
         if self.programs.masquerading.look():
             self._masquerade(thorough=False)
-        self._agent.conntrack_bypass.look()
+        self._agent.look()
         self.programs.fill.step(self.services.affinities)
         failures = read_snat_failures(self.programs.datapath.maps["snat_failures"])
         advice = more_ports_advice(self._agent.settings, self._agent.node.ephemeral)
@@ -242,7 +242,7 @@ class Running:
         agent.writes["maps"] += programs.masquerading.sync(
             agent.node, nodes, pods, thorough=thorough
         )
-        agent.conntrack_bypass.sync(agent.settings, nodes, thorough=thorough)
+        agent.follow_nodes(nodes, thorough=thorough)
         addresses = frozenset(agent.node.addresses)
         if self._addresses - addresses:
             programs.sweep.check_sources(addresses, agent.settings.conntrack.tcp_fin_timeout_ns)

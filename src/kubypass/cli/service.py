@@ -20,11 +20,11 @@ from kubypass.errors import KernelError, KubypassError
 _TYPES = ("ClusterIP", "NodePort", "ExternalIPs", "LoadBalancer", "HostPort")
 _HEAD = ("ID", "Frontend", "Service Type", "Backend")
 _NAMES = ("Service",)
-_WIDE = ("Service", "Port Name", "Policy", "Affinity", "Source Ranges", "Algorithm")
+_WIDE = ("Service", "Port Name", "Policy", "Affinity", "Source Ranges", "Algorithm", "Forwarding")
 _EPILOG = """examples:
   kubypass service list -n default my-nginx        the frontends of one service
   kubypass service list --port 30080 --type nodeport
-  kubypass service list -o wide                    with port names, policies, affinity and algorithm"""
+  kubypass service list -o wide                    with port names, policies, algorithm and forwarding"""
 
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -132,6 +132,7 @@ def _details(row: dict[str, Any]) -> tuple[str, ...]:
     algorithm = f"{row.get('algorithm', 'random')}{cells}"
     return (
         row.get("port_name") or "-", row["policy"], affinity, row["source_ranges"], algorithm,
+        row["forwarding"],
     )  # fmt: skip
 
 

@@ -65,6 +65,7 @@ def datapath_config(
         pod_families=families,
         verify_sources=int(settings.pods.verify_sources),
         masquerade=masquerade_families(settings),
+        dsr=int(settings.dsr.wanted),
         inside_network_count=len(inside),
         frags=int(features.xdp_frags),
         pod_networks=pack_networks(networks),

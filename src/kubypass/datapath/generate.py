@@ -26,7 +26,7 @@ _ABI_STRUCTS = (
     "xdp_device", "tuple", "flow", "datagram",
     "datagram_ports", "socket_peer", "node_port", "refused_bind", "source_range", "affinity_client", "affinity",
     "snat_failure", "counter", "icmp_budget", "decision_record", "network", "prefix",
-    "node_addresses", "config",
+    "node_addresses", "dsr_peer", "config",
 )  # fmt: skip
 _OFFSETS = {
     "source_range": ("service", "client"),

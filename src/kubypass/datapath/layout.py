@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "7b30c1f86f38"
+LAYOUT_HASH = "2957c0221484"
 MAP_NAMES = (
     "services",
     "slots",
@@ -22,6 +22,8 @@ MAP_NAMES = (
     "node_addresses",
     "uplinks",
     "inside",
+    "dsr_peers",
+    "dsr_refusals",
     "pod_devices",
     "xdp_devices",
     "foreign_sources",
@@ -713,7 +715,29 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_CONFIG = Struct("<QQQQQQQIIIIIBBBBBBBBBBBBBBBBBB2x128s128s128s")
+_DSR_PEER = Struct("<III")
+DSR_PEER_SIZE = 12
+
+
+class DsrPeer(NamedTuple):
+    """struct dsr_peer, 12 bytes."""
+
+    dispatch: int
+    is_node: int
+    mtu: int
+
+    def pack(self) -> Bytes:
+        """Returns the bytes that the kernel has."""
+        return _DSR_PEER.pack(self.dispatch, self.is_node, self.mtu)
+
+    @classmethod
+    def unpack(cls, data: Bytes) -> DsrPeer:
+        """Reads the bytes that the kernel has."""
+        dispatch, is_node, mtu = _DSR_PEER.unpack(data)
+        return cls(dispatch, is_node, mtu)
+
+
+_CONFIG = Struct("<QQQQQQQIIIIIBBBBBBBBBBBBBBBBBBB1x128s128s128s")
 CONFIG_SIZE = 480
 
 
@@ -748,6 +772,7 @@ class Config(NamedTuple):
     pod_families: int
     verify_sources: int
     masquerade: int
+    dsr: int
     inside_network_count: int
     frags: int
     pod_networks: Bytes
@@ -785,6 +810,7 @@ class Config(NamedTuple):
             self.pod_families,
             self.verify_sources,
             self.masquerade,
+            self.dsr,
             self.inside_network_count,
             self.frags,
             self.pod_networks,
@@ -824,6 +850,7 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            dsr,
             inside_network_count,
             frags,
             pod_networks,
@@ -859,6 +886,7 @@ class Config(NamedTuple):
             pod_families,
             verify_sources,
             masquerade,
+            dsr,
             inside_network_count,
             frags,
             pod_networks,

@@ -81,6 +81,7 @@ def _policies(service: layout.Service) -> Row:
         "algorithm": "maglev" if service.cells else "random",
         "table_cells": service.cells,
         "source_ranges": ranges,
+        "forwarding": "DSR" if service.flags & ServiceFlag.DSR else "SNAT",
     }
 
 

@@ -69,6 +69,8 @@ class Service:
     """The annotation `service.cilium.io/lb-algorithm`, random or maglev; empty: as the settings say."""
     nodes: Selector = ()
     """Annotations `service.cilium.io/node-selector` and `/node`: only nodes with such labels serve the Service."""
+    forwarding: str = ""
+    """Annotation `service.cilium.io/forwarding-mode`: `snat` or `dsr`; empty: as the settings say."""
     health_check_port: int = 0
     """The `healthCheckNodePort` of a LoadBalancer with `externalTrafficPolicy: Local`; 0 for any other Service."""
     uid: str = ""

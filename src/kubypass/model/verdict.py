@@ -41,6 +41,24 @@ class DatagramState(IntEnum):
     PLAIN = 2
 
 
+class DsrDispatch(IntEnum):
+    """enum dsr_dispatch."""
+
+    NONE = 0
+    OPTION = 1
+
+
+class DsrRefusal(IntEnum):
+    """enum dsr_refusal."""
+
+    REFUSED_PEER = 0
+    REFUSED_OPTIONS = 1
+    REFUSED_CLASH = 2
+    REFUSED_UNANSWERED = 3
+    REFUSED_SIZE = 4
+    REFUSAL_MAX = 5
+
+
 class FlowDirection(IntEnum):
     """enum flow_direction."""
 
@@ -54,6 +72,8 @@ class FlowFlag(IntEnum):
     FROM_SELF = 1
     NUMBERED = 2
     OPENING = 4
+    DSR = 16
+    SERVED = 32
     STAYS = 8
 
 
@@ -134,6 +154,7 @@ class ServiceFlag(IntEnum):
     ADDRESS = 128
     HOST_PORT = 256
     SOURCE_DENY = 512
+    DSR = 1024
 
 
 class Verdict(IntEnum):
@@ -145,6 +166,7 @@ class Verdict(IntEnum):
     TRANSLATED = 3
     QUEUED = 4
     FOREIGN = 5
+    DSR = 6
     DROP = 8
     DROP_MALFORMED = 9
     DROP_NO_BACKEND = 10
@@ -162,6 +184,8 @@ class Verdict(IntEnum):
     DROP_LOOP = 22
     DROP_NODE_PORT_TAKEN = 23
     DROP_FOREIGN_SOURCE = 24
+    DROP_DSR = 25
+    DROP_DSR_CLASH = 26
     ANSWER = 32
     REJECT_NO_BACKEND = 33
     REJECT_NO_SERVICE = 34

@@ -50,9 +50,12 @@ _NODE_PORT = int(ServiceFlag.NODE_PORT)
 _EXTERNAL_IP = int(ServiceFlag.EXTERNAL_IP)
 _LOAD_BALANCER = int(ServiceFlag.LOAD_BALANCER)
 _LOCAL = int(ServiceFlag.LOCAL)
+_OUTSIDE = _EXTERNAL_IP | _LOAD_BALANCER
+"""Addresses for clients outside."""
 _SOURCE_RANGES = int(ServiceFlag.SOURCE_RANGES)
 _SOURCE_DENY = int(ServiceFlag.SOURCE_DENY)
 _HAS_ENDPOINTS = int(ServiceFlag.HAS_ENDPOINTS)
+_DSR = int(ServiceFlag.DSR)
 
 
 def plan_service(
@@ -75,13 +78,15 @@ def plan_service(
         for port in service.ports:
             backends = plan_backends(usable, port, node, local=local)
             flags = _HAS_ENDPOINTS if is_usable(backends) else 0
-            frontends = _frontends(addresses, port, flags)
+            direct = _DSR if _is_direct(service, port, settings) else 0
+            frontends = _frontends(addresses, port, flags, direct)
             if (
                 port.node_port
                 and settings.services.with_node_ports
                 and Exposure.NODE_PORT in service.exposure
             ):
                 flags |= _NODE_PORT | (_LOCAL if service.external_local else 0)
+                flags |= direct
                 flags |= guard if settings.services.source_ranges_for_all_types else 0
                 frontend = (UNSPECIFIED[version], port.node_port, port.protocol)
                 frontends.append(PlannedFrontend(*frontend, flags))
@@ -130,13 +135,20 @@ def _add(
 
 
 def _frontends(
-    addresses: dict[Address, int], port: ServicePort, flags: int
+    addresses: dict[Address, int], port: ServicePort, flags: int, direct: int
 ) -> list[PlannedFrontend]:
     number, protocol = port.port, port.protocol
     return [
-        PlannedFrontend(address, number, protocol, some | flags)
+        PlannedFrontend(
+            address, number, protocol, some | flags | (direct if some & _OUTSIDE else 0)
+        )
         for address, some in addresses.items()
     ]
+
+
+def _is_direct(service: Service, port: ServicePort, settings: Settings) -> bool:
+    """Whether backends' nodes answer clients outside; they have to serve the service as well, to know its frontends."""
+    return not service.nodes and settings.dsr.is_direct(service.forwarding, port.protocol)
 
 
 def _guard(service: Service) -> int:

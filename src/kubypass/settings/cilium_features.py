@@ -37,10 +37,6 @@ _NO_AUTHENTICATION = (
 )
 _NO_PROXY = "kubypass has no proxy for layer 7: HTTP, DNS and TLS rules are not applied, and there is no Envoy"
 _NO_HUBBLE = "kubypass has no Hubble: use kubypass status, trace and metrics"
-_SNAT = (
-    "kubypass masquerades clients of backends on other nodes (SNAT): there is no DSR, and such a backend sees the "
-    "node's address; externalTrafficPolicy: Local keeps the client's"
-)
 _ZERO: Final = frozenset({"", "0"})
 _EMPTY: Final = frozenset({""})
 
@@ -93,8 +89,6 @@ FEATURES: Final = (
     Feature("clustermesh-enable-endpoint-sync clustermesh-enable-mcs-api", "kubypass has no cluster mesh: services "
             "have the backends of their own cluster"),
     # Load balancing
-    Feature("bpf-lb-mode node-port-mode", _SNAT, frozenset({"", "snat"})),
-    Feature("bpf-lb-mode-annotation", _SNAT),
     # Datapath
     Feature("datapath-mode", "pods have veth devices", frozenset({"", "veth"})),
     Feature("enable-bandwidth-manager enable-bbr enable-bbr-hostns-only", "kubypass shapes no traffic and sets no "

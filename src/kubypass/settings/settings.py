@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from kubypass.settings.balancing import BalancingSettings
 from kubypass.settings.conntrack import ConntrackSettings
+from kubypass.settings.dsr import DsrSettings
 from kubypass.settings.http_ports import HttpPortSettings
 from kubypass.settings.key import Key
 from kubypass.settings.kubernetes import KubernetesSettings
@@ -48,6 +49,9 @@ class Settings:
     pods: PodSettings = field(default_factory=PodSettings, metadata={"title": "Pods"})
     masquerade: MasqueradeSettings = field(
         default_factory=MasqueradeSettings, metadata={"title": "Masquerading"}
+    )
+    dsr: DsrSettings = field(
+        default_factory=DsrSettings, metadata={"title": "Direct server return"}
     )
     conntrack: ConntrackSettings = field(
         default_factory=ConntrackSettings, metadata={"title": "Connection tracking"}
@@ -113,6 +117,7 @@ _BY_NAME = {key.name: key for keys in GROUPS.values() for key in keys}
 KEYS: Final[tuple[Key, ...]] = (
     *_BY_NAME.values(),
     _alias("native-routing-cidr", _BY_NAME["ipv4-native-routing-cidr"]),
+    _alias("node-port-mode", _BY_NAME["bpf-lb-mode"]),
     _alias("node-port-algorithm", _BY_NAME["bpf-lb-algorithm"]),
     _alias("masquerade", _BY_NAME["enable-ipv4-masquerade"]),
     _alias("node-port-acceleration", _BY_NAME["bpf-lb-acceleration"]),

@@ -197,8 +197,10 @@ def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
         raw = programs.maps["local_addresses"].lookup(sent.destination)
         index = layout.LocalAddress.unpack(raw).ifindex if raw else 0
         return f"into the pod by {_device(index)}"
-    if outcome.verdict == Verdict.TO_NETWORK:
-        return "to the network" + ("" if programs.scratch_network else _route(sent.destination))
+    if outcome.verdict in {Verdict.TO_NETWORK, Verdict.DSR}:
+        route = "" if programs.scratch_network else _route(sent.destination)
+        answered = "; the backend's node answers the client (DSR)"
+        return f"to the network{route}{answered if outcome.verdict == Verdict.DSR else ''}"
     if outcome.verdict == Verdict.PASS:
         return "to the node's own network stack"
     return _outcome_words(outcome)

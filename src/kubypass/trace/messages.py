@@ -46,6 +46,10 @@ WHY: Final = {
     Verdict.DROP_TOO_BIG: "it is too big for its route",
     Verdict.DROP_NO_SNAT_PORT: "no source port is free towards the backend",
     Verdict.DROP_FLOWS_FULL: "the map of flows is full",
+    Verdict.DROP_DSR: "it has a DSR option that no node can have put on: it names no frontend in DSR mode that admits "
+    "the sender, or the sender is in the cluster",
+    Verdict.DROP_DSR_CLASH: "the client has another connection to the backend from the same port; the node that "
+    "balances masquerades what the client repeats",
 }
 CHANGE: Final = {
     Verdict.REJECT_NO_BACKEND: "make one of its pods ready; or look why the selector finds none",
@@ -63,6 +67,7 @@ CHANGE: Final = {
     Verdict.DROP_NO_SNAT_PORT: "add ports with node-port-nat-range-ext, or spread the clients over more nodes or "
     "backends",
     Verdict.DROP_FLOWS_FULL: "raise bpf-ct-global-tcp-max",
+    Verdict.DROP_DSR: "where the option comes from another node: compare bpf-lb-mode and the Services of both nodes",
 }
 
 
@@ -109,7 +114,11 @@ def masquerade_words(found: Run) -> str:
     decided = found.decided
     if not decided or not decided.decision or not found.backend:
         return ""
+    if found.verdict == Verdict.DSR:
+        return "the client's address is kept: the backend's node answers it (DSR)"
     if not decided.decision.masquerade:
+        if found.lost_source:
+            return "masqueraded: DSR is not possible with the backend's node (kubypass status --verbose says why)"
         return (
             "masqueraded: the backend is outside"
             if found.new_source

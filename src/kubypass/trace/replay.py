@@ -31,6 +31,7 @@ _SEGMENT_BYTES = 1400
 _NEXT = {
     Verdict.TO_POD: "to a pod",
     Verdict.TO_NETWORK: "to the network",
+    Verdict.DSR: "to the network, and its node answers the client (DSR)",
     Verdict.QUEUED: "kept until its first fragment comes",
 }
 

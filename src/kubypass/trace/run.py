@@ -85,6 +85,16 @@ class Run:
         return (sent.source, sent.source_port) if sent.source != self.flow.source else None
 
     @property
+    def lost_source(self) -> bool:
+        """Whether a client outside has lost its address, which DSR would have kept."""
+        packet = self.outcomes[-1].packet if self.outcomes else b""
+        return (
+            self.source == Source.EXTERNAL
+            and bool(packet)
+            and read(packet).source != self.flow.source
+        )
+
+    @property
     def masquerade(self) -> bool:
         """Whether kube-proxy would masquerade the connection. A translated socket does not need it."""
         decided = self.decided

@@ -13,8 +13,8 @@ MIB = 2**20
 SERVED_BY_TABLES = {"services", "backends", "slots", "source_ranges", "maglev"}
 DO_NOT_FILL = {
     "node_addresses", "pod_devices", "xdp_devices", "transient_ports", "passages",
-    "previous_programs", "scratch", "icmp_budget", "decisions", "metrics",  # arrays of a fixed meaning
-    "inside", "uplinks",  # the agent reports what it cannot write
+    "previous_programs", "scratch", "icmp_budget", "decisions", "metrics", "dsr_refusals",  # arrays of a fixed meaning
+    "inside", "uplinks", "dsr_peers",  # the agent reports what it cannot write
     "queued_fragments", "refused_binds", "snat_failures",  # the last ones only, for whoever looks
 }  # fmt: skip
 

@@ -186,3 +186,13 @@ def test_no_node_ports() -> None:
     assert [port.node_port for port in found.ports] == [0]
     assert len(found.load_balancer_ips) == 1
     assert message == ""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected", "problem"),
+    [(None, "", False), ("dsr", "dsr", False), ("SNAT", "snat", False), ("ipip", "", True)],
+)
+def test_the_forwarding_mode(text: str | None, expected: str, problem: bool) -> None:
+    service, problems = read({"service.cilium.io/forwarding-mode": text} if text else None)
+    assert service.forwarding == expected
+    assert bool(problems) == problem

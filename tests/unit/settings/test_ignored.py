@@ -33,7 +33,6 @@ from kubypass.settings.cilium_keys import CILIUM_KEYS
         ("enable-ipv4-egress-gateway", "true", "no egress gateway"),
         ("enable-bpf-masquerade", "false", "always masquerades in BPF"),
         ("egress-masquerade-interfaces", "eth0", "on every uplink"),
-        ("bpf-lb-mode", "dsr", "there is no DSR"),
         ("enable-svc-source-range-check", "false", "cannot be switched off"),
         ("enable-external-ips", "0", "cannot be switched off"),
         ("direct-routing-device", "eth0", "the kernel's routes"),
@@ -90,3 +89,11 @@ def test_no_switch_of_a_security_feature_is_just_accepted(word: str) -> None:
         "enable-local-redirect-policy",
     }:  # fmt: skip
         assert check_settings({key: "true"})[1][0].level == "ignored", key
+
+
+@pytest.mark.parametrize("dispatch", ["geneve", "ipip"])
+def test_a_dispatch_that_is_not_there_is_refused(dispatch: str) -> None:
+    """It is never accepted and then not done."""
+    _, (finding,) = check_settings({"bpf-lb-dsr-dispatch": dispatch})
+    assert finding.level == "wrong"
+    assert 'expected "opt" or "auto"' in finding.message

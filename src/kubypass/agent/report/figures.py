@@ -14,6 +14,16 @@ from kubypass.node.xdp_fit import AcceleratedDevice
 
 
 @dataclass(frozen=True, slots=True)
+class DsrFigures:
+    """How DSR goes."""
+
+    peers: tuple[dict[str, object], ...] = ()
+    """The other nodes, and how it reaches them."""
+    refused: Mapping[str, int] = field(default_factory=dict)
+    """Connections of services in DSR mode that were masqueraded, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
 class Figures:
     """The figures of one moment."""
 
@@ -39,6 +49,7 @@ class Figures:
     """The networks that pods reach with their own addresses."""
     lost_sources: int = 0
     """Connections ended since the start because the node lost the address that they were masqueraded with."""
+    dsr: DsrFigures = field(default_factory=DsrFigures)
     legacy_host: bool = False
     """Whether the programs leave it to the node's stack to forward packets."""
     conntrack_bypass: tuple[str, str] = ("", "")

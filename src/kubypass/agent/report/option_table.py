@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 
+from kubypass.agent.report.dsr import NO_PEER, forwarding_mode
 from kubypass.agent.report.host_routing import (
     BYPASS_REASONS,
     HOST_ROUTING_REASONS,
@@ -300,7 +301,15 @@ OPTIONS = (
         lambda inputs: _same("TCX" if inputs.features.tcx else "Legacy TC"),
         "How programs are attached to devices.",
     ),
-    Option("Mode", _always("SNAT"), "How packets reach a backend on another node.", verbose=True),
+    Option(
+        "Mode",
+        forwarding_mode,
+        "How clients outside reach backends on other nodes, and how many nodes take part in DSR.",
+        ("bpf-lb-mode", "bpf-lb-dsr-dispatch", "bpf-lb-mode-annotation", "dsr-probe-port"),
+        (NO_PEER,),
+        field="forwarding_mode",
+        verbose=True,
+    ),
     Option(
         "Backend Selection",
         _backend_selection,

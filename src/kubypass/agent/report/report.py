@@ -17,6 +17,7 @@ from kubypass.agent.report.counts import (
     process_metrics,
     socket_metrics,
 )
+from kubypass.agent.report.dsr import dsr_metrics
 from kubypass.agent.report.figures import Figures
 from kubypass.agent.report.map_fill import fill_metrics
 from kubypass.agent.report.notes import open_to_outside
@@ -106,6 +107,7 @@ class Report:
             *packet_metrics(self._counts()),
             *gauge_metrics(figures, len(self._problems(figures, failures))),
             *snat_metrics(failures),
+            *dsr_metrics(figures.dsr.refused),
             *agent.sync_metrics.metrics(agent.ports.answers, without_local),
             *socket_metrics(figures),
             *fill_metrics(figures.fills),

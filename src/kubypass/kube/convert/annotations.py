@@ -20,6 +20,7 @@ TYPE: Final = f"{_PREFIX}type"
 NODE: Final = f"{_PREFIX}node"
 NODE_SELECTOR: Final = f"{_PREFIX}node-selector"
 SOURCE_RANGES_POLICY: Final = f"{_PREFIX}src-ranges-policy"
+FORWARDING_MODE: Final = f"{_PREFIX}forwarding-mode"
 ALGORITHM: Final = f"{_PREFIX}lb-algorithm"
 WEIGHT: Final = f"{_PREFIX}weight"
 MAX_WEIGHT: Final = 65535
@@ -69,6 +70,15 @@ def read_source_deny(annotations: Mapping[str, str], notes: list[str]) -> bool:
             f"annotation {SOURCE_RANGES_POLICY} is {text!r}; expected allow or deny; taken as allow"
         )
     return text.lower() == "deny"
+
+
+def read_forwarding(annotations: Mapping[str, str], notes: list[str]) -> str:
+    """How backends on other nodes are reached, `snat` or `dsr`; empty without the annotation."""
+    text = annotations.get(FORWARDING_MODE, "")
+    if text and text.lower() not in {"snat", "dsr"}:
+        notes.append(f"annotation {FORWARDING_MODE} is {text!r}; expected snat or dsr; left out")
+        return ""
+    return text.lower()
 
 
 def read_algorithm(annotations: Mapping[str, str], notes: list[str]) -> str:

@@ -13,6 +13,7 @@ from kubypass.kube import wire
 from kubypass.kube.convert.annotations import (
     read_algorithm,
     read_exposure,
+    read_forwarding,
     read_nodes,
     read_source_deny,
 )
@@ -62,6 +63,7 @@ def convert_service(source: wire.Service, notes: list[str]) -> Service | None:
         algorithm=read_algorithm(annotations, notes),
         exposure=read_exposure(annotations, notes),
         nodes=read_nodes(annotations, notes),
+        forwarding=read_forwarding(annotations, notes),
         health_check_port=_health_check_port(spec),
         uid=metadata.uid or "",
         created=metadata.creation_timestamp or "",
