@@ -37,8 +37,8 @@ FIRST = [
 ]
 """The test files that catch most faults."""
 CLOSEST = {
-    "conntrack": ("backend_changes", "floods", "segments"),
-    "ingress": ("foreign", "live_frames"),
+    "conntrack": ("backend_changes", "floods", "segments", "dsr"),
+    "ingress": ("foreign", "live_frames", "dsr"),
     "accelerate": ("xdp", "xdp_devices"),
     "dsr_option": ("dsr", "dsr_sizes"),
     "dsr_receive": ("dsr", "dsr_sizes"),
