@@ -38,11 +38,11 @@ FIRST = [
 """The test files that catch most faults."""
 CLOSEST = {
     "conntrack": ("backend_changes", "floods", "segments", "dsr"),
+    "ingress": ("foreign", "live_frames", "dsr"),
+    "accelerate": ("xdp", "xdp_devices"),
     "dsr_option": ("dsr", "dsr_sizes"),
     "dsr_receive": ("dsr", "dsr_sizes"),
     "dsr_send": ("dsr", "dsr_sizes"),
-    "accelerate": ("xdp", "xdp_devices"),
-    "ingress": ("foreign", "live_frames", "dsr"),
     "balance": ("maglev", "same_choice"),
     "icmp_translate": ("masquerade_parts", "host_routing"),
     "masquerade": ("masquerade", "masquerade_parts"),
