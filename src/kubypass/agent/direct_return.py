@@ -12,8 +12,9 @@ from kubypass.datapath import layout
 from kubypass.datapath.synced_map import SyncedMap
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
-from kubypass.model.address import format_address
+from kubypass.model.address import Address, format_address
 from kubypass.model.cidr import Cidr
+from kubypass.model.dsr import DsrPath
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem
 from kubypass.model.verdict import DsrDispatch, DsrRefusal
@@ -34,6 +35,8 @@ class DirectReturn:
         self._probe = DsrProbe(settings.dsr.probe_port) if settings.dsr.wanted else None
         self._nodes: tuple[Node, ...] = ()
         self._planned: dict[Cidr, DsrPeer] = {}
+        self._told: Mapping[Address, DsrPath] = {}
+        """The ways that were planned last, and are in the map."""
         self._peers: SyncedMap | None = None
         self._refusals: Map | None = None
         self._failed: tuple[Problem, ...] = ()
@@ -90,6 +93,7 @@ class DirectReturn:
             message = f"nodes may get packets in a way that they do not expect: {error}; it is tried again"
             self._failed, self._planned = (Problem("DSR", message),), {}
             return 0
+        self._told = paths
         if planned != self._planned:
             direct = sum(bool(peer["dispatch"] != "snat") for peer in self.rows())
             log("nodes that answer clients by themselves", addresses=direct)
@@ -97,12 +101,11 @@ class DirectReturn:
         return written
 
     def rows(self) -> list[dict[str, object]]:
-        """Each address of another node, with what is known of the way there."""
-        paths = self._probe.paths if self._probe else {}
+        """Each address of another node, with what programs were told of the way there."""
         found: list[dict[str, object]] = []
         for node in self._nodes if self._probe else ():
             for address in first_addresses(node).values() if node.name != self._own else ():
-                path = paths.get(address, UNASKED)
+                path = self._told.get(address, UNASKED)
                 found.append(
                     {
                         "node": node.name,
