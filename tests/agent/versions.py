@@ -14,9 +14,15 @@ from kubypass.datapath.loader import OBJECTS
 from kubypass_lab.bench.node import BareNode
 
 ROOT = Path(__file__).parents[2]
+SERVICE_END = """\
+\t__u64 table; /* the Maglev tables of its lists */
+\t__u32 cells; /* of each table; 0: backends are selected at random */
+\t__u32 pad;
+"""
 OTHER_STRUCTS = {
     "struct flow {": "struct flow {\n\t__u64 colour;",  # a field more
     "struct service {": "struct service {\n\t__u32 pad;",  # others at another offset
+    SERVICE_END: "\t__u32 cells;\n\t__u64 table;\n",
     "struct backend {": "struct backend {\n\t__u32 pad;",
 }
 
@@ -76,9 +82,9 @@ def earlier_version(root: Path, commit: str) -> Path:
 
 def compile_objects(root: Path) -> Path:
     """Compiles the programs as the Makefile in `root` does; returns the directory, which its package finds."""
-    names = ["abi", *OBJECTS]
-    if "host_l3" in (root / "Makefile").read_text():  # a commit of before has none
-        names.append("host_l3")
+    rules = (root / "Makefile").read_text()
+    later = [name for name in ("host_l3", "xdp") if f"/{name}.bpf.o" in rules]
+    names = ["abi", *OBJECTS, *later]  # earlier commits have less
     objects = [f"build/bpf/{name}.bpf.o" for name in names]
     command = ["make", "-s", "-C", str(root), "-o", "build/packages", *objects]
     made = subprocess.run(command, capture_output=True, text=True, check=False)

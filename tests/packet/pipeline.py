@@ -31,7 +31,7 @@ from kubypass.model.address import Address, family, parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import Hook, LocalAddressKind, Verdict
 from kubypass.plan.items import PlanNode
-from kubypass.plan.masquerade import masqueraded_families, plan_inside
+from kubypass.plan.masquerade import masqueraded_families, plan_inside, plan_without
 from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
 from tests.packet.counting import Counting
@@ -126,7 +126,8 @@ class Pipeline:
         versions, _ = masqueraded_families(self.settings, inside_of, primary)
         sources: dict[int, Address] = {version: primary[version] for version in versions}
         maps = self.lab.maps
-        SyncedMap(maps["inside"]).apply(inside_entries(inside_of))
+        without = plan_without(self.settings, versions)
+        SyncedMap(maps["inside"]).apply(inside_entries({**without, **inside_of}))
         SyncedMap(maps["uplinks"]).apply(uplink_entry(uplink_index(), sources))
 
     def _connect(self) -> Services:
