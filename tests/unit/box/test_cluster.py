@@ -102,6 +102,9 @@ def test_the_control_planes_arguments_have_both_families() -> None:
     arguments = control_plane.api_server_arguments(Path("/pki"), ranges)
     assert "--service-cluster-ip-range=10.233.0.0/18,fd86::1000/116" in arguments
     assert "--authorization-mode=Node,RBAC" in arguments
+    assert "--runtime-config=admissionregistration.k8s.io/v1beta1=true" in arguments
+    older = control_plane.api_server_arguments(Path("/pki"), ranges, "v1.33.13")
+    assert "--runtime-config=admissionregistration.k8s.io/v1alpha1=true" in older
     arguments = control_plane.controller_manager_arguments(Path("/pki"), ranges)
     assert "--cluster-cidr=10.233.64.0/18,fd85::/48" in arguments
     assert "--node-cidr-mask-size-ipv6=64" in arguments

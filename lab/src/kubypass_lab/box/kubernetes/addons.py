@@ -11,6 +11,7 @@ from kubypass_lab.box.kubernetes.control_plane import PORT
 from kubypass_lab.box.kubernetes.images import COREDNS
 from kubypass_lab.box.kubernetes.kubectl import apply
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
+from kubypass_lab.box.kubernetes.programs import policy_api
 from kubypass_lab.box.topology import Topology
 
 _MANIFESTS = Path(__file__).with_name("manifests")
@@ -28,7 +29,7 @@ def dns_address(topology: Topology) -> IPv4Address | IPv6Address:
 
 def apply_policies(paths: ClusterPaths) -> None:
     """Apply the policy that keeps pods from pulling images."""
-    apply(paths, manifest("pull-policy.yaml", {}))
+    apply(paths, manifest("pull-policy.yaml", {"policy_api": policy_api(paths.version)}))
 
 
 def apply_dns(paths: ClusterPaths, topology: Topology) -> None:

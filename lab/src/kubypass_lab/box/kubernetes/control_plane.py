@@ -11,6 +11,7 @@ from kubypass.model.address import in_brackets
 from kubypass_lab.box.files import read_json, write_json
 from kubypass_lab.box.kubernetes import pki
 from kubypass_lab.box.kubernetes.paths import ClusterPaths
+from kubypass_lab.box.kubernetes.programs import VERSION, policy_api
 from kubypass_lab.box.paths import FABRIC
 from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import (
@@ -88,7 +89,7 @@ def etcd_arguments(directory: Path) -> list[str]:
     ]
 
 
-def api_server_arguments(directory: Path, ranges: Ranges) -> list[str]:
+def api_server_arguments(directory: Path, ranges: Ranges, version: str = VERSION) -> list[str]:
     """The API server with TLS, RBAC, the node authorizer and signed service accounts.
 
     MutatingAdmissionPolicy serves the policy that keeps `image: nginx` from being pulled.
@@ -110,7 +111,7 @@ def api_server_arguments(directory: Path, ranges: Ranges) -> list[str]:
         "--authorization-mode=Node,RBAC",
         "--enable-admission-plugins=NodeRestriction",
         "--feature-gates=MutatingAdmissionPolicy=true",
-        "--runtime-config=admissionregistration.k8s.io/v1beta1=true",
+        f"--runtime-config=admissionregistration.k8s.io/{policy_api(version)}=true",
         f"--requestheader-client-ca-file={directory}/ca.crt",
         "--requestheader-allowed-names=front-proxy-client",
         "--requestheader-username-headers=X-Remote-User",
@@ -163,7 +164,7 @@ def start_api(paths: ClusterPaths, topology: Topology) -> None:
 
 def start_api_server(paths: ClusterPaths, topology: Topology) -> None:
     """Start the API server, for the first time or again."""
-    arguments = api_server_arguments(paths.pki, ranges_of(topology))
+    arguments = api_server_arguments(paths.pki, ranges_of(topology), paths.version)
     _start(paths, "kube-apiserver", arguments)
 
 

