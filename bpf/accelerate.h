@@ -63,7 +63,7 @@ static __always_inline bool find_next_hop(context *ctx, const struct xdp_device 
 
 	if (packet->ttl <= 1)
 		return false;
-	fill_fib(&fib, ctx, to, packet->ethertype == bpf_htons(ETH_P_IP));
+	fill_fib(&fib, ctx, to, is_ipv4_packet(packet));
 	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS)
 		return false;
 	hop->ifindex = 0;

@@ -150,8 +150,25 @@ static __always_inline bool is_partner(const struct flow *partner, const struct 
 	       same_address(&partner->destination, &packet->tuple.source);
 }
 
+/* Marks both entries of a connection as confirmed. Of TCP, they move to `flows`; where they were they expire. */
+static __always_inline void confirm_entries(struct flow *flow, struct flow *partner, const struct tuple *flow_key,
+					    const struct tuple *key)
+{
+	flow->flags &= ~FLOW_FLAG_OPENING;
+	partner->flags &= ~FLOW_FLAG_OPENING;
+	if (flow_key->protocol != IPPROTO_TCP)
+		return;
+	if (bpf_map_update_elem(&flows, key, partner, BPF_ANY) ||
+	    bpf_map_update_elem(&flows, flow_key, flow, BPF_ANY)) {
+		flow->flags |= FLOW_FLAG_OPENING; /* it is tried again */
+		return;
+	}
+	flow->expires_ns = 0;
+	partner->expires_ns = 0;
+}
+
 /* Confirms the connection once the client has shown that it gets answers: in TCP it has acknowledged the first, else it
- * has sent something after one. Of TCP, both entries move; where they were they expire. */
+ * has sent something after one. */
 static __always_inline void confirm_flow(struct flow *flow, struct flow *partner, const struct packet *packet,
 					 const struct tuple *key)
 {
@@ -160,17 +177,7 @@ static __always_inline void confirm_flow(struct flow *flow, struct flow *partner
 	if (!(flow->flags & FLOW_FLAG_OPENING) || flow->direction == FLOW_REPLY || partner->state == FLOW_NEW ||
 	    partner->state == FLOW_CLOSED || (tcp && flow->state == FLOW_NEW))
 		return;
-	flow->flags &= ~FLOW_FLAG_OPENING;
-	partner->flags &= ~FLOW_FLAG_OPENING;
-	if (!tcp)
-		return;
-	if (bpf_map_update_elem(&flows, key, partner, BPF_ANY) ||
-	    bpf_map_update_elem(&flows, &packet->tuple, flow, BPF_ANY)) {
-		flow->flags |= FLOW_FLAG_OPENING; /* it is tried again */
-		return;
-	}
-	flow->expires_ns = 0;
-	partner->expires_ns = 0;
+	confirm_entries(flow, partner, &packet->tuple, key);
 }
 
 /* The packet in `scratch` may change its connection: its state, and the lifetime of both directions, since traffic may

@@ -27,11 +27,6 @@ struct dsr_ipv6_option {
 	__be16 pad;
 };
 
-static __always_inline bool is_ipv4_packet(const struct packet *packet)
-{
-	return packet->ethertype == bpf_htons(ETH_P_IP);
-}
-
 static __always_inline __u16 option_bytes(bool ipv4)
 {
 	return ipv4 ? sizeof(struct dsr_ipv4_option) : sizeof(struct dsr_ipv6_option);

@@ -100,17 +100,8 @@ static __always_inline void extend_dsr(struct flow *flow, const struct packet *p
 		return;
 	reply->expires_ns = now + timeout;
 	note_transient(&key, reply);
-	if (!confirms)
-		return;
-	flow->flags &= ~FLOW_FLAG_OPENING;
-	reply->flags &= ~FLOW_FLAG_OPENING;
-	if (bpf_map_update_elem(&flows, &key, reply, BPF_ANY) ||
-	    bpf_map_update_elem(&flows, &packet->tuple, flow, BPF_ANY)) {
-		flow->flags |= FLOW_FLAG_OPENING;
-		return;
-	}
-	flow->expires_ns = 0;
-	reply->expires_ns = 0;
+	if (confirms)
+		confirm_entries(flow, reply, &packet->tuple, &key);
 }
 
 /* Makes a translated packet one that goes to its backend's node; it has an Ethernet header by then. Where it does not

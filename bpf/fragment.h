@@ -17,7 +17,7 @@ static __always_inline struct datagram datagram_of(const struct packet *packet)
 		.source = packet->tuple.source,
 		.destination = packet->tuple.destination,
 		.identification = packet->identification,
-		.protocol = packet->ethertype == bpf_htons(ETH_P_IP) ? packet->tuple.protocol : 0,
+		.protocol = is_ipv4_packet(packet) ? packet->tuple.protocol : 0,
 	};
 }
 

@@ -32,7 +32,7 @@ static __always_inline struct icmp_error error_of(bool ipv4, enum verdict verdic
 static __always_inline struct address error_source(enum hook hook, const struct packet *packet, enum verdict verdict)
 {
 	bool service = verdict == VERDICT_REJECT_NO_BACKEND || verdict == VERDICT_REJECT_NO_SERVICE;
-	const struct address *node = primary_address(packet->ethertype == bpf_htons(ETH_P_IP));
+	const struct address *node = primary_address(is_ipv4_packet(packet));
 
 	return service || sent_by_node(hook) || !node || is_unspecified(node) ? packet->tuple.destination : *node;
 }
@@ -86,7 +86,7 @@ static __always_inline __u32 quoted_bytes(context *ctx, const struct packet *pac
 static __always_inline int become_error(context *ctx, enum hook hook, struct packet *packet, enum verdict verdict,
 					__u32 mtu)
 {
-	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	bool ipv4 = is_ipv4_packet(packet);
 	struct scratch *scratch = this_scratch();
 	__u32 quoted;
 
@@ -107,7 +107,7 @@ static __always_inline int become_error(context *ctx, enum hook hook, struct pac
 static __always_inline int become_echo_reply(context *ctx, struct packet *packet)
 {
 	struct tuple back = reversed(&packet->tuple);
-	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	bool ipv4 = is_ipv4_packet(packet);
 	__u8 type = ipv4 ? ICMP_ECHO_REPLY : ICMPV6_ECHO_REPLY;
 	__be16 old, new;
 

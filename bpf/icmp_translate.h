@@ -15,7 +15,7 @@
 /* Returns the type of an ICMP message, or negative where the packet is none. Of fragments, the first one has it. */
 static __always_inline int icmp_type(context *ctx, const struct packet *packet)
 {
-	__u8 type, protocol = packet->ethertype == bpf_htons(ETH_P_IP) ? IPPROTO_ICMP : IPPROTO_ICMPV6;
+	__u8 type, protocol = is_ipv4_packet(packet) ? IPPROTO_ICMP : IPPROTO_ICMPV6;
 
 	if (packet->tuple.protocol != protocol || load_bytes(ctx, packet->l4_offset, &type, sizeof(type)))
 		return -1;
@@ -25,7 +25,7 @@ static __always_inline int icmp_type(context *ctx, const struct packet *packet)
 /* Is the packet a whole ICMP message of the type that has this number in its family? */
 static __always_inline bool is_icmp(context *ctx, const struct packet *packet, __u8 ipv4, __u8 ipv6)
 {
-	__u8 type = packet->ethertype == bpf_htons(ETH_P_IP) ? ipv4 : ipv6;
+	__u8 type = is_ipv4_packet(packet) ? ipv4 : ipv6;
 
 	return !packet->fragment && icmp_type(ctx, packet) == type;
 }
@@ -36,7 +36,7 @@ static __always_inline bool has_error_type(context *ctx, const struct packet *pa
 {
 	int type = icmp_type(ctx, packet);
 
-	if (packet->ethertype == bpf_htons(ETH_P_IP))
+	if (is_ipv4_packet(packet))
 		return type == ICMP_UNREACHABLE || type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETER_PROBLEM;
 	return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
 }
@@ -92,15 +92,14 @@ static __always_inline bool parse_quoted(context *ctx, const struct packet *pack
 	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;
 
 	__builtin_memset(icmp, 0, sizeof(*icmp));
-	return packet->ethertype == bpf_htons(ETH_P_IP) ? parse_quoted_ipv4(ctx, offset, icmp)
-							: parse_quoted_ipv6(ctx, offset, icmp);
+	return is_ipv4_packet(packet) ? parse_quoted_ipv4(ctx, offset, icmp) : parse_quoted_ipv6(ctx, offset, icmp);
 }
 
 /* Gives the quoted packet the addresses and ports that it was sent with. The quoted transport checksum stays. The
  * ICMP checksum covers all of it; in IPv4, the quoted header's own checksum compensates for its addresses. */
 static __always_inline int rewrite_quoted(context *ctx, const struct packet *packet, const struct icmp_quotation *icmp)
 {
-	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	bool ipv4 = is_ipv4_packet(packet);
 	__u32 offset = packet->l4_offset + ICMP_HEADER_BYTES;
 	__be32 ends[2] = { icmp->sent.source.word[3], icmp->sent.destination.word[3] };
 	__u32 old_ports = both_ports(&icmp->quoted), ports = both_ports(&icmp->sent);

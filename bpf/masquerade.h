@@ -10,7 +10,7 @@
 
 static __always_inline bool masquerades(const struct packet *packet)
 {
-	return config.masquerade & (packet->ethertype == bpf_htons(ETH_P_IP) ? FAMILY_IPV4 : FAMILY_IPV6);
+	return config.masquerade & (is_ipv4_packet(packet) ? FAMILY_IPV4 : FAMILY_IPV6);
 }
 
 /* Is the address in one of the cluster's networks? Others of `inside` are asked for by a lookup, which costs more than

@@ -203,7 +203,7 @@ struct new_flow {
 /* Makes the node's primary address the source of the translated packets. */
 static __always_inline void use_primary_address(struct nat_setup *nat, const struct packet *packet)
 {
-	const struct address *primary = primary_address(packet->ethertype == bpf_htons(ETH_P_IP));
+	const struct address *primary = primary_address(is_ipv4_packet(packet));
 
 	if (primary)
 		nat->reply_key.destination = *primary;

@@ -12,7 +12,7 @@ static __always_inline bool leads_back(context *ctx, const struct packet *packet
 	struct bpf_fib_lookup fib = {};
 	long result;
 
-	fill_fib(&fib, ctx, &packet->tuple, packet->ethertype == bpf_htons(ETH_P_IP));
+	fill_fib(&fib, ctx, &packet->tuple, is_ipv4_packet(packet));
 	result = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
 	return (result == BPF_FIB_LKUP_RET_SUCCESS || result == BPF_FIB_LKUP_RET_NO_NEIGH) &&
 	       fib.ifindex == packet_device(ctx);

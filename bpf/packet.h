@@ -65,6 +65,11 @@ struct packet {
 	bool in_passage; /* its source is still to be translated: `passage` of `scratch` tells it */
 };
 
+static __always_inline bool is_ipv4_packet(const struct packet *packet)
+{
+	return packet->ethertype == bpf_htons(ETH_P_IP);
+}
+
 enum parse_result {
 	PARSE_IP,
 	PARSE_OTHER, /* not IP */
@@ -302,7 +307,7 @@ static __always_inline enum parse_result parse_ipv6(context *ctx, const struct c
 static __always_inline enum parse_result parse_packet(context *ctx, const struct cursor *cursor, struct packet *packet)
 {
 	packet->ethertype = packet_ethertype(ctx);
-	if (packet->ethertype == bpf_htons(ETH_P_IP))
+	if (is_ipv4_packet(packet))
 		return parse_ipv4(ctx, cursor, packet);
 	if (packet->ethertype == bpf_htons(ETH_P_IPV6))
 		return parse_ipv6(ctx, cursor, packet);

@@ -113,7 +113,7 @@ static __always_inline __u64 checksum_flags(const struct packet *packet)
 static __always_inline int rewrite_addresses(context *ctx, struct packet *packet, const struct tuple *to)
 {
 	__u64 flags = checksum_flags(packet);
-	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	bool ipv4 = is_ipv4_packet(packet);
 
 	if (ipv4 ? rewrite_ipv4(ctx, packet, to, flags) : rewrite_ipv6(ctx, packet, to, flags))
 		return -1;
@@ -136,7 +136,7 @@ static __always_inline int rewrite_packet(context *ctx, struct packet *packet, c
 
 static __always_inline int write_ttl(context *ctx, const struct packet *packet, __u8 ttl)
 {
-	if (packet->ethertype == bpf_htons(ETH_P_IP)) {
+	if (is_ipv4_packet(packet)) {
 		/* TTL is the high byte of its 16-bit word, whatever the protocol beside it. */
 		__be16 old = bpf_htons(packet->ttl << 8), new = bpf_htons(ttl << 8);
 
@@ -158,7 +158,7 @@ static __always_inline int decrement_ttl(context *ctx, const struct packet *pack
 
 	if (packet->from_node)
 		return 0;
-	if (packet->ethertype != bpf_htons(ETH_P_IP)) {
+	if (!is_ipv4_packet(packet)) {
 		if (!ipv6)
 			return -1;
 		ipv6->hop_limit--;

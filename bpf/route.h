@@ -52,7 +52,7 @@ static __always_inline enum verdict forward_to_pod(context *ctx, struct packet *
  * compares with the device's MTU only. */
 static __always_inline __u16 routed_bytes(context *ctx, const struct packet *packet)
 {
-	__u32 min = packet->ethertype == bpf_htons(ETH_P_IP) ? IPV4_MTU_MIN : IPV6_MTU_MIN;
+	__u32 min = is_ipv4_packet(packet) ? IPV4_MTU_MIN : IPV6_MTU_MIN;
 	__u32 segment = segment_bytes(ctx), bytes = packet->l4_offset - L2_BYTES + packet->l4_bytes;
 
 	if (segment) {
@@ -100,7 +100,7 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 
 	if (packet->ttl <= 1 && !packet->from_node)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
-	fill_fib(&fib, ctx, &packet->tuple, packet->ethertype == bpf_htons(ETH_P_IP));
+	fill_fib(&fib, ctx, &packet->tuple, is_ipv4_packet(packet));
 	bytes = routed_bytes(ctx, packet);
 	if (bytes)
 		bytes = bytes + added <= 0xffff ? bytes + added : 0xffff;

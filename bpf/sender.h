@@ -34,7 +34,7 @@ static __always_inline bool is_own_address(context *ctx, const struct packet *pa
 	struct pod_device *pod = lookup_pod(device);
 	struct local_address *own;
 
-	if (pod && same_address(packet->ethertype == bpf_htons(ETH_P_IP) ? &pod->ipv4 : &pod->ipv6, source))
+	if (pod && same_address(is_ipv4_packet(packet) ? &pod->ipv4 : &pod->ipv6, source))
 		return true;
 	own = lookup_local_address(source);
 	return own && own->ifindex == device;
@@ -44,7 +44,7 @@ static __always_inline bool is_own_address(context *ctx, const struct packet *pa
  * fragments, nor hides it behind more extension headers than are parsed. */
 static __always_inline bool is_foreign_error(context *ctx, const struct packet *packet)
 {
-	bool ipv4 = packet->ethertype == bpf_htons(ETH_P_IP);
+	bool ipv4 = is_ipv4_packet(packet);
 	__u32 quoted = packet->l4_offset + ICMP_HEADER_BYTES;
 	struct address sent_to = ipv4_address(0);
 
@@ -76,7 +76,7 @@ static __always_inline enum verdict judge_other_source(context *ctx, const struc
 	const struct tuple *tuple = &packet->tuple;
 	bool link_local = pod && same_address(&pod->link_local, &tuple->source), passes = false;
 
-	if (packet->ethertype == bpf_htons(ETH_P_IP)) {
+	if (is_ipv4_packet(packet)) {
 		passes = !tuple->source.word[3] && is_dhcp(tuple, DHCP_CLIENT, DHCP_SERVER);
 	} else if (link_local && is_dhcp(tuple, DHCP6_CLIENT, DHCP6_SERVER)) {
 		passes = true;
