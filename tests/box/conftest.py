@@ -178,6 +178,16 @@ def with_everywhere(settings: Path) -> Path:
     return Path(file.name)
 
 
+def guide_settings(directory: Path, settings: str) -> Path:
+    """The guide's settings with these lines, in place of its own for the same keys."""
+    keys = {line.partition(":")[0] for line in settings.splitlines()}
+    own = (GUIDE / "cilium-config.yaml").read_text().splitlines()
+    path = directory / "cilium-config.yaml"
+    lines = [line for line in own if line.partition(":")[0] not in keys]
+    path.write_text("\n".join((*lines, settings, "")))
+    return path
+
+
 @contextmanager
 def own_box(kind: str, settings: Path, *objects: Path) -> Iterator[Box]:
     """A dual-stack box that is gone after the block; `kind` as in box_name."""
@@ -204,15 +214,12 @@ def scenes(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Scene]:
     """Pods' connections are translated when they are opened, or packet by packet."""
-    directory = tmp_path_factory.mktemp("scenes")
-    settings = directory / "cilium-config.yaml"
-    text = (GUIDE / "cilium-config.yaml").read_text()
-    if request.param == "packets":
-        text = text.replace('bpf-lb-sock: "true"', 'bpf-lb-sock: "false"')
-    settings.write_text(text + '\nbpf-lb-map-max: "4096"\n')
+    at_sockets = request.param == "sockets"
+    changes = f'bpf-lb-sock: "{str(at_sockets).lower()}"\nbpf-lb-map-max: "4096"'
+    settings = guide_settings(tmp_path_factory.mktemp("scenes"), changes)
     with (
         own_box("scn", settings, HERE / "scenes.yaml") as box,
-        Scene(box, at_sockets=request.param == "sockets") as scene,
+        Scene(box, at_sockets=at_sockets) as scene,
     ):
         scene.route()
         yield scene

@@ -9,17 +9,16 @@ import pytest
 
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.steps_outside import PORT as OUTSIDE_PORT
-from kubypass_lab.box.steps_outside import server_outside
 from tests.box import firewall
-from tests.box.conftest import GUIDE, HERE, Cluster, own_box
+from tests.box.conftest import Cluster
+from tests.box.forwarding_scene import forwarding_scene
 from tests.box.pings import OUTSIDE
 from tests.box.scene import Scene
 from tests.box.scene_objects import ALL, Port
 
 pytestmark = pytest.mark.xdist_group("host-routing")
 NODES = ("node1", "node2")
-SETTINGS = """
-bpf-lb-sock: "false"
+SETTINGS = """\
 enable-host-legacy-routing: "true"
 install-no-conntrack-iptables-rules: "true"
 """
@@ -37,16 +36,9 @@ table ip site {
 @pytest.fixture(scope="module")
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Both options, below the firewall, which accepts what is not tracked."""
-    settings = tmp_path_factory.mktemp("untracked") / "cilium-config.yaml"
-    text = (GUIDE / "cilium-config.yaml").read_text().replace('bpf-lb-sock: "true"', "")
-    settings.write_text(text + SETTINGS)
-    with (
-        own_box("nct", settings, HERE / "scenes.yaml") as box,
-        server_outside(box),
-        Scene(box, at_sockets=False) as scene,
-    ):
-        scene.route()
-        firewall.set_up(box)
+    directory = tmp_path_factory.mktemp("untracked")
+    with forwarding_scene("nct", directory, SETTINGS) as scene:
+        firewall.set_up(scene.box)
         yield scene
 
 

@@ -11,7 +11,7 @@ import pytest
 from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
-from tests.box.conftest import GUIDE, HERE, Cluster, own_box
+from tests.box.conftest import HERE, Cluster, guide_settings, own_box
 from tests.box.exchanges import exchange
 
 pytestmark = pytest.mark.xdist_group("dsr")
@@ -37,10 +37,8 @@ SERVICE = """
 
 @pytest.fixture(scope="module")
 def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    settings = tmp_path_factory.mktemp("dsr") / "cilium-config.yaml"
-    text = (GUIDE / "cilium-config.yaml").read_text()
-    more = 'bpf-lb-mode: dsr\nbpf-lb-dsr-dispatch: auto\nbpf-lb-mode-annotation: "true"\n'
-    settings.write_text(f"{text}\n{more}")
+    more = 'bpf-lb-mode: dsr\nbpf-lb-dsr-dispatch: auto\nbpf-lb-mode-annotation: "true"'
+    settings = guide_settings(tmp_path_factory.mktemp("dsr"), more)
     with own_box("dsr", settings, HERE / "cluster.yaml") as box:
         cluster = Cluster(box)
         cluster.apply(SERVICE.format(annotations=""))

@@ -10,11 +10,11 @@ import pytest
 
 from kubypass_lab.box.paths import FABRIC
 from kubypass_lab.box.steps_outside import PORT as OUTSIDE_PORT
-from kubypass_lab.box.steps_outside import server_outside
 from kubypass_lab.box.topology import CLIENT_ADDRESSES
 from tests.box import firewall
-from tests.box.conftest import GUIDE, HERE, Cluster, own_box
+from tests.box.conftest import Cluster
 from tests.box.exchanges import exchange
+from tests.box.forwarding_scene import forwarding_scene
 from tests.box.narrow_ways import narrow
 from tests.box.pings import OUTSIDE, ping
 from tests.box.scene import Scene
@@ -24,7 +24,7 @@ from tests.box.scene_rows import Row
 pytestmark = pytest.mark.xdist_group("host-routing")
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 NODES = ("node1", "node2")
-SETTINGS = '\nbpf-lb-sock: "false"\nenable-host-legacy-routing: "true"\n'
+SETTINGS = 'enable-host-legacy-routing: "true"'
 WAYS = ("cluster", "node1", "node2", "external1", "external2")
 ROWS: list[Row] = [
     *((host, to, ALL) for host in ("client", "pod1", "a1") for to in WAYS),
@@ -36,16 +36,9 @@ ROWS: list[Row] = [
 @pytest.fixture(scope="module")
 def legacy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """Packets are translated one by one, forwarded by the stack, and judged by a firewall of each node."""
-    settings = tmp_path_factory.mktemp("legacy") / "cilium-config.yaml"
-    text = (GUIDE / "cilium-config.yaml").read_text().replace('bpf-lb-sock: "true"', "")
-    settings.write_text(text + SETTINGS)
-    with (
-        own_box("hrt", settings, HERE / "scenes.yaml") as box,
-        server_outside(box),
-        Scene(box, at_sockets=False) as scene,
-    ):
-        scene.route()
-        firewall.set_up(box)
+    directory = tmp_path_factory.mktemp("legacy")
+    with forwarding_scene("hrt", directory, SETTINGS) as scene:
+        firewall.set_up(scene.box)
         yield scene
 
 

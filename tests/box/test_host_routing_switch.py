@@ -17,9 +17,9 @@ from kubypass_lab.box import agents
 from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import Process, is_alive, stop, wait_until
 from kubypass_lab.box.steps_outside import PORT as OUTSIDE_PORT
-from kubypass_lab.box.steps_outside import server_outside
 from tests.box import firewall
-from tests.box.conftest import GUIDE, HERE, Cluster, own_box
+from tests.box.conftest import HERE, Cluster
+from tests.box.forwarding_scene import forwarding_scene
 from tests.box.pings import OUTSIDE
 from tests.box.scene import Scene
 from tests.box.scene_objects import Port
@@ -33,15 +33,7 @@ SYSCTLS = ("all/send_redirects", "eth0/send_redirects", "eth0/rp_filter")
 @pytest.fixture(scope="module")
 def living(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     """BPF host routing to begin with."""
-    settings = tmp_path_factory.mktemp("switch") / "cilium-config.yaml"
-    text = (GUIDE / "cilium-config.yaml").read_text()
-    settings.write_text(text.replace('bpf-lb-sock: "true"', 'bpf-lb-sock: "false"'))
-    with (
-        own_box("hrs", settings, HERE / "scenes.yaml") as box,
-        server_outside(box),
-        Scene(box, at_sockets=False) as scene,
-    ):
-        scene.route()
+    with forwarding_scene("hrs", tmp_path_factory.mktemp("switch")) as scene:
         yield scene
 
 

@@ -28,7 +28,7 @@ from kubypass_lab.box import agents
 from kubypass_lab.box.paths import CLIENT, FABRIC
 from kubypass_lab.box.process import run
 from tests.box.clients import connected
-from tests.box.conftest import GUIDE, HERE, Cluster, own_box
+from tests.box.conftest import HERE, Cluster, guide_settings, own_box
 from tests.box.exchanges import exchange
 
 pytestmark = pytest.mark.xdist_group("xdp")
@@ -45,10 +45,7 @@ SIZES = {
 
 
 def settings(directory: Path, mode: str) -> Path:
-    path = directory / f"{mode}.yaml"
-    text = (GUIDE / "cilium-config.yaml").read_text()
-    path.write_text(f'{text}\nbpf-lb-acceleration: "{mode}"\n')
-    return path
+    return guide_settings(directory, f'bpf-lb-acceleration: "{mode}"')
 
 
 def accelerate(cluster: Cluster, directory: Path, mode: str) -> None:

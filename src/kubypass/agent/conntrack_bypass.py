@@ -8,7 +8,8 @@ from collections.abc import Iterable
 from kubypass.agent.log import log
 from kubypass.errors import KernelError
 from kubypass.kernel import nf_tables
-from kubypass.kernel.netfilter_rules import Network, rules
+from kubypass.kernel.netfilter_rules import rules
+from kubypass.kernel.nf_tables import Network
 from kubypass.model.cidr import Cidr
 from kubypass.model.node import Node
 from kubypass.model.problem import Problem

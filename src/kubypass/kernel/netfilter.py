@@ -18,8 +18,9 @@ from pathlib import Path
 from kubypass.kernel.netlink import Netlink, attribute, attributes
 from kubypass.kernel.rtnetlink import DUMP
 
-_NETFILTER = 12
-_GET_CHAIN, _GET_RULE = 10 << 8 | 4, 10 << 8 | 7
+NETFILTER, NFTABLES = 12, 10
+"""The protocol of netlink, and the subsystem of nfnetlink."""
+GET_CHAIN, GET_RULE = NFTABLES << 8 | 4, NFTABLES << 8 | 7
 _TABLE, _NAME, _HOOK, _POLICY = 1, 3, 4, 5
 _RULE_TABLE, _RULE_CHAIN, _RULE_EXPRESSIONS = 1, 2, 4
 _FAMILIES = {1: "inet", 2: "ip", 5: "netdev", 7: "bridge", 10: "ip6"}
@@ -63,15 +64,15 @@ def hooked_chains() -> list[HookedChain]:
 
 
 def _nftables() -> Iterator[HookedChain]:
-    with Netlink(_NETFILTER) as netlink:
-        for _, data in list(netlink.request(_GET_CHAIN, DUMP, bytes(4))):
+    with Netlink(NETFILTER) as netlink:
+        for _, data in list(netlink.request(GET_CHAIN, DUMP, bytes(4))):
             family, fields = data[0], attributes(data[4:])
             hook = attributes(fields.get(_HOOK, b"")).get(1)
             if hook is None or family not in _FAMILIES:
                 continue
             hooks = _DEVICE_HOOKS if family == 5 else _IP_HOOKS  # NFPROTO_NETDEV
             number, policy = int.from_bytes(hook), fields.get(_POLICY)
-            table, name = _text(fields[_TABLE]), _text(fields[_NAME])
+            table, name = text_of(fields[_TABLE]), text_of(fields[_NAME])
             yield HookedChain(
                 f"{_FAMILIES[family]} {table}",
                 name,
@@ -86,15 +87,16 @@ def _rules(netlink: Netlink, family: int, table: str, chain: str) -> int:
     asked += attribute(_RULE_TABLE, os.fsencode(table) + b"\0")
     asked += attribute(_RULE_CHAIN, os.fsencode(chain) + b"\0")
     count = 0
-    for _, data in netlink.request(_GET_RULE, DUMP, asked):
+    for _, data in netlink.request(GET_RULE, DUMP, asked):
         fields = attributes(data[4:])
-        mine = _text(fields[_RULE_TABLE]) == table and _text(fields[_RULE_CHAIN]) == chain
+        mine = text_of(fields[_RULE_TABLE]) == table and text_of(fields[_RULE_CHAIN]) == chain
         count += mine and b"KUBE-" not in fields.get(_RULE_EXPRESSIONS, b"")
     return count
 
 
-def _text(value: bytes) -> str:
-    return os.fsdecode(value.rstrip(b"\0"))
+def text_of(value: bytes) -> str:
+    """The text of a field that ends with a zero byte, or of one that is padded."""
+    return os.fsdecode(value.partition(b"\0")[0])
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def chains_by_start(entries: bytes, offsets: int) -> dict[int, str]:
         kind = entries[at + target + 2 : at + target + 31].rstrip(b"\0")
         if kind == b"ERROR":
             name = entries[at + target + _TARGET_DATA : at + after]
-            found[at + after] = _text(name.partition(b"\0")[0])
+            found[at + after] = text_of(name)
         at += after
     return found
 

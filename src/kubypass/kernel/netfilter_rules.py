@@ -7,19 +7,27 @@ is confined. What cannot be read counts as not confined.
 
 from __future__ import annotations
 
-import os
 import struct
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from ipaddress import ip_address, ip_network
 
-from kubypass.kernel.netfilter import CHAINS, LegacyTable, chains_by_start, legacy_tables
+from kubypass.kernel.netfilter import (
+    CHAINS,
+    GET_CHAIN,
+    GET_RULE,
+    NETFILTER,
+    LegacyTable,
+    chains_by_start,
+    legacy_tables,
+    text_of,
+)
 from kubypass.kernel.netlink import Netlink, attributes
+from kubypass.kernel.nf_tables import Network
+from kubypass.kernel.rtnetlink import DUMP
 
-NETFILTER, NFTABLES = 12, 10
-_GET_CHAIN, _GET_RULE, _DUMP = NFTABLES << 8 | 4, NFTABLES << 8 | 7, 0x300
 _FAMILIES = {1: "inet", 2: "ip", 10: "ip6"}
 _SOURCES = {2: (12, 4), 10: (8, 16)}
 """Where a header has the source, and its bytes, by NFPROTO_*."""
@@ -31,7 +39,6 @@ ESTABLISHED, UNTRACKED, UNKNOWN = 2, 64, 0x7FFFFFFF
 _XT_STATES_AT, _XT_UNTRACKED = 150, 256  # in struct xt_conntrack_mtinfo2 and its successor
 _EQUAL = 0
 _INVERTED_SOURCE = 8
-Network = IPv4Network | IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +76,14 @@ def rules() -> list[Rule]:
 
 def _nftables() -> Iterator[Rule]:
     with Netlink(NETFILTER) as netlink:
-        for _, data in list(netlink.request(_GET_CHAIN, _DUMP, bytes(4))):
+        for _, data in list(netlink.request(GET_CHAIN, DUMP, bytes(4))):
             fields = attributes(data[4:])
             policy = fields.get(5)
             if data[0] in _FAMILIES and policy is not None and not int.from_bytes(policy):
                 yield Rule(
-                    f"{_FAMILIES[data[0]]} {_text(fields[1])}", _text(fields[3]), 0, drops=True
+                    f"{_FAMILIES[data[0]]} {text_of(fields[1])}", text_of(fields[3]), 0, drops=True
                 )
-        for _, data in list(netlink.request(_GET_RULE, _DUMP, bytes(4))):
+        for _, data in list(netlink.request(GET_RULE, DUMP, bytes(4))):
             fields = attributes(data[4:])
             if data[0] in _FAMILIES:
                 yield _nft_rule(data[0], fields)
@@ -146,7 +153,7 @@ class _Reader:
 
     def _compatible(self, name: str, data: dict[int, bytes]) -> None:
         """Parts of rules that iptables-nft has made."""
-        kind, info = _text(data.get(1, b"")), data.get(3, b"")
+        kind, info = text_of(data.get(1, b"")), data.get(3, b"")
         if name == "target" and kind in _TARGETS:
             self.rule = replace(self.rule, translation=kind)
         elif name == "target" and kind in _VERDICTS:
@@ -157,11 +164,11 @@ class _Reader:
 
 def _nft_rule(family: int, fields: dict[int, bytes]) -> Rule:
     number = int.from_bytes(fields.get(3, b""))
-    table = f"{_FAMILIES[family]} {_text(fields[1])}"
-    reader = _Reader(Rule(table, _text(fields[2]), number), family)
+    table = f"{_FAMILIES[family]} {text_of(fields[1])}"
+    reader = _Reader(Rule(table, text_of(fields[2]), number), family)
     for body in _list(fields.get(4, b"")):
         expression = attributes(body)
-        reader.read(_text(expression.get(1, b"")), attributes(expression.get(2, b"")))
+        reader.read(text_of(expression.get(1, b"")), attributes(expression.get(2, b"")))
     return replace(reader.rule, addresses=tuple(reader.addresses))
 
 
@@ -187,10 +194,6 @@ def _network(address: bytes, bits: int) -> Network:
     return ip_network((ip_address(address), bits), strict=False)
 
 
-def _text(value: bytes) -> str:
-    return os.fsdecode(value.partition(b"\0")[0])
-
-
 def _legacy() -> Iterator[Rule]:
     for table in legacy_tables():
         chains = chains_by_start(table.entries, table.offsets)
@@ -208,10 +211,10 @@ def _legacy() -> Iterator[Rule]:
 def _legacy_rule(table: LegacyTable, chain: str, number: int, entry: bytes) -> Rule:
     size, matches, inverted = (4, 112, 83) if table.family == "ip" else (16, 168, 132)
     target: int = struct.unpack_from("=H", entry, table.offsets)[0]
-    name, states = _text(entry[target + 2 : target + 31]), 0
+    name, states = text_of(entry[target + 2 : target + 31]), 0
     while matches < target:
         length: int = struct.unpack_from("=H", entry, matches)[0]
-        kind = _text(entry[matches + 2 : matches + 31])
+        kind = text_of(entry[matches + 2 : matches + 31])
         if kind in ("conntrack", "state"):
             states = _xt_states(kind, entry[matches + 32 : matches + length])
         matches += max(length, 32)

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 
 from kubypass.errors import KernelError
+from kubypass.kernel.netfilter import NETFILTER, NFTABLES
 from kubypass.kernel.netlink import Netlink, attribute, attributes, messages
 
-NETFILTER, SUBSYSTEM = 12, 10
 _HEADER = struct.Struct("=IHHII")
 _BEGIN, _END, _ERROR = 0x10, 0x11, 2
 _NEW_TABLE, _DELETE_TABLE, _NEW_CHAIN, _NEW_RULE, _GET_RULE, _NEW_SET, _NEW_ELEMENT, _GET_GENERATION = (
@@ -185,7 +185,7 @@ def generation() -> int | None:
 
 def _ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
     with Netlink(NETFILTER) as netlink:
-        for _, data in netlink.request(SUBSYSTEM << 8 | kind, flags, body):
+        for _, data in netlink.request(NFTABLES << 8 | kind, flags, body):
             yield data
             if not flags:
                 return
@@ -193,11 +193,11 @@ def _ask(kind: int, flags: int, body: bytes) -> Iterator[bytes]:
 
 def _commit(changes: list[_Message], subject: str) -> None:
     """Sends one transaction, and waits until the kernel has taken each part of it."""
-    batch = struct.pack("!BBH", 0, 0, SUBSYSTEM)
+    batch = struct.pack("!BBH", 0, 0, NFTABLES)
     sent = [_HEADER.pack(20, _BEGIN, _REQUEST, 1, 0) + batch]
     for number, one in enumerate(changes, start=2):
         body = struct.pack("!BBH", _INET, 0, 0) + one.body
-        kind = SUBSYSTEM << 8 | one.kind
+        kind = NFTABLES << 8 | one.kind
         flags = _REQUEST | _ACK | one.flags
         sent.append(_HEADER.pack(16 + len(body), kind, flags, number, 0) + body)
     sent.append(_HEADER.pack(20, _END, _REQUEST, len(changes) + 2, 0) + batch)

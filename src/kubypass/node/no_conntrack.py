@@ -16,7 +16,8 @@ from shutil import which
 
 from kubypass.errors import KernelError
 from kubypass.kernel import nf_tables
-from kubypass.kernel.netfilter_rules import ESTABLISHED, UNTRACKED, Network, Rule
+from kubypass.kernel.netfilter_rules import ESTABLISHED, UNTRACKED, Rule
+from kubypass.kernel.nf_tables import Network
 from kubypass.model.cidr import Cidr
 from kubypass.model.printable import printable
 from kubypass.node.record import Change, Kind, Record

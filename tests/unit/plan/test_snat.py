@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import pytest
 
+from kubypass.model.port_range import Ports
 from kubypass.plan.snat import more_ports_advice, plan_snat_ports
 from kubypass.settings.check import check_settings
 from kubypass.settings.masquerade import MasqueradeSettings
@@ -12,6 +13,13 @@ from kubypass.settings.node_ports import NodePortSettings
 from kubypass.settings.settings import Settings
 
 LINUX = (32768, 60999)
+
+
+def settings_of(node_ports: Ports, extra: Ports | None) -> Settings:
+    return Settings(
+        node_ports=NodePortSettings(port_range=node_ports),
+        masquerade=MasqueradeSettings(extra_ports=extra),
+    )
 
 
 @pytest.mark.parametrize(
@@ -33,10 +41,7 @@ def test_where_nothing_is_amiss(
     extra: tuple[int, int] | None,
     expected: str,
 ) -> None:
-    settings = Settings(
-        node_ports=NodePortSettings(port_range=node_ports),
-        masquerade=MasqueradeSettings(extra_ports=extra),
-    )
+    settings = settings_of(node_ports, extra)
     ports, problems = plan_snat_ports(settings, ephemeral)
     assert (str(ports), problems) == (expected, ())
 
@@ -57,10 +62,7 @@ def test_few_ports_or_shared_ones_are_a_problem(
     expected: str,
     words: str,
 ) -> None:
-    settings = Settings(
-        node_ports=NodePortSettings(port_range=node_ports),
-        masquerade=MasqueradeSettings(extra_ports=extra),
-    )
+    settings = settings_of(node_ports, extra)
     ports, (problem,) = plan_snat_ports(settings, ephemeral)
     assert str(ports) == expected
     assert words in problem.message
@@ -112,10 +114,7 @@ def test_advice_says_how_many_more_ports_there_are(
     extra: tuple[int, int] | None,
     expected: str,
 ) -> None:
-    settings = Settings(
-        node_ports=NodePortSettings(port_range=node_ports),
-        masquerade=MasqueradeSettings(extra_ports=extra),
-    )
+    settings = settings_of(node_ports, extra)
     advice = more_ports_advice(settings, ephemeral)
     assert expected in advice
     assert advice.endswith("or spread the service over more backends")
