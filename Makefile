@@ -146,6 +146,7 @@ bench: install build ## paired measurements with a control, the agent at scale, 
 	.venv/bin/kubypass bench scale --json bench/scale.json
 	.venv/bin/kubypass bench packets --base f8889ae --json bench/packets.json
 	.venv/bin/kubypass bench kubernetes --json bench/kubernetes.json --plot bench/kubernetes.png
+	.venv/bin/pytest -q -s --cost tests/packet/test_cost_in_loops.py tests/packet/test_live_rate.py
 
 $(WHEEL): $(shell find lab/src -name '*.py') lab/pyproject.toml scripts/image_archive.py
 $(WHEEL): $(OBJECTS) $(BUILD)/cni/kubypass-cni deploy/kubypass.yaml $(shell find src -name '*.py') pyproject.toml README.md .venv/ready

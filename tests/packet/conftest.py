@@ -11,6 +11,7 @@ from scapy.layers.l2 import ARP, Ether
 
 from kubypass.errors import KernelError
 from kubypass.kernel.bpf import Map
+from kubypass.kernel.netns import inside
 from kubypass.kernel.program import CHECKSUM_COMPLETE
 from tests.packet.lab import Lab, config, native_networks
 from tests.packet.packets import V4, V6, Addresses
@@ -91,6 +92,17 @@ def driver(loaded: Lab) -> Lab:
     loaded.reset()
     loaded.flags, loaded.repeats, loaded.driver = 0, 0, True
     return loaded
+
+
+@pytest.fixture
+def quiet(loaded: Lab, request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """For figures, which depend on the machine and on what else it does: `--cost` asks for them."""
+    if not request.config.getoption("--cost", default=False):
+        pytest.skip("a measurement: --cost runs it")
+    loaded.reset()
+    loaded.flags, loaded.repeats, loaded.driver = 0, 0, False
+    with inside(loaded.path):
+        yield loaded
 
 
 @pytest.fixture(params=[V4, V6], ids=["ipv4", "ipv6"])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a packet costs XDP and tc in a tight loop, with hot caches: `-s` prints it. XDP has to be the cheaper one.
+"""What a packet costs XDP and tc in a tight loop, with hot caches; `--cost -s` prints it. XDP has to be cheaper.
 
 Each run gives the packet its headers back (restore.bpf.c), whose own cost is subtracted. KUBYPASS_LOOPS is the number
 of runs in a round. The figures of ADR 16 come from here.
@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -18,7 +17,6 @@ from kubypass.datapath.loader import XDP_PROGRAM
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import XDP_FRAGS, XDP_HAS_FRAGS
 from kubypass.kernel.libbpf import ObjectFile
-from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program, frame_context, packet_context
 from kubypass.model.verdict import ServiceFlag
 from tests.house.sources import ROOT
@@ -65,14 +63,6 @@ def load(kind: str, turns: int, measured: Program, context: bytes) -> Loop:
         maps["measured"],
         context,
     )
-
-
-@pytest.fixture
-def quiet(loaded: Lab) -> Iterator[Lab]:
-    loaded.reset()
-    loaded.flags, loaded.repeats, loaded.driver = 0, 0, False
-    with inside(loaded.path):
-        yield loaded
 
 
 def measure(lab: Lab, packets: list[bytes]) -> dict[str, int]:

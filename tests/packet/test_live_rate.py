@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many live frames a second XDP and tc forward, with the generator on the same core: `-s` prints it.
+"""How many live frames a second XDP and tc forward, with the generator on the same core: `--cost -s` prints it.
 
 The generator sends ACKs of open flows into the uplink, a veth; what comes back is dropped at its other end.
 KUBYPASS_LIVE is the number of frames in a round. The figures of ADR 16 come from here.
@@ -23,7 +23,6 @@ from kubypass.kernel.attach.clsact import ClsactHook, remove_clsact
 from kubypass.kernel.attach.xdp import XdpHook, XdpMode
 from kubypass.kernel.bpf import Map, attributes_of, call, check
 from kubypass.kernel.libbpf import ObjectFile
-from kubypass.kernel.netns import inside
 from kubypass.kernel.program import Program
 from kubypass.model.verdict import Hook, Verdict
 from tests.house.sources import ROOT
@@ -69,14 +68,6 @@ def load(out: int) -> Tools:
         names = ("generate", "nothing", "sink")
         programs = {name: Program(os.dup(opened.program_fd(name))) for name in names}
         return Tools(**programs, frames=Map(os.dup(opened.map_fd("frames"))))
-
-
-@pytest.fixture
-def quiet(loaded: Lab) -> Iterator[Lab]:
-    loaded.reset()
-    loaded.flags, loaded.repeats, loaded.driver = 0, 0, False
-    with inside(loaded.path):
-        yield loaded
 
 
 @contextmanager
