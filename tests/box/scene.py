@@ -163,9 +163,8 @@ class Scene:
 
     def map(self, node: str, name: str) -> Map:
         """A pinned map of a node's datapath."""
-        name_of_node = self.box.topology.node(node).name
-        pins = self.box.paths.node_bpffs(name_of_node) / "kubypass" / layout.LAYOUT_HASH
-        return Map.open_pinned(str(pins / name))
+        bpffs = self.box.paths.node_bpffs(self.box.topology.node(node).name)
+        return Map.open_pinned(str(bpffs / "kubypass" / layout.LAYOUT_HASH / name))
 
     def asker(self, host: str) -> Asker:
         """The process that dials from a host."""
