@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* What XDP sends in DSR mode: packets of connections that are known, or that begin here. It is dsr_send.h's order turned
- * round, since nothing may have changed where a packet is left to from_uplink: that one refuses, and tells what does not
- * fit. What arrives with the option is for a backend of this node, and so from_uplink's too. */
+/* What XDP sends in DSR mode: packets of connections that are known, or that begin here. The order of dsr_send.h is
+ * turned round, since nothing may have changed where a packet is left to from_uplink: that one refuses, and tells what
+ * does not fit. What arrives with the option is for a backend of this node, and so from_uplink's too. */
 #pragma once
 
 #include "accelerate.h"
