@@ -16,6 +16,7 @@ from kubypass.model.address import (
     format_address_port,
     is_ipv4,
     mapped_address,
+    parse_address,
 )
 from kubypass.model.protocol import Protocol
 from kubypass.model.verdict import BackendList, LocalAddressKind, ServiceFlag, Verdict
@@ -35,6 +36,7 @@ from kubypass.trace.messages import (
 from kubypass.trace.packets import Flow, build, read
 from kubypass.trace.programs import Outcome, Programs
 from kubypass.trace.run import PACKET_PROGRAM, Answer, Run, Source, run
+from kubypass.trace.tunnel import tunnel_end
 
 _REPLY_PROGRAM = {LocalAddressKind.POD: "from_pod", None: "from_uplink"}
 
@@ -198,7 +200,9 @@ def _next_hop(programs: Programs, outcome: Outcome, sent: Flow) -> str:
         index = layout.LocalAddress.unpack(raw).ifindex if raw else 0
         return f"into the pod by {_device(index)}"
     if outcome.verdict in {Verdict.TO_NETWORK, Verdict.DSR}:
-        route = "" if programs.scratch_network else _route(sent.destination)
+        end = tunnel_end(outcome.packet)
+        to = parse_address(end) if end else sent.destination
+        route = f"{f' in Geneve to {end}' if end else ''}{'' if programs.scratch_network else _route(to)}"
         answered = "; the backend's node answers the client (DSR)"
         return f"to the network{route}{answered if outcome.verdict == Verdict.DSR else ''}"
     if outcome.verdict == Verdict.PASS:

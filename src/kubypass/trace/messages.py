@@ -50,6 +50,8 @@ WHY: Final = {
     "the sender, or the sender is in the cluster",
     Verdict.DROP_DSR_CLASH: "the client has another connection to the backend from the same port; the node that "
     "balances masquerades what the client repeats",
+    Verdict.DROP_DSR_TUNNEL: "it is in Geneve with a DSR option, but no node of the cluster has sent it, or what is "
+    "inside is not for an address of this node",
 }
 CHANGE: Final = {
     Verdict.REJECT_NO_BACKEND: "make one of its pods ready; or look why the selector finds none",
@@ -67,6 +69,8 @@ CHANGE: Final = {
     Verdict.DROP_NO_SNAT_PORT: "add ports with node-port-nat-range-ext, or spread the clients over more nodes or "
     "backends",
     Verdict.DROP_FLOWS_FULL: "raise bpf-ct-global-tcp-max",
+    Verdict.DROP_DSR_TUNNEL: "if a node has sent it, look for its Node and the addresses there: kubypass status "
+    "--verbose",
     Verdict.DROP_DSR: "where the option comes from another node: compare bpf-lb-mode and the Services of both nodes",
 }
 

@@ -9,11 +9,13 @@ from typing import Final
 
 from kubypass.model.address import Address, is_ipv4
 from kubypass.model.protocol import Protocol
+from kubypass.trace.tunnel import inside_tunnel
 
 SYN: Final = 0x02
 SYN_ACK: Final = 0x12
 _TTL = 64
 _ETHERNET = 14
+_DESTINATION_OPTIONS = 60
 _MAC = bytes.fromhex("024b50000001")
 _ETHERTYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
 _PAYLOAD = b"kubypass"
@@ -61,14 +63,17 @@ def build(flow: Flow, *, reply: bool = False) -> bytes:
 
 
 def read(packet: bytes) -> Flow:
-    """Reads addresses and ports from a packet without options or extension headers."""
+    """Reads addresses and ports, behind an option of DSR or inside of its tunnel."""
+    packet = inside_tunnel(packet)
     if packet[12:14] == _ETHERTYPES[4]:
         prefix = bytes(10) + b"\xff\xff"
         source, destination = prefix + packet[26:30], prefix + packet[30:34]
-        protocol, at = packet[23], _ETHERNET + 20
+        protocol, at = packet[23], _ETHERNET + 4 * (packet[14] & 15)
     else:
         source, destination = packet[22:38], packet[38:54]
         protocol, at = packet[20], _ETHERNET + 40
+        if protocol == _DESTINATION_OPTIONS:
+            protocol, at = packet[at], at + 8 * (packet[at + 1] + 1)
     ports = struct.unpack_from("!HH", packet, at)
     return Flow(Address(source), ports[0], Address(destination), ports[1], Protocol(protocol))
 

@@ -19,6 +19,7 @@ from kubypass.trace.messages import WHY
 from kubypass.trace.programs import Outcome
 from kubypass.trace.run import Answer
 from kubypass.trace.traced_node import TracedNode
+from kubypass.trace.tunnel import inside_tunnel, tunnel_end
 
 PROGRAMS: Final = {
     "from-uplink": "from_uplink",
@@ -87,7 +88,9 @@ class Replayed:
         if verdict > Verdict.DROP:
             return WHY.get(verdict, verdict.name.lower().replace("_", " "))
         by = "by the node's stack " if self.outcome.seen else ""
-        return by + _NEXT.get(verdict, "to the node's own network stack")
+        end = tunnel_end(self.outcome.packet) if verdict == Verdict.DSR else ""
+        inside = f"in Geneve to {end}: " if end else ""
+        return by + inside + _NEXT.get(verdict, "to the node's own network stack")
 
 
 class Replay:
@@ -123,13 +126,13 @@ class Replay:
         if len(frame) < _SHORTEST:
             error = f"{len(frame)} bytes: a test run takes {_SHORTEST} at least, Ethernet's and IPv4's headers"
             return Replayed(number, record.time_ns, error)
-        ends = read_ends(frame)
+        ends = read_ends(inside_tunnel(frame))
         try:
             outcome = self._send(frame, ends)
         except KernelError as error:
             why = f"{len(frame)} bytes: a test run does not take it ({os.strerror(error.errno)})"
             return Replayed(number, record.time_ns, why, ends)
-        after = read_ends(outcome.packet) if outcome.verdict < Verdict.DROP else None
+        after = read_ends(inside_tunnel(outcome.packet)) if outcome.verdict < Verdict.DROP else None
         service = self._service(ends, after, outcome)
         return Replayed(
             number, record.time_ns, "", ends, outcome, after, service, _sent(record, outcome)
