@@ -171,8 +171,8 @@ static __always_inline enum verdict accelerate_error(context *ctx, const struct 
 	struct tuple to;
 
 	if (!scratch || packet->fragment || !has_error_type(ctx, packet) || is_foreign(HOOK_XDP, packet) ||
-	    !plan_icmp_error(ctx, packet, &scratch->icmp, &to) || lookup_local_address(&to.destination) ||
-	    !find_next_hop(ctx, device, packet, &to, 0, &hop))
+	    !plan_icmp_error(ctx, packet, &scratch->icmp, &to) || (config.tunnel && scratch->icmp.direct) ||
+	    lookup_local_address(&to.destination) || !find_next_hop(ctx, device, packet, &to, 0, &hop))
 		return VERDICT_PASS;
 	if (rewrite_quoted(ctx, packet, &scratch->icmp) || rewrite_addresses(ctx, packet, &to))
 		return VERDICT_DROP_REWRITE;

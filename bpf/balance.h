@@ -182,8 +182,7 @@ static __always_inline enum verdict balance_packet(context *ctx, enum hook hook,
 	struct service *service;
 	enum verdict verdict;
 
-	if (config.dsr && from_network(hook) && flow && (flow->flags & FLOW_FLAG_DSR) &&
-	    flow->direction == FLOW_FORWARD)
+	if (from_network(hook) && flow && is_direct_flow(flow))
 		return VERDICT_DSR;
 	if (flow && refresh_flow(ctx, flow, packet, now)) {
 		verdict = translate(ctx, packet, flow, now);

@@ -40,7 +40,7 @@ struct config {
 	__u8 dsr; /* services may be in DSR mode, and DSR options of other nodes are obeyed */
 	__u8 inside_network_count;
 	__u8 frags; /* XDP gets frames in several buffers, and bpf_xdp_get_buff_len exists */
-	__u8 pad;
+	__u8 tunnel; /* DSR: tunnels of other nodes end here */
 	struct network pod_networks[NETWORKS_MAX];
 	struct network service_networks[NETWORKS_MAX]; /* where cluster addresses come from */
 	struct network inside_networks[NETWORKS_MAX]; /* of `inside`, those that settings name: they cost no lookup */

@@ -256,6 +256,12 @@ static __always_inline bool refresh_flow(context *ctx, struct flow *flow, const 
 	return !change_flow();
 }
 
+/* Is it the client's direction of a connection in DSR mode, at the node that balances? */
+static __always_inline bool is_direct_flow(const struct flow *flow)
+{
+	return config.dsr && (flow->flags & FLOW_FLAG_DSR) && flow->direction == FLOW_FORWARD;
+}
+
 /* Returns the live entry of the packet, or NULL. */
 static __always_inline struct flow *lookup_flow(const struct packet *packet, __u64 now)
 {

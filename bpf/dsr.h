@@ -12,13 +12,17 @@
 
 #include "dsr_receive.h"
 #include "dsr_send.h"
+#include "tunnel.h"
 
 /* Does what the first part has left to DSR. */
 static __always_inline __u64 run_dsr(context *ctx, enum hook hook, __u64 first)
 {
 	union step step = { .bits = first };
+	bool tunnelled = config.tunnel && step.next == NEXT_RECEIVE_FROM_TUNNEL;
 
 	if (step.next == NEXT_SEND_DSR)
 		return send_dsr(ctx, hook);
-	return step.next == NEXT_RECEIVE_DSR ? receive_dsr(ctx, hook) : first;
+	if (tunnelled)
+		step.bits = receive_from_tunnel(ctx, hook);
+	return step.next == NEXT_RECEIVE_DSR ? receive_dsr(ctx, hook, tunnelled) : step.bits;
 }

@@ -7,6 +7,7 @@
 #include "finish.h"
 #include "nat.h"
 #include "route.h"
+#include "tunnel.h"
 
 /* Can another node have put the option on? It names a frontend in DSR mode, which admits the client, and the client is
  * neither a node nor a pod of one: a forged option gets nothing that the frontend would not give. */
@@ -99,8 +100,9 @@ static __always_inline enum verdict receive_packet(context *ctx, struct scratch 
 	return receive_new(ctx, scratch, packet, now);
 }
 
-/* Handles a packet with the option. Returns a step. A port of 0 names no frontend: it tells that the option arrives. */
-__noinline __u64 receive_dsr(context *ctx, __u32 hook)
+/* Handles a packet with the option, or one that was `tunnelled` with it. Returns a step. A port of 0 names no frontend:
+ * it tells that the option arrives. */
+__noinline __u64 receive_dsr(context *ctx, __u32 hook, bool tunnelled)
 {
 	struct scratch *scratch = this_scratch();
 	struct cursor cursor = read_headers(ctx);
@@ -108,15 +110,19 @@ __noinline __u64 receive_dsr(context *ctx, __u32 hook)
 	struct local_address *local;
 	enum verdict verdict;
 
-	if (!config.dsr || !scratch || parse_packet(ctx, &cursor, &packet) != PARSE_IP || !packet.has_ports ||
-	    read_frontend(ctx, &packet, &scratch->dsr))
+	if (!config.dsr || !scratch || parse_packet(ctx, &cursor, &packet) != PARSE_IP ||
+	    (!tunnelled && (!packet.has_ports || read_frontend(ctx, &packet, &scratch->dsr))))
 		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED).bits;
 	local = lookup_local_address(&packet.tuple.destination);
+	if (tunnelled && (!local || !is_carried(&packet, &scratch->dsr)))
+		return finish(ctx, hook, &packet, local ? VERDICT_DROP_DSR_TUNNEL : VERDICT_DROP_NO_ROUTE).bits;
+	if (!packet.has_ports)
+		return (union step){ .next = NEXT_SLOW_PATH }.bits;
 	if (!local || !scratch->dsr.port)
 		return finish(ctx, hook, &packet, VERDICT_PASS).bits;
 	if (is_foreign(hook, &packet) || !is_obeyed(&packet, &scratch->dsr))
 		return finish(ctx, hook, &packet, VERDICT_DROP_DSR).bits;
-	if (remove_option(ctx, &packet, &scratch->dsr))
+	if (!tunnelled && remove_option(ctx, &packet, &scratch->dsr))
 		return finish(ctx, hook, &packet, VERDICT_DROP_REWRITE).bits;
 	verdict = receive_packet(ctx, scratch, &packet);
 	if (verdict == VERDICT_PASS && local->kind == LOCAL_POD)

@@ -8,6 +8,7 @@
 #include "finish.h"
 #include "nat.h"
 #include "route.h"
+#include "tunnel.h"
 
 #define DSR_SYN_REPEATS 2
 
@@ -26,6 +27,12 @@ static __always_inline void count_refusal(const struct scratch *scratch)
 		(*refused)++;
 }
 
+/* How many bytes does a packet get that names the frontend to the node? */
+static __always_inline __u32 dispatch_bytes(const struct dsr_peer *peer, bool ipv4)
+{
+	return peer->dispatch == DSR_GENEVE ? geneve_bytes(ipv4) : option_bytes(ipv4);
+}
+
 /* Opens the connection of the packet with the backend that was selected. Returns false where it cannot be one of DSR,
  * and `scratch` says why; packets of other nodes and of their pods get the answers that they get without DSR. */
 static __always_inline bool open_dsr(context *ctx, struct scratch *scratch, const struct packet *packet, __u64 now)
@@ -38,12 +45,14 @@ static __always_inline bool open_dsr(context *ctx, struct scratch *scratch, cons
 	if (!backend || lookup_peer(&packet->tuple.source))
 		return refuse_dsr(scratch, DSR_REFUSAL_MAX); /* that is not counted */
 	peer = lookup_peer(&backend->address);
-	if (!peer || peer->dispatch != DSR_OPTION)
+	if (!peer || peer->dispatch == DSR_NONE)
 		return refuse_dsr(scratch, DSR_REFUSED_PEER);
-	if (extra_bytes(packet))
+	if (peer->dispatch == DSR_OPTION && extra_bytes(packet))
 		return refuse_dsr(scratch, DSR_REFUSED_OPTIONS);
-	if (!packet->fixed_size && peer->mtu &&
-	    routed_bytes(ctx, packet) + option_bytes(is_ipv4_packet(packet)) > peer->mtu)
+	if (peer->dispatch == DSR_GENEVE && is_joined(ctx, packet))
+		return refuse_dsr(scratch, DSR_REFUSED_SEGMENTS);
+	if (is_cut(packet) && peer->mtu &&
+	    routed_bytes(ctx, packet) + dispatch_bytes(peer, is_ipv4_packet(packet)) > peer->mtu)
 		return refuse_dsr(scratch, DSR_REFUSED_SIZE);
 	new.service = scratch->dsr.service;
 	new.backend = scratch->dsr.backend;
@@ -189,6 +198,8 @@ __noinline __u64 send_dsr(context *ctx, __u32 hook)
 		flow = &scratch->nat.forward;
 	name_frontend(&scratch->dsr, &packet);
 	verdict = translate(ctx, &packet, flow, now);
+	if (verdict == VERDICT_PASS && config.tunnel && lookup_tunnel(&packet.tuple.destination))
+		return (union step){ .next = NEXT_SEND_IN_TUNNEL, .reinject = packet.awaited }.bits;
 	if (verdict == VERDICT_PASS)
 		verdict = forward_dsr(ctx, &packet, &scratch->dsr, told);
 	return finish(ctx, hook, &packet, verdict).bits;

@@ -141,6 +141,7 @@ static __always_inline bool plan_icmp_error(context *ctx, const struct packet *p
 	if (!flow)
 		return false;
 	icmp->sent = partner_key(flow, icmp->quoted.protocol);
+	icmp->direct = is_direct_flow(flow);
 	*to = packet->tuple;
 	if (!keeps_source(ctx, packet, icmp))
 		to->source = icmp->sent.destination;

@@ -43,6 +43,8 @@ static __always_inline union step handle_ingress(context *ctx, enum hook hook)
 		verdict = judge_other_source(ctx, &packet);
 	} else if (config.dsr && from_network(hook) && has_dsr_option(ctx, &packet)) {
 		return (union step){ .action = ACTION_DROP, .next = NEXT_RECEIVE_DSR };
+	} else if (arrives_in_tunnel(ctx, hook, &packet)) {
+		return (union step){ .action = ACTION_DROP, .next = NEXT_RECEIVE_FROM_TUNNEL };
 	} else {
 		verdict = balance_packet(ctx, hook, &packet, &local);
 		if (verdict == VERDICT_DSR)

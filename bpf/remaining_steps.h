@@ -61,6 +61,8 @@ static __always_inline int run_remaining_steps(context *ctx, enum hook hook, __u
 		step.bits = handle_slow_path(ctx, hook);
 	if (step.reinject && reinject_fragments(ctx, L2_BYTES || step.action == ACTION_PASS ? 0 : ETH_HLEN))
 		return ACTION_DROP;
+	if (config.tunnel && from_network(hook) && step.next == NEXT_SEND_IN_TUNNEL)
+		step.bits = send_in_tunnel(ctx, hook);
 	if (step.next == NEXT_ICMP_REPLY)
 		return send_icmp_reply(ctx, hook, step.bits);
 	return step.action;

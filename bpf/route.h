@@ -90,18 +90,17 @@ static __always_inline enum verdict give_up_too_big(struct packet *packet, __u16
 		       VERDICT_DROP_TOO_BIG);
 }
 
-/* Forwards a packet by the route to its destination. The caller adds `added` bytes to it afterwards; a `direct` one
- * does not go through the stack. */
-static __always_inline enum verdict forward_to_network(context *ctx, struct packet *packet, __u16 added, bool direct)
+/* Forwards a packet of `bytes` bytes as its next hop is asked for `route`. The caller adds `added` bytes to it
+ * afterwards; a `direct` one does not go through the stack. */
+static __always_inline enum verdict forward_by_route(context *ctx, struct packet *packet, const struct tuple *route,
+						     __u32 bytes, __u16 added, bool direct)
 {
 	struct bpf_fib_lookup fib = {};
-	__u16 bytes;
 	long result;
 
 	if (packet->ttl <= 1 && !packet->from_node)
 		return give_up(packet, VERDICT_ANSWER_TTL_EXPIRED, VERDICT_DROP_TTL_EXPIRED);
-	fill_fib(&fib, ctx, &packet->tuple, is_ipv4_packet(packet));
-	bytes = routed_bytes(ctx, packet);
+	fill_fib(&fib, ctx, route, is_ipv4_packet(packet));
 	if (bytes)
 		bytes = bytes + added <= 0xffff ? bytes + added : 0xffff;
 	fib.tot_len = bytes;
@@ -125,6 +124,12 @@ static __always_inline enum verdict forward_to_network(context *ctx, struct pack
 	else
 		packet->action = redirect_out(fib.ifindex);
 	return VERDICT_TO_NETWORK;
+}
+
+/* Forwards a packet by the route to its destination, as forward_by_route does. */
+static __always_inline enum verdict forward_to_network(context *ctx, struct packet *packet, __u16 added, bool direct)
+{
+	return forward_by_route(ctx, packet, &packet->tuple, routed_bytes(ctx, packet), added, direct);
 }
 
 /* Sends the packet up into the node's own stack by the loopback device: on another device, the stack would take the

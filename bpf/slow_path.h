@@ -14,6 +14,7 @@
 static __always_inline enum verdict follow_first_fragment(context *ctx, struct packet *packet,
 							  const struct datagram_ports *first, __u64 now)
 {
+	struct scratch *scratch = this_scratch();
 	struct tuple target;
 	struct flow *flow;
 
@@ -25,6 +26,8 @@ static __always_inline enum verdict follow_first_fragment(context *ctx, struct p
 	flow = find_flow(&packet->tuple, now, false);
 	if (!flow)
 		return VERDICT_DROP_FRAGMENT;
+	if (scratch)
+		scratch->icmp.direct = is_direct_flow(flow);
 	target = flow_target(flow, packet->tuple.protocol);
 	return begin_translation(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
 }
@@ -42,6 +45,7 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 {
 	struct packet packet = { .from_node = sent_by_node(hook) };
 	struct cursor cursor = read_headers(ctx);
+	struct scratch *scratch = this_scratch();
 	struct datagram_ports *first = NULL;
 	struct local_address *local = NULL;
 	enum verdict verdict = VERDICT_PASS;
@@ -49,6 +53,8 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 
 	if (parse_packet(ctx, &cursor, &packet) != PARSE_IP)
 		return finish(ctx, hook, &packet, VERDICT_PASS).bits;
+	if (scratch)
+		scratch->icmp.direct = false;
 	if (has_other_source(ctx, hook, &packet))
 		verdict = judge_other_source(ctx, &packet);
 	else if (is_ingress(hook) && is_foreign(hook, &packet))
@@ -73,6 +79,8 @@ __noinline __u64 handle_slow_path(context *ctx, __u32 hook)
 	}
 	if (!local && !packet.translated)
 		verdict = judge_without_ports(ctx, hook, &packet);
+	if (config.tunnel && from_network(hook) && verdict == VERDICT_PASS && !local && scratch && scratch->icmp.direct)
+		return (union step){ .next = NEXT_SEND_IN_TUNNEL }.bits;
 	if (verdict == VERDICT_PASS)
 		verdict = forward(ctx, hook, &packet, local);
 	return finish(ctx, hook, &packet, verdict).bits;

@@ -15,6 +15,8 @@ enum next_part {
 	NEXT_SEND_DSR = 3, /* to a backend whose node answers */
 	NEXT_RECEIVE_DSR = 4, /* the packet has an option of another node */
 	NEXT_AGAIN = 5, /* the first part judges the packet again */
+	NEXT_SEND_IN_TUNNEL = 6, /* to a backend whose node answers; it is translated */
+	NEXT_RECEIVE_FROM_TUNNEL = 7, /* the packet is in one of another node */
 };
 
 /* `action` comes first: where a part ends in a tail call to the previous version's program, that program's action is

@@ -42,6 +42,7 @@ enum verdict {
 	VERDICT_DROP_FOREIGN_SOURCE = 24, /* a pod sends from an address that is not its own */
 	VERDICT_DROP_DSR = 25, /* a DSR option that no node of the cluster can have put on */
 	VERDICT_DROP_DSR_CLASH = 26, /* in DSR mode, but the client has another connection like it to the backend */
+	VERDICT_DROP_DSR_TUNNEL = 27, /* in Geneve with a DSR option, as no node of the cluster can have sent it */
 	VERDICT_ANSWER = 32, /* never returned: the following tell the sender, by ICMP or by an error of its call */
 	VERDICT_REJECT_NO_BACKEND = 33,
 	VERDICT_REJECT_NO_SERVICE = 34, /* a service has the address, none has the port */

@@ -187,6 +187,22 @@ static __always_inline int remove_behind_ip(context *ctx, bool ipv4, __u32 bytes
 	return bpf_skb_adjust_room(ctx, -(__s32)bytes, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO);
 }
 
+/* Makes room for `bytes` bytes behind the Ethernet header, for the headers of a tunnel by UDP that end in an Ethernet
+ * header: the kernel cuts what is inside into segments. */
+static __always_inline int insert_tunnel(context *ctx, bool ipv4, __u32 bytes)
+{
+	__u64 family = ipv4 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
+
+	return bpf_skb_adjust_room(ctx, bytes, BPF_ADJ_ROOM_MAC,
+				   ROOM_FLAGS | family | BPF_F_ADJ_ROOM_ENCAP_L2(ETH_HLEN));
+}
+
+/* Removes the `bytes` bytes behind the Ethernet header, or of a packet that has none. */
+static __always_inline int remove_tunnel(context *ctx, __u32 bytes)
+{
+	return bpf_skb_adjust_room(ctx, -(__s32)bytes, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO);
+}
+
 /* Puts `bytes` zero bytes in front of a packet without Ethernet header. */
 static __always_inline int prepend_room(context *ctx, __u32 bytes)
 {

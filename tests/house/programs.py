@@ -30,7 +30,7 @@ TAIL_CALL_STACK = 256
 OTHER_SETTINGS = {
     "local_detector": LocalDetector.NETWORK, "masquerade_all": 1, "external_cluster_ip": 1, "answer_ping": 1,
     "pod_network_count": 4, "service_network_count": 4, "tracing": 1,
-    "passages_a_cpu": 1024, "dsr": 1,
+    "passages_a_cpu": 1024, "dsr": 1, "tunnel": 1,
 }  # fmt: skip
 """What the default settings leave out, so that the verifier has to look at it."""
 _SIZES = {"flows": 4096, "transient_flows": 4096, "backends": 256, "slots": 256}

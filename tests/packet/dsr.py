@@ -13,6 +13,7 @@ from scapy.layers.inet6 import HBHOptUnknown, IPv6, IPv6ExtHdrDestOpt
 from scapy.packet import Packet
 
 from kubypass.datapath import layout
+from kubypass.model.address import parse_address
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import DsrDispatch, DsrRefusal, ServiceFlag
 from tests.packet.lab import Lab
@@ -34,14 +35,24 @@ def peers(lab: Lab, dispatch: DsrDispatch = DsrDispatch.OPTION, mtu: int = 0) ->
     for text, is_node in _PEERS.items():
         cidr = parse_cidr(text)
         key = layout.Prefix(cidr.bits, cidr.network).pack()
-        lab.maps["dsr_peers"].update(key, layout.DsrPeer(dispatch, int(is_node), mtu).pack())
+        node = parse_address((V4 if cidr.family == 4 else V6).other_node)
+        value = layout.DsrPeer(dispatch, int(is_node), mtu, node)
+        lab.maps["dsr_peers"].update(key, value.pack())
 
 
-def balancer(netns: str, flags: int, who: Addresses, protocol: str, *, driver: bool = False) -> Lab:
+def balancer(
+    netns: str,
+    flags: int,
+    who: Addresses,
+    protocol: str,
+    dispatch: DsrDispatch = DsrDispatch.OPTION,
+    *,
+    driver: bool = False,
+) -> Lab:
     """A node with a NodePort whose only backend is on the other node."""
-    lab = empty(netns, dsr=1)
+    lab = empty(netns, dsr=1, tunnel=int(dispatch == DsrDispatch.GENEVE))
     lab.flags, lab.driver = flags, driver
-    peers(lab)
+    peers(lab, dispatch)
     lab.service(
         who.node, PORT, [who.remote_pod], protocol=protocol,
         flags=ServiceFlag.NODE_PORT | ServiceFlag.DSR, target=TARGET,
@@ -49,11 +60,19 @@ def balancer(netns: str, flags: int, who: Addresses, protocol: str, *, driver: b
     return lab
 
 
-def backend(netns: str, flags: int, who: Addresses, protocol: str, *, driver: bool = False) -> Lab:
+def backend(
+    netns: str,
+    flags: int,
+    who: Addresses,
+    protocol: str,
+    dispatch: DsrDispatch = DsrDispatch.OPTION,
+    *,
+    driver: bool = False,
+) -> Lab:
     """The node that has the backend of the other node's NodePort, and of a load balancer's address."""
-    lab = empty(netns, dsr=1)
+    lab = empty(netns, dsr=1, tunnel=int(dispatch == DsrDispatch.GENEVE))
     lab.flags, lab.driver = flags, driver
-    peers(lab)
+    peers(lab, dispatch)
     for address, port, flag in (
         (who.other_node, PORT, ServiceFlag.NODE_PORT),
         (who.service, 80, ServiceFlag.LOAD_BALANCER),

@@ -24,7 +24,7 @@ from kubypass.plan.dsr import UNASKED, DsrPeer, first_addresses, plan_peers, pla
 from kubypass.settings.dsr import AUTO
 from kubypass.settings.settings import Settings
 
-_WORDS = {DsrDispatch.NONE: "snat", DsrDispatch.OPTION: "opt"}
+_WORDS = {DsrDispatch.NONE: "snat", DsrDispatch.OPTION: "opt", DsrDispatch.GENEVE: "geneve"}
 
 
 class DirectReturn:
@@ -32,7 +32,8 @@ class DirectReturn:
 
     def __init__(self, settings: Settings, own: str) -> None:
         self._own, self._dispatch = own, settings.dsr.dispatch
-        self._probe = DsrProbe(settings.dsr.probe_port) if settings.dsr.wanted else None
+        port, ways = settings.dsr.probe_port, settings.dsr.dispatches
+        self._probe = DsrProbe(port, ways) if settings.dsr.wanted else None
         self._nodes: tuple[Node, ...] = ()
         self._planned: dict[Cidr, DsrPeer] = {}
         self._told: Mapping[Address, DsrPath] = {}
@@ -83,7 +84,7 @@ class DirectReturn:
             return 0
         entries = {
             layout.Prefix(cidr.bits, cidr.network).pack(): layout.DsrPeer(
-                peer.path.dispatch, int(peer.is_node), peer.path.mtu
+                peer.path.dispatch, int(peer.is_node), peer.path.mtu, peer.node
             ).pack()
             for cidr, peer in planned.items()
         }

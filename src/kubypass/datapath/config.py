@@ -30,8 +30,7 @@ def datapath_config(
 ) -> layout.Config:
     """The constants of the programs.
 
-    `pod_cidrs` are those of its Node object. `ephemeral` is the first and
-    the last of the ports that the kernel gives to sockets.
+    `pod_cidrs` are those of its Node object. `ephemeral` has the first and last port that the kernel gives to sockets.
     """
     detector, networks, families = _detector(settings, pod_cidrs)
     inside = cluster_networks(settings)[:NETWORKS_MAX]
@@ -68,6 +67,7 @@ def datapath_config(
         dsr=int(settings.dsr.wanted),
         inside_network_count=len(inside),
         frags=int(features.xdp_frags),
+        tunnel=int(settings.dsr.tunnels),
         pod_networks=pack_networks(networks),
         service_networks=pack_networks(settings.services.cidrs),
         inside_networks=pack_networks(inside),

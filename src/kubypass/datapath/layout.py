@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "9305c082e797"
+LAYOUT_HASH = "2fb19a5b64d1"
 MAP_NAMES = (
     "services",
     "slots",
@@ -715,29 +715,30 @@ class NodeAddresses(NamedTuple):
         return cls(ipv4, ipv6)
 
 
-_DSR_PEER = Struct("<III")
-DSR_PEER_SIZE = 12
+_DSR_PEER = Struct("<III16s")
+DSR_PEER_SIZE = 28
 
 
 class DsrPeer(NamedTuple):
-    """struct dsr_peer, 12 bytes."""
+    """struct dsr_peer, 28 bytes."""
 
     dispatch: int
     is_node: int
     mtu: int
+    node: Bytes
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
-        return _DSR_PEER.pack(self.dispatch, self.is_node, self.mtu)
+        return _DSR_PEER.pack(self.dispatch, self.is_node, self.mtu, self.node)
 
     @classmethod
     def unpack(cls, data: Bytes) -> DsrPeer:
         """Reads the bytes that the kernel has."""
-        dispatch, is_node, mtu = _DSR_PEER.unpack(data)
-        return cls(dispatch, is_node, mtu)
+        dispatch, is_node, mtu, node = _DSR_PEER.unpack(data)
+        return cls(dispatch, is_node, mtu, node)
 
 
-_CONFIG = Struct("<QQQQQQQIIIIIBBBBBBBBBBBBBBBBBBB1x128s128s128s")
+_CONFIG = Struct("<QQQQQQQIIIIIBBBBBBBBBBBBBBBBBBBB128s128s128s")
 CONFIG_SIZE = 480
 
 
@@ -775,6 +776,7 @@ class Config(NamedTuple):
     dsr: int
     inside_network_count: int
     frags: int
+    tunnel: int
     pod_networks: Bytes
     service_networks: Bytes
     inside_networks: Bytes
@@ -813,6 +815,7 @@ class Config(NamedTuple):
             self.dsr,
             self.inside_network_count,
             self.frags,
+            self.tunnel,
             self.pod_networks,
             self.service_networks,
             self.inside_networks,
@@ -853,6 +856,7 @@ class Config(NamedTuple):
             dsr,
             inside_network_count,
             frags,
+            tunnel,
             pod_networks,
             service_networks,
             inside_networks,
@@ -889,6 +893,7 @@ class Config(NamedTuple):
             dsr,
             inside_network_count,
             frags,
+            tunnel,
             pod_networks,
             service_networks,
             inside_networks,

@@ -46,6 +46,7 @@ class DsrDispatch(IntEnum):
 
     NONE = 0
     OPTION = 1
+    GENEVE = 2
 
 
 class DsrRefusal(IntEnum):
@@ -56,7 +57,8 @@ class DsrRefusal(IntEnum):
     REFUSED_CLASH = 2
     REFUSED_UNANSWERED = 3
     REFUSED_SIZE = 4
-    REFUSAL_MAX = 5
+    REFUSED_SEGMENTS = 5
+    REFUSAL_MAX = 6
 
 
 class FlowDirection(IntEnum):
@@ -186,6 +188,7 @@ class Verdict(IntEnum):
     DROP_FOREIGN_SOURCE = 24
     DROP_DSR = 25
     DROP_DSR_CLASH = 26
+    DROP_DSR_TUNNEL = 27
     ANSWER = 32
     REJECT_NO_BACKEND = 33
     REJECT_NO_SERVICE = 34

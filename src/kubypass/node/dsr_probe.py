@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Finds out which nodes take part in DSR, and what arrives there, by datagrams between agents.
 
-A node asks each other one at its first address of each family: plainly, with the option, and in packets of
-several sizes. Each answer repeats the question's secret number and says whether the option was on it. A
+A node asks each other one at its first address of each family: plainly, with the option, in Geneve, and in packets
+of several sizes. Each answer repeats the question's secret number and says whether the option was on it. A
 node that does not answer has no kubypass, another version, or something on the way that drops it: it gets no DSR.
 
 One thread asks and answers. It owns its sockets; everybody else reads `paths` and sets `targets`.
@@ -23,6 +23,7 @@ from kubypass.model.address import Address, Family, family, format_address, pars
 from kubypass.model.dsr import DsrPath
 from kubypass.model.verdict import DsrDispatch
 from kubypass.node.dsr_socket import HEADER_BYTES, open_socket, receive
+from kubypass.node.dsr_tunnel import GENEVE_PORT, in_geneve
 
 ROUND_S: Final = 5.0
 _MISSED: Final = 3
@@ -31,7 +32,18 @@ _SIZES: Final = (9000, 4000, 1500, 1492, 1472, 1450, 1400, 1350, 1280)
 _QUESTION, _ANSWER = b"kubypass-dsr-1 ?", b"kubypass-dsr-1 !"
 """The number is the version of what both sides have to understand alike."""
 NO_ANSWER: Final = "does not answer at UDP port {port}: no kubypass, another version, or a firewall"
-NO_OPTION: Final = "the option does not arrive there"
+NOT_THERE: Final = {
+    DsrDispatch.OPTION: "the option does not arrive there",
+    DsrDispatch.GENEVE: f"Geneve (UDP port {GENEVE_PORT}) does not arrive there, or is not set there",
+}
+NO_ROOM: Final = "Geneve does not fit: the path takes {mtu} bytes, and {least} are needed"
+_LEAST_MTU: Final[dict[tuple[DsrDispatch, Family], int]] = {
+    (DsrDispatch.GENEVE, 4): 576 + 62,
+    (DsrDispatch.GENEVE, 6): 1280 + 94,
+}
+"""No client can be asked for packets that are shorter than what every host sends, with the headers of the tunnel."""
+_PLAIN, _WITH_OPTION, _IN_GENEVE = 0, 1, 2
+"""The kinds of questions; larger numbers are sizes of plain ones."""
 
 
 @dataclass
@@ -39,8 +51,11 @@ class _Peer:
     """What a node has answered, in this round and in all."""
 
     alive: int = _MISSED
-    """Rounds since the last answer, and since the last with the option."""
-    option: int = _MISSED
+    """Rounds since the last answer."""
+    missed: dict[DsrDispatch, int] = field(
+        default_factory=lambda: dict.fromkeys(NOT_THERE, _MISSED)
+    )
+    """Rounds since the last one to a question that came in this way."""
     sizes: set[int] = field(default_factory=set)
     mtu: int = 0
 
@@ -48,11 +63,12 @@ class _Peer:
 class DsrProbe:
     """Asks and answers, until it is closed."""
 
-    def __init__(self, port: int) -> None:
-        self._port = port
+    def __init__(self, port: int, dispatches: tuple[DsrDispatch, ...]) -> None:
+        """The probe asks in these ways; the first that arrives is used."""
+        self._port, self._dispatches = port, dispatches
         self._peers: dict[Address, _Peer] = {}
         self._asked: dict[bytes, tuple[Address, int]] = {}
-        """Secret numbers of this round's questions -> node and size; 0: the plain one, 1: the one with the option."""
+        """Secret numbers of this round's questions -> node, and kind or size."""
         self._sockets: dict[socket.socket, Family] = {}
         self._own: tuple[Address, ...] = ()
         self._listening: dict[Family, socket.socket] = {}
@@ -115,7 +131,12 @@ class DsrProbe:
                 self._ask_from(address, version, there)
 
     def _ask_from(self, own: Address, version: Family, targets: Iterable[Address]) -> None:
+        kinds = [_PLAIN, *_SIZES]
+        if DsrDispatch.GENEVE in self._dispatches:
+            kinds.append(_IN_GENEVE)
         for with_option in (False, True):
+            if with_option and DsrDispatch.OPTION not in self._dispatches:
+                continue
             try:
                 asking = open_socket(own, version, with_option=with_option)
             except OSError as error:
@@ -123,17 +144,20 @@ class DsrProbe:
                 return
             self._sockets[asking] = version
             for target in targets:
-                for size in (1,) if with_option else (0, *_SIZES):
-                    self._send(asking, target, size)
+                for kind in (_WITH_OPTION,) if with_option else kinds:
+                    self._send(asking, own, target, kind)
 
-    def _send(self, asking: socket.socket, target: Address, size: int) -> None:
+    def _send(self, asking: socket.socket, own: Address, target: Address, kind: int) -> None:
         number = secrets.token_bytes(8)
-        self._asked[number] = (target, size)
-        data = _QUESTION + number
-        if size > 1:
-            data = data.ljust(size - HEADER_BYTES[family(target)], b"\0")
+        self._asked[number] = (target, kind)
+        data, port = _QUESTION + number, self._port
+        if kind == _IN_GENEVE:
+            data = in_geneve(data, (own, asking.getsockname()[1]), (target, port))
+            port = GENEVE_PORT
+        elif kind > _IN_GENEVE:
+            data = data.ljust(kind - HEADER_BYTES[family(target)], b"\0")
         try:
-            asking.sendto(data, (format_address(target), self._port))
+            asking.sendto(data, (format_address(target), port))
         except OSError:  # no route, or longer than the device takes: it is not answered
             del self._asked[number]
 
@@ -155,18 +179,20 @@ class DsrProbe:
             except OSError:
                 return
         elif found.data.startswith(_ANSWER) and number in self._asked:
-            target, size = self._asked[number]
+            target, kind = self._asked[number]
             if target == sender:
-                self._note(self._peers[target], size, with_option=found.data[length + 8 :] == b"1")
+                self._note(self._peers[target], kind, with_option=found.data[length + 8 :] == b"1")
 
     @staticmethod
-    def _note(peer: _Peer, size: int, *, with_option: bool) -> None:
-        if size == 0:
+    def _note(peer: _Peer, kind: int, *, with_option: bool) -> None:
+        if kind == _PLAIN:
             peer.alive = -1
-        elif size > 1:
-            peer.sizes.add(size)
+        elif kind == _IN_GENEVE:
+            peer.missed[DsrDispatch.GENEVE] = -1
+        elif kind > _IN_GENEVE:
+            peer.sizes.add(kind)
         elif with_option:
-            peer.option = -1
+            peer.missed[DsrDispatch.OPTION] = -1
 
     def _conclude(self) -> None:
         """Counts the round, and says what is known by now."""
@@ -180,16 +206,24 @@ class DsrProbe:
                 continue
             peer = self._peers[target]
             peer.alive += 1
-            peer.option += 1
+            peer.missed = {way: rounds + 1 for way, rounds in peer.missed.items()}
             if peer.sizes:
                 peer.mtu = max(peer.sizes)
             peer.sizes = set()
-            found[target] = self._path(peer)
+            found[target] = self._path(peer, family(target))
         self.paths = found
 
-    def _path(self, peer: _Peer) -> DsrPath:
+    def _path(self, peer: _Peer, version: Family) -> DsrPath:
         if peer.alive >= _MISSED:
             return DsrPath(why=NO_ANSWER.format(port=self._port))
-        if peer.option >= _MISSED:
-            return DsrPath(why=NO_OPTION)
-        return DsrPath(DsrDispatch.OPTION, peer.mtu)
+        reasons = []
+        for dispatch in self._dispatches:
+            least = _LEAST_MTU.get((dispatch, version), 0)
+            if peer.missed[dispatch] < _MISSED and peer.mtu >= least:
+                return DsrPath(dispatch, peer.mtu)
+            reasons.append(
+                NOT_THERE[dispatch]
+                if peer.missed[dispatch] >= _MISSED
+                else NO_ROOM.format(mtu=peer.mtu or "less than 1280", least=least)
+            )
+        return DsrPath(why="; ".join(reasons))

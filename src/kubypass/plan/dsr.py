@@ -6,12 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from kubypass.model.address import Address, Family, family
+from kubypass.model.address import UNSPECIFIED, Address, Family, family
 from kubypass.model.cidr import Cidr, host_cidr
 from kubypass.model.dsr import DsrPath
 from kubypass.model.node import Node
 
 UNASKED = DsrPath(why="has not been asked yet")
+_NO_WAY = (UNASKED, UNSPECIFIED[6])
 
 
 class DsrPeer(NamedTuple):
@@ -20,6 +21,8 @@ class DsrPeer(NamedTuple):
     path: DsrPath
     is_node: bool
     """Whether it is an address of the node itself, at which its NodePorts are."""
+    node: Address
+    """The node's address, to which tunnels lead."""
 
 
 def first_addresses(node: Node) -> dict[Family, Address]:
@@ -46,9 +49,11 @@ def plan_peers(
         if node.name == own:
             continue
         first = first_addresses(node)
-        known = {version: paths.get(address, UNASKED) for version, address in first.items()}
+        ways = {version: (paths.get(end, UNASKED), end) for version, end in first.items()}
         for cidr in node.pod_cidrs:
-            found[cidr] = DsrPeer(known.get(cidr.family, UNASKED), False)
+            path, end = ways.get(cidr.family, _NO_WAY)
+            found[cidr] = DsrPeer(path, False, end)
         for address in (*node.addresses, *node.external_addresses):
-            found[host_cidr(address)] = DsrPeer(known.get(family(address), UNASKED), True)
+            path, end = ways.get(family(address), _NO_WAY)
+            found[host_cidr(address)] = DsrPeer(path, True, end)
     return found

@@ -93,7 +93,7 @@ def _check_value(
     except ValueError as error:
         if key.name == "routing-mode":
             message = f"{error}: kubypass has no tunnels, pods are routed natively only"
-        elif key.choices:
+        elif key.choices and not str(error).startswith(f"{text}: "):
             message = "expected " + " or ".join(f'"{choice}"' for choice in key.choices)
         else:
             message = str(error)

@@ -7,13 +7,29 @@ from dataclasses import dataclass
 from typing import Final
 
 from kubypass.model.protocol import Protocol
+from kubypass.model.verdict import DsrDispatch
 from kubypass.settings.key import Kind, setting
 from kubypass.settings.kinds import SWITCH
 from kubypass.settings.parse import parse_choice, parse_size
 
 _MODES = ("snat", "dsr", "hybrid")
 AUTO: Final = "auto"
-_DISPATCHES = ("opt", AUTO)
+_WAYS: Final = {
+    "opt": (DsrDispatch.OPTION,),
+    "geneve": (DsrDispatch.GENEVE,),
+    AUTO: (DsrDispatch.OPTION, DsrDispatch.GENEVE),
+}
+_NO_IPIP: Final = (
+    "ipip: IPIP has no place for the backend's port, which in a cluster is seldom the service's (Cilium has it for "
+    "load balancers whose backends own the service's address); use geneve or auto"
+)
+
+
+def parse_dispatch(text: str) -> str:
+    """Read a dispatch; Cilium's ipip is refused by name."""
+    if text == "ipip":
+        raise ValueError(_NO_IPIP)
+    return parse_choice(*_WAYS)(text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +43,13 @@ class DsrSettings:
         "dsr for TCP, snat for UDP.", choices=_MODES,
     )  # fmt: skip
     dispatch: str = setting(
-        "bpf-lb-dsr-dispatch", Kind("word", parse_choice(*_DISPATCHES)), "opt", "opt",
-        "How the backend's node learns the frontend. opt: by an IPv4 option or an IPv6 destination option. With "
-        "each node it is tried out again and again whether that arrives; where it does not, snat is used, which is a "
-        "problem with opt, and none with auto. Cilium's geneve and ipip are refused: kubypass does not have them.",
-        choices=_DISPATCHES,
+        "bpf-lb-dsr-dispatch", Kind("word", parse_dispatch), "opt", "opt",
+        "How the backend's node learns the frontend. opt: by an IPv4 option or an IPv6 destination option. geneve: "
+        "all packets of the client go to that node in Geneve (UDP port 6081, 62 bytes more, 94 for IPv6). auto: opt "
+        "where it arrives, else geneve. With each node it is tried out again and again what arrives; where nothing "
+        "does, snat is used, which is a problem with opt and geneve, and none with auto. Cilium's ipip is refused: it "
+        "has no place for the backend's port.",
+        choices=tuple(_WAYS),
     )  # fmt: skip
     annotation: bool = setting(
         "bpf-lb-mode-annotation", SWITCH, False, "false",
@@ -49,6 +67,16 @@ class DsrSettings:
     def wanted(self) -> bool:
         """Whether some service may be in DSR mode."""
         return self.mode != "snat" or self.annotation
+
+    @property
+    def dispatches(self) -> tuple[DsrDispatch, ...]:
+        """The ways to tell the other node the frontend; the first that arrives there is used."""
+        return _WAYS[self.dispatch]
+
+    @property
+    def tunnels(self) -> bool:
+        """Whether packets of other nodes may come in a tunnel."""
+        return self.wanted and DsrDispatch.GENEVE in self.dispatches
 
     def is_direct(self, forwarding: str, protocol: Protocol) -> bool:
         """Whether a service port is in DSR mode; `forwarding` is the word of its annotation, or empty."""

@@ -97,3 +97,8 @@ def test_what_programs_are_told() -> None:
         "fd01:2::/64": (UNASKED, False),
         "fd00::2/128": (UNASKED, True),
     }
+    ends = {
+        cidr.family: {peer.node for to, peer in found.items() if to.family == cidr.family}
+        for cidr in found
+    }
+    assert ends == {4: {parse_address("192.168.1.2")}, 6: {parse_address("fd00::2")}}

@@ -91,9 +91,15 @@ def test_no_switch_of_a_security_feature_is_just_accepted(word: str) -> None:
         assert check_settings({key: "true"})[1][0].level == "ignored", key
 
 
-@pytest.mark.parametrize("dispatch", ["geneve", "ipip"])
-def test_a_dispatch_that_is_not_there_is_refused(dispatch: str) -> None:
+@pytest.mark.parametrize(
+    ("dispatch", "why"),
+    [
+        ("ipip", "IPIP has no place for the backend's port"),
+        ("vxlan", 'expected "opt" or "geneve" or "auto"'),
+    ],
+)
+def test_a_dispatch_that_is_not_there_is_refused(dispatch: str, why: str) -> None:
     """It is never accepted and then not done."""
     _, (finding,) = check_settings({"bpf-lb-dsr-dispatch": dispatch})
     assert finding.level == "wrong"
-    assert 'expected "opt" or "auto"' in finding.message
+    assert why in finding.message

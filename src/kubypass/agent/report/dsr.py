@@ -15,6 +15,7 @@ _REFUSALS = {
     "options": "the packet had options already",
     "clash": "the client had another connection to the backend from its port",
     "size": "the first packet would not fit with the option, and was not for routers to refuse",
+    "segments": "the first packet was several datagrams joined (UDP_SEGMENT, GRO), which Geneve does not carry",
     "unanswered": "the client repeated its SYN in vain",
 }
 
