@@ -37,7 +37,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
     packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
     packets.set_defaults(run=_packets)
-    routing = _add_routing(cases)
+    routing = _add_turns(cases, "routing", "BPF host routing next to legacy, in turns")
+    routing.set_defaults(run=_routing)
+    masquerade = _add_turns(
+        cases, "masquerade", "pods to the outside, masqueraded and not, in turns"
+    )
+    masquerade.set_defaults(run=_masquerade)
     kubernetes = cases.add_parser("kubernetes", help="next to kube-proxy, on a real API server")
     kubernetes.add_argument("--nodes", type=_positive, default=1000)
     kubernetes.add_argument("--services", type=_positive, default=10000)
@@ -61,7 +66,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     kubernetes.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the figures")
     kubernetes.set_defaults(run=_kubernetes)
-    for case in (connect, scale, maglev, packets, routing, kubernetes):
+    for case in (connect, scale, maglev, packets, routing, masquerade, kubernetes):
         case.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
 
 
@@ -79,16 +84,15 @@ def _add_maglev(
     return maglev
 
 
-def _add_routing(
-    cases: argparse._SubParsersAction[argparse.ArgumentParser],
+def _add_turns(
+    cases: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str
 ) -> argparse.ArgumentParser:
-    routing = cases.add_parser("routing", help="BPF host routing next to legacy, in turns")
-    routing.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
-    routing.add_argument(
+    case = cases.add_parser(name, help=about)
+    case.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
+    case.add_argument(
         "--requests", type=_positive, default=1000, help="of each kind, each turn (default 1000)"
     )
-    routing.set_defaults(run=_routing)
-    return routing
+    return case
 
 
 def _positive(text: str) -> int:
@@ -175,17 +179,29 @@ def _packets(arguments: argparse.Namespace) -> int:
 def _routing(arguments: argparse.Namespace) -> int:
     from kubypass_lab.bench.routing import MODES, measure
 
-    result: dict[str, Any] = measure(
-        arguments.rounds, arguments.requests, partial(print, flush=True)
-    )
-    _save(arguments.json, result)
-    widths = (13, 12, *(-30 for _ in MODES))
-    print(format_row(("", "connections", *MODES), widths))
-    for row in result["rows"]:
-        cells = [f"{row['p50_us'][m]} us {_ratio(row['ratio'][m])}" for m in MODES]
-        print(format_row((row["backend"], row["connections"], *cells), widths))
-    print("p50, and its ratio to BPF's of the same round, min/median/max; 1.0 is no cost")
+    say = partial(print, flush=True)
+    _show_turns(measure(arguments.rounds, arguments.requests, say), tuple(MODES), arguments.json)
     return 0
+
+
+def _masquerade(arguments: argparse.Namespace) -> int:
+    from kubypass_lab.bench.masquerade import MODES, measure
+
+    say = partial(print, flush=True)
+    _show_turns(measure(arguments.rounds, arguments.requests, say), tuple(MODES), arguments.json)
+    return 0
+
+
+def _show_turns(result: dict[str, Any], modes: tuple[str, ...], saved: Path | None) -> None:
+    _save(saved, result)
+    widths = (13, 12, *(-30 for _ in modes))
+    print(format_row(("", "connections", *modes), widths))
+    for row in result["rows"]:
+        cells = [f"{row['p50_us'][m]} us {_ratio(row['ratio'][m])}" for m in modes]
+        print(format_row((row["backend"], row["connections"], *cells), widths))
+    print(
+        f"p50, and the ratio to it of {modes[0]!r} in the same round, min/median/max; 1.0 is no cost"
+    )
 
 
 def _kubernetes(arguments: argparse.Namespace) -> int:
