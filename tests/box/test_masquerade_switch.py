@@ -6,8 +6,6 @@ The box's network has routes to pods, so that answers come back also to a pod's 
 
 from __future__ import annotations
 
-import json
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,10 +14,10 @@ import pytest
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.steps_outside import PORT
 from tests.box.conftest import Cluster
+from tests.box.endless import answers, outcomes, restart, streams
 from tests.box.forwarding_scene import forwarding_scene
 from tests.box.pings import OUTSIDE, ping
 from tests.box.scene import Scene
-from tests.box.test_host_routing_switch import answers, restart, streams
 
 pytestmark = pytest.mark.xdist_group("masquerade-switch")
 SWITCH = {4: "enable-ipv4-masquerade", 6: "enable-ipv6-masquerade"}
@@ -63,9 +61,5 @@ def test_a_switch_loses_nothing(living: Scene, tmp_path: Path) -> None:
                 assert ping(cluster, "pod1", to) == f"reply {to.strip('[]')}"
             counts = {host: answers(log) for host, log in logs.items()}
             assert wait_until(lambda: all(answers(logs[h]) > n + 300 for h, n in counts.items()))  # noqa: B023
-    outcomes = Counter(
-        (host, json.loads(line)[3].split()[0])
-        for host, log in logs.items()
-        for line in log.read_text().splitlines()
-    )
-    assert set(outcomes) == {("pod1", "ok"), ("client", "ok")}, outcomes
+    found = outcomes(logs)
+    assert set(found) == {("pod1", "ok"), ("client", "ok")}, found

@@ -79,7 +79,8 @@ class _Player(NamedTuple):
     step: int
     turns: int
     """How many steps lead to the next cell."""
-    darts: array[int]
+    darts: Sequence[int]
+    """The cells that they hit, the last dart first."""
 
 
 def _player(maglev: Maglev, name: bytes, darts: int) -> _Player:
@@ -93,11 +94,19 @@ def _player(maglev: Maglev, name: bytes, darts: int) -> _Player:
     mask = ((1 << size.bit_length()) - 1).to_bytes(width, "little") * darts
     hits = int.from_bytes(stream[_ORDER_BYTES:], "little") & int.from_bytes(mask, "little")
     thrown = array("H" if width == 2 else "I", hits.to_bytes(width * darts, "little"))
-    return _Player(first, step, pow(step, -1, size), thrown)
+    return _Player(first, step, pow(step, -1, size), thrown[::-1])
 
 
-_kept_player = lru_cache(4096)(_player)
-"""A change concerns one of many backends: the others are as they were. Some 2 KB for each."""
+@lru_cache(1024)
+def _kept_player(maglev: Maglev, name: bytes, darts: int) -> _Player:
+    """A player that is there once: a change concerns one of many backends. 8 KB at most, as numbers are shared."""
+    player = _player(maglev, name, darts)
+    return player._replace(darts=tuple(map(_numbers(maglev.cells).__getitem__, player.darts)))
+
+
+@lru_cache(1)
+def _numbers(size: int) -> Sequence[int]:
+    return tuple(range(1 << size.bit_length()))
 
 
 def _darts(cells: int, backends: Sequence[PlannedBackend]) -> Iterator[int]:
@@ -111,7 +120,7 @@ def _throw(size: int, players: Sequence[_Player], weights: Sequence[int]) -> lis
     cells = [len(players)] * (1 << size.bit_length())
     darts: Iterable[int]
     if len(set(weights)) == 1:
-        rounds = zip(*[player.darts[::-1] for player in reversed(players)], strict=True)
+        rounds = zip(*[player.darts for player in reversed(players)], strict=True)
         darts = chain.from_iterable(rounds)
         order = list(range(len(players) - 1, -1, -1)) * len(players[0].darts)
     else:
@@ -125,18 +134,16 @@ def _in_time(players: Sequence[_Player], weights: Sequence[int]) -> tuple[list[i
     """Who throws and which cells are hit, from the last dart on; at one moment, the later players' first."""
     moments: list[float] = []
     throwers: list[int] = []
+    darts: list[int] = []
     of_weight: dict[int, list[float]] = {}
-    for who, (player, weight) in enumerate(zip(players, weights, strict=True)):
-        count = len(player.darts)
+    for who in range(len(players) - 1, -1, -1):
+        weight, count = weights[who], len(players[who].darts)
         if weight not in of_weight:
-            of_weight[weight] = [number / weight for number in range(1, count + 1)]
+            of_weight[weight] = [number / weight for number in range(count, 0, -1)]
         moments += of_weight[weight]
         throwers += [who] * count
-    darts = list(chain.from_iterable([player.darts for player in players]))
-    order = sorted(
-        range(len(moments)), key=moments.__getitem__
-    )  # stable: by player within a moment
-    order.reverse()
+        darts += players[who].darts
+    order = sorted(range(len(moments)), key=moments.__getitem__, reverse=True)  # and stable
     return [throwers[at] for at in order], [darts[at] for at in order]
 
 

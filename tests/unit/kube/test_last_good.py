@@ -11,13 +11,12 @@ import pytest
 
 from kubypass.kube.convert.converter import Converter
 from kubypass.kube.manifests.parser import EMPTY, ParsedFile, Parser
+from kubypass.kube.watch.api_source import ApiSource
 from kubypass.kube.watch.resources import ObjectUpdate, read_object, watched_resources
 from kubypass.kube.watch.watch_events import ListFinished, ListStarted, Objects
 from kubypass.model.endpoint import EndpointSlice
 from kubypass.model.service import EXPOSE_ALL, Service
-from tests.unit.kube.test_api_source import SERVICES, SLICES, list_all, source
-
-__all__ = ["source"]
+from tests.unit.kube.api_lists import SERVICES, SLICES, list_all, new_source
 
 WEB, WEB_1 = ("default", "web"), "web-1"
 OF_SERVICES = [
@@ -146,7 +145,12 @@ def update(content: dict[str, Any], *, gone: bool = False) -> ObjectUpdate:
     return read_object(resource, Converter(), raw, gone)
 
 
-def test_the_api_s_objects(source: Any) -> None:
+@pytest.fixture
+def source() -> ApiSource:
+    return new_source()
+
+
+def test_the_api_s_objects(source: ApiSource) -> None:
     """Several events may be taken in at once: the last good one is that of the event before."""
     list_all(source, services=[update(service("lb-algorithm", None))])
     source.take()
@@ -166,7 +170,7 @@ def test_the_api_s_objects(source: Any) -> None:
     assert "Service default/web" not in {problem.subject for problem in source.problems()}
 
 
-def test_a_list_that_has_it_wrong_keeps_it_too(source: Any) -> None:
+def test_a_list_that_has_it_wrong_keeps_it_too(source: ApiSource) -> None:
     list_all(source, services=[update(service("forwarding-mode", "dsr"))])
     source.take()
     for event in (
@@ -179,7 +183,7 @@ def test_a_list_that_has_it_wrong_keeps_it_too(source: Any) -> None:
     assert source.snapshot().services[WEB].forwarding == "dsr"
 
 
-def test_another_object_of_the_same_name_has_nothing_to_keep(source: Any) -> None:
+def test_another_object_of_the_same_name_has_nothing_to_keep(source: ApiSource) -> None:
     list_all(source, services=[update(service("type", "ClusterIP"))])
     source.take()
     source._report(SERVICES, Objects([update(service("type", "Clusterip", uid="2"))]))

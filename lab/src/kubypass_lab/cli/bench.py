@@ -37,12 +37,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
     packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
     packets.set_defaults(run=_packets)
-    routing = _add_turns(cases, "routing", "BPF host routing next to legacy, in turns")
-    routing.set_defaults(run=_routing)
-    masquerade = _add_turns(
-        cases, "masquerade", "pods to the outside, masqueraded and not, in turns"
-    )
-    masquerade.set_defaults(run=_masquerade)
+    turns = _add_turns(cases)
     kubernetes = cases.add_parser("kubernetes", help="next to kube-proxy, on a real API server")
     kubernetes.add_argument("--nodes", type=_positive, default=1000)
     kubernetes.add_argument("--services", type=_positive, default=10000)
@@ -66,7 +61,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     kubernetes.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the figures")
     kubernetes.set_defaults(run=_kubernetes)
-    for case in (connect, scale, maglev, packets, routing, masquerade, kubernetes):
+    for case in (connect, scale, maglev, packets, *turns, kubernetes):
         case.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
 
 
@@ -85,14 +80,24 @@ def _add_maglev(
 
 
 def _add_turns(
-    cases: argparse._SubParsersAction[argparse.ArgumentParser], name: str, about: str
-) -> argparse.ArgumentParser:
-    case = cases.add_parser(name, help=about)
-    case.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
-    case.add_argument(
-        "--requests", type=_positive, default=1000, help="of each kind, each turn (default 1000)"
-    )
-    return case
+    cases: argparse._SubParsersAction[argparse.ArgumentParser],
+) -> list[argparse.ArgumentParser]:
+    made = []
+    for name, run, about in (
+        ("routing", _routing, "BPF host routing next to legacy, in turns"),
+        ("masquerade", _masquerade, "pods to the outside, masqueraded and not, in turns"),
+    ):
+        case = cases.add_parser(name, help=about)
+        case.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
+        case.add_argument(
+            "--requests",
+            type=_positive,
+            default=1000,
+            help="of each kind, each turn (default 1000)",
+        )
+        case.set_defaults(run=run)
+        made.append(case)
+    return made
 
 
 def _positive(text: str) -> int:
