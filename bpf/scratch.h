@@ -63,7 +63,7 @@ struct dsr_setup {
 	__u16 masquerades; /* the connection is opened again, without DSR */
 	__u32 service;
 	__u32 backend;
-	__u32 pad;
+	__u32 refusal; /* enum dsr_refusal: why it is masqueraded */
 };
 
 /* A packet that the node's stack forwards. Value of `passages`, too. */
