@@ -82,6 +82,18 @@ static __always_inline bool follow_client(context *ctx, struct flow *flow, const
 	return true;
 }
 
+/* Does the connection stay one of DSR? Datagrams do while the way of their option is known to work: nobody else would
+ * ever tell their client. */
+static __always_inline bool goes_on(context *ctx, struct flow *flow, const struct packet *packet)
+{
+	struct dsr_peer *peer;
+
+	if (packet->tuple.protocol == IPPROTO_TCP)
+		return follow_client(ctx, flow, packet) || refuse_dsr(DSR_REFUSED_UNANSWERED);
+	peer = lookup_peer(&flow->destination);
+	return (peer && peer->dispatch == DSR_OPTION) || refuse_dsr(DSR_REFUSED_PEER);
+}
+
 /* Extends the life of both entries, and confirms a TCP connection: they move to `flows`. */
 static __always_inline void extend_dsr(struct flow *flow, const struct packet *packet, __u64 now)
 {
@@ -146,15 +158,12 @@ __noinline __u64 send_dsr(context *ctx, __u32 hook)
 	flow = lookup_flow(&packet, now);
 	opens = !flow || !(flow->flags & FLOW_FLAG_DSR);
 	told = !extra_bytes(&packet) && (opens || packet.tuple.protocol == IPPROTO_UDP || (packet.tcp_flags & TCP_SYN));
-	scratch->dsr.masquerades = true;
-	if (opens && !open_dsr(ctx, scratch, &packet, now))
-		return (union step){ .next = NEXT_AGAIN }.bits;
-	if (!opens && packet.tuple.protocol == IPPROTO_TCP && !follow_client(ctx, flow, &packet)) {
-		flow->expires_ns = 0;
-		refuse_dsr(DSR_REFUSED_UNANSWERED);
+	if (opens ? !open_dsr(ctx, scratch, &packet, now) : !goes_on(ctx, flow, &packet)) {
+		if (!opens)
+			flow->expires_ns = 0;
+		scratch->dsr.again = packet.tuple;
 		return (union step){ .next = NEXT_AGAIN }.bits;
 	}
-	scratch->dsr.masquerades = false;
 	if (opens)
 		flow = &scratch->nat.forward;
 	else

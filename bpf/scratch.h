@@ -58,12 +58,12 @@ struct flow_change {
  * connection. */
 struct dsr_setup {
 	struct tuple arrived;
+	struct tuple again; /* the connection of this packet is opened again, without DSR; protocol 0: of none */
 	struct address frontend;
 	__be16 port;
-	__u16 masquerades; /* the connection is opened again, without DSR */
+	__u16 pad[3];
 	__u32 service;
 	__u32 backend;
-	__u32 pad;
 };
 
 /* A packet that the node's stack forwards. Value of `passages`, too. */

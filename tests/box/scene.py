@@ -161,11 +161,14 @@ class Scene:
         key = layout.TransportAddress(parse_address(_SENTINEL), port, Protocol.TCP).pack()
         return bool(port) and self.map(node, "services").lookup(key) is not None
 
+    def status(self, node: str) -> dict[str, Any]:
+        """What the agent of a node says of itself."""
+        return agents.ask(self.box.paths, self.box.topology.node(node).name, "/status")
+
     def map(self, node: str, name: str) -> Map:
         """A pinned map of a node's datapath."""
-        name_of_node = self.box.topology.node(node).name
-        pins = self.box.paths.node_bpffs(name_of_node) / "kubypass" / layout.LAYOUT_HASH
-        return Map.open_pinned(str(pins / name))
+        bpffs = self.box.paths.node_bpffs(self.box.topology.node(node).name)
+        return Map.open_pinned(str(bpffs / "kubypass" / layout.LAYOUT_HASH / name))
 
     def asker(self, host: str) -> Asker:
         """The process that dials from a host."""
@@ -199,8 +202,8 @@ class Scene:
 
     def run(self, host: str, *argv: str) -> str:
         """Standard output of a command on a host, however it ends."""
-        command = [*self.command(host), *argv]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
+        words = [*self.command(host), *argv]
+        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
 
     def call(
         self, host: str, address: str, port: int, protocol: str = "TCP", count: int = 1, **more: Any

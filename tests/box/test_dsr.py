@@ -57,6 +57,11 @@ def knows_all(cluster: Cluster) -> bool:
     return len(found) >= 4 and all(peer["dispatch"] == "opt" for peer in found)
 
 
+def clashes(cluster: Cluster) -> int:
+    """How many connections node1 has masqueraded because the client had another one from their port."""
+    return int(cluster.status("node1")["forwarding_mode"]["masqueraded"]["clash"])
+
+
 def seen_by_all(
     cluster: Cluster, protocol: str, to: tuple[str, int], host: str = CLIENT
 ) -> dict[str, set[str]]:
@@ -77,8 +82,11 @@ def test_pods_see_the_client(direct: Cluster, version: int, protocol: str, front
     if frontend == "load balancer":
         address = f"[{VIP[6]}]" if version == 6 else VIP[4]
         to = (address, 8000 if protocol == "TCP" else 53)
-    client = CLIENT_ADDRESS[version]
-    assert set(map(frozenset, seen_by_all(direct, protocol, to).values())) == {frozenset({client})}
+    before = clashes(direct)
+    seen = set().union(*seen_by_all(direct, protocol, to).values())
+    if clashes(direct) > before:  # a port that the client had for the other frontend a moment ago
+        seen.discard(direct.host(version, "node1").strip("[]"))
+    assert seen == {CLIENT_ADDRESS[version]}
 
 
 @FAMILIES

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "2957c0221484"
+LAYOUT_HASH = "b9dcb2017bcf"
 MAP_NAMES = (
     "services",
     "slots",
