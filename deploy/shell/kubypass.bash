@@ -3,7 +3,7 @@ _kubypass() {
     local current=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} place=kubypass words="" word
     for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
         case "$place $word" in
-            'kubypass agent'|'kubypass status'|'kubypass service'|'kubypass service list'|'kubypass trace'|'kubypass metrics'|'kubypass config'|'kubypass config check'|'kubypass install'|'kubypass uninstall'|'kubypass connectivity'|'kubypass connectivity test'|'kubypass cleanup'|'kubypass completion'|'kubypass version')
+            'kubypass agent'|'kubypass status'|'kubypass pod'|'kubypass pod list'|'kubypass service'|'kubypass service list'|'kubypass trace'|'kubypass metrics'|'kubypass config'|'kubypass config check'|'kubypass install'|'kubypass uninstall'|'kubypass connectivity'|'kubypass connectivity test'|'kubypass cleanup'|'kubypass completion'|'kubypass version')
                 place="$place $word" ;;
         esac
     done
@@ -24,6 +24,9 @@ _kubypass() {
         'kubypass status --run') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass status --bpffs') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         'kubypass status -o'|'kubypass status --output') mapfile -t COMPREPLY < <(compgen -W 'text json' -- "$current"); return ;;
+        'kubypass pod list -n'|'kubypass pod list --namespace') return ;;
+        'kubypass pod list --run') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
+        'kubypass pod list -o'|'kubypass pod list --output') mapfile -t COMPREPLY < <(compgen -W 'text wide json' -- "$current"); return ;;
         'kubypass service list -n'|'kubypass service list --namespace') return ;;
         'kubypass service list --port') return ;;
         'kubypass service list --type') return ;;
@@ -61,9 +64,11 @@ _kubypass() {
         'kubypass cleanup --bpffs') mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     esac
     case "$place" in
-        kubypass) words='agent status service trace metrics config install uninstall connectivity cleanup completion version -h --help' ;;
+        kubypass) words='agent status pod service trace metrics config install uninstall connectivity cleanup completion version -h --help' ;;
         'kubypass agent') words='-h --help --manifests --kubeconfig --config --config-map --node-configs --node --cgroup --check-every --prepare-node --cni-conf-dir --cni-bin-dir --run --bpffs' ;;
         'kubypass status') words='-h --help --run --bpffs -o --output -v --verbose --check' ;;
+        'kubypass pod') words='list -h --help' ;;
+        'kubypass pod list') words='-h --help -n --namespace --run -o --output' ;;
         'kubypass service') words='list -h --help' ;;
         'kubypass service list') words='-h --help -n --namespace --port --type --run --bpffs -o --output' ;;
         'kubypass trace') words='-h --help --from --source-address --to --pcap --hook -o --output --manifests --node --config --batch --run --bpffs' ;;

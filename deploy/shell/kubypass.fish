@@ -2,12 +2,13 @@
 function __kubypass_at
     set -l place kubypass
     for word in (commandline -opc)[2..-1]
-        contains -- "$place $word" 'kubypass agent' 'kubypass status' 'kubypass service' 'kubypass service list' 'kubypass trace' 'kubypass metrics' 'kubypass config' 'kubypass config check' 'kubypass install' 'kubypass uninstall' 'kubypass connectivity' 'kubypass connectivity test' 'kubypass cleanup' 'kubypass completion' 'kubypass version'; and set place "$place $word"
+        contains -- "$place $word" 'kubypass agent' 'kubypass status' 'kubypass pod' 'kubypass pod list' 'kubypass service' 'kubypass service list' 'kubypass trace' 'kubypass metrics' 'kubypass config' 'kubypass config check' 'kubypass install' 'kubypass uninstall' 'kubypass connectivity' 'kubypass connectivity test' 'kubypass cleanup' 'kubypass completion' 'kubypass version'; and set place "$place $word"
     end
     test "$place" = "$argv"
 end
 complete -c kubypass -n '__kubypass_at kubypass' -f -a agent -d 'serve services on this node'
 complete -c kubypass -n '__kubypass_at kubypass' -f -a status -d 'what is effective, and why'
+complete -c kubypass -n '__kubypass_at kubypass' -f -a pod -d 'list this node'"'"'s pods with their devices'
 complete -c kubypass -n '__kubypass_at kubypass' -f -a service -d 'list frontends with their backends'
 complete -c kubypass -n '__kubypass_at kubypass' -f -a trace -d 'why a connection goes where it goes'
 complete -c kubypass -n '__kubypass_at kubypass' -f -a metrics -d 'counters, as Prometheus text'
@@ -39,6 +40,12 @@ complete -c kubypass -n '__kubypass_at kubypass status' -l bpffs -r -d 'a direct
 complete -c kubypass -n '__kubypass_at kubypass status' -s o -l output -x -a 'text json' -d ''
 complete -c kubypass -n '__kubypass_at kubypass status' -s v -l verbose -d 'features, writes and timings as well'
 complete -c kubypass -n '__kubypass_at kubypass status' -l check -d 'exit with 1 if there is a problem, if the API is away, or before the first sync is complete; notes, drops and options that this kernel lacks are no problems'
+complete -c kubypass -n '__kubypass_at kubypass pod' -f -a list -d 'each pod, its device, and whether it is connected'
+complete -c kubypass -n '__kubypass_at kubypass pod' -s h -l help -d 'show this help message and exit'
+complete -c kubypass -n '__kubypass_at kubypass pod list' -s h -l help -d 'show this help message and exit'
+complete -c kubypass -n '__kubypass_at kubypass pod list' -s n -l namespace -x -d 'of this namespace only'
+complete -c kubypass -n '__kubypass_at kubypass pod list' -l run -r -d 'the agent'"'"'s run directory (KUBYPASS_RUN; default /run/kubypass)'
+complete -c kubypass -n '__kubypass_at kubypass pod list' -s o -l output -x -a 'text wide json' -d ''
 complete -c kubypass -n '__kubypass_at kubypass service' -f -a list -d 'every frontend with its backends'
 complete -c kubypass -n '__kubypass_at kubypass service' -s h -l help -d 'show this help message and exit'
 complete -c kubypass -n '__kubypass_at kubypass service list' -s h -l help -d 'show this help message and exit'

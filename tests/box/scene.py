@@ -22,7 +22,7 @@ from kubypass.model.address import parse_address
 from kubypass.model.protocol import Protocol
 from kubypass_lab.box import agents
 from kubypass_lab.box.box import Box
-from kubypass_lab.box.enter import command_in, find_target
+from kubypass_lab.box.enter import Target, command_in, find_target, run_in
 from kubypass_lab.box.files import write_json
 from kubypass_lab.box.paths import FABRIC
 from kubypass_lab.box.process import Process, spawn, wait_until
@@ -161,10 +161,6 @@ class Scene:
         key = layout.TransportAddress(parse_address(_SENTINEL), port, Protocol.TCP).pack()
         return bool(port) and self.map(node, "services").lookup(key) is not None
 
-    def status(self, node: str) -> dict[str, Any]:
-        """What the agent of a node says of itself."""
-        return agents.ask(self.box.paths, self.box.topology.node(node).name, "/status")
-
     def map(self, node: str, name: str) -> Map:
         """A pinned map of a node's datapath."""
         bpffs = self.box.paths.node_bpffs(self.box.topology.node(node).name)
@@ -181,8 +177,10 @@ class Scene:
         if host.startswith("stray"):
             node = self.box.topology.node(f"node{host[-1]}").name
             return ["nsenter", f"--net=/run/netns/{self.box.paths.namespace(node)}", "--"]
-        target = f"pod/{self.pods[host].name}" if host in self.pods else host
-        return command_in(find_target(self.box, target), [])
+        return command_in(self._target(host), [])
+
+    def _target(self, host: str) -> Target:
+        return find_target(self.box, f"pod/{self.pods[host].name}" if host in self.pods else host)
 
     def spawn(self, host: str, command: list[str], log: Path) -> Process:
         """A process on a host that is not a pod's or a node's own child."""
@@ -191,7 +189,7 @@ class Scene:
             # The cgroup beside the nodes' ones: no hooks of ours above it.
             cgroup, namespace = self.box.paths.host_cgroup("client"), self.box.paths.namespace(node)
             return spawn(command, cgroup=cgroup, namespace=namespace, log=log, env={})
-        found = find_target(self.box, f"pod/{self.pods[host].name}" if host in self.pods else host)
+        found = self._target(host)
         return spawn(
             command, cgroup=found.cgroup, namespace=found.namespace, log=log, env=found.env
         )
@@ -202,8 +200,10 @@ class Scene:
 
     def run(self, host: str, *argv: str) -> str:
         """Standard output of a command on a host, however it ends."""
-        words = [*self.command(host), *argv]
-        return subprocess.run(words, capture_output=True, text=True, check=False).stdout
+        if not host.startswith("stray"):
+            return run_in(self._target(host), argv).stdout
+        command = [*self.command(host), *argv]
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout
 
     def call(
         self, host: str, address: str, port: int, protocol: str = "TCP", count: int = 1, **more: Any

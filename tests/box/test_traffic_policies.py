@@ -11,6 +11,7 @@ import pytest
 
 from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
+from tests.box.conftest import Cluster
 from tests.box.scene import Scene
 from tests.box.scene_objects import ALL, Endpoint, Port, Service
 from tests.box.scene_rows import REFUSED, SILENT, Row
@@ -45,7 +46,9 @@ def keeps_clients(scene: Scene, port: Port) -> bool:
 
     def known() -> bool:
         nonlocal words
-        modes = [dict(scene.status(node)["forwarding_mode"]) for node in ("node1", "node2")]
+        modes = [
+            dict(Cluster(scene.box).status(node)["forwarding_mode"]) for node in ("node1", "node2")
+        ]
         words = modes[0]["wanted"].partition(" ")[0]
         peers = [peer for mode in modes for peer in mode.get("peers", ())]
         return words == "SNAT" or (len(peers) >= 4 and all(p["dispatch"] != "snat" for p in peers))

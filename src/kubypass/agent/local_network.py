@@ -104,6 +104,10 @@ class Network:
         """The number of pods with our programs."""
         return len(self._attached)
 
+    def has_programs(self, link: Link) -> bool:
+        """Whether a pod's device has our programs, and not an earlier one of its name."""
+        return self._attached.get(link.name) == link.index
+
     @property
     def devices(self) -> tuple[str, ...]:
         """The pods' devices with our programs."""

@@ -16,7 +16,7 @@ Page = Callable[[], Answer]
 """Any thread of the server may call it."""
 
 _EXPLAIN = re.compile(r"/explain/([0-9]{1,10})/([12])")
-_PATHS = "/status, /services, /metrics, /healthz, /names or /explain/SERVICE/LIST"
+_PATHS = "/status, /services, /pods, /metrics, /healthz, /names or /explain/SERVICE/LIST"
 
 
 def _not_found(_: str) -> Answer:
@@ -66,6 +66,7 @@ def agent_routes(view: View) -> Routes:
     pages: dict[str, Page] = {
         "/status": lambda: json_answer(view.status()),
         "/services": lambda: json_answer({"services": view.services()}),
+        "/pods": lambda: json_answer({"pods": view.pods()}),
         "/metrics": lambda: metrics_answer(view),
         "/healthz": lambda: _started_answer(view),
         "/names": lambda: json_answer(view.names()),

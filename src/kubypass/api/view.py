@@ -23,6 +23,9 @@ class View(Protocol):
     def metrics(self) -> list[Metric]:
         """Every metric."""
 
+    def pods(self) -> list[dict[str, object]]:
+        """One row for each pod of this node: namespace, name, addresses, device, connected."""
+
     def names(self) -> dict[str, object]:
         """Addresses by name: node (this node's name), nodes, services, pods."""
 

@@ -23,6 +23,7 @@ except KeyboardInterrupt:  # Ctrl-C while modules are imported
 COMMANDS = {
     "agent": "serve the services of a cluster, or of a directory of manifests, on this node",
     "status": "what is effective, and why where that is not what was asked for",
+    "pod": "list this node's pods with their devices",
     "service": "list frontends with their backends",
     "trace": "why a connection goes where it goes: the real programs' decisions, step by step",
     "metrics": "counters, as Prometheus text",

@@ -90,6 +90,12 @@ def active_backends(paths: BoxPaths, node: str) -> set[str]:
     }
 
 
+def connected_pods(paths: BoxPaths, node: str) -> set[str]:
+    """The uids of the pods whose devices have the programs of the node's agent."""
+    pods = ask(paths, node, "/pods").get("pods")
+    return {str(pod["uid"]) for pod in (pods if isinstance(pods, list) else []) if pod["connected"]}
+
+
 def _start_agent(paths: BoxPaths, topology: Topology, node: PlannedNode, settings: Path) -> Process:
     run = paths.agent_run(node.name)
     (run / "agent.sock").unlink(missing_ok=True)

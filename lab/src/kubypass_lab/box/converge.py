@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Waits until every agent uses a new pod, or no longer uses a deleted one."""
+"""Waits until every agent has connected and uses a new pod, or no longer uses a deleted one."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from kubypass_lab.box.box import Box
 from kubypass_lab.box.files import read_all
 from kubypass_lab.box.labels import read_zones
 from kubypass_lab.box.process import wait_until
-from kubypass_lab.box.record import PodRecord
+from kubypass_lab.box.record import PodRecord, read_pods
 
 SERVICE_NAME = "kubernetes.io/service-name"
 
@@ -74,14 +74,26 @@ def _is_for(endpoint: Endpoint, node: str, zone: str) -> bool:
 
 
 def wait_until_active(box: Box) -> bool:
-    """Wait until every running agent uses every ready endpoint. Returns False after DEADLINE_S."""
+    """Wait until every running agent uses every ready endpoint, and its node's pods are connected.
+
+    Returns False after DEADLINE_S.
+    """
     slices = _served_slices(box)
     zones = read_zones(read_all(box.paths.manifests))
     wanted: dict[str, set[str]] = {}
     for node in box.nodes:
         chosen = partial(_is_wanted, node=node.name, zone=zones.get(node.name, ""))
         wanted[node.name] = {backend for each in slices for backend in _backends(each, chosen)}
-    return _wait(box, lambda node, active: wanted[node] <= active)
+    uids: dict[str, set[str]] = {node.name: set() for node in box.nodes}
+    for pod in read_pods(box.paths):
+        if pod.state == "ready":
+            uids[pod.node].add(pod.uid)
+
+    def active(node: str) -> bool:
+        connected = agents.connected_pods(box.paths, node)
+        return wanted[node] <= agents.active_backends(box.paths, node) and uids[node] <= connected
+
+    return _wait(box, active)
 
 
 def _is_wanted(endpoint: Endpoint, node: str, zone: str) -> bool:
@@ -104,15 +116,15 @@ def wait_until_unused(box: Box, pods: Iterable[PodRecord]) -> bool:
             unwanted |= _backends(
                 each, lambda endpoint: (endpoint.addresses or [""])[0] in addresses
             )
-    return _wait(box, lambda _, active: not active & unwanted)
+    return _wait(box, lambda node: not agents.active_backends(box.paths, node) & unwanted)
 
 
-def _wait(box: Box, condition: Callable[[str, set[str]], bool]) -> bool:
+def _wait(box: Box, condition: Callable[[str], bool]) -> bool:
     running = [node.name for node in box.nodes if agents.is_running(box.paths, node.name)]
 
     def converged() -> bool:
         try:
-            return all(condition(node, agents.active_backends(box.paths, node)) for node in running)
+            return all(map(condition, running))
         except (OSError, KubypassError):
             return False  # the agent is starting or ending; the caller's deadline decides
 

@@ -23,6 +23,7 @@ from kubypass.agent.report.map_fill import fill_metrics
 from kubypass.agent.report.notes import open_to_outside
 from kubypass.agent.report.option import Inputs
 from kubypass.agent.report.option_table import option_rows
+from kubypass.agent.report.pods import pod_rows
 from kubypass.agent.report.problem_groups import group_problems
 from kubypass.agent.report.snat import snat_metrics, snat_problems, snat_status
 from kubypass.agent.running import Running
@@ -37,6 +38,7 @@ from kubypass.errors import KernelError
 from kubypass.kernel import libbpf
 from kubypass.kernel.bpf import Map
 from kubypass.kernel.features import kernel_status
+from kubypass.kernel.netlink import Netlink
 from kubypass.model.address import Address, format_address
 from kubypass.model.host_port import is_pod
 from kubypass.model.pod import Pod, with_metadata
@@ -87,11 +89,22 @@ class Report:
         found = self.running and self.running.services.explain(number, BackendList(chosen))
         return asdict(found) if found else None
 
+    def _pods(self) -> list[Pod]:
+        """The pods of this node, as their records and the API describe them."""
+        records = read_pods(self._agent.options.run / "pods")[0]
+        return with_metadata(records, self._agent.snapshot.pod_metadata)
+
+    def pods(self) -> list[dict[str, object]]:
+        """Rows of `kubypass pod list`."""
+        if self.running is None:
+            return []
+        with Netlink() as netlink:
+            links = netlink.links()
+        return pod_rows(self._pods(), links, self.running.programs.network, self._agent.settings)
+
     def names(self) -> dict[str, object]:
         """Addresses by name: nodes, services, and this node's pods."""
-        agent = self._agent
-        records = read_pods(agent.options.run / "pods")[0]
-        pods = with_metadata(records, agent.snapshot.pod_metadata)
+        agent, pods = self._agent, self._pods()
         return {
             "node": agent.options.node,
             **agent.snapshot.names(),
