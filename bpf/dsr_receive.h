@@ -51,12 +51,13 @@ static __always_inline void keep_sent(struct flow *sent, const struct tuple *key
 	sent->expires_ns = expires_ns;
 }
 
-/* Does the entry at the frontend lead where the packet goes, and another node have balanced it? The client may have
- * had another backend there, or its packets another way. */
-static __always_inline bool leads_to(const struct flow *sent, const struct tuple *arrived)
+/* Does the entry at the frontend lead where the packet goes? The client may have had another backend there. The entry
+ * may also be one of a connection that this node has balanced to its own pod, before the network moved it. */
+static __always_inline bool leads_to(const struct flow *sent, const struct packet *packet, const struct tuple *arrived)
 {
-	return (sent->flags & FLOW_FLAG_SERVED) && sent->destination_port == arrived->destination_port &&
-	       same_address(&sent->destination, &arrived->destination);
+	return !(sent->flags & FLOW_FLAG_DSR) && sent->destination_port == arrived->destination_port &&
+	       same_address(&sent->destination, &arrived->destination) &&
+	       !(is_new_connection(packet) && sent->state == FLOW_CLOSED);
 }
 
 /* Opens the connection as if the client had sent to the frontend here. */
@@ -92,8 +93,7 @@ static __always_inline enum verdict receive_new(context *ctx, struct scratch *sc
 	packet->tuple.destination = scratch->dsr.frontend;
 	packet->tuple.destination_port = scratch->dsr.port;
 	flow = find_flow(&packet->tuple, now, packet->tcp_flags & TCP_SYN);
-	if (!flow || packet->tuple.protocol != IPPROTO_UDP || !leads_to(flow, arrived) ||
-	    !refresh_flow(ctx, flow, packet, now)) {
+	if (!flow || !leads_to(flow, packet, arrived) || !refresh_flow(ctx, flow, packet, now)) {
 		scratch->nat.reopens = flow != NULL;
 		verdict = open_served(ctx, scratch, packet, now);
 		if (verdict != VERDICT_PASS)
@@ -105,6 +105,7 @@ static __always_inline enum verdict receive_new(context *ctx, struct scratch *sc
 		return packet->tuple.protocol == IPPROTO_TCP ? VERDICT_DROP_DSR_CLASH
 							     : translate(ctx, packet, flow, now);
 	scratch->nat.forward = *flow;
+	scratch->nat.forward.flags |= FLOW_FLAG_OPENING; /* of TCP, it begins in `transient_flows` */
 	scratch->nat.reopens = true;
 	verdict = insert_forward(&scratch->nat, packet);
 	return verdict == VERDICT_PASS ? translate(ctx, packet, &scratch->nat.forward, now) : verdict;

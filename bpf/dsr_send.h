@@ -91,7 +91,7 @@ static __always_inline bool goes_on(context *ctx, struct flow *flow, const struc
 	if (packet->tuple.protocol == IPPROTO_TCP)
 		return follow_client(ctx, flow, packet) || refuse_dsr(DSR_REFUSED_UNANSWERED);
 	peer = lookup_peer(&flow->destination);
-	return (peer && peer->dispatch == DSR_OPTION) || refuse_dsr(DSR_REFUSED_PEER);
+	return (peer && peer->dispatch != DSR_NONE) || refuse_dsr(DSR_REFUSED_PEER);
 }
 
 /* Extends the life of both entries, and confirms a TCP connection: they move to `flows`. */

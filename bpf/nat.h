@@ -249,6 +249,9 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	nat->may_keep_port = (nat->may_keep_port || new->mode != OPEN_OUTSIDE) &&
 			     (!nat->node_source || bpf_ntohs(packet->tuple.source_port) >= 1024);
 	nat->netns_to_check = netns_to_check(nat);
+	/* The network may have moved the connection here: then it is its own socket that the pod has. */
+	if (config.dsr && new->mode == OPEN_DNAT && !may_be_new(packet))
+		nat->netns_to_check = NETNS_UNKNOWN;
 	if (new->mode == OPEN_MASQUERADE || new->mode == OPEN_MASQUERADE_OUT)
 		use_primary_address(nat, packet);
 	if (new->mode == OPEN_MASQUERADE_OUT)

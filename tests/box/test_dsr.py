@@ -12,27 +12,13 @@ from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
 from tests.box.conftest import HERE, Cluster, guide_settings, own_box
+from tests.box.direct_service import CLIENT_ADDRESS, SERVICE, VIP
 from tests.box.exchanges import exchange
 
 pytestmark = pytest.mark.xdist_group("dsr")
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 PROTOCOLS = pytest.mark.parametrize("protocol", ["TCP", "UDP"])
 TRIES = 60
-CLIENT_ADDRESS = {4: "203.0.113.9", 6: "2001:db8:cafe::9"}
-VIP = {4: "198.51.100.7", 6: "2001:db8:51::7"}
-SERVICE = """
-    apiVersion: v1
-    kind: Service
-    metadata: {{name: direct, annotations: {{{annotations}}}}}
-    spec:
-      type: LoadBalancer
-      ipFamilyPolicy: RequireDualStack
-      selector: {{app: echo}}
-      ports:
-      - {{name: web, port: 8000, targetPort: web}}
-      - {{name: dns, port: 53, targetPort: dns, protocol: UDP}}
-    status: {{loadBalancer: {{ingress: [{{ip: 198.51.100.7}}, {{ip: "2001:db8:51::7"}}]}}}}
-    """
 
 
 @pytest.fixture(scope="module")

@@ -172,6 +172,8 @@ def test_a_connection_of_this_node_that_another_one_takes_over(
     arrives(lab.run("from_uplink", segment(who, there, **more, **IN)), who, there, **more)
     back_again = segment(who, back, protocol=protocol, flags="PA", seq=71, ack=111, **IN)
     assert tuple_of(lab.run("from_pod", back_again).packet) == (*to, who.client, CLIENT)
+    more |= {"seq": 111}  # and back to this node
+    arrives(lab.run("from_uplink", segment(who, here, **more, **IN)), who, there, **more)
 
 
 def test_datagrams_follow_what_is_known_of_the_way(netns: str, lab: Lab, who: Addresses) -> None:
@@ -205,6 +207,14 @@ def test_segments_stay_on_their_way(netns: str, lab: Lab, who: Addresses) -> Non
         result = lab.run("from_uplink", sent)
         there = (who.client, CLIENT, who.remote_pod, TARGET)
         assert result.packet == bytes(segment(who, there, **more, **TO_NETWORK))
+
+
+def test_a_syn_may_acknowledge_anything(netns: str, lab: Lab, who: Addresses) -> None:
+    """Its number counts for nothing: the SYN is repeated as often in DSR mode as any other."""
+    lab = balancer(netns, lab.flags, who, "TCP")
+    sent = segment(who, (who.client, CLIENT, who.node, PORT), ack=0xDEADBEEF, **IN)
+    found = [tuple_of(lab.run("from_uplink", sent).packet)[0] for _ in range(4)]
+    assert found == [who.client] * 3 + [who.node]
 
 
 @pytest.mark.parametrize("moves", ["to this node", "to the other node"])

@@ -8,9 +8,9 @@ import pytest
 from kubypass.model.verdict import ServiceFlag
 from tests.packet.dsr import PORT, TARGET, peers, told
 from tests.packet.lab import REDIRECT, Lab
+from tests.packet.legacy import LEGACY, passes, run
 from tests.packet.packets import IN, TO_NETWORK, Addresses, segment
 from tests.packet.snat import empty, tuple_of
-from tests.packet.test_host_routing import LEGACY, passes, run
 
 CLIENT = 40000
 
