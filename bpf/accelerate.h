@@ -54,11 +54,12 @@ struct next_hop {
 	__u8 source[ETH_ALEN];
 };
 
-/* Looks up the next hop of the packet as it will be. Returns false where it cannot leave by XDP. */
+/* Looks up the next hop of the packet as it will be, with the `added` bytes that it gets. Returns false where it cannot
+ * leave by XDP. */
 static __always_inline bool find_next_hop(context *ctx, const struct xdp_device *device, const struct packet *packet,
-					  const struct tuple *to, struct next_hop *hop)
+					  const struct tuple *to, __u16 added, struct next_hop *hop)
 {
-	struct bpf_fib_lookup fib = { .tot_len = packet->l4_offset - L2_BYTES + packet->l4_bytes };
+	struct bpf_fib_lookup fib = { .tot_len = packet->l4_offset - L2_BYTES + packet->l4_bytes + added };
 	struct xdp_device *out;
 
 	if (packet->ttl <= 1)
@@ -112,7 +113,8 @@ static __always_inline enum verdict follow_flow(context *ctx, const struct xdp_d
 	struct tuple to = flow_target(flow, packet->tuple.protocol);
 	struct next_hop hop;
 
-	if (leads_here(flow, &to) || may_lack_checksum(ctx, packet) || !find_next_hop(ctx, device, packet, &to, &hop))
+	if (leads_here(flow, &to) || may_lack_checksum(ctx, packet) ||
+	    !find_next_hop(ctx, device, packet, &to, 0, &hop))
 		return VERDICT_PASS;
 	return refresh_flow(ctx, flow, packet, now) ? send_on(ctx, packet, &to, &hop) : VERDICT_PASS;
 }
@@ -128,21 +130,25 @@ static __always_inline enum verdict open_connection(context *ctx, const struct x
 	struct new_flow new;
 	struct next_hop hop;
 	enum verdict verdict;
-	struct tuple to;
+	struct tuple *to;
 
 	if (!service || !scratch || may_lack_checksum(ctx, packet) || is_foreign(HOOK_XDP, packet))
 		return VERDICT_PASS;
 	new = plan_new(ctx, HOOK_XDP, packet, service, &local);
+	if (new.verdict == VERDICT_DSR)
+		return VERDICT_DSR;
 	if (!new.backend_address || local)
 		return VERDICT_PASS;
 	verdict = open_flow(ctx, scratch, packet, &new, now);
 	if (verdict != VERDICT_PASS)
 		return verdict;
-	to = flow_target(&scratch->nat.forward, packet->tuple.protocol);
-	return find_next_hop(ctx, device, packet, &to, &hop) ? send_on(ctx, packet, &to, &hop) : VERDICT_PASS;
+	to = &scratch->nat.received; /* it has served its purpose, and the stack is short */
+	*to = flow_target(&scratch->nat.forward, packet->tuple.protocol);
+	return find_next_hop(ctx, device, packet, to, 0, &hop) ? send_on(ctx, packet, to, &hop) : VERDICT_PASS;
 }
 
-/* A packet with ports. A segment whose entry is lost is from_uplink's: it opens the connection again. */
+/* A packet with ports. A segment whose entry is lost is from_uplink's: it opens the connection again. Returns
+ * VERDICT_DSR where another part sends it. */
 static __always_inline enum verdict accelerate_packet(context *ctx, const struct xdp_device *device,
 						      struct packet *packet)
 {
@@ -150,7 +156,7 @@ static __always_inline enum verdict accelerate_packet(context *ctx, const struct
 	struct flow *flow = lookup_flow(packet, now);
 
 	if (flow && (flow->flags & FLOW_FLAG_DSR))
-		return VERDICT_PASS;
+		return flow->direction == FLOW_FORWARD ? VERDICT_DSR : VERDICT_PASS;
 	if (flow)
 		return follow_flow(ctx, device, packet, flow, now);
 	return may_be_new(packet) ? open_connection(ctx, device, packet, now) : VERDICT_PASS;
@@ -166,7 +172,7 @@ static __always_inline enum verdict accelerate_error(context *ctx, const struct 
 
 	if (!scratch || packet->fragment || !has_error_type(ctx, packet) || is_foreign(HOOK_XDP, packet) ||
 	    !plan_icmp_error(ctx, packet, &scratch->icmp, &to) || lookup_local_address(&to.destination) ||
-	    !find_next_hop(ctx, device, packet, &to, &hop))
+	    !find_next_hop(ctx, device, packet, &to, 0, &hop))
 		return VERDICT_PASS;
 	if (rewrite_quoted(ctx, packet, &scratch->icmp) || rewrite_addresses(ctx, packet, &to))
 		return VERDICT_DROP_REWRITE;

@@ -82,14 +82,11 @@ static __always_inline struct dsr_ipv4_option ipv4_option(const struct dsr_setup
 	};
 }
 
-/* Puts the option on. A kernel may refuse to make room in what will be cut into segments: such a packet goes without,
- * as it does not begin a connection. Returns negative with the packet in an unusable state. */
-static __always_inline int insert_ipv4_option(context *ctx, const struct dsr_setup *dsr)
+/* Writes the option into the room that was made for it behind the IP header. Returns as rewrite_packet does. */
+static __always_inline int write_ipv4_option(context *ctx, const struct dsr_setup *dsr)
 {
 	struct dsr_ipv4_option option = ipv4_option(dsr);
 
-	if (insert_behind_ip(ctx, true, sizeof(option)))
-		return 0;
 	if (store_bytes(ctx, ETH_HLEN + sizeof(struct iphdr), &option, sizeof(option)))
 		return -1;
 	return resize_ipv4(ctx, ETH_HLEN, sizeof(option), bpf_csum_diff(NULL, 0, (__be32 *)&option, sizeof(option), 0));
@@ -109,7 +106,7 @@ static __always_inline int resize_ipv6(context *ctx, __u32 offset, __s32 bytes, 
 	       store_summed(ctx, offset + offsetof(struct ipv6hdr, nexthdr), &next, sizeof(next));
 }
 
-static __always_inline int insert_ipv6_option(context *ctx, const struct dsr_setup *dsr)
+static __always_inline int write_ipv6_option(context *ctx, const struct dsr_setup *dsr)
 {
 	struct dsr_ipv6_option option = {
 		.words = sizeof(option) / 8 - 1,
@@ -119,13 +116,22 @@ static __always_inline int insert_ipv6_option(context *ctx, const struct dsr_set
 		.port = dsr->port,
 	};
 
-	if (load_bytes(ctx, ETH_HLEN + offsetof(struct ipv6hdr, nexthdr), &option.next, sizeof(option.next)))
-		return -1;
-	if (insert_behind_ip(ctx, false, sizeof(option)))
-		return 0;
-	if (store_summed(ctx, ETH_HLEN + sizeof(struct ipv6hdr), &option, sizeof(option)))
+	if (load_bytes(ctx, ETH_HLEN + offsetof(struct ipv6hdr, nexthdr), &option.next, sizeof(option.next)) ||
+	    store_summed(ctx, ETH_HLEN + sizeof(struct ipv6hdr), &option, sizeof(option)))
 		return -1;
 	return resize_ipv6(ctx, ETH_HLEN, sizeof(option), IPPROTO_DSTOPTS);
+}
+
+static __always_inline int write_option(context *ctx, bool ipv4, const struct dsr_setup *dsr)
+{
+	return ipv4 ? write_ipv4_option(ctx, dsr) : write_ipv6_option(ctx, dsr);
+}
+
+/* Puts the option on. A kernel may refuse to make room in what will be cut into segments: such a packet goes without,
+ * as it does not begin a connection. Returns negative with the packet in an unusable state. */
+static __always_inline int insert_option(context *ctx, bool ipv4, const struct dsr_setup *dsr)
+{
+	return insert_behind_ip(ctx, ipv4, option_bytes(ipv4)) ? 0 : write_option(ctx, ipv4, dsr);
 }
 
 /* Takes the option off. Returns negative with the packet in an unusable state. */

@@ -11,18 +11,23 @@
 
 #define DSR_SYN_REPEATS 2
 
-static __always_inline bool refuse_dsr(enum dsr_refusal refusal)
+static __always_inline bool refuse_dsr(struct scratch *scratch, enum dsr_refusal refusal)
 {
-	__u32 index = refusal;
+	scratch->dsr.refusal = refusal;
+	return false;
+}
+
+static __always_inline void count_refusal(const struct scratch *scratch)
+{
+	__u32 index = scratch->dsr.refusal;
 	__u64 *refused = bpf_map_lookup_elem(&dsr_refusals, &index);
 
 	if (refused)
 		(*refused)++;
-	return false;
 }
 
-/* Opens the connection of the packet with the backend that was selected. Returns false where it cannot be one of DSR;
- * packets of other nodes and of their pods get the answers that they get without DSR. */
+/* Opens the connection of the packet with the backend that was selected. Returns false where it cannot be one of DSR,
+ * and `scratch` says why; packets of other nodes and of their pods get the answers that they get without DSR. */
 static __always_inline bool open_dsr(context *ctx, struct scratch *scratch, const struct packet *packet, __u64 now)
 {
 	struct new_flow new = { .mode = OPEN_DNAT, .flags = FLOW_FLAG_DSR };
@@ -31,27 +36,27 @@ static __always_inline bool open_dsr(context *ctx, struct scratch *scratch, cons
 	struct dsr_peer *peer;
 
 	if (!backend || lookup_peer(&packet->tuple.source))
-		return false;
+		return refuse_dsr(scratch, DSR_REFUSAL_MAX); /* that is not counted */
 	peer = lookup_peer(&backend->address);
 	if (!peer || peer->dispatch != DSR_OPTION)
-		return refuse_dsr(DSR_REFUSED_PEER);
+		return refuse_dsr(scratch, DSR_REFUSED_PEER);
 	if (extra_bytes(packet))
-		return refuse_dsr(DSR_REFUSED_OPTIONS);
+		return refuse_dsr(scratch, DSR_REFUSED_OPTIONS);
 	if (!packet->fixed_size && peer->mtu &&
 	    routed_bytes(ctx, packet) + option_bytes(is_ipv4_packet(packet)) > peer->mtu)
-		return refuse_dsr(DSR_REFUSED_SIZE);
+		return refuse_dsr(scratch, DSR_REFUSED_SIZE);
 	new.service = scratch->dsr.service;
 	new.backend = scratch->dsr.backend;
 	new.backend_address = &backend->address;
 	new.backend_port = backend->port;
 	if (open_flow(ctx, scratch, packet, &new, now) != VERDICT_PASS)
-		return refuse_dsr(DSR_REFUSED_CLASH);
+		return refuse_dsr(scratch, DSR_REFUSED_CLASH);
 	if (nat->forward.source_port == packet->tuple.source_port)
 		return true;
 	/* The client has a connection like it, and its answers would have this port. */
 	bpf_map_delete_elem(&transient_flows, &nat->reply_key);
 	bpf_map_delete_elem(&transient_flows, &packet->tuple);
-	return refuse_dsr(DSR_REFUSED_CLASH);
+	return refuse_dsr(scratch, DSR_REFUSED_CLASH);
 }
 
 /* Takes in what a segment of the client says of its connection: nothing is known of the answers. Returns false where
@@ -82,18 +87,6 @@ static __always_inline bool follow_client(context *ctx, struct flow *flow, const
 	return true;
 }
 
-/* Does the connection stay one of DSR? Datagrams do while the way of their option is known to work: nobody else would
- * ever tell their client. */
-static __always_inline bool goes_on(context *ctx, struct flow *flow, const struct packet *packet)
-{
-	struct dsr_peer *peer;
-
-	if (packet->tuple.protocol == IPPROTO_TCP)
-		return follow_client(ctx, flow, packet) || refuse_dsr(DSR_REFUSED_UNANSWERED);
-	peer = lookup_peer(&flow->destination);
-	return (peer && peer->dispatch != DSR_NONE) || refuse_dsr(DSR_REFUSED_PEER);
-}
-
 /* Extends the life of both entries, and confirms a TCP connection: they move to `flows`. */
 static __always_inline void extend_dsr(struct flow *flow, const struct packet *packet, __u64 now)
 {
@@ -114,6 +107,44 @@ static __always_inline void extend_dsr(struct flow *flow, const struct packet *p
 	note_transient(&key, reply);
 	if (confirms)
 		confirm_entries(flow, reply, &packet->tuple, &key);
+}
+
+/* Takes in a packet of a known connection. Returns as follow_client does. */
+static __always_inline bool follow_dsr(context *ctx, struct flow *flow, const struct packet *packet, __u64 now)
+{
+	if (packet->tuple.protocol == IPPROTO_TCP && !follow_client(ctx, flow, packet))
+		return false;
+	extend_dsr(flow, packet, now);
+	return true;
+}
+
+/* Takes in a packet of a known connection. Does it stay one of DSR? Datagrams do while the way to the backend's node is
+ * known to work: nobody else would ever tell their client. */
+static __always_inline bool goes_on(context *ctx, struct scratch *scratch, struct flow *flow,
+				    const struct packet *packet, __u64 now)
+{
+	struct dsr_peer *peer;
+
+	if (packet->tuple.protocol == IPPROTO_UDP) {
+		peer = lookup_peer(&flow->destination);
+		if (!peer || peer->dispatch == DSR_NONE)
+			return refuse_dsr(scratch, DSR_REFUSED_PEER);
+	}
+	return follow_dsr(ctx, flow, packet, now) || refuse_dsr(scratch, DSR_REFUSED_UNANSWERED);
+}
+
+/* What the option says. */
+static __always_inline void name_frontend(struct dsr_setup *dsr, const struct packet *packet)
+{
+	dsr->frontend = packet->tuple.destination;
+	dsr->port = packet->tuple.destination_port;
+}
+
+/* Does the packet get the option? */
+static __always_inline bool is_told(const struct packet *packet, bool opens)
+{
+	return !extra_bytes(packet) &&
+	       (opens || packet->tuple.protocol == IPPROTO_UDP || (packet->tcp_flags & TCP_SYN));
 }
 
 /* Makes a translated packet one that goes to its backend's node; it has an Ethernet header by then. Where it does not
@@ -137,7 +168,7 @@ static __always_inline enum verdict forward_dsr(context *ctx, struct packet *pac
 	verdict = forward_to_network(ctx, packet, added, true);
 	if (verdict != VERDICT_TO_NETWORK)
 		return verdict;
-	if (added && (ipv4 ? insert_ipv4_option(ctx, dsr) : insert_ipv6_option(ctx, dsr)))
+	if (added && insert_option(ctx, ipv4, dsr))
 		return VERDICT_DROP_REWRITE;
 	return VERDICT_DSR;
 }
@@ -157,19 +188,17 @@ __noinline __u64 send_dsr(context *ctx, __u32 hook)
 		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED).bits;
 	flow = lookup_flow(&packet, now);
 	opens = !flow || !(flow->flags & FLOW_FLAG_DSR);
-	told = !extra_bytes(&packet) && (opens || packet.tuple.protocol == IPPROTO_UDP || (packet.tcp_flags & TCP_SYN));
-	if (opens ? !open_dsr(ctx, scratch, &packet, now) : !goes_on(ctx, flow, &packet)) {
+	told = is_told(&packet, opens);
+	if (opens ? !open_dsr(ctx, scratch, &packet, now) : !goes_on(ctx, scratch, flow, &packet, now)) {
 		if (!opens)
 			flow->expires_ns = 0;
 		scratch->dsr.again = packet.tuple;
+		count_refusal(scratch);
 		return (union step){ .next = NEXT_AGAIN }.bits;
 	}
 	if (opens)
 		flow = &scratch->nat.forward;
-	else
-		extend_dsr(flow, &packet, now);
-	scratch->dsr.frontend = packet.tuple.destination;
-	scratch->dsr.port = packet.tuple.destination_port;
+	name_frontend(&scratch->dsr, &packet);
 	verdict = translate(ctx, &packet, flow, now);
 	if (verdict == VERDICT_PASS)
 		verdict = forward_dsr(ctx, &packet, &scratch->dsr, told);

@@ -61,9 +61,10 @@ struct dsr_setup {
 	struct tuple again; /* the connection of this packet is opened again, without DSR; protocol 0: of none */
 	struct address frontend;
 	__be16 port;
-	__u16 pad[3];
+	__u16 pad;
 	__u32 service;
 	__u32 backend;
+	__u32 refusal; /* enum dsr_refusal: why it is masqueraded */
 };
 
 /* A packet that the node's stack forwards. Value of `passages`, too. */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause)
 /* The program in the drivers of the node's uplinks. */
-#include "accelerate.h"
+#include "accelerate_dsr.h"
 #include "count.h"
 #include "step.h"
 
@@ -18,12 +18,29 @@ __noinline __u64 handle_frame(context *ctx)
 	struct xdp_device *device = lookup_receiver(ctx);
 	struct cursor cursor = read_headers(ctx);
 	struct packet packet = {};
+	enum verdict verdict;
 
 	if (!device || parse_packet(ctx, &cursor, &packet) != PARSE_IP || packet.fragment)
 		return (union step){ .action = ACTION_PASS }.bits;
 	if (!packet.has_ports)
 		return (union step){ .next = NEXT_SLOW_PATH }.bits;
-	return finish_frame(ctx, &packet, accelerate_packet(ctx, device, &packet)).bits;
+	if (config.dsr && extra_bytes(&packet)) /* perhaps another node's option */
+		return (union step){ .action = ACTION_PASS }.bits;
+	verdict = accelerate_packet(ctx, device, &packet);
+	if (verdict == VERDICT_DSR)
+		return (union step){ .action = ACTION_PASS, .next = NEXT_SEND_DSR }.bits;
+	return finish_frame(ctx, &packet, verdict).bits;
+}
+
+__noinline __u64 handle_dsr_frame(context *ctx)
+{
+	struct xdp_device *device = lookup_receiver(ctx);
+	struct cursor cursor = read_headers(ctx);
+	struct packet packet = {};
+
+	if (!config.dsr || !device || parse_packet(ctx, &cursor, &packet) != PARSE_IP)
+		return (union step){ .action = ACTION_PASS }.bits;
+	return finish_frame(ctx, &packet, accelerate_dsr(ctx, device, &packet)).bits;
 }
 
 __noinline __u64 handle_error_frame(context *ctx)
@@ -46,6 +63,8 @@ int xdp_uplink(context *ctx)
 
 	if (step.next == NEXT_SLOW_PATH)
 		step.bits = handle_error_frame(ctx);
+	if (config.dsr && step.next == NEXT_SEND_DSR)
+		step.bits = handle_dsr_frame(ctx);
 	return step.action;
 }
 

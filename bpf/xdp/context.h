@@ -23,9 +23,15 @@ enum action {
 	ACTION_DROP = XDP_DROP,
 };
 
+/* Both are pointers, in 64 bits, before paths meet: where the compiler joins them and widens the fields of 32 bits
+ * afterwards, the verifier sees arithmetic on pointers. */
 static __always_inline struct cursor readable_bytes(context *ctx)
 {
-	return (struct cursor){ (void *)(long)ctx->data, (void *)(long)ctx->data_end };
+	struct cursor cursor = { (void *)(long)ctx->data, (void *)(long)ctx->data_end };
+
+	barrier_var(cursor.data);
+	barrier_var(cursor.end);
+	return cursor;
 }
 
 /* The length of the frame in all its buffers. The verifier allows the difference of both pointers, but no other
@@ -148,38 +154,25 @@ static __always_inline int insert_room(context *ctx, __u32 bytes)
 	return store_bytes(ctx, 0, &ethernet, sizeof(ethernet));
 }
 
-struct ipv4_front {
-	__u8 bytes[ETH_HLEN + 20];
-};
-
-struct ipv6_front {
-	__u8 bytes[ETH_HLEN + 40];
-};
-
-/* Moves the Ethernet header and the first bytes of the IP header by `distance`, and the packet's beginning too. */
-static __always_inline int move_front(context *ctx, bool ipv4, __s32 distance)
+/* Moves `size` bytes of the packet forward by `distance`; both are even. What is read next is never overwritten. */
+static __always_inline int move_forward(context *ctx, __u32 offset, __u32 distance, __u32 size)
 {
-	struct ipv6_front ipv6_front;
-	struct ipv4_front ipv4_front;
+	struct cursor cursor = readable_bytes(ctx);
+	__u16 *to = header_at(&cursor, offset, size), *from = header_at(&cursor, offset + (distance & 0x1f), size);
 
-	if (ipv4 ? load_bytes(ctx, 0, &ipv4_front, sizeof(ipv4_front))
-		 : load_bytes(ctx, 0, &ipv6_front, sizeof(ipv6_front)))
+	if (!to || !from)
 		return -1;
-	if (bpf_xdp_adjust_head(ctx, distance))
-		return -1;
-	return ipv4 ? store_bytes(ctx, 0, &ipv4_front, sizeof(ipv4_front))
-		    : store_bytes(ctx, 0, &ipv6_front, sizeof(ipv6_front));
+	for (__u32 i = 0; i < size / sizeof(*to); i++)
+		to[i] = from[i];
+	return 0;
 }
 
-/* The headers in front move to the new beginning. */
-static __always_inline int insert_behind_ip(context *ctx, bool ipv4, __u32 bytes)
+/* The headers in front move to the new beginning. The function is global for a stack of its own. */
+__noinline int insert_behind_ip(context *ctx, bool ipv4, __u32 bytes)
 {
-	return move_front(ctx, ipv4, -(__s32)bytes);
-}
-
-static __always_inline int remove_behind_ip(context *ctx, bool ipv4, __u32 bytes)
-{
-	return move_front(ctx, ipv4, bytes);
+	if (bpf_xdp_adjust_head(ctx, -(int)bytes) || move_forward(ctx, 0, bytes, ETH_HLEN + 20))
+		return -1;
+	return ipv4 ? 0 : move_forward(ctx, ETH_HLEN + 20, bytes, 20);
 }
 
 static __always_inline int prepend_room(context *ctx, __u32 bytes)
@@ -219,6 +212,7 @@ ABSENT(0, read_mark, context *ctx)
 ABSENT(0, left_to_device, context *ctx, __u32 offset)
 ABSENT(0, copy_packet, context *ctx, void *to, __u32 max)
 ABSENT(-EOPNOTSUPP, replace_packet, context *ctx, __u32 offset, const void *from, __u32 length, __u32 max)
+ABSENT(-EOPNOTSUPP, remove_behind_ip, context *ctx, bool ipv4, __u32 bytes)
 ABSENT(-EOPNOTSUPP, queue_copy, context *ctx)
 ABSENT(-EOPNOTSUPP, redirect_in, __u32 ifindex)
 ABSENT(-EOPNOTSUPP, redirect_into_pod, __u32 ifindex)

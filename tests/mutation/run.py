@@ -40,6 +40,7 @@ CLOSEST = {
     "conntrack": ("backend_changes", "floods", "segments", "dsr", "dsr_changes"),
     "ingress": ("foreign", "live_frames", "dsr"),
     "accelerate": ("xdp", "xdp_devices"),
+    "accelerate_dsr": ("xdp_dsr",),
     "dsr_option": ("dsr", "dsr_sizes"),
     "dsr_receive": ("dsr", "dsr_sizes", "dsr_changes"),
     "dsr_send": ("dsr", "dsr_sizes", "dsr_changes"),
@@ -57,8 +58,8 @@ CLOSEST = {
     "skb/context": ("foreign", "live_frames"),
     "slow_path": ("sources",),
     "tcp_state": ("segments",),
-    "xdp": ("xdp",),
-    "xdp/context": ("xdp_devices", "seam"),
+    "xdp": ("xdp", "xdp_dsr"),
+    "xdp/context": ("xdp_devices", "seam", "xdp_dsr"),
 }
 """By header, the tests of packets that are about it: they are asked before the others."""
 OBJECTS = [f"build/bpf/{name}.bpf.o" for name in ("pod", "host", "host_l3", "xdp")]

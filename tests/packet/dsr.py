@@ -37,10 +37,10 @@ def peers(lab: Lab, dispatch: DsrDispatch = DsrDispatch.OPTION, mtu: int = 0) ->
         lab.maps["dsr_peers"].update(key, layout.DsrPeer(dispatch, int(is_node), mtu).pack())
 
 
-def balancer(netns: str, flags: int, who: Addresses, protocol: str) -> Lab:
+def balancer(netns: str, flags: int, who: Addresses, protocol: str, *, driver: bool = False) -> Lab:
     """A node with a NodePort whose only backend is on the other node."""
     lab = empty(netns, dsr=1)
-    lab.flags = flags
+    lab.flags, lab.driver = flags, driver
     peers(lab)
     lab.service(
         who.node, PORT, [who.remote_pod], protocol=protocol,
@@ -49,10 +49,10 @@ def balancer(netns: str, flags: int, who: Addresses, protocol: str) -> Lab:
     return lab
 
 
-def backend(netns: str, flags: int, who: Addresses, protocol: str) -> Lab:
+def backend(netns: str, flags: int, who: Addresses, protocol: str, *, driver: bool = False) -> Lab:
     """The node that has the backend of the other node's NodePort, and of a load balancer's address."""
     lab = empty(netns, dsr=1)
-    lab.flags = flags
+    lab.flags, lab.driver = flags, driver
     peers(lab)
     for address, port, flag in (
         (who.other_node, PORT, ServiceFlag.NODE_PORT),

@@ -20,6 +20,7 @@ from kubypass.kernel.libbpf import ObjectFile
 from kubypass.kernel.program import Program, frame_context, packet_context
 from kubypass.model.verdict import ServiceFlag
 from tests.house.sources import ROOT
+from tests.packet.dsr import balancer
 from tests.packet.flows_in_loops import BYTES, FLOWS, PORTS, frame, open_flows
 from tests.packet.lab import Lab
 from tests.packet.packets import Addresses, segment
@@ -97,6 +98,17 @@ def test_an_open_flow(quiet: Lab, who: Addresses, turns: int) -> None:
     found = measure(quiet, [frame(who, port, "A", 100, 500) for port in PORTS[:turns]])
     print(f"\nACK, IPv{who.version}, {turns} flows: tc {found['skb']} ns, XDP {found['xdp']} ns")
     assert found["xdp"] < found["skb"]
+
+
+@pytest.mark.usefixtures("quiet")
+def test_an_open_flow_in_dsr_mode(netns: str, who: Addresses) -> None:
+    """Segments without the option; with it, packets would grow in each run."""
+    lab = balancer(netns, 0, who, "TCP")
+    flow = (who.client, PORTS[0], who.node, 30080)
+    for flags, seq in (("S", 99), ("A", 100)):
+        lab.run("from_uplink", segment(who, flow, flags=flags, seq=seq, payload=""))
+    found = measure(lab, [bytes(segment(who, flow, flags="A", seq=100, payload="x" * 40))])
+    print(f"\nACK in DSR mode, IPv{who.version}: tc {found['skb']} ns, XDP {found['xdp']} ns")
 
 
 def test_an_open_flow_to_a_pod_of_this_node(quiet: Lab, who: Addresses) -> None:

@@ -18,7 +18,7 @@ CLIENT = 40000
 
 
 def test_the_option_names_the_frontend(netns: str, lab: Lab, who: Addresses, protocol: str) -> None:
-    lab = balancer(netns, lab.flags, who, protocol)
+    lab = balancer(netns, lab.flags, who, protocol, driver=lab.driver)
     sent = segment(who, (who.client, CLIENT, who.node, PORT), protocol=protocol)
     there = (who.client, CLIENT, who.remote_pod, TARGET)
     for _ in range(2):
@@ -29,7 +29,7 @@ def test_the_option_names_the_frontend(netns: str, lab: Lab, who: Addresses, pro
 
 
 def test_tcp_names_it_on_its_syn_only(netns: str, lab: Lab, who: Addresses) -> None:
-    lab = balancer(netns, lab.flags, who, "TCP")
+    lab = balancer(netns, lab.flags, who, "TCP", driver=lab.driver)
     lab.run("from_uplink", segment(who, (who.client, CLIENT, who.node, PORT), payload=""))
     there = (who.client, CLIENT, who.remote_pod, TARGET)
     for flags in ("A", "PA", "A", "FA", "A"):
@@ -43,7 +43,7 @@ def test_tcp_names_it_on_its_syn_only(netns: str, lab: Lab, who: Addresses) -> N
 def test_the_backends_node_answers(
     netns: str, lab: Lab, who: Addresses, protocol: str, frontend: str
 ) -> None:
-    lab = backend(netns, lab.flags, who, protocol)
+    lab = backend(netns, lab.flags, who, protocol, driver=lab.driver)
     named = {"node port": (who.other_node, PORT), "load balancer": (who.service, 80)}[frontend]
     there = (who.client, CLIENT, who.pod, TARGET)
     for _ in range(2):
@@ -59,7 +59,7 @@ def test_the_backends_node_answers(
 
 
 def test_later_segments_come_without_it(netns: str, lab: Lab, who: Addresses) -> None:
-    lab = backend(netns, lab.flags, who, "TCP")
+    lab = backend(netns, lab.flags, who, "TCP", driver=lab.driver)
     there, back = (who.client, CLIENT, who.pod, TARGET), (who.pod, TARGET, who.client, CLIENT)
     lab.run("from_uplink", told(who, there, (who.service, 80), payload=""))
     for hook, flow, flags, seq, ack in (
@@ -97,7 +97,7 @@ def test_packets_that_are_cut_later(netns: str, who: Addresses) -> None:
 
 def test_a_node_that_does_not_know_the_flow_names_it(netns: str, lab: Lab, who: Addresses) -> None:
     """The network has moved the connection to this node; the backend's node has it already."""
-    lab = balancer(netns, lab.flags, who, "TCP")
+    lab = balancer(netns, lab.flags, who, "TCP", driver=lab.driver)
     more: dict[str, Any] = {"flags": "A", "seq": 5000, "ack": 9000}
     sent = segment(who, (who.client, CLIENT, who.node, PORT), **more)
     there = (who.client, CLIENT, who.remote_pod, TARGET)
@@ -107,7 +107,7 @@ def test_a_node_that_does_not_know_the_flow_names_it(netns: str, lab: Lab, who: 
 
 
 def test_a_moved_connection_goes_on(netns: str, lab: Lab, who: Addresses) -> None:
-    lab = backend(netns, lab.flags, who, "TCP")
+    lab = backend(netns, lab.flags, who, "TCP", driver=lab.driver)
     there, back = (who.client, CLIENT, who.pod, TARGET), (who.pod, TARGET, who.client, CLIENT)
     lab.run("from_uplink", told(who, there, (who.service, 80), payload=""))
     lab.run("from_pod", segment(who, back, flags="SA", seq=70, ack=101, payload=""))
@@ -125,7 +125,7 @@ def test_two_frontends_of_one_backend_at_one_node(
     netns: str, lab: Lab, who: Addresses, protocol: str
 ) -> None:
     """The second connection with the client's port is masqueraded: its answers could not be told from the first's."""
-    lab = balancer(netns, lab.flags, who, protocol)
+    lab = balancer(netns, lab.flags, who, protocol, driver=lab.driver)
     lab.service(who.service, 80, [who.remote_pod], protocol=protocol,
                 flags=ServiceFlag.LOAD_BALANCER | ServiceFlag.DSR, target=TARGET)  # fmt: skip
     before = refused(lab, DsrRefusal.REFUSED_CLASH)
@@ -141,7 +141,7 @@ def test_two_frontends_of_one_backend_at_one_node(
 
 
 def test_two_frontends_at_two_nodes_in_datagrams(netns: str, lab: Lab, who: Addresses) -> None:
-    lab = backend(netns, lab.flags, who, "UDP")
+    lab = backend(netns, lab.flags, who, "UDP", driver=lab.driver)
     there, ports = (who.client, CLIENT, who.pod, TARGET), {}
     for named in ((who.service, 80), (who.other_node, PORT)):
         for _ in range(2):
@@ -159,7 +159,7 @@ def test_two_frontends_at_two_nodes_in_datagrams(netns: str, lab: Lab, who: Addr
 
 def test_two_frontends_at_two_nodes_in_tcp(netns: str, lab: Lab, who: Addresses) -> None:
     """The backend's node refuses the second; the node that balances masquerades what is repeated in vain."""
-    lab = backend(netns, lab.flags, who, "TCP")
+    lab = backend(netns, lab.flags, who, "TCP", driver=lab.driver)
     there = (who.client, CLIENT, who.pod, TARGET)
     lab.run("from_uplink", told(who, there, (who.service, 80)))
     result = lab.run("from_uplink", told(who, there, (who.other_node, PORT)))
@@ -167,7 +167,7 @@ def test_two_frontends_at_two_nodes_in_tcp(netns: str, lab: Lab, who: Addresses)
         SHOT,
         {(Hook.FROM_UPLINK, Verdict.DROP_DSR_CLASH): 1},
     )
-    lab = balancer(netns, lab.flags, who, "TCP")
+    lab = balancer(netns, lab.flags, who, "TCP", driver=lab.driver)
     before = refused(lab, DsrRefusal.REFUSED_UNANSWERED)
     sent = segment(who, (who.client, CLIENT, who.node, PORT))
     found = [tuple_of(lab.run("from_uplink", sent).packet)[0] for _ in range(5)]
@@ -179,7 +179,7 @@ def test_two_frontends_at_two_nodes_in_tcp(netns: str, lab: Lab, who: Addresses)
 def test_what_cannot_be_is_masqueraded(
     netns: str, lab: Lab, who: Addresses, protocol: str, why: str
 ) -> None:
-    lab = balancer(netns, lab.flags, who, protocol)
+    lab = balancer(netns, lab.flags, who, protocol, driver=lab.driver)
     counted = {why: refused(lab, why) for why in DsrRefusal if why != DsrRefusal.REFUSAL_MAX}
     client = who.other_node if why == "a client inside" else who.client
     sent = segment(who, (client, CLIENT, who.node, PORT), protocol=protocol)
@@ -207,7 +207,7 @@ def test_what_cannot_be_is_masqueraded(
 
 
 def test_a_service_without_it(netns: str, lab: Lab, who: Addresses, protocol: str) -> None:
-    lab = balancer(netns, lab.flags, who, protocol)
+    lab = balancer(netns, lab.flags, who, protocol, driver=lab.driver)
     lab.service(who.node, 30081, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT)
     sent = segment(who, (who.client, CLIENT, who.node, 30081), protocol=protocol)
     assert tuple_of(lab.run("from_uplink", sent).packet)[0] == who.node
@@ -230,7 +230,7 @@ FORGED: dict[str, Callable[[Addresses], tuple[str, str, int]]] = {
 def test_a_forged_option_is_not_obeyed(
     netns: str, lab: Lab, who: Addresses, protocol: str, how: str
 ) -> None:
-    lab = backend(netns, lab.flags, who, protocol)
+    lab = backend(netns, lab.flags, who, protocol, driver=lab.driver)
     flags = int(ServiceFlag.LOAD_BALANCER)
     lab.service(who.service, 82, [who.pod], protocol=protocol, flags=flags)
     flags |= ServiceFlag.DSR | ServiceFlag.SOURCE_RANGES
@@ -244,7 +244,7 @@ def test_a_forged_option_is_not_obeyed(
 
 
 def test_a_pods_option_is_not_obeyed(netns: str, lab: Lab, who: Addresses, protocol: str) -> None:
-    lab = backend(netns, lab.flags, who, protocol)
+    lab = backend(netns, lab.flags, who, protocol, driver=lab.driver)
     there = (who.second_pod, CLIENT, who.pod, TARGET)
     sent = told(who, there, (who.service, 80), protocol=protocol)
     result = lab.run("from_pod", sent)
@@ -256,7 +256,7 @@ def test_a_pods_option_is_not_obeyed(netns: str, lab: Lab, who: Addresses, proto
 
 def test_a_probe_passes(netns: str, lab: Lab, who: Addresses) -> None:
     """A port of 0 names no frontend; agents find out with it whether options arrive."""
-    lab = backend(netns, lab.flags, who, "UDP")
+    lab = backend(netns, lab.flags, who, "UDP", driver=lab.driver)
     sent = told(who, (who.other_node, 4000, who.node, 4001), (who.other_node, 0), protocol="UDP")
     result = lab.run("from_uplink", sent)
     assert (result.code, result.packet) == (PASS, bytes(sent))
@@ -273,7 +273,7 @@ def test_off_means_as_it_comes(lab: Lab, who: Addresses, protocol: str) -> None:
 def test_a_backend_here_sees_the_client_too(
     netns: str, lab: Lab, who: Addresses, protocol: str
 ) -> None:
-    lab = balancer(netns, lab.flags, who, protocol)
+    lab = balancer(netns, lab.flags, who, protocol, driver=lab.driver)
     flags = ServiceFlag.NODE_PORT | ServiceFlag.DSR
     lab.service(who.node, 30081, [who.pod], protocol=protocol, flags=flags, target=TARGET)
     sent = segment(who, (who.client, CLIENT, who.node, 30081), protocol=protocol)

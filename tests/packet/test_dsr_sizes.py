@@ -55,7 +55,7 @@ def test_what_no_longer_fits_is_told(netns: str, who: Addresses, protocol: str, 
 
 
 def test_segments_of_an_open_connection_have_all_room(netns: str, lab: Lab, who: Addresses) -> None:
-    lab = balancer(netns, lab.flags, who, "TCP")
+    lab = balancer(netns, lab.flags, who, "TCP", driver=lab.driver)
     lab.run("from_uplink", segment(who, (who.client, CLIENT, who.node, PORT), payload=""))
     result = lab.run("from_uplink", full(who, "TCP", flags="A", seq=101))
     flow = (who.client, CLIENT, who.remote_pod, TARGET)
@@ -77,14 +77,14 @@ def test_a_datagram_that_may_be_cut(netns: str, lab: Lab) -> None:
     """It opens a masqueraded connection; in one that is known, it goes without the option."""
     who = V4
     before = refused(balancer(netns, 0, who, "UDP"), DsrRefusal.REFUSED_SIZE)
-    lab = balancer(netns, lab.flags, who, "UDP")
+    lab = balancer(netns, lab.flags, who, "UDP", driver=lab.driver)
     peers(lab, mtu=MTU)
     sent = full(who, "UDP")
     sent[IP].flags = 0
     first = lab.run("from_uplink", sent)
     assert tuple_of(first.packet)[0] == who.node
     assert refused(lab, DsrRefusal.REFUSED_SIZE) == before + 1
-    lab = balancer(netns, lab.flags, who, "UDP")
+    lab = balancer(netns, lab.flags, who, "UDP", driver=lab.driver)
     peers(lab, mtu=MTU)
     lab.run("from_uplink", segment(who, (who.client, CLIENT, who.node, PORT), protocol="UDP"))
     result = lab.run("from_uplink", sent)
@@ -94,14 +94,14 @@ def test_a_datagram_that_may_be_cut(netns: str, lab: Lab) -> None:
 
 def test_data_on_a_syn(netns: str, lab: Lab, who: Addresses) -> None:
     """TCP Fast Open (RFC 7413): the SYN has data and an option of TCP; both nodes leave them as they are."""
-    lab = balancer(netns, lab.flags, who, "TCP")
+    lab = balancer(netns, lab.flags, who, "TCP", driver=lab.driver)
     sent = segment(who, (who.client, CLIENT, who.node, PORT), payload="GET / HTTP/1.0")
     sent["TCP"].options = [(34, b"8bytes!!")]
     result = lab.run("from_uplink", sent)
     wanted = told(who, (who.client, CLIENT, who.remote_pod, TARGET), (who.node, PORT), TO_NETWORK,
                   payload="GET / HTTP/1.0", fast_open=b"8bytes!!")  # fmt: skip
     assert result.packet == bytes(wanted)
-    lab = backend(netns, lab.flags, who, "TCP")
+    lab = backend(netns, lab.flags, who, "TCP", driver=lab.driver)
     there = (who.client, CLIENT, who.pod, TARGET)
     syn = told(who, there, (who.service, 80), payload="GET / HTTP/1.0", fast_open=b"8bytes!!")
     assert lab.run("from_uplink", syn).packet.endswith(b"GET / HTTP/1.0")
@@ -120,7 +120,7 @@ def quoting(who: Addresses, source: str, to: str, quoted: Packet, mtu: int) -> P
 
 def test_an_error_about_an_answer_reaches_the_backend(netns: str, lab: Lab, who: Addresses) -> None:
     """A router near the client tells the frontend, which is this node; the pod is on another."""
-    lab = balancer(netns, lab.flags, who, "UDP")
+    lab = balancer(netns, lab.flags, who, "UDP", driver=lab.driver)
     lab.run("from_uplink", segment(who, (who.client, CLIENT, who.node, PORT), protocol="UDP"))
     router = {4: "198.18.0.1", 6: "2001:db8:bee::1"}[who.version]
     answered = segment(who, (who.node, PORT, who.client, CLIENT), protocol="UDP")

@@ -14,7 +14,7 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 
 from kubypass.datapath.loader import XDP_PROGRAM
 from kubypass.model.verdict import FlowFlag, FlowState, Hook, ServiceFlag, Verdict
-from tests.packet.at_driver import by_driver, by_uplink, request
+from tests.packet.at_driver import by_driver, by_uplink, request, without_checksum
 from tests.packet.driver import TX, drive
 from tests.packet.fragments import fragments
 from tests.packet.icmp_errors import ERRORS, error, quoted, router
@@ -148,21 +148,7 @@ def test_fragments(driver: Lab, who: Addresses, which: int) -> None:
 def test_a_checksum_that_is_left_to_a_device(driver: Lab, who: Addresses, protocol: str) -> None:
     """Only an sk_buff says that the checksum is still to be computed; XDP looks whether it may be."""
     driver.service(who.node, 30080, [who.remote_pod], protocol=protocol, flags=NODE_PORT)
-    packet = bytearray(bytes(request(who, protocol=protocol)))
-    at = {4: 34, 6: 54}[who.version]
-    length = len(packet) - at
-    addresses = bytes(packet[26:34] if who.version == 4 else packet[22:54])
-    number = {"TCP": 6, "UDP": 17, "SCTP": 132}[protocol]
-    pseudo = addresses + length.to_bytes(4, "big") + number.to_bytes(4, "big")
-    words = sum(int.from_bytes(pseudo[i : i + 2], "big") for i in range(0, len(pseudo), 2))
-    while words >> 16:
-        words = (words & 0xFFFF) + (words >> 16)
-    place = {"TCP": slice(at + 16, at + 18), "UDP": slice(at + 6, at + 8)}.get(protocol)
-    if place:
-        packet[place] = words.to_bytes(2, "big")
-    else:
-        packet[at + 8 : at + 12] = bytes(4)
-    by_uplink(driver, bytes(packet))
+    by_uplink(driver, without_checksum(request(who, protocol=protocol)))
     by_driver(driver, segment(who, (who.client, 40001, who.node, 30080), protocol=protocol))
 
 

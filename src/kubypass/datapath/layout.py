@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "b9dcb2017bcf"
+LAYOUT_HASH = "4378b663c711"
 MAP_NAMES = (
     "services",
     "slots",

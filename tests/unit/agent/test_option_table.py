@@ -209,10 +209,3 @@ def test_xdp_on_each_uplink(
     assert str(found["why"]).startswith(why)
     assert bool(found["why"]) == bool(why)
     assert found["details"] == [str(one) for one in devices]
-
-
-def test_xdp_leaves_dsr_to_tc() -> None:
-    figures = Figures(accelerated=(AcceleratedDevice("eth0", NATIVE),))
-    values = {"bpf-lb-acceleration": "native", "bpf-lb-mode": "dsr"}
-    details = rows(values, figures=figures)["XDP Acceleration"]["details"]
-    assert details == ["eth0 native", "services in DSR mode are balanced in tc"]

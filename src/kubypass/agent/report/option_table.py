@@ -152,8 +152,6 @@ def _acceleration(inputs: Inputs) -> State:
     devices = inputs.figures.accelerated
     lacking = [one for one in devices if one.mode is None]
     details = tuple(map(str, devices))
-    if devices and inputs.settings.dsr.wanted:
-        details += ("services in DSR mode are balanced in tc",)
     fields: dict[str, object] = {
         "devices": [
             {"name": one.name, "mode": one.mode or "none", "reason": one.reason} for one in devices
