@@ -103,6 +103,12 @@ static __always_inline __u32 connection_number(const struct service *service, co
 	return hash_tuple(tuple, config.seed, false);
 }
 
+static __noinline bool is_same_tuple(const struct tuple *one, const struct tuple *other)
+{
+	return same_address(&one->source, &other->source) && same_address(&one->destination, &other->destination) &&
+	       both_ports(one) == both_ports(other) && one->protocol == other->protocol;
+}
+
 /* Does the backend's node answer the connection? Another part opens it then, or sends the packet here again. */
 static __always_inline bool begins_dsr(const struct service *service, const struct decision *decision,
 				       const struct tuple *tuple)

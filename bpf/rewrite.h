@@ -74,12 +74,6 @@ static __always_inline __u32 both_ports(const struct tuple *tuple)
 	return both;
 }
 
-static __always_inline bool is_same_tuple(const struct tuple *one, const struct tuple *other)
-{
-	return same_address(&one->source, &other->source) && same_address(&one->destination, &other->destination) &&
-	       both_ports(one) == both_ports(other) && one->protocol == other->protocol;
-}
-
 /* Stores both ports; an echo message has one of them, its identifier. */
 static __always_inline int store_ports(context *ctx, __u8 protocol, __u32 offset, __u32 ports)
 {

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "4378b663c711"
+LAYOUT_HASH = "89ce0ee73945"
 MAP_NAMES = (
     "services",
     "slots",
