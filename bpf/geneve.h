@@ -137,7 +137,7 @@ static __always_inline int read_outer(context *ctx, bool ipv4, struct dsr_setup 
 	if (ipv4 ? load_bytes(ctx, at, &dsr->frontend.word[3], value_bytes(true))
 		 : load_bytes(ctx, at, &dsr->frontend, value_bytes(false)))
 		return -1;
-	dsr->masquerades = false;
+	dsr->pad = 0;
 	if (!ipv4)
 		return load_bytes(ctx, IPV6_ADDRESSES_OFFSET, &dsr->arrived, BOTH_ADDRESSES);
 	if (load_bytes(ctx, IPV4_ADDRESSES_OFFSET, ends, sizeof(ends)))

@@ -96,7 +96,6 @@ __noinline __u64 send_in_tunnel(context *ctx, __u32 hook)
 		scratch->dsr.frontend = (struct address){};
 		scratch->dsr.port = 0;
 	}
-	scratch->dsr.masquerades = false; /* it stands where the option has zeros */
 	return finish(ctx, hook, &packet, forward_in_tunnel(ctx, &packet, &scratch->dsr)).bits;
 }
 

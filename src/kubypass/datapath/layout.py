@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "2fb19a5b64d1"
+LAYOUT_HASH = "a05f3efac624"
 MAP_NAMES = (
     "services",
     "slots",
