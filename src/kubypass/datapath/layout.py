@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "2957c0221484"
+LAYOUT_HASH = "e913c7f52530"
 MAP_NAMES = (
     "services",
     "slots",
