@@ -42,6 +42,8 @@ _RAW = {
 _BUFFER_BYTES = 8 << 20
 _MARK = b"FORGED"
 _DIGITS = 6
+MARK_BYTES = len(_MARK) + _DIGITS
+"""How much every frame carries behind what it is made of."""
 
 
 class Forger:

@@ -34,10 +34,12 @@ from kubypass_lab.box.enter import find_target, run_in
 from kubypass_lab.box.process import wait_until
 from tests.agent.undo import WITHOUT_TCX
 from tests.box.conftest import GUIDE, HERE, Cluster, own_box
-from tests.box.forging import Forger, ip, packets, router
+from tests.box.forging import MARK_BYTES, Forger, ip, packets, router
 
 pytestmark = pytest.mark.xdist_group("senders")
 VERSIONS = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
+INIT = SCTPChunkInit(len=20 + MARK_BYTES)
+"""The mark is a parameter of the chunk: an INIT with another chunk behind it is invalid to a stateful firewall."""
 BALANCED = {4: "198.51.100.81", 6: "2001:db8:51::81"}
 RANGED = """
     apiVersion: v1
@@ -143,7 +145,7 @@ def test_its_own_name_arrives(hostile: Cluster, forger: Forger, version: int) ->
     head = ip(forger.address(version), to)
     number: dict[str, Any] = {"sport": 41000, "dport": 80}
     echo = ICMP() if version == 4 else ICMPv6EchoRequest()
-    for said in (TCP(**number), UDP(**number), SCTP(**number) / SCTPChunkInit(), echo):
+    for said in (TCP(**number), UDP(**number), SCTP(**number) / INIT, echo):
         assert forger.passes(forger.frame(head / said)), said.summary()
     assert forger.passes(forger.frame(head / UDP(**number), src="02:00:00:00:00:99"))
 

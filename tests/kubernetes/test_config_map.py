@@ -109,6 +109,32 @@ def test_host_routing_changes_while_the_agent_runs(cluster: Cluster) -> None:
         wait(lambda: value() == before, "the sysctl is back")
 
 
+def test_masquerading_changes_while_the_agent_runs(cluster: Cluster) -> None:
+    """By family: the programs are replaced, and the maps that they ask follow."""
+    off = {4: "enable-ipv4-masquerade", 6: "enable-ipv6-masquerade"}
+    config_map(cluster, cluster_cidr="10.244.0.0/16", enable_ipv6="false")
+    path = f"{CONFIG_MAPS}/kubypass-config"
+
+    def state() -> tuple[list[int], int]:
+        row = cluster.status()["masquerading"]
+        return row.get("families", []), row.get("inside", 0)
+
+    with cluster.agent(*arguments(cluster)):
+        pid, (families, inside) = cluster.status()["agent"]["pid"], state()
+        assert families == [4]
+        assert inside
+        for value, wanted in (("false", ([], 0)), ("true", ([4], inside)), ("false", ([], 0))):
+            cluster.servers.change(path, {"data": {off[4]: value}})
+            wait(lambda: state() == wanted, f"{off[4]}: {value}")  # noqa: B023
+            assert not notes(cluster)
+        assert cluster.status()["masquerading"]["effective"] == "Disabled"
+        cluster.servers.change(path, {"data": {off[4]: "perhaps"}})
+        (note,) = wait(lambda: notes(cluster), "a wrong value")
+        assert '"false" stays in use' in note
+        assert state() == ([], 0)
+        assert cluster.status()["agent"]["pid"] == pid
+
+
 def test_settings_that_are_for_the_node_by_its_labels_come_and_go(cluster: Cluster) -> None:
     config_map(cluster, masquerade_all="false")
     cluster.servers.create(CONFIG_MAPS, EDGE)

@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kubypass.model.address import Address, Family
+from kubypass.model.annotation import WrongAnnotation
 from kubypass.model.protocol import Protocol
 
 SlicePort = tuple[str, Protocol, int]
@@ -27,7 +28,7 @@ class Endpoint:
     nodes: tuple[str, ...] = ()
     """The nodes of `hints.forNodes`."""
     weight: int = 1
-    """The annotation `service.cilium.io/weight` of its slice. 0: it gets no new connections."""
+    """The weight of its slice. 0: it gets no new connections."""
 
     def is_on(self, node: str) -> bool:
         """Whether the endpoint is known to be on this node."""
@@ -45,3 +46,7 @@ class EndpointSlice:
     family: Family
     ports: tuple[SlicePort, ...]
     endpoints: tuple[Endpoint, ...]
+    weight: int = 1
+    """The annotation `service.cilium.io/weight`."""
+    wrong: tuple[WrongAnnotation, ...] = field(default=(), compare=False)
+    """Annotations that cannot be read. An object in use has none: it has the last good values."""

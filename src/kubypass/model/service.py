@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Flag
 
 from kubypass.model.address import Address
+from kubypass.model.annotation import WrongAnnotation
 from kubypass.model.cidr import Cidr
 from kubypass.model.protocol import Protocol
 from kubypass.model.selector import Selector
@@ -76,6 +77,8 @@ class Service:
     uid: str = ""
     created: str = ""
     """The time of creation (RFC 3339). The older of two Services keeps an address that both claim."""
+    wrong: tuple[WrongAnnotation, ...] = field(default=(), compare=False)
+    """Annotations that cannot be read. An object in use has none: it has the last good values."""
 
     @property
     def key(self) -> ServiceKey:

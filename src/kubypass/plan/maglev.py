@@ -12,17 +12,17 @@ a table of 16381, 1.35 percent move. Here it is 0.9 percent, since most cells ar
 2. Shares. A backend that has hit more cells than its share gives the last of them back.
 3. Turns. Backends that have fewer take the cells that are left, as in Maglev.
 
-The loop over darts is inside Python (`map`), so a table is made in some milliseconds. docs/adr/0013-maglev.md has
-the figures.
+A table is made in some milliseconds: docs/adr/0013-maglev.md has the figures.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections import Counter, deque
+from collections import Counter
+from functools import lru_cache
 from hashlib import blake2b, shake_128
 from itertools import chain
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
@@ -35,6 +35,8 @@ _DARTS: Final = 4
 """Darts for each cell. With fewer, more cells are taken by turns; with more, no fewer cells move."""
 _FEW: Final = 100
 """With so few cells left, going over them is faster than going over a backend's order."""
+_SHORT: Final = 1024
+"""With so few darts, a backend is one of many, and is kept for the next table with it."""
 MAX_BACKENDS: Final = 2**16 - 1
 """A cell has 16 bits."""
 _ORDER_BYTES: Final = 8
@@ -46,7 +48,7 @@ def table_of(
 ) -> tuple[int, ...]:
     """Returns the positions in `backends` by cell. There must be at least one backend, and at most MAX_BACKENDS."""
     players = [
-        _Player(maglev, _name(protocol, backend), darts)
+        (_kept_player if darts <= _SHORT else _player)(maglev, _name(protocol, backend), darts)
         for backend, darts in zip(backends, _darts(maglev.cells, backends), strict=True)
     ]
     cells = _throw(maglev.cells, players, [backend.weight for backend in backends])
@@ -70,28 +72,41 @@ def _name(protocol: Protocol, backend: PlannedBackend) -> bytes:
     return bytes(backend.address) + port + bytes([protocol])
 
 
-class _Player:
-    """The darts of one backend, and the order in which it takes cells."""
+class _Player(NamedTuple):
+    """The darts of one backend, and the order in which it takes cells: from `first` on, each `step` cells further."""
 
-    __slots__ = ("_cells", "at", "darts", "step", "turns")
+    first: int
+    step: int
+    turns: int
+    """How many steps lead to the next cell."""
+    darts: Sequence[int]
+    """The cells that they hit, the last dart first."""
 
-    def __init__(self, maglev: Maglev, name: bytes, darts: int) -> None:
-        self._cells = maglev.cells
-        width = 2 if self._cells < 2**16 else 4
-        stream = shake_128(maglev.seed + name).digest(_ORDER_BYTES + width * darts)
-        half = _ORDER_BYTES // 2
-        self.at = int.from_bytes(stream[:half], "big") % self._cells
-        self.step = int.from_bytes(stream[half:_ORDER_BYTES], "big") % (self._cells - 1) + 1
-        # The mask keeps as many bits of each dart as a cell has: primes of the setting are just below powers of two.
-        mask = ((1 << self._cells.bit_length()) - 1).to_bytes(width, "little") * darts
-        hits = int.from_bytes(stream[_ORDER_BYTES:], "little") & int.from_bytes(mask, "little")
-        self.darts = array("H" if width == 2 else "I", hits.to_bytes(width * darts, "little"))
-        self.turns = pow(self.step, -1, self._cells)
 
-    def first_of(self, cells: set[int]) -> int:
-        """The one of these cells that comes first in the backend's order, from where it is."""
-        at, turns, size = self.at, self.turns, self._cells
-        return min((cell - at) * turns % size * size + cell for cell in cells) % size
+def _player(maglev: Maglev, name: bytes, darts: int) -> _Player:
+    size = maglev.cells
+    width = 2 if size < 2**16 else 4
+    stream = shake_128(maglev.seed + name).digest(_ORDER_BYTES + width * darts)
+    half = _ORDER_BYTES // 2
+    first = int.from_bytes(stream[:half], "big") % size
+    step = int.from_bytes(stream[half:_ORDER_BYTES], "big") % (size - 1) + 1
+    # The mask keeps as many bits of each dart as a cell has: primes of the setting are just below powers of two.
+    mask = ((1 << size.bit_length()) - 1).to_bytes(width, "little") * darts
+    hits = int.from_bytes(stream[_ORDER_BYTES:], "little") & int.from_bytes(mask, "little")
+    thrown = array("H" if width == 2 else "I", hits.to_bytes(width * darts, "little"))
+    return _Player(first, step, pow(step, -1, size), thrown[::-1])
+
+
+@lru_cache(1024)
+def _kept_player(maglev: Maglev, name: bytes, darts: int) -> _Player:
+    """A player that is there once: a change concerns one of many backends. 8 KB at most, as numbers are shared."""
+    player = _player(maglev, name, darts)
+    return player._replace(darts=tuple(map(_numbers(maglev.cells).__getitem__, player.darts)))
+
+
+@lru_cache(1)
+def _numbers(size: int) -> Sequence[int]:
+    return tuple(range(1 << size.bit_length()))
 
 
 def _darts(cells: int, backends: Sequence[PlannedBackend]) -> Iterator[int]:
@@ -101,24 +116,35 @@ def _darts(cells: int, backends: Sequence[PlannedBackend]) -> Iterator[int]:
 
 
 def _throw(size: int, players: Sequence[_Player], weights: Sequence[int]) -> list[int]:
-    """Who has hit which cell first, by cell; nobody is the number of players."""
-    nobody = len(players)
-    cells = [nobody] * (1 << size.bit_length())
+    """Who has hit which cell first, by cell; nobody is the number of players. The last darts come first here."""
+    cells = [len(players)] * (1 << size.bit_length())
     darts: Iterable[int]
     if len(set(weights)) == 1:
-        rounds = zip(*[player.darts[::-1] for player in reversed(players)], strict=True)
+        rounds = zip(*[player.darts for player in reversed(players)], strict=True)
         darts = chain.from_iterable(rounds)
-        throwers = list(range(nobody - 1, -1, -1)) * len(players[0].darts)
+        order = list(range(len(players) - 1, -1, -1)) * len(players[0].darts)
     else:
-        in_time = sorted(
-            ((number + 1) / weight, who, dart)
-            for who, (player, weight) in enumerate(zip(players, weights, strict=True))
-            for number, dart in enumerate(player.darts)
-        )
-        darts = [dart for _, _, dart in reversed(in_time)]
-        throwers = [who for _, who, _ in reversed(in_time)]
-    deque(map(cells.__setitem__, darts, throwers), maxlen=0)
+        order, darts = _in_time(players, weights)
+    for cell, who in zip(darts, order, strict=True):
+        cells[cell] = who
     return cells[:size]
+
+
+def _in_time(players: Sequence[_Player], weights: Sequence[int]) -> tuple[list[int], list[int]]:
+    """Who throws and which cells are hit, from the last dart on; at one moment, the later players' first."""
+    moments: list[float] = []
+    throwers: list[int] = []
+    darts: list[int] = []
+    of_weight: dict[int, list[float]] = {}
+    for who in range(len(players) - 1, -1, -1):
+        weight, count = weights[who], len(players[who].darts)
+        if weight not in of_weight:
+            of_weight[weight] = [number / weight for number in range(count, 0, -1)]
+        moments += of_weight[weight]
+        throwers += [who] * count
+        darts += players[who].darts
+    order = sorted(range(len(moments)), key=moments.__getitem__, reverse=True)  # and stable
+    return [throwers[at] for at in order], [darts[at] for at in order]
 
 
 def _shares(size: int, backends: Sequence[PlannedBackend]) -> list[int]:
@@ -154,24 +180,27 @@ def _take_turns(cells: list[int], players: Sequence[_Player], missing: list[int]
     """Gives the free cells to the backends that miss some, one at a turn."""
     nobody, size = len(players), len(cells)
     left = sum(missing)
+    places = [player.first for player in players]
     while left > _FEW:
         for who, player in enumerate(players):
             if not missing[who]:
                 continue
-            at, step = player.at, player.step
+            at, step = places[who], player.step
             while cells[at] != nobody:
                 at += step
                 if at >= size:
                     at -= size
             cells[at] = who
-            player.at = at
+            places[who] = at
             missing[who] -= 1
             left -= 1
     free = {cell for cell, who in enumerate(cells) if who == nobody}
     while free:
         for who, player in enumerate(players):
             if missing[who]:
-                player.at = player.first_of(free)
-                free.remove(player.at)
-                cells[player.at] = who
+                at, turns = places[who], player.turns
+                steps = min([(cell - at) * turns % size for cell in free])
+                places[who] = at = (at + steps * player.step) % size
+                free.remove(at)
+                cells[at] = who
                 missing[who] -= 1

@@ -19,10 +19,11 @@ class MasqueradeSettings:
 
     ipv4: bool = setting(
         "enable-ipv4-masquerade", SWITCH, True, "true",
-        "IPv4 packets of pods to addresses outside of the cluster leave with an address of the node.",
+        "IPv4 packets of pods to addresses outside of the cluster leave with an address of the node. A change "
+        "concerns new connections; those that are open stay as they are.", live=True,
     )  # fmt: skip
     ipv6: bool = setting(
-        "enable-ipv6-masquerade", SWITCH, True, "true", "As enable-ipv4-masquerade.",
+        "enable-ipv6-masquerade", SWITCH, True, "true", "As enable-ipv4-masquerade.", live=True,
     )  # fmt: skip
     in_bpf: bool = setting(
         "enable-bpf-masquerade", SWITCH, True, "true",

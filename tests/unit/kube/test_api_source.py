@@ -10,9 +10,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from kubypass.kube.client.access import Access, Trust, parse_server
-from kubypass.kube.client.client import Client
-from kubypass.kube.client.credentials import FixedToken
 from kubypass.kube.client.writer import EVENTS_A_MINUTE, Subject, Writer
 from kubypass.kube.convert.converter import Converter
 from kubypass.kube.watch.api_source import ApiSource
@@ -24,23 +21,15 @@ from kubypass.kube.watch.resources import (
     watched_resources,
 )
 from kubypass.kube.watch.watch_events import Failed, Interrupted, ListFinished, ListStarted, Objects
-from kubypass.kube.watch.watch_state import WatchState
+from tests.unit.kube.api_lists import PODS, SERVICES, SLICES, client, list_all, new_source
 
-SERVICES, SLICES, PODS = watched_resources("node1", "")
 CONVERTER = Converter()
 WEB = ("default", "web")
 
 
-def client() -> Client:
-    servers = (parse_server("https://192.0.2.1", "test"),)
-    return Client(Access(servers, Trust(), FixedToken(), "test", "change it"))
-
-
 @pytest.fixture
 def source() -> ApiSource:
-    made = ApiSource(client(), "node1")
-    made.watch_states = {str(each): WatchState() for each in (NODES, SERVICES, SLICES, PODS)}
-    return made
+    return new_source()
 
 
 def item(resource: Resource, name: str, *, gone: bool = False, **fields: Any) -> ObjectUpdate:
@@ -63,12 +52,6 @@ def web_slice(*addresses: str, **annotations: str) -> ObjectUpdate:
         addressType="IPv4",
         endpoints=[{"addresses": [address]} for address in addresses],
     )
-
-
-def list_all(source: ApiSource, **found: list[ObjectUpdate]) -> None:
-    for resource in (NODES, SERVICES, SLICES, PODS):
-        for event in (ListStarted(), Objects(found.get(resource.name, [])), ListFinished()):
-            source._report(resource, event)
 
 
 def test_only_differences_are_told_and_what_is_missing_from_a_list_is_gone(

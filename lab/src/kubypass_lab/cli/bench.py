@@ -37,7 +37,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     packets.add_argument("--base", default="HEAD", metavar="COMMIT", help="(default %(default)s)")
     packets.add_argument("--rounds", type=int, default=5, help="runs of each (default 5)")
     packets.set_defaults(run=_packets)
-    routing = _add_routing(cases)
+    turns = _add_turns(cases)
     kubernetes = cases.add_parser("kubernetes", help="next to kube-proxy, on a real API server")
     kubernetes.add_argument("--nodes", type=_positive, default=1000)
     kubernetes.add_argument("--services", type=_positive, default=10000)
@@ -61,7 +61,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     kubernetes.add_argument("--plot", type=Path, metavar="FILE", help="a picture of the figures")
     kubernetes.set_defaults(run=_kubernetes)
-    for case in (connect, scale, maglev, packets, routing, kubernetes):
+    for case in (connect, scale, maglev, packets, *turns, kubernetes):
         case.add_argument("--json", type=Path, metavar="FILE", help="save all figures")
 
 
@@ -79,16 +79,25 @@ def _add_maglev(
     return maglev
 
 
-def _add_routing(
+def _add_turns(
     cases: argparse._SubParsersAction[argparse.ArgumentParser],
-) -> argparse.ArgumentParser:
-    routing = cases.add_parser("routing", help="BPF host routing next to legacy, in turns")
-    routing.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
-    routing.add_argument(
-        "--requests", type=_positive, default=1000, help="of each kind, each turn (default 1000)"
-    )
-    routing.set_defaults(run=_routing)
-    return routing
+) -> list[argparse.ArgumentParser]:
+    made = []
+    for name, run, about in (
+        ("routing", _routing, "BPF host routing next to legacy, in turns"),
+        ("masquerade", _masquerade, "pods to the outside, masqueraded and not, in turns"),
+    ):
+        case = cases.add_parser(name, help=about)
+        case.add_argument("--rounds", type=_positive, default=5, help="turns of each (default 5)")
+        case.add_argument(
+            "--requests",
+            type=_positive,
+            default=1000,
+            help="of each kind, each turn (default 1000)",
+        )
+        case.set_defaults(run=run)
+        made.append(case)
+    return made
 
 
 def _positive(text: str) -> int:
@@ -175,17 +184,29 @@ def _packets(arguments: argparse.Namespace) -> int:
 def _routing(arguments: argparse.Namespace) -> int:
     from kubypass_lab.bench.routing import MODES, measure
 
-    result: dict[str, Any] = measure(
-        arguments.rounds, arguments.requests, partial(print, flush=True)
-    )
-    _save(arguments.json, result)
-    widths = (13, 12, *(-30 for _ in MODES))
-    print(format_row(("", "connections", *MODES), widths))
-    for row in result["rows"]:
-        cells = [f"{row['p50_us'][m]} us {_ratio(row['ratio'][m])}" for m in MODES]
-        print(format_row((row["backend"], row["connections"], *cells), widths))
-    print("p50, and its ratio to BPF's of the same round, min/median/max; 1.0 is no cost")
+    say = partial(print, flush=True)
+    _show_turns(measure(arguments.rounds, arguments.requests, say), tuple(MODES), arguments.json)
     return 0
+
+
+def _masquerade(arguments: argparse.Namespace) -> int:
+    from kubypass_lab.bench.masquerade import MODES, measure
+
+    say = partial(print, flush=True)
+    _show_turns(measure(arguments.rounds, arguments.requests, say), tuple(MODES), arguments.json)
+    return 0
+
+
+def _show_turns(result: dict[str, Any], modes: tuple[str, ...], saved: Path | None) -> None:
+    _save(saved, result)
+    widths = (13, 12, *(-30 for _ in modes))
+    print(format_row(("", "connections", *modes), widths))
+    for row in result["rows"]:
+        cells = [f"{row['p50_us'][m]} us {_ratio(row['ratio'][m])}" for m in modes]
+        print(format_row((row["backend"], row["connections"], *cells), widths))
+    print(
+        f"p50, and the ratio to it of {modes[0]!r} in the same round, min/median/max; 1.0 is no cost"
+    )
 
 
 def _kubernetes(arguments: argparse.Namespace) -> int:

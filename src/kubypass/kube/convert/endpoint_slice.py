@@ -12,6 +12,7 @@ from kubypass.kube import wire
 from kubypass.kube.convert.annotations import read_weight
 from kubypass.kube.convert.fields import FAMILIES, MAX_PORT, PROTOCOLS
 from kubypass.model.address import Family, family, parse_address
+from kubypass.model.annotation import WrongAnnotation
 from kubypass.model.endpoint import Endpoint, EndpointSlice, SlicePort
 
 if TYPE_CHECKING:
@@ -34,18 +35,17 @@ def convert_slice(
         notes.append(f"addressType is {source.address_type!r}; expected IPv4 or IPv6; left out")
         return None
     namespace = metadata.namespace or "default"
-    annotations = metadata.annotations or {}
+    wrong: list[WrongAnnotation] = []
+    weight = read_weight(metadata.annotations or {}, wrong)
     return EndpointSlice(
         namespace=names.setdefault(namespace, namespace),
         name=metadata.name,
         service=names.setdefault(service, service),
         family=wanted,
         ports=_slice_ports(source.ports or (), names, notes),
-        endpoints=tuple(
-            _endpoints(
-                source.endpoints or (), wanted, read_weight(annotations, notes), names, notes
-            )
-        ),
+        endpoints=tuple(_endpoints(source.endpoints or (), wanted, weight, names, notes)),
+        weight=weight,
+        wrong=tuple(wrong),
     )
 
 

@@ -2,7 +2,7 @@
 """Converts Services. A bad part is left out and noted; the result is None if nothing usable is left.
 
 Manifest files are not checked by an API server, so missing fields get the API's defaults and sloppy values are read as
-kube-proxy reads them. Every note is one line in the caller's list.
+kube-proxy reads them. Every note is one line in the caller's list. Wrong annotations are in the Service (last_good.py).
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from kubypass.kube.convert.annotations import (
 )
 from kubypass.kube.convert.fields import FAMILIES, MAX_PORT, PROTOCOLS, read_addresses
 from kubypass.model.address import Address, family, format_address, is_special
+from kubypass.model.annotation import WrongAnnotation
 from kubypass.model.cidr import Cidr, parse_cidr
 from kubypass.model.protocol import Protocol
 from kubypass.model.service import Service, ServicePort
@@ -45,6 +46,7 @@ def convert_service(source: wire.Service, notes: list[str]) -> Service | None:
             )
         return None
     annotations = metadata.annotations or {}
+    wrong: list[WrongAnnotation] = []
     status = source.status.load_balancer if source.status else None
     ingress = (status.ingress if status else None) or ()
     return Service(
@@ -59,14 +61,15 @@ def convert_service(source: wire.Service, notes: list[str]) -> Service | None:
         internal_local=_is_local(spec.internal_traffic_policy, "spec.internalTrafficPolicy", notes),
         affinity_s=_affinity(spec, notes),
         source_ranges=_source_ranges(spec.load_balancer_source_ranges or (), notes),
-        source_deny=read_source_deny(annotations, notes),
-        algorithm=read_algorithm(annotations, notes),
-        exposure=read_exposure(annotations, notes),
-        nodes=read_nodes(annotations, notes),
-        forwarding=read_forwarding(annotations, notes),
+        source_deny=read_source_deny(annotations, wrong),
+        algorithm=read_algorithm(annotations, wrong),
+        exposure=read_exposure(annotations, wrong),
+        nodes=read_nodes(annotations, wrong),
+        forwarding=read_forwarding(annotations, wrong),
         health_check_port=_health_check_port(spec),
         uid=metadata.uid or "",
         created=metadata.creation_timestamp or "",
+        wrong=tuple(wrong),
     )
 
 

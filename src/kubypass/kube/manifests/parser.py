@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 from kubypass.kube import wire
 from kubypass.kube.convert.converter import Converter
 from kubypass.kube.convert.decode import Document, MalformedError, decode, summary
+from kubypass.kube.convert.last_good import keep_last_good
 from kubypass.kube.manifests.documents import documents, yaml_parts
 from kubypass.model.problem import Problem
 
@@ -86,7 +87,7 @@ class Parser:
                 parsed.ignored += 1
                 continue
             notes: list[str] = []
-            key = self._add_object(parsed, document, wanted, notes)
+            key = self._add_object(parsed, document, wanted, last_good, notes)
             if notes:
                 subject = _subject(key, document.kind, label)
                 if key is not None and key not in parsed.objects and key in last_good.objects:
@@ -99,6 +100,7 @@ class Parser:
         parsed: ParsedFile,
         document: Document,
         wanted: type[wire.WireObject],
+        last_good: ParsedFile,
         notes: list[str],
     ) -> ObjectKey | None:
         """Adds the object to `parsed`. Returns its key, or None if that cannot be read."""
@@ -109,6 +111,7 @@ class Parser:
             notes.append("appears twice in the file; the first one is used")
             return key
         converted = self.converter.convert(source, notes)
+        converted = keep_last_good(converted, last_good.objects.get(key), notes)
         if converted is None:
             parsed.ignored += not notes
         else:

@@ -22,6 +22,7 @@ from kubypass.kube.client.client import Client
 from kubypass.kube.client.writer import Writer
 from kubypass.kube.config_maps import ConfigMapName, config_resources, read_config_map
 from kubypass.kube.convert.converter import Converter
+from kubypass.kube.convert.last_good import keep_last_good
 from kubypass.kube.snapshot import Snapshot
 from kubypass.kube.store import Dirty, Object, ObjectKey, Store
 from kubypass.kube.watch.heartbeat import Heartbeat
@@ -31,6 +32,7 @@ from kubypass.kube.watch.resources import (
     Resource,
     read_object,
     watched_resources,
+    with_notes,
 )
 from kubypass.kube.watch.watch_events import (
     Connected,
@@ -218,12 +220,15 @@ class ApiSource:
         for key, found in update.objects:
             if state.listed is not None:
                 state.listed.add(key)
-            if update.problem is None:
+            notes: list[str] = []
+            kept = keep_last_good(found, self._objects.get(key), notes)
+            problem = with_notes(update.problem, key, notes)
+            if problem is None:
                 self._problems.pop(key, None)
             else:
-                self._problems[key] = update.problem
-            usable = found is not None or update.problem is None
-            if usable and self._replace(key, found, dirty):
+                self._problems[key] = problem
+            usable = kept is not None or problem is None
+            if usable and self._replace(key, kept, dirty):
                 self._note_trigger(key, update.trigger)
 
     def _replace(self, key: ObjectKey, new: Object | None, dirty: Dirty) -> bool:

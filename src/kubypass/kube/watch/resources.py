@@ -95,8 +95,15 @@ def read_object(
     if isinstance(source, wire.Pod):
         pod_metadata = None if deleted else convert_pod_metadata(source)
         objects = (*objects, (("PodMetadata", key[1], key[2]), pod_metadata))
-    problem = None
-    if notes:
-        problem = Problem(f"{resource.kind} {'/'.join(filter(None, key[1:]))}", summary(notes))
+    problem = with_notes(None, key, notes)
     trigger = (metadata.annotations or {}).get(TRIGGER_ANNOTATION, "")
     return ObjectUpdate(objects, version, problem, trigger)
+
+
+def with_notes(problem: Problem | None, key: ObjectKey, notes: list[str]) -> Problem | None:
+    """A problem of an object with further notes about it; None if there is nothing to tell."""
+    if not notes:
+        return problem
+    if problem is not None:
+        return Problem(problem.subject, f"{problem.message}; {summary(notes)}")
+    return Problem(f"{key[0]} {'/'.join(filter(None, key[1:]))}", summary(notes))
