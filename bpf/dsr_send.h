@@ -27,12 +27,6 @@ static __always_inline void count_refusal(const struct scratch *scratch)
 		(*refused)++;
 }
 
-/* How many bytes does a packet get that names the frontend to the node? */
-static __always_inline __u32 dispatch_bytes(const struct dsr_peer *peer, bool ipv4)
-{
-	return peer->dispatch == DSR_GENEVE ? geneve_bytes(ipv4) : option_bytes(ipv4);
-}
-
 /* Opens the connection of the packet with the backend that was selected. Returns false where it cannot be one of DSR,
  * and `scratch` says why; packets of other nodes and of their pods get the answers that they get without DSR. */
 static __always_inline bool open_dsr(context *ctx, struct scratch *scratch, const struct packet *packet, __u64 now)
@@ -40,7 +34,9 @@ static __always_inline bool open_dsr(context *ctx, struct scratch *scratch, cons
 	struct new_flow new = { .mode = OPEN_DNAT, .flags = FLOW_FLAG_DSR };
 	struct nat_setup *nat = &scratch->nat;
 	struct backend *backend = lookup_backend(scratch->dsr.backend);
+	bool ipv4 = is_ipv4_packet(packet);
 	struct dsr_peer *peer;
+	__u32 added;
 
 	if (!backend || lookup_peer(&packet->tuple.source))
 		return refuse_dsr(scratch, DSR_REFUSAL_MAX); /* that is not counted */
@@ -51,8 +47,8 @@ static __always_inline bool open_dsr(context *ctx, struct scratch *scratch, cons
 		return refuse_dsr(scratch, DSR_REFUSED_OPTIONS);
 	if (peer->dispatch == DSR_GENEVE && is_joined(ctx, packet))
 		return refuse_dsr(scratch, DSR_REFUSED_SEGMENTS);
-	if (is_cut(packet) && peer->mtu &&
-	    routed_bytes(ctx, packet) + dispatch_bytes(peer, is_ipv4_packet(packet)) > peer->mtu)
+	added = peer->dispatch == DSR_GENEVE ? geneve_bytes(ipv4) : option_bytes(ipv4);
+	if (is_cut(packet) && peer->mtu && routed_bytes(ctx, packet) + added > peer->mtu)
 		return refuse_dsr(scratch, DSR_REFUSED_SIZE);
 	new.service = scratch->dsr.service;
 	new.backend = scratch->dsr.backend;

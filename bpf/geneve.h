@@ -16,7 +16,6 @@
 #define GENEVE_OPTION_WORDS 0x1f /* the other bits are reserved */
 #define GENEVE_WORLD 2 /* the network number: the identity that Cilium gives clients outside */
 #define GENEVE_TTL 64
-
 #define IPV4_ECN 0x00030000 /* of the first word */
 #define IPV6_ECN 0x00300000
 
@@ -59,10 +58,7 @@ static __always_inline bool has_geneve_option(context *ctx, const struct packet 
 }
 
 /* A length in a header; 0 where it is too long for one, which is a packet that will be cut. */
-static __always_inline __be16 length_field(__u32 bytes)
-{
-	return bytes <= 0xffff ? bpf_htons(bytes) : 0;
-}
+#define length_field(bytes) ((bytes) <= 0xffff ? bpf_htons(bytes) : 0)
 
 /* Writes the outer header; `first` is the first word of the client's. Congestion is not marked in it (RFC 6040,
  * compatibility mode): routers drop such packets instead. */

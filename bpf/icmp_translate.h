@@ -142,6 +142,7 @@ static __always_inline bool plan_icmp_error(context *ctx, const struct packet *p
 		return false;
 	icmp->sent = partner_key(flow, icmp->quoted.protocol);
 	icmp->direct = is_direct_flow(flow);
+	icmp->to_backend = flow->direction == FLOW_REPLY;
 	*to = packet->tuple;
 	if (!keeps_source(ctx, packet, icmp))
 		to->source = icmp->sent.destination;
@@ -160,7 +161,10 @@ static __always_inline void begin_error(struct packet *packet, struct scratch *s
 	packet->in_passage = true;
 	passage->quoted = icmp->sent;
 	icmp->sent.destination = icmp->quoted.destination;
-	icmp->sent.destination_port = icmp->quoted.destination_port;
+	if (icmp->to_backend) {
+		icmp->sent.source_port = icmp->quoted.source_port;
+		icmp->sent.destination_port = icmp->quoted.destination_port;
+	}
 	passage->target = passage->seen;
 	passage->seen.source = packet->tuple.source;
 }

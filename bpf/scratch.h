@@ -43,7 +43,8 @@ struct icmp_quotation {
 	struct tuple quoted;
 	struct tuple sent;
 	__u32 l4_offset; /* of the quoted transport header */
-	__u32 direct; /* the packet without ports goes to a backend whose node answers */
+	__u16 direct; /* the packet without ports goes to a backend whose node answers */
+	__u16 to_backend; /* whether the quoted packet was a client's */
 };
 
 /* A packet that may change its connection. Of TCP: where its data ends, where that of its direction had ended before,

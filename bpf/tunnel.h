@@ -21,11 +21,10 @@ static __always_inline struct dsr_peer *lookup_tunnel(const struct address *addr
 /* Has the packet come in a tunnel, for this node? */
 static __always_inline bool arrives_in_tunnel(context *ctx, enum hook hook, const struct packet *packet)
 {
-	struct local_address *local;
+	struct local_address *local = NULL;
 
-	if (!config.tunnel || !from_network(hook) || !has_geneve_option(ctx, packet))
-		return false;
-	local = lookup_local_address(&packet->tuple.destination);
+	if (config.tunnel && from_network(hook) && has_geneve_option(ctx, packet))
+		local = lookup_local_address(&packet->tuple.destination);
 	return local && local->kind != LOCAL_POD;
 }
 
@@ -34,14 +33,6 @@ static __always_inline bool arrives_in_tunnel(context *ctx, enum hook hook, cons
 static __always_inline bool is_joined(context *ctx, const struct packet *packet)
 {
 	return packet->tuple.protocol == IPPROTO_UDP && segment_bytes(ctx);
-}
-
-/* The length that the path has to take, of what is not cut into segments: fragments count as they are. */
-static __always_inline __u32 carried_bytes(context *ctx, const struct packet *packet)
-{
-	if (segment_bytes(ctx))
-		return routed_bytes(ctx, packet);
-	return packet->l4_offset - L2_BYTES + packet->l4_bytes;
 }
 
 /* May routers cut the packet, or has its sender cut it? It is not sent again, as it was. */
@@ -57,11 +48,13 @@ static __always_inline enum verdict forward_in_tunnel(context *ctx, struct packe
 	struct dsr_peer *peer = lookup_tunnel(&packet->tuple.destination);
 	bool ipv4 = is_ipv4_packet(packet), cut = is_cut(packet);
 	const struct address *own = primary_address(ipv4);
-	__u32 bytes = carried_bytes(ctx, packet), added = peer && own ? geneve_bytes(ipv4) : 0;
+	__u32 bytes = packet->l4_offset - L2_BYTES + packet->l4_bytes, added = peer && own ? geneve_bytes(ipv4) : 0;
 	struct tuple route = packet->tuple;
 	enum verdict verdict;
 
 	packet->fixed_size = true;
+	if (segment_bytes(ctx))
+		bytes = routed_bytes(ctx, packet);
 	if (is_joined(ctx, packet))
 		added = 0;
 	if (peer && peer->mtu && bytes + added > peer->mtu) {

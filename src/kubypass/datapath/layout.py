@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "a05f3efac624"
+LAYOUT_HASH = "e174f850adf7"
 MAP_NAMES = (
     "services",
     "slots",
