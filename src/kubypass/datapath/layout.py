@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "89ce0ee73945"
+LAYOUT_HASH = "83578238bc75"
 MAP_NAMES = (
     "services",
     "slots",
