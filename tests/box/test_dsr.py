@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 
@@ -12,13 +11,12 @@ from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
 from tests.box.conftest import HERE, Cluster, guide_settings, own_box
-from tests.box.direct_service import CLIENT_ADDRESS, SERVICE, VIP
+from tests.box.direct_service import CLIENT_ADDRESS, SERVICE, VIP, peers, seen_by_all
 from tests.box.exchanges import exchange
 
 pytestmark = pytest.mark.xdist_group("dsr")
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])
 PROTOCOLS = pytest.mark.parametrize("protocol", ["TCP", "UDP"])
-TRIES = 60
 
 
 @pytest.fixture(scope="module")
@@ -32,12 +30,6 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
         yield cluster
 
 
-def peers(cluster: Cluster, node: str) -> list[dict[str, Any]]:
-    found = cluster.status(node)["forwarding_mode"]["peers"]
-    assert isinstance(found, list)
-    return found
-
-
 def knows_all(cluster: Cluster) -> bool:
     found = [peer for node in ("node1", "node2") for peer in peers(cluster, node)]
     return len(found) >= 4 and all(peer["dispatch"] == "opt" for peer in found)
@@ -46,18 +38,6 @@ def knows_all(cluster: Cluster) -> bool:
 def clashes(cluster: Cluster) -> int:
     """How many connections node1 has masqueraded because the client had another one from their port."""
     return int(cluster.status("node1")["forwarding_mode"]["masqueraded"]["clash"])
-
-
-def seen_by_all(
-    cluster: Cluster, protocol: str, to: tuple[str, int], host: str = CLIENT
-) -> dict[str, set[str]]:
-    """Node -> the client's addresses, as pods there saw them."""
-    found: dict[str, set[str]] = {}
-    for _ in range(TRIES):
-        answer = cluster.ask(host, protocol, *to)
-        found.setdefault(answer["node"], set()).add(answer["client"].rpartition(":")[0].strip("[]"))
-    assert len(found) == 2, found
-    return found
 
 
 @FAMILIES

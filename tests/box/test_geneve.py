@@ -15,8 +15,8 @@ from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
 from kubypass_lab.box.wiring import ip_batch
 from tests.box.conftest import HERE, REPOSITORY, Cluster, guide_settings, own_box
+from tests.box.direct_service import CLIENT_ADDRESS, SERVICE, VIP, peers, seen_by_all
 from tests.box.exchanges import exchange
-from tests.box.test_dsr import CLIENT_ADDRESS, SERVICE, VIP, peers, seen_by_all
 
 pytestmark = pytest.mark.xdist_group("geneve")
 FAMILIES = pytest.mark.parametrize("version", [4, 6], ids=["ipv4", "ipv6"])

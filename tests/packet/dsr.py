@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import socket
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from scapy.layers.inet import IP, TCP, UDP, IPOption
@@ -29,6 +29,19 @@ PEERS = {
     f"{V6.other_node}/128": True,
 }
 """Networks and addresses of the other node: are they its own addresses?"""
+
+
+FORGED: dict[str, Callable[[Addresses], tuple[str, str, int]]] = {
+    "no frontend": lambda who: (who.client, who.service, 81),
+    "not a service's address": lambda who: (who.client, who.second_pod, 80),
+    "not a node's NodePort": lambda who: (who.client, who.remote_pod, PORT),
+    "a service without DSR": lambda who: (who.client, who.service, 82),
+    "not admitted": lambda who: (who.client, who.service, 83),
+    "of a node": lambda who: (who.other_node, who.service, 80),
+    "of a pod": lambda who: (who.remote_pod, who.service, 80),
+    "of this node": lambda who: (who.node, who.service, 80),
+}
+"""Sender and frontend."""
 
 
 def peers(lab: Lab, dispatch: DsrDispatch = DsrDispatch.OPTION, mtu: int = 0) -> None:

@@ -8,14 +8,15 @@ import struct
 from collections.abc import Mapping
 from typing import Any
 
-from scapy.layers.inet import IP, UDP
-from scapy.layers.inet6 import IPv6
+from scapy.layers.inet import IP, UDP, fragment
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrFragment, fragment6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from tests.packet.packets import TO_NETWORK, Addresses
+from tests.packet.packets import TO_NETWORK, Addresses, Flow, segment
 
 GENEVE_PORT = 6081
+MTU = 1500
 OVERHEAD = {4: 62, 6: 94}
 
 
@@ -60,3 +61,17 @@ def outer_port(packet: bytes) -> int:
     parsed = Ether(packet)
     assert parsed[UDP].dport == GENEVE_PORT
     return int(parsed[UDP].sport)
+
+
+def cut(who: Addresses, flow: Flow, size: int = 1000, **where: object) -> list[Packet]:
+    """The fragments of a datagram of 3000 bytes, as frames; `size` bytes are in each."""
+    whole = segment(who, flow, protocol="UDP", payload="x" * 3000, **where)
+    ethernet = Ether(src=whole.src, dst=whole.dst)
+    if who.version == 4:
+        return [ethernet / each for each in fragment(IP(bytes(whole.payload)), size)]
+    ip = whole.payload
+    transport = ip.payload
+    ip.remove_payload()
+    ip.plen = None
+    parts = fragment6(ip / IPv6ExtHdrFragment(id=7) / transport, min(size + 100, MTU - 20))
+    return [ethernet / each for each in parts]

@@ -3,13 +3,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from kubypass.model.verdict import DsrDispatch, DsrRefusal, Hook, ServiceFlag, Verdict
-from tests.packet.dsr import PORT, TARGET, backend, balancer, peers, refused, told, with_option
+from tests.packet.dsr import (
+    FORGED,
+    PORT,
+    TARGET,
+    backend,
+    balancer,
+    peers,
+    refused,
+    told,
+    with_option,
+)
 from tests.packet.lab import PASS, REDIRECT, SHOT, Lab
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, Addresses, segment
 from tests.packet.snat import tuple_of
@@ -211,19 +220,6 @@ def test_a_service_without_it(netns: str, lab: Lab, who: Addresses, protocol: st
     lab.service(who.node, 30081, [who.remote_pod], protocol=protocol, flags=ServiceFlag.NODE_PORT)
     sent = segment(who, (who.client, CLIENT, who.node, 30081), protocol=protocol)
     assert tuple_of(lab.run("from_uplink", sent).packet)[0] == who.node
-
-
-FORGED: dict[str, Callable[[Addresses], tuple[str, str, int]]] = {
-    "no frontend": lambda who: (who.client, who.service, 81),
-    "not a service's address": lambda who: (who.client, who.second_pod, 80),
-    "not a node's NodePort": lambda who: (who.client, who.remote_pod, PORT),
-    "a service without DSR": lambda who: (who.client, who.service, 82),
-    "not admitted": lambda who: (who.client, who.service, 83),
-    "of a node": lambda who: (who.other_node, who.service, 80),
-    "of a pod": lambda who: (who.remote_pod, who.service, 80),
-    "of this node": lambda who: (who.node, who.service, 80),
-}
-"""Sender and frontend."""
 
 
 @pytest.mark.parametrize("how", sorted(FORGED))

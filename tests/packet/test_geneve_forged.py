@@ -11,12 +11,10 @@ from scapy.packet import Packet
 
 from kubypass.model.verdict import DsrDispatch, Hook, ServiceFlag, Verdict
 from tests.packet import dsr
-from tests.packet.dsr import PORT, TARGET
-from tests.packet.geneve import geneve, nowhere, tunnelled
+from tests.packet.dsr import FORGED, PORT, TARGET
+from tests.packet.geneve import cut, geneve, nowhere, tunnelled
 from tests.packet.lab import PASS, SHOT, Lab
 from tests.packet.packets import IN, TO_POD, V4, V6, Addresses, segment
-from tests.packet.test_dsr import FORGED
-from tests.packet.test_geneve_sizes import cut
 
 CLIENT = 40000
 backend = partial(dsr.backend, dispatch=DsrDispatch.GENEVE)

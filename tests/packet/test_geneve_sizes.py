@@ -6,15 +6,14 @@ from __future__ import annotations
 from functools import partial
 
 import pytest
-from scapy.layers.inet import IP, fragment
-from scapy.layers.inet6 import IPv6ExtHdrFragment, fragment6
+from scapy.layers.inet import IP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from kubypass.model.verdict import DsrDispatch, DsrRefusal, Hook, Verdict
 from tests.packet import dsr
 from tests.packet.dsr import PORT, TARGET, peers, refused
-from tests.packet.geneve import OVERHEAD, nowhere, outer_port, tunnelled
+from tests.packet.geneve import MTU, OVERHEAD, cut, nowhere, outer_port, tunnelled
 from tests.packet.icmp_errors import ERRORS, error, quoted, router
 from tests.packet.icmp_replies import answer, too_big
 from tests.packet.icmp_replies import told as told_by_icmp
@@ -22,7 +21,7 @@ from tests.packet.lab import REDIRECT, Lab
 from tests.packet.packets import IN, TO_NETWORK, TO_POD, V4, Addresses, Flow, segment
 from tests.packet.snat import tuple_of
 
-CLIENT, MTU = 40000, 1500
+CLIENT = 40000
 HEADERS = {4: 20, 6: 40}
 GENEVE = DsrDispatch.GENEVE
 balancer = partial(dsr.balancer, dispatch=GENEVE)
@@ -117,20 +116,6 @@ def test_joined_datagrams(netns: str, who: Addresses) -> None:
     result = lab.run("from_uplink", segment(who, here, **more), segment_bytes=500)
     assert result.packet == bytes(segment(who, there, **more, **TO_NETWORK))
     assert dict(result.counted) == {(Hook.FROM_UPLINK, Verdict.DSR): 1}
-
-
-def cut(who: Addresses, flow: Flow, size: int = 1000, **where: object) -> list[Packet]:
-    """The fragments of a datagram of 3000 bytes, as frames; `size` bytes are in each."""
-    whole = segment(who, flow, protocol="UDP", payload="x" * 3000, **where)
-    ethernet = Ether(src=whole.src, dst=whole.dst)
-    if who.version == 4:
-        return [ethernet / each for each in fragment(IP(bytes(whole.payload)), size)]
-    ip = whole.payload
-    transport = ip.payload
-    ip.remove_payload()
-    ip.plen = None
-    parts = fragment6(ip / IPv6ExtHdrFragment(id=7) / transport, min(size + 100, MTU - 20))
-    return [ethernet / each for each in parts]
 
 
 def test_fragments_go_in_the_tunnel(netns: str, lab: Lab, who: Addresses) -> None:
