@@ -103,19 +103,26 @@ static __always_inline __u32 connection_number(const struct service *service, co
 	return hash_tuple(tuple, config.seed, false);
 }
 
+static __noinline bool is_same_tuple(const struct tuple *one, const struct tuple *other)
+{
+	return same_address(&one->source, &other->source) && same_address(&one->destination, &other->destination) &&
+	       both_ports(one) == both_ports(other) && one->protocol == other->protocol;
+}
+
 /* Does the backend's node answer the connection? Another part opens it then, or sends the packet here again. */
-static __always_inline bool begins_dsr(const struct service *service, const struct decision *decision)
+static __always_inline bool begins_dsr(const struct service *service, const struct decision *decision,
+				       const struct tuple *tuple)
 {
 	struct scratch *scratch = this_scratch();
+	bool again;
 
-	if (!scratch || scratch->dsr.masquerades) {
-		if (scratch)
-			scratch->dsr.masquerades = false;
+	if (!scratch)
 		return false;
-	}
+	again = is_same_tuple(&scratch->dsr.again, tuple);
+	scratch->dsr.again.protocol = 0;
 	scratch->dsr.service = service->id;
 	scratch->dsr.backend = decision->id;
-	return true;
+	return !again;
 }
 
 /* Decides on a new connection to a service, and how it is opened. `local` becomes the entry of its backend's address,
@@ -141,7 +148,7 @@ static __always_inline struct new_flow plan_new(context *ctx, enum hook hook, co
 		return new;
 	*local = lookup_local_address(&decision.backend->address);
 	if (is_direct(service, hook) && !*local && !decision.masquerade && !(service->flags & SERVICE_LOCAL)) {
-		if (begins_dsr(service, &decision)) {
+		if (begins_dsr(service, &decision, &packet->tuple)) {
 			new.verdict = VERDICT_DSR;
 			return new;
 		}

@@ -122,8 +122,11 @@ static __always_inline bool flow_matches(const struct flow *flow, const struct p
 {
 	if (flow->direction == FLOW_REPLY)
 		return true;
+	/* Whether the backend is still one of the frontend's is not known of what another node has balanced. */
 	if (packet->tuple.protocol == IPPROTO_UDP)
-		return !backend_is_lost(flow, packet);
+		return !backend_is_lost(flow, packet) &&
+		       !(config.dsr && (flow->flags & FLOW_FLAG_SERVED) &&
+			 !same_address(&flow->destination, &packet->tuple.destination));
 	if (!is_new_connection(packet))
 		return true;
 	return flow->state != FLOW_CLOSED && backend_is_valid(flow);
@@ -180,6 +183,22 @@ static __always_inline void confirm_flow(struct flow *flow, struct flow *partner
 	confirm_entries(flow, partner, &packet->tuple, key);
 }
 
+/* A connection that another node has balanced is over: the client may use its port again, and its packets may come
+ * without the option. `key` is room for a key. */
+static __always_inline void close_sent(struct tuple *key, const struct flow *reply, __u64 now)
+{
+	struct flow *sent;
+
+	key->source = reply->destination;
+	key->destination = reply->source;
+	key->source_port = reply->destination_port;
+	key->destination_port = reply->source_port;
+	key->protocol = IPPROTO_TCP;
+	sent = find_flow(key, now, true);
+	if (sent)
+		sent->state = FLOW_CLOSED;
+}
+
 /* The packet in `scratch` may change its connection: its state, and the lifetime of both directions, since traffic may
  * be one-sided for hours. Returns 1 where the reply's entry was evicted, or its port is another connection's by now:
  * then answers do not return. The function is global, so that the verifier goes through it once. */
@@ -224,6 +243,8 @@ __noinline int change_flow(void)
 	confirm_flow(flow, partner, packet, &key);
 	note_transient(&packet->tuple, flow);
 	note_transient(&key, partner);
+	if (config.dsr && (flow->flags & FLOW_FLAG_SERVED) && flow->state == FLOW_CLOSED)
+		close_sent(&scratch->nat.reply_key, flow->direction == FLOW_REPLY ? flow : partner, change->now);
 	return 0;
 }
 

@@ -10,9 +10,8 @@
 
 /* Can another node have put the option on? It names a frontend in DSR mode, which admits the client, and the client is
  * neither a node nor a pod of one: a forged option gets nothing that the frontend would not give. */
-static __always_inline bool is_obeyed(const struct packet *packet, const struct dsr_setup *dsr)
+static __always_inline bool is_obeyed(const struct tuple *tuple, const struct dsr_setup *dsr)
 {
-	const struct tuple *tuple = &packet->tuple;
 	struct service *service = lookup_frontend(&dsr->frontend, dsr->port, tuple->protocol);
 	struct dsr_peer *peer;
 
@@ -52,43 +51,68 @@ static __always_inline void keep_sent(struct flow *sent, const struct tuple *key
 	sent->expires_ns = expires_ns;
 }
 
-/* Opens the connection as if the client had sent to the frontend here, and again as packets arrive: those without the
- * option follow that entry. The client may have another connection like it, through another frontend or to the backend
- * itself; then this one has another port towards the backend, and only packets with the option can follow it. */
-static __always_inline enum verdict receive_new(context *ctx, struct scratch *scratch, struct packet *packet, __u64 now)
+/* Does the entry at the frontend lead where the packet goes? The client may have had another backend there. The entry
+ * may also be one of a connection that this node has balanced to its own pod, before the network moved it. */
+static __always_inline bool leads_to(const struct flow *sent, const struct packet *packet, const struct tuple *arrived)
+{
+	return !(sent->flags & FLOW_FLAG_DSR) && sent->destination_port == arrived->destination_port &&
+	       same_address(&sent->destination, &arrived->destination) &&
+	       !(is_new_connection(packet) && sent->state == FLOW_CLOSED);
+}
+
+/* Opens the connection as if the client had sent to the frontend here. */
+static __always_inline enum verdict open_served(context *ctx, struct scratch *scratch, struct packet *packet, __u64 now)
 {
 	struct tuple *arrived = &scratch->dsr.arrived;
-	struct flow *flow = NULL;
 	struct new_flow new = {
 		.backend_address = &arrived->destination,
-		.backend_port = packet->tuple.destination_port,
+		.backend_port = arrived->destination_port,
 		.mode = OPEN_DNAT,
 		.flags = FLOW_FLAG_SERVED,
 	};
 	enum verdict verdict;
 
+	if (!is_obeyed(arrived, &scratch->dsr))
+		return VERDICT_DROP_DSR;
+	scratch->nat.moved = !may_be_new(packet);
+	verdict = open_flow(ctx, scratch, packet, &new, now);
+	if (verdict == VERDICT_PASS)
+		keep_sent(&scratch->nat.forward, &packet->tuple, now);
+	return verdict;
+}
+
+/* Opens the connection, and again as packets arrive: those without the option follow that entry. The client may have
+ * another connection like it, through another frontend or to the backend itself; then this one has another port towards
+ * the backend, and only packets with the option can follow it. */
+static __always_inline enum verdict receive_new(context *ctx, struct scratch *scratch, struct packet *packet, __u64 now)
+{
+	struct tuple *arrived = &scratch->dsr.arrived;
+	enum verdict verdict;
+	struct flow *flow;
+
 	*arrived = packet->tuple;
 	packet->tuple.destination = scratch->dsr.frontend;
 	packet->tuple.destination_port = scratch->dsr.port;
-	if (packet->tuple.protocol == IPPROTO_UDP)
-		flow = lookup_flow(packet, now);
-	if (!flow || !refresh_flow(ctx, flow, packet, now)) {
-		verdict = open_flow(ctx, scratch, packet, &new, now);
+	flow = find_flow(&packet->tuple, now, packet->tcp_flags & TCP_SYN);
+	if (!flow || !leads_to(flow, packet, arrived) || !refresh_flow(ctx, flow, packet, now)) {
+		scratch->nat.reopens = flow != NULL;
+		verdict = open_served(ctx, scratch, packet, now);
 		if (verdict != VERDICT_PASS)
 			return verdict;
 		flow = &scratch->nat.forward;
-		keep_sent(flow, &packet->tuple, now);
 	}
 	packet->tuple = *arrived;
 	if (flow->source_port != packet->tuple.source_port)
 		return packet->tuple.protocol == IPPROTO_TCP ? VERDICT_DROP_DSR_CLASH
 							     : translate(ctx, packet, flow, now);
 	scratch->nat.forward = *flow;
+	scratch->nat.forward.flags |= FLOW_FLAG_OPENING; /* of TCP, it begins in `transient_flows` */
 	scratch->nat.reopens = true;
 	verdict = insert_forward(&scratch->nat, packet);
 	return verdict == VERDICT_PASS ? translate(ctx, packet, &scratch->nat.forward, now) : verdict;
 }
 
+/* A known connection goes on, whatever its frontend is by now. */
 static __always_inline enum verdict receive_packet(context *ctx, struct scratch *scratch, struct packet *packet)
 {
 	__u64 now = now_ns();
@@ -114,7 +138,7 @@ __noinline __u64 receive_dsr(context *ctx, __u32 hook)
 	local = lookup_local_address(&packet.tuple.destination);
 	if (!local || !scratch->dsr.port)
 		return finish(ctx, hook, &packet, VERDICT_PASS).bits;
-	if (is_foreign(hook, &packet) || !is_obeyed(&packet, &scratch->dsr))
+	if (is_foreign(hook, &packet))
 		return finish(ctx, hook, &packet, VERDICT_DROP_DSR).bits;
 	if (remove_option(ctx, &packet, &scratch->dsr))
 		return finish(ctx, hook, &packet, VERDICT_DROP_REWRITE).bits;

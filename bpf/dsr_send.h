@@ -118,6 +118,21 @@ static __always_inline bool follow_dsr(context *ctx, struct flow *flow, const st
 	return true;
 }
 
+/* Takes in a packet of a known connection. Does it stay one of DSR? Datagrams do while the way to the backend's node is
+ * known to work: nobody else would ever tell their client. */
+static __always_inline bool goes_on(context *ctx, struct scratch *scratch, struct flow *flow,
+				    const struct packet *packet, __u64 now)
+{
+	struct dsr_peer *peer;
+
+	if (packet->tuple.protocol == IPPROTO_UDP) {
+		peer = lookup_peer(&flow->destination);
+		if (!peer || peer->dispatch == DSR_NONE)
+			return refuse_dsr(scratch, DSR_REFUSED_PEER);
+	}
+	return follow_dsr(ctx, flow, packet, now) || refuse_dsr(scratch, DSR_REFUSED_UNANSWERED);
+}
+
 /* What the option says. */
 static __always_inline void name_frontend(struct dsr_setup *dsr, const struct packet *packet)
 {
@@ -167,21 +182,17 @@ __noinline __u64 send_dsr(context *ctx, __u32 hook)
 	__u64 now = now_ns();
 	enum verdict verdict;
 	struct flow *flow;
-	bool opens, told, masquerades = false;
+	bool opens, told;
 
 	if (!config.dsr || !scratch || parse_packet(ctx, &cursor, &packet) != PARSE_IP || !packet.has_ports)
 		return finish(ctx, hook, &packet, VERDICT_DROP_MALFORMED).bits;
 	flow = lookup_flow(&packet, now);
 	opens = !flow || !(flow->flags & FLOW_FLAG_DSR);
 	told = is_told(&packet, opens);
-	if (!opens && !follow_dsr(ctx, flow, &packet, now)) {
-		flow->expires_ns = 0;
-		masquerades = !refuse_dsr(scratch, DSR_REFUSED_UNANSWERED);
-	}
-	if (opens)
-		masquerades = !open_dsr(ctx, scratch, &packet, now);
-	scratch->dsr.masquerades = masquerades;
-	if (masquerades) {
+	if (opens ? !open_dsr(ctx, scratch, &packet, now) : !goes_on(ctx, scratch, flow, &packet, now)) {
+		if (!opens)
+			flow->expires_ns = 0;
+		scratch->dsr.again = packet.tuple;
 		count_refusal(scratch);
 		return (union step){ .next = NEXT_AGAIN }.bits;
 	}

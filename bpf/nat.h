@@ -170,12 +170,16 @@ __noinline int claim_source_port(context *ctx)
 
 /* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod on this
  * node. */
-static __always_inline __u32 netns_to_check(const struct nat_setup *nat)
+static __always_inline __u32 netns_to_check(struct nat_setup *nat)
 {
 	struct local_address *local;
+	bool moved = nat->moved;
 
+	nat->moved = false;
 	if (nat->node_source)
 		return BPF_F_CURRENT_NETNS;
+	if (config.dsr && moved)
+		return NETNS_UNKNOWN;
 	local = lookup_local_address(&nat->reply_key.source);
 	return local && local->kind == LOCAL_POD ? local->netns : NETNS_UNKNOWN;
 }

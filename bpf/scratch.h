@@ -17,7 +17,8 @@ struct nat_setup {
 	__u32 netns_to_check; /* whose sockets may have the port; BPF_F_CURRENT_NETNS is the node's */
 	__u32 attempts; /* how often to search for a port */
 	__u32 may_keep_port; /* the new source may have the client's own port */
-	__u32 crowded; /* one search has found none that is free */
+	__u16 crowded; /* one search has found none that is free */
+	__u16 moved; /* the network may have moved the connection here: it is its own socket that the pod has */
 	__u32 reopens; /* the client's ports may have the entry of a connection that is over or has lost its backend */
 	struct prefix outside; /* the address that a pod sends to */
 	struct address source; /* of pods' connections to the outside */
@@ -58,9 +59,10 @@ struct flow_change {
  * connection. */
 struct dsr_setup {
 	struct tuple arrived;
+	struct tuple again; /* the connection of this packet is opened again, without DSR; protocol 0: of none */
 	struct address frontend;
 	__be16 port;
-	__u16 masquerades; /* the connection is opened again, without DSR */
+	__u16 pad;
 	__u32 service;
 	__u32 backend;
 	__u32 refusal; /* enum dsr_refusal: why it is masqueraded */

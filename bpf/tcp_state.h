@@ -46,8 +46,10 @@ static __always_inline void note_numbers(struct flow *flow, const struct packet 
 static __always_inline void begin_numbers(context *ctx, struct flow *flow, const struct packet *packet)
 {
 	note_numbers(flow, packet, segment_end(ctx, packet));
-	if (packet->tcp_flags & TCP_SYN)
+	if (packet->tcp_flags & TCP_SYN) {
 		flow->flags &= ~FLOW_FLAG_NUMBERED;
+		flow->acknowledged = 0; /* a SYN may have anything there */
+	}
 }
 
 /* Takes in the numbers of a segment that is near those before it; returns whether it is. */

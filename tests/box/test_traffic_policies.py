@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
+from tests.box.conftest import Cluster
 from tests.box.scene import Scene
 from tests.box.scene_objects import ALL, Endpoint, Port, Service
 from tests.box.scene_rows import REFUSED, SILENT, Row
@@ -36,6 +38,23 @@ def load_balancer(scene: Scene, **spec: Any) -> Service:
 def seen_client(answer: dict[str, object]) -> str:
     """The client's address without its port, as a server saw it."""
     return str(answer["client"]).rpartition(":")[0].strip("[]")
+
+
+def keeps_clients(scene: Scene, port: Port) -> bool:
+    """Whether backends answer clients outside by themselves; by then each node knows that the other one takes part."""
+    words = ""
+
+    def known() -> bool:
+        nonlocal words
+        modes = [
+            dict(Cluster(scene.box).status(node)["forwarding_mode"]) for node in ("node1", "node2")
+        ]
+        words = modes[0]["wanted"].partition(" ")[0]
+        peers = [peer for mode in modes for peer in mode.get("peers", ())]
+        return words == "SNAT" or (len(peers) >= 4 and all(p["dispatch"] != "snat" for p in peers))
+
+    assert wait_until(known, DEADLINE_S)
+    return words == "DSR" or (words == "Hybrid" and port.protocol == "TCP")
 
 
 @pytest.mark.parametrize("kind", ["externalIPs", "load balancer"])
@@ -70,21 +89,22 @@ def test_the_short_circuit_ignores_the_internal_policy(scene: Scene) -> None:
 
 @pytest.mark.parametrize("port", [TCP, UDP], ids=["TCP", "UDP"])
 def test_source_addresses(scene: Scene, port: Port) -> None:
-    """The client's address is kept from pod to pod and under eTP Local.
+    """The client's address is kept from pod to pod and under eTP Local, and by a service in DSR mode.
 
     Under eTP Cluster it is masqueraded where the answer has to pass the node.
     """
     cluster = scene.put(scene.service(port, node_ports=True), [Endpoint("a1")])
     local = scene.put(scene.service(port, node_ports=True, **EXTERNAL_LOCAL), [Endpoint("a1")])
-    wrong = []
+    wrong, direct = [], keeps_clients(scene, port)
     for version in (4, 6):
+        outside = CLIENT[version] if direct else ""
         rows = [
             (cluster, "pod1", "cluster", {scene.address("pod1", version)}),
             (cluster, "pod2", "cluster", {scene.address("pod2", version)}),
             (local, "client", "node1", {CLIENT[version]}),
             (local, "pod2", "node2", {scene.address("pod2", version)}),
-            (cluster, "client", "node1", {scene.address("node1", version)}),
-            (cluster, "client", "node2", {scene.address("node2", version)}),
+            (cluster, "client", "node1", {outside or scene.address("node1", version)}),
+            (cluster, "client", "node2", {outside or scene.address("node2", version)}),
             (cluster, "node2", "cluster", {scene.address("node2", version)}),
             (cluster, "stray2", "cluster", {scene.address("node2", version)}),
             (cluster, "stray1", "cluster", {scene.address("node1", version)}),

@@ -183,6 +183,19 @@ static bool has_no_sum(const unsigned char *packet, uint32_t bytes)
 	return bytes - ETHERNET >= at + 8 && !get16(ip + at + 6);
 }
 
+/* Returns the bytes of the option of DSR right behind the IP header, 0 where
+ * there is none or anything beside it. */
+static uint32_t dsr_option_bytes(const unsigned char *packet, uint32_t bytes)
+{
+	const unsigned char *ip = packet + ETHERNET;
+
+	if (bytes >= ETHERNET + 28 && get16(packet + 12) == 0x0800)
+		return ip[0] == 0x47 && ip[20] == 0x9a && ip[21] == 8 ? 8 : 0;
+	if (bytes < ETHERNET + 64 || get16(packet + 12) != 0x86dd)
+		return 0;
+	return ip[0] >> 4 == 6 && ip[6] == 60 && ip[41] == 2 && ip[42] == 0x1b && ip[43] == 20 ? 24 : 0;
+}
+
 /* Are the packets alike but for IP addresses, the IPv4 checksum, the first four
  * bytes of the transport header and its checksum (which may be anywhere in its
  * first twenty), and the same in what an ICMP error quotes? */

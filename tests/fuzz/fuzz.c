@@ -12,7 +12,8 @@
  * - checksums that were correct are correct;
  * - XDP counts what it handles and nothing else;
  * - a packet that passes is unchanged except for its addresses and ports;
- * - only answers have another size, and none exceeds that of an ICMP error.
+ * - only answers have another size, and packets that lose or get the option
+ *   of DSR; no answer exceeds the size of an ICMP error.
  *
  * The program prints how often it met each verdict, or the first packet that
  *breaks a rule, with status 1. */
@@ -67,6 +68,17 @@ static bool comes_back(const struct run *run)
 	static const unsigned char nobody[12];
 
 	return run->code == CODE_REDIRECT && !memcmp(run->out, nobody, sizeof(nobody));
+}
+
+/* Has the packet the size that it came with? In DSR mode it may have got the option, or lost it. */
+static bool has_right_size(const struct run *run)
+{
+	if (run->out_bytes == run->in_bytes)
+		return true;
+	if (run->verdict == VERDICT_DSR)
+		return run->out_bytes == run->in_bytes + dsr_option_bytes(run->out, run->out_bytes);
+	return run->program->hook == HOOK_FROM_UPLINK &&
+	       run->out_bytes + dsr_option_bytes(run->in, run->in_bytes) == run->in_bytes;
 }
 
 static const char *judge_passed(struct run *run)
@@ -161,9 +173,9 @@ static const char *judge(struct run *run)
 	passed = run->verdict == VERDICT_PASS || run->verdict == VERDICT_FOREIGN;
 	if (run->code != (passed ? CODE_PASS : CODE_REDIRECT) && (run->verdict || !comes_back(run)))
 		return "code";
-	if (run->out_bytes != run->in_bytes)
+	if (!has_right_size(run))
 		return "another size";
-	if (passed && judge_passed(run))
+	if (passed && run->out_bytes == run->in_bytes && judge_passed(run))
 		return judge_passed(run);
 	if (run->verdict == VERDICT_FOREIGN && memcmp(run->in, run->out, run->in_bytes))
 		return "a foreign packet has changed";

@@ -72,6 +72,23 @@ static void put_port(unsigned char *to)
 
 static uint32_t make_ip(unsigned char *ip, uint32_t room, int depth);
 
+/* Writes the option of DSR, which names a frontend: 8 bytes of an IPv4 header,
+ * or an extension header of IPv6 but for its first byte. */
+static void put_dsr_option(unsigned char *to, bool ipv4)
+{
+	static const unsigned char start4[] = { 0x9a, 8 }, start6[] = { 2, 0x1b, 20 };
+
+	if (ipv4) {
+		memcpy(to, start4, sizeof(start4));
+		put_port(to + 2);
+		put_address(to + 4, true);
+		return;
+	}
+	memcpy(to + 1, start6, sizeof(start6));
+	put_address(to + 4, false);
+	put_port(to + 20);
+}
+
 /* Writes a transport header and a payload; returns the number of bytes. */
 static uint32_t make_transport(unsigned char *to, uint32_t room, uint8_t protocol, int depth)
 {
@@ -143,9 +160,12 @@ static uint8_t roll_protocol(bool ipv4)
 
 static uint32_t make_ipv4(unsigned char *ip, uint32_t room, int depth)
 {
-	uint32_t header = 20 + (roll(6) ? 0 : roll(11) * 4), bytes;
+	bool dsr = !roll(6);
+	uint32_t header = dsr ? 28 : 20 + (roll(6) ? 0 : roll(11) * 4), bytes;
 
 	fill_random(ip, header);
+	if (dsr)
+		put_dsr_option(ip + 20, true);
 	ip[0] = 0x40 | header / 4;
 	put16(ip + 6, roll(12) ? 0x4000 : roll(65536));
 	ip[8] = roll(10) ? 64 : roll(3);
@@ -190,6 +210,13 @@ static uint32_t make_ipv6(unsigned char *ip, uint32_t room, int depth)
 			ip[at + 3] = 4;
 		}
 		at += length;
+	}
+	if (!roll(6)) {
+		*next = 60;
+		next = ip + at;
+		fill_random(ip + at, 24);
+		put_dsr_option(ip + at, false);
+		at += 24;
 	}
 	*next = protocol;
 	bytes = make_transport(ip + at, room - at, protocol, depth);

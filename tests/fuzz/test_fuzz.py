@@ -18,6 +18,7 @@ from kubypass.datapath.config import pack_networks
 from kubypass.kernel.bpf import Map
 from kubypass.model.cidr import parse_cidr
 from kubypass.model.verdict import Hook, LocalAddressKind, LocalDetector, ServiceFlag, Verdict
+from tests.packet.dsr import peers
 from tests.packet.lab import NUMBERS, Lab, config
 from tests.packet.packets import V4, V6
 from tests.packet.uplink import POD_DEVICES, namespace, remember_uplink, uplink_index
@@ -35,6 +36,8 @@ PROGRAMS = {
 }
 EXTERNAL = {4: "198.51.100.1", 6: "2001:db8:e::1"}
 BALANCER = {4: "198.51.100.2", 6: "2001:db8:e::2"}
+DIRECT = {4: "198.51.100.3", 6: "2001:db8:e::3"}
+"""The load balancer's address of a service in DSR mode."""
 MUST_BE_MET = {
     Verdict.PASS,
     Verdict.TO_POD,
@@ -50,6 +53,8 @@ MUST_BE_MET = {
     Verdict.DROP_FOREIGN_SOURCE,
     Verdict.REJECT_NO_BACKEND,
     Verdict.REJECT_NO_SERVICE,
+    Verdict.DSR,
+    Verdict.DROP_DSR,
 }
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: loads BPF programs")
@@ -73,6 +78,7 @@ def labs() -> Iterator[list[Lab]]:
             service_network_count=2,
             tracing=1,
             verify_sources=0,
+            dsr=1,
         )
         made = []
         for constants in (config(), other):
@@ -85,9 +91,11 @@ def labs() -> Iterator[list[Lab]]:
 def fill(lab: Lab) -> list[str]:
     """Writes services of every kind; returns the addresses that packets should come from and go to."""
     lab.reset()
+    peers(lab)
     addresses: list[str] = []
     for who in (V4, V6):
         external, balancer = EXTERNAL[who.version], BALANCER[who.version]
+        direct = DIRECT[who.version]
         lab.local_address(who.node, LocalAddressKind.NODE_PORTS)
         local = ServiceFlag.EXTERNAL_IP | ServiceFlag.LOCAL
         ranged = ServiceFlag.LOAD_BALANCER | ServiceFlag.SOURCE_RANGES
@@ -101,8 +109,16 @@ def fill(lab: Lab) -> list[str]:
             lab.source_range(
                 balancer, 80, f"{who.remote_pod}/{32 if who.version == 4 else 128}", protocol
             )
+            if protocol != "SCTP":
+                for address, port, kind in (
+                    (direct, 80, ServiceFlag.LOAD_BALANCER),
+                    (who.node, 30081, ServiceFlag.NODE_PORT),
+                ):
+                    flags = kind | ServiceFlag.DSR
+                    backends = [who.remote_pod, who.pod]
+                    lab.service(address, port, backends, protocol=protocol, flags=flags)
         addresses += [who.node, who.other_node, who.client, who.service, who.service, who.pod]
-        addresses += [who.second_pod, who.remote_pod, external, balancer]
+        addresses += [who.second_pod, who.remote_pod, external, balancer, *[direct] * 4]
     return [*addresses, "10.233.77.7", "224.0.0.1", "fd00:10:233::777", "ff02::1", "fe80::1", "::1"]
 
 

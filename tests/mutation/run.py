@@ -37,14 +37,14 @@ FIRST = [
 ]
 """The test files that catch most faults."""
 CLOSEST = {
-    "conntrack": ("backend_changes", "floods", "segments", "dsr"),
+    "conntrack": ("backend_changes", "floods", "segments", "dsr", "dsr_changes"),
     "ingress": ("foreign", "live_frames", "dsr"),
     "accelerate": ("xdp", "xdp_devices"),
     "accelerate_dsr": ("xdp_dsr",),
     "dsr_option": ("dsr", "dsr_sizes"),
-    "dsr_receive": ("dsr", "dsr_sizes"),
-    "dsr_send": ("dsr", "dsr_sizes"),
-    "balance": ("maglev", "same_choice"),
+    "dsr_receive": ("dsr", "dsr_sizes", "dsr_changes"),
+    "dsr_send": ("dsr", "dsr_sizes", "dsr_changes"),
+    "balance": ("maglev", "same_choice", "dsr_changes"),
     "icmp_translate": ("masquerade_parts", "host_routing"),
     "masquerade": ("masquerade", "masquerade_parts"),
     "nat": ("backend_changes", "floods", "snat"),

@@ -8,57 +8,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
+from tests.packet.known import Connection, Expected, Key, end_of
 from tests.packet.raw import Ends
 from tests.packet.reference import Cluster, Frontend
 from tests.packet.reference_maglev import choose, number
 from tests.packet.reference_objects import Backend, Endpoint, Item, ItemKey, version
 
-Key = tuple[str, int, str, int, str]
-"""Source and destination with their ports, and the protocol."""
 SNAT_FIRST, NODE_PORT_RANGE = 1024, range(30000, 32768)
-
-
-@dataclass
-class Connection:
-    """One that is translated."""
-
-    client: tuple[str, int]
-    dialled: tuple[str, int]
-    protocol: str
-    backend: Backend
-    source: tuple[str, int]
-    """The client as the backend sees it."""
-    item: ItemKey | None
-    hook: str
-    lost: bool = False
-    """The backend was gone for a while: the connection may be judged again even if there is another by now."""
-    orphan: bool = False
-    """The service was gone for a while."""
-    uncertain: bool = False
-    """The service had no frontend when the agent started again."""
-
-    @property
-    def reply(self) -> Key:
-        return (*self.backend, *self.source, self.protocol)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What is right for one packet."""
-
-    kind: str
-    """translated, untouched, reject or the name of a drop."""
-    backends: frozenset[Backend] = frozenset()
-    item: ItemKey | None = None
-    masquerade: bool = False
-    connection: Connection | None = None
-    """That it goes on with; None: it is a new one."""
-    may_follow: Connection | None = None
-    """That it may go on with as well."""
-    apart: bool = False
-    """No service's: only the source port may change."""
-    by_pod: bool = False
-    """A pod has sent it: outside of the cluster, it has the node's address."""
 
 
 @dataclass
@@ -120,10 +76,12 @@ class Memory:
         connection = self.connections.get(key)
         if connection:
             goes_on, anew = self._continues(connection, found, flags)
-            if goes_on and not anew:
+            in_vain = goes_on and connection.is_in_vain(flags)
+            if goes_on and not anew and not in_vain:
                 return self._follow(connection)
             expected = self._expect_new(hook, packet, protocol, flags, found)
-            if not goes_on:
+            expected = replace(expected, in_vain=in_vain)
+            if not goes_on or in_vain:
                 return expected
             return replace(expected, may_follow=connection)
         return self._expect_new(hook, packet, protocol, flags, found)
@@ -146,7 +104,8 @@ class Memory:
             return True, False
         if connection.protocol == "TCP" and flags != "S":
             return True, False
-        gone = connection.lost or connection.orphan
+        over = connection.direct and connection.state == "closed"
+        gone = connection.lost or connection.orphan or over
         if connection.protocol == "TCP":
             return (not gone or connection.uncertain), gone or connection.uncertain
         if connection.item is None or not (gone or connection.uncertain):
@@ -182,8 +141,9 @@ class Memory:
         elif found[0] != "cluster" and self.cluster.items[found[1]].maglev:
             backends = frozenset({self._by_table(found[1], backends, packet, protocol)})
         return Expected(
-            "translated", backends, judged.item, judged.masquerade, by_pod=hook == "from_pod"
-        )
+            "translated", backends, judged.item, judged.masquerade,
+            by_pod=hook == "from_pod", direct=judged.direct,
+        )  # fmt: skip
 
     def _by_table(
         self, key: ItemKey, backends: frozenset[Backend], packet: Ends, protocol: str
@@ -263,8 +223,25 @@ class Memory:
             self.affinities.pop((expected.item, packet.source), None)
         return self._follow(connection)
 
-    def learn(self, expected: Expected, hook: str, packet: Ends, seen: Ends, protocol: str) -> None:
-        """A packet was translated."""
+    def is_direct(self, expected: Expected, packet: Ends, seen: Ends, protocol: str) -> bool:
+        """Whether a new connection is one of DSR: its backend is on a node that takes part, and its client on none."""
+        node, backend = self.cluster.node, (seen.destination, seen.destination_port)
+        if not expected.direct or expected.in_vain or node.is_peer(packet.source):
+            return False
+        me = ((packet.source, packet.source_port), (packet.destination, packet.destination_port))
+        holder = self.replies.get((*backend, *me[0], protocol))
+        return node.is_peer(seen.destination) and holder in {None, me}
+
+    def learn(
+        self,
+        expected: Expected,
+        hook: str,
+        packet: Ends,
+        seen: Ends,
+        protocol: str,
+        opened_by: str = "",
+    ) -> None:
+        """A packet was translated; one with the flags `opened_by` has opened a connection in DSR mode."""
         if expected.connection:
             return
         client = (packet.source, packet.source_port)
@@ -272,6 +249,7 @@ class Memory:
         backend = (seen.destination, seen.destination_port)
         source = (seen.source, seen.source_port)
         made = Connection(client, dialled, protocol, backend, source, expected.item, hook)
+        made.direct, made.end = bool(opened_by), end_of(opened_by)
         self.connections[_key(packet, protocol)] = made
         self.replies[made.reply] = (client, dialled)
         if expected.item and self.cluster.items[expected.item].affinity_s:

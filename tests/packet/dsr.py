@@ -21,7 +21,7 @@ from tests.packet.snat import empty
 
 PORT, TARGET = 30080, 8080
 OPTION_BYTES = {4: 8, 6: 24}
-_PEERS = {
+PEERS = {
     "10.233.65.0/24": False,
     "fd00:10:233:65::/64": False,
     f"{V4.other_node}/32": True,
@@ -31,7 +31,7 @@ _PEERS = {
 
 
 def peers(lab: Lab, dispatch: DsrDispatch = DsrDispatch.OPTION, mtu: int = 0) -> None:
-    for text, is_node in _PEERS.items():
+    for text, is_node in PEERS.items():
         cidr = parse_cidr(text)
         key = layout.Prefix(cidr.bits, cidr.network).pack()
         lab.maps["dsr_peers"].update(key, layout.DsrPeer(dispatch, int(is_node), mtu).pack())

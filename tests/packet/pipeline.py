@@ -36,6 +36,7 @@ from kubypass.settings.check import check_settings
 from kubypass.settings.settings import Settings
 from tests.packet.counting import Counting
 from tests.packet.driver import drive
+from tests.packet.dsr import peers
 from tests.packet.lab import Lab
 from tests.packet.map_entries import drive_devices, pod_device
 from tests.packet.packets import GATEWAY_MAC, NODE_MAC, POD_MAC, VETH_MAC
@@ -101,6 +102,8 @@ class Pipeline:
         self._files, self._dirty, self._objects = MergedFiles(), Dirty(), {}
         self._write_local_addresses()
         self._write_inside()
+        if self.settings.dsr.wanted:
+            peers(lab)
         self._services = self._connect()
         self._services.sync_all()
         self._counting = None

@@ -9,11 +9,12 @@ reply NUMBER FLAGS (of the connections there are, counted round); age SECONDS; f
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kubypass.model.verdict import Verdict
-from tests.packet.connections import Connection, Expected, Memory
+from tests.packet.connections import Memory
+from tests.packet.known import Connection, Expected
 from tests.packet.lab import PASS, REDIRECT, SHOT
 from tests.packet.pipeline import NOBODY, TO_NETWORK_MACS, TO_POD_MACS, Pipeline, Seen
 from tests.packet.raw import (
@@ -150,10 +151,14 @@ class Player:
                 return
             assert seen.verdict < Verdict.DROP, "translated"
             assert destination in expected.backends, f"{destination} is none of the backends"
+            if self._compare_direct(hook, packet, asked, expected, seen):
+                return
             if expected.connection:
                 assert (got.source, got.source_port) == expected.connection.source
             else:
-                self.memory.check_source(expected, asked, got, protocol)
+                hidden = expected.direct and not self._is_here(got.destination)
+                hidden = hidden or expected.masquerade
+                self.memory.check_source(replace(expected, masquerade=hidden), asked, got, protocol)
             self._check_forwarded(hook, packet, got, seen)
             self.memory.learn(expected, hook, asked, got, protocol)
         else:
@@ -166,6 +171,32 @@ class Player:
                 made = Expected("translated", masquerade=False)
                 assert got.source_port != asked.source_port, "replies would be another connection's"
                 self.memory.learn(made, hook, asked, got, protocol)
+
+    def _compare_direct(
+        self, hook: str, packet: Segment, asked: Ends, expected: Expected, seen: Seen
+    ) -> bool:
+        """Compares what another node answers in DSR mode; returns False where the node sees the answers itself."""
+        got, known = ends(seen.packet), expected.connection
+        protocol = {number: name for name, number in PROTOCOLS.items()}[packet.protocol]
+        direct = known.direct if known else self.memory.is_direct(expected, asked, got, protocol)
+        if not direct:
+            return False
+        names = known.take(packet.flags) if known else True
+        made = packet.changed(
+            destination=got.destination,
+            destination_port=got.destination_port,
+            macs=TO_NETWORK_MACS,
+            ttl=packet.ttl - 1,
+            named=(asked.destination, asked.destination_port) if names else None,
+        )
+        assert (seen.verdict, seen.code) == (Verdict.DSR, REDIRECT), "DSR was expected"
+        assert seen.packet == made.pack(), f"the packet is not\n{made}"
+        self.memory.learn(expected, hook, asked, got, protocol, opened_by=packet.flags)
+        self.counted["direct"] += 1
+        return True
+
+    def _is_here(self, address: str) -> bool:
+        return address in self.cluster.node.pods + self.cluster.node.addresses
 
     def _compare_drop(self, expected: Expected, seen: Seen) -> None:
         assert (seen.verdict.name, seen.code) == (expected.kind, SHOT), "drop"

@@ -59,6 +59,9 @@ class RandomObjects:
         if self._chance(0.3):
             word = dice.choice(["random", "maglev"])
             metadata["annotations"] = {"service.cilium.io/lb-algorithm": word}
+        if self._chance(0.2):
+            word = dice.choice(["snat", "snat", "dsr"])
+            metadata.setdefault("annotations", {})["service.cilium.io/forwarding-mode"] = word
         spec: dict[str, Any] = {"ports": self._ports(number)}
         spec["type"] = dice.choice(["ClusterIP", "NodePort", "LoadBalancer", "LoadBalancer"])
         self._set_addresses(spec, number)

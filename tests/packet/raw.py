@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
+DESTINATION_OPTIONS = 60
 PROTOCOLS = {"TCP": TCP, "UDP": UDP, "SCTP": SCTP}
 ETHERNET_BYTES = 14
 _TYPES = {4: b"\x08\x00", 6: b"\x86\xdd"}
@@ -31,6 +32,8 @@ class Segment:
     identifier: int = 5
     """It tells echo requests apart."""
     payload: bytes = b"hello"
+    named: tuple[str, int] | None = None
+    """The frontend that the option of DSR names."""
 
     @property
     def version(self) -> int:
@@ -48,11 +51,24 @@ class Segment:
         return macs + _TYPES[self.version] + self._ip(len(transport)) + transport
 
     def _ip(self, length: int) -> bytes:
-        ends = packed(self.source) + packed(self.destination)
+        ends, more = packed(self.source) + packed(self.destination), self._option()
+        length += len(more)
         if self.version == 6:
-            return struct.pack("!IHBB", 6 << 28, length, self.protocol, self.ttl) + ends
-        first = struct.pack("!BBHHHBB", 0x45, 0, 20 + length, 7, 0, self.ttl, self.protocol)
-        return first + struct.pack("!H", checksum(first + ends)) + ends
+            following = DESTINATION_OPTIONS if more else self.protocol
+            return struct.pack("!IHBB", 6 << 28, length, following, self.ttl) + ends + more
+        words = 0x45 + len(more) // 4
+        first = struct.pack("!BBHHHBB", words, 0, 20 + length, 7, 0, self.ttl, self.protocol)
+        return first + struct.pack("!H", checksum(first + ends + more)) + ends + more
+
+    def _option(self) -> bytes:
+        if not self.named:
+            return b""
+        address, port = packed(self.named[0]), self.named[1]
+        if self.version == 4:
+            return struct.pack("!BBH", 0x9A, 8, port) + address
+        return (
+            struct.pack("!BBBB", self.protocol, 2, 0x1B, 20) + address + struct.pack("!HH", port, 0)
+        )
 
     def _transport(self) -> bytes:
         ports, payload = (self.source_port, self.destination_port), self.payload
@@ -141,12 +157,13 @@ def identifier(packet: bytes) -> int:
 
 
 def ends(packet: bytes) -> Ends:
-    """The addresses and ports of a packet without options and extension headers."""
+    """The addresses and ports of a packet with no options or extension headers but that of DSR."""
     data = packet[ETHERNET_BYTES:]
     if packet[12:14] == _TYPES[4]:
-        source, destination, rest = data[12:16], data[16:20], data[20:]
+        source, destination, rest = data[12:16], data[16:20], data[4 * (data[0] & 15) :]
     else:
         source, destination, rest = data[8:24], data[24:40], data[40:]
+        rest = rest[24:] if data[6] == DESTINATION_OPTIONS else rest
     ports = struct.unpack_from("!HH", rest)
     return Ends(text(source), ports[0], text(destination), ports[1])
 

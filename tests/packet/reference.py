@@ -58,8 +58,15 @@ class Node:
     """Services select by a table of so many cells, unless their annotation says random; 0: all select at random."""
     maglev_seed: bytes = b""
 
+    peers: tuple[str, ...] = ()
+    """Networks of other nodes, and of their pods, that take part in DSR; without one there is no DSR."""
+
     inside: tuple[str, ...] = ()
     """Networks that pods reach with their own addresses; a family without one is not masqueraded."""
+
+    def is_peer(self, address: str) -> bool:
+        """Another node's address, or that of a pod there."""
+        return any(within(address, n) for n in self.peers if version(n) == version(address))
 
     def is_outside(self, address: str) -> bool:
         """Pods reach it with the node's address."""
@@ -95,6 +102,8 @@ class Judgement:
     backends: frozenset[Backend] = frozenset()
     masquerade: bool = False
     """Whatever backend is chosen; a client that is its own backend in any case."""
+    direct: bool = False
+    """In DSR mode: the client is masqueraded where a backend elsewhere cannot answer it by itself."""
 
 
 @dataclass
@@ -155,6 +164,8 @@ class Cluster:
                 item = self._item(key, spec, list(map(canonical, vips)))
                 word = where.get("annotations", {}).get("service.cilium.io/lb-algorithm", "maglev")
                 item.maglev = self.node.maglev_cells > 0 and word == "maglev"
+                word = where.get("annotations", {}).get("service.cilium.io/forwarding-mode", "dsr")
+                item.direct = word == "dsr" and protocol in {"TCP", "UDP"} and bool(self.node.peers)
                 item.endpoints = endpoints(key, slices, self.node.name)
                 self.items[key] = item
                 addresses = [("cluster", cluster_ip)]
@@ -223,16 +234,18 @@ class Cluster:
             return Judgement("DROP_SOURCE_RANGE")
         if not item.usable:
             return Judgement("reject" if self.node.reject else "DROP_NO_BACKEND")
+        direct = False
         if kind == "cluster":
             local, told = item.internal_local, self.node.detects(version(source))
             masquerade = self.node.masquerade_all or (told and client != "pod")
         else:
             local = item.external_local and client == "outside"
             masquerade = client == "node" if item.external_local else True
+            direct = item.direct and hook == "from_uplink" and not item.external_local
         chosen = item.local_list() if local else item.cluster_list(self.node.name, self.zone)
         if not chosen:
             return Judgement("DROP_NO_LOCAL_BACKEND")
-        return Judgement("backend", key, frozenset(chosen), masquerade)
+        return Judgement("backend", key, frozenset(chosen), masquerade and not direct, direct)
 
     def judge_unserved(self, hook: str, address: str, *, ports: bool) -> Judgement:
         """Section 2, for packets to no service: ClusterIPs exist for their services only. `ports` are there."""

@@ -76,6 +76,8 @@ class Item:
     key: ItemKey
     endpoints: dict[Backend, Endpoint] = field(default_factory=dict)
     affinity_s: int = 0
+    direct: bool = False
+    """Its external frontends are in DSR mode."""
     internal_local: bool = False
     external_local: bool = False
     source_ranges: tuple[str, ...] = ()

@@ -38,6 +38,7 @@ OUTCOMES = {
     "echo",
     "outside",
     "ping outside",
+    "direct",
     "DROP_EXTERNAL_CLUSTER_IP",
     "DROP_SOURCE_RANGE",
     "DROP_NO_LOCAL_BACKEND",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.packet.dsr import PEERS
 from tests.packet.packets import V4, V6
 from tests.packet.pipeline import NODE, NodeAddresses
 from tests.packet.reference import Node
@@ -109,6 +110,20 @@ SETTINGS: dict[str, tuple[dict[str, str], dict[str, Any]]] = {
             "external_cluster_ip": True,
             "maglev_cells": 251,
             "maglev_seed": b"seven dwarfs",
+        },
+    ),
+    "by DSR": (
+        _settings(
+            bpf_lb_mode="dsr",
+            bpf_lb_mode_annotation="true",
+            bpf_lb_external_clusterip="true",
+            ipv4_native_routing_cidr="10.0.0.0/8",
+            ipv6_native_routing_cidr="fd00:10:233::/48",
+        ),
+        {
+            "inside": ("10.0.0.0/8", "fd00:10:233::/48"),
+            "external_cluster_ip": True,
+            "peers": tuple(PEERS),
         },
     ),
     "ClusterIPs only": (

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "9305c082e797"
+LAYOUT_HASH = "89ce0ee73945"
 MAP_NAMES = (
     "services",
     "slots",

@@ -160,6 +160,11 @@ def _unused(settings: Settings) -> Iterator[Contradiction]:
     if settings.acceleration != settings.services.acceleration:
         message = "no effect: enable-host-legacy-routing is true, and what XDP sends on would pass no netfilter rule"
         yield Contradiction(("bpf-lb-acceleration",), "ignored", message)
+    if settings.routing.legacy_host and settings.dsr.wanted:
+        message = "in DSR mode (bpf-lb-mode), what a node sends to a backend on another one passes no netfilter rule "
+        message += "of its own: its stack would see one direction only. The backend's node sees both in FORWARD; use "
+        message += "snat where every node's rules count"
+        yield Contradiction(("enable-host-legacy-routing",), "doubtful", message)
     if settings.pods.detect_local_mode == "ClusterCIDR" and not settings.pods.local_networks():
         message = "no network is given (cluster-cidr, cluster-pool-ipv4-cidr, cluster-pool-ipv6-cidr): no pod is told "
         message += "from clients outside; give one, or leave the mode out"

@@ -109,6 +109,9 @@ LESS: dict[str, tuple[Given, Level, str]] = {
     "sockets of the node, but none": (
         {"bpf-lb-sock": "false", "bpf-lb-sock-hostns-only": "true"}, "ignored", "no sockets are load balanced",
     ),
+    "DSR past netfilter": (
+        {"enable-host-legacy-routing": "true", "bpf-lb-mode": "hybrid"}, "doubtful", "passes no netfilter rule",
+    ),
     "no routes to skip": ({"direct-routing-skip-unreachable": "true"}, "ignored", "no routes are made"),
 }  # fmt: skip
 
