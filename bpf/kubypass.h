@@ -311,6 +311,7 @@ struct prefix {
 struct node_addresses {
 	struct address ipv4;
 	struct address ipv6;
+	__u32 only; /* of the node: the families (FAMILY_IPV4, FAMILY_IPV6) in which it has no other address */
 };
 
 struct network {
