@@ -39,7 +39,8 @@ static __always_inline enum verdict translate(context *ctx, struct packet *packe
 			return VERDICT_DROP_FRAGMENT;
 	}
 	packet->returns_to_node = (flow->flags & FLOW_FLAG_FROM_SELF) && flow->direction == FLOW_REPLY;
-	return begin_translation(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	return begin_translation(ctx, packet, &target, flow->direction == FLOW_REPLY) ? VERDICT_DROP_REWRITE
+										      : VERDICT_PASS;
 }
 
 static __always_inline enum verdict open_and_translate(context *ctx, struct packet *packet, const struct new_flow *new,

@@ -141,6 +141,7 @@ static __always_inline bool plan_icmp_error(context *ctx, const struct packet *p
 	if (!flow)
 		return false;
 	icmp->sent = partner_key(flow, icmp->quoted.protocol);
+	icmp->to_backend = flow->direction == FLOW_REPLY;
 	*to = packet->tuple;
 	if (!keeps_source(ctx, packet, icmp))
 		to->source = icmp->sent.destination;
@@ -159,7 +160,10 @@ static __always_inline void begin_error(struct packet *packet, struct scratch *s
 	packet->in_passage = true;
 	passage->quoted = icmp->sent;
 	icmp->sent.destination = icmp->quoted.destination;
-	icmp->sent.destination_port = icmp->quoted.destination_port;
+	if (icmp->to_backend) {
+		icmp->sent.source_port = icmp->quoted.source_port;
+		icmp->sent.destination_port = icmp->quoted.destination_port;
+	}
 	passage->target = passage->seen;
 	passage->seen.source = packet->tuple.source;
 }

@@ -27,8 +27,10 @@ static __always_inline bool may_go_through_stack(const struct packet *packet)
 }
 
 /* Makes the packet `target`; where the stack may have to forward it, only its destination changes, and `scratch` keeps
- * the rest. Returns as rewrite_packet does. */
-static __always_inline int begin_translation(context *ctx, struct packet *packet, const struct tuple *target)
+ * the rest. Both ports are those that the backend knows, there and back: by them netfilter tells two connections of one
+ * port of the client to one backend apart. Returns as rewrite_packet does. */
+static __always_inline int begin_translation(context *ctx, struct packet *packet, const struct tuple *target,
+					     bool reply)
 {
 	struct scratch *scratch;
 	struct passage *passage;
@@ -42,7 +44,10 @@ static __always_inline int begin_translation(context *ctx, struct packet *packet
 	passage->target = *target;
 	passage->seen = *target;
 	passage->seen.source = packet->tuple.source;
-	passage->seen.source_port = packet->tuple.source_port;
+	if (reply) {
+		passage->seen.source_port = packet->tuple.source_port;
+		passage->seen.destination_port = packet->tuple.destination_port;
+	}
 	passage->quoted.protocol = 0;
 	packet->in_passage = true;
 	return rewrite_packet(ctx, packet, &passage->seen);

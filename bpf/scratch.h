@@ -43,6 +43,7 @@ struct icmp_quotation {
 	struct tuple quoted;
 	struct tuple sent;
 	__u32 l4_offset; /* of the quoted transport header */
+	__u32 to_backend; /* whether the quoted packet was a client's */
 };
 
 /* A packet that may change its connection. Of TCP: where its data ends, where that of its direction had ended before,
@@ -83,7 +84,6 @@ struct scratch {
 	struct reinjection reinjection;
 	struct passage passage;
 	__u32 passages; /* that this CPU has begun */
-	__u32 pad;
 };
 
 /* Value of `icmp_budget`: how many ICMP messages a CPU may still send. */

@@ -26,7 +26,8 @@ static __always_inline enum verdict follow_first_fragment(context *ctx, struct p
 	if (!flow)
 		return VERDICT_DROP_FRAGMENT;
 	target = flow_target(flow, packet->tuple.protocol);
-	return begin_translation(ctx, packet, &target) ? VERDICT_DROP_REWRITE : VERDICT_PASS;
+	return begin_translation(ctx, packet, &target, flow->direction == FLOW_REPLY) ? VERDICT_DROP_REWRITE
+										      : VERDICT_PASS;
 }
 
 /* Judges a packet that was not translated and whose destination is not on this node. */

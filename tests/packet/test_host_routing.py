@@ -135,3 +135,41 @@ def test_errors_about_replies(legacy: Lab, who: Addresses) -> None:
     left = (who.node, who.remote_pod, who.remote_pod, who.node, "8080", str(PORT))
     assert ends_of(who, gone.packet) == left
     assert gone.code != SHOT
+
+
+def test_a_port_that_the_client_has_twice(legacy: Lab, who: Addresses) -> None:
+    """By two services to one backend: netfilter sees two connections, each with the port that the backend sees."""
+    lab, other = legacy, NODE_PORT + 1
+    for number in (NODE_PORT, other):
+        lab.service(who.node, number, [who.remote_pod], flags=ServiceFlag.NODE_PORT)
+    run(lab, "from_uplink", segment(who, (who.client, PORT, who.node, NODE_PORT)))
+    there = run(lab, "from_uplink", segment(who, (who.client, PORT, who.node, other)))
+    assert is_note(there.note)
+    at = 14 + (20 if who.version == 4 else 40)
+    port = int.from_bytes(there.packet[at:][:2])
+    assert port != PORT
+    assert there.packet == bytes(segment(who, (who.client, port, who.remote_pod, 8080)))
+    gone = run(lab, "to_uplink", there.packet, there.note)
+    assert gone.packet == bytes(segment(who, (who.node, port, who.remote_pod, 8080)))
+    passes(
+        lab, ("from_uplink", "to_uplink"),
+        segment(who, (who.remote_pod, 8080, who.node, port), flags="SA"),
+        segment(who, (who.remote_pod, 8080, who.client, port), flags="SA"),
+        segment(who, (who.node, other, who.client, PORT), flags="SA"),
+    )  # fmt: skip
+    router = "198.51.100.77" if who.version == 4 else "2001:db8:51::77"
+    for error, seen, left in (
+        (
+            too_big(who, (router, who.node), (who.node, other, who.client, PORT)),
+            (router, who.remote_pod, who.remote_pod, who.client, "8080", str(port)),
+            (who.node, who.remote_pod, who.remote_pod, who.node, "8080", str(port)),
+        ),
+        (
+            too_big(who, (router, who.node), (who.node, port, who.remote_pod, 8080)),
+            (router, who.client, who.client, who.remote_pod, str(port), "8080"),
+            (who.node, who.client, who.client, who.node, str(PORT), str(other)),
+        ),
+    ):  # fmt: skip
+        arrived = run(lab, "from_uplink", error)
+        assert ends_of(who, arrived.packet) == seen
+        assert ends_of(who, run(lab, "to_uplink", arrived.packet, arrived.note).packet) == left

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "ea3891e83162"
+LAYOUT_HASH = "bd660a8bf30b"
 MAP_NAMES = (
     "services",
     "slots",
