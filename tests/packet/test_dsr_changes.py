@@ -176,6 +176,27 @@ def test_a_connection_of_this_node_that_another_one_takes_over(
     arrives(lab.run("from_uplink", segment(who, here, **more, **IN)), who, there, **more)
 
 
+def test_a_port_used_again_after_a_connection_of_this_node(
+    netns: str, lab: Lab, who: Addresses
+) -> None:
+    """The node has balanced a connection that is over; another node has the next one from the client's port."""
+    lab, to = backend(netns, lab.flags, who, "TCP"), (who.service, 80)
+    here, back = (who.client, CLIENT, *to), (who.pod, TARGET, who.client, CLIENT)
+    for hook, flow, flags, seq, ack in (
+        ("from_uplink", here, "S", 100, 0),
+        ("from_pod", back, "SA", 70, 101),
+        ("from_uplink", here, "A", 101, 71),
+        ("from_uplink", here, "FA", 101, 71),
+        ("from_pod", back, "FA", 71, 102),
+        ("from_uplink", here, "A", 102, 72),
+    ):
+        lab.run(hook, segment(who, flow, flags=flags, seq=seq, ack=ack, payload="", **IN))
+    handshake(lab, who, who.second_pod, to, 9000)
+    more: dict[str, Any] = {"flags": "PA", "seq": 9001, "ack": 71}
+    there = (who.client, CLIENT, who.second_pod, TARGET)
+    arrives(lab.run("from_uplink", segment(who, here, **more, **IN)), who, there, **more)
+
+
 def test_datagrams_follow_what_is_known_of_the_way(netns: str, lab: Lab, who: Addresses) -> None:
     """A path that begins to drop the option: those of an open flow are masqueraded from then on, for good."""
     lab = balancer(netns, lab.flags, who, "UDP")
