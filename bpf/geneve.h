@@ -13,7 +13,6 @@
 #define GENEVE_CRITICAL 0x40 /* who does not know an option must not go on */
 #define GENEVE_OPTION_CLASS 0x014b /* Cilium's */
 #define GENEVE_OPTION_TYPE 0x81 /* 1, and critical */
-#define GENEVE_OPTION_WORDS 0x1f /* the other bits are reserved */
 #define GENEVE_WORLD 2 /* the network number: the identity that Cilium gives clients outside */
 #define GENEVE_TTL 64
 #define IPV4_ECN 0x00030000 /* of the first word */
@@ -54,7 +53,7 @@ static __always_inline bool has_geneve_option(context *ctx, const struct packet 
 		return false;
 	return found.words == words + 1 && found.protocol == bpf_htons(ETH_P_TEB) &&
 	       found.option_class == bpf_htons(GENEVE_OPTION_CLASS) && found.option_type == GENEVE_OPTION_TYPE &&
-	       (found.option_words & GENEVE_OPTION_WORDS) == words;
+	       (found.option_words & 0x1f) == words; /* the other bits are reserved */
 }
 
 /* A length in a header; 0 where it is too long for one, which is a packet that will be cut. */
@@ -143,14 +142,12 @@ static __always_inline int read_outer(context *ctx, bool ipv4, struct dsr_setup 
 	return 0;
 }
 
-/* Takes a packet out of Geneve. Returns negative where it is of another family, or is in an unusable state. */
+/* Takes a packet out of Geneve. Returns 0, or not where it is of another family, or in an unusable state. */
 static __always_inline int unwrap(context *ctx, bool ipv4)
 {
 	__u32 bytes = geneve_bytes(ipv4);
 	__be16 ethertype;
 
-	if (load_bytes(ctx, L2_BYTES + bytes - sizeof(ethertype), &ethertype, sizeof(ethertype)) ||
-	    ethertype != packet_ethertype(ctx))
-		return -1;
-	return remove_tunnel(ctx, bytes);
+	return load_bytes(ctx, L2_BYTES + bytes - sizeof(ethertype), &ethertype, sizeof(ethertype)) ||
+	       ethertype != packet_ethertype(ctx) || remove_tunnel(ctx, bytes);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* The ABI: every struct, enum and constant that Python also sees. Python reads it from BTF (`make layout`). An
- * upgrade copies map entries by the names of their fields, so a value of an enum that a map keeps never changes its
- * meaning. */
+/* The ABI: all that Python sees too, and reads from BTF (`make layout`). An upgrade copies map entries by the names of
+ * their fields, so a value of an enum that a map keeps never changes its meaning. */
 #pragma once
 
 #include <linux/types.h>
@@ -311,6 +310,7 @@ struct prefix {
 struct node_addresses {
 	struct address ipv4;
 	struct address ipv6;
+	__u32 only; /* of the node: the families (FAMILY_IPV4, FAMILY_IPV6) in which it has no other address */
 };
 
 struct network {

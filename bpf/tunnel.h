@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: (GPL-2.0-only OR BSD-2-Clause) */
-/* DSR by a tunnel: the client's packets go to the backend's node in Geneve, all of them, each with the frontend. That
- * node takes them out, and goes on as with the option (dsr_receive.h). What has no ports (later fragments, ICMP errors)
- * names no frontend (port 0): it follows what the first fragment and the connection's entries say there. */
+/* DSR by a tunnel: all packets of the client go to the backend's node in Geneve, each with the frontend. What has no
+ * ports (later fragments, ICMP errors) names none (port 0): it follows what that node knows of its connection. */
 #pragma once
 
 #include "balance.h"
@@ -48,15 +47,14 @@ static __always_inline enum verdict forward_in_tunnel(context *ctx, struct packe
 	struct dsr_peer *peer = lookup_tunnel(&packet->tuple.destination);
 	bool ipv4 = is_ipv4_packet(packet), cut = is_cut(packet);
 	const struct address *own = primary_address(ipv4);
-	__u32 bytes = packet->l4_offset - L2_BYTES + packet->l4_bytes, added = peer && own ? geneve_bytes(ipv4) : 0;
+	__u32 bytes = packet->l4_offset - L2_BYTES + packet->l4_bytes;
+	__u32 added = peer && own && !is_joined(ctx, packet) ? geneve_bytes(ipv4) : 0;
 	struct tuple route = packet->tuple;
 	enum verdict verdict;
 
 	packet->fixed_size = true;
 	if (segment_bytes(ctx))
 		bytes = routed_bytes(ctx, packet);
-	if (is_joined(ctx, packet))
-		added = 0;
 	if (peer && peer->mtu && bytes + added > peer->mtu) {
 		if (!cut || bytes > peer->mtu)
 			return give_up_too_big(packet, bytes + added, peer->mtu, added);
@@ -92,8 +90,7 @@ __noinline __u64 send_in_tunnel(context *ctx, __u32 hook)
 	return finish(ctx, hook, &packet, forward_in_tunnel(ctx, &packet, &scratch->dsr)).bits;
 }
 
-/* May a node have put the packet into the tunnel? One that names no frontend is an agent's question
- * (node/dsr_tunnel.py), or a client's packet without ports. */
+/* May a node have put it there? Without a frontend, it is an agent's question or a client's packet without ports. */
 static __always_inline bool is_carried(const struct packet *packet, const struct dsr_setup *dsr)
 {
 	const struct tuple *inner = &packet->tuple, *outer = &dsr->arrived;

@@ -42,3 +42,8 @@ def seen_by_all(
         found.setdefault(answer["node"], set()).add(answer["client"].rpartition(":")[0].strip("[]"))
     assert len(found) == 2, found
     return found
+
+
+def clashes(cluster: Cluster) -> int:
+    """How many connections node1 has masqueraded because the client had another one from their port."""
+    return int(cluster.status("node1")["forwarding_mode"]["masqueraded"]["clash"])

@@ -11,7 +11,7 @@ from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.patience import DEADLINE_S
 from kubypass_lab.box.process import wait_until
 from tests.box.conftest import HERE, Cluster, guide_settings, own_box
-from tests.box.direct_service import CLIENT_ADDRESS, SERVICE, VIP, peers, seen_by_all
+from tests.box.direct_service import CLIENT_ADDRESS, SERVICE, VIP, clashes, peers, seen_by_all
 from tests.box.exchanges import exchange
 
 pytestmark = pytest.mark.xdist_group("dsr")
@@ -33,11 +33,6 @@ def direct(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 def knows_all(cluster: Cluster) -> bool:
     found = [peer for node in ("node1", "node2") for peer in peers(cluster, node)]
     return len(found) >= 4 and all(peer["dispatch"] == "opt" for peer in found)
-
-
-def clashes(cluster: Cluster) -> int:
-    """How many connections node1 has masqueraded because the client had another one from their port."""
-    return int(cluster.status("node1")["forwarding_mode"]["masqueraded"]["clash"])
 
 
 @FAMILIES

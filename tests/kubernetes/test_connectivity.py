@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
+from ipaddress import ip_network
 
 import pytest
 
@@ -34,8 +35,13 @@ def test_every_path(two_nodes: Cluster) -> None:
 
 
 def test_what_fails_and_who_dropped_it(two_nodes: Cluster, names: list[str]) -> None:
-    """Routes that lead nowhere, more exact than ours, to all pods of the first node, on the second one."""
-    halves = [str(half) for half in two_nodes.nodes[0].pod_cidrs[0].subnets()]
+    """Routes that lead nowhere, more exact than ours, to all pods of the first node, on the second one.
+
+    Nodes get their networks of pods in the order in which they register.
+    """
+    words = ("get", "node", names[0], "-o", "jsonpath={.spec.podCIDR}")
+    network = ip_network(kubectl(two_nodes.paths, *words).strip())
+    halves = [str(half) for half in network.subnets()]
     for half in halves:
         on(two_nodes, names[1], *ROUTE, half)
     try:

@@ -37,6 +37,7 @@ FIRST = [
 ]
 """The test files that catch most faults."""
 CLOSEST = {
+    "snat_source": ("snat_source",),
     "conntrack": ("backend_changes", "floods", "segments", "dsr", "dsr_changes"),
     "ingress": ("foreign", "live_frames", "dsr"),
     "accelerate": ("xdp", "xdp_devices"),

@@ -124,9 +124,9 @@ class Lab:
         entries = inside_entries({parse_cidr(one): why for one, why in networks.items()})
         SyncedMap(self.maps["inside"]).apply(entries)
 
-    def primary(self, addresses: Mapping[int, Address]) -> None:
-        """The node's primary addresses by family."""
-        self.maps["node_addresses"].update(*primary_entry(addresses).popitem())
+    def primary(self, addresses: Mapping[int, Address], only: int = 0) -> None:
+        """The node's primary addresses by family; it has no others of the families `only`."""
+        self.maps["node_addresses"].update(*primary_entry(addresses, only).popitem())
 
     def reset(self) -> None:
         """Empty maps, but for what lives on the node."""

@@ -8,8 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from kubypass.kernel.features import probe_features
+from kubypass.model.address import parse_address
+from kubypass.model.constants import FAMILY_IPV4, FAMILY_IPV6
 from kubypass.model.verdict import LocalAddressKind, ServiceFlag
-from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, Addresses, segment
+from tests.packet.packets import GATEWAY_MAC, NODE_MAC, V4, V6, Addresses, segment
 from tests.packet.snat import NODE_PORT, empty, made, tuple_of
 from tests.packet.uplink import (
     NO_SECOND_UPLINK,
@@ -90,6 +92,27 @@ def test_a_kernel_that_does_not_tell_the_source_has_the_primary_one(
     lab.service(who.node, NODE_PORT, [backend], flags=ServiceFlag.NODE_PORT)
     result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, NODE_PORT)))
     assert result.packet == bytes(segment(who, (who.node, 40000, backend, 8080), **SECOND))
+
+
+@pytest.mark.parametrize("own_family", [True, False], ids=["its family", "the other family"])
+def test_a_node_with_one_address_of_the_family_asks_no_route(
+    second_device: str, who: Addresses, own_family: bool
+) -> None:
+    """The agent knows it: what the kernel would choose from is the primary address alone."""
+    if not probe_features().route_source:
+        pytest.skip("this kernel's FIB lookup does not tell the source (Linux 6.7)")
+    bits = {4: FAMILY_IPV4, 6: FAMILY_IPV6}
+    other = 10 - who.version
+    backend = who.remote_pod.replace("65", "67")
+    preferred = "192.168.1.131" if who.version == 4 else "fd00:c0a8:1::131"
+    lab = empty(second_device)
+    node = {each.version: parse_address(each.node) for each in (V4, V6)}
+    lab.primary(node, bits[who.version if own_family else other])
+    lab.service(who.node, NODE_PORT, [backend], flags=ServiceFlag.NODE_PORT)
+    result = lab.run("from_uplink", segment(who, (who.client, 40000, who.node, NODE_PORT)))
+    source = who.node if own_family else preferred
+    assert result.packet == bytes(segment(who, (source, 40000, backend, 8080), **FIRST))
+    lab.primary(node)
 
 
 @pytest.mark.parametrize("near", [True, False], ids=["on the link", "behind a gateway"])

@@ -144,7 +144,7 @@ class Network:
             wanted.update(own)
         self._attached = attached
         written += self._write(self._endpoints, wanted, "local_addresses", thorough=False)
-        primary = primary_entry(node.primary)
+        primary = primary_entry(node.primary, node.only_families)
         written += self._write(self._primary, primary, "node_addresses", thorough=thorough)
         written += self._exclude_sockets(found)
         self._drop_devices(self._attachments.devices() - names - attached.keys())

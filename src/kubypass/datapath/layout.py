@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "e174f850adf7"
+LAYOUT_HASH = "4919c8aa2893"
 MAP_NAMES = (
     "services",
     "slots",
@@ -694,25 +694,26 @@ class Prefix(NamedTuple):
         return cls(bits, address)
 
 
-_NODE_ADDRESSES = Struct("<16s16s")
-NODE_ADDRESSES_SIZE = 32
+_NODE_ADDRESSES = Struct("<16s16sI")
+NODE_ADDRESSES_SIZE = 36
 
 
 class NodeAddresses(NamedTuple):
-    """struct node_addresses, 32 bytes."""
+    """struct node_addresses, 36 bytes."""
 
     ipv4: Bytes
     ipv6: Bytes
+    only: int
 
     def pack(self) -> Bytes:
         """Returns the bytes that the kernel has."""
-        return _NODE_ADDRESSES.pack(self.ipv4, self.ipv6)
+        return _NODE_ADDRESSES.pack(self.ipv4, self.ipv6, self.only)
 
     @classmethod
     def unpack(cls, data: Bytes) -> NodeAddresses:
         """Reads the bytes that the kernel has."""
-        ipv4, ipv6 = _NODE_ADDRESSES.unpack(data)
-        return cls(ipv4, ipv6)
+        ipv4, ipv6, only = _NODE_ADDRESSES.unpack(data)
+        return cls(ipv4, ipv6, only)
 
 
 _DSR_PEER = Struct("<III16s")

@@ -17,9 +17,12 @@ _NO_MAC = bytes(6)
 _NO_ADDRESS = bytes(16)
 
 
-def primary_entry(primary: Mapping[int, Address]) -> dict[bytes, bytes]:
-    """Returns the one entry of `node_addresses`; `primary` has addresses by family."""
-    value = layout.NodeAddresses(primary.get(4, _NO_ADDRESS), primary.get(6, _NO_ADDRESS))
+def primary_entry(primary: Mapping[int, Address], only: int = 0) -> dict[bytes, bytes]:
+    """Returns the one entry of `node_addresses`.
+
+    `primary` has addresses by family; `only` the family bits in which the node has no other.
+    """
+    value = layout.NodeAddresses(primary.get(4, _NO_ADDRESS), primary.get(6, _NO_ADDRESS), only)
     return {bytes(4): value.pack()}
 
 

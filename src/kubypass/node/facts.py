@@ -8,7 +8,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kubypass.kernel.netlink import Link, LinkAddress, Netlink
-from kubypass.model.address import Address, family, is_ipv6_link_local, is_loopback, mapped_address
+from kubypass.model.address import (
+    Address,
+    family,
+    family_bit,
+    is_ipv6_link_local,
+    is_loopback,
+    mapped_address,
+)
 from kubypass.model.pod import INTERFACE_PREFIX
 from kubypass.model.printable import printable
 from kubypass.model.problem import Problem
@@ -114,6 +121,17 @@ class NodeState:
         for address in (*(a for a in primary if a in here), *here, *primary):
             if not is_ipv6_link_local(address) and not is_loopback(address):
                 found.setdefault(family(address), address)
+        return found
+
+    @property
+    def only_families(self) -> int:
+        """The families (family bits) in which the node has its primary address and no other: every route has it."""
+        found = 0
+        for primary in self.primary.values():
+            version = family(primary)
+            here = {address for address in self.addresses if family(address) == version}
+            if {address for address in here if not is_ipv6_link_local(address)} == {primary}:
+                found |= family_bit(version)
         return found
 
     @property
