@@ -49,19 +49,22 @@ def test_the_backends_node_sees_client_and_pod(legacy: Lab, who: Addresses, prot
 
 
 def test_datagrams_with_another_port(legacy: Lab, who: Addresses) -> None:
-    """The second of two frontends: the stack sees the client's port, and the pod another one."""
+    """The second of two frontends: stack and pod see another port of the client, there and back."""
     flags = ServiceFlag.LOAD_BALANCER | ServiceFlag.DSR
     for number in (80, 81):
         legacy.service(who.service, number, [who.pod], protocol="UDP", flags=flags, target=TARGET)
     there = (who.client, CLIENT, who.pod, TARGET)
     run(legacy, "from_uplink", told(who, there, (who.service, 80), protocol="UDP"))
     arrived = run(legacy, "from_uplink", told(who, there, (who.service, 81), protocol="UDP"))
+    port = tuple_of(arrived.packet)[1]
+    assert port != CLIENT
+    there = (who.client, port, who.pod, TARGET)
     assert arrived.packet == bytes(segment(who, there, protocol="UDP", **IN))
     gone = run(legacy, "to_pod", arrived.packet, arrived.note)
-    port = tuple_of(gone.packet)[1]
-    assert port != CLIENT
+    assert tuple_of(gone.packet) == there
     back = segment(who, (who.pod, TARGET, who.client, port), protocol="UDP", **IN)
     first = run(legacy, "from_pod", back)
+    assert first.packet == bytes(back)
     last = run(legacy, "to_uplink", first.packet, first.note)
     seen = segment(who, (who.service, 81, who.client, CLIENT), protocol="UDP", **IN)
     assert last.packet == bytes(seen)
