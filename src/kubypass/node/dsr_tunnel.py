@@ -10,6 +10,7 @@ import struct
 from typing import Final
 
 from kubypass.model.address import Address, AddressPort, family
+from kubypass.model.internet_checksum import internet_checksum
 
 GENEVE_PORT: Final = 6081
 _CRITICAL, _ETHERNET, _WORLD = 0x40, 0x6558, 2 << 8
@@ -34,7 +35,7 @@ def _ipv4(data: bytes, source: AddressPort, target: AddressPort) -> bytes:
     ends = source[0][12:] + target[0][12:]
     length = 28 + len(data)
     fields = (0x45, 0, length, 0, _DO_NOT_FRAGMENT, _HOPS, _UDP)
-    check = _checksum(struct.pack("!BBHHHBBH", *fields, 0) + ends)
+    check = internet_checksum(struct.pack("!BBHHHBBH", *fields, 0) + ends)
     return struct.pack("!BBHHHBBH", *fields, check) + ends + _udp(data, source, target, ends)
 
 
@@ -48,14 +49,5 @@ def _udp(data: bytes, source: AddressPort, target: AddressPort, ends: Address | 
     """The datagram; IPv4's and IPv6's pseudo headers have the same sum."""
     length = 8 + len(data)
     head = struct.pack("!HHH", source[1], target[1], length)
-    check = _checksum(ends + struct.pack("!HH", length, _UDP) + head + data)
+    check = internet_checksum(ends + struct.pack("!HH", length, _UDP) + head + data)
     return head + struct.pack("!H", check or 0xFFFF) + data
-
-
-def _checksum(data: bytes) -> int:
-    """The Internet checksum (RFC 1071)."""
-    padded = data + bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF

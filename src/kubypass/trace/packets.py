@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from kubypass.model.address import Address, is_ipv4
+from kubypass.model.internet_checksum import internet_checksum
 from kubypass.model.protocol import Protocol
 from kubypass.trace.tunnel import inside_tunnel
 
@@ -56,7 +57,7 @@ def build(flow: Flow, *, reply: bool = False) -> bytes:
     if flow.protocol == Protocol.SCTP:
         transport = transport[:at] + _crc32c(transport).to_bytes(4, "little")
     else:
-        sum_ = _checksum(_pseudo_header(flow, len(transport)) + transport) or 0xFFFF
+        sum_ = internet_checksum(_pseudo_header(flow, len(transport)) + transport) or 0xFFFF
         transport = transport[:at] + struct.pack("!H", sum_) + transport[at + 2 :]
     version = 4 if is_ipv4(flow.source) else 6
     return _MAC + _MAC + _ETHERTYPES[version] + _header(flow, len(transport), version) + transport
@@ -84,7 +85,7 @@ def _header(flow: Flow, length: int, version: int) -> bytes:
         return start + flow.source + flow.destination
     start = struct.pack("!BBHHHBBH", 0x45, 0, 20 + length, 1, 0x4000, _TTL, flow.protocol, 0)
     header = start + flow.source[12:] + flow.destination[12:]
-    return header[:10] + struct.pack("!H", _checksum(header)) + header[12:]
+    return header[:10] + struct.pack("!H", internet_checksum(header)) + header[12:]
 
 
 def _pseudo_header(flow: Flow, length: int) -> bytes:
@@ -94,15 +95,6 @@ def _pseudo_header(flow: Flow, length: int) -> bytes:
             flow.source[12:] + flow.destination[12:] + struct.pack("!BBH", 0, flow.protocol, length)
         )
     return flow.source + flow.destination + struct.pack("!II", length, flow.protocol)
-
-
-def _checksum(data: bytes) -> int:
-    """RFC 1071."""
-    padded = data + bytes(len(data) % 2)
-    total: int = sum(struct.unpack(f"!{len(padded) // 2}H", padded))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
 
 
 def _crc32c(data: bytes) -> int:
