@@ -75,7 +75,6 @@ static __always_inline enum verdict open_served(context *ctx, struct scratch *sc
 
 	if (!is_obeyed(arrived, &scratch->dsr))
 		return VERDICT_DROP_DSR;
-	scratch->nat.moved = !may_be_new(packet);
 	verdict = open_flow(ctx, scratch, packet, &new, now);
 	if (verdict == VERDICT_PASS)
 		keep_sent(&scratch->nat.forward, &packet->tuple, now);

@@ -170,18 +170,17 @@ __noinline int claim_source_port(context *ctx)
 
 /* Whose sockets may have the reply's port: the node's where the source is its address, else those of a pod on this
  * node. */
-static __always_inline __u32 netns_to_check(struct nat_setup *nat)
+static __always_inline __u32 netns_to_check(const struct nat_setup *nat, const struct packet *packet)
 {
 	struct local_address *local;
-	bool moved = nat->moved;
 
-	nat->moved = false;
 	if (nat->node_source)
 		return BPF_F_CURRENT_NETNS;
-	if (config.dsr && moved)
-		return NETNS_UNKNOWN;
 	local = lookup_local_address(&nat->reply_key.source);
-	return local && local->kind == LOCAL_POD ? local->netns : NETNS_UNKNOWN;
+	if (!local || local->kind != LOCAL_POD)
+		return NETNS_UNKNOWN;
+	/* The network may have moved the connection here: then it is its own socket that the pod has. */
+	return config.dsr && !may_be_new(packet) ? NETNS_UNKNOWN : local->netns;
 }
 
 /* Which addresses of a new connection change. */
@@ -252,7 +251,7 @@ static __always_inline enum verdict open_flow(context *ctx, struct scratch *scra
 	nat->node_source = new->mode != OPEN_DNAT;
 	nat->may_keep_port = (nat->may_keep_port || new->mode != OPEN_OUTSIDE) &&
 			     (!nat->node_source || bpf_ntohs(packet->tuple.source_port) >= 1024);
-	nat->netns_to_check = netns_to_check(nat);
+	nat->netns_to_check = netns_to_check(nat, packet);
 	if (new->mode == OPEN_MASQUERADE || new->mode == OPEN_MASQUERADE_OUT)
 		use_primary_address(nat, packet);
 	if (new->mode == OPEN_MASQUERADE_OUT)

@@ -17,8 +17,7 @@ struct nat_setup {
 	__u32 netns_to_check; /* whose sockets may have the port; BPF_F_CURRENT_NETNS is the node's */
 	__u32 attempts; /* how often to search for a port */
 	__u32 may_keep_port; /* the new source may have the client's own port */
-	__u16 crowded; /* one search has found none that is free */
-	__u16 moved; /* the network may have moved the connection here: it is its own socket that the pod has */
+	__u32 crowded; /* one search has found none that is free */
 	__u32 reopens; /* the client's ports may have the entry of a connection that is over or has lost its backend */
 	struct prefix outside; /* the address that a pod sends to */
 	struct address source; /* of pods' connections to the outside */

@@ -133,9 +133,9 @@ static const char *judge_frame(struct run *run, int moved)
 		return "XDP has not counted once";
 	if (run->code == XDP_CODE_DROP)
 		return run->verdict > VERDICT_DROP && run->verdict < VERDICT_ANSWER ? NULL : "code of a drop";
-	if (run->code != XDP_CODE_TX || run->verdict != VERDICT_TO_NETWORK)
+	if (run->code != XDP_CODE_TX || (run->verdict != VERDICT_TO_NETWORK && run->verdict != VERDICT_DSR))
 		return "code";
-	return run->out_bytes == run->in_bytes ? judge_sums(run) : "another size";
+	return has_right_size(run) ? judge_sums(run) : "another size";
 }
 
 /* Returns the rule that the packet breaks, or NULL. */

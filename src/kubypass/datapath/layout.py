@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 Bytes = bytes  # a field may have that name
 
-LAYOUT_HASH = "4919c8aa2893"
+LAYOUT_HASH = "b856b4a2b75c"
 MAP_NAMES = (
     "services",
     "slots",
