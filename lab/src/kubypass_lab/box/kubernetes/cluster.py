@@ -31,7 +31,7 @@ from kubypass_lab.box.kubernetes.programs import (
 from kubypass_lab.box.kubernetes.proxies import Proxy
 from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.patience import DEADLINE_S
-from kubypass_lab.box.process import kill_cgroup
+from kubypass_lab.box.process import kill_cgroup, wait_until
 from kubypass_lab.box.topology import (
     PlannedNode,
     Topology,
@@ -169,11 +169,21 @@ def down(name: str, say: Say) -> bool:
     """Stop all processes of a cluster and remove it. Returns False if there was no cluster."""
     paths = ClusterPaths(name)
     found = paths.exists()
-    kill_cgroup(paths.cgroup, KILL_S)
-    for namespace in paths.namespaces():
-        wiring.delete_namespace(namespace)
-    if paths.root.is_dir():
-        shutil.rmtree(paths.root)
+
+    def removed() -> bool:
+        """Removes what there is, with what a child of a killed maker has begun meanwhile."""
+        kill_cgroup(paths.cgroup, KILL_S)
+        for namespace in paths.namespaces():
+            wiring.delete_namespace(namespace)
+        if paths.root.is_dir():
+            shutil.rmtree(paths.root)
+        return not paths.exists()
+
+    if not wait_until(removed):
+        raise KubypassError(
+            f"parts of cluster {name} come back: {paths.root}, {paths.cgroup}",
+            "end what makes them, and take it down again",
+        )
     for directory in (CLUSTERS, mount_point() / CGROUP_NAME):
         with suppress(OSError):  # it has other children, or it is gone
             directory.rmdir()
