@@ -53,6 +53,13 @@ def peers(lab: Lab, dispatch: DsrDispatch = DsrDispatch.OPTION, mtu: int = 0) ->
         lab.maps["dsr_peers"].update(key, value.pack())
 
 
+def _node(netns: str, flags: int, dispatch: DsrDispatch, *, driver: bool) -> Lab:
+    lab = empty(netns, dsr=1, tunnel=int(dispatch == DsrDispatch.GENEVE))
+    lab.flags, lab.driver = flags, driver
+    peers(lab, dispatch)
+    return lab
+
+
 def balancer(
     netns: str,
     flags: int,
@@ -63,9 +70,7 @@ def balancer(
     driver: bool = False,
 ) -> Lab:
     """A node with a NodePort whose only backend is on the other node."""
-    lab = empty(netns, dsr=1, tunnel=int(dispatch == DsrDispatch.GENEVE))
-    lab.flags, lab.driver = flags, driver
-    peers(lab, dispatch)
+    lab = _node(netns, flags, dispatch, driver=driver)
     lab.service(
         who.node, PORT, [who.remote_pod], protocol=protocol,
         flags=ServiceFlag.NODE_PORT | ServiceFlag.DSR, target=TARGET,
@@ -83,9 +88,7 @@ def backend(
     driver: bool = False,
 ) -> Lab:
     """The node that has the backend of the other node's NodePort, and of a load balancer's address."""
-    lab = empty(netns, dsr=1, tunnel=int(dispatch == DsrDispatch.GENEVE))
-    lab.flags, lab.driver = flags, driver
-    peers(lab, dispatch)
+    lab = _node(netns, flags, dispatch, driver=driver)
     for address, port, flag in (
         (who.other_node, PORT, ServiceFlag.NODE_PORT),
         (who.service, 80, ServiceFlag.LOAD_BALANCER),

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 
@@ -39,3 +40,18 @@ def add_wait(parser: argparse.ArgumentParser, seconds: float, what: str) -> None
     """Adds `--wait`; `what` says what is waited for."""
     text = f"{what} (default {seconds:g})"
     parser.add_argument("--wait", type=float, default=seconds, metavar="SECONDS", help=text)
+
+
+def add_names(parser: argparse.ArgumentParser, what: str) -> None:
+    """Adds NAME and `-n`, by which `is_asked` narrows a list; `what` says what has the name."""
+    text = f"{what} only; NAMESPACE/NAME as well"
+    parser.add_argument("name", nargs="?", default="", metavar="NAME", help=text)
+    parser.add_argument("-n", "--namespace", default="", help="of this namespace only")
+
+
+def is_asked(row: Mapping[str, object], arguments: argparse.Namespace) -> bool:
+    """Whether the row has the namespace and the name that are asked for, if any are."""
+    namespace, _, name = arguments.name.rpartition("/")
+    return (not name or row.get("name") == name) and all(
+        not asked or row.get("namespace") == asked for asked in (namespace, arguments.namespace)
+    )

@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from kubypass.api.client import get
-from kubypass.cli.options import add_run
+from kubypass.cli.options import add_names, add_run, is_asked
 from kubypass.cli.table import format_table
 
 _HEAD = ("Pod", "Addresses", "Device", "MTU", "State")
@@ -27,11 +27,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "list", help="each pod, its device, and whether it is connected", description=__doc__,
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    listing.add_argument(
-        "name", nargs="?", default="", metavar="NAME",
-        help="this pod only; NAMESPACE/NAME as well",
-    )  # fmt: skip
-    listing.add_argument("-n", "--namespace", default="", help="of this namespace only")
+    add_names(listing, "this pod")
     add_run(listing)
     listing.add_argument("-o", "--output", choices=("text", "wide", "json"), default="text")
     listing.set_defaults(run=_run)
@@ -39,19 +35,12 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _run(arguments: argparse.Namespace) -> int:
     _, body = get(arguments.run_directory / "agent.sock", "/pods")
-    rows = [row for row in json.loads(body)["pods"] if _is_asked(row, arguments)]
+    rows = [row for row in json.loads(body)["pods"] if is_asked(row, arguments)]
     if arguments.output == "json":
         print(json.dumps({"pods": rows}, indent=1))
     else:
         print(render(rows, wide=arguments.output == "wide"), end="")
     return 0
-
-
-def _is_asked(row: dict[str, Any], arguments: argparse.Namespace) -> bool:
-    namespace, _, name = arguments.name.rpartition("/")
-    return (not name or row["name"] == name) and all(
-        not asked or row["namespace"] == asked for asked in (namespace, arguments.namespace)
-    )
 
 
 def render(rows: list[dict[str, Any]], *, wide: bool = False) -> str:

@@ -13,7 +13,7 @@ import sys
 from typing import Any
 
 from kubypass.api.client import NotRunning, get
-from kubypass.cli.options import add_bpffs, add_run
+from kubypass.cli.options import add_bpffs, add_names, add_run, is_asked
 from kubypass.cli.table import format_table
 from kubypass.errors import KernelError, KubypassError
 
@@ -35,11 +35,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "list", help="every frontend with its backends", description=__doc__,
         epilog=_EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
-    listing.add_argument(
-        "name", nargs="?", default="", metavar="NAME",
-        help="of this service (or pod with host ports) only; NAMESPACE/NAME as well",
-    )  # fmt: skip
-    listing.add_argument("-n", "--namespace", default="", help="of this namespace only")
+    add_names(listing, "of this service (or pod with host ports)")
     listing.add_argument("--port", type=int, help="frontends with this port only")
     listing.add_argument(
         "--type",
@@ -91,13 +87,9 @@ def _rows(arguments: argparse.Namespace) -> list[dict[str, Any]]:
 
 
 def _is_asked(row: dict[str, Any], arguments: argparse.Namespace) -> bool:
-    namespace, _, name = arguments.name.rpartition("/")
     address_port = row["frontend"].partition("/")[0]
     return (
-        (not name or row.get("name") == name)
-        and all(
-            not asked or row.get("namespace") == asked for asked in (namespace, arguments.namespace)
-        )
+        is_asked(row, arguments)
         and (arguments.port is None or int(address_port.rpartition(":")[2]) == arguments.port)
         and (arguments.type is None or row["type"] == arguments.type)
     )
