@@ -15,17 +15,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kubypass.errors import KubypassError
-from kubypass_lab.bench.connect import WORKLOADS
-from kubypass_lab.bench.turns import Say, Target, measure_turns, require_paired
-from kubypass_lab.box.apply import apply_files
-from kubypass_lab.box.box import Box, down, up
+from kubypass_lab.bench.turns import Say, Target, box_for_turns, measure_turns
+from kubypass_lab.box.box import Box
 from kubypass_lab.box.enter import find_target, run_in
 from kubypass_lab.box.paths import CLIENT
 from kubypass_lab.box.patience import ANSWER_S, DEADLINE_S
 from kubypass_lab.box.process import spawn, stop, wait_until
 from kubypass_lab.box.record import read_pods
 from kubypass_lab.box.topology import CLIENT_ADDRESSES
-from kubypass_lab.checkout import CHECKOUT, GUIDE
+from kubypass_lab.checkout import CHECKOUT
 
 _OFF = 'enable-ipv4-masquerade: "false"\nenable-ipv6-masquerade: "false"\n'
 MODES = {"off": _OFF, "on": ""}
@@ -46,21 +44,13 @@ http {{
 
 def measure(rounds: int, requests: int, say: Say) -> dict[str, object]:
     """Figures by family, kind of connection, and mode."""
-    require_paired()
-    with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        settings, workloads = directory / "settings.yaml", directory / "workloads.yaml"
-        settings.write_text((GUIDE / "cilium-config.yaml").read_text())
-        workloads.write_text(WORKLOADS)
-        try:
-            box = up(_NAME, CHECKOUT / "examples/families/dual-stack.yaml", settings, say)
-            apply_files(box, [workloads], say)
-            with _nginx(box, directory):
-                rows = measure_turns(
-                    box, settings, MODES, _targets(box), rounds=rounds, requests=requests, say=say
-                )
-        finally:
-            down(_NAME, say)
+    kubekey = CHECKOUT / "examples/families/dual-stack.yaml"
+    with (
+        box_for_turns(_NAME, kubekey, say) as box,
+        tempfile.TemporaryDirectory() as directory,
+        _nginx(box, Path(directory)),
+    ):
+        rows = measure_turns(box, MODES, _targets(box), rounds=rounds, requests=requests, say=say)
     return {"rounds": rounds, "requests": requests, "rows": rows}
 
 

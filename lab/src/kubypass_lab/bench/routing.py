@@ -9,14 +9,10 @@ p50(BPF) / p50(mode) of the same round: 1.0 is no cost.
 from __future__ import annotations
 
 import subprocess
-import tempfile
 from collections.abc import Iterator
-from pathlib import Path
 
-from kubypass_lab.bench.connect import WORKLOADS
-from kubypass_lab.bench.turns import Say, Target, measure_turns, require_paired
-from kubypass_lab.box.apply import apply_files
-from kubypass_lab.box.box import Box, down, up
+from kubypass_lab.bench.turns import Say, Target, box_for_turns, measure_turns
+from kubypass_lab.box.box import Box
 from kubypass_lab.box.record import read_pods
 from kubypass_lab.checkout import GUIDE
 
@@ -40,22 +36,10 @@ table inet firewall {
 
 def measure(rounds: int, requests: int, say: Say) -> dict[str, object]:
     """Figures by where the other pod is, kind of connection, and mode."""
-    require_paired()
-    with tempfile.TemporaryDirectory() as directory:
-        settings = Path(directory) / "settings.yaml"
-        settings.write_text((GUIDE / "cilium-config.yaml").read_text())
-        workloads = Path(directory) / "workloads.yaml"
-        workloads.write_text(WORKLOADS)
-        try:
-            box = up(_NAME, GUIDE / "config-sample.yaml", settings, say)
-            apply_files(box, [workloads], say)
-            for node in box.topology.nodes:
-                _load(box, node.name)
-            rows = measure_turns(
-                box, settings, MODES, _targets(box), rounds=rounds, requests=requests, say=say
-            )
-        finally:
-            down(_NAME, say)
+    with box_for_turns(_NAME, GUIDE / "config-sample.yaml", say) as box:
+        for node in box.topology.nodes:
+            _load(box, node.name)
+        rows = measure_turns(box, MODES, _targets(box), rounds=rounds, requests=requests, say=say)
     return {"rounds": rounds, "requests": requests, "rows": rows}
 
 

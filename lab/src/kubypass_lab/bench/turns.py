@@ -5,15 +5,19 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Callable, Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from kubypass.errors import KubypassError
+from kubypass_lab.bench.connect import WORKLOADS
 from kubypass_lab.box import agents
-from kubypass_lab.box.box import Box
+from kubypass_lab.box.apply import apply_files
+from kubypass_lab.box.box import Box, down, up
 from kubypass_lab.box.enter import find_target, run_in
-from kubypass_lab.checkout import BUILD
+from kubypass_lab.checkout import BUILD, GUIDE
 
 Say = Callable[[str], None]
 Times = dict[str, list[float]]
@@ -21,10 +25,24 @@ Times = dict[str, list[float]]
 _PAIRED = BUILD / "bench/paired"
 
 
-def require_paired() -> None:
-    """Raises KubypassError where the client program is not built."""
+@contextmanager
+def box_for_turns(name: str, kubekey: Path, say: Say) -> Iterator[Box]:
+    """A box with the guide's settings and the workloads of `bench connect`, for the length of a block.
+
+    KubypassError: the client program is not built.
+    """
     if not _PAIRED.exists():
         raise KubypassError(f"{_PAIRED} is missing", "run make build")
+    with tempfile.TemporaryDirectory() as directory:
+        settings, workloads = Path(directory) / "settings.yaml", Path(directory) / "workloads.yaml"
+        settings.write_text((GUIDE / "cilium-config.yaml").read_text())
+        workloads.write_text(WORKLOADS)
+        try:
+            box = up(name, kubekey, settings, say)
+            apply_files(box, [workloads], say)
+            yield box
+        finally:
+            down(name, say)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +58,6 @@ class Target:
 
 def measure_turns(
     box: Box,
-    settings: Path,
     modes: Mapping[str, str],
     targets: Iterable[Target],
     *,
@@ -49,6 +66,7 @@ def measure_turns(
     say: Say,
 ) -> list[dict[str, object]]:
     """A row for each target and kind of connection. `modes` adds lines to the settings; the first is compared with."""
+    settings = box.settings
     base, found = settings.read_text(), dict[tuple[str, str], Times]()
     every = tuple(targets)
     for number in range(rounds):
